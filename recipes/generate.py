@@ -1,0 +1,28 @@
+"""Generate audio from a checkpoint: `wavenet-generate checkpoint=RUN/model seconds=5`."""
+
+from pathlib import Path
+
+from wavenet.cli.command import command
+from wavenet.cli.compose import Composed
+from wavenet.cli.generation import write_recordings
+from wavenet.cli.options import GenerateCommand
+
+
+def generate(options: GenerateCommand, composed: Composed) -> None:
+    """Write the recordings, and print how fast they came."""
+    written, rate, seconds = write_recordings(options)
+    samples = rate * options.seconds * len(written)
+    print(
+        f"{samples / seconds:,.0f} samples a second, {samples / rate / seconds:.2f} times real time"
+    )
+    for path in written:
+        print(Path(path))
+
+
+def main() -> None:
+    """Run `wavenet-generate`."""
+    command("generate", __file__, GenerateCommand, generate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Look at a model's layers: `wavenet-inspect model=paper`, `wavenet-inspect checkpoint=RUN/model`."""
+
+from pathlib import Path
+
+from wavenet.cli.command import command
+from wavenet.cli.compose import Composed
+from wavenet.cli.options import InspectCommand
+from wavenet.errors import require
+from wavenet.summary import layer_table
+
+
+def inspect(options: InspectCommand, composed: Composed) -> None:
+    """Print the layer table, and draw the dilation tree if asked."""
+    from wavenet.checkpoint import read_config
+
+    model, rate = options.model, options.audio.sample_rate
+    if options.checkpoint is not None:
+        config = read_config(Path(options.checkpoint))
+        model, rate = config.model, config.audio.sample_rate
+    print(layer_table(model, rate))
+    if options.output is not None:
+        require("matplotlib", "train")
+        from wavenet.evaluation import pictures
+
+        pictures.save(pictures.dilation_tree(model), Path(options.output))
+        print(f"dilation tree: {options.output}")
+
+
+def main() -> None:
+    """Run `wavenet-inspect`."""
+    command("inspect", __file__, InspectCommand, inspect)
+
+
+if __name__ == "__main__":
+    main()

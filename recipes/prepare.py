@@ -1,0 +1,22 @@
+"""Turn a folder of recordings into clips to train on: `wavenet-prepare data.root=FOLDER`."""
+
+from wavenet.cli.command import command
+from wavenet.cli.compose import Composed
+from wavenet.cli.options import PrepareCommand
+
+
+def prepare(options: PrepareCommand, composed: Composed) -> None:
+    """Prepare the recordings, and print what came in, went out and was left out."""
+    from wavenet.data.prepare import prepare as prepare_folder
+
+    data = options.data
+    print(prepare_folder(data.source, data.folder, data).table())
+
+
+def main() -> None:
+    """Run `wavenet-prepare`."""
+    command("prepare", __file__, PrepareCommand, prepare, extra="train")
+
+
+if __name__ == "__main__":
+    main()

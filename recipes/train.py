@@ -1,0 +1,37 @@
+"""Train by a recipe: `wavenet-train recipe=demo`, `wavenet-train resume=RUN`."""
+
+from pathlib import Path
+
+from wavenet.cli.command import command
+from wavenet.cli.compose import Composed
+from wavenet.cli.options import TrainCommand
+from wavenet.cli.resume import changed
+from wavenet.errors import require
+
+
+def train(options: TrainCommand, composed: Composed) -> int:
+    """Start a run or go on with one; return the exit code that a signal asks for."""
+    require("pytorch_lightning", "train")
+    from wavenet.training import run
+    from wavenet.training.signals import StopFlag
+
+    stop = StopFlag()
+    with stop.listening():
+        if options.resume is None:
+            folder = run.start(options.run, options.run_dir and Path(options.run_dir), stop)
+        else:
+            folder = Path(options.resume)
+            run.resume(changed(run.read_run(folder), composed), folder, stop)
+    if stop.signal is None:
+        return 0
+    print(f"stopped and saved; go on with: wavenet-train resume={folder}")
+    return 128 + stop.signal
+
+
+def main() -> None:
+    """Run `wavenet-train`."""
+    command("train", __file__, TrainCommand, train, extra="train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The listening page is whole by itself, says what it was given, and trusts no text."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavenet.config import WaveNetConfig
+from wavenet.errors import DataError
+from wavenet.evaluation.pictures import dilation_tree, png
+from wavenet.evaluation.report import Recording, wav_bytes, write_report
+
+RNG = np.random.default_rng(0)
+NASTY = "<script>alert('\"')</script> & {title}"
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Elements and text of a page; every element must be closed where it was opened."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def recording(name: str, samples: int = 400) -> Recording:
+    return Recording(name, RNG.uniform(-1, 1, samples).astype(np.float32), 8000, "a note")
+
+
+@pytest.fixture(scope="module")
+def recordings() -> list[Recording]:
+    loudest = Recording("loudest", np.array([-1, 0, 1] * 50, dtype=np.float32), 16000)
+    return [recording("first"), recording(NASTY), loudest]
+
+
+@pytest.fixture(scope="module")
+def source(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(
+        path,
+        title=NASTY,
+        facts={"steps": "1,000", NASTY: NASTY},
+        scores={"this model": 4.25, "uniform": 8.0, NASTY: 6.0},
+        recordings=recordings,
+        curve_png=png(dilation_tree(WaveNetConfig(dilations=(1, 2)))),
+    )
+    return path.read_text(encoding="utf-8")
+
+
+def decoded(uri: str | None, kind: str) -> bytes:
+    start = f"data:{kind};base64,"
+    assert uri is not None
+    assert uri.startswith(start)
+    return base64.b64decode(uri.removeprefix(start), validate=True)
+
+
+def test_every_recording_can_be_played_as_it_was(source: str, recordings: list[Recording]) -> None:
+    players = Page(source).all("audio")
+
+    assert len(players) == len(recordings)
+    for player, expected in zip(players, recordings, strict=True):
+        samples, rate = soundfile.read(io.BytesIO(decoded(player["src"], "audio/wav")))
+        assert rate == expected.sample_rate
+        np.testing.assert_allclose(samples, expected.waveform, atol=1 / 32768, rtol=0)
+        assert "controls" in player
+        assert player["aria-label"] == expected.name
+
+
+def test_every_picture_is_a_png_with_a_text_instead(source: str) -> None:
+    pictures = Page(source).all("img")
+
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert decoded(picture["src"], "image/png").startswith(b"\x89PNG")
+        assert picture["alt"]
+
+
+def test_nothing_is_loaded_and_nothing_runs(source: str) -> None:
+    assert not re.search(r"https?://|@import|url\(", source)
+    assert not Page(source).all("script")
+    assert not Page(source).all("link")
+    assert "default-src 'none'" in source
+
+
+def test_text_from_outside_is_shown_not_obeyed(source: str) -> None:
+    page = Page(source)
+
+    assert "<script" not in source
+    shown_in = ("title", "h1", "score", "recording", "fact", "value")
+    assert page.text.count(NASTY) == len(shown_in)
+
+
+def test_the_page_has_language_headings_and_all_numbers(source: str) -> None:
+    page = Page(source)
+
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+    assert len(page.all("h2")) == 4
+    labels = [section["aria-labelledby"] for section in page.all("section")]
+    assert labels == [heading["id"] for heading in page.all("h2")]
+    for text in ("4.250", "8.000", "steps", "1,000", "a note"):
+        assert text in page.text
+
+
+def test_bars_are_as_long_as_their_bits(source: str) -> None:
+    widths = [span["style"] for span in Page(source).all("span") if "style" in span]
+
+    assert widths == ["width:53.12%", "width:100.00%", "width:75.00%"]
+
+
+def test_what_is_not_given_has_no_section(tmp_path: Path) -> None:
+    write_report(tmp_path / "a.html", title="empty", facts={}, scores={}, recordings=[])
+
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert not page.all("section")
+    assert page.all("h1")
+
+
+def test_a_recording_that_is_not_finite_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    broken = Recording("broken", np.array([0.0, np.nan]), 8000)
+
+    with pytest.raises(DataError, match="'broken'"):
+        write_report(tmp_path / "a.html", title="", facts={}, scores={}, recordings=[broken])
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_outside_the_range_are_clipped() -> None:
+    samples, _ = soundfile.read(io.BytesIO(wav_bytes(np.array([-3.0, 3.0]), 8000)))
+
+    np.testing.assert_allclose(samples, [-1, 1], atol=1 / 32768)

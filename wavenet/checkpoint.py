@@ -1,0 +1,268 @@
+"""A trained model as a directory that can be shared: plain data, checked to the last bit.
+
+    config.json         format, shape of the model, meaning of its audio, what it was trained on
+    model.safetensors   weights
+    README.md           model card
+
+The config holds a SHA-256 of the weights and of itself. Loading checks both before it builds
+anything, takes no key or tensor too many or too few, and executes nothing that a file says.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wavenet.config import AudioConfig, WaveNetConfig, from_dict, to_dict
+from wavenet.errors import CheckpointError, ConfigError, EnvironmentFault, printable
+from wavenet.files import atomic_directory
+from wavenet.model import WaveNet
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG_LIMIT = 1 << 20  # bytes; ours are a few hundred
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Where a model comes from, for its card.
+
+    Attributes:
+        data: Name of the data set.
+        steps: Updates of the weights.
+        seconds_of_audio: Length of the training audio.
+        bits_per_sample: On held-out audio; absent if none was held out.
+    """
+
+    data: str = ""
+    steps: int = 0
+    seconds_of_audio: float = 0.0
+    bits_per_sample: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """All of `config.json`.
+
+    Attributes:
+        model: Shape of the weights.
+        audio: Meaning of the signal.
+        training: Where the weights come from.
+        sha256: Digests of the weights file and of this config without its digests.
+        format: Version of this layout.
+    """
+
+    model: WaveNetConfig
+    audio: AudioConfig
+    training: Training = field(default_factory=Training)
+    sha256: "Digests | None" = None
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digests:
+    """SHA-256 in hexadecimal of the two halves of a checkpoint."""
+
+    weights: str
+    config: str
+
+
+class Checkpoint(NamedTuple):
+    """What `load` returns."""
+
+    model: WaveNet
+    audio: AudioConfig
+    training: Training
+
+
+def save(
+    path: Path | str, model: WaveNet, audio: AudioConfig, training: Training | None = None
+) -> None:
+    """Write a checkpoint directory, atomically and durably; an older one there is replaced.
+
+    Args:
+        path: The directory.
+        model: Whose weights to write, as float32.
+        audio: Meaning of the model's signal.
+        training: Where the weights come from, for the card.
+
+    Raises:
+        CheckpointError: A weight is NaN or infinite; nothing is written.
+        EnvironmentFault: The place cannot be written.
+    """
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{name} holds NaN or infinity: {printable(path)} is not written")
+    training = training or Training()
+    plain = to_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
+    with atomic_directory(Path(path)) as folder:
+        save_file(tensors, folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(0o666 & ~_umask(folder))
+        plain["sha256"] = {"weights": _digest_file(folder / WEIGHTS), "config": _digest(plain)}
+        (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(_card(model, audio, training), encoding="utf-8")
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint directory that `save` wrote.
+
+    Args:
+        path: The directory.
+        device: Where the weights go.
+
+    Returns:
+        The model in evaluation mode, the meaning of its audio, and where it comes from.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, foreign or too new.
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    tensors = _read_weights(folder, config)
+    model = WaveNet(config.model)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != wanted:
+        name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        raise CheckpointError(
+            f"{printable(folder / WEIGHTS)}: tensor {printable(name)} is "
+            f"{found.get(name, 'missing')}, {CONFIG} wants {wanted.get(name, 'none of that name')}"
+        )
+    model.load_state_dict(tensors)
+    return Checkpoint(model.to(device).eval(), config.audio, config.training)
+
+
+def read_config(folder: Path) -> CheckpointConfig:
+    """Read and check the `config.json` of a checkpoint directory, without its weights."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(_what_is_there(folder))
+    try:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_LIMIT + 1)
+        if len(text) > CONFIG_LIMIT:
+            raise ValueError(f"it is larger than {CONFIG_LIMIT:,} bytes")
+        plain = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{printable(path)} cannot be read: {printable(error)}") from error
+    version = plain.get("format") if isinstance(plain, dict) else None
+    if type(version) is int and version > FORMAT:
+        raise CheckpointError(
+            f"{printable(path)} has format {version}, this wavenet reads up to {FORMAT}: "
+            "pip install --upgrade torch-wavenet"
+        )
+    try:
+        config = from_dict(CheckpointConfig, plain, CONFIG)
+    except ConfigError as error:
+        raise CheckpointError(f"{printable(folder)}: {error}") from error
+    if config.format != FORMAT:
+        raise CheckpointError(f"{printable(path)} has format {config.format}, wanted {FORMAT}")
+    digests = plain.pop("sha256", None)
+    if config.sha256 is None or _digest(plain | {"sha256": None}) != digests["config"]:
+        raise CheckpointError(
+            f"{printable(path)}: checksum differs, the file was damaged or edited: "
+            "copy the checkpoint again"
+        )
+    return config
+
+
+def _read_weights(folder: Path, config: CheckpointConfig) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{printable(folder)} has no {WEIGHTS}: copy the checkpoint again")
+    try:
+        assert config.sha256 is not None
+        if _digest_file(path) != config.sha256.weights:
+            raise CheckpointError(
+                f"{printable(path)}: checksum differs from the one in {CONFIG}, the file was "
+                "damaged or copied in part: copy the checkpoint again"
+            )
+        return load_file(path)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read {printable(path)}: {error.strerror}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{printable(path)}: {printable(error)}") from error
+
+
+def _what_is_there(folder: Path) -> str:
+    """Return a sentence on why `folder` is no checkpoint, and which one may be meant."""
+    if not folder.exists():
+        saved = sorted(folder.parent.glob(f".{folder.name}.old-*")) if folder.name else []
+        hint = f"; an interrupted save left the older one as {saved[0]}" if saved else ""
+        return f"there is no checkpoint {printable(folder)}{hint}"
+    if (folder / "model" / CONFIG).is_file():
+        return f"{printable(folder)} is a run: its checkpoint is {printable(folder / 'model')}"
+    return f"{printable(folder)} is no checkpoint: it has no {CONFIG}"
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        raise ValueError("a key stands twice")
+    return plain
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _digest_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _umask(folder: Path) -> int:
+    """Return the permissions that a new file in `folder` lacks."""
+    probe = folder / ".umask"
+    probe.touch()
+    lacking = ~probe.stat().st_mode & 0o777
+    probe.unlink()
+    return lacking
+
+
+def _card(model: WaveNet, audio: AudioConfig, training: Training) -> str:
+    config = model.config
+    bits = training.bits_per_sample
+    seconds = config.receptive_field_seconds(audio.sample_rate)
+    rows = {
+        "Data": training.data or "not said",
+        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
+        "Sample rate": f"{audio.sample_rate} Hz",
+        "Steps": f"{training.steps:,}",
+        "Held-out bits per sample": "not measured" if bits is None else f"{bits:.3f}",
+        "Blocks": f"{len(config.dilations)}",
+        "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
+        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "Output": f"{config.levels} {audio.companding} classes",
+    }
+    table = "\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items())
+    return f"""---
+library_name: torch-wavenet
+tags: [audio, wavenet]
+---
+# WaveNet
+
+| | |
+| --- | --- |
+{table}
+
+```sh
+pip install 'torch-wavenet[generate]'
+wavenet-generate checkpoint=PATH seconds=5 output=speech.wav
+```
+"""

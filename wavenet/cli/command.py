@@ -1,0 +1,99 @@
+"""A recipe's `main`: Hydra composes, a dataclass checks, errors become exit codes.
+
+    0 done    2 command line or config    3 audio or data    4 checkpoint
+    5 disk, permission, lock, missing extra    130 SIGINT    143 SIGTERM
+
+A config never names code: there is no `_target_`, and Hydra's resolvers of the environment are off.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+from wavenet.cli.compose import Composed, compose_with
+from wavenet.cli.console import listen_to_log
+from wavenet.config import from_dict
+from wavenet.errors import EnvironmentFault, WavenetError, printable, require
+
+T = TypeVar("T")
+log = logging.getLogger("wavenet")
+
+
+class Terminated(BaseException):
+    """SIGTERM came: like `KeyboardInterrupt`, so that whoever writes a file cleans up."""
+
+
+def command(
+    verb: str,
+    script: str,
+    options: type[T],
+    task: Callable[[T, Composed], int | None],
+    extra: str = "generate",
+) -> None:
+    """Run a recipe script as a command, and exit with its code.
+
+    Args:
+        verb: Name of its config in conf/, and the end of the command's name.
+        script: The script's `__file__`; conf/ lies beside its folder.
+        options: Dataclass that the config must fit.
+        task: Given the options, and how they were said; returns an exit code if not 0.
+        extra: The extra that the command needs.
+    """
+    debug = "debug=true" in sys.argv[1:]
+
+    def checked(composed: Composed) -> int:
+        return task(from_dict(options, composed.plain), composed) or 0
+
+    try:
+        listen_to_log()
+        with _terminated_by_signal():
+            require("hydra", extra)
+            conf = Path(script).resolve().parents[1] / "conf"
+            sys.exit(compose_with(conf, verb, checked))
+    except WavenetError as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"{type(error).__name__}: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted; nothing half-written stays")
+        sys.exit(128 + signal.SIGINT)
+    except Terminated:
+        _say("terminated; nothing half-written stays")
+        sys.exit(128 + signal.SIGTERM)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        place = f" {printable(error.filename)}" if error.filename else ""
+        _say(f"EnvironmentFault:{place} {error.strerror or printable(error)}")
+        sys.exit(EnvironmentFault.exit_code)
+
+
+@contextlib.contextmanager
+def _terminated_by_signal() -> Iterator[None]:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str) -> None:
+    sys.stdout.flush()
+    lines = message.splitlines()
+    print("\n".join(lines[:20]), file=sys.stderr)
+
+

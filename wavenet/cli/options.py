@@ -1,0 +1,108 @@
+"""What each command takes: one dataclass a verb."""
+
+from dataclasses import dataclass, fields
+
+from wavenet.config import AudioConfig, WaveNetConfig, check
+from wavenet.training.options import DataOptions, RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCommand:
+    """`wavenet-prepare`: recordings to clips."""
+
+    audio: AudioConfig
+    data: DataOptions
+    debug: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand(RunConfig):
+    """`wavenet-train`: clips to a model.
+
+    Attributes:
+        run_dir: Folder of a new run.
+        resume: Folder of a run to go on with.
+        debug: Show where in the code an error arose.
+    """
+
+    run_dir: str | None = None
+    resume: str | None = None
+    debug: bool = False
+
+    @property
+    def run(self) -> RunConfig:
+        """The run itself, without how it was asked for."""
+        return RunConfig(**{field.name: getattr(self, field.name) for field in fields(RunConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateCommand:
+    """`wavenet-generate`: a model to recordings.
+
+    Attributes:
+        checkpoint: Directory of the model.
+        output: WAV file to write; for a batch, item `i` gets `-i` before the suffix.
+        seconds: Length of each recording, without its prompt.
+        prompt: Recording to go on from.
+        batch: Recordings.
+        seed: Item `i` is drawn with `seed + i`.
+        temperature: Below 1 the likely becomes likelier; 0 takes the most likely.
+        top_k: Draw from this many classes only.
+        top_p: Draw from the classes that together have this probability.
+        backend: Sampler.
+        overwrite: Replace existing files.
+    """
+
+    checkpoint: str
+    output: str = "generated.wav"
+    seconds: float = 3.0
+    prompt: str | None = None
+    batch: int = 1
+    seed: int = 0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    backend: str = "auto"
+    overwrite: bool = False
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.seconds > 0, "seconds", "positive", self.seconds)
+        check(self.batch >= 1, "batch", "1 or more", self.batch)
+        check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
+        check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
+        check(self.top_k is None or self.top_k >= 1, "top_k", "1 or more", self.top_k)
+        check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """`wavenet-evaluate`: a model and held-out clips to bits per sample.
+
+    Attributes:
+        checkpoint: Directory of the model.
+        data: Clips, prepared or to prepare.
+        seconds: Held-out audio to cover; absent for all.
+    """
+
+    checkpoint: str
+    data: DataOptions
+    seconds: float | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectCommand:
+    """`wavenet-inspect`: the layers of a model, as a table and a picture.
+
+    Attributes:
+        checkpoint: Directory of a model; absent to look at `model`.
+        output: PNG of the dilation tree; absent for none.
+    """
+
+    audio: AudioConfig
+    model: WaveNetConfig
+    checkpoint: str | None = None
+    output: str | None = None
+    debug: bool = False
+

@@ -1,0 +1,71 @@
+"""Bits per sample of a model beside the yardsticks, all on the same recordings."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.data.audio import read_samples
+from wavenet.data.crops import Windows
+from wavenet.data.manifest import Clip
+from wavenet.evaluation.likelihood import bits_per_sample
+from wavenet.evaluation.yardsticks import yardsticks
+from wavenet.model import WaveNet
+
+WINDOW = 16384  # samples counted in one pass of the model
+
+
+def scores(
+    model: WaveNet,
+    folder: Path,
+    clips: Sequence[Clip],
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Return bits per sample by name: `model` first, then each yardstick.
+
+    Args:
+        model: In evaluation mode.
+        folder: Prepared data.
+        clips: The recordings, whole.
+        progress: Called after each window with the samples that it counted.
+    """
+    context = model.config.receptive_field
+    windows = Windows(folder, clips, window=WINDOW, context=context)
+    audio = [read_clip(folder, clip) for clip in clips]
+    bits = bits_per_sample(model, windows, progress)
+    return {"model": bits, **yardsticks(audio, model.config.levels)}
+
+
+def score_table(bits: dict[str, float]) -> str:
+    """Return bits per sample by name as lines to print, and what a model saves over each."""
+    lines = [f"{'':30}{'bits per sample':>16}{'model saves':>13}"]
+    for name, value in bits.items():
+        saved = "" if name == "model" else f"{value - bits['model']:13.3f}"
+        lines.append(f"{name.replace('_', ' '):30}{value:16.3f}{saved}")
+    return "\n".join(lines)
+
+
+def held_out(clips: Sequence[Clip], seconds: float | None = None) -> list[Clip]:
+    """Return the clips of the test split, or of validation where none tests.
+
+    Args:
+        clips: All of a manifest.
+        seconds: Stop once this much audio is there; absent for all.
+    """
+    test = [clip for clip in clips if clip.split == "test"]
+    chosen = test or [clip for clip in clips if clip.split == "valid"]
+    if seconds is None:
+        return chosen
+    taken: list[Clip] = []
+    for clip in chosen:
+        if sum(other.frames / other.sample_rate for other in taken) >= seconds:
+            break
+        taken.append(clip)
+    return taken
+
+
+def read_clip(folder: Path, clip: Clip) -> NDArray[np.float32]:
+    """Return all samples of a prepared clip, `(T,)`."""
+    samples: NDArray[np.float32] = read_samples(folder / clip.path)[:, 0]
+    return samples

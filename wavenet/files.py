@@ -1,0 +1,111 @@
+"""Files and folders that are either whole and durable under their name, or not there.
+
+Everything is written under a temporary name in the same folder, flushed to the disk, renamed, and
+the folder flushed too: only after that has it survived a power cut.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from wavenet.errors import EnvironmentFault, printable
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, it becomes `path`, whole and durable.
+
+    An existing `path` is replaced in one step, and left as it was when the block raises. A symbolic
+    link is written through: its target is replaced, the link stays.
+
+    Raises:
+        EnvironmentFault: The disk is full, or the place cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = _temporary_name(path)
+    try:
+        with _disk_faults(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder; when the block ends well, it becomes `path`, whole and durable.
+
+    An existing `path` is moved aside and removed only when the new one has its name. Whoever dies
+    between those two renames leaves the old folder, whole, beside it as `.NAME.old-*`.
+
+    Raises:
+        EnvironmentFault: The disk is full, or the place cannot be written.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = _temporary_name(path)
+    try:
+        with _disk_faults(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    _flush(Path(folder) / name)
+                _flush(Path(folder))
+            _put_in_place(temporary, path)
+            _flush(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in UTF-8, atomically and durably."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(temporary, path)
+        return
+    old = path.with_name(f".{path.name}.old-{secrets.token_hex(4)}")
+    os.rename(path, old)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.tmp-{secrets.token_hex(4)}")
+
+
+def _flush(path: Path) -> None:
+    """Wait until `path`, a file or a folder, is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # a folder cannot be opened there, and its entries are journalled
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _disk_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EnvironmentFault(
+            f"cannot write {printable(path)}: {reason}; nothing was changed. "
+            "Free some space or choose another place."
+        ) from error

@@ -1,0 +1,16 @@
+"""Blocks to build with: plain numbers in, torch and nothing else."""
+
+from wavenet.modules.conv import CausalConv1d, SameConv1d
+from wavenet.modules.embedding import CausalEmbedding
+from wavenet.modules.head import Head
+from wavenet.modules.residual import ResidualBlock
+from wavenet.modules.stack import ResidualStack
+
+__all__ = [
+    "CausalConv1d",
+    "CausalEmbedding",
+    "Head",
+    "ResidualBlock",
+    "ResidualStack",
+    "SameConv1d",
+]

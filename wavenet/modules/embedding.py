@@ -1,0 +1,69 @@
+"""Causal convolution of a one-hot signal, as table look-ups.
+
+A convolution over one-hot classes picks one column of its weight for each tap: `kernel_size` tables
+looked up and added give the same numbers without the zeros.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NOTHING = -1  # class of the samples before the first: it adds nothing
+
+
+class CausalEmbedding(nn.Module):
+    """Sum of embeddings of the current class and of `kernel_size - 1` classes before it.
+
+    Args:
+        num_classes: Rows of each table.
+        channels: Width of the output.
+        kernel_size: Tables, 1 or more; the last one is the current sample's.
+        bias: Whether a bias is added.
+
+    Shape:
+        - Input: `(B, T)`, int64 classes from 0 to `num_classes - 1`
+        - Output: `(B, channels, T)`
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int, kernel_size: int = 1, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.memory = kernel_size - 1
+        self.weight = nn.Parameter(torch.empty(kernel_size, num_classes, channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        nn.init.normal_(self.weight, std=kernel_size**-0.5)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        tables = self.weight.unbind()
+        y = F.embedding(codes, tables[-1])  # (B, T, channels)
+        for delay, table in enumerate(reversed(tables[:-1]), start=1):
+            late = F.embedding(codes[:, :-delay], table)
+            y = y + F.pad(late, (0, 0, codes.shape[1] - late.shape[1], 0))
+        if self.bias is not None:
+            y = y + self.bias
+        return y.transpose(1, 2)
+
+    def new_queue(self, batch_size: int) -> Tensor:
+        """Return what is before the first sample, `(B, memory)` of `NOTHING`."""
+        shape = (batch_size, self.memory)
+        return torch.full(shape, NOTHING, dtype=torch.int64, device=self.weight.device)
+
+    def fill(self, queue: Tensor, codes: Tensor, position: int) -> None:
+        """Put the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
+        if self.memory:
+            recent = codes[:, -self.memory :]
+            samples = torch.arange(position - recent.shape[1], position, device=codes.device)
+            queue[:, samples % self.memory] = recent
+
+    def step(self, code: Tensor, queue: Tensor, position: int) -> Tensor:
+        """Return output sample `position`, `(B, channels)`; `code`, `(B,)`, enters the queue."""
+        tables = self.weight.unbind()
+        y = F.embedding(code, tables[-1])
+        for delay, table in enumerate(reversed(tables[:-1]), start=1):
+            late = queue[:, (position - delay) % self.memory]
+            there = (late != NOTHING).unsqueeze(-1)
+            y = y + F.embedding(late.clamp(min=0), table) * there
+        if self.memory:
+            queue[:, position % self.memory] = code
+        return y if self.bias is None else y + self.bias

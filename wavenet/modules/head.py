@@ -1,0 +1,39 @@
+"""From the sum of the skips to the parameters of the output: two 1x1 convolutions.
+
+WaveNet, section 2.4.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavenet.modules.conv import pointwise
+
+
+class Head(nn.Module):
+    """ReLU, 1x1 convolution, ReLU, 1x1 convolution.
+
+    Args:
+        in_channels: Width of the skip sum.
+        channels: Width between the convolutions.
+        out_channels: Parameters of one output sample.
+        bias: Whether the convolutions have biases.
+
+    Shape:
+        - Input: `(B, in_channels, T)`
+        - Output: `(B, out_channels, T)`
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, out_channels: int, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Conv1d(in_channels, channels, 1, bias=bias)
+        self.output = nn.Conv1d(channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.output(F.relu(self.hidden(F.relu(x))))
+        return y
+
+    def step(self, x: Tensor) -> Tensor:
+        """Return the parameters of one sample, `(B, out_channels)`."""
+        return pointwise(self.output, F.relu(pointwise(self.hidden, F.relu(x))))

@@ -1,0 +1,80 @@
+"""Gated residual block: a dilated convolution, a gate, and two ways on.
+
+    z = tanh(first half of conv(x)) * sigmoid(second half)
+    x -> (x + residual(z)) * residual_scale, to the next block
+    skip(z), to the sum that the head reads
+
+WaveNet, sections 2.3 and 2.4.
+"""
+
+from torch import Tensor, nn
+
+from wavenet.modules.conv import CausalConv1d, pointwise
+
+
+class ResidualBlock(nn.Module):
+    """One block of a `ResidualStack`.
+
+    Args:
+        residual_channels: Width of input and output.
+        gate_channels: Width of the dilated convolution, tanh and sigmoid halves together; even.
+        skip_channels: Width of the skip output.
+        kernel_size: Taps of the dilated convolution.
+        dilation: Samples between taps.
+        bias: Whether the convolutions have biases.
+        dropout: Probability of dropping an input of the dilated convolution in training.
+        residual_scale: Factor on the sum of input and residual.
+        last: Leave out the residual product, which nothing would read.
+
+    Shape:
+        - Input: `(B, residual_channels, T)`
+        - Output: `(B, residual_channels, T)` and skip `(B, skip_channels, T)`
+    """
+
+    def __init__(
+        self,
+        residual_channels: int,
+        gate_channels: int,
+        skip_channels: int,
+        kernel_size: int = 2,
+        dilation: int = 1,
+        *,
+        bias: bool = True,
+        dropout: float = 0.0,
+        residual_scale: float = 1.0,
+        last: bool = False,
+    ) -> None:
+        if gate_channels % 2:
+            raise ValueError(f"gate_channels must be even, tanh and sigmoid, got {gate_channels}")
+        super().__init__()
+        half = gate_channels // 2
+        self.residual_scale = residual_scale
+        self.dropout = nn.Dropout(dropout)
+        self.conv = CausalConv1d(residual_channels, gate_channels, kernel_size, dilation, bias=bias)
+        self.residual = None if last else nn.Conv1d(half, residual_channels, 1, bias=bias)
+        self.skip = nn.Conv1d(half, skip_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = gate(self.conv(self.dropout(x)))
+        return self._onward(x, None if self.residual is None else self.residual(z)), self.skip(z)
+
+    def new_queue(self, batch_size: int) -> Tensor:
+        """Return the silence before the first sample, `(B, residual_channels, memory)`."""
+        return self.conv.new_queue(batch_size)
+
+    def step(self, x: Tensor, queue: Tensor, position: int) -> tuple[Tensor, Tensor]:
+        """Return output and skip of sample `position`, `(B, C)` each; the queue moves on."""
+        z = gate(self.conv.step(x, queue, position))
+        residual = None if self.residual is None else pointwise(self.residual, z)
+        return self._onward(x, residual), pointwise(self.skip, z)
+
+    def _onward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        if residual is None:
+            return x
+        return (x + residual) * self.residual_scale if self.residual_scale != 1.0 else x + residual
+
+
+def gate(y: Tensor) -> Tensor:
+    """Return tanh of the first half of the channels times sigmoid of the second, `(B, C/2, ...)`."""
+    tanh, sigmoid = y.chunk(2, dim=1)
+    return tanh.tanh() * sigmoid.sigmoid()

@@ -1,0 +1,73 @@
+"""The sampler that defines the others: `model.step` in a loop.
+
+It runs wherever PyTorch does. The copy of the model that it keeps has its weight norm folded, since
+a step would otherwise compute every weight anew.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from wavenet.distributions import Draw
+from wavenet.model import WaveNet, WaveNetState
+from wavenet.sampling.sampler import PLAIN, Sampler, SamplerState, item_noise, item_seeds
+
+
+class ReferenceSampler(Sampler):
+    """Plain PyTorch, one sample of one item at a time.
+
+    Items go one after the other: the last bits of a matrix product depend on how many rows it has,
+    and what an item becomes must not depend on the batch that it is in.
+    """
+
+    def __init__(self, model: WaveNet) -> None:
+        self.model = fold(copy.deepcopy(model)).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def start(
+        self, batch_size: int = 1, prompt: Tensor | None = None, seed: int | Sequence[int] = 0
+    ) -> SamplerState:
+        weight = next(self.model.parameters())
+        state = self.model.new_state(batch_size)
+        sample = weight.new_zeros(batch_size)
+        if prompt is not None and prompt.numel():
+            prompt = prompt.to(weight).expand(batch_size, -1)
+            for item in range(batch_size):
+                self.model.prefill(_item(state, item), prompt[item : item + 1])
+            state.position = prompt.shape[1]
+            sample = prompt[:, -1].clone()
+        return SamplerState(state, sample, item_seeds(seed, batch_size))
+
+    @torch.inference_mode()
+    def advance(
+        self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
+    ) -> Tensor:
+        distribution = self.model.distribution
+        uniform = item_noise(state, length, distribution.num_noise, noise).to(state.sample.device)
+        signal = state.sample.new_empty(len(state.seeds), length)
+        for item in range(len(state.seeds)):
+            queues, sample = _item(state.model, item), state.sample[item : item + 1]
+            for t in range(length):
+                params = self.model.step(sample, queues)
+                sample = distribution.sample(params, uniform[item : item + 1, t], draw)
+                signal[item, t] = sample
+            state.sample[item] = sample
+        state.model.position += length
+        state.drawn += length
+        return signal
+
+
+def _item(state: WaveNetState, item: int) -> WaveNetState:
+    """Return the state of one item, a batch of one that shares the queues' memory."""
+    return WaveNetState([queue[item : item + 1] for queue in state.queues], state.position)
+
+
+def fold(model: WaveNet) -> WaveNet:
+    """Replace each weight-normalised weight by its value, in place, and return the model."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d) and parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return model

@@ -1,0 +1,188 @@
+"""What every sampler does: whole signals, chunks, and a state that can be kept.
+
+A backend says how to `start` and how to `advance`; everything else follows.
+"""
+
+import abc
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wavenet.distributions import Draw
+from wavenet.errors import CheckpointError, printable
+from wavenet.files import atomic_file
+from wavenet.model import WaveNet, WaveNetState
+from wavenet.sampling.noise import uniforms
+
+PLAIN = Draw()
+
+
+@dataclass
+class SamplerState:
+    """Where the generation of a batch stands.
+
+    Attributes:
+        model: Queues and position.
+        sample: The last sample of each item, `(B,)`.
+        seeds: Seed of each item's noise.
+        drawn: Samples generated so far.
+    """
+
+    model: WaveNetState
+    sample: Tensor
+    seeds: tuple[int, ...]
+    drawn: int = 0
+
+    def clone(self) -> "SamplerState":
+        """Return a copy that goes on by itself."""
+        return SamplerState(self.model.clone(), self.sample.clone(), self.seeds, self.drawn)
+
+    def save(self, path: Path | str) -> None:
+        """Write the state to a safetensors file, atomically."""
+        tensors = {f"queue.{index}": queue for index, queue in enumerate(self.model.queues)}
+        numbers = {"position": self.model.position, "drawn": self.drawn, "seeds": self.seeds}
+        with atomic_file(Path(path)) as temporary:
+            save_file(
+                {"sample": self.sample.contiguous(), **tensors},
+                temporary,
+                metadata={"wavenet.sampler": json.dumps(numbers)},
+            )
+
+    @classmethod
+    def load(cls, path: Path | str) -> "SamplerState":
+        """Read a state that `save` wrote.
+
+        Raises:
+            CheckpointError: The file is not a whole sampler state.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                numbers = json.loads((file.metadata() or {})["wavenet.sampler"])
+                names = [f"queue.{index}" for index in range(len(list(file.keys())) - 1)]
+                queues = [file.get_tensor(name) for name in names]
+                sample = file.get_tensor("sample")
+            state = WaveNetState(queues, int(numbers["position"]))
+            return cls(state, sample, tuple(numbers["seeds"]), int(numbers["drawn"]))
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{printable(path)} is not a whole sampler state: {printable(error)}"
+            ) from error
+
+
+class Sampler(abc.ABC):
+    """Draws signals from a `WaveNet`.
+
+    Args:
+        model: What to draw from; the sampler keeps a copy.
+    """
+
+    @abc.abstractmethod
+    def __init__(self, model: WaveNet) -> None: ...
+
+    @abc.abstractmethod
+    def start(
+        self, batch_size: int = 1, prompt: Tensor | None = None, seed: int | Sequence[int] = 0
+    ) -> SamplerState:
+        """Return the state at the start of a batch, or at the end of a prompt.
+
+        Args:
+            batch_size: Items, `B`.
+            prompt: What the signals go on from, `(B, T)` or `(T,)` for all items, in [-1, 1].
+            seed: Item `i` is drawn with `seed + i`, whatever the batch; or one seed an item.
+        """
+
+    @abc.abstractmethod
+    def advance(
+        self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
+    ) -> Tensor:
+        """Return the next samples, `(B, length)`, and move the state to their end.
+
+        Args:
+            state: From `start`, changed in place.
+            length: Samples to generate.
+            draw: Temperature and truncation.
+            noise: Uniforms of [0, 1), `(B, length, K)`; drawn from the state's seeds if absent.
+        """
+
+    def generate(
+        self,
+        length: int,
+        *,
+        batch_size: int = 1,
+        prompt: Tensor | None = None,
+        seed: int | Sequence[int] = 0,
+        draw: Draw = PLAIN,
+        noise: Tensor | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Return whole signals, `(B, length)`, without the prompt; see `start` and `advance`.
+
+        Args:
+            length: Samples to generate.
+            batch_size: Items, `B`.
+            prompt: What the signals go on from, `(B, T)` or `(T,)`.
+            seed: Item `i` is drawn with `seed + i`; or one seed an item.
+            draw: Temperature and truncation.
+            noise: Uniforms of [0, 1), `(B, length, K)`, in place of the seeds'.
+            progress: Called now and then with the samples generated since the last call.
+        """
+        state = self.start(batch_size, prompt, seed)
+        chunks = []
+        for first in range(0, length, 1000):
+            count = min(1000, length - first)
+            part = None if noise is None else noise[:, first : first + count]
+            chunks.append(self.advance(state, count, draw, part))
+            if progress is not None:
+                progress(count)
+        return torch.cat(chunks, dim=1) if chunks else state.sample.new_zeros(batch_size, 0)
+
+    def stream(
+        self,
+        length: int | None = None,
+        *,
+        chunk: int = 1024,
+        batch_size: int = 1,
+        prompt: Tensor | None = None,
+        seed: int | Sequence[int] = 0,
+        draw: Draw = PLAIN,
+    ) -> Iterator[Tensor]:
+        """Yield the signal that `generate` would return, `(B, chunk)` at a time.
+
+        Args:
+            length: Samples in all; without end if absent.
+            chunk: Samples at a time; the last chunk holds what remains.
+            batch_size: Items, `B`.
+            prompt: What the signals go on from, `(B, T)` or `(T,)`.
+            seed: Item `i` is drawn with `seed + i`; or one seed an item.
+            draw: Temperature and truncation.
+        """
+        state = self.start(batch_size, prompt, seed)
+        while length is None or state.drawn < length:
+            count = chunk if length is None else min(chunk, length - state.drawn)
+            yield self.advance(state, count, draw)
+
+
+def item_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
+    """Return one seed an item: `seed + i`, or the given ones."""
+    given = [seed + item for item in range(batch_size)] if isinstance(seed, int) else list(seed)
+    if len(given) != batch_size:
+        raise ValueError(f"seed must be one number or one an item ({batch_size}), got {len(given)}")
+    if any(not 0 <= entry < 2**64 for entry in given):
+        raise ValueError(f"seeds must be from 0 to 2**64 - 1, got {given}")
+    return tuple(given)
+
+
+def item_noise(state: SamplerState, length: int, num_noise: int, noise: Tensor | None) -> Tensor:
+    """Return the noise of the next `length` samples, `(B, length, K)`, given or from the seeds."""
+    if noise is None:
+        return uniforms(state.seeds, state.drawn, length, num_noise)
+    wanted = (len(state.seeds), length, num_noise)
+    if tuple(noise.shape) != wanted:
+        raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
+    return noise

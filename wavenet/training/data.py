@@ -1,0 +1,61 @@
+"""Loaders whose order is a pure function of seed, step and rank: nothing of theirs is saved."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from wavenet.data.crops import RandomCrops
+from wavenet.data.manifest import Clip
+from wavenet.training.module import Batch
+from wavenet.training.options import TrainerOptions
+
+
+class StepsFrom(Sampler[int]):
+    """The numbers of the batches, from the first one not yet seen, without end."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        step = self.first
+        while True:
+            yield step
+            step += 1
+
+
+def training_loader(
+    folder: Path,
+    clips: Sequence[Clip],
+    options: TrainerOptions,
+    context: int,
+    seed: int,
+    first: int,
+) -> DataLoader[Batch]:
+    """Return an endless loader of crops that starts with batch number `first`.
+
+    Args:
+        folder: Prepared data.
+        clips: What to draw crops from.
+        options: Batch size, crop and workers.
+        context: Samples before each crop, the model's receptive field.
+        seed: With the batch number, what decides the crops.
+        first: Batches that came before.
+    """
+    crops = RandomCrops(
+        folder,
+        clips,
+        crop=options.crop,
+        context=context,
+        batch_size=options.batch_size,
+        seed=seed,
+    )
+    return DataLoader(
+        crops,
+        batch_size=None,
+        sampler=StepsFrom(first),
+        num_workers=options.workers,
+        generator=torch.Generator(),  # of its own: the default one belongs to the model
+    )
+

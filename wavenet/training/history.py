@@ -1,0 +1,133 @@
+"""What a run has come to: its loss curve, its validations, and the best one's model.
+
+The history is part of the run's saves, so that it goes on where the weights do.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from wavenet import checkpoint
+from wavenet.config import AudioConfig
+from wavenet.data.crops import Windows
+from wavenet.evaluation.likelihood import bits_per_sample
+from wavenet.training.module import TrainingModule
+from wavenet.training.signals import StopFlag
+
+log = logging.getLogger("wavenet")
+POINTS = 500  # of the loss curve, at most
+
+
+class History(pl.Callback):
+    """Loss curve and validations; exports the model whenever it is the best so far.
+
+    Args:
+        run: The run's folder; the exported model is `run/model`.
+        audio: Meaning of the model's signal.
+        training: What the model's card says of its data.
+        windows: Held-out audio, or absent if none was held out: then the latest is exported.
+        every: Updates between validations.
+        stop: Set by a signal: a validation is then left out.
+        after: Called after a validation with the trainer and the module, if there.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        audio: AudioConfig,
+        training: checkpoint.Training,
+        windows: Windows | None,
+        every: int,
+        stop: StopFlag,
+        after: Callable[[pl.Trainer, TrainingModule], None] | None,
+    ) -> None:
+        self.run = run
+        self.audio = audio
+        self.training = training
+        self.windows = windows
+        self.every = every
+        self.stop = stop
+        self.after = after
+        self.train: list[tuple[int, float]] = []
+        self.valid: list[tuple[int, float]] = []
+        self.nats = 0.0  # since the last point of the curve
+        self.batches = 0
+        self.seen = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history as plain types."""
+        return {
+            "train": self.train,
+            "valid": self.valid,
+            "nats": self.nats,
+            "batches": self.batches,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with a saved history."""
+        self.train = [tuple(point) for point in state_dict["train"]]
+        self.valid = [tuple(point) for point in state_dict["valid"]]
+        self.nats = state_dict["nats"]
+        self.batches = state_dict["batches"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Note where training starts."""
+        self.seen = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Add to the curve, and validate where it is due."""
+        self.nats += float(outputs["loss"]) * trainer.accumulate_grad_batches
+        self.batches += 1
+        step = trainer.global_step
+        if step == self.seen:
+            return
+        self.seen = step
+        last = step == trainer.max_steps
+        if step % max(1, int(trainer.max_steps) // POINTS) == 0 or last:
+            self._add_point(trainer, step)
+        if (step % self.every == 0 or last) and not self.stop:
+            assert isinstance(module, TrainingModule)
+            self._validate(trainer, module, step)
+
+    def _add_point(self, trainer: pl.Trainer, step: int) -> None:
+        bits = self.nats / self.batches / math.log(2)
+        self.nats, self.batches = 0.0, 0
+        self.train.append((step, bits))
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        for logger in trainer.loggers:
+            logger.log_metrics({"bits/train": bits, "learning_rate": rate}, step)
+
+    def _validate(self, trainer: pl.Trainer, module: TrainingModule, step: int) -> None:
+        started = time.monotonic()
+        best = True
+        if self.windows is not None:
+            bits = bits_per_sample(module.exported, self.windows)
+            best = bits <= min((bits for _, bits in self.valid), default=math.inf)
+            self.valid.append((step, bits))
+            for logger in trainer.loggers:
+                logger.log_metrics({"bits/valid": bits}, step)
+            took = time.monotonic() - started
+            log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
+        if best and trainer.is_global_zero:
+            self.export(module, step)
+        if self.after is not None:
+            self.after(trainer, module)
+
+    def export(self, module: TrainingModule, step: int) -> None:
+        """Write the model of this moment to `run/model`."""
+        training = checkpoint.Training(
+            data=self.training.data,
+            steps=step,
+            seconds_of_audio=self.training.seconds_of_audio,
+            bits_per_sample=self.valid[-1][1] if self.valid else None,
+        )
+        with torch.no_grad():
+            checkpoint.save(self.run / "model", module.exported, self.audio, training)

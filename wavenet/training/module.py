@@ -1,0 +1,119 @@
+"""One update of the weights: loss, optimiser, schedule and the average of weights.
+
+Everything that an update depends on is in the module's checkpoint: weights, their average, the
+optimiser's and the schedule's state, and the state of torch's random numbers (dropout).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from wavenet.errors import ConfigError
+from wavenet.model import WaveNet
+from wavenet.training.options import OptimOptions
+
+Batch = dict[str, Tensor]
+
+
+class TrainingModule(pl.LightningModule):
+    """A `WaveNet` and how it learns.
+
+    Args:
+        model: Whose weights are trained.
+        optim: Optimiser, schedule and averaging.
+        max_steps: Updates in all, where the schedule ends.
+    """
+
+    def __init__(self, model: WaveNet, optim: OptimOptions, max_steps: int) -> None:
+        super().__init__()
+        self.model = model
+        self.optim = optim
+        self.max_steps = max_steps
+        self.average: WaveNet | None = None
+        if optim.ema_decay is not None:
+            self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.random_state: Tensor | None = None
+
+    @property
+    def exported(self) -> WaveNet:
+        """The model that is validated and exported: the average where there is one."""
+        return self.model if self.average is None else self.average
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean negative log-likelihood of the batch's counted samples, in nats."""
+        loss = masked_mean(self.model.nll(batch["waveform"]), batch["mask"])
+        if not bool(loss.isfinite()):
+            raise ConfigError(
+                f"the loss is {float(loss)} at step {self.global_step}: training diverged; go back "
+                "to the last save with a lower optim.lr or optim.clip_norm"
+            )
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser, and the schedule that moves with every update."""
+        optim = self.optim
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optim.name]
+        optimizer = kind(
+            self.model.parameters(),
+            lr=optim.lr,
+            betas=(optim.betas[0], optim.betas[1]),
+            eps=optim.eps,
+            weight_decay=optim.weight_decay,
+        )
+        factor = rate_factor(optim, self.max_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Update the weights, then their average."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is None or self.optim.ema_decay is None:
+            return
+        step = self.global_step
+        decay = min(self.optim.ema_decay, (1 + step) / (10 + step))  # forget the start soon
+        with torch.no_grad():
+            average, weights = list(self.average.parameters()), list(self.model.parameters())
+            torch._foreach_lerp_(average, weights, 1 - decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state of the random numbers, and the thread count that sums depend on."""
+        checkpoint["random_state"] = torch.get_rng_state()
+        checkpoint["threads"] = torch.get_num_threads()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the random numbers until training starts."""
+        self.random_state = checkpoint["random_state"]
+
+    def on_train_start(self) -> None:
+        """Go on with the random numbers where the checkpoint left them."""
+        if self.random_state is not None:
+            torch.set_rng_state(self.random_state.cpu())
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of `values` where `mask` is true, both `(B, T)`."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def rate_factor(optim: OptimOptions, max_steps: int) -> Callable[[int], float]:
+    """Return the learning rate over `optim.lr` as a function of the updates made."""
+
+    def factor(step: int) -> float:
+        warmup = min((step + 1) / (optim.warmup_steps + 1), 1.0)
+        after = max(step - optim.warmup_steps, 0) / max(max_steps - optim.warmup_steps, 1)
+        ratio, after = optim.final_lr_ratio, min(after, 1.0)
+        if optim.schedule == "cosine":
+            return warmup * (ratio + (1 - ratio) * (1 + math.cos(math.pi * after)) / 2)
+        if optim.schedule == "exponential":
+            return warmup * ratio**after
+        return warmup
+
+    return factor

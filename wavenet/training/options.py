@@ -1,0 +1,178 @@
+"""What can be said about a training run, beside its model and its data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wavenet.config import AudioConfig, WaveNetConfig, check
+from wavenet.data.options import PrepareOptions
+from wavenet.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimOptions:
+    """How weights follow gradients.
+
+    Attributes:
+        name: `adam`, or `adamw` with decoupled weight decay.
+        lr: Highest learning rate, reached after the warm-up.
+        betas: Decay of Adam's two averages.
+        eps: Adam's floor under the root of the second average.
+        weight_decay: Pull towards zero.
+        warmup_steps: Updates over which the rate rises from 0.
+        schedule: After the warm-up: stay (`constant`), fall as half a `cosine`, or `exponential`.
+        final_lr_ratio: Rate at the last step over `lr`.
+        clip_norm: Longest gradient that is not shortened; absent for none.
+        ema_decay: Weight of the past in the average of weights that is validated and exported;
+            absent to use the weights themselves.
+    """
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
+    final_lr_ratio: float = 0.05
+    clip_norm: float | None = 1.0
+    ema_decay: float | None = 0.999
+
+    def __post_init__(self) -> None:
+        check(self.lr > 0, "lr", "positive", self.lr)
+        check(len(self.betas) == 2, "betas", "two numbers", self.betas)
+        check(all(0 <= beta < 1 for beta in self.betas), "betas", "in [0, 1)", self.betas)
+        check(self.eps > 0, "eps", "positive", self.eps)
+        check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        check(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
+        ratio = self.final_lr_ratio
+        check(0 < ratio <= 1, "final_lr_ratio", "in (0, 1]", ratio)
+        clip, decay = self.clip_norm, self.ema_decay
+        check(clip is None or clip > 0, "clip_norm", "positive, or null", clip)
+        check(decay is None or 0 <= decay < 1, "ema_decay", "in [0, 1), or null", decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """How long, how much at once, on what, and what is looked at on the way.
+
+    Attributes:
+        max_steps: Updates of the weights.
+        batch_size: Crops of one batch.
+        crop: Samples of each crop that the loss covers; the receptive field comes before them.
+        accumulate: Batches of one update.
+        precision: `fp32`, or `bf16` for matrix products in bfloat16 under autocast.
+        device: `auto` takes a GPU where there is one.
+        workers: Processes that read audio; 0 reads in the training process.
+        save_every: Updates between saves.
+        keep_last: Saves that are kept.
+        valid_every: Updates between validations.
+        valid_seconds: Held-out audio that a validation covers; absent for all.
+        preview_seconds: Length of the held-out clip that each validation plays back, teacher-forced
+            and freely generated, in TensorBoard; 0 for none.
+    """
+
+    max_steps: int = 100_000
+    batch_size: int = 8
+    crop: int = 8192
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    workers: int = 0
+    save_every: int = 1000
+    keep_last: int = 2
+    valid_every: int = 1000
+    valid_seconds: float | None = 60.0
+    preview_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "batch_size", "crop", "accumulate"):
+            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        for name in ("save_every", "valid_every", "keep_last"):
+            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        for name in ("workers", "preview_seconds"):
+            check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        seconds = self.valid_seconds
+        check(seconds is None or seconds > 0, "valid_seconds", "positive, or null", seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PrepareOptions):
+    """Where audio comes from, how it is prepared, and where the prepared clips go.
+
+    Attributes:
+        root: Folder of recordings; absent if `prepared` is there already.
+        prepared: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
+    """
+
+    root: str | None = None
+    prepared: str | None = None
+
+    @property
+    def source(self) -> Path:
+        """The folder of recordings."""
+        if self.root is None:
+            raise ConfigError("data.root is not said: data.root=FOLDER names your recordings")
+        return Path(self.root)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of prepared clips."""
+        if self.prepared is not None:
+            return Path(self.prepared)
+        return Path("prepared") / f"{self.source.resolve().name}-{self.sample_rate}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a finished run leaves to hear.
+
+    Attributes:
+        seconds: Length of each generated recording; 0 for no report.
+        prompt_seconds: Held-out audio that the continued recording starts from.
+        count: Unconditional recordings.
+        temperature: Of the draws.
+        evaluate_seconds: Held-out audio that the scores cover; absent for all.
+    """
+
+    seconds: float = 3.0
+    prompt_seconds: float = 1.0
+    count: int = 1
+    temperature: float = 1.0
+    evaluate_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "prompt_seconds", "count", "temperature"):
+            check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        seconds = self.evaluate_seconds
+        check(seconds is None or seconds > 0, "evaluate_seconds", "positive, or null", seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that fixes a training run; written to its folder as `run.json`.
+
+    Attributes:
+        name: Name of the recipe, and of the run's folder.
+        seed: Of first weights, crops and dropout.
+        audio: Meaning of the signal.
+        model: Shape of the weights.
+        data: Where audio comes from.
+        optim: How weights follow gradients.
+        trainer: How long, how much at once, on what.
+        report: What is left to hear.
+    """
+
+    name: str
+    seed: int
+    audio: AudioConfig
+    model: WaveNetConfig
+    data: DataOptions
+    optim: OptimOptions
+    trainer: TrainerOptions
+    report: ReportOptions
+
+    def __post_init__(self) -> None:
+        check(self.seed >= 0, "seed", "0 or more", self.seed)
+        rate = self.audio.sample_rate
+        check(self.data.sample_rate == rate, "data.sample_rate", str(rate), self.data.sample_rate)

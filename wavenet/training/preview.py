@@ -1,0 +1,59 @@
+"""What a model in training sounds like: one held-out clip, twice, at every validation.
+
+Teacher-forced, each sample is the likeliest one after the true past; generated freely, each is
+drawn after the model's own. Both go to TensorBoard as audio and as a spectrogram.
+"""
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+
+from wavenet.evaluation.pictures import spectrogram_image
+from wavenet.model import WaveNet
+from wavenet.sampling import make_sampler
+from wavenet.training.module import TrainingModule
+
+
+class Preview:
+    """Plays one held-out clip through the model.
+
+    Args:
+        clip: The start of a held-out recording, `(T,)` float32.
+        sample_rate: Of the clip, in Hz.
+    """
+
+    def __init__(self, clip: NDArray[np.float32], sample_rate: int) -> None:
+        self.clip = torch.from_numpy(clip)
+        self.sample_rate = sample_rate
+
+    def __call__(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Log the clip at the trainer's step."""
+        model = module.exported
+        sounds = {
+            "original": self.clip.numpy(),
+            "teacher_forced": self.teacher_forced(model),
+            "generated": self.generated(model),
+        }
+        for logger in trainer.loggers:
+            for name, sound in sounds.items():
+                writer, step = logger.experiment, trainer.global_step
+                writer.add_audio(f"held_out/{name}", sound[None], step, self.sample_rate)
+                image = spectrogram_image(sound, self.sample_rate)
+                writer.add_image(f"held_out/{name}", image, step, dataformats="HWC")
+
+    @torch.inference_mode()
+    def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:
+        """Return the likeliest sample after each true past, `(T,)`."""
+        device = next(model.parameters()).device
+        params = model(self.clip.to(device)[None])
+        sound: NDArray[np.float32] = model.distribution.mode(params)[0].cpu().numpy()
+        return sound
+
+    def generated(self, model: WaveNet) -> NDArray[np.float32]:
+        """Return what the model goes on with after the first half of the clip, both, `(T,)`."""
+        half = len(self.clip) // 2
+        prompt = self.clip[:half]
+        drawn = make_sampler(model).generate(len(self.clip) - half, prompt=prompt)[0].cpu()
+        sound: NDArray[np.float32] = torch.cat([prompt, drawn]).numpy()
+        return sound

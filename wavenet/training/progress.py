@@ -1,0 +1,97 @@
+"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+from wavenet.errors import require
+from wavenet.training.history import History
+from wavenet.training.module import TrainingModule
+
+log = logging.getLogger("wavenet")
+SECONDS = 15.0  # between lines
+SMOOTHING = 0.98
+
+
+class Progress(pl.Callback):
+    """Bits per sample, samples a second and time left.
+
+    Args:
+        samples_per_step: Samples that the loss covers in one update.
+        history: Where the last validation stands.
+    """
+
+    def __init__(self, samples_per_step: int, history: History) -> None:
+        self.samples_per_step = samples_per_step
+        self.history = history
+        self.bits = math.nan
+        self.warned = False
+        self.bar: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock and, on a terminal, the bar."""
+        self.first = self.seen = trainer.global_step
+        self.started = self.told = time.monotonic()
+        if sys.stderr.isatty():
+            tqdm = require("tqdm", "train")
+            self.bar = tqdm.tqdm(total=trainer.max_steps, initial=self.first, unit="step")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Tell how far training is, and call out a model that has learnt nothing."""
+        bits = float(outputs["loss"]) * trainer.accumulate_grad_batches / math.log(2)
+        known = not math.isnan(self.bits)
+        self.bits = SMOOTHING * self.bits + (1 - SMOOTHING) * bits if known else bits
+        step = trainer.global_step
+        if step == self.seen:
+            return
+        self.seen = step
+        now = time.monotonic()
+        rate = (step - self.first) / max(now - self.started, 1e-9)
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"{self._bits()}, {rate * self.samples_per_step:,.0f} samples/s")
+            self.bar.update(1)
+        elif now - self.told > SECONDS or step == trainer.max_steps:
+            self.told = now
+            left = (int(trainer.max_steps) - step) / rate
+            log.info(
+                "step %d/%d: %s, %s samples/s, %d:%02d left",
+                *(step, trainer.max_steps, self._bits(), f"{rate * self.samples_per_step:,.0f}"),
+                *divmod(round(left), 60),
+            )
+        assert isinstance(module, TrainingModule)
+        self._call_out(module, step)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _bits(self) -> str:
+        text = f"train {self.bits:.3f} bits"
+        return f"{text}, held-out {self.history.valid[-1][1]:.3f}" if self.history.valid else text
+
+    def _call_out(self, module: TrainingModule, step: int) -> None:
+        levels = module.model.config.levels
+        late = step > module.optim.warmup_steps + 100
+        if late and not self.warned and self.bits > math.log2(levels) - 0.05:
+            self.warned = True
+            log.warning(
+                "warning: the model has learnt nothing yet: its loss sits at ln %d = %.3f nats "
+                "(%.2f bits), that of a guess; try another optim.lr",
+                *(levels, math.log(levels), math.log2(levels)),
+            )

@@ -1,0 +1,223 @@
+"""A training run from its config to its report, started or gone on with."""
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from wavenet import checkpoint
+from wavenet.config import from_dict, to_dict
+from wavenet.data.crops import Windows
+from wavenet.data.manifest import Clip, read_manifest
+from wavenet.data.prepare import prepare
+from wavenet.errors import ConfigError, DataError, printable
+from wavenet.evaluation.scores import WINDOW, read_clip
+from wavenet.files import write_text
+from wavenet.model import WaveNet
+from wavenet.training.data import training_loader
+from wavenet.training.finish import finish
+from wavenet.training.history import History
+from wavenet.training.module import TrainingModule
+from wavenet.training.options import DataOptions, RunConfig
+from wavenet.training.preview import Preview
+from wavenet.training.progress import Progress
+from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
+from wavenet.training.signals import StopFlag
+
+CONFIG = "run.json"
+log = logging.getLogger("wavenet")
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it advises and advertises
+
+
+def start(config: RunConfig, run: Path | None, stop: StopFlag) -> Path:
+    """Train in a new folder, and report; return the folder.
+
+    Args:
+        config: The run.
+        run: Its folder; absent for `runs/NAME`, or `runs/NAME-2` and so on where that is taken.
+        stop: Set by a signal.
+
+    Raises:
+        ConfigError: The folder holds something already.
+    """
+    ensure_prepared(config.data)
+    run = _new_folder(config, run)
+    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
+    log.info("run folder: %s", run)
+    _train(config, run, stop, save=None)
+    return run
+
+
+def resume(config: RunConfig, run: Path, stop: StopFlag) -> None:
+    """Go on with a run from its last save, and report.
+
+    Args:
+        config: The run's own, or with a later end.
+        run: Its folder.
+        stop: Set by a signal.
+    """
+    ensure_prepared(config.data)
+    saves = find_saves(run)
+    save = saves[-1] if saves else None
+    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
+    if save is None:
+        log.info("%s has no save yet: starting at step 0", run)
+    else:
+        log.info("going on with %s from step %d", run, step_of(save))
+    _train(config, run, stop, save)
+
+
+def read_run(run: Path) -> RunConfig:
+    """Return the config of a run.
+
+    Raises:
+        ConfigError: The folder is no run.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{printable(run)} is no run: it has no {CONFIG}")
+    try:
+        return from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{printable(path)}: {printable(error)}") from error
+
+
+def ensure_prepared(options: DataOptions) -> Path:
+    """Prepare the recordings unless it is done; return the folder of clips."""
+    folder = options.folder
+    if options.root is None:
+        return folder  # reading its manifest says what is wrong, if anything is
+    summary = prepare(Path(options.root), folder, options)
+    log.info("%s", summary.table())
+    return folder
+
+
+def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> None:
+    folder = config.data.folder
+    clips = read_manifest(folder)
+    train, held_out = _splits(folder, clips, config)
+    torch.manual_seed(config.seed)
+    module = TrainingModule(WaveNet(config.model), config.optim, config.trainer.max_steps)
+    windows = None
+    if held_out:
+        windows = Windows(
+            folder,
+            held_out,
+            window=WINDOW,
+            context=config.model.receptive_field,
+            limit_seconds=config.trainer.valid_seconds,
+        )
+    seconds = sum(clip.frames for clip in train) / config.audio.sample_rate
+    history = History(
+        run,
+        config.audio,
+        checkpoint.Training(data=config.name, seconds_of_audio=seconds),
+        windows,
+        config.trainer.valid_every,
+        stop,
+        _preview(folder, held_out, config),
+    )
+    step = 0 if save is None else step_of(save)
+    if save is not None and read_save(save)["threads"] != torch.get_num_threads():
+        log.warning("warning: another number of threads than before: sums may differ in last bits")
+    if step < config.trainer.max_steps:
+        _fit(config, run, stop, module, history, train, save)
+    elif save is not None:
+        log.info("step %d was the last: trainer.max_steps=N goes further", step)
+        history.load_state_dict(read_save(save)["callbacks"]["History"])
+    if not stop and config.report.seconds:
+        finish(run, config, history)
+
+
+def _fit(
+    config: RunConfig,
+    run: Path,
+    stop: StopFlag,
+    module: TrainingModule,
+    history: History,
+    train: list[Clip],
+    save: Path | None,
+) -> None:
+    options = config.trainer
+    step = 0 if save is None else step_of(save)
+    loader = training_loader(
+        config.data.folder,
+        train,
+        options,
+        config.model.receptive_field,
+        config.seed,
+        step * options.accumulate,
+    )
+    samples_per_step = options.batch_size * options.crop * options.accumulate
+    trainer = pl.Trainer(
+        accelerator=options.device,
+        devices=1,
+        precision={"fp32": "32-true", "bf16": "bf16-mixed"}[options.precision],  # type: ignore[arg-type]
+        max_steps=options.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=config.optim.clip_norm,
+        callbacks=[
+            history,
+            Progress(samples_per_step, history),
+            Saves(run, options.save_every, options.keep_last, stop),
+        ],
+        logger=TensorBoardLogger(run, name="tensorboard", version="", purge_step=step or None),
+        plugins=[DurableCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=run,
+    )
+    with warnings.catch_warnings():
+        # Lightning advises on loaders and logging that are as they should be here.
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        trainer.fit(module, loader, ckpt_path=save, weights_only=True)
+
+
+def _splits(
+    folder: Path, clips: list[Clip], config: RunConfig
+) -> tuple[list[Clip], list[Clip]]:
+    rates = {clip.sample_rate for clip in clips} - {config.audio.sample_rate}
+    if rates:
+        raise DataError(
+            f"{printable(folder)} holds clips at {sorted(rates)} Hz, the model wants "
+            f"{config.audio.sample_rate}: set audio.sample_rate, or prepare anew"
+        )
+    train = [clip for clip in clips if clip.split == "train"]
+    if not train:
+        raise DataError(f"{printable(folder)} holds no clip of the split train")
+    return train, [clip for clip in clips if clip.split == "valid"]
+
+
+def _preview(folder: Path, held_out: list[Clip], config: RunConfig) -> Preview | None:
+    length = round(config.trainer.preview_seconds * config.audio.sample_rate)
+    if not held_out or not length:
+        return None
+    longest = max(held_out, key=lambda clip: clip.frames)
+    return Preview(read_clip(folder, longest)[:length], config.audio.sample_rate)
+
+
+def _new_folder(config: RunConfig, run: Path | None) -> Path:
+    """Make and return the run's folder; two runs that start together get one each."""
+    if run is not None:
+        if run.exists() and any(run.iterdir()):
+            way_out = f"resume={printable(run)} goes on with it, or choose another run_dir"
+            raise ConfigError(f"run_dir {printable(run)} is not empty: {way_out}")
+        run.mkdir(parents=True, exist_ok=True)
+        return run
+    number = 1
+    while True:
+        run = Path("runs") / (config.name if number == 1 else f"{config.name}-{number}")
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return run
