@@ -72,7 +72,9 @@ class Categorical:
             waveform: Samples in [-1, 1], `(B, T)`.
         """
         logits = params if params.dtype == torch.float64 else params.float()
-        return F.cross_entropy(logits, self.encode(waveform), reduction="none")
+        codes = self.encode(waveform)
+        rows = logits.transpose(1, 2).flatten(0, 1)  # a view of what the network puts out
+        return F.cross_entropy(rows, codes.flatten(), reduction="none").view_as(waveform)
 
     def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
         """Return one drawn sample an item, `(B,)`: the inverse of the cumulative distribution.

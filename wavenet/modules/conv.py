@@ -42,6 +42,16 @@ class CausalConv1d(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, (self.memory, 0)))
 
+    def product(self, x: Tensor) -> Tensor:
+        """Return what `forward` returns, channels last, `(B, T, C)` in and out.
+
+        All taps stand side by side in one matrix product: the fast form for training.
+        """
+        shifts = range(self.memory, 0, -self.dilation[0])  # oldest tap first
+        past = [F.pad(x, (0, 0, shift, 0))[:, : x.shape[1]] for shift in shifts]
+        weight = self.weight.transpose(1, 2).flatten(1)  # (out_channels, kernel_size * in_channels)
+        return F.linear(torch.cat([*past, x], dim=-1), weight, self.bias)
+
     def new_queue(self, batch_size: int) -> Tensor:
         """Return the silence before the first sample, zeros `(B, in_channels, memory)`."""
         return self.weight.new_zeros(batch_size, self.in_channels, self.memory)
@@ -77,7 +87,7 @@ class CausalConv1d(nn.Conv1d):
 
 
 def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Return the output of a 1x1 convolution for a single sample, `(B, out_channels)`."""
+    """Return the output of a 1x1 convolution, channels last, `(..., C)` in and out."""
     return F.linear(x, conv.weight.squeeze(-1), conv.bias)
 
 

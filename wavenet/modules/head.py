@@ -31,9 +31,8 @@ class Head(nn.Module):
         self.output = nn.Conv1d(channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.output(F.relu(self.hidden(F.relu(x))))
-        return y
+        return self.step(x.transpose(1, 2)).transpose(1, 2)
 
     def step(self, x: Tensor) -> Tensor:
-        """Return the parameters of one sample, `(B, out_channels)`."""
+        """Return the parameters of one sample, or of many channels last, `(..., out_channels)`."""
         return pointwise(self.output, F.relu(pointwise(self.hidden, F.relu(x))))

@@ -58,6 +58,16 @@ class ResidualBlock(nn.Module):
         z = gate(self.conv(self.dropout(x)))
         return self._onward(x, None if self.residual is None else self.residual(z)), self.skip(z)
 
+    def gated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output and, for the skip product to come, the gate's; channels last.
+
+        Shape:
+            - Input: `(B, T, residual_channels)`
+            - Output: `(B, T, residual_channels)` and `(B, T, gate_channels / 2)`
+        """
+        z = gate(self.conv.product(self.dropout(x)), dim=-1)
+        return self._onward(x, None if self.residual is None else pointwise(self.residual, z)), z
+
     def new_queue(self, batch_size: int) -> Tensor:
         """Return the silence before the first sample, `(B, residual_channels, memory)`."""
         return self.conv.new_queue(batch_size)
@@ -74,7 +84,7 @@ class ResidualBlock(nn.Module):
         return (x + residual) * self.residual_scale if self.residual_scale != 1.0 else x + residual
 
 
-def gate(y: Tensor) -> Tensor:
-    """Return tanh of the first half of the channels times sigmoid of the second, `(B, C/2, ...)`."""
-    tanh, sigmoid = y.chunk(2, dim=1)
+def gate(y: Tensor, dim: int = 1) -> Tensor:
+    """Return tanh of the first half of the channels, along `dim`, times sigmoid of the second."""
+    tanh, sigmoid = y.chunk(2, dim)
     return tanh.tanh() * sigmoid.sigmoid()

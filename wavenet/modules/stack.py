@@ -6,7 +6,9 @@ WaveNet, section 2.1.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from wavenet.modules.residual import ResidualBlock
 
@@ -61,12 +63,18 @@ class ResidualStack(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        skips: Tensor | None = None
-        for block in self.blocks:
-            x, skip = block(x)
-            skips = skip if skips is None else skips + skip
-        assert skips is not None
-        return skips * self.skip_scale
+        # Channels last, a convolution is one matrix product over all samples, and the skip products
+        # of all blocks together are another: a few large ones, where the plain sum has many small.
+        x = x.transpose(1, 2)
+        gates = []
+        for block in self._blocks():
+            x, z = block.gated(x)
+            gates.append(z)
+        skips = [block.skip for block in self._blocks()]
+        weight = torch.cat([skip.weight.squeeze(-1) for skip in skips], dim=1)
+        biases = [skip.bias for skip in skips if skip.bias is not None]
+        bias = torch.stack(biases).sum(dim=0) if biases else None
+        return F.linear(torch.cat(gates, dim=-1), weight, bias).transpose(1, 2) * self.skip_scale
 
     def new_queues(self, batch_size: int) -> list[Tensor]:
         """Return the silence before the first sample, a queue a block."""
@@ -74,9 +82,10 @@ class ResidualStack(nn.Module):
 
     def fill(self, queues: list[Tensor], x: Tensor, position: int) -> None:
         """Put the end of every block's input in its queue; `x` ends at sample `position - 1`."""
+        x = x.transpose(1, 2)
         for block, queue in zip(self._blocks(), queues, strict=True):
-            block.conv.fill(queue, x, position)
-            x, _ = block(x)
+            block.conv.fill(queue, x.transpose(1, 2), position)
+            x, _ = block.gated(x)
 
     def step(self, x: Tensor, queues: list[Tensor], position: int) -> Tensor:
         """Return output sample `position`, `(B, skip_channels)`; the queues move on."""

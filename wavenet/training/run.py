@@ -1,7 +1,9 @@
 """A training run from its config to its report, started or gone on with."""
 
+import ctypes
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 
@@ -96,6 +98,18 @@ def ensure_prepared(options: DataOptions) -> Path:
     return folder
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed: an update allocates the same again.
+
+    Without it, each large tensor is mapped, faulted in page by page and unmapped again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mmap_max, trim_threshold = -4, -1  # malloc.h
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
 def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> None:
     folder = config.data.folder
     clips = read_manifest(folder)
@@ -144,6 +158,7 @@ def _fit(
 ) -> None:
     options = config.trainer
     step = 0 if save is None else step_of(save)
+    keep_freed_memory()
     loader = training_loader(
         config.data.folder,
         train,

@@ -1,0 +1,1 @@
+"""Recipes: one thin script a verb."""

@@ -1,0 +1,177 @@
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from wavenet.data.audio import WavWriter
+from wavenet.data.crops import RandomCrops, Windows
+from wavenet.data.manifest import Clip
+from wavenet.errors import DataError
+
+LENGTHS = (1000, 5, 333, 40)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Clip]:
+    """Write clips whose sample `t` of clip `i` is code `1 + 2000 * i + t`: never 0, never equal."""
+    written = []
+    for index, frames in enumerate(LENGTHS):
+        codes = 1 + 2000 * index + np.arange(frames)
+        with WavWriter(tmp_path / f"{index}.wav", 100) as writer:
+            writer.write((codes / 32768).astype(np.float32))
+        source = f"{index}.wav"
+        written.append(Clip(source, frames, 100, "", "train", "0" * 64, source, 0))
+    return written
+
+
+def crops(folder: Path, clips: list[Clip], **changes: Any) -> RandomCrops:
+    arguments = {"crop": 32, "context": 20, "batch_size": 4, "seed": 1, **changes}
+    return RandomCrops(folder, clips, **arguments)
+
+
+def codes_of(waveform: torch.Tensor) -> NDArray[np.int64]:
+    return (waveform * 32768).round().long().numpy()
+
+
+def every(windows: Windows) -> list[dict[str, torch.Tensor]]:
+    return [windows[index] for index in range(len(windows))]
+
+
+def test_a_batch_is_a_pure_function_of_seed_step_and_rank(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    first, again = crops(tmp_path, clips), crops(tmp_path, clips)
+    later = [again[step]["waveform"] for step in (7, 3)]
+
+    torch.testing.assert_close(first[3]["waveform"], later[1])
+    others = [
+        first[4],
+        crops(tmp_path, clips, seed=2)[3],
+        crops(tmp_path, clips, rank=1, world_size=2)[3],
+    ]
+    assert not any(torch.equal(first[3]["waveform"], other["waveform"]) for other in others)
+
+
+def test_ranks_share_out_the_batch_that_one_would_draw(tmp_path: Path, clips: list[Clip]) -> None:
+    whole = crops(tmp_path, clips, batch_size=6)[5]["waveform"]
+
+    parts = [
+        crops(tmp_path, clips, batch_size=2, rank=rank, world_size=3)[5]["waveform"]
+        for rank in range(3)
+    ]
+
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+def test_a_crop_lies_within_one_clip_and_its_mask_follows_the_context(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    data = crops(tmp_path, clips, batch_size=300)[0]
+    starts = set()
+
+    assert data["waveform"].shape == data["mask"].shape == (300, 52)
+    for codes, mask in zip(codes_of(data["waveform"]), data["mask"].numpy(), strict=True):
+        index, start = divmod(int(codes[0]) - 1, 2000)
+        read = min(52, LENGTHS[index])
+        np.testing.assert_array_equal(codes[:read], codes[0] + np.arange(read))
+        assert not codes[read:].any()
+        assert start + read <= LENGTHS[index]
+        wanted = np.zeros(52, bool)
+        wanted[0 if start == 0 else 20 : read] = True
+        np.testing.assert_array_equal(mask, wanted)
+        starts.add((index, min(start, 1)))
+    assert starts == {(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (3, 0)}
+
+
+def test_a_clip_is_drawn_as_often_as_it_is_long_and_every_sample_counts_sometimes(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    data = crops(tmp_path, clips, batch_size=2000)[0]
+    codes = codes_of(data["waveform"])
+
+    drawn = Counter(((codes[:, 0] - 1) // 2000).tolist())
+
+    for index, frames in enumerate(LENGTHS):
+        share = frames / sum(LENGTHS)
+        spread = 4 * (share * (1 - share) / 2000) ** 0.5
+        assert drawn[index] / 2000 == pytest.approx(share, abs=spread)
+    counted = set(codes[data["mask"].numpy()].tolist())
+    assert len(counted) == sum(LENGTHS)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_workers_give_the_same_batches(
+    tmp_path: Path, clips: list[Clip], start_method: str
+) -> None:
+    data = crops(tmp_path, clips)
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(10, 14),
+        num_workers=1,
+        multiprocessing_context=start_method,
+    )
+
+    batches = [batch["waveform"] for batch in loader]
+
+    for step, batch in zip(range(10, 14), batches, strict=True):
+        torch.testing.assert_close(batch, data[step]["waveform"])
+
+
+@pytest.mark.parametrize(("window", "context"), [(64, 20), (1000, 0), (7, 100)])
+def test_windows_cover_each_sample_once_in_order_after_its_context(
+    tmp_path: Path, clips: list[Clip], window: int, context: int
+) -> None:
+    counted: list[int] = []
+    for item in every(Windows(tmp_path, clips, window=window, context=context)):
+        codes, mask = codes_of(item["waveform"])[0], item["mask"].numpy()[0]
+        start = (int(codes[0]) - 1) % 2000
+        np.testing.assert_array_equal(codes, codes[0] + np.arange(len(codes)))
+        before = int(np.argmax(mask))
+        assert mask[before:].all()
+        assert before == min(context, start + before)
+        assert mask.sum() <= window
+        counted += codes[mask].tolist()
+
+    wanted = [1 + 2000 * i + t for i, frames in enumerate(LENGTHS) for t in range(frames)]
+    assert counted == wanted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames"), [(2.5, 250), (10.02, 1002), (12.0, 1200), (99, 1378)]
+)
+def test_a_limit_takes_the_first_so_many_seconds(
+    tmp_path: Path, clips: list[Clip], seconds: float, frames: int
+) -> None:
+    windows = Windows(tmp_path, clips, window=64, context=10, limit_seconds=seconds)
+
+    assert sum(int(item["mask"].sum()) for item in every(windows)) == frames
+
+
+def test_a_clip_that_is_not_what_the_manifest_says_is_a_data_error(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    (tmp_path / "0.wav").unlink()
+
+    with pytest.raises(DataError, match=r"0.wav: no such file.*run wavenet-prepare"):
+        Windows(tmp_path, clips, window=64, context=0)[0]
+
+
+def test_no_clips_at_all_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"larger data.valid_fraction"):
+        crops(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"crop": 0}, {"context": -1}, {"batch_size": 0}, {"seed": -1}, {"rank": 1}]
+)
+def test_an_argument_out_of_range_is_refused(
+    tmp_path: Path, clips: list[Clip], changes: dict[str, int]
+) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
+        crops(tmp_path, clips, **changes)

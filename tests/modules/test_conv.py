@@ -1,0 +1,77 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavenet.modules import CausalConv1d, SameConv1d
+
+SIZES = [(1, 1), (2, 1), (2, 8), (3, 4), (5, 3)]
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), SIZES)
+def test_step_equals_forward_at_every_sample(kernel_size: int, dilation: int) -> None:
+    conv = CausalConv1d(3, 5, kernel_size, dilation)
+    x = torch.randn(2, 3, 4 * conv.memory + 3)  # long enough for the queue to wrap
+    queue = conv.new_queue(batch_size=2)
+
+    stepped = torch.stack([conv.step(x[..., t], queue, t) for t in range(x.shape[-1])], dim=-1)
+
+    torch.testing.assert_close(stepped, conv(x))
+
+
+@given(
+    kernel_size=st.integers(1, 5),
+    dilation=st.integers(1, 9),
+    length=st.integers(1, 60),
+)
+def test_a_filled_queue_is_the_queue_after_stepping(
+    kernel_size: int, dilation: int, length: int
+) -> None:
+    conv = CausalConv1d(2, 2, kernel_size, dilation)
+    x = torch.randn(1, 2, length)
+    stepped, filled = conv.new_queue(1), conv.new_queue(1)
+    for t in range(length):
+        conv.step(x[..., t], stepped, t)
+
+    conv.fill(filled, x, length)
+
+    torch.testing.assert_close(filled, stepped, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), SIZES)
+def test_output_sees_the_present_and_its_past_alone(kernel_size: int, dilation: int) -> None:
+    conv = CausalConv1d(1, 1, kernel_size, dilation)
+    x = torch.randn(1, 1, 40, requires_grad=True)
+
+    conv(x)[0, 0, 30].backward()
+
+    assert x.grad is not None
+    seen = x.grad[0, 0].nonzero().flatten().tolist()
+    assert seen == [30 - tap * dilation for tap in reversed(range(kernel_size))]
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), SIZES)
+def test_same_convolution_keeps_the_length_and_sees_both_sides(
+    kernel_size: int, dilation: int
+) -> None:
+    conv = SameConv1d(1, 1, kernel_size, dilation)
+    x = torch.randn(1, 1, 40, requires_grad=True)
+
+    y = conv(x)
+    y[0, 0, 20].backward()
+
+    assert x.grad is not None
+    seen = x.grad[0, 0].nonzero().flatten().tolist()
+    first = 20 - (kernel_size - 1) // 2 * dilation
+    assert y.shape == x.shape
+    assert seen == [first + tap * dilation for tap in range(kernel_size)]
+
+
+def test_same_convolution_equals_torchs_own_for_odd_kernels() -> None:
+    conv = SameConv1d(3, 4, 5, dilation=2)
+    x = torch.randn(2, 3, 30)
+
+    expected = F.conv1d(x, conv.weight, conv.bias, padding="same", dilation=2)
+
+    torch.testing.assert_close(conv(x), expected)

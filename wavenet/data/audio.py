@@ -1,0 +1,281 @@
+"""Audio files in and out, as float32 in [-1, 1].
+
+Reading is libsndfile's, with what it passes over in silence made an error: a file that was cut
+short, a header that claims absurd sizes. What a file is, its content says, never its suffix.
+Writing is 16-bit PCM WAV, streamed, and whole under its name or not there.
+"""
+
+import contextlib
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.data.chunks import TruncatedAudio, check_whole
+from wavenet.errors import DataError, EnvironmentFault, printable, require
+from wavenet.files import atomic_file
+
+MOST_CHANNELS = 64
+MOST_HZ = 768000
+MOST_FRAMES = 2**60  # a header that means "unknown" says about 2**63
+WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+WAV_MOST_BYTES = 2**32 - 1 - WAV_HEADER.size
+
+
+@dataclass(frozen=True)
+class AudioHeader:
+    """What a file's header says.
+
+    Attributes:
+        frames: Samples a channel.
+        sample_rate: Frames a second, in Hz.
+        channels: Samples a frame.
+        container: libsndfile's name of the format, such as `WAV` or `FLAC`.
+        encoding: libsndfile's name of the coding of samples, such as `PCM_16`.
+    """
+
+    frames: int
+    sample_rate: int
+    channels: int
+    container: str
+    encoding: str
+
+
+def read_header(path: Path, *, allow_truncated: bool = False) -> AudioHeader:
+    """Return what the header of `path` says; no sample is decoded.
+
+    Args:
+        path: An audio file of any format that libsndfile reads.
+        allow_truncated: Accept a file that is shorter than its header says.
+
+    Raises:
+        TruncatedAudio: A `DataError`: the header promises more than the file holds.
+        DataError: Not a regular file, no audio, no samples, or sizes past any real file's.
+    """
+    with _opened(path, allow_truncated) as (_, header):
+        return header
+
+
+def read_blocks(
+    path: Path, start: int = 0, frames: int | None = None, *, allow_truncated: bool = False
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the samples of `path` from frame `start` on in blocks, `(block, channels)`.
+
+    Args:
+        path: An audio file of any format that libsndfile reads.
+        start: First frame.
+        frames: How many; `None` for all that follow.
+        allow_truncated: End without an error where the file ends before its header says.
+
+    Raises:
+        TruncatedAudio: Fewer frames came than the header promised.
+        DataError: As `read_header`, or `start` and `frames` go past the end.
+    """
+    with _opened(path, allow_truncated) as (sound, header):
+        wanted = header.frames - start if frames is None else frames
+        if start < 0 or wanted < 0 or start + wanted > header.frames:
+            raise DataError(
+                f"{printable(path)}: frames {start} to {start + wanted} were asked for, "
+                f"it has {header.frames}"
+            )
+        if start:
+            _seek(path, sound, start)
+        block = 2**12 if allow_truncated else 2**16  # a damaged block is lost as a whole
+        done = 0
+        while done < wanted:
+            samples = _read(sound, min(block, wanted - done))
+            done += len(samples)
+            if len(samples):
+                yield samples
+            elif allow_truncated:
+                return
+            else:
+                found = sum(map(len, read_blocks(path, start, frames, allow_truncated=True)))
+                raise TruncatedAudio(
+                    f"{printable(path)}: header promises {header.frames} frames, found "
+                    f"{start + found}: cut short or damaged, copy it again from its origin"
+                )
+
+
+def read_samples(
+    path: Path, start: int = 0, frames: int | None = None, *, allow_truncated: bool = False
+) -> NDArray[np.float32]:
+    """Return samples of `path`, `(frames, channels)`, all finite.
+
+    Float files may hold values past 1.0, which are returned as they are.
+
+    Args:
+        path: An audio file of any format that libsndfile reads.
+        start: First frame.
+        frames: How many; `None` for all that follow.
+        allow_truncated: Return what there is where the file ends before its header says.
+
+    Raises:
+        DataError: As `read_blocks`, or a sample is not finite.
+    """
+    blocks = list(read_blocks(path, start, frames, allow_truncated=allow_truncated))
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+    if not np.isfinite(samples).all():
+        frame, channel = np.argwhere(~np.isfinite(samples))[0]
+        raise DataError(
+            f"{printable(path)}: frame {start + frame} of channel {channel} is "
+            f"{samples[frame, channel]}, samples must be finite: write the file anew"
+        )
+    return samples
+
+
+class WavWriter:
+    """Mono 16-bit WAV, written as the samples come, in constant memory.
+
+    A context manager: the file takes its name, whole and durable, when the block ends well, and
+    after an exception nothing stays.
+
+    Args:
+        path: Where the file will be.
+        sample_rate: Samples a second, in Hz.
+    """
+
+    def __init__(self, path: Path, sample_rate: int) -> None:
+        if not 1 <= sample_rate <= MOST_HZ:
+            raise DataError(f"sample_rate must be 1 to {MOST_HZ}, got {sample_rate}")
+        self.path = path
+        self.sample_rate = sample_rate
+        self.frames = 0
+        self._stack = contextlib.ExitStack()
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "WavWriter":
+        with contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(atomic_file(self.path))
+            self._file = stack.enter_context(open(temporary, "wb"))
+            self._file.write(self._header())
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, samples: NDArray[np.float32]) -> None:
+        """Append `samples`, `(T,)` in [-1, 1]; 1.0 itself becomes the largest code, 32767.
+
+        Raises:
+            DataError: A sample is past 1.0 or not finite, or the file would pass 4 GiB.
+        """
+        if self._file is None:
+            raise ValueError("WavWriter is a context manager: with WavWriter(...) as writer")
+        if samples.ndim != 1:
+            raise ValueError(f"samples must be (T,), got {samples.shape}")
+        bad = ~(np.abs(samples) <= 1.0)  # NaN too
+        if bad.any():
+            index = int(np.argmax(bad))
+            raise DataError(
+                f"{printable(self.path)}: sample {self.frames + index} is {samples[index]}, "
+                "must be in [-1, 1]: clip or scale the signal first"
+            )
+        if (self.frames + len(samples)) * 2 > WAV_MOST_BYTES:
+            raise DataError(
+                f"{printable(self.path)}: a WAV file holds at most {WAV_MOST_BYTES // 2} samples: "
+                "cut the signal into several files"
+            )
+        codes = np.minimum(np.rint(samples.astype(np.float64) * 32768.0), 32767.0)
+        self._file.write(codes.astype("<i2").tobytes())
+        self.frames += len(samples)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        file, self._file = self._file, None
+        if error is not None or file is None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with self._stack:  # closes the file, then gives it its name
+            file.seek(0)
+            file.write(self._header())
+
+    def _header(self) -> bytes:
+        size, rate = self.frames * 2, self.sample_rate
+        riff = (b"RIFF", WAV_HEADER.size - 8 + size, b"WAVE")
+        return WAV_HEADER.pack(*riff, b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, allow_truncated: bool) -> Iterator[tuple[Any, AudioHeader]]:
+    """Yield libsndfile's handle on `path` and the header that it read, checked."""
+    soundfile = require("soundfile", "generate")
+    with contextlib.ExitStack() as stack:
+        try:
+            _check_file(path)
+            file = stack.enter_context(open(path, "rb", buffering=0))
+            if not allow_truncated:
+                check_whole(path)
+            # By descriptor libsndfile sees no suffix to guess from; Windows has none to share.
+            place = str(path) if os.name == "nt" else file.fileno()
+            sound = stack.enter_context(soundfile.SoundFile(place, closefd=False))
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot read {printable(path)}: {error.strerror or error}"
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            reason = printable(getattr(error, "error_string", error)).rstrip(".")
+            raise DataError(
+                f"{printable(path)}: no audio that libsndfile reads ({reason}): "
+                "convert it, as in ffmpeg -i OLD NEW.wav"
+            ) from error
+        header = AudioHeader(
+            sound.frames, sound.samplerate, sound.channels, sound.format, sound.subtype
+        )
+        _check_header(path, header)
+        yield sound, header
+
+
+def _seek(path: Path, sound: Any, frame: int) -> None:
+    try:
+        sound.seek(frame)
+    except (RuntimeError, ValueError) as error:
+        raise DataError(
+            f"{printable(path)}: cannot be read from frame {frame} on: cut short, damaged, or of a "
+            "coding that is read from its start only; convert it, as in ffmpeg -i OLD NEW.wav"
+        ) from error
+
+
+def _read(sound: Any, frames: int) -> NDArray[np.float32]:
+    """Return up to `frames` frames, none where the decoder gives up."""
+    try:
+        samples: NDArray[np.float32] = sound.read(frames, dtype="float32", always_2d=True)
+    except (RuntimeError, ValueError):
+        samples = np.zeros((0, sound.channels), np.float32)
+    return samples
+
+
+def _check_file(path: Path) -> None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        broken = "a link to nothing" if path.is_symlink() else "no such file"
+        raise DataError(f"{printable(path)}: {broken}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+        raise DataError(f"{printable(path)}: is {kind}, wanted an audio file")
+    if found.st_size == 0:
+        raise DataError(f"{printable(path)}: is empty (0 bytes): copy it again from its origin")
+
+
+def _check_header(path: Path, header: AudioHeader) -> None:
+    limits = (
+        (header.frames, 1, MOST_FRAMES, "frames"),
+        (header.channels, 1, MOST_CHANNELS, "channels"),
+        (header.sample_rate, 1, MOST_HZ, "Hz"),
+    )
+    for found, least, most, unit in limits:
+        if not least <= found <= most:
+            raise DataError(
+                f"{printable(path)}: header says {found} {unit}, wanted {least} to {most}: "
+                "write the file anew, as in ffmpeg -i OLD NEW.wav"
+            )

@@ -1,0 +1,132 @@
+"""The folder in which a data set is prepared, and what of it an interrupted run left finished.
+
+It lies beside the output as `.NAME.partial`. A recording is finished when its record is there:
+the record holds what was found and written, under a key over the options and the recording's size
+and time. A record whose key or files no longer fit is dropped, and the recording done again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavenet.config import from_dict, to_dict
+from wavenet.data.conversion import AUDIO, Converted, file_digest
+from wavenet.data.inspection import Inspection
+from wavenet.data.manifest import Clip
+from wavenet.data.options import PrepareOptions
+from wavenet.data.sources import Source
+from wavenet.errors import ConfigError, EnvironmentFault, printable
+from wavenet.files import write_text
+
+FORMAT = 1  # one higher whenever the same recording and options give another clip
+RECORDS = "records"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished recording.
+
+    Attributes:
+        key: Of the recording and the options.
+        inspection: What was found in it.
+        converted: What was written.
+    """
+
+    key: str
+    inspection: Inspection
+    converted: Converted
+
+
+def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
+    """Return a digest that changes with the options and with any source's name, size or time."""
+    said = {name: value for name, value in to_dict(options).items() if name != "jobs"}
+    seen = [(source.name, source.size, source.mtime_ns) for source in sources]
+    return hashlib.sha256(json.dumps([FORMAT, said, seen]).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def work_folder(output: Path) -> Iterator[Path]:
+    """Yield the work folder of `output`, ours alone; it stays if a recording in it is finished.
+
+    Raises:
+        EnvironmentFault: Another process prepares the same output, or the disk refuses.
+    """
+    folder = output.with_name(f".{output.name[:200]}.partial")
+    with contextlib.ExitStack() as stack:
+        try:
+            (folder / RECORDS).mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(folder / "lock", "ab"))
+            _lock(lock.fileno(), folder)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot write {printable(folder)}: {error.strerror}: choose another place"
+            ) from error
+        try:
+            yield folder
+        finally:
+            if not any((folder / RECORDS).glob("*.json")):
+                discard(folder)
+
+
+def write_record(folder: Path, source: Source, record: Record) -> None:
+    """Mark `source` as finished."""
+    write_text(_place(folder, source), json.dumps(to_dict(record)))
+
+
+def read_records(
+    folder: Path, sources: Iterable[Source], options: PrepareOptions
+) -> dict[str, Record]:
+    """Return the records that still hold, by name of their source; whatever else is there goes."""
+    records = {}
+    for source in sources:
+        with contextlib.suppress(OSError, ValueError, RecursionError, ConfigError):
+            record = from_dict(Record, json.loads(_place(folder, source).read_text("utf-8")))
+            if record.key == key_of([source], options) and _is_there(folder, record):
+                records[source.name] = record
+    keep_only(folder, (clip for entry in records.values() for clip in entry.converted.clips))
+    return records
+
+
+def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
+    """Remove every audio file of the work folder that is none of `clips`."""
+    kept = {folder / clip.path for clip in clips}
+    for place, folders, names in os.walk(folder / AUDIO, topdown=False):
+        for name in names:
+            if Path(place, name) not in kept:
+                Path(place, name).unlink()
+        for name in folders:
+            with contextlib.suppress(OSError):  # not empty
+                Path(place, name).rmdir()
+
+
+def discard(folder: Path) -> None:
+    """Remove the work folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(folder: Path, source: Source) -> Path:
+    return folder / RECORDS / f"{source.digest}.json"
+
+
+def _is_there(folder: Path, record: Record) -> bool:
+    return all(file_digest(folder / clip.path) == clip.digest for clip in record.converted.clips)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    """Take the lock of `folder`, which ends with the process however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise EnvironmentFault(
+            f"another process is at work in {printable(folder)}: wait for it, or choose another "
+            "place"
+        ) from None
