@@ -1,4 +1,4 @@
-"""Look at a model's layers: `wavenet-inspect model=paper`, `wavenet-inspect checkpoint=RUN/model`."""
+"""Look at a model's layers: `wavenet-inspect model=medium`."""
 
 from pathlib import Path
 

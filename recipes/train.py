@@ -18,7 +18,8 @@ def train(options: TrainCommand, composed: Composed) -> int:
     stop = StopFlag()
     with stop.listening():
         if options.resume is None:
-            folder = run.start(options.run, options.run_dir and Path(options.run_dir), stop)
+            chosen = None if options.run_dir is None else Path(options.run_dir)
+            folder = run.start(options.run, chosen, stop)
         else:
             folder = Path(options.resume)
             run.resume(changed(run.read_run(folder), composed), folder, stop)

@@ -1,12 +1,14 @@
 """Random small models, for tests that must hold for every architecture."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from wavenet.config import WaveNetConfig
 
 
 @st.composite
-def configs(draw: st.DrawFn, **fixed: object) -> WaveNetConfig:
+def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
     """Any shape of model, small: odd widths, arbitrary dilations, every option."""
     options = {
         "levels": draw(st.integers(2, 40)),
@@ -23,4 +25,4 @@ def configs(draw: st.DrawFn, **fixed: object) -> WaveNetConfig:
         "residual_scale": draw(st.sampled_from([1.0, 0.5**0.5])),
         "skip_scale": draw(st.sampled_from([1.0, 0.3])),
     }
-    return WaveNetConfig(**{**options, **fixed})  # type: ignore[arg-type]
+    return WaveNetConfig(**{**options, **fixed})

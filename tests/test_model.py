@@ -33,7 +33,9 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
     dtype, tolerance = (torch.float64, 1e-10) if wide else (torch.float32, 1e-4)
     prompt_length = data.draw(st.integers(0, 2 * config.receptive_field))
     model = WaveNet(config).to(dtype)
-    waveform = torch.rand(batch_size, prompt_length + config.receptive_field + 3, dtype=dtype) * 2 - 1
+    waveform = (
+        torch.rand(batch_size, prompt_length + config.receptive_field + 3, dtype=dtype) * 2 - 1
+    )
     state = model.new_state(batch_size)
     if prompt_length:
         model.prefill(state, waveform[:, :prompt_length])

@@ -95,5 +95,3 @@ def _say(message: str) -> None:
     sys.stdout.flush()
     lines = message.splitlines()
     print("\n".join(lines[:20]), file=sys.stderr)
-
-

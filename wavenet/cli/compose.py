@@ -51,10 +51,10 @@ def compose_with(conf: Path, name: str, task: Callable[[Composed], int]) -> int:
     Raises:
         ConfigError: The command line does not fit the configs.
     """
-    import hydra  # noqa: PLC0415 at hand only with an extra
-    from hydra.errors import HydraException  # noqa: PLC0415
-    from omegaconf import DictConfig, OmegaConf  # noqa: PLC0415
-    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     given = sys.argv[1:]
     paths, rest = split_paths(given)
@@ -117,12 +117,12 @@ def _keys(arguments: Iterable[str]) -> tuple[str, ...]:
 
 def _plain(config: Any, paths: Mapping[str, str]) -> dict[str, Any]:
     """Return the config as plain data, with the paths put in."""
-    from omegaconf import OmegaConf, open_dict  # noqa: PLC0415
+    from omegaconf import OmegaConf, open_dict
 
     for key, value in paths.items():
         parent, _, leaf = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
-        if node is None or leaf not in node.keys():  # `in` overlooks what is still to be said
+        if node is None or leaf not in list(node):  # `in` overlooks what is still to be said
             raise ConfigError(f"unknown key {key!r}: this command has no such path")
         with open_dict(node):
             node[leaf] = value.replace("${", r"\${")
@@ -136,7 +136,7 @@ def _plain(config: Any, paths: Mapping[str, str]) -> dict[str, Any]:
 
 def _explain(error: Exception, conf: Path, name: str) -> str:
     """Return in a sentence what Hydra found wrong, with the nearest key or choice."""
-    from hydra.errors import MissingConfigException  # noqa: PLC0415
+    from hydra.errors import MissingConfigException
 
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -150,8 +150,8 @@ def _explain(error: Exception, conf: Path, name: str) -> str:
 
 def known_keys(conf: Path, name: str) -> list[str]:
     """Return the dotted keys and the groups of a command's config."""
-    from hydra import compose, initialize_config_dir  # noqa: PLC0415
-    from omegaconf import OmegaConf  # noqa: PLC0415
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
 
     with initialize_config_dir(str(conf), version_base="1.3"):
         plain = OmegaConf.to_container(compose(name), resolve=False)

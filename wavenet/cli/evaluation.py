@@ -31,7 +31,9 @@ def evaluated_clips(options: EvaluateCommand) -> tuple[WaveNet, Path, list[Clip]
         prepare(Path(data.root), data.folder, data)
     clips = held_out(read_manifest(data.folder), options.seconds)
     if not clips:
-        raise DataError(f"{printable(data.folder)} holds nothing out: prepare it with test_fraction")
+        raise DataError(
+            f"{printable(data.folder)} holds nothing out: prepare it with test_fraction"
+        )
     if clips[0].sample_rate != rate:
         raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {rate} Hz")
     return loaded.model, data.folder, clips
@@ -41,6 +43,6 @@ def _data_of_run(run: Path) -> DataOptions:
     path = run / "run.json"
     if not path.is_file():
         raise ConfigError(
-            "which audio? The checkpoint lies in no run: say data.root=FOLDER or data.prepared=FOLDER"
+            "which audio? The checkpoint lies in no run: say data.root=FOLDER, or data.prepared"
         )
     return from_dict(DataOptions, json.loads(path.read_text(encoding="utf-8"))["data"], str(path))

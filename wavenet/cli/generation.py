@@ -78,7 +78,7 @@ def read_prompt(path: Path, sample_rate: int) -> Tensor:
         )
     if header.channels != 1:
         raise DataError(
-            f"{printable(path)} has {header.channels} channels, the model has one: mix it down first"
+            f"{printable(path)} has {header.channels} channels, the model one: mix it down first"
         )
     prompt = torch.from_numpy(read_samples(path)[:, 0].copy())
     if not bool(prompt.isfinite().all()):

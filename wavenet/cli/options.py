@@ -105,4 +105,3 @@ class InspectCommand:
     checkpoint: str | None = None
     output: str | None = None
     debug: bool = False
-

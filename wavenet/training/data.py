@@ -58,4 +58,3 @@ def training_loader(
         num_workers=options.workers,
         generator=torch.Generator(),  # of its own: the default one belongs to the model
     )
-

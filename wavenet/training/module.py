@@ -80,7 +80,8 @@ class TrainingModule(pl.LightningModule):
         step = self.global_step
         decay = min(self.optim.ema_decay, (1 + step) / (10 + step))  # forget the start soon
         with torch.no_grad():
-            average, weights = list(self.average.parameters()), list(self.model.parameters())
+            average: list[Tensor] = list(self.average.parameters())
+            weights: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(average, weights, 1 - decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -113,7 +114,7 @@ def rate_factor(optim: OptimOptions, max_steps: int) -> Callable[[int], float]:
         if optim.schedule == "cosine":
             return warmup * (ratio + (1 - ratio) * (1 + math.cos(math.pi * after)) / 2)
         if optim.schedule == "exponential":
-            return warmup * ratio**after
+            return float(warmup * ratio**after)
         return warmup
 
     return factor

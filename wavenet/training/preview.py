@@ -8,6 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet.evaluation.pictures import spectrogram_image
 from wavenet.model import WaveNet
@@ -35,12 +36,13 @@ class Preview:
             "teacher_forced": self.teacher_forced(model),
             "generated": self.generated(model),
         }
-        for logger in trainer.loggers:
-            for name, sound in sounds.items():
-                writer, step = logger.experiment, trainer.global_step
-                writer.add_audio(f"held_out/{name}", sound[None], step, self.sample_rate)
-                image = spectrogram_image(sound, self.sample_rate)
-                writer.add_image(f"held_out/{name}", image, step, dataformats="HWC")
+        if not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        writer, step = trainer.logger.experiment, trainer.global_step
+        for name, sound in sounds.items():
+            writer.add_audio(f"held_out/{name}", sound[None], step, self.sample_rate)
+            image = spectrogram_image(sound, self.sample_rate)
+            writer.add_image(f"held_out/{name}", image, step, dataformats="HWC")
 
     @torch.inference_mode()
     def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:

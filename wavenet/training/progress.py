@@ -54,7 +54,9 @@ class Progress(pl.Callback):
         now = time.monotonic()
         rate = (step - self.first) / max(now - self.started, 1e-9)
         if self.bar is not None:
-            self.bar.set_postfix_str(f"{self._bits()}, {rate * self.samples_per_step:,.0f} samples/s")
+            self.bar.set_postfix_str(
+                f"{self._bits()}, {rate * self.samples_per_step:,.0f} samples/s"
+            )
             self.bar.update(1)
         elif now - self.told > SECONDS or step == trainer.max_steps:
             self.told = now

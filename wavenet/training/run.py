@@ -196,9 +196,7 @@ def _fit(
         trainer.fit(module, loader, ckpt_path=save, weights_only=True)
 
 
-def _splits(
-    folder: Path, clips: list[Clip], config: RunConfig
-) -> tuple[list[Clip], list[Clip]]:
+def _splits(folder: Path, clips: list[Clip], config: RunConfig) -> tuple[list[Clip], list[Clip]]:
     rates = {clip.sample_rate for clip in clips} - {config.audio.sample_rate}
     if rates:
         raise DataError(

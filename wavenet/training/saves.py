@@ -54,7 +54,7 @@ def read_save(path: Path) -> dict[str, Any]:
     """
     try:
         contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-    except Exception as error:  # noqa: BLE001 torch raises nearly anything on a damaged file
+    except Exception as error:
         raise CheckpointError(
             f"{printable(path)} is no whole save ({type(error).__name__}): remove it to go on from "
             "the one before"
@@ -86,9 +86,7 @@ class Saves(pl.Callback):
         retries: Saves in a row that may fail, the disk being full, before training stops.
     """
 
-    def __init__(
-        self, run: Path, every: int, keep: int, stop: StopFlag, retries: int = 3
-    ) -> None:
+    def __init__(self, run: Path, every: int, keep: int, stop: StopFlag, retries: int = 3) -> None:
         self.folder = run / FOLDER
         self.run = run
         self.every = every
@@ -130,4 +128,3 @@ class Saves(pl.Callback):
         log.info("saved step %d", step)
         for old in find_saves(self.run)[: -self.keep]:
             old.unlink(missing_ok=True)
-

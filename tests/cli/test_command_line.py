@@ -1,0 +1,59 @@
+"""What a command line can get wrong; every case runs a real command in its own process."""
+
+import pytest
+
+from tests.commands import Run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("trainer.max_stepz=3", "did you mean 'trainer.max_steps'"),
+        ("modle=tiny", "did you mean 'model'"),
+        ("model=tinny", "did you mean 'tiny'"),
+        ("trainer.max_steps=abc", "must be a whole number, got 'abc'"),
+        ("trainer.max_steps=1:30", "must be a whole number"),
+        ("seed=on", "must be a whole number"),
+        ("optim.lr=-1", "lr must be positive"),
+        ("+foo=1", "configs are closed"),
+        ("~seed", "configs are closed"),
+        ("seed=${oc.env:HOME}", "oc.env"),
+        ("run_dir=", "names no path"),
+        ("recipe=folder", "data.root is not said"),
+    ],
+)
+def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, words: str) -> None:
+    done = run("train", argument)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 20
+
+
+@pytest.mark.parametrize("verb", ["prepare", "train", "generate", "evaluate", "inspect"])
+def test_help_tells_examples_and_keys(run: Run, verb: str) -> None:
+    done = run(verb, "--help")
+
+    assert done.returncode == 0
+    assert f"wavenet-{verb}" in done.stdout
+    assert "debug: false" in done.stdout
+
+
+def test_a_checkpoint_that_is_not_there_exits_4(run: Run) -> None:
+    done = run("generate", "checkpoint=nothing")
+
+    assert done.returncode == 4
+    assert "there is no checkpoint nothing" in done.stderr
+
+
+def test_a_folder_without_audio_exits_3(run: Run) -> None:
+    done = run("prepare", "data.root=.", "data.prepared=../prepared")
+
+    assert done.returncode == 3
+
+
+def test_debug_shows_where_an_error_arose(run: Run) -> None:
+    assert "Traceback" in run("generate", "checkpoint=nothing", "debug=true").stderr

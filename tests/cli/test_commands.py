@@ -1,0 +1,202 @@
+"""The whole way on small data: prepare, train, interrupt, resume, evaluate, generate."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from tests.commands import Run, command_line, environment
+from wavenet.checkpoint import load
+
+pytestmark = pytest.mark.slow
+
+TRAIN = (
+    "recipe=folder",
+    "model=tiny",
+    "model.dropout=0.1",
+    "audio=8khz",
+    "data.test_fraction=0.2",
+    "data.valid_fraction=0.2",
+    "optim.lr=0.01",
+    "optim.warmup_steps=5",
+    "trainer.max_steps=60",
+    "trainer.batch_size=2",
+    "trainer.crop=200",
+    "trainer.accumulate=2",
+    "trainer.valid_every=20",
+    "trainer.save_every=20",
+    "trainer.preview_seconds=0.05",
+    "report.seconds=0.1",
+    "report.prompt_seconds=0.1",
+)
+
+
+def final_save(run: Path) -> dict[str, torch.Tensor]:
+    """Weights, their average and the optimiser's state at the last step."""
+    save = torch.load(run / "checkpoints" / "step-00000060.ckpt", weights_only=True)  # noqa: TID251
+    states = save["optimizer_states"][0]["state"]
+    moments = {f"{i}.{name}": value for i, s in states.items() for name, value in s.items()}
+    return {**save["state_dict"], **moments}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    expected, found = final_save(one), final_save(other)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, other)]
+    assert hashlib.sha256(weights[0]).digest() == hashlib.sha256(weights[1]).digest()
+
+
+def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
+    done = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first")
+
+    assert done.returncode == 0, done.stderr
+    first = tmp_path / "first"
+    assert "held-out" in done.stderr
+    assert "samples/s" in done.stderr
+    assert "adapted linear prediction" in done.stderr
+    for name in ("report.html", "learning_curve.png", "model/config.json", "samples/continued.wav"):
+        assert (first / name).is_file(), name
+    assert list((first / "tensorboard").glob("events*"))
+
+    evaluated = run("evaluate", "checkpoint=first/model")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "adapted linear prediction" in evaluated.stdout
+
+    names = "a b=c,#[ü].wav"
+    generated = run("generate", "checkpoint=first/model", "seconds=0.05", f"output={names}")
+    assert generated.returncode == 0, generated.stderr
+    assert "samples a second" in generated.stdout
+    info = soundfile.info(tmp_path / names)
+    assert (info.frames, info.samplerate, info.subtype) == (400, 8000, "PCM_16")
+
+    whole = (tmp_path / names).read_bytes()
+    again = run("generate", "checkpoint=first/model", f"output={names}")
+    assert again.returncode == 2
+    assert "overwrite=true" in again.stderr
+    assert (tmp_path / names).read_bytes() == whole
+
+    taken = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first")
+    assert taken.returncode == 2
+    assert "resume=first" in taken.stderr
+
+
+def test_a_batch_continues_a_prompt(run: Run, recordings: Path, tmp_path: Path) -> None:
+    run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
+    prompt = recordings / "tone-0.wav"
+
+    done = run("generate", "checkpoint=first/model", "seconds=0.05", "batch=2", f"prompt={prompt}")
+
+    assert done.returncode == 0, done.stderr
+    first, second = (soundfile.read(tmp_path / f"generated-{i}.wav")[0] for i in range(2))
+    given = soundfile.read(prompt)[0]
+    assert len(first) == len(given) + 400
+    assert abs(first[: len(given)] - given).max() <= 1 / 32768
+    assert (first[len(given) :] != second[len(given) :]).any()
+
+
+def test_a_prompt_at_another_rate_exits_3_with_both_rates(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
+    soundfile.write(tmp_path / "prompt.wav", [0.1] * 100, 16000)
+
+    done = run("generate", "checkpoint=first/model", "prompt=prompt.wav")
+
+    assert done.returncode == 3
+    assert "16000" in done.stderr
+    assert "8000" in done.stderr
+    assert not (tmp_path / "generated.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 2)]
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    run: Run, recordings: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
+) -> None:
+    arguments = (*TRAIN, f"data.root={recordings}", f"trainer.workers={workers}")
+    assert run("train", *arguments, "run_dir=whole").returncode == 0
+    process = subprocess.Popen(
+        command_line("train", *arguments, "run_dir=cut", "trainer.save_every=7"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list((tmp_path / "cut").glob("checkpoints/*.ckpt")):
+        time.sleep(0.02)
+
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+
+    assert process.returncode == code, err
+    assert "wavenet-train resume=cut" in out
+    saves = sorted((tmp_path / "cut" / "checkpoints").iterdir())
+    assert saves[-1].name < "step-00000060.ckpt"
+    resumed = run("train", "resume=cut", f"trainer.workers={2 - workers}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_killed_run_goes_on_from_its_last_save(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    arguments = (*TRAIN, f"data.root={recordings}")
+    assert run("train", *arguments, "run_dir=whole").returncode == 0
+    process = subprocess.Popen(
+        command_line("train", *arguments, "run_dir=cut"),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not list((tmp_path / "cut").glob("checkpoints/*.ckpt")):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+    assert run("train", "resume=cut").returncode == 0
+
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_run_can_be_given_a_later_end(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    arguments = (*TRAIN, f"data.root={recordings}", "optim.schedule=constant")
+    assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
+
+    done = run("train", "resume=run", "trainer.max_steps=40")
+
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "run" / "model").training.steps in (20, 30, 40)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["trainer"]["max_steps"] == 40
+
+
+def test_a_model_that_learns_nothing_is_called_out(run: Run, recordings: Path) -> None:
+    done = run(
+        "train",
+        *TRAIN,
+        f"data.root={recordings}",
+        "optim.lr=1e-12",
+        "trainer.max_steps=130",
+        "report.seconds=0",
+    )
+
+    assert "has learnt nothing yet" in done.stderr
+    assert "ln 256" in done.stderr
+
+
+def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:
+    done = run("inspect", "model=tiny", "output=tree.png")
+
+    assert done.returncode == 0, done.stderr
+    assert "receptive field: 16 samples" in done.stdout
+    assert (tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")

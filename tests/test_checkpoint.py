@@ -1,0 +1,177 @@
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from wavenet import checkpoint
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.errors import CheckpointError
+from wavenet.model import WaveNet
+
+CONFIG = WaveNetConfig(levels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
+AUDIO = AudioConfig(sample_rate=8000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    training = checkpoint.Training(data="demo", steps=7, bits_per_sample=4.25)
+    checkpoint.save(tmp_path / "model", WaveNet(CONFIG), AUDIO, training)
+    return tmp_path / "model"
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Change keys of the config, its digest with them, as another program might."""
+    plain = json.loads((folder / "config.json").read_text())
+    plain.update(changes)
+    weights = plain["sha256"]["weights"] if plain["sha256"] else ""
+    plain["sha256"] = None
+    plain["sha256"] = {"weights": weights, "config": checkpoint._digest(plain)}
+    (folder / "config.json").write_text(json.dumps(plain))
+
+
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_a_loaded_model_is_the_saved_one(tmp_path: Path, weight_norm: bool) -> None:
+    model = WaveNet(WaveNetConfig(levels=8, dilations=(1, 2), weight_norm=weight_norm))
+    waveform = torch.rand(1, 20)
+
+    checkpoint.save(tmp_path / "model", model, AUDIO)
+    loaded = checkpoint.load(tmp_path / "model")
+
+    assert loaded.audio == AUDIO
+    assert loaded.model.config == model.config
+    assert not loaded.model.training
+    assert torch.equal(loaded.model(waveform), model(waveform))
+
+
+def test_the_card_tells_data_rate_steps_and_bits(folder: Path) -> None:
+    card = (folder / "README.md").read_text()
+
+    for fact in ("demo", "8000 Hz", "| 7 |", "4.250"):
+        assert fact in card
+
+
+def test_files_follow_the_umask(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.touch()
+
+    assert {path.stat().st_mode for path in folder.iterdir()} == {other.stat().st_mode}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
+
+
+def test_saving_over_an_older_checkpoint_leaves_one_and_nothing_else(folder: Path) -> None:
+    checkpoint.save(folder, WaveNet(CONFIG), AUDIO, checkpoint.Training(steps=8))
+
+    assert checkpoint.load(folder).training.steps == 8
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_model_with_nan_is_not_saved_over_a_good_one(folder: Path) -> None:
+    bad = WaveNet(CONFIG)
+    with torch.no_grad():
+        bad.head.output.weight[0, 0] = torch.nan
+
+    with pytest.raises(CheckpointError, match="head.output.weight holds NaN"):
+        checkpoint.save(folder, bad, AUDIO)
+
+    assert checkpoint.load(folder).training.steps == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_damaged_file_is_refused_or_loads_as_it_was(folder: Path, name: str) -> None:
+    expected = checkpoint.load(folder).model.state_dict()
+    whole = (folder / name).read_bytes()
+    generator = random.Random(0)
+
+    for _ in range(500):
+        damaged = bytearray(whole)
+        kind = generator.randrange(4)
+        at = generator.randrange(len(whole))
+        if kind == 0:
+            damaged[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            del damaged[at:]
+        elif kind == 2:
+            damaged[at:at] = generator.randbytes(8)
+        else:
+            damaged[at : at + 64] = bytes(64)
+        (folder / name).write_bytes(damaged)
+        try:
+            found = checkpoint.load(folder).model.state_dict()
+        except CheckpointError:
+            continue
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_each_way_to_be_no_checkpoint_says_what_it_is(folder: Path) -> None:
+    run = folder.parent
+    (run / "empty").mkdir()
+
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        checkpoint.load(run / "nothing")
+    with pytest.raises(CheckpointError, match="is a run: its checkpoint is"):
+        checkpoint.load(run)
+    with pytest.raises(CheckpointError, match="has no config.json"):
+        checkpoint.load(run / "empty")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="has no model.safetensors"):
+        checkpoint.load(folder)
+
+
+def test_a_newer_format_says_to_upgrade(folder: Path) -> None:
+    rewrite(folder, format=2)
+
+    with pytest.raises(CheckpointError, match="has format 2, this wavenet reads up to 1"):
+        checkpoint.load(folder)
+
+
+def test_unknown_keys_and_class_paths_are_refused(folder: Path) -> None:
+    rewrite(folder, _target_="os.system")
+
+    with pytest.raises(CheckpointError, match="unknown key '_target_'"):
+        checkpoint.load(folder)
+
+
+def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace("{", '{"format": 1,', 1))
+
+    with pytest.raises(CheckpointError, match="stands twice"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "misshapen"])
+def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    if change == "missing":
+        del tensors["head.output.bias"]
+    elif change == "extra":
+        tensors["head.other"] = torch.zeros(3)
+    else:
+        tensors["head.output.bias"] = torch.zeros(3)
+    save_file(tensors, folder / "model.safetensors")
+    plain = json.loads((folder / "config.json").read_text())
+    plain["sha256"]["weights"] = checkpoint._digest_file(folder / "model.safetensors")
+    plain["sha256"]["config"] = ""
+    (folder / "config.json").write_text(json.dumps(plain))
+    rewrite(folder)
+
+    with pytest.raises(CheckpointError, match="head.o"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{" * 100_000, '{"format": 1}', '"\\ud800"', " " * (1 << 21)]
+)
+def test_a_config_that_is_no_config_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+
+    with pytest.raises(CheckpointError, match="config.json"):
+        checkpoint.load(folder)

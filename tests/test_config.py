@@ -1,0 +1,58 @@
+import pytest
+from hypothesis import given
+
+from tests.architectures import configs
+from wavenet.config import WaveNetConfig, from_dict, to_dict
+from wavenet.errors import ConfigError
+
+
+@given(configs())
+def test_a_config_survives_plain_data(config: WaveNetConfig) -> None:
+    assert from_dict(WaveNetConfig, to_dict(config)) == config
+
+
+def test_the_receptive_field_is_the_papers() -> None:
+    config = WaveNetConfig(dilations=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+
+    assert config.receptive_field == 1024
+    assert config.receptive_field_seconds(16000) == 0.064
+
+
+def test_an_effective_kernel_spans_first_to_last_tap() -> None:
+    config = WaveNetConfig(kernel_size=3, dilations=(1, 2, 5))
+
+    assert config.effective_kernel_sizes == (3, 5, 11)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("levels", 1),
+        ("dilations", []),
+        ("dilations", [1, 0]),
+        ("kernel_size", 0),
+        ("gate_channels", 7),
+        ("dropout", 1.0),
+        ("residual_scale", 0.0),
+        ("input", "onehot"),
+        ("bias", 1),
+        ("skip_channels", "16"),
+        ("skip_channels", 16.0),
+        ("skip_channels", True),
+        ("skip_scale", float("nan")),
+        ("dilations", [1, "2"]),
+        ("dilations", 3),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        from_dict(WaveNetConfig, {key: value}, "model")
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'kernel_size'"):
+        from_dict(WaveNetConfig, {"kernelsize": 2})
+
+
+def test_a_whole_number_serves_as_a_number() -> None:
+    assert from_dict(WaveNetConfig, {"skip_scale": 1}).skip_scale == 1.0
