@@ -1,8 +1,26 @@
-"""One thread a test: small products are fastest so, and a busy machine changes nothing."""
+"""What all tests share: one thread each, and a few recordings."""
+
+from pathlib import Path
 
 import hypothesis
+import numpy as np
+import pytest
+import soundfile
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # small products are fastest so, on a busy machine too
 hypothesis.settings.register_profile("wavenet", deadline=None)  # speed is for benchmarks
 hypothesis.settings.load_profile("wavenet")
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six short recordings at 8 kHz: tones that fade, over a little noise."""
+    folder = tmp_path_factory.mktemp("recordings")
+    generator = np.random.default_rng(0)
+    t = np.arange(6000) / 8000
+    for index in range(6):
+        tone = 0.5 * np.sin(2 * np.pi * 110 * (index + 2) * t) * np.exp(-2 * t)
+        noisy = tone + 0.01 * generator.standard_normal(len(t))
+        soundfile.write(folder / f"tone-{index}.wav", noisy, 8000)
+    return folder

@@ -130,7 +130,8 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     folder = Path(path)
     config = read_config(folder)
     tensors = _read_weights(folder, config)
-    model = WaveNet(config.model)
+    with torch.device("meta"):  # no first weights are drawn
+        model = WaveNet(config.model)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != wanted:
@@ -139,7 +140,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
             f"{printable(folder / WEIGHTS)}: tensor {printable(name)} is "
             f"{found.get(name, 'missing')}, {CONFIG} wants {wanted.get(name, 'none of that name')}"
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=True)
     return Checkpoint(model.to(device).eval(), config.audio, config.training)
 
 

@@ -20,12 +20,13 @@ RECIPES = sorted(path.stem for path in (CONF / "recipe").iterdir())
 MODELS = sorted(path.stem for path in (CONF / "model").iterdir())
 
 
-def plain(*overrides: str) -> dict[str, Any]:
+def plain(*overrides: str, verb: str = "train") -> dict[str, Any]:
+    """A verb's composed config; what must be said is `given`."""
     OmegaConf.register_new_resolver(
         "recipes", lambda name: str(CONF.parent / "recipes" / name), replace=True
     )
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=list(overrides))
+        config = compose(verb, overrides=list(overrides))
     for key in OmegaConf.missing_keys(config):
         OmegaConf.update(config, key, "given")
     found = OmegaConf.to_container(config, resolve=True)

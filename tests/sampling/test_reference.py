@@ -146,12 +146,16 @@ def test_a_sampler_keeps_the_weights_it_was_made_with() -> None:
 
 def test_sampling_leaves_the_model_as_it_was() -> None:
     model = WaveNet(WaveNetConfig(levels=4, dilations=(1,), dropout=0.5, weight_norm=True)).train()
-    names = list(model.state_dict())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
 
     make_sampler(model).generate(3)
 
     assert model.training
-    assert list(model.state_dict()) == names
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.nll(torch.zeros(1, 4)).sum().backward()
 
 
 def test_weight_norm_is_folded_without_a_change_of_signal() -> None:

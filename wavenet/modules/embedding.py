@@ -32,7 +32,19 @@ class CausalEmbedding(nn.Module):
         self.memory = kernel_size - 1
         self.weight = nn.Parameter(torch.empty(kernel_size, num_classes, channels))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
-        nn.init.normal_(self.weight, std=kernel_size**-0.5)
+        self._start_in_order()
+
+    @torch.no_grad()
+    def _start_in_order(self) -> None:
+        """Start with neighbouring classes alike: each channel a ramp over the classes, and noise.
+
+        Classes of a waveform are in order; a table of noise alone would have to learn that first.
+        """
+        kernel_size, num_classes, channels = self.weight.shape
+        ramp = torch.linspace(-(3**0.5), 3**0.5, num_classes).unsqueeze(1)  # of variance 1
+        slopes = torch.randn(kernel_size, 1, channels)
+        noise = torch.randn_like(self.weight)
+        self.weight.copy_((ramp * slopes + 0.1 * noise) * kernel_size**-0.5)
 
     def forward(self, codes: Tensor) -> Tensor:
         tables = self.weight.unbind()

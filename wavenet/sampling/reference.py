@@ -4,12 +4,11 @@ It runs wherever PyTorch does. The copy of the model that it keeps has its weigh
 a step would otherwise compute every weight anew.
 """
 
-import copy
+import dataclasses
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from wavenet.distributions import Draw
 from wavenet.model import WaveNet, WaveNetState
@@ -24,7 +23,7 @@ class ReferenceSampler(Sampler):
     """
 
     def __init__(self, model: WaveNet) -> None:
-        self.model = fold(copy.deepcopy(model)).eval().requires_grad_(False)
+        self.model = folded(model).eval().requires_grad_(False)
 
     @torch.inference_mode()
     def start(
@@ -65,9 +64,15 @@ def _item(state: WaveNetState, item: int) -> WaveNetState:
     return WaveNetState([queue[item : item + 1] for queue in state.queues], state.position)
 
 
-def fold(model: WaveNet) -> WaveNet:
-    """Replace each weight-normalised weight by its value, in place, and return the model."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv1d) and parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
-    return model
+@torch.no_grad()
+def folded(model: WaveNet) -> WaveNet:
+    """Return a copy of `model` with plain weights where it has weight-normalised ones."""
+    like = next(model.parameters())
+    with torch.device("meta"):  # no first weights are drawn
+        plain = WaveNet(dataclasses.replace(model.config, weight_norm=False))
+    plain = plain.to(like.dtype).to_empty(device=like.device)
+    sources = dict(model.named_modules())
+    for name, module in plain.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            parameter.copy_(getattr(sources[name], key))
+    return plain

@@ -1,0 +1,51 @@
+"""What README shows works: its Python runs, and its command lines compose."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_compose import plain
+from wavenet.checkpoint import save
+from wavenet.cli.compose import split_paths
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.model import WaveNet
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^(wavenet-\w+) ([^#\n]*)", README, re.MULTILINE)
+VERBS = ("prepare", "train", "generate", "evaluate", "inspect")
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_of_the_readme_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save("runs/demo/model", WaveNet(WaveNetConfig(dilations=(1, 2))), AudioConfig(sample_rate=8000))
+
+    exec(code, {})  # noqa: S102
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_command_lines_of_the_readme_are_valid(command: tuple[str, str]) -> None:
+    verb = command[0].removeprefix("wavenet-")
+    arguments = [word for word in shlex.split(command[1]) if not word.startswith("--")]
+    paths, rest = split_paths(arguments)
+
+    config = plain(*rest, verb=verb)
+
+    assert verb in VERBS
+    for key in paths:
+        node = config
+        for part in key.split("."):
+            assert part in node, key
+            node = node[part]
+
+
+def test_the_readme_shows_every_verb() -> None:
+    assert {command for command, _ in COMMANDS} >= {
+        f"wavenet-{verb}" for verb in VERBS if verb != "prepare"
+    }
+    assert "wavenet-prepare data.root=" in README

@@ -1,0 +1,32 @@
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavenet.data.manifest import read_manifest
+from wavenet.data.prepare import PrepareOptions, prepare
+from wavenet.training.data import training_loader
+from wavenet.training.options import TrainerOptions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_from_any_step_on_are_those_of_the_whole(
+    recordings: Path, tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "prepared"
+    prepare(recordings, folder, PrepareOptions(sample_rate=8000), quiet=True)
+    clips = read_manifest(folder, "train")
+    options = TrainerOptions(batch_size=2, crop=100, workers=workers)
+
+    def batches(first: int, count: int, options: TrainerOptions) -> list[torch.Tensor]:
+        loader = training_loader(folder, clips, options, context=20, seed=3, first=first)
+        return [batch["waveform"] for batch in islice(loader, count)]
+
+    whole = batches(0, 8, TrainerOptions(batch_size=2, crop=100))
+    before = torch.get_rng_state()
+    rest = batches(5, 3, options)
+
+    assert all(torch.equal(one, other) for one, other in zip(whole[5:], rest, strict=True))
+    assert torch.equal(torch.get_rng_state(), before), "the loader drew from the model's numbers"

@@ -1,0 +1,40 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from wavenet.training.signals import StopFlag
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_sets_the_flag_and_nothing_else(number: signal.Signals) -> None:
+    stop = StopFlag()
+    before = signal.getsignal(number)
+
+    with stop.listening():
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+
+    assert stop.signal is number
+    assert signal.getsignal(number) is before
+
+
+TWICE = """
+import os, signal
+from wavenet.training.signals import StopFlag
+with StopFlag().listening():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("still here")
+"""
+
+
+@pytest.mark.slow
+def test_a_second_signal_leaves_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, check=False)
+
+    assert done.returncode == 130
+    assert b"still here" not in done.stdout
