@@ -1,18 +1,49 @@
-"""How tests run a recipe command: in another process, as people do."""
+"""How tests run a recipe command: in this process, or in another where signals are sent."""
 
+import importlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {"inspect": "inspect_model"}
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: its exit code and its words."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+def run_here(verb: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> Done:
+    """Run a recipe's `main` in the current folder."""
+    before = sys.argv
+    sys.argv = [f"wavenet-{verb}", *arguments]
+    capsys.readouterr()
+    try:
+        importlib.import_module(f"recipes.{SCRIPTS.get(verb, verb)}").main()
+        code: object = 0
+    except SystemExit as leaving:
+        code = leaving.code
+    finally:
+        sys.argv = before
+    said = capsys.readouterr()
+    assert isinstance(code, int)
+    return Done(code, said.out, said.err)
 
 
 def command_line(verb: str, *arguments: str) -> list[str]:
-    """What runs a recipe from this checkout, wherever the current folder is."""
+    """What runs a recipe of this checkout in another process, wherever the current folder is."""
     return [sys.executable, str(ROOT / "recipes" / f"{SCRIPTS.get(verb, verb)}.py"), *arguments]
 
 

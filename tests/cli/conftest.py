@@ -1,26 +1,18 @@
 """Recipe commands in an empty folder."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.commands import Run, command_line, environment
+from tests.commands import Done, Run, run_here
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a verb in an empty folder."""
+    monkeypatch.chdir(tmp_path)
 
-    def run_verb(verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command_line(verb, *arguments),
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+    def run_verb(verb: str, *arguments: str) -> Done:
+        return run_here(verb, arguments, capsys)
 
     return run_verb

@@ -1,10 +1,11 @@
-"""What a command line can get wrong; every case runs a real command in its own process."""
+"""What a command line can get wrong, and what each command tells of itself."""
+
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.commands import Run
-
-pytestmark = pytest.mark.slow
+from tests.commands import Run, command_line, environment
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,18 @@ def test_a_folder_without_audio_exits_3(run: Run) -> None:
 
 def test_debug_shows_where_an_error_arose(run: Run) -> None:
     assert "Traceback" in run("generate", "checkpoint=nothing", "debug=true").stderr
+
+
+@pytest.mark.slow
+def test_a_command_of_its_own_process_ends_with_its_code(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command_line("train", "model=tinny"),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == "ConfigError: model=tinny: no such choice; did you mean 'tiny'?\n"
