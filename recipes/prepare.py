@@ -10,7 +10,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
     from wavenet.data.prepare import prepare as prepare_folder
 
     data = options.data
-    print(prepare_folder(data.source, data.folder, data).table())
+    print(prepare_folder(data.source, data.folder, data.preparation).table())
 
 
 def main() -> None:

@@ -113,6 +113,12 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain(dataclasses.asdict(config)))
 
 
+def narrow(cls: type[T], config: Any) -> T:
+    """Return the part of `config`, of a subclass of the dataclass `cls`, that is `cls`'s own."""
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
+    return cls(**{name: getattr(config, name) for name in names})
+
+
 def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     """Build the dataclass `cls` from plain data; closed and typed.
 

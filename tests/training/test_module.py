@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def test_the_loss_of_a_crop_is_that_of_its_target_samples() -> None:
 def test_a_loss_that_is_no_number_stops_training() -> None:
     module = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=10)
     with torch.no_grad():
-        module.model.head.output.bias[0] = torch.nan
+        module.model.head.output.weight[0] = torch.nan
 
     with pytest.raises(ConfigError, match=r"the loss is nan at step 0: training diverged"):
         module.training_step({"waveform": torch.zeros(1, 5), "mask": torch.ones(1, 5)}, 0)
@@ -45,7 +47,7 @@ def test_the_rate_rises_then_follows_its_schedule(schedule: str) -> None:
 
     assert rates[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
     assert rates[110] == pytest.approx(1.0 if schedule == "constant" else 0.1)
-    assert all(after <= before for before, after in zip(rates[10:], rates[11:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(rates[10:]))
 
 
 def test_without_averaging_the_model_itself_is_exported() -> None:

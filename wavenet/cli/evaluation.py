@@ -28,7 +28,7 @@ def evaluated_clips(options: EvaluateCommand) -> tuple[WaveNet, Path, list[Clip]
     if data.root is None and data.prepared is None:
         data = _data_of_run(Path(options.checkpoint).resolve().parent)
     if data.root is not None:
-        prepare(Path(data.root), data.folder, data)
+        prepare(data.source, data.folder, data.preparation)
     clips = held_out(read_manifest(data.folder), options.seconds)
     if not clips:
         raise DataError(
@@ -45,4 +45,5 @@ def _data_of_run(run: Path) -> DataOptions:
         raise ConfigError(
             "which audio? The checkpoint lies in no run: say data.root=FOLDER, or data.prepared"
         )
-    return from_dict(DataOptions, json.loads(path.read_text(encoding="utf-8"))["data"], str(path))
+    data = from_dict(DataOptions, json.loads(path.read_text(encoding="utf-8"))["data"], str(path))
+    return dataclasses.replace(data, root=None)  # its clips are prepared

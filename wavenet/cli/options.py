@@ -1,8 +1,8 @@
 """What each command takes: one dataclass a verb."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from wavenet.config import AudioConfig, WaveNetConfig, check
+from wavenet.config import AudioConfig, WaveNetConfig, check, narrow
 from wavenet.training.options import DataOptions, RunConfig
 
 
@@ -32,7 +32,7 @@ class TrainCommand(RunConfig):
     @property
     def run(self) -> RunConfig:
         """The run itself, without how it was asked for."""
-        return RunConfig(**{field.name: getattr(self, field.name) for field in fields(RunConfig)})
+        return narrow(RunConfig, self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from wavenet.config import check
 from wavenet.data.audio import MOST_HZ
-from wavenet.errors import ConfigError, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +46,13 @@ class PrepareOptions:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
-        _check(1 <= self.sample_rate <= MOST_HZ, "sample_rate", f"1 to {MOST_HZ}", self.sample_rate)
+        check(1 <= self.sample_rate <= MOST_HZ, "sample_rate", f"1 to {MOST_HZ}", self.sample_rate)
         for name in ("trim_db", "split_db"):
             value = getattr(self, name)
-            _check(value is None or 0 < value < math.inf, name, "positive or nothing", value)
-        _check(0 <= self.min_seconds < math.inf, "min_seconds", "0 or more", self.min_seconds)
+            check(value is None or 0 < value < math.inf, name, "positive or nothing", value)
+        check(0 <= self.min_seconds < math.inf, "min_seconds", "0 or more", self.min_seconds)
         for name in ("valid_fraction", "test_fraction"):
-            _check(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+            check(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         held = self.valid_fraction + self.test_fraction
-        _check(held < 1, "valid_fraction + test_fraction", "under 1", held)
-        _check(self.jobs is None or self.jobs >= 1, "jobs", "1 or more, or nothing", self.jobs)
-
-
-def _check(good: bool, name: str, wanted: str, found: object) -> None:
-    if not good:
-        raise ConfigError(f"{name} must be {wanted}, got {printable(found)}")
+        check(held < 1, "valid_fraction + test_fraction", "under 1", held)
+        check(self.jobs is None or self.jobs >= 1, "jobs", "1 or more, or nothing", self.jobs)

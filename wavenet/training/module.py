@@ -49,8 +49,8 @@ class TrainingModule(pl.LightningModule):
         loss = masked_mean(self.model.nll(batch["waveform"]), batch["mask"])
         if not bool(loss.isfinite()):
             raise ConfigError(
-                f"the loss is {float(loss.detach())} at step {self.global_step}: training diverged; go back "
-                "to the last save with a lower optim.lr or optim.clip_norm"
+                f"the loss is {loss.item()} at step {self.global_step}: training diverged; start "
+                "again with a lower optim.lr or optim.clip_norm"
             )
         return loss
 

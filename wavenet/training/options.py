@@ -1,10 +1,10 @@
 """What can be said about a training run, beside its model and its data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wavenet.config import AudioConfig, WaveNetConfig, check
+from wavenet.config import AudioConfig, WaveNetConfig, check, narrow
 from wavenet.data.options import PrepareOptions
 from wavenet.errors import ConfigError
 
@@ -107,6 +107,16 @@ class DataOptions(PrepareOptions):
 
     root: str | None = None
     prepared: str | None = None
+
+    def anywhere(self) -> "DataOptions":
+        """Return the same with whole paths, which hold from any current folder."""
+        root = None if self.root is None else str(self.source.resolve())
+        return replace(self, root=root, prepared=str(self.folder.resolve()))
+
+    @property
+    def preparation(self) -> PrepareOptions:
+        """What decides the clips, wherever they come from and go."""
+        return narrow(PrepareOptions, self)
 
     @property
     def source(self) -> Path:

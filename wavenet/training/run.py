@@ -1,6 +1,7 @@
 """A training run from its config to its report, started or gone on with."""
 
 import ctypes
+import dataclasses
 import json
 import logging
 import os
@@ -47,6 +48,7 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag) -> Path:
         ConfigError: The folder holds something already.
     """
     ensure_prepared(config.data)
+    config = dataclasses.replace(config, data=config.data.anywhere())
     run = _new_folder(config, run)
     write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
     log.info("run folder: %s", run)
@@ -93,7 +95,7 @@ def ensure_prepared(options: DataOptions) -> Path:
     folder = options.folder
     if options.root is None:
         return folder  # reading its manifest says what is wrong, if anything is
-    summary = prepare(Path(options.root), folder, options)
+    summary = prepare(options.source, folder, options.preparation)
     log.info("%s", summary.table())
     return folder
 
