@@ -32,7 +32,8 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, float]:
     prompt = None if options.prompt is None else read_prompt(Path(options.prompt), rate)
     draw = Draw(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
     sampler = make_sampler(loaded.model, options.backend)
-    log.info("generating %d x %.2f s at %d Hz", options.batch, options.seconds, rate)
+    said = (options.batch, options.seconds, rate, sampler.name)
+    log.info("generating %d x %.2f s at %d Hz with the %s sampler", *said)
     started = time.perf_counter()
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(WavWriter(path, rate)) for path in paths]

@@ -8,7 +8,10 @@ from wavenet.model import WaveNet
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler, SamplerState
 
-BACKENDS: dict[str, type[Sampler]] = {"reference": ReferenceSampler}  # slowest first
+BACKENDS: dict[str, type[Sampler]] = {
+    backend.name: backend
+    for backend in (ReferenceSampler,)  # slowest first
+}
 
 __all__ = ["BACKENDS", "ReferenceSampler", "Sampler", "SamplerState", "make_sampler"]
 

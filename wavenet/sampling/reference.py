@@ -22,6 +22,8 @@ class ReferenceSampler(Sampler):
     and what an item becomes must not depend on the batch that it is in.
     """
 
+    name = "reference"
+
     def __init__(self, model: WaveNet) -> None:
         self.model = folded(model).eval().requires_grad_(False)
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -80,7 +81,12 @@ class Sampler(abc.ABC):
 
     Args:
         model: What to draw from; the sampler keeps a copy.
+
+    Attributes:
+        name: What `make_sampler` calls the backend.
     """
+
+    name: ClassVar[str]
 
     @abc.abstractmethod
     def __init__(self, model: WaveNet) -> None: ...
