@@ -16,13 +16,12 @@ def train(options: TrainCommand, composed: Composed) -> int:
     from wavenet.training.signals import StopFlag
 
     stop = StopFlag()
-    with stop.listening():
-        if options.resume is None:
-            chosen = None if options.run_dir is None else Path(options.run_dir)
-            folder = run.start(options.run, chosen, stop)
-        else:
-            folder = Path(options.resume)
-            run.resume(changed(run.read_run(folder), composed), folder, stop)
+    if options.resume is None:
+        chosen = None if options.run_dir is None else Path(options.run_dir)
+        folder = run.start(options.run, chosen, stop)
+    else:
+        folder = Path(options.resume)
+        run.resume(changed(run.read_run(folder), composed), folder, stop)
     if stop.signal is None:
         return 0
     print(f"stopped and saved; go on with: wavenet-train resume={folder}")

@@ -46,6 +46,17 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path, weight_norm: bool) -> N
     assert torch.equal(loaded.model(waveform), model(waveform))
 
 
+def test_a_loaded_model_does_not_change_with_its_file(folder: Path) -> None:
+    loaded = checkpoint.load(folder).model
+    before = {name: value.clone() for name, value in loaded.state_dict().items()}
+
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-400, 2)
+        file.write(bytes(400))
+
+    assert all(torch.equal(before[name], value) for name, value in loaded.state_dict().items())
+
+
 def test_the_card_tells_data_rate_steps_and_bits(folder: Path) -> None:
     card = (folder / "README.md").read_text()
 
@@ -70,6 +81,19 @@ def test_saving_over_an_older_checkpoint_leaves_one_and_nothing_else(folder: Pat
 
     assert checkpoint.load(folder).training.steps == 8
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_saving_takes_away_nothing_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+
+    for name in ("precious", "file"):
+        with pytest.raises(CheckpointError, match="a folder of its own"):
+            checkpoint.save(tmp_path / name, WaveNet(CONFIG), AUDIO)
+
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "x"
+    assert (tmp_path / "file").read_text() == "x"
 
 
 def test_a_model_with_nan_is_not_saved_over_a_good_one(folder: Path) -> None:
@@ -147,13 +171,15 @@ def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "misshapen"])
+@pytest.mark.parametrize("change", ["missing", "extra", "misshapen", "half"])
 def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) -> None:
     tensors = load_file(folder / "model.safetensors")
     if change == "missing":
         del tensors["head.output.bias"]
     elif change == "extra":
         tensors["head.other"] = torch.zeros(3)
+    elif change == "half":
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
     else:
         tensors["head.output.bias"] = torch.zeros(3)
     save_file(tensors, folder / "model.safetensors")
@@ -163,7 +189,7 @@ def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) ->
     (folder / "config.json").write_text(json.dumps(plain))
     rewrite(folder)
 
-    with pytest.raises(CheckpointError, match="head.o"):
+    with pytest.raises(CheckpointError, match="head.o|float16"):
         checkpoint.load(folder)
 
 

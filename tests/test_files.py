@@ -70,6 +70,16 @@ def test_a_place_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) 
         write_text(tmp_path / "file" / "below", "text")
 
 
+@pytest.mark.parametrize("name", ["a" * 250, "音" * 83])
+def test_long_names_are_written_twice_too(tmp_path: Path, name: str) -> None:
+    for _ in range(2):
+        write_text(tmp_path / name, "text")
+        with atomic_directory(tmp_path / f"{name[:-2]}d") as temporary:
+            (temporary / "file").touch()
+
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 KILLED = """
 import os, pathlib, signal, sys
 from wavenet.files import atomic_file

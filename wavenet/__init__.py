@@ -1,13 +1,18 @@
 """WaveNet in PyTorch: a model of raw audio, one sample given all samples before it.
 
-`import wavenet` costs torch and safetensors. Recipes, data and training live in extras; see README.
+`wavenet.modules` costs torch alone; what is named here is loaded when it is first used. Recipes,
+data and training live in extras; see README.
 """
 
-from wavenet.checkpoint import load, save
-from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.distributions import Categorical, Draw
-from wavenet.model import WaveNet, WaveNetState
-from wavenet.sampling import make_sampler
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wavenet.checkpoint import load, save
+    from wavenet.config import AudioConfig, WaveNetConfig
+    from wavenet.distributions import Categorical, Draw
+    from wavenet.model import WaveNet, WaveNetState
+    from wavenet.sampling import make_sampler
 
 __version__ = "0.1.0"
 
@@ -22,3 +27,22 @@ __all__ = [
     "make_sampler",
     "save",
 ]
+
+_HOMES = {
+    "AudioConfig": "config",
+    "Categorical": "distributions",
+    "Draw": "distributions",
+    "WaveNet": "model",
+    "WaveNetConfig": "config",
+    "WaveNetState": "model",
+    "load": "checkpoint",
+    "make_sampler": "sampling",
+    "save": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what `__all__` names from the file that holds it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"wavenet.{_HOMES[name]}"), name)

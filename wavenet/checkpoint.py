@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig, from_dict, to_dict
@@ -94,7 +95,8 @@ def save(
         training: Where the weights come from, for the card.
 
     Raises:
-        CheckpointError: A weight is NaN or infinite; nothing is written.
+        CheckpointError: A weight is NaN or infinite, or something else than a checkpoint is there
+            already; nothing is written.
         EnvironmentFault: The place cannot be written.
     """
     tensors = {
@@ -104,11 +106,11 @@ def save(
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{name} holds NaN or infinity: {printable(path)} is not written")
+    _refuse_what_is_not_ours(Path(path))
     training = training or Training()
     plain = to_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(Path(path)) as folder:
-        save_file(tensors, folder / WEIGHTS)
-        (folder / WEIGHTS).chmod(0o666 & ~_umask(folder))
+        (folder / WEIGHTS).write_bytes(serialise(tensors))
         plain["sha256"] = {"weights": _digest_file(folder / WEIGHTS), "config": _digest(plain)}
         (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(_card(model, audio, training), encoding="utf-8")
@@ -134,13 +136,16 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
         model = WaveNet(config.model)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    kinds = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
+    if kinds:
+        raise CheckpointError(f"{printable(folder / WEIGHTS)} holds {kinds.pop()}, not float32")
     if found != wanted:
         name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         raise CheckpointError(
             f"{printable(folder / WEIGHTS)}: tensor {printable(name)} is "
             f"{found.get(name, 'missing')}, {CONFIG} wants {wanted.get(name, 'none of that name')}"
         )
-    model.load_state_dict(tensors, assign=True)
+    model.to_empty(device="cpu").load_state_dict(tensors)  # copied: the file may change later
     return Checkpoint(model.to(device).eval(), config.audio, config.training)
 
 
@@ -227,13 +232,20 @@ def _digest_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _umask(folder: Path) -> int:
-    """Return the permissions that a new file in `folder` lacks."""
-    probe = folder / ".umask"
-    probe.touch()
-    lacking = ~probe.stat().st_mode & 0o777
-    probe.unlink()
-    return lacking
+def _refuse_what_is_not_ours(path: Path) -> None:
+    """Raise where saving would take away what no checkpoint is."""
+    if path.is_dir():
+        foreign = sorted({entry.name for entry in path.iterdir()} - {CONFIG, WEIGHTS, CARD})
+        if not foreign:
+            return
+        found = f"holds {printable(foreign[0])}"
+    elif path.exists():
+        found = "is a file"
+    else:
+        return
+    raise CheckpointError(
+        f"{printable(path)} {found}: a checkpoint is saved to a folder of its own"
+    )
 
 
 def _card(model: WaveNet, audio: AudioConfig, training: Training) -> str:

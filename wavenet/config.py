@@ -60,10 +60,12 @@ class WaveNetConfig:
         check(2 <= self.levels <= 65536, "levels", "from 2 to 65536", self.levels)
         check(bool(self.dilations), "dilations", "one entry a block", self.dilations)
         check(min(self.dilations) >= 1, "dilations", "1 or more each", self.dilations)
+        check(max(self.dilations) <= 2**24, "dilations", "2**24 at most", max(self.dilations))
+        check(len(self.dilations) <= 1000, "dilations", "1000 at most", len(self.dilations))
         for name in ("kernel_size", "input_kernel_size"):
-            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+            check(1 <= getattr(self, name) <= 1024, name, "from 1 to 1024", getattr(self, name))
         for name in ("residual_channels", "gate_channels", "skip_channels", "head_channels"):
-            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+            check(1 <= getattr(self, name) <= 65536, name, "1 to 65536", getattr(self, name))
         check(self.gate_channels % 2 == 0, "gate_channels", "even", self.gate_channels)
         check(0.0 <= self.dropout < 1.0, "dropout", "in [0, 1)", self.dropout)
         for name in ("residual_scale", "skip_scale"):
@@ -184,7 +186,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 def _convert_plain(value: Any, hint: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 10**300 else math.inf
     if type(value) is not hint:
         raise ConfigError(f"{where}: must be {_KINDS[hint]}, got {_show(value)}")
     if hint is float and not math.isfinite(value):

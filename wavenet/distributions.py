@@ -98,7 +98,8 @@ class Categorical:
         weights = ((params - peak).double() / draw.temperature).exp()
         cumulative = truncate(weights, draw).cumsum(dim=-1)
         threshold = noise.double() * cumulative[:, -1:]
-        return self.decode((cumulative <= threshold).sum(dim=-1), params.dtype)
+        codes = (cumulative <= threshold).sum(dim=-1).clamp(max=self.levels - 1)
+        return self.decode(codes, params.dtype)
 
     def mode(self, params: Tensor) -> Tensor:
         """Return the most likely sample, `(B, T)`, for logits `(B, levels, T)`."""

@@ -25,7 +25,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         EnvironmentFault: The disk is full, or the place cannot be written.
     """
     path = Path(os.path.realpath(path))
-    temporary = _temporary_name(path)
+    temporary = _name_beside(path, "tmp")
     try:
         with _disk_faults(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         EnvironmentFault: The disk is full, or the place cannot be written.
     """
     path = Path(os.path.realpath(path))
-    temporary = _temporary_name(path)
+    temporary = _name_beside(path, "tmp")
     try:
         with _disk_faults(path):
             temporary.mkdir(parents=True)
@@ -74,7 +74,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     if not path.exists():
         os.rename(temporary, path)
         return
-    old = path.with_name(f".{path.name}.old-{secrets.token_hex(4)}")
+    old = _name_beside(path, "old")
     os.rename(path, old)
     try:
         os.rename(temporary, path)
@@ -84,8 +84,10 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name[:200]}.tmp-{secrets.token_hex(4)}")
+def _name_beside(path: Path, kind: str) -> Path:
+    """Return a new hidden name in the same folder, short enough for any file system."""
+    stem = os.fsdecode(os.fsencode(path.name)[:200])
+    return path.with_name(f".{stem}.{kind}-{secrets.token_hex(4)}")
 
 
 def _flush(path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.commands import Run, command_line, environment
         ("~seed", "configs are closed"),
         ("seed=${oc.env:HOME}", "oc.env"),
         ("run_dir=", "names no path"),
+        ("--data.root=x", "without the dashes"),
+        ("runs/demo", "write KEY=PATH"),
         ("recipe=folder", "data.root is not said"),
     ],
 )

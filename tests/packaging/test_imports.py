@@ -92,3 +92,12 @@ def test_an_import_changes_no_global_state_and_writes_nothing(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
     assert not done.stderr
+
+
+def test_blocks_cost_torch_alone() -> None:
+    code = f"{IMPORT}; import sys; sys.exit('safetensors' in sys.modules)"
+    found = {"PYTHONPATH": str(Path(wavenet.__file__).parents[1])}
+
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | found, check=False)
+
+    assert done.returncode == 0

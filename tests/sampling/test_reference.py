@@ -179,6 +179,25 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(model: WaveNet) -> No
         make_sampler(model, "fastest")
 
 
+def test_a_state_of_another_model_is_refused(model: WaveNet) -> None:
+    other = make_sampler(WaveNet(WaveNetConfig(levels=16, dilations=(1, 2))))
+
+    with pytest.raises(ValueError, match="another model's"):
+        make_sampler(model).advance(other.start(), 1)
+
+
+@pytest.mark.parametrize("prompt", [[2.0], [float("nan")], [[0.0], [0.0]]])
+def test_a_prompt_that_is_none_is_refused(model: WaveNet, prompt: list[float]) -> None:
+    with pytest.raises(ValueError, match="prompt must"):
+        make_sampler(model).generate(1, prompt=torch.tensor(prompt))
+
+
+def test_a_signal_never_leaves_its_range(model: WaveNet) -> None:
+    signal = make_sampler(model).generate(20, noise=torch.ones(1, 20, 1))
+
+    assert signal.abs().max() <= 1
+
+
 def test_wrong_noise_and_seeds_are_refused(model: WaveNet) -> None:
     sampler = make_sampler(model)
 
@@ -188,3 +207,7 @@ def test_wrong_noise_and_seeds_are_refused(model: WaveNet) -> None:
         sampler.generate(5, batch_size=2, seed=[1])
     with pytest.raises(ValueError, match="from 0"):
         sampler.generate(5, seed=-1)
+    with pytest.raises(ValueError, match="length"):
+        sampler.generate(-5)
+    with pytest.raises(ValueError, match="chunk"):
+        next(sampler.stream(5, chunk=0))

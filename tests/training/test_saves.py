@@ -1,10 +1,15 @@
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from wavenet.errors import CheckpointError
+from wavenet import checkpoint
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.errors import CheckpointError, EnvironmentFault
+from wavenet.model import WaveNet
 from wavenet.training.saves import DurableCheckpointIO, find_saves, read_save
 
 
@@ -44,6 +49,26 @@ def test_a_cut_save_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="remove it to go on from the one before"):
         read_save(path)
+
+
+def test_a_full_disk_is_an_environment_fault_and_leaves_the_older_save(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.ckpt"
+    DurableCheckpointIO().save_checkpoint({"step": 1}, path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(EnvironmentFault, match="nothing was changed"):
+            DurableCheckpointIO().save_checkpoint({"weights": torch.rand(100_000)}, path)
+        with pytest.raises(EnvironmentFault, match="nothing was changed"):
+            checkpoint.save(tmp_path / "model", WaveNet(WaveNetConfig()), AudioConfig())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    assert read_save(path) == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_saves_are_found_in_the_order_of_their_steps(tmp_path: Path) -> None:

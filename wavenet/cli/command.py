@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+import wavenet
 from wavenet.cli.compose import Composed, compose_with
 from wavenet.cli.console import listen_to_log
 from wavenet.config import from_dict
@@ -47,6 +48,9 @@ def command(
         extra: The extra that the command needs.
     """
     debug = "debug=true" in sys.argv[1:]
+    if sys.argv[1:] == ["--version"]:
+        print(f"torch-wavenet {wavenet.__version__}")
+        sys.exit(0)
 
     def checked(composed: Composed) -> int:
         return task(from_dict(options, composed.plain), composed) or 0

@@ -1,7 +1,7 @@
 """Hydra's part: groups, recipes and overrides become one plain mapping.
 
 Keys that are paths never pass Hydra's grammar: what follows the first `=` is taken as it is, so
-that spaces, `=`, `,`, `#`, brackets and any alphabet just work.
+that spaces, `=`, `,`, `#`, brackets and any alphabet just work; `null` alone means none.
 """
 
 import os
@@ -58,7 +58,7 @@ def compose_with(conf: Path, name: str, task: Callable[[Composed], int]) -> int:
 
     given = sys.argv[1:]
     paths, rest = split_paths(given)
-    _refuse_additions(rest)
+    _refuse_foreign_words(rest)
     codes = [0]
     errors: list[Exception] = []
 
@@ -101,13 +101,17 @@ def split_paths(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     return paths, rest
 
 
-def _refuse_additions(arguments: Iterable[str]) -> None:
+def _refuse_foreign_words(arguments: Iterable[str]) -> None:
     for argument in arguments:
         if argument.startswith(("+", "~")):
             raise ConfigError(
                 f"{printable(argument)!r}: configs are closed, no key is added or removed; "
                 "say KEY=VALUE for a known key (--help lists them)"
             )
+        if argument.startswith("--") and "." in argument.partition("=")[0]:
+            raise ConfigError(f"{printable(argument)!r}: write it without the dashes")
+        if "/" in argument and "=" not in argument:
+            raise ConfigError(f"{printable(argument)!r} says no key: write KEY=PATH")
 
 
 def _keys(arguments: Iterable[str]) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ def _plain(config: Any, paths: Mapping[str, str]) -> dict[str, Any]:
         if node is None or leaf not in list(node):  # `in` overlooks what is still to be said
             raise ConfigError(f"unknown key {key!r}: this command has no such path")
         with open_dict(node):
-            node[leaf] = value.replace("${", r"\${")
+            node[leaf] = None if value == "null" else value.replace("${", r"\${")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(f"{missing[0]} is not said: add {missing[0]}=... to the command line")

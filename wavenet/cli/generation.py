@@ -25,6 +25,8 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, float]:
     loaded = checkpoint.load(options.checkpoint)
     rate = loaded.audio.sample_rate
     length = round(options.seconds * rate)
+    if length < 1:
+        raise ConfigError(f"seconds={options.seconds:g} is less than one sample at {rate} Hz")
     paths = output_paths(Path(options.output), options.batch)
     taken = [path for path in paths if path.exists()]
     if taken and not options.overwrite:

@@ -25,7 +25,7 @@ def scores(
     """Return bits per sample by name: `model` first, then each yardstick.
 
     Args:
-        model: In evaluation mode.
+        model: Evaluated without dropout, whatever its mode.
         folder: Prepared data.
         clips: The recordings, whole.
         progress: Called after each window with the samples that it counted.
@@ -38,11 +38,11 @@ def scores(
 
 
 def score_table(bits: dict[str, float]) -> str:
-    """Return bits per sample by name as lines to print, and what a model saves over each."""
-    lines = [f"{'':30}{'bits per sample':>16}{'model saves':>13}"]
+    """Return bits per sample by name as lines to print, and what the model gains over each."""
+    lines = [f"{'':30}{'bits per sample':>16}{'model gains':>13}"]
     for name, value in bits.items():
-        saved = "" if name == "model" else f"{value - bits['model']:13.3f}"
-        lines.append(f"{name.replace('_', ' '):30}{value:16.3f}{saved}")
+        gain = "" if name == "model" else f"{value - bits['model']:13.3f}"
+        lines.append(f"{name.replace('_', ' '):30}{value:16.3f}{gain}")
     return "\n".join(lines)
 
 

@@ -36,6 +36,8 @@ class CausalConv1d(nn.Conv1d):
         *,
         bias: bool = True,
     ) -> None:
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size must be 1 or more, got {kernel_size}")
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory = (kernel_size - 1) * dilation  # past samples that one output needs
 

@@ -58,14 +58,18 @@ class ResidualBlock(nn.Module):
         z = gate(self.conv(self.dropout(x)))
         return self._onward(x, None if self.residual is None else self.residual(z)), self.skip(z)
 
-    def gated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def gated(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output and, for the skip product to come, the gate's; channels last.
+
+        Args:
+            x: Input.
+            seen: What the dilated convolution sees: `x`, or `x` with dropout.
 
         Shape:
             - Input: `(B, T, residual_channels)`
             - Output: `(B, T, residual_channels)` and `(B, T, gate_channels / 2)`
         """
-        z = gate(self.conv.product(self.dropout(x)), dim=-1)
+        z = gate(self.conv.product(seen), dim=-1)
         return self._onward(x, None if self.residual is None else pointwise(self.residual, z)), z
 
     def new_queue(self, batch_size: int) -> Tensor:

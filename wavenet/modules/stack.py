@@ -68,7 +68,7 @@ class ResidualStack(nn.Module):
         x = x.transpose(1, 2)
         gates = []
         for block in self._blocks():
-            x, z = block.gated(x)
+            x, z = block.gated(x, block.dropout(x))
             gates.append(z)
         skips = [block.skip for block in self._blocks()]
         weight = torch.cat([skip.weight.squeeze(-1) for skip in skips], dim=1)
@@ -85,7 +85,7 @@ class ResidualStack(nn.Module):
         x = x.transpose(1, 2)
         for block, queue in zip(self._blocks(), queues, strict=True):
             block.conv.fill(queue, x.transpose(1, 2), position)
-            x, _ = block.gated(x)
+            x, _ = block.gated(x, x)
 
     def step(self, x: Tensor, queues: list[Tensor], position: int) -> Tensor:
         """Return output sample `position`, `(B, skip_channels)`; the queues move on."""

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from wavenet.distributions import Draw
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.sampling.sampler import PLAIN, Sampler, SamplerState, item_noise, item_seeds
+from wavenet.sampling.sampler import (
+    PLAIN,
+    Sampler,
+    SamplerState,
+    check_state,
+    item_noise,
+    item_prompts,
+    item_seeds,
+)
 
 
 class ReferenceSampler(Sampler):
@@ -35,7 +43,7 @@ class ReferenceSampler(Sampler):
         state = self.model.new_state(batch_size)
         sample = weight.new_zeros(batch_size)
         if prompt is not None and prompt.numel():
-            prompt = prompt.to(weight).expand(batch_size, -1)
+            prompt = item_prompts(prompt.to(weight), batch_size)
             for item in range(batch_size):
                 self.model.prefill(_item(state, item), prompt[item : item + 1])
             state.position = prompt.shape[1]
@@ -46,6 +54,7 @@ class ReferenceSampler(Sampler):
     def advance(
         self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
     ) -> Tensor:
+        check_state(state, self.model)
         distribution = self.model.distribution
         uniform = item_noise(state, length, distribution.num_noise, noise).to(state.sample.device)
         signal = state.sample.new_empty(len(state.seeds), length)

@@ -5,6 +5,7 @@ A backend says how to `start` and how to `advance`; everything else follows.
 
 import abc
 import json
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from wavenet.distributions import Draw
@@ -49,11 +50,9 @@ class SamplerState:
         tensors = {f"queue.{index}": queue for index, queue in enumerate(self.model.queues)}
         numbers = {"position": self.model.position, "drawn": self.drawn, "seeds": self.seeds}
         with atomic_file(Path(path)) as temporary:
-            save_file(
-                {"sample": self.sample.contiguous(), **tensors},
-                temporary,
-                metadata={"wavenet.sampler": json.dumps(numbers)},
-            )
+            metadata = {"wavenet.sampler": json.dumps(numbers)}
+            tensors["sample"] = self.sample.contiguous()
+            temporary.write_bytes(serialise(tensors, metadata))
 
     @classmethod
     def load(cls, path: Path | str) -> "SamplerState":
@@ -138,6 +137,8 @@ class Sampler(abc.ABC):
             noise: Uniforms of [0, 1), `(B, length, K)`, in place of the seeds'.
             progress: Called now and then with the samples generated since the last call.
         """
+        if length < 0:
+            raise ValueError(f"length must be 0 or more, got {length}")
         state = self.start(batch_size, prompt, seed)
         chunks = []
         for first in range(0, length, 1000):
@@ -168,6 +169,8 @@ class Sampler(abc.ABC):
             seed: Item `i` is drawn with `seed + i`; or one seed an item.
             draw: Temperature and truncation.
         """
+        if chunk < 1:
+            raise ValueError(f"chunk must be 1 or more, got {chunk}")
         state = self.start(batch_size, prompt, seed)
         while length is None or state.drawn < length:
             count = chunk if length is None else min(chunk, length - state.drawn)
@@ -176,7 +179,10 @@ class Sampler(abc.ABC):
 
 def item_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
     """Return one seed an item: `seed + i`, or the given ones."""
-    given = [seed + item for item in range(batch_size)] if isinstance(seed, int) else list(seed)
+    if isinstance(seed, Sequence):
+        given = [operator.index(entry) for entry in seed]
+    else:
+        given = [operator.index(seed) + item for item in range(batch_size)]
     if len(given) != batch_size:
         raise ValueError(f"seed must be one number or one an item ({batch_size}), got {len(given)}")
     if any(not 0 <= entry < 2**64 for entry in given):
@@ -192,3 +198,21 @@ def item_noise(state: SamplerState, length: int, num_noise: int, noise: Tensor |
     if tuple(noise.shape) != wanted:
         raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
     return noise
+
+
+def item_prompts(prompt: Tensor, batch_size: int) -> Tensor:
+    """Return one prompt an item, `(B, T)`, from `(B, T)`, `(1, T)` or `(T,)`."""
+    prompts = prompt if prompt.dim() == 2 else prompt.unsqueeze(0)
+    if prompts.dim() != 2 or prompts.shape[0] not in (1, batch_size):
+        wanted = f"(T,), (1, T) or ({batch_size}, T)"
+        raise ValueError(f"prompt must have shape {wanted}, got {tuple(prompt.shape)}")
+    if not bool((prompts.abs() <= 1).all()):
+        raise ValueError("prompt must be samples in [-1, 1]")
+    return prompts.expand(batch_size, -1)
+
+
+def check_state(state: SamplerState, model: WaveNet) -> None:
+    """Raise unless `state` is one of this model's."""
+    wanted = [tuple(queue.shape[1:]) for queue in model.new_state(1).queues]
+    if [tuple(queue.shape[1:]) for queue in state.model.queues] != wanted:
+        raise ValueError("the state is another model's: its queues have other shapes")

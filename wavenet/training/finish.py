@@ -1,6 +1,7 @@
 """What a finished run leaves to hear and look at: scores, recordings, pictures, one report."""
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from wavenet.evaluation.scores import held_out, read_clip, score_table, scores
 from wavenet.sampling import make_sampler
 from wavenet.training.history import History
 from wavenet.training.options import RunConfig
+from wavenet.training.progress import SECONDS
 
 log = logging.getLogger("wavenet")
 
@@ -35,11 +37,10 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
     clips = held_out(read_manifest(folder), config.report.evaluate_seconds)
     bits: dict[str, float] = {}
     if clips:
-        minutes = sum(clip.frames for clip in clips) / config.audio.sample_rate / 60
-        log.info("evaluating on %.1f minutes of held-out audio", minutes)
+        seconds = sum(clip.frames for clip in clips) / config.audio.sample_rate
+        log.info("evaluating on %.0f s of held-out audio", seconds)
         bits = scores(loaded.model, folder, clips)
         log.info("%s", score_table(bits))
-    log.info("generating %.1f s of audio, %d times", config.report.seconds, config.report.count + 1)
     recordings = _recordings(loaded, config, folder, clips)
     for recording in recordings:
         _write(run / "samples", recording)
@@ -69,8 +70,13 @@ def _recordings(
     sampler = make_sampler(loaded.model)
     draw = Draw(temperature=config.report.temperature)
     length = round(config.report.seconds * rate)
-    generated = sampler.generate(
-        length, batch_size=config.report.count, seed=config.seed, draw=draw
+    told = _Told(length * (config.report.count + 1))
+    generated = torch.cat(
+        [
+            sampler.generate(length, seed=config.seed + index, draw=draw, progress=told)
+            for index in range(config.report.count)
+        ]
+        or [torch.empty(0, length)]
     )
     recordings = [
         Recording(f"unconditional-{index}", _plain(signal), rate, "generated from silence")
@@ -81,12 +87,36 @@ def _recordings(
     if long_enough and prompt_length:
         clip = read_clip(folder, long_enough[0])[: prompt_length + length]
         prompt = torch.from_numpy(clip[:prompt_length])
-        rest = sampler.generate(length, prompt=prompt, seed=config.seed, draw=draw)[0]
+        rest = sampler.generate(length, prompt=prompt, seed=config.seed, draw=draw, progress=told)[
+            0
+        ]
         continued = np.concatenate([prompt.numpy(), _plain(rest)])
         note = f"the first {config.report.prompt_seconds:g} s are held-out audio, the rest is drawn"
         recordings.append(Recording("continued", continued, rate, note))
         recordings.append(Recording("original", clip, rate, "the held-out recording itself"))
     return recordings
+
+
+class _Told:
+    """Tells now and then how much of the audio is generated, and how long the rest takes.
+
+    Args:
+        total: Samples in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.started = self.told = time.monotonic()
+        log.info("generating %s samples of audio", f"{total:,}")
+
+    def __call__(self, samples: int) -> None:
+        self.done += samples
+        now = time.monotonic()
+        if now - self.told > SECONDS and self.done < self.total:
+            self.told = now
+            left = (now - self.started) * (self.total - self.done) / self.done
+            log.info("generated %s, about %.0f s left", f"{self.done:,}", left)
 
 
 def _plain(signal: torch.Tensor) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ import torch
 from wavenet import checkpoint
 from wavenet.config import AudioConfig
 from wavenet.data.crops import Windows
+from wavenet.errors import EnvironmentFault
 from wavenet.evaluation.likelihood import bits_per_sample
 from wavenet.training.module import TrainingModule
 from wavenet.training.signals import StopFlag
@@ -59,6 +60,7 @@ class History(pl.Callback):
         self.nats = 0.0  # since the last point of the curve
         self.batches = 0
         self.seen = 0
+        self.owed = False  # an export that the disk refused
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history as plain types."""
@@ -116,10 +118,20 @@ class History(pl.Callback):
                 logger.log_metrics({"bits/valid": bits}, step)
             took = time.monotonic() - started
             log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
-        if best and trainer.is_global_zero:
-            self.export(module, step)
+        if (best or self.owed) and trainer.is_global_zero:
+            self._export(module, step, last=step == trainer.max_steps)
         if self.after is not None:
             self.after(trainer, module)
+
+    def _export(self, module: TrainingModule, step: int, *, last: bool) -> None:
+        try:
+            self.export(module, step)
+            self.owed = False
+        except EnvironmentFault as fault:
+            if last:
+                raise
+            self.owed = True
+            log.warning("warning: %s Training goes on and exports at the next validation.", fault)
 
     def export(self, module: TrainingModule, step: int) -> None:
         """Write the model of this moment to `run/model`."""

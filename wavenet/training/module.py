@@ -38,6 +38,7 @@ class TrainingModule(pl.LightningModule):
         if optim.ema_decay is not None:
             self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.random_state: Tensor | None = None
+        self.data_digest = ""
 
     @property
     def exported(self) -> WaveNet:
@@ -85,9 +86,10 @@ class TrainingModule(pl.LightningModule):
             torch._foreach_lerp_(average, weights, 1 - decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the state of the random numbers, and the thread count that sums depend on."""
+        """Add the random numbers' state, and what else must be the same when the run goes on."""
         checkpoint["random_state"] = torch.get_rng_state()
         checkpoint["threads"] = torch.get_num_threads()
+        checkpoint["data"] = self.data_digest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the random numbers until training starts."""

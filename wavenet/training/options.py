@@ -183,6 +183,6 @@ class RunConfig:
     report: ReportOptions
 
     def __post_init__(self) -> None:
-        check(self.seed >= 0, "seed", "0 or more", self.seed)
+        check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         rate = self.audio.sample_rate
         check(self.data.sample_rate == rate, "data.sample_rate", str(rate), self.data.sample_rate)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from wavenet.evaluation.likelihood import evaluating
 from wavenet.evaluation.pictures import spectrogram_image
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
@@ -44,11 +45,11 @@ class Preview:
             image = spectrogram_image(sound, self.sample_rate)
             writer.add_image(f"held_out/{name}", image, step, dataformats="HWC")
 
-    @torch.inference_mode()
     def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:
         """Return the likeliest sample after each true past, `(T,)`."""
         device = next(model.parameters()).device
-        params = model(self.clip.to(device)[None])
+        with evaluating(model):
+            params = model(self.clip.to(device)[None])
         sound: NDArray[np.float32] = model.distribution.mode(params)[0].cpu().numpy()
         return sound
 

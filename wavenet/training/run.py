@@ -2,11 +2,13 @@
 
 import ctypes
 import dataclasses
+import hashlib
 import json
 import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -50,7 +52,6 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag) -> Path:
     ensure_prepared(config.data)
     config = dataclasses.replace(config, data=config.data.anywhere())
     run = _new_folder(config, run)
-    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
     log.info("run folder: %s", run)
     _train(config, run, stop, save=None)
     return run
@@ -64,10 +65,10 @@ def resume(config: RunConfig, run: Path, stop: StopFlag) -> None:
         run: Its folder.
         stop: Set by a signal.
     """
+    config = dataclasses.replace(config, data=config.data.anywhere())
     ensure_prepared(config.data)
     saves = find_saves(run)
     save = saves[-1] if saves else None
-    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
     if save is None:
         log.info("%s has no save yet: starting at step 0", run)
     else:
@@ -137,9 +138,11 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
         stop,
         _preview(folder, held_out, config),
     )
+    module.data_digest = hashlib.sha256(repr(clips).encode()).hexdigest()
     step = 0 if save is None else step_of(save)
-    if save is not None and read_save(save)["threads"] != torch.get_num_threads():
-        log.warning("warning: another number of threads than before: sums may differ in last bits")
+    if save is not None:
+        _compare(read_save(save), module)
+    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
     if step < config.trainer.max_steps:
         _fit(config, run, stop, module, history, train, save)
     elif save is not None:
@@ -195,7 +198,18 @@ def _fit(
     with warnings.catch_warnings():
         # Lightning advises on loaders and logging that are as they should be here.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer.fit(module, loader, ckpt_path=save, weights_only=True)
+        with stop.listening():
+            trainer.fit(module, loader, ckpt_path=save, weights_only=True)
+
+
+def _compare(saved: dict[str, Any], module: TrainingModule) -> None:
+    """Warn of what makes a run go on otherwise than it would have."""
+    if saved["threads"] != torch.get_num_threads():
+        log.warning("warning: another number of threads than before: sums may differ in last bits")
+    if saved["data"] != module.data_digest:
+        log.warning(
+            "warning: the clips are not those that the run began with: it goes on with these"
+        )
 
 
 def _splits(folder: Path, clips: list[Clip], config: RunConfig) -> tuple[list[Clip], list[Clip]]:

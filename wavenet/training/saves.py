@@ -4,6 +4,7 @@ A save is Lightning's checkpoint, for going on with one's own run and nothing el
 atomically and durably, named by its step, and read back as tensors and plain types only.
 """
 
+import io
 import logging
 import re
 from pathlib import Path
@@ -29,8 +30,10 @@ class DurableCheckpointIO(CheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write `checkpoint` to `path`; after the return it has survived a power cut."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)  # not to the file: of a full disk it says nothing of use
         with atomic_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def load_checkpoint(
         self,

@@ -1,0 +1,72 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavenet.config import WaveNetConfig
+from wavenet.data.crops import Windows
+from wavenet.data.manifest import read_manifest
+from wavenet.data.options import PrepareOptions
+from wavenet.data.prepare import prepare
+from wavenet.evaluation.likelihood import bits_per_sample
+from wavenet.evaluation.scores import held_out, read_clip, score_table, scores
+from wavenet.model import WaveNet
+
+CONFIG = WaveNetConfig(
+    levels=16,
+    dilations=(1, 2, 4),
+    residual_channels=4,
+    gate_channels=6,
+    skip_channels=8,
+    head_channels=8,
+    dropout=0.5,
+)
+
+
+@pytest.fixture
+def folder(recordings: Path, tmp_path: Path) -> Path:
+    prepare(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000), quiet=True)
+    return tmp_path / "prepared"
+
+
+@pytest.mark.parametrize("window", [700, 6000])
+def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -> None:
+    model = WaveNet(CONFIG).eval()
+    clips = read_manifest(folder)
+    windows = Windows(folder, clips, window=window, context=CONFIG.receptive_field)
+    with torch.no_grad():
+        whole = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
+
+    bits = bits_per_sample(model, windows)
+
+    assert bits == pytest.approx(float(torch.cat(whole, dim=1).mean()) / math.log(2), rel=1e-5)
+
+
+def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) -> None:
+    model = WaveNet(CONFIG).train()
+    windows = Windows(folder, read_manifest(folder), window=6000, context=CONFIG.receptive_field)
+    random_state = torch.get_rng_state()
+
+    assert bits_per_sample(model, windows) == bits_per_sample(model, windows)
+
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_scores_name_the_model_first_and_every_yardstick(folder: Path) -> None:
+    clips = held_out(read_manifest(folder))
+
+    found = scores(WaveNet(CONFIG), folder, clips)
+
+    assert next(iter(found)) == "model"
+    assert found["uniform"] == 4.0
+    assert len(score_table(found).splitlines()) == 6
+
+
+def test_the_test_split_is_held_out_before_validation(folder: Path) -> None:
+    clips = read_manifest(folder)
+
+    assert {clip.split for clip in held_out(clips)} == {"test"}
+    assert {clip.split for clip in held_out([c for c in clips if c.split != "test"])} == {"valid"}
+    assert len(held_out(clips, seconds=0.1)) == 1
