@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Run, command_line, environment
+import wavenet
+from tests.commands import ROOT, Run, command_line, environment
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,29 @@ def test_help_tells_examples_and_keys(run: Run, verb: str) -> None:
 
     assert done.returncode == 0
     assert f"wavenet-{verb}" in done.stdout
-    assert "debug: false" in done.stdout
+    assert "debug: false # show where in the code an error arose" in done.stdout
+
+
+def test_help_tells_choices_and_what_each_key_means(run: Run) -> None:
+    told = run("train", "--help").stdout
+
+    assert "* small      0.2 million weights" in told
+    assert "  crop: 8192 # samples of each crop that the loss covers" in told
+
+
+def test_every_key_of_the_configs_is_explained() -> None:
+    plain_keys = {"audio", "data", "sample_rate", "companding", "betas", "eps", "weight_decay"}
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        if path.parent.name in ("recipe", "model") and path.stem != "base":
+            continue
+        for line in path.read_text(encoding="utf-8").splitlines():
+            key, colon, rest = line.partition(":")
+            if colon and not line.startswith("#") and key not in plain_keys:
+                assert "#" in rest or key == "dilations", f"{path.name}: {key}"
+
+
+def test_the_version_is_the_packages(run: Run) -> None:
+    assert run("train", "--version").stdout == f"torch-wavenet {wavenet.__version__}\n"
 
 
 def test_a_checkpoint_that_is_not_there_exits_4(run: Run) -> None:

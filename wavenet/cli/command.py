@@ -20,6 +20,7 @@ from typing import TypeVar
 import wavenet
 from wavenet.cli.compose import Composed, compose_with
 from wavenet.cli.console import listen_to_log
+from wavenet.cli.help import help_text
 from wavenet.config import from_dict
 from wavenet.errors import EnvironmentFault, WavenetError, printable, require
 
@@ -48,9 +49,6 @@ def command(
         extra: The extra that the command needs.
     """
     debug = "debug=true" in sys.argv[1:]
-    if sys.argv[1:] == ["--version"]:
-        print(f"torch-wavenet {wavenet.__version__}")
-        sys.exit(0)
 
     def checked(composed: Composed) -> int:
         return task(from_dict(options, composed.plain), composed) or 0
@@ -60,6 +58,7 @@ def command(
         with _terminated_by_signal():
             require("hydra", extra)
             conf = Path(script).resolve().parents[1] / "conf"
+            _tell_and_leave(conf, verb, set(sys.argv[1:]))
             sys.exit(compose_with(conf, verb, checked))
     except WavenetError as error:
         if debug:
@@ -81,6 +80,16 @@ def command(
         place = f" {printable(error.filename)}" if error.filename else ""
         _say(f"EnvironmentFault:{place} {error.strerror or printable(error)}")
         sys.exit(EnvironmentFault.exit_code)
+
+
+def _tell_and_leave(conf: Path, verb: str, words: set[str]) -> None:
+    """Show what is asked about the command itself, if anything is, and leave."""
+    if words & {"--help", "-h"}:
+        print(help_text(conf, verb))
+        sys.exit(0)
+    if words == {"--version"}:
+        print(f"torch-wavenet {wavenet.__version__}")
+        sys.exit(0)
 
 
 @contextlib.contextmanager
