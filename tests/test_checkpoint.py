@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.errors import CheckpointError
+from wavenet.files import file_digest
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(levels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
@@ -184,7 +185,7 @@ def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) ->
         tensors["head.output.bias"] = torch.zeros(3)
     save_file(tensors, folder / "model.safetensors")
     plain = json.loads((folder / "config.json").read_text())
-    plain["sha256"]["weights"] = checkpoint._digest_file(folder / "model.safetensors")
+    plain["sha256"]["weights"] = file_digest(folder / "model.safetensors")
     plain["sha256"]["config"] = ""
     (folder / "config.json").write_text(json.dumps(plain))
     rewrite(folder)

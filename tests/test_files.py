@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.errors import EnvironmentFault
-from wavenet.files import atomic_directory, atomic_file, write_text
+from wavenet.files import atomic_directory, atomic_file, locked, write_text
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -78,6 +78,38 @@ def test_long_names_are_written_twice_too(tmp_path: Path, name: str) -> None:
             (temporary / "file").touch()
 
     assert len(list(tmp_path.iterdir())) == 2
+
+
+HOLDING = """
+import pathlib, sys
+from wavenet.files import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_held_folder_names_its_holder_and_is_free_when_that_dies(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    with (
+        pytest.raises(EnvironmentFault, match=f"in use by process {holder.pid} on"),
+        locked(tmp_path),
+    ):
+        pass
+
+    holder.kill()
+    holder.communicate()
+    with locked(tmp_path):
+        pass
 
 
 KILLED = """

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig, from_dict, to_dict
 from wavenet.errors import CheckpointError, ConfigError, EnvironmentFault, printable
-from wavenet.files import atomic_directory
+from wavenet.files import atomic_directory, file_digest
 from wavenet.model import WaveNet
 
 FORMAT = 1
@@ -111,7 +111,7 @@ def save(
     plain = to_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(Path(path)) as folder:
         (folder / WEIGHTS).write_bytes(serialise(tensors))
-        plain["sha256"] = {"weights": _digest_file(folder / WEIGHTS), "config": _digest(plain)}
+        plain["sha256"] = {"weights": file_digest(folder / WEIGHTS), "config": _digest(plain)}
         (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(_card(model, audio, training), encoding="utf-8")
 
@@ -189,7 +189,7 @@ def _read_weights(folder: Path, config: CheckpointConfig) -> dict[str, Tensor]:
         raise CheckpointError(f"{printable(folder)} has no {WEIGHTS}: copy the checkpoint again")
     try:
         assert config.sha256 is not None
-        if _digest_file(path) != config.sha256.weights:
+        if file_digest(path) != config.sha256.weights:
             raise CheckpointError(
                 f"{printable(path)}: checksum differs from the one in {CONFIG}, the file was "
                 "damaged or copied in part: copy the checkpoint again"
@@ -222,14 +222,6 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _digest(plain: Mapping[str, Any]) -> str:
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _digest_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _refuse_what_is_not_ours(path: Path) -> None:

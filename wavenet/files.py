@@ -5,11 +5,14 @@ the folder flushed too: only after that has it survived a power cut.
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from wavenet.errors import EnvironmentFault, printable
 
@@ -68,6 +71,49 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, atomically and durably."""
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` within the block; the lock ends with the process, however that ends.
+
+    It saves two processes from each other's work. What keeps files whole is their atomic writing,
+    for there are file systems that lie about locks.
+
+    Raises:
+        EnvironmentFault: Another process holds it; its number and host are named.
+    """
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        _lock(file, folder)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read(200) or "another process"
+        raise EnvironmentFault(
+            f"{printable(folder)} is in use by {printable(holder)}: wait for it, or choose another "
+            "place"
+        ) from None
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:

@@ -301,7 +301,7 @@ def test_recordings_without_a_long_enough_piece_are_named(
 
 
 def test_two_at_once_do_not_share_a_work_folder(corpus: Path) -> None:
-    with work_folder(corpus / "out"), pytest.raises(EnvironmentFault, match="another process"):
+    with work_folder(corpus / "out"), pytest.raises(EnvironmentFault, match="in use by process"):
         run(corpus)
 
 

@@ -19,6 +19,7 @@ from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
 from wavenet.data.sources import Source
 from wavenet.errors import require
+from wavenet.files import file_digest
 
 AUDIO = "audio"  # folder of the clips
 LONGEST_NAME = 200  # bytes; file systems hold 255, and a temporary name adds to it
@@ -106,15 +107,6 @@ def clip_name(source: str, piece: int | None) -> str:
         short = name[: LONGEST_NAME - len(digest) - len(ending) - 1].decode("utf-8", "ignore")
         return str(PurePosixPath(AUDIO, path.parent, f"{short}-{digest}{ending}"))
     return str(PurePosixPath(AUDIO, path.parent, path.name + ending))
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write(

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavenet.config import from_dict, to_dict
-from wavenet.data.conversion import AUDIO, Converted, file_digest
+from wavenet.data.conversion import AUDIO, Converted
 from wavenet.data.inspection import Inspection
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
 from wavenet.data.sources import Source
 from wavenet.errors import ConfigError, EnvironmentFault, printable
-from wavenet.files import write_text
+from wavenet.files import file_digest, locked, write_text
 
 FORMAT = 1  # one higher whenever the same recording and options give another clip
 RECORDS = "records"
@@ -60,8 +60,7 @@ def work_folder(output: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(folder / "lock", "ab"))
-            _lock(lock.fileno(), folder)
+            stack.enter_context(locked(folder))
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write {printable(folder)}: {error.strerror}: choose another place"
@@ -115,18 +114,3 @@ def _place(folder: Path, source: Source) -> Path:
 
 def _is_there(folder: Path, record: Record) -> bool:
     return all(file_digest(folder / clip.path) == clip.digest for clip in record.converted.clips)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Take the lock of `folder`, which ends with the process however that ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise EnvironmentFault(
-            f"another process is at work in {printable(folder)}: wait for it, or choose another "
-            "place"
-        ) from None

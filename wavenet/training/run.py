@@ -21,7 +21,7 @@ from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.prepare import prepare
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, read_clip
-from wavenet.files import write_text
+from wavenet.files import locked, write_text
 from wavenet.model import WaveNet
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
@@ -53,7 +53,8 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag) -> Path:
     config = dataclasses.replace(config, data=config.data.anywhere())
     run = _new_folder(config, run)
     log.info("run folder: %s", run)
-    _train(config, run, stop, save=None)
+    with locked(run):
+        _train(config, run, stop, save=None)
     return run
 
 
@@ -73,7 +74,8 @@ def resume(config: RunConfig, run: Path, stop: StopFlag) -> None:
         log.info("%s has no save yet: starting at step 0", run)
     else:
         log.info("going on with %s from step %d", run, step_of(save))
-    _train(config, run, stop, save)
+    with locked(run):
+        _train(config, run, stop, save)
 
 
 def read_run(run: Path) -> RunConfig:
