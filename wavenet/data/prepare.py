@@ -177,7 +177,7 @@ def _check_places(root: Path, output: Path) -> None:
 
 def _bad_files(bad: Sequence[Inspection], outcome: str) -> str:
     """Return a message that names the first `MOST_FILES` of `bad`, and counts what helps."""
-    lines = [f"{outcome}, these {len(bad)} recordings are not as they must be:"]
+    lines = [f"{outcome}; recordings that cannot be used as they are: {len(bad)}"]
     for entry in bad[:MOST_FILES]:
         said = "; ".join(
             f"{printable(problem.reason)} ({problem.way_out})" for problem in entry.problems
@@ -190,7 +190,7 @@ def _bad_files(bad: Sequence[Inspection], outcome: str) -> str:
     if ways:
         helps = ", ".join(f"{way} ({count})" for way, count in sorted(ways.items()))
         lines.append(f"These repair them, with the files that each concerns: {helps}.")
-    lines.append("data.skip_bad=true leaves out what is bad still, and names it.")
+    lines.append("data.skip_bad=true leaves out, by name, whatever is still bad.")
     return "\n".join(lines)
 
 
