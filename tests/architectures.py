@@ -6,6 +6,15 @@ from hypothesis import strategies as st
 
 from wavenet.config import WaveNetConfig
 
+SMALL = WaveNetConfig(
+    levels=16,
+    dilations=(1, 2, 4),
+    residual_channels=4,
+    gate_channels=6,
+    skip_channels=5,
+    head_channels=5,
+)
+
 
 @st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:

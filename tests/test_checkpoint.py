@@ -47,6 +47,14 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path, weight_norm: bool) -> N
     assert torch.equal(loaded.model(waveform), model(waveform))
 
 
+def test_loading_leaves_the_callers_random_numbers_alone(folder: Path) -> None:
+    before = torch.get_rng_state()
+
+    checkpoint.load(folder)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_loaded_model_does_not_change_with_its_file(folder: Path) -> None:
     loaded = checkpoint.load(folder).model
     before = {name: value.clone() for name, value in loaded.state_dict().items()}

@@ -6,18 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.architectures import configs
+from tests.architectures import SMALL, configs
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet, WaveNetState, delay
-
-SMALL = WaveNetConfig(
-    levels=16,
-    dilations=(1, 2, 4),
-    residual_channels=4,
-    gate_channels=6,
-    skip_channels=5,
-    head_channels=5,
-)
 
 
 def step_over(model: WaveNet, state: WaveNetState, seen: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from wavenet.config import AudioConfig, WaveNetConfig, from_dict, to_dict
 from wavenet.errors import CheckpointError, ConfigError, EnvironmentFault, printable
 from wavenet.files import atomic_directory, file_digest
-from wavenet.model import WaveNet
+from wavenet.model import WaveNet, unset
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -132,8 +132,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     folder = Path(path)
     config = read_config(folder)
     tensors = _read_weights(folder, config)
-    with torch.device("meta"):  # no first weights are drawn
-        model = WaveNet(config.model)
+    model = unset(config.model)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     kinds = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
@@ -145,7 +144,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
             f"{printable(folder / WEIGHTS)}: tensor {printable(name)} is "
             f"{found.get(name, 'missing')}, {CONFIG} wants {wanted.get(name, 'none of that name')}"
         )
-    model.to_empty(device="cpu").load_state_dict(tensors)  # copied: the file may change later
+    model.load_state_dict(tensors)  # copied: the file may change later
     return Checkpoint(model.to(device).eval(), config.audio, config.training)
 
 

@@ -9,6 +9,7 @@ WaveNet, arXiv:1609.03499.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -134,6 +135,12 @@ class WaveNet(nn.Module):
         if isinstance(self.input, CausalEmbedding):
             return self.distribution.encode(waveform)
         return self.distribution.quantise(waveform).unsqueeze(1)
+
+
+def unset(config: WaveNetConfig) -> WaveNet:
+    """Return a model whose weights are to be set; the caller's random numbers are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        return WaveNet(config)
 
 
 def delay(waveform: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.architectures import configs
+from tests.architectures import SMALL, configs
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Draw
 from wavenet.errors import CheckpointError, ConfigError
@@ -13,21 +13,13 @@ from wavenet.model import WaveNet
 from wavenet.sampling import SamplerState, make_sampler
 from wavenet.sampling.noise import uniforms
 
-CONFIG = WaveNetConfig(
-    levels=16,
-    dilations=(1, 2, 4),
-    residual_channels=4,
-    gate_channels=6,
-    skip_channels=5,
-    head_channels=5,
-)
 GREEDY = Draw(temperature=0)
 
 
 @pytest.fixture(scope="module")
 def model() -> WaveNet:
     torch.manual_seed(0)
-    return WaveNet(CONFIG)
+    return WaveNet(SMALL)
 
 
 @settings(max_examples=40)
@@ -133,7 +125,7 @@ def test_no_temperature_needs_no_noise(model: WaveNet) -> None:
 
 
 def test_a_sampler_keeps_the_weights_it_was_made_with() -> None:
-    model = WaveNet(CONFIG)
+    model = WaveNet(SMALL)
     sampler = make_sampler(model)
     before = sampler.generate(20)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wavenet.distributions import Draw
-from wavenet.model import WaveNet, WaveNetState
+from wavenet.model import WaveNet, WaveNetState, unset
 from wavenet.sampling.sampler import (
     PLAIN,
     Sampler,
@@ -79,9 +79,7 @@ def _item(state: WaveNetState, item: int) -> WaveNetState:
 def folded(model: WaveNet) -> WaveNet:
     """Return a copy of `model` with plain weights where it has weight-normalised ones."""
     like = next(model.parameters())
-    with torch.device("meta"):  # no first weights are drawn
-        plain = WaveNet(dataclasses.replace(model.config, weight_norm=False))
-    plain = plain.to(like.dtype).to_empty(device=like.device)
+    plain = unset(dataclasses.replace(model.config, weight_norm=False)).to(like)
     sources = dict(model.named_modules())
     for name, module in plain.named_modules():
         for key, parameter in module.named_parameters(recurse=False):
