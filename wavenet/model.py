@@ -7,6 +7,7 @@ into that state in one parallel pass.
 WaveNet, arXiv:1609.03499.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,14 @@ class WaveNetState:
     def clone(self) -> "WaveNetState":
         """Return a copy that goes on by itself."""
         return WaveNetState([queue.clone() for queue in self.queues], self.position)
+
+    def select(self, items: Sequence[int]) -> "WaveNetState":
+        """Return a copy of some items of the batch."""
+        return WaveNetState([queue[list(items)] for queue in self.queues], self.position)
+
+    def plain(self) -> "WaveNetState":
+        """Return this state; samplers keep states in other forms, which have this way back."""
+        return self
 
 
 class WaveNet(nn.Module):

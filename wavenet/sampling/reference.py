@@ -54,20 +54,27 @@ class ReferenceSampler(Sampler):
     def advance(
         self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
     ) -> Tensor:
-        check_state(state, self.model)
+        plain = state.model.plain()
+        check_state(plain, self.model)
+        state.model = plain
         distribution = self.model.distribution
         uniform = item_noise(state, length, distribution.num_noise, noise).to(state.sample.device)
         signal = state.sample.new_empty(len(state.seeds), length)
         for item in range(len(state.seeds)):
-            queues, sample = _item(state.model, item), state.sample[item : item + 1]
+            queues, sample = _item(plain, item), state.sample[item : item + 1]
             for t in range(length):
                 params = self.model.step(sample, queues)
                 sample = distribution.sample(params, uniform[item : item + 1, t], draw)
                 signal[item, t] = sample
             state.sample[item] = sample
-        state.model.position += length
+        plain.position += length
         state.drawn += length
         return signal
+
+    @torch.inference_mode()
+    def parameters(self, waveform: Tensor) -> Tensor:
+        params: Tensor = self.model(waveform.to(next(self.model.parameters())))
+        return params
 
 
 def _item(state: WaveNetState, item: int) -> WaveNetState:

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,21 @@ from wavenet.sampling.noise import uniforms
 PLAIN = Draw()
 
 
+class ModelState(Protocol):
+    """Queues and position, in the form of whichever backend uses them."""
+
+    position: int
+
+    def clone(self) -> "ModelState":
+        """Return a copy that goes on by itself."""
+
+    def select(self, items: Sequence[int]) -> "ModelState":
+        """Return a copy of some items of the batch."""
+
+    def plain(self) -> WaveNetState:
+        """Return the state as the model's own."""
+
+
 @dataclass
 class SamplerState:
     """Where the generation of a batch stands.
@@ -36,7 +51,7 @@ class SamplerState:
         drawn: Samples generated so far.
     """
 
-    model: WaveNetState
+    model: ModelState
     sample: Tensor
     seeds: tuple[int, ...]
     drawn: int = 0
@@ -45,9 +60,16 @@ class SamplerState:
         """Return a copy that goes on by itself."""
         return SamplerState(self.model.clone(), self.sample.clone(), self.seeds, self.drawn)
 
+    def select(self, items: Sequence[int]) -> "SamplerState":
+        """Return a copy of some items of the batch."""
+        chosen = list(items)
+        seeds = tuple(self.seeds[item] for item in chosen)
+        return SamplerState(self.model.select(chosen), self.sample[chosen], seeds, self.drawn)
+
     def save(self, path: Path | str) -> None:
-        """Write the state to a safetensors file, atomically."""
-        tensors = {f"queue.{index}": queue for index, queue in enumerate(self.model.queues)}
+        """Write the state to a safetensors file, atomically; any backend can go on from it."""
+        queues = self.model.plain().queues
+        tensors = {f"queue.{index}": queue.contiguous() for index, queue in enumerate(queues)}
         numbers = {"position": self.model.position, "drawn": self.drawn, "seeds": self.seeds}
         with atomic_file(Path(path)) as temporary:
             metadata = {"wavenet.sampler": json.dumps(numbers)}
@@ -115,6 +137,14 @@ class Sampler(abc.ABC):
             noise: Uniforms of [0, 1), `(B, length, K)`; drawn from the state's seeds if absent.
         """
 
+    @abc.abstractmethod
+    def parameters(self, waveform: Tensor) -> Tensor:
+        """Return the parameters of every sample given those before it, `(B, P, T)`.
+
+        What `forward` returns for `waveform`, `(B, T)` in [-1, 1], with the numbers that this
+        sampler computes with.
+        """
+
     def generate(
         self,
         length: int,
@@ -148,6 +178,35 @@ class Sampler(abc.ABC):
             if progress is not None:
                 progress(count)
         return torch.cat(chunks, dim=1) if chunks else state.sample.new_zeros(batch_size, 0)
+
+    def generate_each(
+        self,
+        lengths: Sequence[int],
+        *,
+        prompt: Tensor | None = None,
+        seed: int | Sequence[int] = 0,
+        draw: Draw = PLAIN,
+    ) -> list[Tensor]:
+        """Return a signal of each length, `(T,)`; one that is finished leaves the batch.
+
+        Args:
+            lengths: Samples to generate, one an item.
+            prompt: What the signals go on from, `(B, T)` or `(T,)`.
+            seed: Item `i` is drawn with `seed + i`; or one seed an item.
+            draw: Temperature and truncation.
+        """
+        if any(length < 0 for length in lengths):
+            raise ValueError(f"lengths must be 0 or more, got {list(lengths)}")
+        state = self.start(len(lengths), prompt, seed)
+        active = list(range(len(lengths)))
+        pieces: list[list[Tensor]] = [[state.sample.new_zeros(0)] for _ in lengths]
+        for stop in sorted(set(lengths)):
+            staying = [place for place, item in enumerate(active) if lengths[item] >= stop]
+            state, active = state.select(staying), [active[place] for place in staying]
+            part = self.advance(state, stop - state.drawn, draw)
+            for item, piece in zip(active, part, strict=True):
+                pieces[item].append(piece)
+        return [torch.cat(piece) for piece in pieces]
 
     def stream(
         self,
@@ -211,8 +270,8 @@ def item_prompts(prompt: Tensor, batch_size: int) -> Tensor:
     return prompts.expand(batch_size, -1)
 
 
-def check_state(state: SamplerState, model: WaveNet) -> None:
+def check_state(state: WaveNetState, model: WaveNet) -> None:
     """Raise unless `state` is one of this model's."""
     wanted = [tuple(queue.shape[1:]) for queue in model.new_state(1).queues]
-    if [tuple(queue.shape[1:]) for queue in state.model.queues] != wanted:
+    if [tuple(queue.shape[1:]) for queue in state.queues] != wanted:
         raise ValueError("the state is another model's: its queues have other shapes")

@@ -1,0 +1,214 @@
+"""What every backend does, each in turn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.architectures import SMALL
+from wavenet.config import WaveNetConfig
+from wavenet.distributions import Draw
+from wavenet.errors import CheckpointError, ConfigError
+from wavenet.model import WaveNet
+from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
+from wavenet.sampling.noise import uniforms
+
+GREEDY = Draw(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def model() -> WaveNet:
+    torch.manual_seed(0)
+    return WaveNet(SMALL)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def sampler(model: WaveNet, backend: str) -> Sampler:
+    return make_sampler(model, backend)
+
+
+def test_the_same_seed_gives_the_same_signal_and_another_another(sampler: Sampler) -> None:
+    first, again, other = (sampler.generate(50, seed=seed) for seed in (3, 3, 4))
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_an_item_does_not_depend_on_its_batch(sampler: Sampler, batch_size: int) -> None:
+    prompt = torch.rand(batch_size, 9) * 2 - 1
+
+    batch = sampler.generate(40, batch_size=batch_size, prompt=prompt, seed=5)
+
+    for item in range(batch_size):
+        alone = sampler.generate(40, prompt=prompt[item : item + 1], seed=5 + item)
+        assert torch.equal(batch[item], alone[0])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_chunks_together_are_the_whole_signal(sampler: Sampler, chunk: int) -> None:
+    chunks = list(sampler.stream(40, chunk=chunk, batch_size=2, seed=1))
+
+    assert torch.equal(torch.cat(chunks, dim=1), sampler.generate(40, batch_size=2, seed=1))
+
+
+def test_a_stream_without_length_has_no_end(sampler: Sampler) -> None:
+    stream = sampler.stream(chunk=5)
+
+    assert [next(stream).shape for _ in range(3)] == [(1, 5)] * 3
+
+
+def test_a_prompt_is_continued_as_if_it_had_been_generated(sampler: Sampler) -> None:
+    signal = sampler.generate(60, seed=2)
+    noise = uniforms([2], 0, 60)
+
+    rest = sampler.generate(20, prompt=signal[0, :40], noise=noise[:, 40:])
+
+    assert torch.equal(rest, signal[:, 40:])
+
+
+def test_given_noise_takes_the_place_of_the_seeds(sampler: Sampler) -> None:
+    given_noise = sampler.generate(30, noise=uniforms([7], 0, 30))
+
+    assert torch.equal(given_noise, sampler.generate(30, seed=7))
+
+
+def test_a_cloned_and_a_saved_state_go_on_alike(sampler: Sampler, tmp_path: Path) -> None:
+    state = sampler.start(batch_size=2, prompt=torch.rand(6) * 2 - 1, seed=9)
+    sampler.advance(state, 11)
+    clone = state.clone()
+    state.save(tmp_path / "state.safetensors")
+
+    expected = sampler.advance(state, 13)
+
+    loaded = SamplerState.load(tmp_path / "state.safetensors")
+    assert torch.equal(sampler.advance(clone, 13), expected)
+    assert torch.equal(sampler.advance(loaded, 13), expected)
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"\x00" * 20)
+
+    with pytest.raises(CheckpointError, match="not a whole sampler state"):
+        SamplerState.load(tmp_path / "state")
+
+
+def test_no_temperature_needs_no_noise(sampler: Sampler) -> None:
+    one, other = (sampler.generate(40, seed=seed, draw=GREEDY) for seed in (0, 1))
+
+    assert torch.equal(one, other)
+
+
+def test_a_sampler_keeps_the_weights_it_was_made_with(backend: str) -> None:
+    model = WaveNet(SMALL)
+    sampler = make_sampler(model, backend)
+    before = sampler.generate(20)
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+
+    assert torch.equal(sampler.generate(20), before)
+
+
+def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:
+    model = WaveNet(WaveNetConfig(levels=4, dilations=(1,), dropout=0.5, weight_norm=True)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+
+    make_sampler(model, backend).generate(3)
+
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    model.nll(torch.zeros(1, 4)).sum().backward()
+
+
+def test_nothing_is_generated_when_nothing_is_asked(sampler: Sampler) -> None:
+    assert sampler.generate(0, batch_size=2).shape == (2, 0)
+
+
+def test_an_unknown_backend_and_precision_are_refused_with_the_known_ones(model: WaveNet) -> None:
+    with pytest.raises(ConfigError, match="auto, cpu, reference"):
+        make_sampler(model, "fastest")
+    with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
+        make_sampler(model, precision="float16")
+    with pytest.raises(ConfigError, match="one thread and float32"):
+        make_sampler(model, "reference", threads=2)
+
+
+def test_auto_takes_the_fastest(model: WaveNet) -> None:
+    assert make_sampler(model).name == "cpu"
+
+
+def test_one_that_is_finished_leaves_the_others_as_they_were(sampler: Sampler) -> None:
+    prompt = torch.rand(4, 8) * 2 - 1
+    whole = sampler.generate(30, batch_size=4, prompt=prompt, seed=2)
+
+    signals = sampler.generate_each([30, 11, 0, 20], prompt=prompt, seed=2)
+
+    assert [len(signal) for signal in signals] == [30, 11, 0, 20]
+    for signal, expected in zip(signals, whole, strict=True):
+        assert torch.equal(signal, expected[: len(signal)])
+
+
+def test_teacher_forced_parameters_are_forwards(sampler: Sampler, model: WaveNet) -> None:
+    waveform = torch.rand(2, 40) * 2 - 1
+
+    with torch.no_grad():
+        expected = model(waveform)
+
+    torch.testing.assert_close(sampler.parameters(waveform), expected, rtol=0, atol=1e-5)
+
+
+def test_another_backend_goes_on_from_a_saved_state(model: WaveNet, tmp_path: Path) -> None:
+    one, other = (make_sampler(model, name) for name in BACKENDS)
+    whole = one.generate(40, batch_size=2, prompt=torch.full((5,), 0.3), seed=3)
+    for first, second in [(one, other), (other, one)]:
+        state = first.start(2, torch.full((5,), 0.3), seed=3)
+        first.advance(state, 17)
+        state.save(tmp_path / "state")
+
+        rest = second.advance(SamplerState.load(tmp_path / "state"), 23)
+
+        assert torch.equal(rest, whole[:, 17:])
+        assert torch.equal(second.advance(state, 23), whole[:, 17:])
+
+
+def test_a_state_of_another_model_is_refused(sampler: Sampler) -> None:
+    other = make_sampler(WaveNet(WaveNetConfig(levels=16, dilations=(1, 2))), "reference")
+
+    with pytest.raises(ValueError, match="another model's"):
+        sampler.advance(other.start(), 1)
+
+
+@pytest.mark.parametrize("prompt", [[2.0], [float("nan")], [[0.0], [0.0]]])
+def test_a_prompt_that_is_none_is_refused(sampler: Sampler, prompt: list[float]) -> None:
+    with pytest.raises(ValueError, match="prompt must"):
+        sampler.generate(1, prompt=torch.tensor(prompt))
+
+
+def test_a_signal_never_leaves_its_range(sampler: Sampler) -> None:
+    signal = sampler.generate(20, noise=torch.ones(1, 20, 1))
+
+    assert signal.abs().max() <= 1
+
+
+def test_wrong_noise_and_seeds_are_refused(sampler: Sampler) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        sampler.generate(5, noise=torch.zeros(1, 4, 1))
+    with pytest.raises(ValueError, match="one an item"):
+        sampler.generate(5, batch_size=2, seed=[1])
+    with pytest.raises(ValueError, match="from 0"):
+        sampler.generate(5, seed=-1)
+    with pytest.raises(ValueError, match="length"):
+        sampler.generate(-5)
+    with pytest.raises(ValueError, match="chunk"):
+        next(sampler.stream(5, chunk=0))

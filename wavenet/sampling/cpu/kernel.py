@@ -1,0 +1,382 @@
+"""The loop over samples, compiled for one precision of the weights.
+
+A sample passes the blocks one after the other, so what stands in its way is kept short. Of a
+dilated convolution, the products with past inputs do not wait for the sample: they are computed as
+many samples ahead as the dilation allows, several rows at once. What is left in sequence are the
+current tap, the gate and the residual product.
+
+The streams of a batch go through together, so that weights are loaded once for all. A stream by
+itself may have a team of threads: the first leads through the blocks, the others follow behind with
+the skip products and with what is computed ahead; all share the head. Whoever computes a number
+adds its terms in the same order: batch, team and chunks change no bit.
+
+WaveNet, sections 2.1 to 2.4; the queues are Fast WaveNet's (arXiv:1611.09482).
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from wavenet.sampling.cpu.arithmetic import add, copy, encode_of, gate, relu, scale_add
+from wavenet.sampling.cpu.drawing import draw
+from wavenet.sampling.cpu.products import INPUT_BYTES, PLAIN, WEIGHT_BYTES, product_of
+from wavenet.sampling.cpu.teamwork import LINE, tell_progress, wait_for, wait_for_all
+
+NOTHING = -1  # class of the samples before the first
+SLACK = 64  # samples that a queue takes in before its past is moved to its front
+
+# Columns of `Weights.places`: a matrix's first byte, and its first scale one column on.
+CURRENT, PAST, RESIDUAL, SKIP = 0, 2, 4, 6  # of a block
+HIDDEN, OUTPUT = 0, 2  # of the head
+BIASES = 8  # of a block: gate, residual; of the head: skip, hidden, output
+NUM_PLACES = 9
+
+
+class Sizes(NamedTuple):
+    """What fixes the shape of all arrays; widths are padded to multiples of 16."""
+
+    blocks: int
+    residual: int
+    gate: int  # one half
+    skip: int
+    head: int
+    params: int
+    classes: int  # of the params, those that are no padding
+    taps: int  # of a dilated convolution
+    input_taps: int
+    residual_bytes: int  # of an encoded row
+    gate_bytes: int
+    work_bytes: int  # a stream's
+    room_bytes: int
+
+
+class Weights(NamedTuple):
+    """The model."""
+
+    matrices: NDArray[Any]
+    scales: NDArray[np.float32]
+    plain: NDArray[np.float32]  # biases; tables of the first convolution, (taps, levels, residual)
+    places: NDArray[np.int64]  # (blocks + 1, NUM_PLACES): where all that begins, the head's last
+    dilations: NDArray[np.int64]
+    residual_scale: np.float32
+    tables: int  # start of the tables in `plain`
+    levels: int  # rows of a table
+
+
+class Memory(NamedTuple):
+    """What the streams of a batch remember, and room to work in; arrays are flat."""
+
+    queues: NDArray[np.uint8]  # of each block (streams, past + SLACK, encoded row)
+    queue_places: NDArray[np.int64]  # its first byte, of each block
+    ahead: NDArray[np.float32]  # of each block (streams, rows, 2 * gate)
+    ahead_places: NDArray[np.int64]
+    ahead_rows: NDArray[np.int64]
+    codes: NDArray[np.int32]  # (streams, input_taps): the last classes, the newest first
+    work: NDArray[np.uint8]  # (streams, work_bytes)
+    room: NDArray[np.uint8]  # (streams or threads, room_bytes)
+
+
+class Part(NamedTuple):
+    """What one thread does."""
+
+    rank: int  # in its team; 0 leads
+    team: int  # threads on these streams
+    first: int  # stream
+    streams: int
+    room: int  # first row of `Memory.room` that is its own
+    cuts: NDArray[np.int64]  # (3, team + 1): its columns of skip, hidden and output begin at [rank]
+    progress: NDArray[np.int64]  # of each thread, LINE apart
+
+
+class Task(NamedTuple):
+    """What all threads do."""
+
+    length: int
+    position: int  # samples that came before
+    cursor: int  # samples since the past was moved to the front of the queues
+    fresh: bool  # nothing has been computed ahead
+    heads: bool  # whether the head is wanted: not while a prompt is read
+    noise: NDArray[np.float32]  # (streams, length)
+    forced: NDArray[np.int32]  # (streams, length) classes in place of drawn ones; or (streams, 0)
+    params: NDArray[np.float32]  # (streams, length, classes) to be filled; or (streams, 0, classes)
+    chosen: NDArray[np.int32]  # (streams, length) to be filled
+    temperature: float
+    top_k: int  # 0 for all
+    top_p: float  # 1 for all
+
+
+@lru_cache
+def kernel_of(precision: str) -> Any:
+    """Return `run(part, task, sizes, weights, memory)`, compiled for one precision."""
+    product, encode = product_of(precision), encode_of(precision)
+    weight_bytes, input_bytes = WEIGHT_BYTES[precision], INPUT_BYTES[precision]
+
+    @njit(inline="always", **PLAIN)
+    def multiply(weights, place, inputs, left, right, x, x_stride, y, y_stride, rows):
+        """y[left:right] += W[left:right] x for rows whose scale lies behind them."""
+        product(
+            weights.matrices.ctypes.data + place[0] + left * inputs * weight_bytes,
+            weights.scales.ctypes.data + 4 * (place[1] + left),
+            inputs,
+            right - left,
+            x,
+            x_stride,
+            x + inputs * input_bytes,
+            y + 4 * left,
+            y_stride,
+            rows,
+        )
+
+    @njit(inline="always", **PLAIN)
+    def look_ahead(sizes, weights, memory, block, stream, at, row, rows):
+        """Compute what rows of a look-ahead owe to past inputs.
+
+        Args:
+            sizes: Of the model.
+            weights: The model.
+            memory: Of the streams.
+            block: Number of the block.
+            stream: Number of the stream.
+            at: The queue's row of the first of these samples.
+            row: The look-ahead's row of it.
+            rows: Samples.
+        """
+        width, dilation = 2 * sizes.gate, weights.dilations[block]
+        start = memory.ahead_places[block] + (stream * memory.ahead_rows[block] + row) * width
+        target = memory.ahead.ctypes.data + 4 * start
+        bias = weights.plain.ctypes.data + 4 * weights.places[block, BIASES]
+        for index in range(rows):
+            copy(target + 4 * width * index, bias, 4 * width)
+        past = (sizes.taps - 1) * dilation
+        queue = memory.queues.ctypes.data + memory.queue_places[block]
+        queue += (stream * (past + SLACK) + at) * sizes.residual_bytes
+        matrix, scale = weights.places[block, PAST], weights.places[block, PAST + 1]
+        for tap in range(sizes.taps - 1):
+            multiply(
+                weights,
+                (matrix + tap * width * sizes.residual * weight_bytes, scale + tap * width),
+                sizes.residual,
+                0,
+                width,
+                queue - (past - tap * dilation) * sizes.residual_bytes,
+                sizes.residual_bytes,
+                target,
+                4 * width,
+                rows,
+            )
+
+    @njit(inline="always", **PLAIN)
+    def to_the_front(part, sizes, weights, memory):
+        """Move the past to the front of the queues."""
+        for block in range(sizes.blocks):
+            past = (sizes.taps - 1) * weights.dilations[block]
+            queue = memory.queues.ctypes.data + memory.queue_places[block]
+            for stream in range(part.first, part.first + part.streams):
+                front = queue + stream * (past + SLACK) * sizes.residual_bytes
+                copy(front, front + SLACK * sizes.residual_bytes, past * sizes.residual_bytes)
+
+    @njit(inline="always", **PLAIN)
+    def first_convolution(part, sizes, weights, memory, x):
+        """x = the sum of a row of a table for each tap."""
+        tables = weights.plain.ctypes.data + 4 * weights.tables
+        for s in range(part.streams):
+            target = x + s * sizes.work_bytes
+            for tap in range(sizes.input_taps):
+                code = memory.codes[part.first + s, tap]
+                row = (sizes.input_taps - 1 - tap) * weights.levels + code
+                if tap == 0:
+                    copy(target, tables + 4 * row * sizes.residual, 4 * sizes.residual)
+                elif code != NOTHING:
+                    add(target, tables + 4 * row * sizes.residual, sizes.residual)
+
+    @njit(inline="always", **PLAIN)
+    def gated(part, sizes, weights, memory, block, row, cursor, x, room, z):
+        """z = the gate's output, encoded; x goes into its queue."""
+        past = (sizes.taps - 1) * weights.dilations[block]
+        queue = memory.queues.ctypes.data + memory.queue_places[block]
+        queue += (part.first * (past + SLACK) + past + cursor) * sizes.residual_bytes
+        queue_stride = (past + SLACK) * sizes.residual_bytes
+        rows, width = memory.ahead_rows[block], 2 * sizes.gate
+        ahead = memory.ahead.ctypes.data + 4 * memory.ahead_places[block]
+        ahead += 4 * (part.first * rows + row) * width
+        ahead_stride = 4 * rows * width
+        for s in range(part.streams):
+            encode(queue + s * queue_stride, x + s * sizes.work_bytes, sizes.residual)
+        multiply(
+            weights,
+            (weights.places[block, CURRENT], weights.places[block, CURRENT + 1]),
+            sizes.residual,
+            0,
+            width,
+            queue,
+            queue_stride,
+            ahead,
+            ahead_stride,
+            part.streams,
+        )
+        for s in range(part.streams):
+            gate(room, ahead + s * ahead_stride, sizes.gate)
+            encode(z + s * sizes.work_bytes, room, sizes.gate)
+
+    @njit(inline="always", **PLAIN)
+    def residual(part, sizes, weights, block, z, x):
+        """x = (x + residual product of z) * residual_scale, the factor folded into the weights."""
+        bias = weights.plain.ctypes.data + 4 * (weights.places[block, BIASES] + 2 * sizes.gate)
+        for s in range(part.streams):
+            scale_add(x + s * sizes.work_bytes, weights.residual_scale, bias, sizes.residual)
+        multiply(
+            weights,
+            (weights.places[block, RESIDUAL], weights.places[block, RESIDUAL + 1]),
+            sizes.gate,
+            0,
+            sizes.residual,
+            z,
+            sizes.work_bytes,
+            x,
+            sizes.work_bytes,
+            part.streams,
+        )
+
+    @njit(inline="always", **PLAIN)
+    def follow(part, sizes, weights, block, z, skip):
+        """Add a block's skip product, in this thread's columns."""
+        multiply(
+            weights,
+            (weights.places[block, SKIP], weights.places[block, SKIP + 1]),
+            sizes.gate,
+            part.cuts[0, part.rank],
+            part.cuts[0, part.rank + 1],
+            z,
+            sizes.work_bytes,
+            skip,
+            sizes.work_bytes,
+            part.streams,
+        )
+
+    @njit(inline="always", **PLAIN)
+    def head(part, sizes, weights, layer, x, room, y):
+        """y = a product of the head with ReLU(x), in this thread's columns; layer 0 or 1."""
+        inputs, matrix = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
+        place = weights.places[sizes.blocks]
+        bias = weights.plain.ctypes.data + 4 * (place[BIASES] + sizes.skip + layer * sizes.head)
+        left, right = part.cuts[1 + layer, part.rank], part.cuts[1 + layer, part.rank + 1]
+        rows = room + 4 * max(sizes.skip, sizes.head)
+        for s in range(part.streams):
+            here = room + s * sizes.room_bytes
+            target = y + s * sizes.work_bytes
+            relu(here, x + s * sizes.work_bytes, inputs)
+            encode(rows + s * sizes.room_bytes, here, inputs)
+            copy(target + 4 * left, bias + 4 * left, 4 * (right - left))
+        multiply(
+            weights,
+            (place[matrix], place[matrix + 1]),
+            inputs,
+            left,
+            right,
+            rows,
+            sizes.room_bytes,
+            y,
+            sizes.work_bytes,
+            part.streams,
+        )
+
+    @njit(inline="always", **PLAIN)
+    def choose(part, task, sizes, memory, t, logits):
+        """Draw each stream's class, or take the one that is forced on it."""
+        for s in range(part.streams):
+            stream, here = part.first + s, logits + s * sizes.work_bytes
+            if task.params.shape[1] > 0:
+                target = task.params.ctypes.data
+                target += 4 * (stream * task.length + t) * sizes.classes
+                copy(target, here, 4 * sizes.classes)
+            if task.forced.shape[1] > 0:
+                code = np.int64(task.forced[stream, t])
+            else:
+                weights = here + 4 * sizes.params
+                code = draw(
+                    here,
+                    weights,
+                    weights + 4 * sizes.params,
+                    sizes.params,
+                    task.noise[stream, t],
+                    task.temperature,
+                    task.top_k,
+                    task.top_p,
+                )
+            task.chosen[stream, t] = code
+            for tap in range(sizes.input_taps - 1, 0, -1):
+                memory.codes[stream, tap] = memory.codes[stream, tap - 1]
+            memory.codes[stream, 0] = max(code, 0)
+
+    def run(part, task, sizes, weights, memory):
+        """Generate `task.length` samples of this thread's streams."""
+        blocks, team, leads = sizes.blocks, part.team, part.rank == 0
+        follows = team == 1 or not leads
+        x = memory.work.ctypes.data + part.first * sizes.work_bytes
+        skip = x + 4 * sizes.residual
+        hidden = skip + 4 * sizes.skip
+        logits = hidden + 4 * sizes.head
+        z_rows = logits + 3 * 4 * sizes.params
+        room = memory.room.ctypes.data + part.room * sizes.room_bytes
+        flags = part.progress.ctypes.data
+        flag = flags + 8 * LINE * part.rank
+        cursor = task.cursor
+        if leads and task.fresh:
+            for block in range(blocks):
+                row = (task.position + block) % memory.ahead_rows[block]
+                at = (sizes.taps - 1) * weights.dilations[block] + cursor
+                rows = memory.ahead_rows[block] - row
+                for stream in range(part.first, part.first + part.streams):
+                    look_ahead(sizes, weights, memory, block, stream, at, row, rows)
+        for t in range(task.length):
+            progress = t * (blocks + 3)  # made before this sample: one a block, three for the head
+            if cursor == SLACK:
+                cursor = 0
+                if leads:
+                    to_the_front(part, sizes, weights, memory)
+            if leads:
+                first_convolution(part, sizes, weights, memory, x)
+                bias = weights.plain.ctypes.data + 4 * weights.places[blocks, BIASES]
+                for s in range(part.streams):
+                    copy(skip + s * sizes.work_bytes, bias, 4 * sizes.skip)
+            for block in range(blocks):
+                rows = memory.ahead_rows[block]
+                row = (task.position + t + block) % rows
+                z = z_rows + block * sizes.gate_bytes
+                if leads:
+                    gated(part, sizes, weights, memory, block, row, cursor, x, room, z)
+                    if team > 1:
+                        tell_progress(flag, progress + block + 1)
+                    if block < blocks - 1:
+                        residual(part, sizes, weights, block, z, x)
+                else:
+                    wait_for(flags, progress + block + 1)
+                if follows:
+                    if task.heads:
+                        follow(part, sizes, weights, block, z, skip)
+                    if row == rows - 1 and (team == 1 or block % (team - 1) == part.rank - 1):
+                        at = (sizes.taps - 1) * weights.dilations[block] + cursor + 1
+                        for stream in range(part.first, part.first + part.streams):
+                            look_ahead(sizes, weights, memory, block, stream, at, 0, rows)
+            if not follows and task.heads:
+                for block in range(blocks):
+                    follow(part, sizes, weights, block, z_rows + block * sizes.gate_bytes, skip)
+            cursor += 1
+            for layer in range(2):
+                if team > 1:
+                    tell_progress(flag, progress + blocks + 1 + layer)
+                    wait_for_all(flags, team, progress + blocks + 1 + layer)
+                if task.heads:
+                    source, target = (skip, hidden) if layer == 0 else (hidden, logits)
+                    head(part, sizes, weights, layer, source, room, target)
+            if team > 1:
+                tell_progress(flag, progress + blocks + 3)
+            if leads:
+                if team > 1:
+                    wait_for_all(flags, team, progress + blocks + 3)
+                choose(part, task, sizes, memory, t, logits)
+
+    return njit(run, **PLAIN)

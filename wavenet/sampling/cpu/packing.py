@@ -1,0 +1,200 @@
+"""Any `WaveNet` in the one form that the kernel knows.
+
+The scales of skips and residuals are folded into the weights; the first convolution is a table of
+rows, one a tap and class, its bias in the current tap's; all widths are padded to multiples of 16
+with weights of zero; matrices lie one after the other in the order of their use, each as products
+read it. Nothing of the model is looked at after this.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavenet.model import WaveNet
+from wavenet.modules import CausalEmbedding, ResidualBlock
+from wavenet.sampling.cpu.kernel import (
+    BIASES,
+    CURRENT,
+    HIDDEN,
+    NUM_PLACES,
+    OUTPUT,
+    PAST,
+    RESIDUAL,
+    SKIP,
+    Sizes,
+    Weights,
+)
+from wavenet.sampling.cpu.memory import aligned
+from wavenet.sampling.cpu.products import WEIGHT_BYTES, pack, row_bytes
+from wavenet.sampling.cpu.vector import BYTES, LANES
+
+Array = NDArray[np.float32]
+NEVER = -1e30  # logit of the classes that pad the output
+
+
+def sizes_of(model: WaveNet, precision: str) -> Sizes:
+    """Return the numbers that fix what the kernel computes for a model."""
+    config = model.config
+    residual, gate = padded(config.residual_channels), padded(config.gate_channels // 2)
+    skip, head = padded(config.skip_channels), padded(config.head_channels)
+    params = padded(model.distribution.num_params)
+    gate_bytes = row_bytes(gate, precision)
+    widest = max(skip, head, gate)
+    return Sizes(
+        blocks=len(config.dilations),
+        residual=residual,
+        gate=gate,
+        skip=skip,
+        head=head,
+        params=params,
+        classes=model.distribution.num_params,
+        taps=config.kernel_size,
+        input_taps=config.input_kernel_size,
+        residual_bytes=row_bytes(residual, precision),
+        gate_bytes=gate_bytes,
+        work_bytes=_lines(4 * (residual + skip + head + 3 * params) + len(config.dilations) * gate_bytes),
+        room_bytes=_lines(4 * widest + row_bytes(widest, precision)),
+    )
+
+
+def weights_of(model: WaveNet, sizes: Sizes, precision: str) -> Weights:
+    """Return a model's weights, packed.
+
+    Args:
+        model: With plain weights, not weight-normalised ones.
+        sizes: Of the model.
+        precision: Of the matrices.
+    """
+    arrays = _Arrays(precision)
+    blocks = [block for block in model.stack.blocks if isinstance(block, ResidualBlock)]
+    places = np.zeros((sizes.blocks + 1, NUM_PLACES), np.int64)
+    for block, row in zip(blocks, places, strict=False):
+        _put_block(arrays, row, block, sizes, model.stack.skip_scale)
+    head = model.head
+    arrays.put_matrix(places[-1], HIDDEN, _matrix(head.hidden.weight, sizes.head, sizes.skip))
+    arrays.put_matrix(places[-1], OUTPUT, _matrix(head.output.weight, sizes.params, sizes.head))
+    skips = np.sum([_vector(block.skip.bias, sizes.skip) for block in blocks], axis=0)
+    output = _vector(head.output.bias, sizes.params)
+    output[sizes.classes :] = NEVER
+    hidden = _vector(head.hidden.bias, sizes.head)
+    biases = np.concatenate([skips * model.stack.skip_scale, hidden, output])
+    places[-1, BIASES] = arrays.put_plain(biases)
+    tables = arrays.put_plain(_tables(model, sizes).ravel())
+    return Weights(
+        matrices=aligned(np.concatenate(arrays.matrices)),
+        scales=aligned(np.concatenate(arrays.scales)),
+        plain=aligned(np.concatenate(arrays.plain)),
+        places=places,
+        dilations=np.array(model.config.dilations, np.int64),
+        residual_scale=np.float32(model.config.residual_scale),
+        tables=tables,
+        levels=model.config.levels,
+    )
+
+
+def _lines(size: int) -> int:
+    """Return the bytes of whole cache lines, and a line that no other thread writes to."""
+    return (-(-size // BYTES) + 1) * BYTES
+
+
+def padded(width: int) -> int:
+    """Return the next multiple of a vector's lanes."""
+    return -(-width // LANES) * LANES
+
+
+class _Arrays:
+    """What has been packed so far.
+
+    Args:
+        precision: Of the matrices.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self.matrices: list[NDArray[Any]] = []
+        self.scales: list[Array] = [np.zeros(LANES, np.float32)]
+        self.plain: list[Array] = []
+
+    def put_matrix(self, row: NDArray[np.int64], column: int, *matrices: Array) -> None:
+        """Add matrices that follow each other, and note where they and their scales begin."""
+        row[column] = sum(map(len, self.matrices)) * WEIGHT_BYTES[self.precision]
+        row[column + 1] = sum(map(len, self.scales))
+        for matrix in matrices:
+            packed = pack(matrix, self.precision)
+            self.matrices.append(packed.weights)
+            self.scales.append(packed.scales)
+
+    def put_plain(self, values: Array) -> int:
+        """Add numbers that stay float32, and return where they begin."""
+        start = sum(map(len, self.plain))
+        self.plain.append(values.astype(np.float32))
+        return start
+
+
+def _put_block(
+    arrays: _Arrays,
+    row: NDArray[np.int64],
+    block: ResidualBlock,
+    sizes: Sizes,
+    skip_scale: float,
+) -> None:
+    half = block.conv.out_channels // 2
+
+    def gate(part: Tensor) -> Array:
+        """Both halves of the gate, each padded by itself."""
+        shapes = (sizes.gate, sizes.residual)
+        return np.concatenate([_matrix(matrix, *shapes) for matrix in part.split(half)])
+
+    taps = [gate(tap) for tap in block.conv.weight.unbind(dim=-1)]
+    arrays.put_matrix(row, CURRENT, taps[-1])
+    gate_bias, bias = np.zeros(2 * sizes.gate, np.float32), np.zeros(sizes.residual, np.float32)
+    if block.conv.bias is not None:
+        halves = block.conv.bias.split(half)
+        gate_bias = np.concatenate([_vector(part, sizes.gate) for part in halves])
+    if block.residual is not None:
+        matrix = _matrix(block.residual.weight, sizes.residual, sizes.gate)
+        arrays.put_matrix(row, RESIDUAL, matrix * block.residual_scale)
+        bias = _vector(block.residual.bias, sizes.residual) * block.residual_scale
+    arrays.put_matrix(row, SKIP, _matrix(block.skip.weight, sizes.skip, sizes.gate) * skip_scale)
+    arrays.put_matrix(row, PAST, *taps[:-1])
+    row[BIASES] = arrays.put_plain(np.concatenate([gate_bias, bias]))
+
+
+def _tables(model: WaveNet, sizes: Sizes) -> Array:
+    """Return what each class adds to the first convolution, `(taps, classes, residual)`."""
+    layer = model.input
+    if isinstance(layer, CausalEmbedding):
+        tables = layer.weight
+    else:
+        values = model.distribution.decode(torch.arange(model.config.levels))
+        taps = layer.weight[:, 0].to(torch.float32).T  # (taps, residual)
+        tables = values[None, :, None].to(taps) * taps[:, None]
+    padding = np.zeros((*tables.shape[:2], sizes.residual), np.float32)
+    padding[..., : tables.shape[2]] = _numpy(tables)
+    if layer.bias is not None:
+        padding[-1, :, : tables.shape[2]] += _numpy(layer.bias)
+    return padding
+
+
+def _matrix(weight: Tensor, outputs: int, inputs: int) -> Array:
+    """Return the matrix of a 1x1 convolution or of one tap, padded."""
+    values = _numpy(weight).reshape(weight.shape[:2])
+    room = np.zeros((outputs, inputs), np.float32)
+    room[: values.shape[0], : values.shape[1]] = values
+    return room
+
+
+def _vector(bias: Tensor | None, width: int) -> Array:
+    """Return a bias, padded; zeros where there is none."""
+    room = np.zeros(width, np.float32)
+    if bias is not None:
+        room[: len(bias)] = _numpy(bias)
+    return room
+
+
+def _numpy(tensor: Tensor) -> Array:
+    values: Array = tensor.detach().to("cpu", torch.float32).numpy()
+    return values

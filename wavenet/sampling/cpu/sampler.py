@@ -1,0 +1,242 @@
+"""The sampler for CPUs: the model packed, and the kernel run over it by one thread or several."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavenet.distributions import Draw
+from wavenet.errors import CheckpointError, ConfigError
+from wavenet.model import WaveNet
+from wavenet.sampling.cpu.cache import KernelCache, private_folder
+from wavenet.sampling.cpu.kernel import Part, Sizes, Task, kernel_of
+from wavenet.sampling.cpu.packing import sizes_of, weights_of
+from wavenet.sampling.cpu.products import BLOCK
+from wavenet.sampling.cpu.state import Layout, PackedState
+from wavenet.sampling.cpu.teamwork import LINE
+from wavenet.sampling.reference import folded
+from wavenet.sampling.sampler import (
+    PLAIN,
+    Sampler,
+    SamplerState,
+    check_state,
+    item_noise,
+    item_prompts,
+    item_seeds,
+)
+
+log = logging.getLogger("wavenet")
+
+
+class CpuSampler(Sampler):
+    """The whole loop compiled, for one core or several.
+
+    Args:
+        model: What to draw from; the sampler keeps a copy.
+        threads: Cores to use: they share out a batch's streams, or one stream's layers.
+        precision: Of the weights: `float32`; `bfloat16` or `int8`, faster and less exact.
+
+    Raises:
+        CheckpointError: A weight is NaN or infinite.
+        ConfigError: There are fewer cores than `threads`.
+    """
+
+    name = "cpu"
+
+    def __init__(self, model: WaveNet, threads: int = 1, precision: str = "float32") -> None:
+        cores = available_cores()
+        if not 1 <= threads <= cores:
+            raise ConfigError(f"threads must be from 1 to {cores}, this machine's cores, got {threads}")
+        for name, parameter in model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
+        plain = folded(model).to("cpu", torch.float32).eval().requires_grad_(False)
+        self.threads = threads
+        self.precision = precision
+        sizes = sizes_of(plain, precision)
+        self.layout = Layout(plain, sizes, precision, threads)
+        self.weights = weights_of(plain, sizes, precision)
+        self.values = plain.distribution.decode(torch.arange(plain.config.levels))
+        self.run = ready_kernel(precision)
+        self._warm_up()
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the matrices, as the kernel reads them."""
+        return int(self.weights.matrices.nbytes)
+
+    @torch.inference_mode()
+    def start(
+        self, batch_size: int = 1, prompt: Tensor | None = None, seed: int | Sequence[int] = 0
+    ) -> SamplerState:
+        packed = self.layout.new_state(batch_size)
+        sample = torch.zeros(batch_size)
+        if prompt is not None and prompt.numel():
+            prompt = item_prompts(prompt.to("cpu", torch.float32), batch_size)
+            sample = prompt[:, -1].clone()
+            self._read(packed, self.layout.model.distribution.encode(prompt))
+        return SamplerState(packed, sample, item_seeds(seed, batch_size))
+
+    @torch.inference_mode()
+    def advance(
+        self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
+    ) -> Tensor:
+        packed = self._packed(state)
+        given = item_noise(state, length, 1, noise).to("cpu", torch.float32)[..., 0]
+        codes = self._run(packed, length, draw, noise=np.ascontiguousarray(given.numpy()))
+        if codes.min(initial=0) < 0:
+            raise CheckpointError(
+                "the model put out NaN or infinity: its weights are damaged or training diverged"
+            )
+        signal = self.values[torch.from_numpy(codes.astype(np.int64))]
+        if length:
+            state.sample = signal[:, -1].clone()
+        state.drawn += length
+        return signal
+
+    @torch.inference_mode()
+    def parameters(self, waveform: Tensor) -> Tensor:
+        packed = self.layout.new_state(len(waveform))
+        codes = self.layout.model.distribution.encode(waveform.to("cpu", torch.float32))
+        room = np.empty((*codes.shape, self.layout.sizes.classes), np.float32)
+        self._run(packed, codes.shape[1], PLAIN, forced=_ints(codes), params=room)
+        return torch.from_numpy(room).transpose(1, 2)
+
+    def _warm_up(self) -> None:
+        """Have the kernel compiled or loaded now, not in the middle of a signal."""
+        if self.run.signatures:
+            return
+        started = time.perf_counter()
+        self._run(self.layout.new_state(1), 0, PLAIN)
+        cache = self.run._cache
+        if isinstance(cache, KernelCache) and not cache.hits:
+            log.info("compiled in %.1f s", time.perf_counter() - started)
+
+    def _read(self, packed: PackedState, codes: Tensor) -> None:
+        """Take a fresh state to the end of a prompt's classes, `(B, T)`."""
+        length = codes.shape[1]
+        first = max(0, length - self.layout.model.config.receptive_field)  # no queue reaches beyond
+        before = packed.memory.codes[:, ::-1]  # the oldest first
+        seen = np.concatenate([before, _ints(codes[:, :first])], axis=1)
+        packed.memory.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
+        packed.position = first
+        self._run(packed, length - first, PLAIN, forced=_ints(codes[:, first:]), heads=False)
+
+    def _packed(self, state: SamplerState) -> PackedState:
+        """Return the state in our memory, brought there if it was another backend's."""
+        packed = state.model
+        if not isinstance(packed, PackedState) or packed.layout is not self.layout:
+            plain = packed.plain()
+            check_state(plain, self.layout.model)
+            packed = self.layout.packed(plain)
+            state.model = packed
+            packed.memory.codes[:, 0] = _ints(self.layout.model.distribution.encode(state.sample))
+        return packed
+
+    def _run(
+        self,
+        packed: PackedState,
+        length: int,
+        draw: Draw,
+        noise: NDArray[np.float32] | None = None,
+        forced: NDArray[np.int32] | None = None,
+        params: NDArray[np.float32] | None = None,
+        *,
+        heads: bool = True,
+    ) -> NDArray[np.int32]:
+        """Run the kernel over all streams; return their classes, `(B, length)`."""
+        streams = packed.streams
+        chosen = np.zeros((streams, length), np.int32)
+        task = Task(
+            length=length,
+            position=packed.position,
+            cursor=packed.cursor,
+            fresh=packed.fresh,
+            heads=heads,
+            noise=np.zeros((streams, length), np.float32) if noise is None else noise,
+            forced=np.zeros((streams, 0), np.int32) if forced is None else forced,
+            params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
+            chosen=chosen,
+            temperature=float(draw.temperature),
+            top_k=draw.top_k or 0,
+            top_p=1.0 if draw.top_p is None else float(draw.top_p),
+        )
+        model = (task, self.layout.sizes, self.weights, packed.memory)
+        leader, *others = parts(self.layout.sizes, streams, self.threads)
+        helpers = [threading.Thread(target=self.run, args=(part, *model)) for part in others]
+        for helper in helpers:
+            helper.start()
+        self.run(leader, *model)
+        for helper in helpers:
+            helper.join()
+        packed.move_on(length)
+        return chosen
+
+
+def _ints(codes: Tensor) -> NDArray[np.int32]:
+    ints: NDArray[np.int32] = codes.to(torch.int32).contiguous().numpy()
+    return ints
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def parts(sizes: Sizes, streams: int, threads: int) -> list[Part]:
+    """Return what each thread does: some of the streams, or its part in a team on one of them."""
+    if streams >= threads or streams == 0:
+        edges = [streams * index // threads for index in range(threads + 1)]
+        cuts = _cuts(sizes, 1)
+        return [
+            Part(0, 1, first, last - first, first, cuts, np.zeros(LINE, np.int64))
+            for first, last in zip(edges, edges[1:], strict=False)
+        ]
+    found: list[Part] = []
+    for stream in range(streams):
+        team = threads // streams + (stream < threads % streams)
+        cuts, progress, room = _cuts(sizes, team), np.zeros(team * LINE, np.int64), len(found)
+        found += [Part(rank, team, stream, 1, room + rank, cuts, progress) for rank in range(team)]
+    return found
+
+
+def _cuts(sizes: Sizes, team: int) -> NDArray[np.int64]:
+    """Return where each thread's columns of skip, hidden and output begin, `(3, team + 1)`.
+
+    Columns of the head are shared evenly. Of the skips the leader takes as many as its way through
+    the blocks leaves it time for, the others having what is computed ahead to do as well.
+    """
+    even = [1 / team] * team
+    cuts = [_columns(width, even) for width in (sizes.skip, sizes.head, sizes.params)]
+    if team > 1:
+        in_sequence = 3 * sizes.gate * sizes.residual
+        ahead = 0.4 * 2 * sizes.gate * sizes.residual * (sizes.taps - 1)  # many rows cost less each
+        skips, others = sizes.gate * sizes.skip, team - 1
+        share = ((skips + ahead) / others - in_sequence) / (skips * (1 + 1 / others))
+        share = min(max(share, 0.0), 1 / team)
+        cuts[0] = _columns(sizes.skip, [share, *[(1 - share) / others] * others])
+    return np.array(cuts, np.int64)
+
+
+def _columns(width: int, shares: Sequence[float]) -> list[int]:
+    """Return where each share of a matrix's columns begins and the last ends, in whole blocks."""
+    blocks = -(-width // BLOCK)
+    ends = np.rint(np.cumsum(shares) * blocks).astype(int) * BLOCK
+    return [0, *(min(int(end), width) for end in ends)]
+
+
+def ready_kernel(precision: str) -> Any:
+    """Return the kernel of a precision, to be compiled at its first call if it never was."""
+    run = kernel_of(precision)
+    if not run.signatures and not isinstance(run._cache, KernelCache):
+        run._cache = KernelCache(f"kernel-{precision}", private_folder())
+    return run

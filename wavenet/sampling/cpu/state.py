@@ -1,0 +1,166 @@
+"""Where a batch stands, in the kernel's memory, and the way to `WaveNetState` and back.
+
+Both ways are exact: what a queue holds in less than 32 bits comes back as the floats that stand for
+it, and those give the same bits again. So a state can be saved, loaded and handed to another
+backend.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wavenet.model import WaveNet, WaveNetState
+from wavenet.sampling.cpu.kernel import NOTHING, SLACK, Memory, Sizes
+from wavenet.sampling.cpu.memory import aligned
+from wavenet.sampling.cpu.products import decode_rows, encode_rows
+
+Array = NDArray[np.float32]
+MOST_AHEAD = 24  # rows of a look-ahead: enough for weights to be loaded seldom
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model's states lie in memory.
+
+    Attributes:
+        model: The model; its queues' shapes and its distribution.
+        sizes: Of the kernel's arrays.
+        precision: Of the encoded rows.
+        threads: That may share one stream.
+    """
+
+    model: WaveNet
+    sizes: Sizes
+    precision: str
+    threads: int
+
+    @property
+    def pasts(self) -> list[int]:
+        """Samples that each block remembers."""
+        return [(self.sizes.taps - 1) * dilation for dilation in self.model.config.dilations]
+
+    def new_memory(self, streams: int) -> Memory:
+        """Return the memory of streams before their first sample: silence."""
+        sizes = self.sizes
+        queues = [streams * (past + SLACK) * sizes.residual_bytes for past in self.pasts]
+        rows = np.minimum(np.array(self.model.config.dilations, np.int64), MOST_AHEAD)
+        ahead = streams * rows * 2 * sizes.gate
+        codes = np.full((streams, sizes.input_taps), NOTHING, np.int32)
+        codes[:, 0] = self.model.distribution.encode(torch.zeros(1)).item()
+        return Memory(
+            queues=aligned(np.zeros(sum(queues), np.uint8)),
+            queue_places=np.cumsum([0, *queues[:-1]], dtype=np.int64),
+            ahead=aligned(np.zeros(int(ahead.sum()), np.float32)),
+            ahead_places=np.concatenate([[0], np.cumsum(ahead)[:-1]]).astype(np.int64),
+            ahead_rows=rows,
+            codes=codes,
+            work=aligned(np.zeros(streams * sizes.work_bytes, np.uint8)),
+            room=aligned(np.zeros(max(streams, self.threads) * sizes.room_bytes, np.uint8)),
+        )
+
+    def new_state(self, streams: int) -> "PackedState":
+        """Return the state before the first sample."""
+        return PackedState(self, self.new_memory(streams))
+
+    def packed(self, state: WaveNetState) -> "PackedState":
+        """Return a plain state, which is this model's, in the kernel's memory."""
+        packed = self.new_state(state.queues[0].shape[0])
+        packed.position = state.position
+        distribution = self.model.distribution
+        for block, (past, queue) in enumerate(zip(self.pasts, state.queues[1:], strict=True)):
+            values = queue.detach().to("cpu", torch.float32)[..., _ring(state.position, past)]
+            packed.rows(block)[:, :past] = self._encoded(values.transpose(1, 2).numpy())
+        memory = self.sizes.input_taps - 1
+        seen = state.queues[0][..., _ring(state.position, memory)].cpu()
+        codes = (distribution.encode(seen[:, 0]) if seen.dim() == 3 else seen).flip(-1)
+        codes[:, state.position :] = NOTHING
+        packed.memory.codes[:, 1:] = codes.numpy()
+        return packed
+
+    def plain(self, packed: "PackedState") -> WaveNetState:
+        """Return a packed state as the model's own."""
+        state = self.model.new_state(packed.streams)
+        state.position = packed.position
+        for block, (past, queue) in enumerate(zip(self.pasts, state.queues[1:], strict=True)):
+            rows = packed.rows(block)[:, packed.cursor : packed.cursor + past]
+            values = decode_rows(rows, self.sizes.residual, self.precision)[..., : queue.shape[1]]
+            queue[..., _ring(packed.position, past)] = torch.from_numpy(values).transpose(1, 2).to(queue)
+        first = state.queues[0]
+        codes = torch.from_numpy(packed.memory.codes[:, 1:].astype(np.int64)).flip(-1)
+        if first.dim() == 3:
+            known = self.model.distribution.decode(codes.clamp(min=0), first.dtype)
+            first[:, 0, _ring(packed.position, codes.shape[1])] = known * (codes != NOTHING)
+        else:
+            first[:, _ring(packed.position, codes.shape[1])] = codes
+        return state
+
+    def _encoded(self, values: Array) -> NDArray[np.uint8]:
+        padding = np.zeros((*values.shape[:2], self.sizes.residual), np.float32)
+        padding[..., : values.shape[2]] = values
+        return encode_rows(padding, self.precision)
+
+
+class PackedState:
+    """Where a batch stands, as `WaveNetState`, in the kernel's memory.
+
+    Args:
+        layout: Of the memory.
+        memory: Of the streams.
+
+    Attributes:
+        position: Samples seen so far.
+        cursor: Samples since the past was last moved to the front of the queues.
+        fresh: Whether nothing has been computed ahead.
+    """
+
+    def __init__(self, layout: Layout, memory: Memory) -> None:
+        self.layout = layout
+        self.memory = memory
+        self.position = 0
+        self.cursor = 0
+        self.fresh = True
+
+    @property
+    def streams(self) -> int:
+        """Streams of the batch."""
+        return len(self.memory.codes)
+
+    def rows(self, block: int) -> NDArray[np.uint8]:
+        """Return a block's queue, `(streams, past + SLACK, bytes of a row)`, to read and write."""
+        past, size = self.layout.pasts[block], self.layout.sizes.residual_bytes
+        start = self.memory.queue_places[block]
+        stop = start + self.streams * (past + SLACK) * size
+        return self.memory.queues[start:stop].reshape(self.streams, past + SLACK, size)
+
+    def move_on(self, samples: int) -> None:
+        """Count what the kernel generated."""
+        if samples:
+            self.position += samples
+            self.cursor = (self.cursor + samples - 1) % SLACK + 1
+            self.fresh = False
+
+    def clone(self) -> "PackedState":
+        """Return a copy that goes on by itself."""
+        return self.select(range(self.streams))
+
+    def select(self, items: Sequence[int]) -> "PackedState":
+        """Return a copy of some streams."""
+        chosen = list(items)
+        other = PackedState(self.layout, self.layout.new_memory(len(chosen)))
+        other.position, other.cursor = self.position, self.cursor
+        for block in range(self.layout.sizes.blocks):
+            other.rows(block)[:] = self.rows(block)[chosen]
+        other.memory.codes[:] = self.memory.codes[chosen]
+        return other
+
+    def plain(self) -> WaveNetState:
+        """Return the state as the model's own."""
+        return self.layout.plain(self)
+
+
+def _ring(position: int, memory: int) -> torch.Tensor:
+    """Return where a ring buffer holds the last `memory` samples, the oldest first."""
+    return torch.arange(position - memory, position) % max(memory, 1)
