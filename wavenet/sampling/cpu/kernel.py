@@ -26,7 +26,6 @@ from wavenet.sampling.cpu.products import INPUT_BYTES, PLAIN, WEIGHT_BYTES, prod
 from wavenet.sampling.cpu.teamwork import LINE, tell_progress, wait_for, wait_for_all
 
 NOTHING = -1  # class of the samples before the first
-SLACK = 64  # samples that a queue takes in before its past is moved to its front
 
 # Columns of `Weights.places`: a matrix's first byte, and its first scale one column on.
 CURRENT, PAST, RESIDUAL, SKIP = 0, 2, 4, 6  # of a block
@@ -69,8 +68,9 @@ class Weights(NamedTuple):
 class Memory(NamedTuple):
     """What the streams of a batch remember, and room to work in; arrays are flat."""
 
-    queues: NDArray[np.uint8]  # of each block (streams, past + SLACK, encoded row)
-    queue_places: NDArray[np.int64]  # its first byte, of each block
+    queues: NDArray[np.uint8]  # of each block (streams, queue_rows, encoded row): rings
+    queue_places: NDArray[np.int64]  # of each block: its first byte
+    queue_rows: NDArray[np.int64]  # of each block: samples that it remembers, at least one
     ahead: NDArray[np.float32]  # of each block (streams, rows, 2 * gate)
     ahead_places: NDArray[np.int64]
     ahead_rows: NDArray[np.int64]
@@ -96,7 +96,6 @@ class Task(NamedTuple):
 
     length: int
     position: int  # samples that came before
-    cursor: int  # samples since the past was moved to the front of the queues
     fresh: bool  # nothing has been computed ahead
     heads: bool  # whether the head is wanted: not while a prompt is read
     noise: NDArray[np.float32]  # (streams, length)
@@ -113,6 +112,7 @@ def kernel_of(precision: str) -> Any:
     """Return `run(part, task, sizes, weights, memory)`, compiled for one precision."""
     product, encode = product_of(precision), encode_of(precision)
     weight_bytes, input_bytes = WEIGHT_BYTES[precision], INPUT_BYTES[precision]
+    encodes = precision != "float32"
 
     @njit(inline="always", **PLAIN)
     def multiply(weights, place, inputs, left, right, x, x_stride, y, y_stride, rows):
@@ -131,7 +131,7 @@ def kernel_of(precision: str) -> Any:
         )
 
     @njit(inline="always", **PLAIN)
-    def look_ahead(sizes, weights, memory, block, stream, at, row, rows):
+    def look_ahead(sizes, weights, memory, block, stream, position, row, rows):
         """Compute what rows of a look-ahead owe to past inputs.
 
         Args:
@@ -140,43 +140,38 @@ def kernel_of(precision: str) -> Any:
             memory: Of the streams.
             block: Number of the block.
             stream: Number of the stream.
-            at: The queue's row of the first of these samples.
+            position: The first of these samples.
             row: The look-ahead's row of it.
-            rows: Samples.
+            rows: Samples, not more than the dilation.
         """
-        width, dilation = 2 * sizes.gate, weights.dilations[block]
+        width = 2 * sizes.gate
         start = memory.ahead_places[block] + (stream * memory.ahead_rows[block] + row) * width
         target = memory.ahead.ctypes.data + 4 * start
         bias = weights.plain.ctypes.data + 4 * weights.places[block, BIASES]
         for index in range(rows):
             copy(target + 4 * width * index, bias, 4 * width)
-        past = (sizes.taps - 1) * dilation
+        ring = memory.queue_rows[block]
         queue = memory.queues.ctypes.data + memory.queue_places[block]
-        queue += (stream * (past + SLACK) + at) * sizes.residual_bytes
+        queue += stream * ring * sizes.residual_bytes
         matrix, scale = weights.places[block, PAST], weights.places[block, PAST + 1]
         for tap in range(sizes.taps - 1):
-            multiply(
-                weights,
-                (matrix + tap * width * sizes.residual * weight_bytes, scale + tap * width),
-                sizes.residual,
-                0,
-                width,
-                queue - (past - tap * dilation) * sizes.residual_bytes,
-                sizes.residual_bytes,
-                target,
-                4 * width,
-                rows,
-            )
-
-    @njit(inline="always", **PLAIN)
-    def to_the_front(part, sizes, weights, memory):
-        """Move the past to the front of the queues."""
-        for block in range(sizes.blocks):
-            past = (sizes.taps - 1) * weights.dilations[block]
-            queue = memory.queues.ctypes.data + memory.queue_places[block]
-            for stream in range(part.first, part.first + part.streams):
-                front = queue + stream * (past + SLACK) * sizes.residual_bytes
-                copy(front, front + SLACK * sizes.residual_bytes, past * sizes.residual_bytes)
+            at = (position + tap * weights.dilations[block]) % ring  # the oldest is overwritten next
+            done = 0
+            while done < rows:
+                now = min(rows - done, ring - at)
+                multiply(
+                    weights,
+                    (matrix + tap * width * sizes.residual * weight_bytes, scale + tap * width),
+                    sizes.residual,
+                    0,
+                    width,
+                    queue + at * sizes.residual_bytes,
+                    sizes.residual_bytes,
+                    target + 4 * width * done,
+                    4 * width,
+                    now,
+                )
+                done, at = done + now, 0
 
     @njit(inline="always", **PLAIN)
     def first_convolution(part, sizes, weights, memory, x):
@@ -193,12 +188,12 @@ def kernel_of(precision: str) -> Any:
                     add(target, tables + 4 * row * sizes.residual, sizes.residual)
 
     @njit(inline="always", **PLAIN)
-    def gated(part, sizes, weights, memory, block, row, cursor, x, room, z):
-        """z = the gate's output, encoded; x goes into its queue."""
-        past = (sizes.taps - 1) * weights.dilations[block]
+    def gated(part, sizes, weights, memory, block, at, row, x, room, z):
+        """z = the gate's output, encoded; x goes into row `at` of its queue."""
+        ring = memory.queue_rows[block]
         queue = memory.queues.ctypes.data + memory.queue_places[block]
-        queue += (part.first * (past + SLACK) + past + cursor) * sizes.residual_bytes
-        queue_stride = (past + SLACK) * sizes.residual_bytes
+        queue += (part.first * ring + at) * sizes.residual_bytes
+        queue_stride = ring * sizes.residual_bytes
         rows, width = memory.ahead_rows[block], 2 * sizes.gate
         ahead = memory.ahead.ctypes.data + 4 * memory.ahead_places[block]
         ahead += 4 * (part.first * rows + row) * width
@@ -218,8 +213,10 @@ def kernel_of(precision: str) -> Any:
             part.streams,
         )
         for s in range(part.streams):
-            gate(room, ahead + s * ahead_stride, sizes.gate)
-            encode(z + s * sizes.work_bytes, room, sizes.gate)
+            target = z + s * sizes.work_bytes
+            gate(room if encodes else target, ahead + s * ahead_stride, sizes.gate)
+            if encodes:
+                encode(target, room, sizes.gate)
 
     @njit(inline="always", **PLAIN)
     def residual(part, sizes, weights, block, z, x):
@@ -314,7 +311,6 @@ def kernel_of(precision: str) -> Any:
     def run(part, task, sizes, weights, memory):
         """Generate `task.length` samples of this thread's streams."""
         blocks, team, leads = sizes.blocks, part.team, part.rank == 0
-        follows = team == 1 or not leads
         x = memory.work.ctypes.data + part.first * sizes.work_bytes
         skip = x + 4 * sizes.residual
         hidden = skip + 4 * sizes.skip
@@ -323,20 +319,18 @@ def kernel_of(precision: str) -> Any:
         room = memory.room.ctypes.data + part.room * sizes.room_bytes
         flags = part.progress.ctypes.data
         flag = flags + 8 * LINE * part.rank
-        cursor = task.cursor
+        position = task.position
+        # rows of rings and look-aheads, counted on: a remainder a block and sample is slow
+        ring_at = position % memory.queue_rows
+        ahead_at = (position + np.arange(blocks)) % memory.ahead_rows
         if leads and task.fresh:
             for block in range(blocks):
-                row = (task.position + block) % memory.ahead_rows[block]
-                at = (sizes.taps - 1) * weights.dilations[block] + cursor
+                row = ahead_at[block]
                 rows = memory.ahead_rows[block] - row
                 for stream in range(part.first, part.first + part.streams):
-                    look_ahead(sizes, weights, memory, block, stream, at, row, rows)
+                    look_ahead(sizes, weights, memory, block, stream, position, row, rows)
         for t in range(task.length):
             progress = t * (blocks + 3)  # made before this sample: one a block, three for the head
-            if cursor == SLACK:
-                cursor = 0
-                if leads:
-                    to_the_front(part, sizes, weights, memory)
             if leads:
                 first_convolution(part, sizes, weights, memory, x)
                 bias = weights.plain.ctypes.data + 4 * weights.places[blocks, BIASES]
@@ -344,27 +338,31 @@ def kernel_of(precision: str) -> Any:
                     copy(skip + s * sizes.work_bytes, bias, 4 * sizes.skip)
             for block in range(blocks):
                 rows = memory.ahead_rows[block]
-                row = (task.position + t + block) % rows
+                row = ahead_at[block]
                 z = z_rows + block * sizes.gate_bytes
                 if leads:
-                    gated(part, sizes, weights, memory, block, row, cursor, x, room, z)
+                    gated(part, sizes, weights, memory, block, ring_at[block], row, x, room, z)
                     if team > 1:
                         tell_progress(flag, progress + block + 1)
+                    elif block > 0 and task.heads:  # the block before: it hides the gate's latency
+                        follow(part, sizes, weights, block - 1, z - sizes.gate_bytes, skip)
                     if block < blocks - 1:
                         residual(part, sizes, weights, block, z, x)
                 else:
                     wait_for(flags, progress + block + 1)
-                if follows:
                     if task.heads:
                         follow(part, sizes, weights, block, z, skip)
-                    if row == rows - 1 and (team == 1 or block % (team - 1) == part.rank - 1):
-                        at = (sizes.taps - 1) * weights.dilations[block] + cursor + 1
-                        for stream in range(part.first, part.first + part.streams):
-                            look_ahead(sizes, weights, memory, block, stream, at, 0, rows)
-            if not follows and task.heads:
-                for block in range(blocks):
+                if row == rows - 1 and (team == 1 or block % (team - 1) == part.rank - 1):
+                    for stream in range(part.first, part.first + part.streams):
+                        look_ahead(sizes, weights, memory, block, stream, position + 1, 0, rows)
+                ring_at[block] += 1
+                if ring_at[block] == memory.queue_rows[block]:
+                    ring_at[block] = 0
+                ahead_at[block] = 0 if row == rows - 1 else row + 1
+            if leads and task.heads:
+                for block in range(blocks - 1 if team == 1 else 0, blocks):
                     follow(part, sizes, weights, block, z_rows + block * sizes.gate_bytes, skip)
-            cursor += 1
+            position += 1
             for layer in range(2):
                 if team > 1:
                     tell_progress(flag, progress + blocks + 1 + layer)

@@ -157,7 +157,6 @@ class CpuSampler(Sampler):
         task = Task(
             length=length,
             position=packed.position,
-            cursor=packed.cursor,
             fresh=packed.fresh,
             heads=heads,
             noise=np.zeros((streams, length), np.float32) if noise is None else noise,

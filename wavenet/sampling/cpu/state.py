@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.sampling.cpu.kernel import NOTHING, SLACK, Memory, Sizes
+from wavenet.sampling.cpu.kernel import NOTHING, Memory, Sizes
 from wavenet.sampling.cpu.memory import aligned
 from wavenet.sampling.cpu.products import decode_rows, encode_rows
 
@@ -37,24 +37,22 @@ class Layout:
     precision: str
     threads: int
 
-    @property
-    def pasts(self) -> list[int]:
-        """Samples that each block remembers."""
-        return [(self.sizes.taps - 1) * dilation for dilation in self.model.config.dilations]
-
     def new_memory(self, streams: int) -> Memory:
         """Return the memory of streams before their first sample: silence."""
         sizes = self.sizes
-        queues = [streams * (past + SLACK) * sizes.residual_bytes for past in self.pasts]
-        rows = np.minimum(np.array(self.model.config.dilations, np.int64), MOST_AHEAD)
+        dilations = np.array(self.model.config.dilations, np.int64)
+        rings = np.maximum((sizes.taps - 1) * dilations, 1)
+        queues = streams * rings * sizes.residual_bytes
+        rows = np.minimum(dilations, MOST_AHEAD)
         ahead = streams * rows * 2 * sizes.gate
         codes = np.full((streams, sizes.input_taps), NOTHING, np.int32)
         codes[:, 0] = self.model.distribution.encode(torch.zeros(1)).item()
         return Memory(
-            queues=aligned(np.zeros(sum(queues), np.uint8)),
-            queue_places=np.cumsum([0, *queues[:-1]], dtype=np.int64),
+            queues=aligned(np.zeros(int(queues.sum()), np.uint8)),
+            queue_places=np.cumsum(queues) - queues,
+            queue_rows=rings,
             ahead=aligned(np.zeros(int(ahead.sum()), np.float32)),
-            ahead_places=np.concatenate([[0], np.cumsum(ahead)[:-1]]).astype(np.int64),
+            ahead_places=np.cumsum(ahead) - ahead,
             ahead_rows=rows,
             codes=codes,
             work=aligned(np.zeros(streams * sizes.work_bytes, np.uint8)),
@@ -70,9 +68,9 @@ class Layout:
         packed = self.new_state(state.queues[0].shape[0])
         packed.position = state.position
         distribution = self.model.distribution
-        for block, (past, queue) in enumerate(zip(self.pasts, state.queues[1:], strict=True)):
-            values = queue.detach().to("cpu", torch.float32)[..., _ring(state.position, past)]
-            packed.rows(block)[:, :past] = self._encoded(values.transpose(1, 2).numpy())
+        for block, queue in enumerate(state.queues[1:]):
+            values = queue.detach().to("cpu", torch.float32).transpose(1, 2).numpy()
+            packed.rows(block)[:, : queue.shape[2]] = self._encoded(values)
         memory = self.sizes.input_taps - 1
         seen = state.queues[0][..., _ring(state.position, memory)].cpu()
         codes = (distribution.encode(seen[:, 0]) if seen.dim() == 3 else seen).flip(-1)
@@ -84,10 +82,10 @@ class Layout:
         """Return a packed state as the model's own."""
         state = self.model.new_state(packed.streams)
         state.position = packed.position
-        for block, (past, queue) in enumerate(zip(self.pasts, state.queues[1:], strict=True)):
-            rows = packed.rows(block)[:, packed.cursor : packed.cursor + past]
+        for block, queue in enumerate(state.queues[1:]):
+            rows = packed.rows(block)[:, : queue.shape[2]]
             values = decode_rows(rows, self.sizes.residual, self.precision)[..., : queue.shape[1]]
-            queue[..., _ring(packed.position, past)] = torch.from_numpy(values).transpose(1, 2).to(queue)
+            queue[:] = torch.from_numpy(values).transpose(1, 2)
         first = state.queues[0]
         codes = torch.from_numpy(packed.memory.codes[:, 1:].astype(np.int64)).flip(-1)
         if first.dim() == 3:
@@ -112,7 +110,6 @@ class PackedState:
 
     Attributes:
         position: Samples seen so far.
-        cursor: Samples since the past was last moved to the front of the queues.
         fresh: Whether nothing has been computed ahead.
     """
 
@@ -120,7 +117,6 @@ class PackedState:
         self.layout = layout
         self.memory = memory
         self.position = 0
-        self.cursor = 0
         self.fresh = True
 
     @property
@@ -129,17 +125,15 @@ class PackedState:
         return len(self.memory.codes)
 
     def rows(self, block: int) -> NDArray[np.uint8]:
-        """Return a block's queue, `(streams, past + SLACK, bytes of a row)`, to read and write."""
-        past, size = self.layout.pasts[block], self.layout.sizes.residual_bytes
+        """Return a block's ring, `(streams, samples, bytes of a row)`, to read and write."""
+        ring, size = int(self.memory.queue_rows[block]), self.layout.sizes.residual_bytes
         start = self.memory.queue_places[block]
-        stop = start + self.streams * (past + SLACK) * size
-        return self.memory.queues[start:stop].reshape(self.streams, past + SLACK, size)
+        return self.memory.queues[start : start + self.streams * ring * size].reshape(-1, ring, size)
 
     def move_on(self, samples: int) -> None:
         """Count what the kernel generated."""
         if samples:
             self.position += samples
-            self.cursor = (self.cursor + samples - 1) % SLACK + 1
             self.fresh = False
 
     def clone(self) -> "PackedState":
@@ -150,7 +144,7 @@ class PackedState:
         """Return a copy of some streams."""
         chosen = list(items)
         other = PackedState(self.layout, self.layout.new_memory(len(chosen)))
-        other.position, other.cursor = self.position, self.cursor
+        other.position = self.position
         for block in range(self.layout.sizes.blocks):
             other.rows(block)[:] = self.rows(block)[chosen]
         other.memory.codes[:] = self.memory.codes[chosen]
