@@ -38,4 +38,6 @@ def test_weight_norm_is_folded_without_a_change_of_signal() -> None:
         sample = model.distribution.sample(model.step(sample, state), noise[None], Draw())
         signal.append(sample)
 
-    assert torch.equal(make_sampler(model, "reference").generate(20), torch.stack(signal, dim=1).detach())
+    assert torch.equal(
+        make_sampler(model, "reference").generate(20), torch.stack(signal, dim=1).detach()
+    )

@@ -25,6 +25,7 @@ PATHS = (
     "resume",
     "run_dir",
 )
+FLAGS = {"--json": "json=true"}  # what is commonly said with dashes
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def compose_with(conf: Path, name: str, task: Callable[[Composed], int]) -> int:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    given = sys.argv[1:]
+    given = [FLAGS.get(word, word) for word in sys.argv[1:]]
     paths, rest = split_paths(given)
     _refuse_foreign_words(rest)
     codes = [0]

@@ -1,6 +1,7 @@
 """`wavenet-generate`'s work: recordings that stream to disk as they are drawn."""
 
 import contextlib
+import importlib.util
 import logging
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from wavenet.cli.options import GenerateCommand
 from wavenet.data.audio import WavWriter, read_header, read_samples
 from wavenet.distributions import Draw
 from wavenet.errors import ConfigError, DataError, printable
-from wavenet.sampling import make_sampler
+from wavenet.sampling import available_cores, make_sampler
 
 log = logging.getLogger("wavenet")
 CHUNK_SECONDS = 0.25
@@ -33,9 +34,12 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, float]:
         raise ConfigError(f"{printable(taken[0])} exists: choose another output, or overwrite=true")
     prompt = None if options.prompt is None else read_prompt(Path(options.prompt), rate)
     draw = Draw(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
-    sampler = make_sampler(loaded.model, options.backend)
-    said = (options.batch, options.seconds, rate, sampler.name)
-    log.info("generating %d x %.2f s at %d Hz with the %s sampler", *said)
+    threads = options.threads or threads_that_pay(options)
+    sampler = make_sampler(
+        loaded.model, options.backend, threads=threads, precision=options.precision
+    )
+    said = (options.batch, options.seconds, rate, sampler.name, options.precision, threads)
+    log.info("generating %d x %.2f s at %d Hz: sampler %s, %s, threads %d", *said)
     started = time.perf_counter()
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(WavWriter(path, rate)) for path in paths]
@@ -56,6 +60,13 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, float]:
             advance(chunk.numel())
         seconds = time.perf_counter() - started
     return paths, rate, seconds
+
+
+def threads_that_pay(options: GenerateCommand) -> int:
+    """Return how many cores to use where none are asked for: two for one recording, else each."""
+    if options.backend == "reference" or not importlib.util.find_spec("numba"):
+        return 1
+    return min(available_cores(), max(options.batch, 2))
 
 
 def output_paths(output: Path, batch: int) -> list[Path]:

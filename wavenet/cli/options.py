@@ -1,9 +1,12 @@
 """What each command takes: one dataclass a verb."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from wavenet.config import AudioConfig, WaveNetConfig, check, narrow
 from wavenet.training.options import DataOptions, RunConfig
+
+Precision = Literal["float32", "bfloat16", "int8"]  # a sampler's; see wavenet.sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ class GenerateCommand:
         top_k: Draw from this many classes only.
         top_p: Draw from the classes that together have this probability.
         backend: Sampler.
+        threads: Cores to use; absent for two for one recording, one a recording for a batch, as
+            far as there are so many. They change no bit.
+        precision: Of the weights.
         overwrite: Replace existing files.
     """
 
@@ -63,6 +69,8 @@ class GenerateCommand:
     top_k: int | None = None
     top_p: float | None = None
     backend: str = "auto"
+    threads: int | None = None
+    precision: Precision = "float32"
     overwrite: bool = False
     debug: bool = False
 
@@ -70,6 +78,7 @@ class GenerateCommand:
         check(self.seconds > 0, "seconds", "positive", self.seconds)
         check(self.batch >= 1, "batch", "1 or more", self.batch)
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
+        check(self.threads is None or self.threads >= 1, "threads", "1 or more", self.threads)
         check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
         check(self.top_k is None or self.top_k >= 1, "top_k", "1 or more", self.top_k)
         check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
@@ -89,6 +98,49 @@ class EvaluateCommand:
     data: DataOptions
     seconds: float | None = None
     debug: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkCommand:
+    """`wavenet-benchmark`: samplers side by side.
+
+    Attributes:
+        checkpoint: Directory of a model; absent for models of `sizes`.
+        sizes: Of `S`, `M`, `L`.
+        batches: Streams at once, each in turn.
+        threads: Cores, each in turn.
+        precisions: Of the weights, each in turn.
+        rounds: Measurements of each case.
+        seconds: Of one measurement.
+        bits_seconds: Held-out audio to measure bits per sample on; 0 for none.
+        startup: Time new processes too.
+        output: PNG of the bar chart; for several models the size comes before the suffix.
+        json: Print JSON.
+    """
+
+    checkpoint: str | None = None
+    sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
+    batches: tuple[int, ...] = (1, 32)
+    threads: tuple[int, ...] = (1, 2)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+    rounds: int = 5
+    seconds: float = 0.4
+    bits_seconds: float = 20.0
+    startup: bool = True
+    output: str | None = "benchmark.png"
+    json: bool = False
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "batches", "threads", "precisions"):
+            check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
+        check(min(self.batches) >= 1, "batches", "1 or more each", self.batches)
+        check(min(self.threads) >= 1, "threads", "1 or more each", self.threads)
+        check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
+        check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
+        check(self.bits_seconds >= 0, "bits_seconds", "0 or more", self.bits_seconds)
+        good = self.output is None or self.output.lower().endswith(".png")
+        check(good, "output", "a .png file", self.output)
 
 
 @dataclass(frozen=True, kw_only=True)

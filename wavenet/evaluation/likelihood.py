@@ -5,9 +5,12 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from wavenet.data.crops import Windows
+from wavenet.distributions import Categorical
 from wavenet.model import WaveNet
+from wavenet.sampling import Sampler
 
 
 @contextlib.contextmanager
@@ -33,14 +36,36 @@ def bits_per_sample(
         progress: Called after each window with the samples that it counted.
     """
     device = next(model.parameters()).device
-    nats, count = 0.0, 0
     with evaluating(model):
-        for index in range(len(windows)):
-            window = windows[index]
-            nll = model.nll(window["waveform"].to(device)).cpu().double()
-            counted = int(window["mask"].sum())
-            nats += float((nll * window["mask"]).sum())
-            count += counted
-            if progress is not None:
-                progress(counted)
+        return _mean_bits(lambda waveform: model.nll(waveform.to(device)), windows, progress)
+
+
+def sampler_bits(sampler: Sampler, distribution: Categorical, windows: Windows) -> float:
+    """Return bits per sample as `bits_per_sample`, by the numbers that a sampler computes with.
+
+    Args:
+        sampler: What draws.
+        distribution: What it draws from.
+        windows: The audio, each sample counted once.
+    """
+
+    def nll(waveform: Tensor) -> Tensor:
+        return distribution.nll(sampler.parameters(waveform), waveform)
+
+    return _mean_bits(nll, windows)
+
+
+def _mean_bits(
+    nll: Callable[[Tensor], Tensor],
+    windows: Windows,
+    progress: Callable[[int], None] | None = None,
+) -> float:
+    nats, count = 0.0, 0
+    for index in range(len(windows)):
+        window = windows[index]
+        counted = int(window["mask"].sum())
+        nats += float((nll(window["waveform"]).cpu().double() * window["mask"]).sum())
+        count += counted
+        if progress is not None:
+            progress(counted)
     return nats / max(count, 1) / math.log(2)

@@ -160,6 +160,54 @@ def learning_curve(
     return figure
 
 
+def speed_bars(
+    title: str, rates: Mapping[str, float], spreads: Mapping[str, float], real_time: float
+) -> "Figure":
+    """Return samples a second as bars on a logarithmic scale, with a line at real time.
+
+    Args:
+        title: Plain text; empty for none.
+        rates: Samples a second by name, from top to bottom.
+        spreads: Half the width of each one's error bar.
+        real_time: Samples a second of the signal.
+    """
+    figure = _figure(9.0, 1.4 + 0.3 * len(rates))
+    axes = figure.subplots()
+    names = list(rates)
+    colours = [GREEN if rates[name] >= real_time else ORANGE for name in names]
+    errors = [spreads[name] for name in names]
+    axes.barh(names, list(rates.values()), xerr=errors, color=colours, ecolor=INK, height=0.7)
+    for place, name in enumerate(names):
+        axes.annotate(
+            f"{rates[name]:,.0f}",
+            (rates[name] + spreads[name], place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            fontsize=8.5,
+        )
+    axes.axvline(real_time, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"real time, {real_time:,.0f} Hz",
+        (real_time, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        color=INK,
+        fontsize=8.5,
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(min(rates.values()) / 2, max(rates.values()) * 3)
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:,.0f}")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("samples a second over all streams (logarithmic)")
+    _title(figure, title)
+    return figure
+
+
 def dilation_tree(config: WaveNetConfig) -> "Figure":
     """Return the taps that one output depends on, layer by layer (WaveNet, figure 3).
 

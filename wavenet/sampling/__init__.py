@@ -5,6 +5,7 @@ the whole loop compiled by Numba, a few dozen times as fast.
 """
 
 import logging
+import os
 
 from wavenet.errors import ConfigError, EnvironmentFault, printable, require
 from wavenet.model import WaveNet
@@ -14,7 +15,15 @@ from wavenet.sampling.sampler import Sampler, SamplerState
 BACKENDS = ("cpu", "reference")  # the fastest first
 PRECISIONS = ("float32", "bfloat16", "int8")
 
-__all__ = ["BACKENDS", "PRECISIONS", "ReferenceSampler", "Sampler", "SamplerState", "make_sampler"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "ReferenceSampler",
+    "Sampler",
+    "SamplerState",
+    "available_cores",
+    "make_sampler",
+]
 
 log = logging.getLogger("wavenet")
 
@@ -53,10 +62,20 @@ def make_sampler(
     raise ConfigError(f"no sampler backend {printable(backend)!r}: choose one of {known}")
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _cpu(model: WaveNet, threads: int, precision: str) -> Sampler:
     require("numba", "generate")
     from wavenet.sampling.cpu import CpuSampler
 
+    cores = available_cores()
+    if not 1 <= threads <= cores:
+        raise ConfigError(f"threads={threads}: choose from 1 to {cores}, the cores here")
     return CpuSampler(model, threads, precision)
 
 

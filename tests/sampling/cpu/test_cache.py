@@ -43,7 +43,7 @@ def compiled(folder: Path | None) -> bool:
     function = njit(lambda x: 3 * x + 1)
     function._cache = KernelCache("small", folder)
     assert function(5) == 16
-    return function._cache.hits == 0
+    return bool(function._cache.hits == 0)
 
 
 def only_file(folder: Path) -> Path:
@@ -145,9 +145,7 @@ def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) ->
     assert private_folder() is None
 
 
-def test_new_sources_are_compiled_anew(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_sources_are_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wavenet.sampling.cpu.cache._sources", lambda: "of another version")
 
     assert compiled(folder)

@@ -70,9 +70,9 @@ def near_border(logits: Tensor, noise: float, draw: Draw) -> bool:
         return float(best[0] - best[1]) < BORDER
     weights = ((logits - logits.max()) / draw.temperature).softmax(dim=0)
     ordered = weights.sort(descending=True).values
-    if draw.top_k is not None and draw.top_k < len(ordered):
-        if float(ordered[draw.top_k - 1] - ordered[draw.top_k]) < BORDER:
-            return True
+    last = draw.top_k if draw.top_k is not None and draw.top_k < len(ordered) else None
+    if last is not None and float(ordered[last - 1] - ordered[last]) < BORDER:
+        return True
     if draw.top_p is not None and float((ordered.cumsum(0) - draw.top_p).abs().min()) < BORDER:
         return True
     if draw.top_k is not None or draw.top_p is not None:
@@ -111,7 +111,9 @@ def test_any_architecture_is_the_reference(
 
 @pytest.mark.slow
 def test_a_long_signal_is_the_references() -> None:
-    config = WaveNetConfig(dilations=(1, 2, 4, 8, 16, 32, 64), residual_channels=16, gate_channels=32)
+    config = WaveNetConfig(
+        dilations=(1, 2, 4, 8, 16, 32, 64), residual_channels=16, gate_channels=32
+    )
     model = noisy(config)
 
     parted = assert_same_signal(

@@ -9,19 +9,16 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from wavenet.sampling.cpu.compiler import ADDRESS, Builder, Value, emitted
 from wavenet.sampling.cpu.products import SHORT_BITS, SHORT_LIMIT
 from wavenet.sampling.cpu.vector import (
     I1,
     I16,
-    I32,
     I64,
     LANES,
     POINTER,
-    Builder,
-    Value,
     Vector,
     constant,
-    emitted,
     exp,
     function,
     load,
@@ -29,8 +26,6 @@ from wavenet.sampling.cpu.vector import (
     spread,
     vectors,
 )
-
-ADDRESS = types.int64
 
 
 @emitted(types.void, ADDRESS, ADDRESS, types.int64)
@@ -43,7 +38,7 @@ def copy(builder: Builder, target: Value, source: Value, size: Value) -> None:
 
 @emitted(types.void, ADDRESS, ADDRESS, types.int64)
 def add(builder: Builder, y: Value, x: Value, count: Value) -> None:
-    """y += x"""
+    """Make y += x."""
     with vectors(builder, count) as at:
         here = builder.add(y, at)
         (load(builder, here) + load(builder, builder.add(x, at))).store(here)
@@ -51,7 +46,7 @@ def add(builder: Builder, y: Value, x: Value, count: Value) -> None:
 
 @emitted(types.void, ADDRESS, types.float32, ADDRESS, types.int64)
 def scale_add(builder: Builder, y: Value, scale: Value, x: Value, count: Value) -> None:
-    """y = y * scale + x"""
+    """Make y = y * scale + x."""
     factor = spread(builder, scale)
     with vectors(builder, count) as at:
         here = builder.add(y, at)
@@ -60,14 +55,14 @@ def scale_add(builder: Builder, y: Value, scale: Value, x: Value, count: Value) 
 
 @emitted(types.void, ADDRESS, ADDRESS, types.int64)
 def relu(builder: Builder, y: Value, x: Value, count: Value) -> None:
-    """y = max(x, 0)"""
+    """Make y = max(x, 0)."""
     with vectors(builder, count) as at:
         load(builder, builder.add(x, at)).maximum(0.0).store(builder.add(y, at))
 
 
 @emitted(types.void, ADDRESS, ADDRESS, types.int64)
 def gate(builder: Builder, z: Value, h: Value, count: Value) -> None:
-    """z = tanh(first half of h) * sigmoid(second half)
+    """Make z = tanh(first half of h) * sigmoid(second half).
 
     tanh(a) = (1 - e^-2a) / (1 + e^-2a) and sigmoid(b) = 1 / (1 + e^-b): one division for both.
     """
@@ -122,5 +117,3 @@ def _store_halves(builder: Builder, ints: Vector, row: Value, at: Value) -> None
     place = builder.add(row, builder.ashr(at, I64(1)))
     shorts = builder.trunc(ints.value, ir.VectorType(I16, LANES))
     builder.store(shorts, pointer(builder, place), align=2)
-
-

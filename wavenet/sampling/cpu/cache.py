@@ -12,7 +12,7 @@ sources, Numba, the processor, the types.
 import hashlib
 import logging
 import os
-import pickle  # noqa: S403, TID251 only what this user wrote, to a folder closed to others
+import pickle  # noqa: TID251 only what this user wrote, to a folder closed to others
 import stat
 from functools import lru_cache
 from pathlib import Path

@@ -6,22 +6,25 @@ counting or weighing all classes at once.
 """
 
 import numpy as np
-from numba import njit
 from numba.core import cgutils, types
 
-from wavenet.sampling.cpu.arithmetic import ADDRESS
-from wavenet.sampling.cpu.products import PLAIN
+from wavenet.sampling.cpu.compiler import (
+    ADDRESS,
+    Address,
+    Builder,
+    Value,
+    compiled,
+    emitted,
+    inlined,
+)
 from wavenet.sampling.cpu.vector import (
     BYTES,
     I32,
     I64,
     INTS,
     LANES,
-    Builder,
-    Value,
     Vector,
     constant,
-    emitted,
     exp,
     load,
     load_one,
@@ -49,7 +52,7 @@ def largest(builder: Builder, x: Value, count: Value) -> Value:
 
 @emitted(types.void, ADDRESS, ADDRESS, types.int64, types.float32, types.float32)
 def weigh(builder: Builder, y: Value, x: Value, count: Value, peak: Value, by: Value) -> None:
-    """y = e^((x - peak) * by), 0 where that is less than 1e-38"""
+    """Make y = e^((x - peak) * by), 0 where that is less than 1e-38."""
     top, factor, zero = spread(builder, peak), spread(builder, by), constant(builder, 0.0)
     with vectors(builder, count) as at:
         power = (load(builder, builder.add(x, at)) - top) * factor
@@ -115,8 +118,8 @@ def put_zero(builder: Builder, address: Value) -> None:
     builder.store(I32(0), pointer(builder, address), align=4)
 
 
-@njit(inline="always", **PLAIN)
-def least_key(weights, keys, count, number, share):
+@inlined
+def least_key(weights: Address, keys: Address, count: int, number: int, share: float) -> int:
     """Return the largest key that `number` classes reach, or that a weight of `share` reaches.
 
     The second counts where `number` is 0.
@@ -135,8 +138,10 @@ def least_key(weights, keys, count, number, share):
     return low
 
 
-@njit(inline="always", **PLAIN)
-def truncate(weights, logits, keys, count, top_k, top_p):
+@inlined
+def truncate(
+    weights: Address, logits: Address, keys: Address, count: int, top_k: int, top_p: float
+) -> None:
     """Put 0 for the classes that top-k and top-p leave out; of equal ones the first stay."""
     order_keys(keys, logits, count)
     least, equals = LEAST, count
@@ -162,8 +167,41 @@ def truncate(weights, logits, keys, count, top_k, top_p):
             put_zero(weights + 4 * index)
 
 
-@njit(**PLAIN)
-def draw(logits, weights, keys, count, noise, temperature, top_k, top_p):
+@inlined
+def search(weights: Address, count: int, noise: float) -> int:
+    """Return the first class that the sum of the weights passes a share of `noise` with."""
+    total = 0.0  # float64: a sum of many small numbers decides
+    for block in range(count // LANES):
+        total += np.float64(sum_of_vector(weights + BYTES * block))
+    threshold, passed, last = np.float64(noise) * total, 0.0, 0
+    for block in range(count // LANES):
+        here = np.float64(sum_of_vector(weights + BYTES * block))
+        if passed + here > threshold:
+            within = passed
+            for index in range(block * LANES, (block + 1) * LANES):
+                within += np.float64(float_at(weights + 4 * index))
+                if within > threshold:
+                    return index
+        if here > 0:
+            last = block
+        passed += here
+    index = (last + 1) * LANES - 1  # rounding passed by the end: the last class that has a weight
+    while index > 0 and float_at(weights + 4 * index) == 0:
+        index -= 1
+    return index
+
+
+@compiled
+def draw(
+    logits: Address,
+    weights: Address,
+    keys: Address,
+    count: int,
+    noise: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+) -> int:
     """Return a class, or `FAULT`.
 
     Args:
@@ -187,22 +225,5 @@ def draw(logits, weights, keys, count, noise, temperature, top_k, top_p):
     weigh(weights, logits, count, peak, np.float32(min(1 / temperature, 1e37)))
     if top_k > 0 or top_p < 1:
         truncate(weights, logits, keys, count, top_k, top_p)
-    total = 0.0  # float64: a sum of many small numbers decides
-    for block in range(count // LANES):
-        total += np.float64(sum_of_vector(weights + BYTES * block))
-    threshold, passed, last = np.float64(noise) * total, 0.0, 0
-    for block in range(count // LANES):
-        here = np.float64(sum_of_vector(weights + BYTES * block))
-        if passed + here > threshold:
-            within = passed
-            for index in range(block * LANES, (block + 1) * LANES):
-                within += np.float64(float_at(weights + 4 * index))
-                if within > threshold:
-                    return index
-        if here > 0:
-            last = block
-        passed += here
-    index = (last + 1) * LANES - 1  # rounding passed by the end: the last class that has a weight
-    while index > 0 and float_at(weights + 4 * index) == 0:
-        index -= 1
+    index: int = search(weights, count, noise)
     return index

@@ -17,12 +17,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from wavenet.sampling.cpu.arithmetic import add, copy, encode_of, gate, relu, scale_add
+from wavenet.sampling.cpu.compiler import Address, compiled, inlined
 from wavenet.sampling.cpu.drawing import draw
-from wavenet.sampling.cpu.products import INPUT_BYTES, PLAIN, WEIGHT_BYTES, product_of
+from wavenet.sampling.cpu.products import INPUT_BYTES, WEIGHT_BYTES, product_of
 from wavenet.sampling.cpu.teamwork import LINE, tell_progress, wait_for, wait_for_all
 
 NOTHING = -1  # class of the samples before the first
@@ -108,15 +108,26 @@ class Task(NamedTuple):
 
 
 @lru_cache
-def kernel_of(precision: str) -> Any:
+def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are below
     """Return `run(part, task, sizes, weights, memory)`, compiled for one precision."""
     product, encode = product_of(precision), encode_of(precision)
     weight_bytes, input_bytes = WEIGHT_BYTES[precision], INPUT_BYTES[precision]
     encodes = precision != "float32"
 
-    @njit(inline="always", **PLAIN)
-    def multiply(weights, place, inputs, left, right, x, x_stride, y, y_stride, rows):
-        """y[left:right] += W[left:right] x for rows whose scale lies behind them."""
+    @inlined
+    def multiply(
+        weights: Weights,
+        place: tuple[int, int],
+        inputs: int,
+        left: int,
+        right: int,
+        x: Address,
+        x_stride: int,
+        y: Address,
+        y_stride: int,
+        rows: int,
+    ) -> None:
+        """Make y[left:right] += W[left:right] x for rows whose scale lies behind them."""
         product(
             weights.matrices.ctypes.data + place[0] + left * inputs * weight_bytes,
             weights.scales.ctypes.data + 4 * (place[1] + left),
@@ -130,8 +141,17 @@ def kernel_of(precision: str) -> Any:
             rows,
         )
 
-    @njit(inline="always", **PLAIN)
-    def look_ahead(sizes, weights, memory, block, stream, position, row, rows):
+    @inlined
+    def look_ahead(
+        sizes: Sizes,
+        weights: Weights,
+        memory: Memory,
+        block: int,
+        stream: int,
+        position: int,
+        row: int,
+        rows: int,
+    ) -> None:
         """Compute what rows of a look-ahead owe to past inputs.
 
         Args:
@@ -155,7 +175,9 @@ def kernel_of(precision: str) -> Any:
         queue += stream * ring * sizes.residual_bytes
         matrix, scale = weights.places[block, PAST], weights.places[block, PAST + 1]
         for tap in range(sizes.taps - 1):
-            at = (position + tap * weights.dilations[block]) % ring  # the oldest is overwritten next
+            at = (
+                position + tap * weights.dilations[block]
+            ) % ring  # the oldest is overwritten next
             done = 0
             while done < rows:
                 now = min(rows - done, ring - at)
@@ -173,9 +195,11 @@ def kernel_of(precision: str) -> Any:
                 )
                 done, at = done + now, 0
 
-    @njit(inline="always", **PLAIN)
-    def first_convolution(part, sizes, weights, memory, x):
-        """x = the sum of a row of a table for each tap."""
+    @inlined
+    def first_convolution(
+        part: Part, sizes: Sizes, weights: Weights, memory: Memory, x: Address
+    ) -> None:
+        """Make x = the sum of a row of a table for each tap."""
         tables = weights.plain.ctypes.data + 4 * weights.tables
         for s in range(part.streams):
             target = x + s * sizes.work_bytes
@@ -187,9 +211,20 @@ def kernel_of(precision: str) -> Any:
                 elif code != NOTHING:
                     add(target, tables + 4 * row * sizes.residual, sizes.residual)
 
-    @njit(inline="always", **PLAIN)
-    def gated(part, sizes, weights, memory, block, at, row, x, room, z):
-        """z = the gate's output, encoded; x goes into row `at` of its queue."""
+    @inlined
+    def gated(
+        part: Part,
+        sizes: Sizes,
+        weights: Weights,
+        memory: Memory,
+        block: int,
+        at: int,
+        row: int,
+        x: Address,
+        room: Address,
+        z: Address,
+    ) -> None:
+        """Make z = the gate's output, encoded; x goes into row `at` of its queue."""
         ring = memory.queue_rows[block]
         queue = memory.queues.ctypes.data + memory.queue_places[block]
         queue += (part.first * ring + at) * sizes.residual_bytes
@@ -218,9 +253,11 @@ def kernel_of(precision: str) -> Any:
             if encodes:
                 encode(target, room, sizes.gate)
 
-    @njit(inline="always", **PLAIN)
-    def residual(part, sizes, weights, block, z, x):
-        """x = (x + residual product of z) * residual_scale, the factor folded into the weights."""
+    @inlined
+    def residual(
+        part: Part, sizes: Sizes, weights: Weights, block: int, z: Address, x: Address
+    ) -> None:
+        """Make x = x * residual_scale + residual product of z, the scale folded into it."""
         bias = weights.plain.ctypes.data + 4 * (weights.places[block, BIASES] + 2 * sizes.gate)
         for s in range(part.streams):
             scale_add(x + s * sizes.work_bytes, weights.residual_scale, bias, sizes.residual)
@@ -237,8 +274,10 @@ def kernel_of(precision: str) -> Any:
             part.streams,
         )
 
-    @njit(inline="always", **PLAIN)
-    def follow(part, sizes, weights, block, z, skip):
+    @inlined
+    def follow(
+        part: Part, sizes: Sizes, weights: Weights, block: int, z: Address, skip: Address
+    ) -> None:
         """Add a block's skip product, in this thread's columns."""
         multiply(
             weights,
@@ -253,9 +292,17 @@ def kernel_of(precision: str) -> Any:
             part.streams,
         )
 
-    @njit(inline="always", **PLAIN)
-    def head(part, sizes, weights, layer, x, room, y):
-        """y = a product of the head with ReLU(x), in this thread's columns; layer 0 or 1."""
+    @inlined
+    def head(
+        part: Part,
+        sizes: Sizes,
+        weights: Weights,
+        layer: int,
+        x: Address,
+        room: Address,
+        y: Address,
+    ) -> None:
+        """Make y = a product of the head with ReLU(x), in this thread's columns; layer 0 or 1."""
         inputs, matrix = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
         place = weights.places[sizes.blocks]
         bias = weights.plain.ctypes.data + 4 * (place[BIASES] + sizes.skip + layer * sizes.head)
@@ -280,8 +327,10 @@ def kernel_of(precision: str) -> Any:
             part.streams,
         )
 
-    @njit(inline="always", **PLAIN)
-    def choose(part, task, sizes, memory, t, logits):
+    @inlined
+    def choose(
+        part: Part, task: Task, sizes: Sizes, memory: Memory, t: int, logits: Address
+    ) -> None:
         """Draw each stream's class, or take the one that is forced on it."""
         for s in range(part.streams):
             stream, here = part.first + s, logits + s * sizes.work_bytes
@@ -306,9 +355,11 @@ def kernel_of(precision: str) -> Any:
             task.chosen[stream, t] = code
             for tap in range(sizes.input_taps - 1, 0, -1):
                 memory.codes[stream, tap] = memory.codes[stream, tap - 1]
-            memory.codes[stream, 0] = max(code, 0)
+            memory.codes[stream, 0] = code if code > 0 else 0
 
-    def run(part, task, sizes, weights, memory):
+    def run(  # noqa: C901 one loop, its steps above
+        part: Part, task: Task, sizes: Sizes, weights: Weights, memory: Memory
+    ) -> None:
         """Generate `task.length` samples of this thread's streams."""
         blocks, team, leads = sizes.blocks, part.team, part.rank == 0
         x = memory.work.ctypes.data + part.first * sizes.work_bytes
@@ -377,4 +428,4 @@ def kernel_of(precision: str) -> Any:
                     wait_for_all(flags, team, progress + blocks + 3)
                 choose(part, task, sizes, memory, t, logits)
 
-    return njit(run, **PLAIN)
+    return compiled(run)

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
-from numba.core import cgutils, registry, types
+from numba.core import cgutils, types
 from numpy.typing import NDArray
 
+from wavenet.sampling.cpu.compiler import Address, Builder, Value, compiled, emitted, features
 from wavenet.sampling.cpu.vector import (
     BYTES,
     F32,
@@ -35,12 +35,9 @@ from wavenet.sampling.cpu.vector import (
     I64,
     INTS,
     LANES,
-    Builder,
-    Value,
     Vector,
     call,
     constant,
-    emitted,
     load,
     load_one,
     pointer,
@@ -57,10 +54,9 @@ WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 INPUT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
 AT_ONCE = {"float32": 1, "bfloat16": 2, "int8": 2}  # inputs that one instruction multiplies
 SCALE_BYTES = 64  # an int8 row ends with its scale
-PLAIN = {"boundscheck": False, "error_model": "numpy", "nogil": True}  # and no fast maths
 
 
-class _BFloat(ir.Type):  # llvmlite knows none
+class _BFloat(ir.Type):  # type: ignore[misc] # llvmlite knows none
     def _to_string(self) -> str:
         return "bfloat"
 
@@ -69,13 +65,6 @@ class _BFloat(ir.Type):  # llvmlite knows none
 
     def __hash__(self) -> int:
         return hash(_BFloat)
-
-
-@lru_cache
-def features() -> frozenset[str]:
-    """Return the instruction sets that code is compiled for, in LLVM's words."""
-    said = registry.cpu_target.target_context.codegen().magic_tuple()[2]
-    return frozenset(word[1:] for word in said.split(",") if word.startswith("+"))
 
 
 def rows_at_once() -> tuple[int, ...]:
@@ -120,7 +109,9 @@ def pack(matrix: NDArray[np.float32], precision: str) -> Packed:
     while first < outputs:
         width = next(width for width in WIDTHS if first + width <= outputs)
         chains, pair = BLOCK // width, AT_ONCE[precision]
-        block = values[first : first + width].reshape(width, inputs // (chains * pair), chains, pair)
+        block = values[first : first + width].reshape(
+            width, inputs // (chains * pair), chains, pair
+        )
         blocks.append(block.transpose(1, 2, 0, 3).ravel())
         first += width
     return Packed(np.concatenate(blocks), scales)
@@ -170,7 +161,9 @@ def _weights(builder: Builder, precision: str, address: Value, index: int) -> Va
     """Return sixteen outputs' weights, the `index`-th of a block's row."""
     if precision == "int8":
         place = builder.add(address, I64(index * LANES * 2))
-        bytes_ = builder.load(pointer(builder, place), typ=ir.VectorType(ir.IntType(8), 32), align=1)
+        bytes_ = builder.load(
+            pointer(builder, place), typ=ir.VectorType(ir.IntType(8), 32), align=1
+        )
         return builder.bitcast(builder.sext(bytes_, ir.VectorType(I16, 32)), INTS)
     kind = FLOATS if precision == "float32" else INTS
     return load(builder, builder.add(address, I64(index * BYTES)), kind).value
@@ -190,7 +183,7 @@ def _multiply_add(builder: Builder, precision: str, total: Value, weight: Value,
     return high[0].fma(high[1], low[0].fma(low[1], Vector(builder, total))).value
 
 
-def _half(builder: Builder, pairs: Value, top: bool) -> Vector:  # noqa: FBT001
+def _half(builder: Builder, pairs: Value, top: bool) -> Vector:
     bits = Vector(builder, pairs)
     return (bits & 0xFFFF0000 if top else bits << 16).floats()
 
@@ -245,21 +238,17 @@ def _tile(
         else:
             start = load(builder, output(row, index))
         sums[row, index] = cgutils.alloca_once_value(builder, start.value)
-    # A row by itself takes several inputs a turn: a short loop's end is foreseen by the processor.
-    turn = width // 8 if count == 1 else 1
-    with cgutils.for_range(builder, builder.sdiv(groups, I64(turn))) as loop:
-        for step in range(turn):
-            group = builder.add(builder.mul(loop.index, I64(turn)), I64(step))
-            here = builder.add(weights, builder.mul(group, I64(row_of_weights)))
-            passed = builder.mul(group, I64(4 * chains))
-            loaded = [_weights(builder, precision, here, i) for i in range(BLOCK // LANES)]
-            for row, chain in itertools.product(range(count), range(chains)):
-                place = builder.add(builder.add(inputs[row], passed), I64(4 * chain))
-                x = spread(builder, load_one(builder, place, I32 if pairs else F32)).value
-                for index in range(chain * registers, (chain + 1) * registers):
-                    total = builder.load(sums[row, index])
-                    total = _multiply_add(builder, precision, total, loaded[index], x)
-                    builder.store(total, sums[row, index])
+    with cgutils.for_range(builder, groups) as loop:
+        here = builder.add(weights, builder.mul(loop.index, I64(row_of_weights)))
+        passed = builder.mul(loop.index, I64(4 * chains))
+        loaded = [_weights(builder, precision, here, i) for i in range(BLOCK // LANES)]
+        for row, chain in itertools.product(range(count), range(chains)):
+            place = builder.add(builder.add(inputs[row], passed), I64(4 * chain))
+            x = spread(builder, load_one(builder, place, I32 if pairs else F32)).value
+            for index in range(chain * registers, (chain + 1) * registers):
+                total = builder.load(sums[row, index])
+                total = _multiply_add(builder, precision, total, loaded[index], x)
+                builder.store(total, sums[row, index])
     for row, index in itertools.product(range(count), range(registers)):
         total = Vector(builder, builder.load(sums[row, index]))
         for chain in range(1, chains):
@@ -321,7 +310,18 @@ def product_of(precision: str) -> Any:
     input_bytes = INPUT_BYTES[precision]
     most = rows_at_once()[0]
 
-    def product(weights, scales, inputs, outputs, x, x_stride, x_scale, y, y_stride, rows):
+    def product(
+        weights: Address,
+        scales: Address,
+        inputs: int,
+        outputs: int,
+        x: Address,
+        x_stride: int,
+        x_scale: Address,
+        y: Address,
+        y_stride: int,
+        rows: int,
+    ) -> None:
         first = 0
         while first < outputs:
             left = outputs - first
@@ -348,4 +348,4 @@ def product_of(precision: str) -> Any:
                     row += few
             first += width
 
-    return njit(product, **PLAIN)
+    return compiled(product)

@@ -1,7 +1,7 @@
 """The sampler for CPUs: the model packed, and the kernel run over it by one thread or several."""
 
+import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.distributions import Draw
-from wavenet.errors import CheckpointError, ConfigError
+from wavenet.errors import CheckpointError
 from wavenet.model import WaveNet
 from wavenet.sampling.cpu.cache import KernelCache, private_folder
 from wavenet.sampling.cpu.kernel import Part, Sizes, Task, kernel_of
@@ -45,15 +45,11 @@ class CpuSampler(Sampler):
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
-        ConfigError: There are fewer cores than `threads`.
     """
 
     name = "cpu"
 
     def __init__(self, model: WaveNet, threads: int = 1, precision: str = "float32") -> None:
-        cores = available_cores()
-        if not 1 <= threads <= cores:
-            raise ConfigError(f"threads must be from 1 to {cores}, this machine's cores, got {threads}")
         for name, parameter in model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
@@ -184,13 +180,6 @@ def _ints(codes: Tensor) -> NDArray[np.int32]:
     return ints
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def parts(sizes: Sizes, streams: int, threads: int) -> list[Part]:
     """Return what each thread does: some of the streams, or its part in a team on one of them."""
     if streams >= threads or streams == 0:
@@ -198,7 +187,7 @@ def parts(sizes: Sizes, streams: int, threads: int) -> list[Part]:
         cuts = _cuts(sizes, 1)
         return [
             Part(0, 1, first, last - first, first, cuts, np.zeros(LINE, np.int64))
-            for first, last in zip(edges, edges[1:], strict=False)
+            for first, last in itertools.pairwise(edges)
         ]
     found: list[Part] = []
     for stream in range(streams):

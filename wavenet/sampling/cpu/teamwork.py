@@ -3,13 +3,19 @@
 import os
 
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.types import ExternalFunction
 
-from wavenet.sampling.cpu.arithmetic import ADDRESS
-from wavenet.sampling.cpu.products import PLAIN, features
-from wavenet.sampling.cpu.vector import I64, Builder, Value, emitted, function, pointer
+from wavenet.sampling.cpu.compiler import (
+    ADDRESS,
+    Address,
+    Builder,
+    Value,
+    emitted,
+    features,
+    inlined,
+)
+from wavenet.sampling.cpu.vector import I64, function, pointer
 
 LINE = 16  # 64-bit numbers from one thread's progress to the next: two cache lines
 PATIENCE = 2000  # looks before the processor is offered to others
@@ -38,8 +44,8 @@ def breathe(builder: Builder) -> None:
         builder.call(function(builder, "llvm.x86.sse2.pause", ir.VoidType()), [])
 
 
-@njit(inline="always", **PLAIN)
-def wait_for(flag, number):
+@inlined
+def wait_for(flag: Address, number: int) -> None:
     """Return once another thread has come to `number`."""
     looks = 0
     while progress_at(flag) < number:
@@ -49,8 +55,8 @@ def wait_for(flag, number):
             offer_processor()
 
 
-@njit(inline="always", **PLAIN)
-def wait_for_all(flags, team, number):
+@inlined
+def wait_for_all(flags: Address, team: int, number: int) -> None:
     """Return once all threads of a team have come to `number`."""
     for other in range(team):
         wait_for(flags + 8 * LINE * other, number)

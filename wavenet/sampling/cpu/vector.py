@@ -9,14 +9,13 @@ Every operation is IEEE's own, a product and a sum are fused only where it says 
 be reordered: so the same numbers come out whatever surrounds the code and however wide the machine.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from wavenet.sampling.cpu.compiler import Builder, Value
 
 LANES = 16
 BYTES = 4 * LANES  # of a vector
@@ -25,34 +24,6 @@ I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 F32 = ir.FloatType()
 FLOATS, INTS = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
 POINTER = ir.PointerType()
-
-Builder = Any  # llvmlite has no types
-Value = Any
-
-
-def emitted(signature: Any, *arguments: Any) -> Callable[[Callable[..., Value]], Any]:
-    """Return a decorator that makes compiled code's functions of ones that write instructions.
-
-    Args:
-        signature: Numba's type of what the function returns.
-        *arguments: Types of what it takes.
-    """
-
-    def decorate(emit: Callable[..., Value]) -> Any:
-        def typing(context: Any, *given: Any) -> tuple[Any, Callable[..., Value]]:
-            def generate(target: Any, builder: Builder, _: Any, values: Any) -> Value:
-                result = emit(builder, *values)
-                return target.get_dummy_value() if result is None else result
-
-            return signature(*arguments), generate
-
-        names = ["context", *list(inspect.signature(emit).parameters)[1:]]
-        plain = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
-        typing.__signature__ = inspect.Signature(plain)  # type: ignore[attr-defined]
-        typing.__name__ = emit.__name__
-        return intrinsic(typing)
-
-    return decorate
 
 
 class Vector:
@@ -190,9 +161,7 @@ def exp(x: Vector) -> Vector:
 
 def function(builder: Builder, name: str, kind: Value, *arguments: Value) -> Value:
     """Return a function that LLVM knows by `name` and that returns `kind`."""
-    return cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, arguments), name
-    )
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, arguments), name)
 
 
 def call(builder: Builder, name: str, kind: Value, *operands: Value) -> Value:

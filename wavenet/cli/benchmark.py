@@ -1,0 +1,184 @@
+"""`wavenet-benchmark`'s work: which models, which cases, and what is told of them."""
+
+import dataclasses
+import logging
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wavenet import checkpoint
+from wavenet.cli.console import progress_bar
+from wavenet.cli.evaluation import evaluated_clips
+from wavenet.cli.options import BenchmarkCommand, EvaluateCommand
+from wavenet.config import WaveNetConfig
+from wavenet.data.crops import Windows
+from wavenet.errors import ConfigError, DataError, require
+from wavenet.evaluation.likelihood import sampler_bits
+from wavenet.evaluation.speed import Speed, Start, cases, measure, measure_start, speed_table
+from wavenet.model import WaveNet
+from wavenet.sampling import available_cores, make_sampler
+from wavenet.training.options import DataOptions
+
+log = logging.getLogger("wavenet")
+DOUBLING = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SIZES = {
+    "S": WaveNetConfig(
+        dilations=DOUBLING * 2,
+        residual_channels=32,
+        gate_channels=64,
+        skip_channels=128,
+        head_channels=128,
+    ),
+    "M": WaveNetConfig(),
+    "L": WaveNetConfig(
+        dilations=DOUBLING[:6] * 4,
+        kernel_size=3,
+        residual_channels=128,
+        gate_channels=256,
+        skip_channels=128,
+        head_channels=128,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What was measured of one model.
+
+    Attributes:
+        name: Size, or path of a checkpoint.
+        parameters: Numbers that the model stores.
+        sample_rate: Of its signal, in Hz.
+        speeds: Of each case.
+        start: Of new processes; absent if not asked for.
+        bits: Bits per sample on held-out audio, by precision; empty where none was measured.
+    """
+
+    name: str
+    parameters: int
+    sample_rate: int
+    speeds: Sequence[Speed]
+    start: Start | None
+    bits: dict[str, float]
+
+    def table(self) -> str:
+        """Return all of it as lines to print."""
+        lines = [f"{self.name}: {self.parameters:,} parameters, {self.sample_rate:,} Hz"]
+        lines.append(speed_table(self.speeds, self.sample_rate))
+        if self.start is not None:
+            lines.append(
+                f"a new process: {self.start.warm_seconds:.2f} s to the first sample, "
+                f"{self.start.first_seconds:.2f} s where it compiles first; memory "
+                f"{self.start.memory_mib:.0f} MiB at its peak, {self.start.before_mib:.0f} of it "
+                "PyTorch and the model"
+            )
+        for precision, bits in self.bits.items():
+            cost = bits - self.bits["float32"]
+            lines.append(f"held-out bits per sample, {precision:9} {bits:.4f} ({cost:+.4f})")
+        return "\n".join(lines)
+
+
+def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
+    """Measure one model after the other.
+
+    Raises:
+        ConfigError: A size or precision is unknown, or no core is left.
+    """
+    cores = available_cores()
+    threads = [count for count in options.threads if count <= cores]
+    if not threads:
+        raise ConfigError(f"threads={list(options.threads)}: this machine has {cores}")
+    if len(threads) < len(options.threads):
+        log.info("cores here: %d; more threads than that are left out", cores)
+    torch.set_num_threads(1)  # the reference's products are small: one core is the fastest for them
+    chosen = cases(options.batches, threads, options.precisions)
+    for name, model, rate, bits in _models(options):
+        total = len(chosen) * options.rounds
+        with progress_bar(total, "measurement") as advance:
+            speeds = measure(model, chosen, options.rounds, options.seconds, advance)
+        yield Benchmark(
+            name=name,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            sample_rate=rate,
+            speeds=speeds,
+            start=measure_start(model.config) if options.startup else None,
+            bits=bits,
+        )
+
+
+def _models(options: BenchmarkCommand) -> Iterator[tuple[str, WaveNet, int, dict[str, float]]]:
+    if options.checkpoint is not None:
+        loaded = checkpoint.load(options.checkpoint)
+        bits = _bits(options, options.checkpoint) if options.bits_seconds else {}
+        yield options.checkpoint, loaded.model, loaded.audio.sample_rate, bits
+        return
+    for size in options.sizes:
+        torch.manual_seed(0)
+        yield size, WaveNet(SIZES[size]).eval(), 16000, {}
+
+
+def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
+    """Return bits per sample by precision, on what the model's run held out."""
+    asked = EvaluateCommand(
+        checkpoint=path, data=DataOptions(sample_rate=1), seconds=options.bits_seconds
+    )
+    try:
+        model, folder, clips = evaluated_clips(asked)
+    except (ConfigError, DataError) as error:
+        log.info("no held-out audio, so no bits per sample: %s", error)
+        return {}
+    windows = Windows(folder, clips, window=16384, context=model.config.receptive_field)
+    return {
+        precision: sampler_bits(
+            make_sampler(model, "cpu", precision=precision), model.distribution, windows
+        )
+        for precision in ("float32", *(p for p in options.precisions if p != "float32"))
+    }
+
+
+def plain(results: Sequence[Benchmark]) -> dict[str, Any]:
+    """Return all that was measured as plain data."""
+    return {
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+        },
+        "models": [
+            {
+                **dataclasses.asdict(result),
+                "speeds": [
+                    {
+                        **dataclasses.asdict(speed),
+                        "median": speed.median,
+                        "share_of_ceiling": speed.share_of_ceiling,
+                    }
+                    for speed in result.speeds
+                ],
+            }
+            for result in results
+        ],
+    }
+
+
+def pictured(results: Sequence[Benchmark], output: str) -> list[Path]:
+    """Draw a bar chart for each model; return their files, the first being `output`."""
+    require("matplotlib", "train")
+    from wavenet.evaluation import pictures
+
+    paths = []
+    for result in results:
+        path = Path(output)
+        if len(results) > 1:
+            path = path.with_name(f"{path.stem}-{result.name}{path.suffix}")
+        rates = {speed.case.name: speed.median for speed in result.speeds}
+        spreads = {
+            speed.case.name: (max(speed.rates) - min(speed.rates)) / 2 for speed in result.speeds
+        }
+        title = f"{result.name}: {result.parameters:,} parameters"
+        pictures.save(pictures.speed_bars(title, rates, spreads, result.sample_rate), path)
+        paths.append(path)
+    return paths

@@ -1,0 +1,233 @@
+"""How fast samplers generate, measured side by side.
+
+Machines are shared and their speed drifts, so all cases are measured in turn, round after round,
+and a case's figure is the median of its rounds. Ratios within a run hold better than numbers.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from wavenet.config import WaveNetConfig, to_dict
+from wavenet.errors import EnvironmentFault, printable
+from wavenet.model import WaveNet
+from wavenet.sampling import Sampler, make_sampler
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One way to generate.
+
+    Attributes:
+        backend: Sampler.
+        precision: Of its weights.
+        threads: Cores that it may use.
+        batch: Streams at once.
+    """
+
+    backend: str
+    precision: str
+    threads: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from others in a picture."""
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{self.backend}, {self.precision}, {threads}, batch {self.batch}"
+
+
+@dataclass(kw_only=True)
+class Speed:
+    """What was measured of a case.
+
+    Attributes:
+        case: The case.
+        rates: Samples a second over all streams, one a round.
+        ceilings: Samples a second if the weights were only read, one a round; for one stream.
+    """
+
+    case: Case
+    rates: list[float] = field(default_factory=list)
+    ceilings: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Return the middle of the rounds, samples a second."""
+        return statistics.median(self.rates)
+
+    @property
+    def share_of_ceiling(self) -> float | None:
+        """Return the median ratio of the rate to the ceiling measured right after it."""
+        if not self.ceilings:
+            return None
+        return statistics.median(
+            rate / ceiling for rate, ceiling in zip(self.rates, self.ceilings, strict=True)
+        )
+
+
+def cases(batches: Sequence[int], threads: Sequence[int], precisions: Sequence[str]) -> list[Case]:
+    """Return the reference and every way of the CPU sampler; one stream of it is told of once."""
+    found = [Case(backend=REFERENCE, precision="float32", threads=1, batch=1)]
+    for batch in batches:
+        for count in threads:
+            found += [
+                Case(backend="cpu", precision=precision, threads=count, batch=batch)
+                for precision in precisions
+            ]
+    return found
+
+
+def measure(
+    model: WaveNet,
+    chosen: Sequence[Case],
+    rounds: int,
+    seconds: float,
+    progress: Callable[[int], None] | None = None,
+) -> list[Speed]:
+    """Return the speed of each case, measured in turn.
+
+    Args:
+        model: What to generate from.
+        chosen: The cases.
+        rounds: Times that each is measured.
+        seconds: Time of one measurement.
+        progress: Called with 1 after each measurement, `rounds * len(chosen)` times.
+    """
+    samplers = {
+        (case.backend, case.threads, case.precision): make_sampler(
+            model, case.backend, threads=case.threads, precision=case.precision
+        )
+        for case in chosen
+    }
+    speeds = [Speed(case=case) for case in chosen]
+    lengths = [
+        _length(samplers[case.backend, case.threads, case.precision], case.batch, seconds)
+        for case in chosen
+    ]
+    for index in range(rounds):
+        for speed, length in zip(speeds, lengths, strict=True):
+            case = speed.case
+            sampler = samplers[case.backend, case.threads, case.precision]
+            speed.rates.append(_rate(sampler, case.batch, length, seed=index))
+            if case.backend == "cpu" and case.batch == 1:
+                speed.ceilings.append(_ceiling(sampler, seconds))
+            if progress is not None:
+                progress(1)
+    return speeds
+
+
+def _rate(sampler: Sampler, batch: int, length: int, seed: int = 0) -> float:
+    started = time.perf_counter()
+    sampler.generate(length, batch_size=batch, seed=seed)
+    return batch * length / (time.perf_counter() - started)
+
+
+def _length(sampler: Sampler, batch: int, seconds: float) -> int:
+    """Return how many samples take about `seconds`."""
+    length = 20
+    while length < 10**7:
+        taken = batch * length / _rate(sampler, batch, length)
+        if taken > seconds / 10:
+            return max(20, round(length * seconds / taken))
+        length *= 4
+    return length
+
+
+def _ceiling(sampler: Sampler, seconds: float) -> float:
+    from wavenet.sampling.cpu import CpuSampler
+    from wavenet.sampling.cpu.ceiling import streaming_ceiling
+
+    assert isinstance(sampler, CpuSampler)
+    return streaming_ceiling(sampler, seconds / 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a new process needs until it can generate.
+
+    Attributes:
+        first_seconds: To make a sampler and a first sample where nothing was compiled before.
+        warm_seconds: The same where it was.
+        memory_mib: Peak of its memory, PyTorch and the model included.
+        before_mib: What PyTorch and the model alone took.
+    """
+
+    first_seconds: float
+    warm_seconds: float
+    memory_mib: float
+    before_mib: float
+
+
+_START = """
+import json, resource, sys, time
+import torch
+from wavenet.config import WaveNetConfig, from_dict
+from wavenet.model import WaveNet
+from wavenet.sampling import make_sampler
+torch.set_num_threads(1)
+model = WaveNet(from_dict(WaveNetConfig, json.loads(sys.argv[1])))
+memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before, started = memory(), time.perf_counter()
+sampler = make_sampler(model, "cpu")
+sampler.generate(1)
+taken = time.perf_counter() - started
+sampler.generate(2000)
+print(json.dumps([taken, memory(), before]))
+"""
+
+
+def measure_start(config: WaveNetConfig) -> Start:
+    """Return what new processes need, with an empty cache for compiled code and with a full one.
+
+    Raises:
+        EnvironmentFault: A process did not end well.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "WAVENET_CACHE": os.path.join(folder, "cache")}  # noqa: PTH118
+        runs = []
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", _START, json.dumps(to_dict(config))],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise EnvironmentFault(f"a new process failed: {printable(done.stderr[-300:])}")
+            runs.append(json.loads(done.stdout))
+    (first, *_), (warm, memory, before) = runs
+    return Start(first_seconds=first, warm_seconds=warm, memory_mib=memory, before_mib=before)
+
+
+def speed_table(speeds: Sequence[Speed], sample_rate: int) -> str:
+    """Return the cases as lines to print.
+
+    Args:
+        speeds: One of them the reference.
+        sample_rate: What is real time, in Hz.
+    """
+    reference = next(speed.median for speed in speeds if speed.case.backend == REFERENCE)
+    head = f"{'backend':10}{'precision':>9}{'threads':>8}{'batch':>6}{'samples/s':>12}{'spread':>8}"
+    lines = [f"{head}{'real time':>11}{'reference':>11}{'ceiling':>9}"]
+    for speed in speeds:
+        case, share = speed.case, speed.share_of_ceiling
+        spread = (max(speed.rates) - min(speed.rates)) / 2 / speed.median
+        cells = [
+            f"{case.backend:10}{case.precision:>9}{case.threads:>8}{case.batch:>6}",
+            f"{speed.median:>12,.0f}{f'±{spread:.0%}':>8}",
+            f"{f'x {speed.median / sample_rate:.2f}':>11}",
+            f"{f'x {speed.median / reference:.1f}':>11}",
+            "" if share is None else f"{share:>9.2f}",
+        ]
+        lines.append("".join(cells))
+    return "\n".join(lines)
