@@ -15,7 +15,7 @@ from wavenet.model import WaveNet
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"^(wavenet-\w+) ([^#\n]*)", README, re.MULTILINE)
-VERBS = ("prepare", "train", "generate", "evaluate", "inspect")
+VERBS = ("prepare", "train", "generate", "evaluate", "benchmark", "inspect")
 
 
 @pytest.mark.parametrize("code", PYTHON)

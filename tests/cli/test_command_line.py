@@ -37,7 +37,10 @@ def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, w
     assert len(done.stderr.splitlines()) <= 20
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train", "generate", "evaluate", "inspect"])
+VERBS = ["prepare", "train", "generate", "evaluate", "benchmark", "inspect"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_tells_examples_and_keys(run: Run, verb: str) -> None:
     done = run(verb, "--help")
 

@@ -69,6 +69,24 @@ def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
     assert evaluated.returncode == 0, evaluated.stderr
     assert "adapted linear prediction" in evaluated.stdout
 
+    timed = run(
+        "benchmark",
+        "checkpoint=first/model",
+        "threads=[1]",
+        "batches=[1,2]",
+        "rounds=1",
+        "seconds=0.01",
+        "bits_seconds=0.2",
+        "startup=false",
+        "output=speed.png",
+        "--json",
+    )
+    assert timed.returncode == 0, timed.stderr
+    (measured,) = json.loads(timed.stdout)["models"]
+    assert len(measured["speeds"]) == 1 + 2 * 3
+    assert abs(measured["bits"]["int8"] - measured["bits"]["float32"]) < 0.05
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
     names = "a b=c,#[ü].wav"
     generated = run("generate", "checkpoint=first/model", "seconds=0.05", f"output={names}")
     assert generated.returncode == 0, generated.stderr
@@ -192,6 +210,66 @@ def test_a_model_that_learns_nothing_is_called_out(run: Run, recordings: Path) -
 
     assert "has learnt nothing yet" in done.stderr
     assert "ln 256" in done.stderr
+
+
+def test_benchmark_prints_a_table_and_draws_a_chart_for_each_size(run: Run, tmp_path: Path) -> None:
+    done = run(
+        "benchmark",
+        "sizes=[S,M]",
+        "threads=[1,1000]",
+        "batches=[1]",
+        "precisions=[int8]",
+        "rounds=2",
+        "seconds=0.01",
+        "startup=false",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "S: 245,504 parameters" in done.stdout
+    assert "more threads than that are left out" in done.stderr
+    table = done.stdout.split("M: ")[1].splitlines()
+    assert table[1].split()[0] == "backend"
+    assert [line.split()[:2] for line in table[2:4]] == [["reference", "float32"], ["cpu", "int8"]]
+    for size in "SM":
+        assert (tmp_path / f"benchmark-{size}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("sizes=[XL]", "must be one of S, M, L"),
+        ("precisions=[float16]", "must be one of float32, bfloat16, int8"),
+        ("threads=[1000]", "this machine has"),
+        ("output=chart.jpg", "a .png file"),
+    ],
+)
+def test_a_wrong_benchmark_exits_2(run: Run, argument: str, words: str) -> None:
+    done = run("benchmark", argument)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_precision_and_threads_are_choices_of_generate(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
+
+    def generated(*arguments: str) -> bytes:
+        done = run(
+            "generate", "checkpoint=first/model", "seconds=0.1", "overwrite=true", *arguments
+        )
+        assert done.returncode == 0, done.stderr
+        return (tmp_path / "generated.wav").read_bytes()
+
+    plain = generated("threads=1")
+    assert generated() == plain
+    assert generated("backend=reference") == plain
+    assert len(generated("precision=int8")) == len(plain)
+    slow = ("backend=reference", "precision=int8")
+    refused = run("generate", "checkpoint=first/model", "output=other.wav", *slow)
+    assert refused.returncode == 2
+    assert "choose backend=cpu" in refused.stderr
 
 
 def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:

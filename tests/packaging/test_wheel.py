@@ -33,7 +33,7 @@ EXTRAS = (
     "torchaudio",
     "tqdm",
 )
-COMMANDS = ("prepare", "train", "generate", "evaluate", "inspect")
+COMMANDS = ("prepare", "train", "generate", "evaluate", "benchmark", "inspect")
 
 
 def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:
@@ -234,7 +234,7 @@ def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:
 def test_a_command_without_its_extra_names_it_and_exits_5(
     command: str, bare: Path, tmp_path: Path
 ) -> None:
-    extra = "generate" if command in ("generate", "inspect") else "train"
+    extra = "generate" if command in ("generate", "benchmark", "inspect") else "train"
 
     said = run(bare / f"wavenet-{command}", cwd=tmp_path, exit_code=5)
 

@@ -91,7 +91,7 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
     cores = available_cores()
     threads = [count for count in options.threads if count <= cores]
     if not threads:
-        raise ConfigError(f"threads={list(options.threads)}: this machine has {cores}")
+        raise ConfigError(f"threads={list(options.threads)}: this machine has {cores} cores")
     if len(threads) < len(options.threads):
         log.info("cores here: %d; more threads than that are left out", cores)
     torch.set_num_threads(1)  # the reference's products are small: one core is the fastest for them

@@ -225,5 +225,5 @@ def draw(
     weigh(weights, logits, count, peak, np.float32(min(1 / temperature, 1e37)))
     if top_k > 0 or top_p < 1:
         truncate(weights, logits, keys, count, top_k, top_p)
-    index: int = search(weights, count, noise)
-    return index
+    found: int = search(weights, count, noise)
+    return found

@@ -1,0 +1,102 @@
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.architectures import SMALL
+from tests.commands import ROOT
+from wavenet.config import WaveNetConfig
+from wavenet.errors import CheckpointError, ConfigError
+from wavenet.model import WaveNet
+from wavenet.sampling import available_cores, make_sampler
+from wavenet.sampling.cpu.packing import sizes_of
+from wavenet.sampling.cpu.sampler import parts
+
+
+@pytest.mark.parametrize("threads", [0, available_cores() + 1])
+def test_more_threads_than_cores_are_refused_with_their_number(threads: int) -> None:
+    with pytest.raises(ConfigError, match=f"from 1 to {available_cores()}, the cores here"):
+        make_sampler(WaveNet(SMALL), "cpu", threads=threads)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_damaged_weights_are_refused_by_name(number: float) -> None:
+    model = WaveNet(SMALL)
+    with torch.no_grad():
+        model.get_parameter("stack.blocks.1.conv.weight")[0, 0, 0] = number
+
+    with pytest.raises(CheckpointError, match=r"stack\.blocks\.1\.conv\.weight"):
+        make_sampler(model, "cpu")
+
+
+def test_numbers_that_overflow_are_a_fault_and_no_signal() -> None:
+    model = WaveNet(SMALL)
+    with torch.no_grad():
+        for name in ("hidden.weight", "hidden.bias", "output.weight"):
+            model.get_parameter(f"head.{name}").fill_(3e38)
+
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        make_sampler(model, "cpu").generate(3)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("streams", [1, 2, 3, 5, 32])
+def test_parts_cover_every_stream_and_column_once(threads: int, streams: int) -> None:
+    sizes = sizes_of(WaveNet(WaveNetConfig(dilations=(1, 2), head_channels=40)), "float32")
+
+    found = parts(sizes, streams, threads)
+
+    assert len(found) == threads
+    led = [part for part in found if part.rank == 0]
+    assert sorted(s for part in led for s in range(part.first, part.first + part.streams)) == list(
+        range(streams)
+    )
+    for part in found:
+        assert part.cuts[:, 0].tolist() == [0, 0, 0]
+        assert part.cuts[:, -1].tolist() == [sizes.skip, sizes.head, sizes.params]
+        assert (part.cuts[:, 1:] >= part.cuts[:, :-1]).all()
+        assert part.cuts.shape == (3, part.team + 1)
+    rooms = [range(part.room, part.room + part.streams) for part in found]
+    assert sorted(row for rows in rooms for row in rows) == list(range(max(streams, threads)))
+
+
+def test_the_slow_sampler_takes_over_where_numba_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+
+    sampler = make_sampler(WaveNet(SMALL))
+
+    assert sampler.name == "reference"
+    assert "pip install 'torch-wavenet[generate]'" in caplog.text
+
+
+MACHINES = """
+import hashlib, torch
+from wavenet import WaveNet, WaveNetConfig, make_sampler
+torch.manual_seed(0)
+config = WaveNetConfig(levels=32, dilations=(1, 2, 9), residual_channels=40, gate_channels=20)
+sampler = make_sampler(WaveNet(config), "cpu")
+signal = sampler.generate(40, batch_size=7)
+print(hashlib.sha256(signal.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_machine_without_wide_vectors_makes_the_same_bytes() -> None:
+    digests = []
+    for machine in ({}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}):
+        done = subprocess.run(
+            [sys.executable, "-c", MACHINES],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **machine},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.append(done.stdout)
+
+    assert digests[0] == digests[1]
+    assert len(digests[0].strip()) == hashlib.sha256().digest_size * 2
