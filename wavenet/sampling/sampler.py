@@ -105,9 +105,11 @@ class Sampler(abc.ABC):
 
     Attributes:
         name: What `make_sampler` calls the backend.
+        chunk: Samples over all items that `generate` draws between two calls of `progress`.
     """
 
     name: ClassVar[str]
+    chunk: ClassVar[int] = 1000
 
     @abc.abstractmethod
     def __init__(self, model: WaveNet) -> None: ...
@@ -171,8 +173,9 @@ class Sampler(abc.ABC):
             raise ValueError(f"length must be 0 or more, got {length}")
         state = self.start(batch_size, prompt, seed)
         chunks = []
-        for first in range(0, length, 1000):
-            count = min(1000, length - first)
+        chunk = max(1, self.chunk // max(batch_size, 1))
+        for first in range(0, length, chunk):
+            count = min(chunk, length - first)
             part = None if noise is None else noise[:, first : first + count]
             chunks.append(self.advance(state, count, draw, part))
             if progress is not None:

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ class CpuSampler(Sampler):
     """
 
     name = "cpu"
+    chunk = 16384  # so long that starting threads does not count
 
     def __init__(self, model: WaveNet, threads: int = 1, precision: str = "float32") -> None:
         for name, parameter in model.named_parameters():
@@ -197,6 +199,7 @@ def parts(sizes: Sizes, streams: int, threads: int) -> list[Part]:
     return found
 
 
+@lru_cache
 def _cuts(sizes: Sizes, team: int) -> NDArray[np.int64]:
     """Return where each thread's columns of skip, hidden and output begin, `(3, team + 1)`.
 
