@@ -2,6 +2,8 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from wavenet.config import WaveNetConfig
 from wavenet.errors import CheckpointError, ConfigError
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
+from wavenet.sampling.cpu import CpuSampler
+from wavenet.sampling.cpu.kernel import Part
 from wavenet.sampling.cpu.packing import sizes_of
 from wavenet.sampling.cpu.sampler import parts
 
@@ -100,3 +104,36 @@ def test_a_machine_without_wide_vectors_makes_the_same_bytes() -> None:
 
     assert digests[0] == digests[1]
     assert len(digests[0].strip()) == hashlib.sha256().digest_size * 2
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")
+def test_an_interruption_leaves_no_thread_that_waits() -> None:
+    sampler = make_sampler(WaveNet(SMALL), "cpu", threads=2)
+    assert isinstance(sampler, CpuSampler)
+    kernel = sampler.run
+    before = threading.active_count()
+
+    def interrupted(part: Part, *model: object) -> None:
+        if part.rank == 0:
+            raise KeyboardInterrupt
+        kernel(part, *model)
+
+    sampler.run = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        sampler.generate(10)
+
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(timeout=20)
+    assert threading.active_count() <= before
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")
+def test_two_threads_may_use_one_sampler() -> None:
+    sampler = make_sampler(WaveNet(SMALL), "cpu", threads=2)
+    expected = [sampler.generate(300, seed=seed) for seed in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: sampler.generate(300, seed=seed), range(4)))
+
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -175,9 +175,7 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
         queue += stream * ring * sizes.residual_bytes
         matrix, scale = weights.places[block, PAST], weights.places[block, PAST + 1]
         for tap in range(sizes.taps - 1):
-            at = (
-                position + tap * weights.dilations[block]
-            ) % ring  # the oldest is overwritten next
+            at = (position + tap * weights.dilations[block]) % ring  # of the first sample's tap
             done = 0
             while done < rows:
                 now = min(rows - done, ring - at)

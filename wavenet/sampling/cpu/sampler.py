@@ -21,7 +21,7 @@ from wavenet.sampling.cpu.kernel import Part, Sizes, Task, kernel_of
 from wavenet.sampling.cpu.packing import sizes_of, weights_of
 from wavenet.sampling.cpu.products import BLOCK
 from wavenet.sampling.cpu.state import Layout, PackedState
-from wavenet.sampling.cpu.teamwork import LINE
+from wavenet.sampling.cpu.teamwork import LINE, THE_END
 from wavenet.sampling.reference import folded
 from wavenet.sampling.sampler import (
     PLAIN,
@@ -166,15 +166,23 @@ class CpuSampler(Sampler):
             top_p=1.0 if draw.top_p is None else float(draw.top_p),
         )
         model = (task, self.layout.sizes, self.weights, packed.memory)
-        leader, *others = parts(self.layout.sizes, streams, self.threads)
-        helpers = [threading.Thread(target=self.run, args=(part, *model)) for part in others]
-        for helper in helpers:
-            helper.start()
-        self.run(leader, *model)
-        for helper in helpers:
-            helper.join()
+        self._share_out(parts(self.layout.sizes, streams, self.threads), model)
         packed.move_on(length)
         return chosen
+
+    def _share_out(self, found: Sequence[Part], model: tuple[Any, ...]) -> None:
+        """Run every part in a thread of its own, the first in this one."""
+        helpers = [threading.Thread(target=self.run, args=(part, *model)) for part in found[1:]]
+        try:
+            for helper in helpers:
+                helper.start()
+            self.run(found[0], *model)
+            for helper in helpers:
+                helper.join()
+        except BaseException:
+            for part in found:
+                part.progress[:] = THE_END  # nobody waits for one that never came
+            raise
 
 
 def _ints(codes: Tensor) -> NDArray[np.int32]:

@@ -18,6 +18,7 @@ from wavenet.sampling.cpu.compiler import (
 from wavenet.sampling.cpu.vector import I64, function, pointer
 
 LINE = 16  # 64-bit numbers from one thread's progress to the next: two cache lines
+THE_END = 2**62  # progress that nobody waits for
 PATIENCE = 2000  # looks before the processor is offered to others
 
 YIELDS = os.name == "posix"
