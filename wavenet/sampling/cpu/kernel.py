@@ -68,10 +68,10 @@ class Weights(NamedTuple):
 class Memory(NamedTuple):
     """What the streams of a batch remember, and room to work in; arrays are flat."""
 
-    queues: NDArray[np.uint8]  # of each block (streams, queue_rows, encoded row): rings
+    queues: NDArray[np.uint8]  # of each block (queue_rows, streams, encoded row): rings
     queue_places: NDArray[np.int64]  # of each block: its first byte
     queue_rows: NDArray[np.int64]  # of each block: samples that it remembers, at least one
-    ahead: NDArray[np.float32]  # of each block (streams, rows, 2 * gate)
+    ahead: NDArray[np.float32]  # of each block (ahead_rows, streams, 2 * gate)
     ahead_places: NDArray[np.int64]
     ahead_rows: NDArray[np.int64]
     codes: NDArray[np.int32]  # (streams, input_taps): the last classes, the newest first
@@ -143,54 +143,59 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
 
     @inlined
     def look_ahead(
+        part: Part,
         sizes: Sizes,
         weights: Weights,
         memory: Memory,
         block: int,
-        stream: int,
         position: int,
         row: int,
         rows: int,
     ) -> None:
-        """Compute what rows of a look-ahead owe to past inputs.
+        """Compute what samples to come owe to past inputs.
 
         Args:
+            part: Whose streams.
             sizes: Of the model.
             weights: The model.
             memory: Of the streams.
             block: Number of the block.
-            stream: Number of the stream.
             position: The first of these samples.
             row: The look-ahead's row of it.
             rows: Samples, not more than the dilation.
         """
-        width = 2 * sizes.gate
-        start = memory.ahead_places[block] + (stream * memory.ahead_rows[block] + row) * width
-        target = memory.ahead.ctypes.data + 4 * start
+        all_streams, ring = len(memory.codes), memory.queue_rows[block]
+        size, width = sizes.residual_bytes, 2 * sizes.gate
         bias = weights.plain.ctypes.data + 4 * weights.places[block, BIASES]
+        ahead = memory.ahead.ctypes.data + 4 * memory.ahead_places[block]
+        ahead += 4 * (row * all_streams + part.first) * width
+        queue = memory.queues.ctypes.data + memory.queue_places[block] + part.first * size
         for index in range(rows):
-            copy(target + 4 * width * index, bias, 4 * width)
-        ring = memory.queue_rows[block]
-        queue = memory.queues.ctypes.data + memory.queue_places[block]
-        queue += stream * ring * sizes.residual_bytes
+            for s in range(part.streams):
+                copy(ahead + 4 * (index * all_streams + s) * width, bias, 4 * width)
         matrix, scale = weights.places[block, PAST], weights.places[block, PAST + 1]
+        # as many rows at a time as there are: samples of a stream, or streams at a sample
+        by_stream = part.streams < rows
         for tap in range(sizes.taps - 1):
+            place = (matrix + tap * width * sizes.residual * weight_bytes, scale + tap * width)
             at = (position + tap * weights.dilations[block]) % ring  # of the first sample's tap
             done = 0
             while done < rows:
                 now = min(rows - done, ring - at)
-                multiply(
-                    weights,
-                    (matrix + tap * width * sizes.residual * weight_bytes, scale + tap * width),
-                    sizes.residual,
-                    0,
-                    width,
-                    queue + at * sizes.residual_bytes,
-                    sizes.residual_bytes,
-                    target + 4 * width * done,
-                    4 * width,
-                    now,
-                )
+                for index in range(part.streams if by_stream else now):
+                    step, other = (1, all_streams) if by_stream else (all_streams, 1)
+                    multiply(
+                        weights,
+                        place,
+                        sizes.residual,
+                        0,
+                        width,
+                        queue + (at * all_streams + index * step) * size,
+                        other * size,
+                        ahead + 4 * (done * all_streams + index * step) * width,
+                        4 * other * width,
+                        now if by_stream else part.streams,
+                    )
                 done, at = done + now, 0
 
     @inlined
@@ -223,16 +228,13 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
         z: Address,
     ) -> None:
         """Make z = the gate's output, encoded; x goes into row `at` of its queue."""
-        ring = memory.queue_rows[block]
+        all_streams, width = len(memory.codes), 2 * sizes.gate
         queue = memory.queues.ctypes.data + memory.queue_places[block]
-        queue += (part.first * ring + at) * sizes.residual_bytes
-        queue_stride = ring * sizes.residual_bytes
-        rows, width = memory.ahead_rows[block], 2 * sizes.gate
+        queue += (at * all_streams + part.first) * sizes.residual_bytes
         ahead = memory.ahead.ctypes.data + 4 * memory.ahead_places[block]
-        ahead += 4 * (part.first * rows + row) * width
-        ahead_stride = 4 * rows * width
+        ahead += 4 * (row * all_streams + part.first) * width
         for s in range(part.streams):
-            encode(queue + s * queue_stride, x + s * sizes.work_bytes, sizes.residual)
+            encode(queue + s * sizes.residual_bytes, x + s * sizes.work_bytes, sizes.residual)
         multiply(
             weights,
             (weights.places[block, CURRENT], weights.places[block, CURRENT + 1]),
@@ -240,14 +242,14 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
             0,
             width,
             queue,
-            queue_stride,
+            sizes.residual_bytes,
             ahead,
-            ahead_stride,
+            4 * width,
             part.streams,
         )
         for s in range(part.streams):
             target = z + s * sizes.work_bytes
-            gate(room if encodes else target, ahead + s * ahead_stride, sizes.gate)
+            gate(room if encodes else target, ahead + 4 * s * width, sizes.gate)
             if encodes:
                 encode(target, room, sizes.gate)
 
@@ -376,8 +378,7 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
             for block in range(blocks):
                 row = ahead_at[block]
                 rows = memory.ahead_rows[block] - row
-                for stream in range(part.first, part.first + part.streams):
-                    look_ahead(sizes, weights, memory, block, stream, position, row, rows)
+                look_ahead(part, sizes, weights, memory, block, position, row, rows)
         for t in range(task.length):
             progress = t * (blocks + 3)  # made before this sample: one a block, three for the head
             if leads:
@@ -402,8 +403,7 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
                     if task.heads:
                         follow(part, sizes, weights, block, z, skip)
                 if row == rows - 1 and (team == 1 or block % (team - 1) == part.rank - 1):
-                    for stream in range(part.first, part.first + part.streams):
-                        look_ahead(sizes, weights, memory, block, stream, position + 1, 0, rows)
+                    look_ahead(part, sizes, weights, memory, block, position + 1, 0, rows)
                 ring_at[block] += 1
                 if ring_at[block] == memory.queue_rows[block]:
                     ring_at[block] = 0

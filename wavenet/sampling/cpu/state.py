@@ -128,9 +128,8 @@ class PackedState:
         """Return a block's ring, `(streams, samples, bytes of a row)`, to read and write."""
         ring, size = int(self.memory.queue_rows[block]), self.layout.sizes.residual_bytes
         start = self.memory.queue_places[block]
-        return self.memory.queues[start : start + self.streams * ring * size].reshape(
-            -1, ring, size
-        )
+        queue = self.memory.queues[start : start + ring * self.streams * size]
+        return queue.reshape(ring, self.streams, size).transpose(1, 0, 2)
 
     def move_on(self, samples: int) -> None:
         """Count what the kernel generated."""
