@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from numba import njit
 
 from tests.commands import ROOT
+from wavenet.sampling import PRECISIONS
 from wavenet.sampling.cpu.cache import KernelCache, private_folder
 
 CODE = """
@@ -18,15 +20,19 @@ import logging, sys, torch
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 torch.manual_seed(0)
-sampler = make_sampler(WaveNet(WaveNetConfig(levels=16, dilations=(1, 2))), "cpu")
-print("signal", sampler.generate(30).tolist())
+model = WaveNet(WaveNetConfig(levels=16, dilations=(1, 2)))
+for precision in sys.argv[1:]:
+    sampler = make_sampler(model, "cpu", precision=precision)
+    print("signal", sampler.parameters(torch.linspace(-1, 1, 30)[None]).tolist())
 """
 
 
-def generate(folder: str, code: str = CODE) -> tuple[str, bool]:
+def generate(
+    folder: str, code: str = CODE, precisions: Sequence[str] = ("float32",)
+) -> tuple[str, bool]:
     """Return what a new process generates, and whether it had to compile."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *precisions],
         env={**os.environ, "PYTHONPATH": str(ROOT), "WAVENET_CACHE": folder},
         capture_output=True,
         text=True,
@@ -34,8 +40,8 @@ def generate(folder: str, code: str = CODE) -> tuple[str, bool]:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    signal = next(line for line in done.stdout.splitlines() if line.startswith("signal"))
-    return signal, "compiled in" in done.stdout
+    signals = [line for line in done.stdout.splitlines() if line.startswith("signal")]
+    return "\n".join(signals), "compiled in" in done.stdout
 
 
 def compiled(folder: Path | None) -> bool:
@@ -161,6 +167,17 @@ def test_cold_starts_at_once_end_well_and_the_next_process_does_not_compile(tmp_
 
     assert [compiles for _, compiles in [*cold, warm]] == [True, True, False]
     assert len({signal for signal, _ in [*cold, warm]}) == 1
+
+
+@pytest.mark.slow
+def test_kernels_that_different_processes_compiled_do_not_mix(tmp_path: Path) -> None:
+    folder = str(tmp_path / "new")
+    apart = [generate(folder, precisions=[precision]) for precision in PRECISIONS]
+
+    together, compiles = generate(folder, precisions=PRECISIONS)
+
+    assert not compiles
+    assert together == "\n".join(signal for signal, _ in apart)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def _stream_of(precision: str) -> Any:
             for start in range(0, size - piece + 1, piece):
                 product(weights + start, scales, INPUTS, OUTPUTS, x, 0, scale, y, 0, 1)
 
-    return compiled(stream)
+    return compiled(stream, precision)
 
 
 def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:

@@ -21,8 +21,15 @@ ADDRESS = types.int64
 _PLAIN: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil": True}
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call."""
+def compiled(function: Callable[..., Any], precision: str = "") -> Any:
+    """Compile a function at its first call.
+
+    Args:
+        function: To compile.
+        precision: What tells it from its siblings in the same place. Code that comes from several
+            files of the cache is put together by name: two of one name would become one.
+    """
+    function.__qualname__ += precision
     return njit(**_PLAIN)(function)
 
 

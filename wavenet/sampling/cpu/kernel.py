@@ -426,4 +426,4 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
                     wait_for_all(flags, team, progress + blocks + 3)
                 choose(part, task, sizes, memory, t, logits)
 
-    return compiled(run)
+    return compiled(run, precision)

@@ -348,4 +348,4 @@ def product_of(precision: str) -> Any:
                     row += few
             first += width
 
-    return compiled(product)
+    return compiled(product, precision)
