@@ -1,25 +1,28 @@
 """Time the samplers side by side: `wavenet-benchmark`, `wavenet-benchmark checkpoint=RUN/model`."""
 
 import json
+import logging
 
-from wavenet.cli.benchmark import benchmarks, pictured, plain
+from wavenet.cli.benchmark import benchmarks, machine, pictured, plain
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.cli.options import BenchmarkCommand
 
+log = logging.getLogger("wavenet")
+
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
     """Print a table, or JSON, for each model, and draw it."""
+    told = print if not options.json else log.info
+    told(machine())
     done = []
     for result in benchmarks(options):
         done.append(result)
-        if not options.json:
-            print(result.table(), end="\n\n", flush=True)
+        told(f"\n{result.table()}")
+    for path in pictured(done, options.output):
+        told(f"chart: {path}")
     if options.json:
         print(json.dumps(plain(done), indent=2))
-    if options.output is not None:
-        for path in pictured(done, options.output):
-            print(f"chart: {path}") if not options.json else None
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from wavenet.cli.evaluation import evaluated_clips
 from wavenet.cli.options import BenchmarkCommand, EvaluateCommand
 from wavenet.config import WaveNetConfig
 from wavenet.data.crops import Windows
-from wavenet.errors import ConfigError, DataError, require
+from wavenet.errors import ConfigError, DataError, EnvironmentFault, require
 from wavenet.evaluation.likelihood import sampler_bits
 from wavenet.evaluation.speed import Speed, Start, cases, measure, measure_start, speed_table
 from wavenet.model import WaveNet
@@ -72,9 +71,8 @@ class Benchmark:
         if self.start is not None:
             lines.append(
                 f"a new process: {self.start.warm_seconds:.2f} s to the first sample, "
-                f"{self.start.first_seconds:.2f} s where it compiles first; memory "
-                f"{self.start.memory_mib:.0f} MiB at its peak, {self.start.before_mib:.0f} of it "
-                "PyTorch and the model"
+                f"{self.start.first_seconds:.2f} s where it compiles first; peak memory "
+                f"{self.start.memory_mib:.0f} MiB, {self.start.sampler_mib:.0f} of it the sampler's"
             )
         for precision, bits in self.bits.items():
             cost = bits - self.bits["float32"]
@@ -88,6 +86,8 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
     Raises:
         ConfigError: A size or precision is unknown, or no core is left.
     """
+    if options.output is not None:
+        _require_charts()
     cores = available_cores()
     threads = [count for count in options.threads if count <= cores]
     if not threads:
@@ -140,13 +140,18 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     }
 
 
+def machine() -> str:
+    """Return a line on what is measured here."""
+    require("numba", "generate")
+    from wavenet.sampling.cpu.compiler import processor
+
+    return f"{available_cores()} cores of {processor()}, PyTorch {torch.__version__}"
+
+
 def plain(results: Sequence[Benchmark]) -> dict[str, Any]:
     """Return all that was measured as plain data."""
     return {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-        },
+        "machine": machine(),
         "models": [
             {
                 **dataclasses.asdict(result),
@@ -164,9 +169,18 @@ def plain(results: Sequence[Benchmark]) -> dict[str, Any]:
     }
 
 
-def pictured(results: Sequence[Benchmark], output: str) -> list[Path]:
-    """Draw a bar chart for each model; return their files, the first being `output`."""
-    require("matplotlib", "train")
+def _require_charts() -> None:
+    """Raise now, not after minutes of measuring, where no chart can be drawn."""
+    try:
+        require("matplotlib", "train")
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{fault}; or say output=null for no chart") from fault
+
+
+def pictured(results: Sequence[Benchmark], output: str | None) -> list[Path]:
+    """Draw a bar chart for each model, if they are wanted; return their files."""
+    if output is None:
+        return []
     from wavenet.evaluation import pictures
 
     paths = []

@@ -157,14 +157,14 @@ class Start:
     Attributes:
         first_seconds: To make a sampler and a first sample where nothing was compiled before.
         warm_seconds: The same where it was.
-        memory_mib: Peak of its memory, PyTorch and the model included.
-        before_mib: What PyTorch and the model alone took.
+        memory_mib: Peak of its memory, all included.
+        sampler_mib: Memory that came with the sampler, compiler and state included.
     """
 
     first_seconds: float
     warm_seconds: float
     memory_mib: float
-    before_mib: float
+    sampler_mib: float
 
 
 _START = """
@@ -175,13 +175,19 @@ from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 torch.set_num_threads(1)
 model = WaveNet(from_dict(WaveNetConfig, json.loads(sys.argv[1])))
-memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory():
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    except OSError:
+        return peak()
 before, started = memory(), time.perf_counter()
 sampler = make_sampler(model, "cpu")
 sampler.generate(1)
 taken = time.perf_counter() - started
 sampler.generate(2000)
-print(json.dumps([taken, memory(), before]))
+print(json.dumps([taken, max(peak(), memory()), memory() - before]))
 """
 
 
@@ -205,8 +211,8 @@ def measure_start(config: WaveNetConfig) -> Start:
             if done.returncode:
                 raise EnvironmentFault(f"a new process failed: {printable(done.stderr[-300:])}")
             runs.append(json.loads(done.stdout))
-    (first, *_), (warm, memory, before) = runs
-    return Start(first_seconds=first, warm_seconds=warm, memory_mib=memory, before_mib=before)
+    (first, *_), (warm, peak, own) = runs
+    return Start(first_seconds=first, warm_seconds=warm, memory_mib=peak, sampler_mib=own)
 
 
 def speed_table(speeds: Sequence[Speed], sample_rate: int) -> str:

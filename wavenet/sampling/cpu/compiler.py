@@ -38,6 +38,11 @@ def inlined(function: Callable[..., Any]) -> Any:
     return njit(inline="always", **_PLAIN)(function)
 
 
+def processor() -> str:
+    """Return the kind of processor that code is compiled for, in LLVM's words."""
+    return str(registry.cpu_target.target_context.codegen().magic_tuple()[1])
+
+
 @lru_cache
 def features() -> frozenset[str]:
     """Return the instruction sets that code is compiled for, in LLVM's words."""
