@@ -269,7 +269,7 @@ def test_precision_and_threads_are_choices_of_generate(
     slow = ("backend=reference", "precision=int8")
     refused = run("generate", "checkpoint=first/model", "output=other.wav", *slow)
     assert refused.returncode == 2
-    assert "choose backend=cpu" in refused.stderr
+    assert "precision=int8 are for backend=cpu" in refused.stderr
 
 
 def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_an_unknown_backend_and_precision_are_refused_with_the_known_ones(model:
         make_sampler(model, "fastest")
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
         make_sampler(model, precision="float16")
-    with pytest.raises(ConfigError, match="one thread and float32"):
+    with pytest.raises(ConfigError, match="threads=2 and precision=float32 are for backend=cpu"):
         make_sampler(model, "reference", threads=2)
 
 

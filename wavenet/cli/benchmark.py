@@ -129,7 +129,8 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     try:
         model, folder, clips = evaluated_clips(asked)
     except (ConfigError, DataError) as error:
-        log.info("no held-out audio, so no bits per sample: %s", error)
+        log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
+        log.debug("%s", error)
         return {}
     windows = Windows(folder, clips, window=16384, context=model.config.receptive_field)
     return {

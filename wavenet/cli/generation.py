@@ -63,10 +63,13 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, float]:
 
 
 def threads_that_pay(options: GenerateCommand) -> int:
-    """Return how many cores to use where none are asked for: two for one recording, else each."""
+    """Return how many cores to use where none are asked for: one a recording.
+
+    A team on one recording waits for its members at every sample: it pays on an idle machine only.
+    """
     if options.backend == "reference" or not importlib.util.find_spec("numba"):
         return 1
-    return min(available_cores(), max(options.batch, 2))
+    return min(available_cores(), options.batch)
 
 
 def output_paths(output: Path, batch: int) -> list[Path]:

@@ -53,8 +53,8 @@ class GenerateCommand:
         top_k: Draw from this many classes only.
         top_p: Draw from the classes that together have this probability.
         backend: Sampler.
-        threads: Cores to use; absent for two for one recording, one a recording for a batch, as
-            far as there are so many. They change no bit.
+        threads: Cores to use; absent for one a recording, as far as there are so many. They
+            change no bit.
         precision: Of the weights.
         overwrite: Replace existing files.
     """

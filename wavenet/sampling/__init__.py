@@ -36,7 +36,9 @@ def make_sampler(
     Args:
         model: What to draw from; later changes of its weights do not reach the sampler.
         backend: A name of `BACKENDS`, or `auto` for the fastest that runs here.
-        threads: Cores that the sampler may use; they change no bit of the signal.
+        threads: Cores that the sampler may use; they change no bit of the signal. Several on one
+            stream wait for each other at every sample: they pay where all are idle, and are far
+            slower than one where a core is busy with something else.
         precision: Of the weights: `float32`, or by choice `bfloat16` or `int8`, which are faster
             and cost some likelihood.
 
@@ -82,7 +84,7 @@ def _cpu(model: WaveNet, threads: int, precision: str) -> Sampler:
 def _reference(model: WaveNet, threads: int, precision: str) -> Sampler:
     if (threads, precision) != (1, "float32"):
         raise ConfigError(
-            f"the reference sampler has one thread and float32, not {threads} and {precision}: "
-            "choose backend=cpu, which needs pip install 'torch-wavenet[generate]'"
+            f"the reference sampler has one thread and float32; threads={threads} and "
+            f"precision={precision} are for backend=cpu, of pip install 'torch-wavenet[generate]'"
         )
     return ReferenceSampler(model)
