@@ -78,15 +78,21 @@ def test_top_k_draws_from_the_k_most_likely_with_their_proportions() -> None:
 def test_top_p_keeps_the_fewest_classes_that_reach_it() -> None:
     weights = torch.tensor([[0.1, 0.5, 0.3, 0.1]])
 
-    assert truncate(weights, Draw(top_p=0.5)).nonzero()[:, 1].tolist() == [1]
-    assert truncate(weights, Draw(top_p=0.51)).nonzero()[:, 1].tolist() == [1, 2]
-    assert truncate(weights, Draw(top_p=1.0)).nonzero()[:, 1].tolist() == [0, 1, 2, 3]
+    assert truncate(weights, weights, Draw(top_p=0.5)).nonzero()[:, 1].tolist() == [1]
+    assert truncate(weights, weights, Draw(top_p=0.51)).nonzero()[:, 1].tolist() == [1, 2]
+    assert truncate(weights, weights, Draw(top_p=1.0)).nonzero()[:, 1].tolist() == [0, 1, 2, 3]
+
+
+def test_the_likeliest_are_kept_where_heat_makes_all_weights_alike() -> None:
+    logits = torch.tensor([0.0, 1.0, 3.0, 2.0])
+
+    assert set(draw_codes(logits, 50, Draw(temperature=1e30, top_k=2)).tolist()) == {2, 3}
 
 
 def test_top_k_and_top_p_hold_together() -> None:
     weights = torch.tensor([[0.1, 0.4, 0.3, 0.2]])
 
-    assert truncate(weights, Draw(top_k=3, top_p=0.5)).nonzero()[:, 1].tolist() == [1, 2]
+    assert truncate(weights, weights, Draw(top_k=3, top_p=0.5)).nonzero()[:, 1].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

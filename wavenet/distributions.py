@@ -98,7 +98,7 @@ class Categorical:
             return self.decode(mode.squeeze(-1), params.dtype)
         # float64: the running sum of many small numbers decides the class
         weights = ((params - peak).double() / draw.temperature).exp()
-        cumulative = truncate(weights, draw).cumsum(dim=-1)
+        cumulative = truncate(weights, params, draw).cumsum(dim=-1)
         threshold = noise.double() * cumulative[:, -1:]
         codes = (cumulative <= threshold).sum(dim=-1).clamp(max=self.levels - 1)
         return self.decode(codes, params.dtype)
@@ -108,11 +108,15 @@ class Categorical:
         return self.decode(params.argmax(dim=1), params.dtype)
 
 
-def truncate(weights: Tensor, draw: Draw) -> Tensor:
-    """Return `weights`, `(B, levels)`, with 0 for the classes that top-k and top-p leave out."""
+def truncate(weights: Tensor, params: Tensor, draw: Draw) -> Tensor:
+    """Return `weights`, `(B, levels)`, with 0 for the classes that top-k and top-p leave out.
+
+    Likeliest are those of the largest `params`: a high temperature may make all weights one.
+    """
     if draw.top_k is None and draw.top_p is None:
         return weights
-    ordered, classes = weights.sort(dim=-1, descending=True, stable=True)
+    classes = params.argsort(dim=-1, descending=True, stable=True)
+    ordered = weights.gather(-1, classes)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if draw.top_k is not None:
         keep[:, draw.top_k :] = False

@@ -32,6 +32,12 @@ class WaveNetState:
     queues: list[Tensor]
     position: int = 0
 
+    @property
+    def batch_size(self) -> int:
+        """Return the number of items; 0 where the queues do not agree on it."""
+        sizes = {len(queue) for queue in self.queues}
+        return sizes.pop() if len(sizes) == 1 else 0
+
     def clone(self) -> "WaveNetState":
         """Return a copy that goes on by itself."""
         return WaveNetState([queue.clone() for queue in self.queues], self.position)

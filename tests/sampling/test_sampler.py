@@ -1,15 +1,20 @@
 """What every backend does, each in turn."""
 
+import copy
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.architectures import SMALL
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Draw
 from wavenet.errors import CheckpointError, ConfigError
-from wavenet.model import WaveNet
+from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
 from wavenet.sampling.noise import uniforms
 
@@ -189,6 +194,51 @@ def test_a_state_of_another_model_is_refused(sampler: Sampler) -> None:
         sampler.advance(other.start(), 1)
 
 
+def test_a_state_of_unequal_batches_is_refused(sampler: Sampler) -> None:
+    for change in (
+        {"seeds": (1, 2, 3)},
+        {"sample": torch.zeros(1)},
+        {"model": WaveNet(SMALL).new_state(5)},
+    ):
+        with pytest.raises(ValueError, match="seeds of [23] items"):
+            sampler.advance(dataclasses.replace(sampler.start(2), **change), 1)
+
+
+def test_a_state_of_unknown_classes_is_refused(backend: str) -> None:
+    model = WaveNet(dataclasses.replace(SMALL, input_kernel_size=3))
+    sampler = make_sampler(model, backend)
+    state = sampler.start()
+    state.model = WaveNetState([q.clone() for q in state.model.plain().queues])
+    state.model.queues[0][0, 0] = SMALL.levels
+
+    with pytest.raises(ValueError, match="classes outside"):
+        sampler.advance(state, 1)
+
+
+@pytest.mark.parametrize("change", [{"position": -1}, {"drawn": 2**62}, {"seeds": [1]}])
+def test_a_saved_state_of_impossible_numbers_is_refused(
+    model: WaveNet, tmp_path: Path, change: dict[str, object]
+) -> None:
+    state = make_sampler(model, "reference").start(2)
+    state.save(tmp_path / "state")
+    tensors = load_file(tmp_path / "state")
+    with safe_open(tmp_path / "state", framework="pt") as file:
+        numbers = json.loads(file.metadata()["wavenet.sampler"])
+    metadata = {"wavenet.sampler": json.dumps(numbers | change)}
+    save_file(tensors, tmp_path / "state", metadata)
+
+    with pytest.raises(CheckpointError, match="not a whole sampler state"):
+        SamplerState.load(tmp_path / "state")
+
+
+def test_a_state_in_other_numbers_than_the_models_is_brought_to_its(model: WaveNet) -> None:
+    state = make_sampler(copy.deepcopy(model).double(), "reference").start(prompt=torch.zeros(9))
+
+    signal = make_sampler(model, "reference").advance(state, 5)
+
+    assert signal.dtype == torch.float32
+
+
 @pytest.mark.parametrize("prompt", [[2.0], [float("nan")], [[0.0], [0.0]]])
 def test_a_prompt_that_is_none_is_refused(sampler: Sampler, prompt: list[float]) -> None:
     with pytest.raises(ValueError, match="prompt must"):
@@ -204,6 +254,8 @@ def test_a_signal_never_leaves_its_range(sampler: Sampler) -> None:
 def test_wrong_noise_and_seeds_are_refused(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match="shape"):
         sampler.generate(5, noise=torch.zeros(1, 4, 1))
+    with pytest.raises(ValueError, match="noise must be numbers from 0 to 1"):
+        sampler.generate(1, noise=torch.full((1, 1, 1), torch.nan))
     with pytest.raises(ValueError, match="one an item"):
         sampler.generate(5, batch_size=2, seed=[1])
     with pytest.raises(ValueError, match="from 0"):

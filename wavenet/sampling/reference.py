@@ -56,7 +56,11 @@ class ReferenceSampler(Sampler):
     ) -> Tensor:
         plain = state.model.plain()
         check_state(plain, self.model)
-        state.model = plain
+        like = next(self.model.parameters())
+        plain.queues = [
+            q.to(like) if q.is_floating_point() else q.to(like.device) for q in plain.queues
+        ]
+        state.model, state.sample = plain, state.sample.to(like)
         distribution = self.model.distribution
         uniform = item_noise(state, length, distribution.num_noise, noise).to(state.sample.device)
         signal = state.sample.new_empty(len(state.seeds), length)

@@ -20,6 +20,7 @@ from wavenet.distributions import Draw
 from wavenet.errors import CheckpointError, printable
 from wavenet.files import atomic_file
 from wavenet.model import WaveNet, WaveNetState
+from wavenet.modules.embedding import NOTHING
 from wavenet.sampling.noise import uniforms
 
 PLAIN = Draw()
@@ -29,6 +30,10 @@ class ModelState(Protocol):
     """Queues and position, in the form of whichever backend uses them."""
 
     position: int
+
+    @property
+    def batch_size(self) -> int:
+        """Return the number of items."""
 
     def clone(self) -> "ModelState":
         """Return a copy that goes on by itself."""
@@ -89,8 +94,10 @@ class SamplerState:
                 names = [f"queue.{index}" for index in range(len(list(file.keys())) - 1)]
                 queues = [file.get_tensor(name) for name in names]
                 sample = file.get_tensor("sample")
-            state = WaveNetState(queues, int(numbers["position"]))
-            return cls(state, sample, tuple(numbers["seeds"]), int(numbers["drawn"]))
+            state = WaveNetState(queues, _count(numbers["position"]))
+            whole = cls(state, sample, tuple(numbers["seeds"]), _count(numbers["drawn"]))
+            item_seeds(whole.seeds, check_batch(whole))
+            return whole
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{printable(path)} is not a whole sampler state: {printable(error)}"
@@ -254,11 +261,14 @@ def item_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
 
 def item_noise(state: SamplerState, length: int, num_noise: int, noise: Tensor | None) -> Tensor:
     """Return the noise of the next `length` samples, `(B, length, K)`, given or from the seeds."""
+    check_batch(state)
     if noise is None:
         return uniforms(state.seeds, state.drawn, length, num_noise)
     wanted = (len(state.seeds), length, num_noise)
     if tuple(noise.shape) != wanted:
         raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
+    if not bool(((noise >= 0) & (noise <= 1)).all()):
+        raise ValueError("noise must be numbers from 0 to 1")
     return noise
 
 
@@ -273,8 +283,28 @@ def item_prompts(prompt: Tensor, batch_size: int) -> Tensor:
     return prompts.expand(batch_size, -1)
 
 
+def check_batch(state: SamplerState) -> int:
+    """Return how many items a state has; raise unless all of it has as many."""
+    found = state.model.batch_size, len(state.sample), len(state.seeds)
+    if len(set(found)) > 1:
+        raise ValueError(
+            "the state has queues of {}, samples of {} and seeds of {} items".format(*found)
+        )
+    return found[0]
+
+
+def _count(number: object) -> int:
+    count = operator.index(number)  # type: ignore[arg-type]
+    if not 0 <= count < 2**62:
+        raise ValueError(f"{count} is no number of samples")
+    return count
+
+
 def check_state(state: WaveNetState, model: WaveNet) -> None:
     """Raise unless `state` is one of this model's."""
+    first, levels = state.queues[0], model.config.levels
+    if not first.is_floating_point() and not bool(((first >= NOTHING) & (first < levels)).all()):
+        raise ValueError(f"the state is another model's: it holds classes outside of {levels}")
     wanted = [tuple(queue.shape[1:]) for queue in model.new_state(1).queues]
     if [tuple(queue.shape[1:]) for queue in state.queues] != wanted:
         raise ValueError("the state is another model's: its queues have other shapes")

@@ -73,6 +73,21 @@ def test_a_class_without_probability_is_never_drawn() -> None:
             assert drawn(logits, noise, how) in (7, 90)
 
 
+def test_a_class_ruled_out_by_its_logit_is_never_drawn() -> None:
+    logits = np.full(20, -np.inf, np.float32)
+    logits[[3, 17]] = 0.0
+
+    for noise in (0.0, 0.49, 0.51, 1.0):
+        for how in (Draw(), Draw(temperature=1e30), Draw(top_k=9), Draw(top_p=0.9)):
+            assert drawn(logits, noise, how) in (3, 17)
+
+
+def test_zero_is_zero_whatever_its_sign() -> None:
+    logits = np.array([-0.0, 0.0, -0.0, -5.0], np.float32)
+
+    assert drawn(logits, 0.0, Draw(top_k=1)) == 0
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_a_logit_that_is_not_finite_is_a_fault(number: float) -> None:
     logits = np.zeros(20, np.float32)

@@ -131,6 +131,22 @@ def test_16_bit_scalar_input_is_the_references() -> None:
     assert_same_signal(make_sampler(model, "cpu"), make_sampler(model, "reference"), 30)
 
 
+def test_small_gates_keep_their_digits() -> None:
+    model = noisy(WaveNetConfig(dilations=(1, 2), bias=False))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("conv.weight"):
+                parameter.mul_(1e-6)
+            elif name.endswith("skip.weight"):
+                parameter.mul_(1e6)
+    waveform = torch.rand(1, 30) * 2 - 1
+
+    params = make_sampler(model, "cpu").parameters(waveform)
+
+    expected = make_sampler(model, "reference").parameters(waveform)
+    assert float((params - expected).abs().max() / expected.std()) < 1e-4
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 13])
 @pytest.mark.parametrize("threads", THREADS)

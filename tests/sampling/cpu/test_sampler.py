@@ -5,12 +5,14 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from tests.architectures import SMALL
 from tests.commands import ROOT
 from wavenet.config import WaveNetConfig
+from wavenet.distributions import Draw
 from wavenet.errors import CheckpointError, ConfigError
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
@@ -126,6 +128,45 @@ def test_an_interruption_leaves_no_thread_that_waits() -> None:
         if thread is not threading.current_thread():
             thread.join(timeout=20)
     assert threading.active_count() <= before
+
+
+FORK = """
+import os, torch
+from wavenet import WaveNet, WaveNetConfig, make_sampler
+torch.set_num_threads(2)
+sampler = make_sampler(WaveNet(WaveNetConfig(levels=16, dilations=(1, 2))), "cpu")
+sampler.generate(50_000, batch_size=4)
+child = os.fork()
+if not child:
+    sampler.generate(50_000, batch_size=4)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.slow
+def test_a_forked_child_generates_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "0\n"
+
+
+def test_an_odd_number_of_top_k_compiles_nothing_anew() -> None:
+    sampler = make_sampler(WaveNet(SMALL), "cpu")
+    assert isinstance(sampler, CpuSampler)
+    before = len(sampler.run.signatures)
+
+    sampler.generate(np.int32(3), draw=Draw(top_k=np.int16(10**4)))  # type: ignore[arg-type]
+
+    assert len(sampler.run.signatures) == before
 
 
 @pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")

@@ -20,6 +20,7 @@ from wavenet.sampling.cpu.vector import (
     Vector,
     constant,
     exp,
+    expm1,
     function,
     load,
     pointer,
@@ -64,15 +65,16 @@ def relu(builder: Builder, y: Value, x: Value, count: Value) -> None:
 def gate(builder: Builder, z: Value, h: Value, count: Value) -> None:
     """Make z = tanh(first half of h) * sigmoid(second half).
 
-    tanh(a) = (1 - e^-2a) / (1 + e^-2a) and sigmoid(b) = 1 / (1 + e^-b): one division for both.
+    With m = e^-2a - 1, tanh(a) = -m / (2 + m) to the last digits of small numbers too; sigmoid(b) =
+    1 / (1 + e^-b). One division for both.
     """
     half = builder.mul(count, I64(4))
     one = constant(builder, 1.0)
     with vectors(builder, count) as at:
         a = load(builder, builder.add(h, at)).clamp(-20.0, 20.0)
         b = load(builder, builder.add(builder.add(h, half), at)).clamp(-60.0, 60.0)
-        fade, fall = exp(a * -2.0), exp(b * -1.0)
-        ((one - fade) / ((one + fade) * (one + fall))).store(builder.add(z, at))
+        fade, fall = expm1(a * -2.0), exp(b * -1.0)
+        (fade * -1.0 / ((fade + 2.0) * (one + fall))).store(builder.add(z, at))
 
 
 @lru_cache

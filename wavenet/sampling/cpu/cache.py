@@ -14,12 +14,14 @@ import logging
 import os
 import pickle  # noqa: TID251 only what this user wrote, to a folder closed to others
 import stat
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from numba.core import serialize
 from numba.core.compiler import CompileResult
 
@@ -95,7 +97,8 @@ class KernelCache:
     def _path(self, signature: Any, codegen: Any) -> Path | None:
         if self.folder is None:
             return None
-        facts = (numba.__version__, llvmlite.__version__, codegen.magic_tuple(), str(signature))
+        versions = (sys.implementation.cache_tag, np.__version__, numba.__version__)
+        facts = (*versions, llvmlite.__version__, codegen.magic_tuple(), str(signature))
         key = hashlib.sha256(repr((_sources(), *facts)).encode()).hexdigest()
         return self.folder / f"{self.name}-{key[:32]}.bin"
 

@@ -33,19 +33,22 @@ from wavenet.sampling.cpu.vector import (
     vectors,
 )
 
-FAULT = -1  # drawn where a logit is not finite
+FAULT = -1  # drawn where a logit is NaN or the largest is infinite
 LEAST, MOST = -(2**31), 2**31 - 1
 
 
 @emitted(types.float32, ADDRESS, types.int64)
 def largest(builder: Builder, x: Value, count: Value) -> Value:
-    """Return the largest of the floats, or NaN if one is not finite."""
-    peak = cgutils.alloca_once_value(builder, constant(builder, -3.0e38).value)
-    fault = cgutils.alloca_once_value(builder, constant(builder, 0.0).value)
+    """Return the largest of the floats, or NaN if one is NaN."""
+    zero, nan = constant(builder, 0.0), constant(builder, float("nan"))
+    peak = cgutils.alloca_once_value(builder, constant(builder, float("-inf")).value)
+    fault = cgutils.alloca_once_value(builder, zero.value)
     with vectors(builder, count) as at:
         here = load(builder, builder.add(x, at))
         builder.store(here.maximum(Vector(builder, builder.load(peak))).value, peak)
-        builder.store(here.fma(0.0, Vector(builder, builder.load(fault))).value, fault)
+        bad = builder.fcmp_unordered("uno", here.value, here.value)
+        so_far = Vector(builder, builder.load(fault))
+        builder.store((so_far + nan.where(bad, zero)).value, fault)
     most = Vector(builder, builder.load(peak)).fold(Vector.maximum)
     return builder.fadd(most, Vector(builder, builder.load(fault)).fold(Vector.__add__))
 
@@ -70,7 +73,7 @@ def sum_of_vector(builder: Builder, x: Value) -> Value:
 def order_keys(builder: Builder, keys: Value, x: Value, count: Value) -> None:
     """Write integers that are in the order of the floats."""
     with vectors(builder, count) as at:
-        bits = load(builder, builder.add(x, at)).bits()
+        bits = (load(builder, builder.add(x, at)) + 0.0).bits()  # -0 is 0
         sign = builder.ashr(bits.value, bits.like(31).value)
         flip = Vector(builder, sign) & 0x7FFFFFFF
         Vector(builder, builder.xor(bits.value, flip.value)).store(builder.add(keys, at))

@@ -32,7 +32,7 @@ from wavenet.sampling.cpu.products import WEIGHT_BYTES, pack, row_bytes
 from wavenet.sampling.cpu.vector import BYTES, LANES
 
 Array = NDArray[np.float32]
-NEVER = -1e30  # logit of the classes that pad the output
+NEVER = -np.inf  # logit of the classes that pad the output
 
 
 def sizes_of(model: WaveNet, precision: str) -> Sizes:

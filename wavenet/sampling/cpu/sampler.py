@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import operator
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from wavenet.sampling.sampler import (
     PLAIN,
     Sampler,
     SamplerState,
+    check_batch,
     check_state,
     item_noise,
     item_prompts,
@@ -61,7 +63,7 @@ class CpuSampler(Sampler):
         sizes = sizes_of(plain, precision)
         self.layout = Layout(plain, sizes, precision, threads)
         self.weights = weights_of(plain, sizes, precision)
-        self.values = plain.distribution.decode(torch.arange(plain.config.levels))
+        self.values = plain.distribution.decode(torch.arange(plain.config.levels)).numpy()
         self.run = ready_kernel(precision)
         self._warm_up()
 
@@ -86,14 +88,14 @@ class CpuSampler(Sampler):
     def advance(
         self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
     ) -> Tensor:
-        packed = self._packed(state)
+        packed, length = self._packed(state), operator.index(length)
         given = item_noise(state, length, 1, noise).to("cpu", torch.float32)[..., 0]
         codes = self._run(packed, length, draw, noise=np.ascontiguousarray(given.numpy()))
         if codes.min(initial=0) < 0:
             raise CheckpointError(
                 "the model put out NaN or infinity: its weights are damaged or training diverged"
             )
-        signal = self.values[torch.from_numpy(codes.astype(np.int64))]
+        signal = torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
         if length:
             state.sample = signal[:, -1].clone()
         state.drawn += length
@@ -129,6 +131,7 @@ class CpuSampler(Sampler):
 
     def _packed(self, state: SamplerState) -> PackedState:
         """Return the state in our memory, brought there if it was another backend's."""
+        check_batch(state)
         packed = state.model
         if not isinstance(packed, PackedState) or packed.layout is not self.layout:
             plain = packed.plain()
@@ -150,7 +153,7 @@ class CpuSampler(Sampler):
         heads: bool = True,
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their classes, `(B, length)`."""
-        streams = packed.streams
+        streams = packed.batch_size
         chosen = np.zeros((streams, length), np.int32)
         task = Task(
             length=length,
@@ -162,7 +165,7 @@ class CpuSampler(Sampler):
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             chosen=chosen,
             temperature=float(draw.temperature),
-            top_k=draw.top_k or 0,
+            top_k=min(int(draw.top_k or 0), self.layout.sizes.params),
             top_p=1.0 if draw.top_p is None else float(draw.top_p),
         )
         model = (task, self.layout.sizes, self.weights, packed.memory)

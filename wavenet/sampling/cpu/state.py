@@ -80,7 +80,7 @@ class Layout:
 
     def plain(self, packed: "PackedState") -> WaveNetState:
         """Return a packed state as the model's own."""
-        state = self.model.new_state(packed.streams)
+        state = self.model.new_state(packed.batch_size)
         state.position = packed.position
         for block, queue in enumerate(state.queues[1:]):
             rows = packed.rows(block)[:, : queue.shape[2]]
@@ -120,16 +120,16 @@ class PackedState:
         self.fresh = True
 
     @property
-    def streams(self) -> int:
-        """Streams of the batch."""
+    def batch_size(self) -> int:
+        """Streams."""
         return len(self.memory.codes)
 
     def rows(self, block: int) -> NDArray[np.uint8]:
         """Return a block's ring, `(streams, samples, bytes of a row)`, to read and write."""
         ring, size = int(self.memory.queue_rows[block]), self.layout.sizes.residual_bytes
         start = self.memory.queue_places[block]
-        queue = self.memory.queues[start : start + ring * self.streams * size]
-        return queue.reshape(ring, self.streams, size).transpose(1, 0, 2)
+        queue = self.memory.queues[start : start + ring * self.batch_size * size]
+        return queue.reshape(ring, self.batch_size, size).transpose(1, 0, 2)
 
     def move_on(self, samples: int) -> None:
         """Count what the kernel generated."""
@@ -139,7 +139,7 @@ class PackedState:
 
     def clone(self) -> "PackedState":
         """Return a copy that goes on by itself."""
-        return self.select(range(self.streams))
+        return self.select(range(self.batch_size))
 
     def select(self, items: Sequence[int]) -> "PackedState":
         """Return a copy of some streams."""

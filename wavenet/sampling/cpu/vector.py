@@ -138,9 +138,21 @@ class Vector:
 
 
 def exp(x: Vector) -> Vector:
-    """Return e to the power of each number, within 2e-7 of it; below -87 and above 88 as there.
+    """Return e to the power of each number, within 2e-7 of it; below -87 and above 88 as there."""
+    growth, power = _exp_parts(x)
+    return (growth + 1.0) * power
 
-    A power of two times a polynomial on half a binade, in the form of Cephes' `expf`.
+
+def expm1(x: Vector) -> Vector:
+    """Return e to the power of each number less 1, as exact for small numbers as for large."""
+    growth, power = _exp_parts(x)
+    return growth.fma(power, power - 1.0)
+
+
+def _exp_parts(x: Vector) -> tuple[Vector, Vector]:
+    """Return `g` and a power of two `p` with `e^x = (1 + g) p`.
+
+    `g` is a polynomial on half a binade, in the form of Cephes' `expf`.
     """
     x = x.clamp(-87.0, 88.0)
     power = (x * 1.44269504088896341).round()
@@ -155,8 +167,7 @@ def exp(x: Vector) -> Vector:
         5.0000001201e-1,
     ):
         y = y.fma(rest, coefficient)
-    y = (y * rest).fma(rest, rest + 1.0)
-    return y * ((power.to_ints() + 127) << 23).floats()
+    return (y * rest).fma(rest, rest), ((power.to_ints() + 127) << 23).floats()
 
 
 def function(builder: Builder, name: str, kind: Value, *arguments: Value) -> Value:
