@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 
 from tests.architectures import configs
-from wavenet.config import WaveNetConfig, from_dict, to_dict
+from wavenet.config import WaveNetConfig
 from wavenet.errors import ConfigError
+from wavenet.plain import from_dict, to_dict
 
 
 @given(configs())

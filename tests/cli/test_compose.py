@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from wavenet.cli.compose import PATHS, Composed, split_paths
 from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
-from wavenet.config import WaveNetConfig, from_dict, to_dict
+from wavenet.config import WaveNetConfig
 from wavenet.errors import ConfigError
+from wavenet.plain import from_dict, to_dict
 from wavenet.training.options import DataOptions, OptimOptions, ReportOptions, TrainerOptions
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -1,7 +1,7 @@
 import dataclasses
 
-from wavenet.config import from_dict, to_dict
 from wavenet.data.summary import Counted, Named, SplitTotal, Summary
+from wavenet.plain import from_dict, to_dict
 
 SUMMARY = Summary(
     sample_rate=16000,

@@ -21,8 +21,8 @@ import wavenet
 from wavenet.cli.compose import Composed, compose_with
 from wavenet.cli.console import listen_to_log
 from wavenet.cli.help import help_text
-from wavenet.config import from_dict
 from wavenet.errors import EnvironmentFault, WavenetError, printable, require
+from wavenet.plain import from_dict
 
 T = TypeVar("T")
 log = logging.getLogger("wavenet")

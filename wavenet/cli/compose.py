@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wavenet.config import nearest
 from wavenet.errors import ConfigError, printable
+from wavenet.plain import nearest
 
 PATHS = (
     "checkpoint",

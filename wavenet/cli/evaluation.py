@@ -6,12 +6,12 @@ from pathlib import Path
 
 from wavenet import checkpoint
 from wavenet.cli.options import EvaluateCommand
-from wavenet.config import from_dict
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.prepare import prepare
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import held_out
 from wavenet.model import WaveNet
+from wavenet.plain import from_dict
 from wavenet.training.options import DataOptions
 
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wavenet.config import AudioConfig, WaveNetConfig, check, narrow
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.plain import check, narrow
 from wavenet.training.options import DataOptions, RunConfig
 
 Precision = Literal["float32", "bfloat16", "int8"]  # a sampler's; see wavenet.sampling

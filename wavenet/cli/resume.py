@@ -3,8 +3,8 @@
 from typing import Any
 
 from wavenet.cli.compose import Composed
-from wavenet.config import from_dict, to_dict
 from wavenet.errors import ConfigError
+from wavenet.plain import from_dict, to_dict
 from wavenet.training.options import RunConfig
 
 CHANGEABLE = ("trainer.", "report.", "data.root", "data.prepared", "data.jobs")

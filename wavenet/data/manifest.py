@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from wavenet.config import from_dict
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.files import write_text
+from wavenet.plain import from_dict
 
 MANIFEST = "manifest.jsonl"
 Split = Literal["train", "valid", "test"]

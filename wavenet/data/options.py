@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from wavenet.config import check
 from wavenet.data.audio import MOST_HZ
+from wavenet.plain import check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wavenet.config import from_dict, to_dict
 from wavenet.data.audio import WAV_HEADER
 from wavenet.data.conversion import AUDIO, convert
 from wavenet.data.inspection import Inspection, inspect
@@ -35,6 +34,7 @@ from wavenet.data.work import (
 )
 from wavenet.errors import ConfigError, DataError, WavenetError, printable, require
 from wavenet.files import atomic_directory, write_text
+from wavenet.plain import from_dict, to_dict
 
 __all__ = ["PrepareOptions", "Summary", "prepare"]
 

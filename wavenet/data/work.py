@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavenet.config import from_dict, to_dict
 from wavenet.data.conversion import AUDIO, Converted
 from wavenet.data.inspection import Inspection
 from wavenet.data.manifest import Clip
@@ -22,6 +21,7 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.sources import Source
 from wavenet.errors import ConfigError, EnvironmentFault, printable
 from wavenet.files import file_digest, locked, write_text
+from wavenet.plain import from_dict, to_dict
 
 FORMAT = 1  # one higher whenever the same recording and options give another clip
 RECORDS = "records"

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from wavenet.config import WaveNetConfig, to_dict
+from wavenet.config import WaveNetConfig
 from wavenet.errors import EnvironmentFault, printable
 from wavenet.model import WaveNet
+from wavenet.plain import to_dict
 from wavenet.sampling import Sampler, make_sampler
 
 REFERENCE = "reference"
@@ -170,7 +171,8 @@ class Start:
 _START = """
 import json, resource, sys, time
 import torch
-from wavenet.config import WaveNetConfig, from_dict
+from wavenet.config import WaveNetConfig
+from wavenet.plain import from_dict
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 torch.set_num_threads(1)

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wavenet.config import AudioConfig, WaveNetConfig, check, narrow
+from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import PrepareOptions
 from wavenet.errors import ConfigError
+from wavenet.plain import check, narrow
 
 
 @dataclass(frozen=True, kw_only=True)

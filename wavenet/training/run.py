@@ -15,7 +15,6 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet import checkpoint
-from wavenet.config import from_dict, to_dict
 from wavenet.data.crops import Windows
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.prepare import prepare
@@ -23,6 +22,7 @@ from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, read_clip
 from wavenet.files import locked, write_text
 from wavenet.model import WaveNet
+from wavenet.plain import from_dict, to_dict
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
 from wavenet.training.history import History
