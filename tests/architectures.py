@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
-from wavenet.config import WaveNetConfig
+from wavenet.config import LocalConfig, WaveNetConfig
 
 SMALL = WaveNetConfig(
     levels=16,
@@ -17,10 +19,27 @@ SMALL = WaveNetConfig(
 
 
 @st.composite
+def local_configs(draw: st.DrawFn) -> LocalConfig:
+    """Any way from frames to samples, small."""
+    return LocalConfig(
+        channels=draw(st.integers(1, 4)),
+        width=draw(st.integers(1, 6)),
+        scales=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))),
+        upsampling=draw(st.sampled_from(["nearest", "transposed", "repeat"])),
+        kernel_size=draw(st.integers(1, 3)),
+        lookahead=draw(st.integers(0, 2)),
+        context_dilations=tuple(draw(st.lists(st.integers(1, 3), max_size=2))),
+    )
+
+
+@st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
     """Any shape of model, small: odd widths, arbitrary dilations, every option."""
+    output = draw(st.sampled_from(["categorical", "logistic_mixture", "gaussian_mixture"]))
     options = {
-        "levels": draw(st.integers(2, 40)),
+        "output": output,
+        "levels": draw(st.integers(2, 40)) if output == "categorical" else 65536,
+        "components": draw(st.integers(1, 4)),
         "input": draw(st.sampled_from(["embedding", "scalar"])),
         "input_kernel_size": draw(st.integers(1, 4)),
         "dilations": tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))),
@@ -33,5 +52,30 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         "weight_norm": draw(st.booleans()),
         "residual_scale": draw(st.sampled_from([1.0, 0.5**0.5])),
         "skip_scale": draw(st.sampled_from([1.0, 0.3])),
+        "speakers": draw(st.sampled_from([0, 0, 1, 3])),
+        "vector_channels": draw(st.sampled_from([0, 0, 2])),
+        "global_channels": draw(st.integers(1, 5)),
+        "unknown_rate": 0.0,  # training hides at random: tests of equality want it still
+        "local": draw(st.one_of(st.none(), local_configs())),
     }
     return WaveNetConfig(**{**options, **fixed})
+
+
+def conditions_for(
+    config: WaveNetConfig, batch_size: int, length: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Random conditions for a batch of `length` samples, as `forward` takes them."""
+    conditions = {}
+    if config.local is not None:
+        frames = -(-length // config.local.hop_size)
+        conditions["local"] = torch.randn(batch_size, config.local.channels, frames, dtype=dtype)
+    if config.speakers:
+        conditions["speaker"] = torch.randint(-1, config.speakers, (batch_size,))
+    if config.vector_channels:
+        conditions["vector"] = torch.randn(batch_size, config.vector_channels, dtype=dtype)
+    return conditions
+
+
+def some(conditions: dict[str, Tensor], items: slice) -> dict[str, Tensor]:
+    """The conditions of some items of a batch."""
+    return {name: tensor[items] for name, tensor in conditions.items()}

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wavenet.distributions import Categorical, Draw, truncate
+from wavenet.distributions import Categorical, Draw
+from wavenet.distributions.categorical import truncate
 from wavenet.errors import CheckpointError
 
 

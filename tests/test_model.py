@@ -6,14 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.architectures import SMALL, configs
-from wavenet.config import WaveNetConfig
-from wavenet.model import WaveNet, WaveNetState, delay
+from tests.architectures import SMALL, conditions_for, configs, local_configs
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.model import WaveNet, WaveNetState, delay, locally_of
 
 
-def step_over(model: WaveNet, state: WaveNetState, seen: Tensor) -> Tensor:
+def step_over(
+    model: WaveNet, state: WaveNetState, seen: Tensor, condition: Tensor | None = None
+) -> Tensor:
     """Parameters after each of the samples `seen`, `(B, P, T)`."""
-    return torch.stack([model.step(sample, state) for sample in seen.unbind(dim=1)], dim=-1)
+    samples = seen.unbind(dim=1)
+    conditions = [None] * len(samples) if condition is None else condition.unbind(dim=2)
+    pairs = zip(samples, conditions, strict=True)
+    return torch.stack([model.step(sample, state, now) for sample, now in pairs], dim=-1)
 
 
 @settings(max_examples=500)
@@ -24,16 +29,22 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
     dtype, tolerance = (torch.float64, 1e-10) if wide else (torch.float32, 1e-4)
     prompt_length = data.draw(st.integers(0, 2 * config.receptive_field))
     model = WaveNet(config).to(dtype)
-    waveform = (
-        torch.rand(batch_size, prompt_length + config.receptive_field + 3, dtype=dtype) * 2 - 1
+    length = prompt_length + config.receptive_field + 3
+    waveform = torch.rand(batch_size, length, dtype=dtype) * 2 - 1
+    given_ones = conditions_for(config, batch_size, length, dtype)
+    condition = model.condition(batch_size, length, **given_ones)
+    before, after = (
+        (None, None)
+        if condition is None
+        else condition.split([prompt_length, length - prompt_length], dim=2)
     )
     state = model.new_state(batch_size)
     if prompt_length:
-        model.prefill(state, waveform[:, :prompt_length])
+        model.prefill(state, waveform[:, :prompt_length], before)
 
     with torch.no_grad():
-        stepped = step_over(model, state, delay(waveform)[:, prompt_length:])
-        expected = model(waveform)[..., prompt_length:]
+        stepped = step_over(model, state, delay(waveform)[:, prompt_length:], after)
+        expected = model(waveform, **given_ones)[..., prompt_length:]
 
     torch.testing.assert_close(stepped, expected, rtol=0, atol=tolerance)
     assert state.position == waveform.shape[1]
@@ -133,9 +144,14 @@ def test_nll_is_the_cross_entropy_of_the_samples_classes() -> None:
 
 def test_every_weight_has_a_gradient() -> None:
     torch.manual_seed(0)
-    model = WaveNet(dataclasses.replace(SMALL, skip_channels=32, head_channels=32))
+    local = LocalConfig(channels=2, scales=(4, 2), lookahead=1, context_dilations=(1, 2))
+    wide = dataclasses.replace(SMALL, skip_channels=32, head_channels=32, local=local)
+    config = dataclasses.replace(wide, speakers=2, vector_channels=3, unknown_rate=0.5)
+    model = WaveNet(config)
+    conditions = conditions_for(config, 30, 60)
+    conditions["speaker"][:2] = torch.tensor([0, 1])
 
-    model.nll(torch.rand(2, 60) * 2 - 1).mean().backward()
+    model.nll(torch.rand(30, 60) * 2 - 1, **conditions).mean().backward()
 
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
@@ -193,3 +209,101 @@ def test_a_model_overfits_one_short_signal() -> None:
         optimizer.step()
 
     assert loss < 0.5 < model.config.levels**0.5  # a guess costs ln 16 = 2.77
+
+
+@settings(max_examples=200)
+@given(local=local_configs(), frame=st.integers(0, 7), batch=st.booleans())
+def test_a_changed_frame_changes_its_own_samples_and_none_before_but_those_that_look_ahead(
+    local: LocalConfig, frame: int, batch: bool
+) -> None:
+    config = dataclasses.replace(SMALL, local=local, skip_channels=32, head_channels=32)
+    torch.manual_seed(0)
+    model = WaveNet(config).double()
+    length = 8 * local.hop_size
+    waveform = torch.rand(1 + batch, length, dtype=torch.float64) * 2 - 1
+    frames = torch.randn(1 + batch, local.channels, 8, dtype=torch.float64)
+    other = frames.clone()
+    other[0, :, frame] += 1.0
+
+    with torch.no_grad():
+        changed = (model(waveform, local=frames) - model(waveform, local=other)).abs().sum(1)
+        seen = (model.locally(frames) - model.locally(other)).abs().sum(1)  # type: ignore[misc]
+
+    first = max(0, (frame - local.lookahead) * local.hop_size)
+    assert not changed[0, :first].any(), "sees a frame before its time"
+    assert not changed[1:].any(), "sees another item's frame"
+    assert seen[0, first:].any(), "does not see a frame at its time"
+    past = model.locally.past if model.locally is not None else 0
+    last = (frame + past + 1) * local.hop_size
+    if frame < 7:  # the last one goes on for ever
+        assert not seen[0, last:].any(), "sees further back than it says"
+
+
+def test_a_window_of_frames_gives_what_all_frames_give() -> None:
+    for upsampling in ("nearest", "transposed", "repeat"):
+        local = LocalConfig(
+            channels=3, scales=(2, 3), upsampling=upsampling, kernel_size=2, lookahead=1,
+            context_dilations=(1, 2),
+        )  # fmt: skip
+        layer = locally_of(dataclasses.replace(SMALL, local=local))
+        assert layer is not None
+        frames = torch.randn(2, 3, 30)
+
+        window = layer.window(frames[..., 10 - layer.past : 15 + layer.lookahead])
+
+        torch.testing.assert_close(window, layer(frames)[..., 10 * 6 : 15 * 6])
+
+
+def test_each_speaker_and_the_unknown_one_has_a_voice_of_its_own() -> None:
+    model = WaveNet(dataclasses.replace(SMALL, speakers=2))
+    waveform = torch.rand(1, 20) * 2 - 1
+
+    with torch.no_grad():
+        voices = [model(waveform, speaker=torch.tensor([number])) for number in (0, 1, -1)]
+        nobody = model(waveform)
+
+    assert torch.equal(voices[2], nobody)
+    assert not torch.equal(voices[0], voices[1])
+    assert not torch.equal(voices[0], nobody)
+
+
+def test_training_hides_some_speakers_and_evaluation_none() -> None:
+    config = dataclasses.replace(SMALL, speakers=2, vector_channels=3, unknown_rate=0.5)
+    condition = WaveNet(config).globally
+    assert condition is not None
+    speaker, vector = torch.zeros(400, dtype=torch.int64), torch.ones(400, 3)
+
+    with torch.no_grad():
+        hidden = condition.train()(speaker, vector, 400).unique(dim=0)
+        shown = condition.eval()(speaker, vector, 400).unique(dim=0)
+
+    assert len(hidden) == 2
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        ({}, "wants local=, frames of 2 numbers"),
+        ({"local": torch.zeros(1, 3, 9)}, r"must be \(1, 2, F\)"),
+        ({"local": torch.zeros(1, 2, 3)}, "3 frames of 4 samples, the waveform 20"),
+        ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([2])}, "speakers are 0 to 1"),
+        ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([0, 1])}, r"must be \(1,\)"),
+        ({"local": torch.zeros(1, 2, 5), "vector": torch.zeros(1, 2)}, "knows no vectors"),
+    ],
+)
+def test_a_condition_that_is_none_is_refused(conditions: dict[str, Tensor], message: str) -> None:
+    local = LocalConfig(channels=2, scales=(4,))
+    model = WaveNet(dataclasses.replace(SMALL, local=local, speakers=2))
+
+    with pytest.raises(ValueError, match=message):
+        model(torch.zeros(1, 20), **conditions)
+
+
+def test_a_model_without_conditions_takes_none() -> None:
+    model = WaveNet(SMALL)
+
+    with pytest.raises(ValueError, match="no local condition"):
+        model(torch.zeros(1, 20), local=torch.zeros(1, 2, 9))
+    with pytest.raises(ValueError, match="no speaker"):
+        model(torch.zeros(1, 20), speaker=torch.zeros(1, dtype=torch.int64))

@@ -11,11 +11,56 @@ from wavenet.plain import check
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """Shape of what turns frames of features into a condition for every sample.
+
+    Attributes:
+        channels: Numbers in a frame, such as mel bands.
+        width: Numbers that condition a sample.
+        scales: Factors by which the rate rises, in order; their product is the hop.
+        upsampling: `nearest` repeats and smooths with a learnt kernel, `transposed` is a transposed
+            convolution a factor, `repeat` learns nothing.
+        kernel_size: Frames that the first convolution sees, its own and those before.
+        lookahead: Frames after it that it sees too.
+        context_dilations: Of a context stack, a second, smaller WaveNet over the frames; empty for
+            none.
+    """
+
+    channels: int
+    width: int = 64
+    scales: tuple[int, ...]
+    upsampling: Literal["nearest", "transposed", "repeat"] = "nearest"
+    kernel_size: int = 1
+    lookahead: int = 0
+    context_dilations: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "width"):
+            check(1 <= getattr(self, name) <= 65536, name, "1 to 65536", getattr(self, name))
+        check(bool(self.scales) and min(self.scales) >= 1, "scales", "1 or more", self.scales)
+        check(self.hop_size <= 65536, "the product of scales", "65536 at most", self.hop_size)
+        check(1 <= self.kernel_size <= 1024, "kernel_size", "from 1 to 1024", self.kernel_size)
+        check(0 <= self.lookahead <= 1024, "lookahead", "from 0 to 1024", self.lookahead)
+        dilations = self.context_dilations
+        check(min(dilations, default=1) >= 1, "context_dilations", "1 or more each", dilations)
+        check(sum(dilations) <= 65536, "context_dilations", "65536 together at most", dilations)
+
+    @property
+    def hop_size(self) -> int:
+        """Samples from one frame to the next."""
+        return math.prod(self.scales)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WaveNetConfig:
     """Shape of a `WaveNet`.
 
     Attributes:
-        levels: Classes of the mu-law categorical output (256 for 8 bits).
+        output: What a sample is drawn from: `categorical` over mu-law classes, or a
+            `logistic_mixture` or `gaussian_mixture` over 16-bit codes.
+        levels: Codes of a sample; 256 for mu-law of 8 bits, 65536 for the mixtures.
+        components: Densities of a mixture; 1 for a single one.
+        min_log_scale: Smallest logarithm of a density's scale.
         input: What the first convolution sees: `embedding`, the class of each sample (one-hot), or
             `scalar`, its value.
         input_kernel_size: Taps of the first causal convolution.
@@ -30,9 +75,18 @@ class WaveNetConfig:
         weight_norm: Whether convolution weights are learnt as length and direction.
         residual_scale: Factor on each block's sum of input and residual output.
         skip_scale: Factor on the sum of the skip outputs.
+        speakers: Voices that condition the whole signal by number; 0 for none.
+        vector_channels: Numbers of a vector that conditions the whole signal; 0 for none.
+        global_channels: Width of what a speaker or a vector becomes.
+        unknown_rate: Share of training items whose speaker and vector are hidden, so that the model
+            also learns to do without.
+        local: Conditioning by frames; absent for none.
     """
 
+    output: Literal["categorical", "logistic_mixture", "gaussian_mixture"] = "categorical"
     levels: int = 256
+    components: int = 10
+    min_log_scale: float = -14.0
     input: Literal["embedding", "scalar"] = "embedding"
     input_kernel_size: int = 1
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) * 3
@@ -46,6 +100,11 @@ class WaveNetConfig:
     weight_norm: bool = False
     residual_scale: float = 1.0
     skip_scale: float = 1.0
+    speakers: int = 0
+    vector_channels: int = 0
+    global_channels: int = 16
+    unknown_rate: float = 0.1
+    local: LocalConfig | None = None
 
     def __post_init__(self) -> None:
         check(2 <= self.levels <= 65536, "levels", "from 2 to 65536", self.levels)
@@ -62,6 +121,30 @@ class WaveNetConfig:
         for name in ("residual_scale", "skip_scale"):
             value = getattr(self, name)
             check(math.isfinite(value) and value > 0, name, "positive", value)
+        self._check_output()
+        for name in ("speakers", "vector_channels"):
+            check(0 <= getattr(self, name) <= 10**7, name, "0 or more", getattr(self, name))
+        width = self.global_channels
+        check(1 <= width <= 65536, "global_channels", "1 to 65536", width)
+        check(0 <= self.unknown_rate < 1, "unknown_rate", "in [0, 1)", self.unknown_rate)
+
+    def _check_output(self) -> None:
+        check(1 <= self.components <= 1024, "components", "from 1 to 1024", self.components)
+        least = self.min_log_scale
+        check(-30 <= least <= 0, "min_log_scale", "from -30 to 0", least)
+        good = self.output == "categorical" or self.levels == 65536
+        check(good, "levels", f"65536 (16 bits) for output {self.output}", self.levels)
+
+    @property
+    def conditioned_globally(self) -> bool:
+        """Whether a speaker or a vector conditions the whole signal."""
+        return bool(self.speakers or self.vector_channels)
+
+    @property
+    def condition_channels(self) -> int:
+        """Numbers that condition a sample: local ones first, then global ones."""
+        width = self.global_channels if self.conditioned_globally else 0
+        return width + (self.local.width if self.local is not None else 0)
 
     @property
     def receptive_field(self) -> int:

@@ -16,8 +16,15 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from wavenet.config import WaveNetConfig
-from wavenet.distributions import Categorical
-from wavenet.modules import CausalConv1d, CausalEmbedding, Head, ResidualStack
+from wavenet.distributions import Categorical, Distribution, GaussianMixture, LogisticMixture
+from wavenet.modules import (
+    CausalConv1d,
+    CausalEmbedding,
+    GlobalCondition,
+    Head,
+    LocalCondition,
+    ResidualStack,
+)
 
 
 @dataclass
@@ -52,14 +59,16 @@ class WaveNetState:
 
 
 class WaveNet(nn.Module):
-    """Autoregressive model of a waveform.
+    """Autoregressive model of a waveform, conditioned or not.
 
     Args:
         config: Shape of the weights.
 
     Shape:
-        - Input: waveform `(B, T)`, samples in [-1, 1]
-        - Output: `(B, P, T)`; `[:, :, t]` are the parameters of sample `t` given samples before `t`
+        - Input: waveform `(B, T)`, samples in [-1, 1]; as the config says, `local` `(B, C, F)`,
+          whose frame `f` covers samples from `f * hop`, `speaker` `(B,)`, `vector` `(B, V)`
+        - Output: `(B, P, T)`; `[:, :, t]` are the parameters of sample `t` given samples before
+          `t` and the condition of `t`
 
     Example:
         >>> model = WaveNet(WaveNetConfig(dilations=(1, 2, 4)))
@@ -69,7 +78,7 @@ class WaveNet(nn.Module):
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.distribution = Categorical(config.levels)
+        self.distribution = distribution_of(config)
         width, kernel_size = config.residual_channels, config.input_kernel_size
         self.input: CausalEmbedding | CausalConv1d
         if config.input == "embedding":
@@ -86,6 +95,7 @@ class WaveNet(nn.Module):
             dropout=config.dropout,
             residual_scale=config.residual_scale,
             skip_scale=config.skip_scale,
+            condition_channels=config.condition_channels,
         )
         self.head = Head(
             config.skip_channels,
@@ -93,26 +103,95 @@ class WaveNet(nn.Module):
             self.distribution.num_params,
             bias=config.bias,
         )
+        if self.head.output.bias is not None and config.output != "categorical":
+            with torch.no_grad():
+                self.head.output.bias.copy_(self.distribution.initial_bias())
+        self.globally = globally_of(config)
+        self.locally = locally_of(config)
         if config.weight_norm:
             for module in list(self.modules()):
                 if isinstance(module, nn.Conv1d):
                     weight_norm(module)
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(
+        self,
+        waveform: Tensor,
+        *,
+        local: Tensor | None = None,
+        speaker: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
         """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`."""
-        params: Tensor = self.head(self.stack(self.input(self._seen(delay(waveform)))))
+        condition = self.condition(*waveform.shape, local=local, speaker=speaker, vector=vector)
+        return self.parameters_given(waveform, condition)
+
+    def parameters_given(self, waveform: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what `forward` returns where `condition` conditions the samples, `(B, C, T)`."""
+        x = self.input(self._seen(delay(waveform)))
+        params: Tensor = self.head(self.stack(x, condition))
         return params
 
-    def nll(self, waveform: Tensor) -> Tensor:
-        """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
-        return self.distribution.nll(self(waveform), waveform)
+    def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
+        """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
+        return self.distribution.nll(self(waveform, **conditions), waveform)
+
+    def condition(
+        self,
+        batch_size: int,
+        length: int,
+        *,
+        local: Tensor | None = None,
+        speaker: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor | None:
+        """Return what conditions each sample, `(B, C, T)`; `None` for a model without conditions.
+
+        Raises:
+            ValueError: A condition is missing, too short, or none of this model's.
+        """
+        parts = []
+        if self.locally is not None:
+            parts.append(self._local(local, batch_size, length))
+        elif local is not None:
+            raise ValueError("the model knows no local condition: leave local out")
+        whole = self.global_condition(batch_size, speaker, vector)
+        if whole is not None:
+            parts.append(whole.unsqueeze(-1).expand(-1, -1, length))
+        return torch.cat(parts, dim=1) if parts else None
+
+    def global_condition(
+        self, batch_size: int, speaker: Tensor | None = None, vector: Tensor | None = None
+    ) -> Tensor | None:
+        """Return what conditions each whole signal, `(B, C)`; `None` where nothing does."""
+        if self.globally is not None:
+            condition: Tensor = self.globally(speaker, vector, batch_size)
+            return condition
+        if speaker is not None or vector is not None:
+            raise ValueError("the model knows no speaker and no vector: leave them out")
+        return None
+
+    def _local(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
+        assert self.locally is not None
+        assert self.config.local is not None
+        channels, hop = self.config.local.channels, self.locally.hop_size
+        if local is None:
+            raise ValueError(f"the model wants local=, frames of {channels} numbers each")
+        if local.dim() != 3 or tuple(local.shape[:2]) != (batch_size, channels):
+            wanted = f"({batch_size}, {channels}, F)"
+            raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
+        if local.shape[2] * hop < length:
+            raise ValueError(
+                f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
+            )
+        condition: Tensor = self.locally(local)
+        return condition[..., :length]
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
         """Return the state before the first sample: silence."""
         queues = [self.input.new_queue(batch_size), *self.stack.new_queues(batch_size)]
         return WaveNetState(queues)
 
-    def prefill(self, state: WaveNetState, prompt: Tensor) -> None:
+    def prefill(self, state: WaveNetState, prompt: Tensor, condition: Tensor | None = None) -> None:
         """Take the state from the start to the end of a prompt, in one parallel pass.
 
         The same as stepping over the prompt; what remains is to `step` with its last sample.
@@ -120,6 +199,7 @@ class WaveNet(nn.Module):
         Args:
             state: Fresh from `new_state`.
             prompt: Samples in [-1, 1], `(B, T)`.
+            condition: Of these samples, `(B, C, T)`, from `condition`.
 
         Raises:
             ValueError: The state is not at its start.
@@ -127,21 +207,23 @@ class WaveNet(nn.Module):
         if state.position:
             raise ValueError(f"prefill wants a state at its start, got position {state.position}")
         state.position = prompt.shape[1]
-        recent = delay(prompt)[:, -self.config.receptive_field :]  # no queue reaches further back
-        seen = self._seen(recent)
+        field = self.config.receptive_field  # no queue reaches further back
+        seen = self._seen(delay(prompt)[:, -field:])
+        recent = None if condition is None else condition[..., -field:]
         self.input.fill(state.queues[0], seen, state.position)
-        self.stack.fill(state.queues[1:], self.input(seen), state.position)
+        self.stack.fill(state.queues[1:], self.input(seen), state.position, recent)
 
-    def step(self, sample: Tensor, state: WaveNetState) -> Tensor:
+    def step(self, sample: Tensor, state: WaveNetState, condition: Tensor | None = None) -> Tensor:
         """Return the parameters of the next sample, `(B, P)`; the state moves on by one.
 
         Args:
             sample: The sample before it in [-1, 1], `(B,)`; zeros before the first.
             state: From `new_state`, changed in place.
+            condition: Of the next sample, `(B, C)`, from `condition`.
         """
         seen = self._seen(sample.unsqueeze(-1)).squeeze(-1)
         x = self.input.step(seen, state.queues[0], state.position)
-        x = self.stack.step(x, state.queues[1:], state.position)
+        x = self.stack.step(x, state.queues[1:], state.position, condition)
         state.position += 1
         return self.head.step(x)
 
@@ -150,6 +232,42 @@ class WaveNet(nn.Module):
         if isinstance(self.input, CausalEmbedding):
             return self.distribution.encode(waveform)
         return self.distribution.quantise(waveform).unsqueeze(1)
+
+
+def distribution_of(config: WaveNetConfig) -> Distribution:
+    """Return what a model of this shape draws its samples from."""
+    if config.output == "categorical":
+        return Categorical(config.levels)
+    kind = LogisticMixture if config.output == "logistic_mixture" else GaussianMixture
+    return kind(config.components, config.min_log_scale)
+
+
+def globally_of(config: WaveNetConfig) -> GlobalCondition | None:
+    """Return what turns a speaker or a vector into a condition, if there is one."""
+    if not config.conditioned_globally:
+        return None
+    return GlobalCondition(
+        config.global_channels,
+        config.speakers,
+        config.vector_channels,
+        unknown_rate=config.unknown_rate,
+    )
+
+
+def locally_of(config: WaveNetConfig) -> LocalCondition | None:
+    """Return what turns frames into a condition, if there is one."""
+    local = config.local
+    if local is None:
+        return None
+    return LocalCondition(
+        local.channels,
+        local.width,
+        local.scales,
+        local.upsampling,
+        kernel_size=local.kernel_size,
+        lookahead=local.lookahead,
+        context_dilations=local.context_dilations,
+    )
 
 
 def unset(config: WaveNetConfig) -> WaveNet:

@@ -30,12 +30,17 @@ class Source:
         path: Where it is.
         size: Bytes.
         mtime_ns: When it was last written, in nanoseconds.
+        speaker: Who is heard; empty where that is not said.
+        notes: Its score, a CSV file with a line `onset,offset,pitch` (seconds, seconds, MIDI
+            number) a note; absent where there is none.
     """
 
     name: str
     path: Path
     size: int
     mtime_ns: int
+    speaker: str = ""
+    notes: Path | None = None
 
     @property
     def suffix(self) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wavenet.data.crops import Windows
-from wavenet.distributions import Categorical
+from wavenet.distributions import Distribution
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
 
@@ -40,7 +40,7 @@ def bits_per_sample(
         return _mean_bits(lambda waveform: model.nll(waveform.to(device)), windows, progress)
 
 
-def sampler_bits(sampler: Sampler, distribution: Categorical, windows: Windows) -> float:
+def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows) -> float:
     """Return bits per sample as `bits_per_sample`, by the numbers that a sampler computes with.
 
     Args:

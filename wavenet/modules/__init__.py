@@ -1,5 +1,6 @@
 """Blocks to build with: plain numbers in, torch and nothing else."""
 
+from wavenet.modules.conditioning import GlobalCondition, LocalCondition
 from wavenet.modules.conv import CausalConv1d, SameConv1d
 from wavenet.modules.embedding import CausalEmbedding
 from wavenet.modules.head import Head
@@ -9,7 +10,9 @@ from wavenet.modules.stack import ResidualStack
 __all__ = [
     "CausalConv1d",
     "CausalEmbedding",
+    "GlobalCondition",
     "Head",
+    "LocalCondition",
     "ResidualBlock",
     "ResidualStack",
     "SameConv1d",

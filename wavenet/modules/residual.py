@@ -1,10 +1,11 @@
 """Gated residual block: a dilated convolution, a gate, and two ways on.
 
-    z = tanh(first half of conv(x)) * sigmoid(second half)
+    y = conv(x) + condition(c), where there is a condition c
+    z = tanh(first half of y) * sigmoid(second half)
     x -> (x + residual(z)) * residual_scale, to the next block
     skip(z), to the sum that the head reads
 
-WaveNet, sections 2.3 and 2.4.
+WaveNet, sections 2.3 to 2.5.
 """
 
 from torch import Tensor, nn
@@ -25,9 +26,10 @@ class ResidualBlock(nn.Module):
         dropout: Probability of dropping an input of the dilated convolution in training.
         residual_scale: Factor on the sum of input and residual.
         last: Leave out the residual product, which nothing would read.
+        condition_channels: Width of the condition; 0 for none.
 
     Shape:
-        - Input: `(B, residual_channels, T)`
+        - Input: `(B, residual_channels, T)`, and the condition, `(B, condition_channels, T)`
         - Output: `(B, residual_channels, T)` and skip `(B, skip_channels, T)`
     """
 
@@ -43,6 +45,7 @@ class ResidualBlock(nn.Module):
         dropout: float = 0.0,
         residual_scale: float = 1.0,
         last: bool = False,
+        condition_channels: int = 0,
     ) -> None:
         if gate_channels % 2:
             raise ValueError(f"gate_channels must be even, tanh and sigmoid, got {gate_channels}")
@@ -51,34 +54,49 @@ class ResidualBlock(nn.Module):
         self.residual_scale = residual_scale
         self.dropout = nn.Dropout(dropout)
         self.conv = CausalConv1d(residual_channels, gate_channels, kernel_size, dilation, bias=bias)
+        self.condition = None
+        if condition_channels:
+            self.condition = nn.Conv1d(condition_channels, gate_channels, 1, bias=False)
         self.residual = None if last else nn.Conv1d(half, residual_channels, 1, bias=bias)
         self.skip = nn.Conv1d(half, skip_channels, 1, bias=bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z = gate(self.conv(self.dropout(x)))
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y = self.conv(self.dropout(x))
+        if self.condition is not None:
+            y = y + self.condition(condition)
+        z = gate(y)
         return self._onward(x, None if self.residual is None else self.residual(z)), self.skip(z)
 
-    def gated(self, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def gated(
+        self, x: Tensor, seen: Tensor, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the output and, for the skip product to come, the gate's; channels last.
 
         Args:
             x: Input.
             seen: What the dilated convolution sees: `x`, or `x` with dropout.
+            condition: Of every sample, if there is one.
 
         Shape:
-            - Input: `(B, T, residual_channels)`
+            - Input: `(B, T, residual_channels)`, condition `(B, T, condition_channels)`
             - Output: `(B, T, residual_channels)` and `(B, T, gate_channels / 2)`
         """
-        z = gate(self.conv.product(seen), dim=-1)
+        by = None if self.condition is None else self.condition.weight
+        z = gate(self.conv.product(seen, condition, by), dim=-1)
         return self._onward(x, None if self.residual is None else pointwise(self.residual, z)), z
 
     def new_queue(self, batch_size: int) -> Tensor:
         """Return the silence before the first sample, `(B, residual_channels, memory)`."""
         return self.conv.new_queue(batch_size)
 
-    def step(self, x: Tensor, queue: Tensor, position: int) -> tuple[Tensor, Tensor]:
+    def step(
+        self, x: Tensor, queue: Tensor, position: int, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return output and skip of sample `position`, `(B, C)` each; the queue moves on."""
-        z = gate(self.conv.step(x, queue, position))
+        y = self.conv.step(x, queue, position)
+        if self.condition is not None and condition is not None:
+            y = y + pointwise(self.condition, condition)
+        z = gate(y)
         residual = None if self.residual is None else pointwise(self.residual, z)
         return self._onward(x, residual), pointwise(self.skip, z)
 

@@ -26,9 +26,10 @@ class ResidualStack(nn.Module):
         dropout: Probability of dropping an input of a dilated convolution in training.
         residual_scale: Factor on each block's sum of input and residual.
         skip_scale: Factor on the sum of the skips.
+        condition_channels: Width of the condition; 0 for none.
 
     Shape:
-        - Input: `(B, residual_channels, T)`
+        - Input: `(B, residual_channels, T)`, and the condition, `(B, condition_channels, T)`
         - Output: `(B, skip_channels, T)`
     """
 
@@ -44,6 +45,7 @@ class ResidualStack(nn.Module):
         dropout: float = 0.0,
         residual_scale: float = 1.0,
         skip_scale: float = 1.0,
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
         self.skip_scale = skip_scale
@@ -58,17 +60,19 @@ class ResidualStack(nn.Module):
                 dropout=dropout,
                 residual_scale=residual_scale,
                 last=index == len(dilations) - 1,
+                condition_channels=condition_channels,
             )
             for index, dilation in enumerate(dilations)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         # Channels last, a convolution is one matrix product over all samples, and the skip products
         # of all blocks together are another: a few large ones, where the plain sum has many small.
         x = x.transpose(1, 2)
+        beside = None if condition is None else condition.transpose(1, 2).contiguous()
         gates = []
         for block in self._blocks():
-            x, z = block.gated(x, block.dropout(x))
+            x, z = block.gated(x, block.dropout(x), beside)
             gates.append(z)
         skips = [block.skip for block in self._blocks()]
         weight = torch.cat([skip.weight.squeeze(-1) for skip in skips], dim=1)
@@ -80,18 +84,23 @@ class ResidualStack(nn.Module):
         """Return the silence before the first sample, a queue a block."""
         return [block.new_queue(batch_size) for block in self._blocks()]
 
-    def fill(self, queues: list[Tensor], x: Tensor, position: int) -> None:
+    def fill(
+        self, queues: list[Tensor], x: Tensor, position: int, condition: Tensor | None = None
+    ) -> None:
         """Put the end of every block's input in its queue; `x` ends at sample `position - 1`."""
         x = x.transpose(1, 2)
+        beside = None if condition is None else condition.transpose(1, 2)
         for block, queue in zip(self._blocks(), queues, strict=True):
             block.conv.fill(queue, x.transpose(1, 2), position)
-            x, _ = block.gated(x, x)
+            x, _ = block.gated(x, x, beside)
 
-    def step(self, x: Tensor, queues: list[Tensor], position: int) -> Tensor:
+    def step(
+        self, x: Tensor, queues: list[Tensor], position: int, condition: Tensor | None = None
+    ) -> Tensor:
         """Return output sample `position`, `(B, skip_channels)`; the queues move on."""
         skips: Tensor | None = None
         for block, queue in zip(self._blocks(), queues, strict=True):
-            x, skip = block.step(x, queue, position)
+            x, skip = block.step(x, queue, position, condition)
             skips = skip if skips is None else skips + skip
         assert skips is not None
         return skips * self.skip_scale

@@ -5,22 +5,14 @@ a step would otherwise compute every weight anew.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from wavenet.distributions import Draw
 from wavenet.model import WaveNet, WaveNetState, unset
-from wavenet.sampling.sampler import (
-    PLAIN,
-    Sampler,
-    SamplerState,
-    check_state,
-    item_noise,
-    item_prompts,
-    item_seeds,
-)
+from wavenet.sampling.conditions import Conditions
+from wavenet.sampling.sampler import Sampler, SamplerState, check_state
 
 
 class ReferenceSampler(Sampler):
@@ -35,55 +27,75 @@ class ReferenceSampler(Sampler):
     def __init__(self, model: WaveNet) -> None:
         self.model = folded(model).eval().requires_grad_(False)
 
-    @torch.inference_mode()
-    def start(
-        self, batch_size: int = 1, prompt: Tensor | None = None, seed: int | Sequence[int] = 0
-    ) -> SamplerState:
-        weight = next(self.model.parameters())
-        state = self.model.new_state(batch_size)
-        sample = weight.new_zeros(batch_size)
-        if prompt is not None and prompt.numel():
-            prompt = item_prompts(prompt.to(weight), batch_size)
-            for item in range(batch_size):
-                self.model.prefill(_item(state, item), prompt[item : item + 1])
-            state.position = prompt.shape[1]
-            sample = prompt[:, -1].clone()
-        return SamplerState(state, sample, item_seeds(seed, batch_size))
+    def new_model_state(self, streams: int, conditions: Conditions) -> WaveNetState:
+        return self.model.new_state(streams)
 
-    @torch.inference_mode()
-    def advance(
-        self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
+    def read(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+        plain, whole = state.model.plain(), self._whole(state, condition, prompt.shape[1])
+        for stream in range(len(prompt)):
+            its = None if whole is None else whole[stream : stream + 1]
+            self.model.prefill(_stream(plain, stream), prompt[stream : stream + 1], its)
+        plain.position = prompt.shape[1]
+
+    def draw_samples(
+        self, state: SamplerState, length: int, draw: Draw, noise: Tensor, condition: Tensor | None
     ) -> Tensor:
-        plain = state.model.plain()
+        plain, like = state.model.plain(), next(self.model.parameters())
         check_state(plain, self.model)
-        like = next(self.model.parameters())
         plain.queues = [
             q.to(like) if q.is_floating_point() else q.to(like.device) for q in plain.queues
         ]
         state.model, state.sample = plain, state.sample.to(like)
-        distribution = self.model.distribution
-        uniform = item_noise(state, length, distribution.num_noise, noise).to(state.sample.device)
-        signal = state.sample.new_empty(len(state.seeds), length)
+        copies, uniform = state.streams_an_item, noise.to(like.device)
+        if condition is not None:
+            condition = condition.repeat_interleave(copies, dim=0)
+        whole = self._whole(state, condition, length)
+        signal = like.new_empty(len(state.seeds), length)
         for item in range(len(state.seeds)):
-            queues, sample = _item(plain, item), state.sample[item : item + 1]
+            streams = range(copies * item, copies * (item + 1))
+            queues = [_stream(plain, stream) for stream in streams]
+            sample = state.sample[item : item + 1]
             for t in range(length):
-                params = self.model.step(sample, queues)
-                sample = distribution.sample(params, uniform[item : item + 1, t], draw)
+                own, *others = [
+                    self.model.step(
+                        sample, queue, None if whole is None else whole[stream : stream + 1, :, t]
+                    )
+                    for stream, queue in zip(streams, queues, strict=True)
+                ]
+                params = guided(own, others[0], state.guidance) if others else own
+                uniforms = uniform[item : item + 1, t]
+                sample = self.model.distribution.sample(params, uniforms, draw)
                 signal[item, t] = sample
-            state.sample[item] = sample
         plain.position += length
-        state.drawn += length
         return signal
 
-    @torch.inference_mode()
-    def parameters(self, waveform: Tensor) -> Tensor:
-        params: Tensor = self.model(waveform.to(next(self.model.parameters())))
+    def forced(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+        waveform = waveform.to(next(self.model.parameters()))
+        whole = self._whole(state, condition, waveform.shape[1])
+        params: Tensor = self.model.parameters_given(waveform, whole)
         return params
 
+    def _whole(self, state: SamplerState, condition: Tensor | None, length: int) -> Tensor | None:
+        """Return local and global condition of each stream's samples, `(streams, C, length)`."""
+        parts = [] if condition is None else [condition]
+        whole = state.conditions.whole
+        if whole is not None:
+            like = next(self.model.parameters())
+            parts.append(whole.to(like).unsqueeze(-1).expand(-1, -1, length))
+        return torch.cat(parts, dim=1) if parts else None
 
-def _item(state: WaveNetState, item: int) -> WaveNetState:
-    """Return the state of one item, a batch of one that shares the queues' memory."""
-    return WaveNetState([queue[item : item + 1] for queue in state.queues], state.position)
+
+def guided(own: Tensor, unknown: Tensor, guidance: float) -> Tensor:
+    """Return parameters `guidance` times as far from the unknown's as the item's own are.
+
+    Classifier-free guidance (Ho and Salimans 2022), on logits; for mixtures on their parameters.
+    """
+    return torch.where(own == unknown, own, unknown + guidance * (own - unknown))
+
+
+def _stream(state: WaveNetState, stream: int) -> WaveNetState:
+    """Return the state of one stream, a batch of one that shares the queues' memory."""
+    return WaveNetState([queue[stream : stream + 1] for queue in state.queues], state.position)
 
 
 @torch.no_grad()

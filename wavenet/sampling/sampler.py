@@ -4,12 +4,14 @@ A backend says how to `start` and how to `advance`; everything else follows.
 """
 
 import abc
+import dataclasses
 import json
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +23,7 @@ from wavenet.errors import CheckpointError, printable
 from wavenet.files import atomic_file
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.embedding import NOTHING
+from wavenet.sampling.conditions import Conditions, conditions_of
 from wavenet.sampling.noise import uniforms
 
 PLAIN = Draw()
@@ -50,35 +53,66 @@ class SamplerState:
     """Where the generation of a batch stands.
 
     Attributes:
-        model: Queues and position.
+        model: Queues and position, of one stream an item, or two where it is guided.
         sample: The last sample of each item, `(B,)`.
         seeds: Seed of each item's noise.
         drawn: Samples generated so far.
+        conditions: What conditions the signals.
+        guidance: How far a draw goes from what is likely for an unknown speaker towards what is
+            likely for its own: 1 for its own, more for beyond.
     """
 
     model: ModelState
     sample: Tensor
     seeds: tuple[int, ...]
     drawn: int = 0
+    conditions: Conditions = field(default_factory=Conditions)
+    guidance: float = 1.0
+
+    @property
+    def streams_an_item(self) -> int:
+        """Two where draws are guided: the item's own stream, and one to which it is unknown."""
+        return 1 if self.guidance == 1.0 else 2
 
     def clone(self) -> "SamplerState":
         """Return a copy that goes on by itself."""
-        return SamplerState(self.model.clone(), self.sample.clone(), self.seeds, self.drawn)
+        return dataclasses.replace(
+            self,
+            model=self.model.clone(),
+            sample=self.sample.clone(),
+            conditions=self.conditions.clone(),
+        )
 
     def select(self, items: Sequence[int]) -> "SamplerState":
         """Return a copy of some items of the batch."""
-        chosen = list(items)
-        seeds = tuple(self.seeds[item] for item in chosen)
-        return SamplerState(self.model.select(chosen), self.sample[chosen], seeds, self.drawn)
+        chosen, copies = list(items), self.streams_an_item
+        streams = [copies * item + copy for item in chosen for copy in range(copies)]
+        return dataclasses.replace(
+            self,
+            model=self.model.select(streams),
+            sample=self.sample[chosen],
+            seeds=tuple(self.seeds[item] for item in chosen),
+            conditions=self.conditions.select(chosen, streams),
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the state to a safetensors file, atomically; any backend can go on from it."""
-        queues = self.model.plain().queues
+        queues, conditions = self.model.plain().queues, self.conditions
         tensors = {f"queue.{index}": queue.contiguous() for index, queue in enumerate(queues)}
-        numbers = {"position": self.model.position, "drawn": self.drawn, "seeds": self.seeds}
+        tensors["sample"] = self.sample.contiguous()
+        for name in ("whole", "frames"):
+            if getattr(conditions, name) is not None:
+                tensors[name] = getattr(conditions, name).contiguous()
+        numbers = {
+            "position": self.model.position,
+            "drawn": self.drawn,
+            "seeds": self.seeds,
+            "guidance": self.guidance,
+            "first": conditions.first,
+            "more": conditions.more,
+        }
         with atomic_file(Path(path)) as temporary:
             metadata = {"wavenet.sampler": json.dumps(numbers)}
-            tensors["sample"] = self.sample.contiguous()
             temporary.write_bytes(serialise(tensors, metadata))
 
     @classmethod
@@ -91,11 +125,23 @@ class SamplerState:
         try:
             with safe_open(path, framework="pt") as file:
                 numbers = json.loads((file.metadata() or {})["wavenet.sampler"])
-                names = [f"queue.{index}" for index in range(len(list(file.keys())) - 1)]
-                queues = [file.get_tensor(name) for name in names]
-                sample = file.get_tensor("sample")
-            state = WaveNetState(queues, _count(numbers["position"]))
-            whole = cls(state, sample, tuple(numbers["seeds"]), _count(numbers["drawn"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            count = sum(name.startswith("queue.") for name in tensors)
+            queues = [tensors[f"queue.{index}"] for index in range(count)]
+            conditions = Conditions(
+                tensors.get("whole"),
+                tensors.get("frames"),
+                _count(numbers["first"]),
+                numbers["more"] is True,
+            )
+            whole = cls(
+                WaveNetState(queues, _count(numbers["position"])),
+                tensors["sample"],
+                tuple(numbers["seeds"]),
+                _count(numbers["drawn"]),
+                conditions,
+                float(numbers["guidance"]),
+            )
             item_seeds(whole.seeds, check_batch(whole))
             return whole
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -113,17 +159,28 @@ class Sampler(abc.ABC):
     Attributes:
         name: What `make_sampler` calls the backend.
         chunk: Samples over all items that `generate` draws between two calls of `progress`.
+        model: The copy, its weight norm folded.
     """
 
     name: ClassVar[str]
     chunk: ClassVar[int] = 1000
+    model: WaveNet
 
     @abc.abstractmethod
     def __init__(self, model: WaveNet) -> None: ...
 
-    @abc.abstractmethod
+    @torch.inference_mode()
     def start(
-        self, batch_size: int = 1, prompt: Tensor | None = None, seed: int | Sequence[int] = 0
+        self,
+        batch_size: int = 1,
+        prompt: Tensor | None = None,
+        seed: int | Sequence[int] = 0,
+        *,
+        local: Tensor | None = None,
+        speaker: Tensor | None = None,
+        vector: Tensor | None = None,
+        guidance: float = 1.0,
+        more: bool = False,
     ) -> SamplerState:
         """Return the state at the start of a batch, or at the end of a prompt.
 
@@ -131,9 +188,50 @@ class Sampler(abc.ABC):
             batch_size: Items, `B`.
             prompt: What the signals go on from, `(B, T)` or `(T,)` for all items, in [-1, 1].
             seed: Item `i` is drawn with `seed + i`, whatever the batch; or one seed an item.
+            local: Frames that condition the signals, prompt included, `(B, C, F)`, or `(C, F)` for
+                all items.
+            speaker: Speakers, `(B,)`, or one for all items; -1 and absent for unknown.
+            vector: Vectors that condition whole signals, `(B, V)`, or `(V,)` for all items.
+            guidance: 1 draws what is likely for speaker and vector, more goes beyond that, away
+                from what is likely for anybody; it takes twice the work.
+            more: Whether further frames will be fed.
         """
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance must be a finite number, got {guidance}")
+        conditions = conditions_of(
+            self.model,
+            batch_size,
+            local=local,
+            speaker=speaker,
+            vector=vector,
+            more=more,
+            guided=guidance != 1.0,
+        )
+        like = next(self.model.parameters())
+        sample = like.new_zeros(batch_size)
+        copies = 1 if guidance == 1.0 else 2
+        fresh = self.new_model_state(copies * batch_size, conditions)
+        seeds = item_seeds(seed, batch_size)
+        state = SamplerState(fresh, sample, seeds, 0, conditions, guidance)
+        if prompt is not None and prompt.numel():
+            prompts = item_prompts(prompt.to(like), batch_size)
+            condition = conditions.of_samples(self.model, 0, prompts.shape[1])
+            if condition is not None:
+                condition = condition.repeat_interleave(copies, dim=0)
+            self.read(state, prompts.repeat_interleave(copies, dim=0), condition)
+            state.sample = prompts[:, -1].clone()
+        return state
 
-    @abc.abstractmethod
+    def feed(self, state: SamplerState, frames: Tensor, *, more: bool = True) -> None:
+        """Add frames that condition what comes next, `(B, C, F)`; `more` if others may follow."""
+        state.conditions.feed(frames, more=more)
+
+    def ready(self, state: SamplerState) -> int | None:
+        """Return how many samples can be drawn before frames must be fed; `None` for any number."""
+        ready = state.conditions.ready(self.model)
+        return None if ready is None else max(0, ready - state.model.position)
+
+    @torch.inference_mode()
     def advance(
         self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
     ) -> Tensor:
@@ -144,70 +242,118 @@ class Sampler(abc.ABC):
             length: Samples to generate.
             draw: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`; drawn from the state's seeds if absent.
-        """
 
-    @abc.abstractmethod
-    def parameters(self, waveform: Tensor) -> Tensor:
+        Raises:
+            CheckpointError: The model puts out NaN or infinity.
+            ConfigError: The model's distribution knows no such draw.
+            ValueError: The state is another model's, or frames are missing.
+        """
+        length = operator.index(length)
+        self.model.distribution.check(draw)
+        check_batch(state)
+        uniform = item_noise(state, length, self.model.distribution.num_noise, noise)
+        condition = state.conditions.of_samples(self.model, state.model.position, length)
+        signal = self.draw_samples(state, length, draw, uniform, condition)
+        if length:
+            state.sample = signal[:, -1].clone()
+        state.drawn += length
+        return signal
+
+    @torch.inference_mode()
+    def parameters(
+        self,
+        waveform: Tensor,
+        *,
+        local: Tensor | None = None,
+        speaker: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
         """Return the parameters of every sample given those before it, `(B, P, T)`.
 
         What `forward` returns for `waveform`, `(B, T)` in [-1, 1], with the numbers that this
         sampler computes with.
         """
+        state = self.start(len(waveform), local=local, speaker=speaker, vector=vector)
+        condition = state.conditions.of_samples(self.model, 0, waveform.shape[1])
+        return self.forced(state, waveform, condition)
+
+    @abc.abstractmethod
+    def new_model_state(self, streams: int, conditions: Conditions) -> ModelState:
+        """Return the state of streams before their first sample."""
+
+    @abc.abstractmethod
+    def read(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+        """Take a state from the start to the end of a prompt.
+
+        Args:
+            state: Its model state is changed.
+            prompt: Of each stream, `(streams, T)`.
+            condition: Of its samples, local part, `(streams, C, T)`.
+        """
+
+    @abc.abstractmethod
+    def draw_samples(
+        self, state: SamplerState, length: int, draw: Draw, noise: Tensor, condition: Tensor | None
+    ) -> Tensor:
+        """Return the next samples, `(B, length)`; the model state moves to their end.
+
+        Args:
+            state: Its model state is changed.
+            length: Samples to generate.
+            draw: Temperature and truncation.
+            noise: Uniforms, `(B, length, K)`.
+            condition: Of these samples, local part, `(B, C, length)`.
+        """
+
+    @abc.abstractmethod
+    def forced(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the parameters of every sample of a waveform, `(B, P, T)`, from the start on."""
 
     def generate(
         self,
-        length: int,
+        length: int | None = None,
         *,
-        batch_size: int = 1,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
         draw: Draw = PLAIN,
         noise: Tensor | None = None,
         progress: Callable[[int], None] | None = None,
+        **how: Any,
     ) -> Tensor:
         """Return whole signals, `(B, length)`, without the prompt; see `start` and `advance`.
 
         Args:
-            length: Samples to generate.
-            batch_size: Items, `B`.
-            prompt: What the signals go on from, `(B, T)` or `(T,)`.
-            seed: Item `i` is drawn with `seed + i`; or one seed an item.
+            length: Samples to generate; absent for as many as the frames cover.
             draw: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, in place of the seeds'.
             progress: Called now and then with the samples generated since the last call.
+            **how: As `start`: batch size, prompt, seeds, conditions.
         """
-        if length < 0:
+        if length is not None and length < 0:
             raise ValueError(f"length must be 0 or more, got {length}")
-        state = self.start(batch_size, prompt, seed)
-        chunks = []
-        chunk = max(1, self.chunk // max(batch_size, 1))
+        state = self.start(**how)
+        length = self._length(state, length)
+        chunks = [state.sample.new_zeros(len(state.seeds), 0)]
+        chunk = max(1, self.chunk // max(len(state.seeds), 1))
         for first in range(0, length, chunk):
             count = min(chunk, length - first)
             part = None if noise is None else noise[:, first : first + count]
             chunks.append(self.advance(state, count, draw, part))
             if progress is not None:
                 progress(count)
-        return torch.cat(chunks, dim=1) if chunks else state.sample.new_zeros(batch_size, 0)
+        return torch.cat(chunks, dim=1)
 
     def generate_each(
-        self,
-        lengths: Sequence[int],
-        *,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
-        draw: Draw = PLAIN,
+        self, lengths: Sequence[int], *, draw: Draw = PLAIN, **how: Any
     ) -> list[Tensor]:
         """Return a signal of each length, `(T,)`; one that is finished leaves the batch.
 
         Args:
             lengths: Samples to generate, one an item.
-            prompt: What the signals go on from, `(B, T)` or `(T,)`.
-            seed: Item `i` is drawn with `seed + i`; or one seed an item.
             draw: Temperature and truncation.
+            **how: As `start`: prompt, seeds, conditions. Of shorter items, `local` is padded.
         """
         if any(length < 0 for length in lengths):
             raise ValueError(f"lengths must be 0 or more, got {list(lengths)}")
-        state = self.start(len(lengths), prompt, seed)
+        state = self.start(len(lengths), **how)
         active = list(range(len(lengths)))
         pieces: list[list[Tensor]] = [[state.sample.new_zeros(0)] for _ in lengths]
         for stop in sorted(set(lengths)):
@@ -219,31 +365,31 @@ class Sampler(abc.ABC):
         return [torch.cat(piece) for piece in pieces]
 
     def stream(
-        self,
-        length: int | None = None,
-        *,
-        chunk: int = 1024,
-        batch_size: int = 1,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
-        draw: Draw = PLAIN,
+        self, length: int | None = None, *, chunk: int = 1024, draw: Draw = PLAIN, **how: Any
     ) -> Iterator[Tensor]:
         """Yield the signal that `generate` would return, `(B, chunk)` at a time.
 
         Args:
-            length: Samples in all; without end if absent.
+            length: Samples in all; absent for as many as the frames cover, and without end for a
+                model that has none.
             chunk: Samples at a time; the last chunk holds what remains.
-            batch_size: Items, `B`.
-            prompt: What the signals go on from, `(B, T)` or `(T,)`.
-            seed: Item `i` is drawn with `seed + i`; or one seed an item.
             draw: Temperature and truncation.
+            **how: As `start`: batch size, prompt, seeds, conditions.
         """
         if chunk < 1:
             raise ValueError(f"chunk must be 1 or more, got {chunk}")
-        state = self.start(batch_size, prompt, seed)
+        state = self.start(**how)
+        if length is None:
+            length = self.ready(state)
         while length is None or state.drawn < length:
             count = chunk if length is None else min(chunk, length - state.drawn)
             yield self.advance(state, count, draw)
+
+    def _length(self, state: SamplerState, length: int | None) -> int:
+        length = self.ready(state) if length is None else length
+        if length is None:
+            raise ValueError("length is not said, and the model has no frames that would say it")
+        return length
 
 
 def item_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
@@ -261,7 +407,6 @@ def item_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
 
 def item_noise(state: SamplerState, length: int, num_noise: int, noise: Tensor | None) -> Tensor:
     """Return the noise of the next `length` samples, `(B, length, K)`, given or from the seeds."""
-    check_batch(state)
     if noise is None:
         return uniforms(state.seeds, state.drawn, length, num_noise)
     wanted = (len(state.seeds), length, num_noise)
@@ -285,12 +430,16 @@ def item_prompts(prompt: Tensor, batch_size: int) -> Tensor:
 
 def check_batch(state: SamplerState) -> int:
     """Return how many items a state has; raise unless all of it has as many."""
-    found = state.model.batch_size, len(state.sample), len(state.seeds)
+    streams, items = state.model.batch_size, len(state.seeds)
+    found = streams / state.streams_an_item, len(state.sample), items
     if len(set(found)) > 1:
         raise ValueError(
-            "the state has queues of {}, samples of {} and seeds of {} items".format(*found)
+            "the state has queues of {:g}, samples of {} and seeds of {} items".format(*found)
         )
-    return found[0]
+    for tensor, wanted in ((state.conditions.whole, streams), (state.conditions.frames, items)):
+        if tensor is not None and len(tensor) != wanted:
+            raise ValueError(f"the state has conditions of {len(tensor)}, wanted {wanted}")
+    return items
 
 
 def _count(number: object) -> int:

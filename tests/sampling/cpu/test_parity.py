@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.architectures import configs
-from wavenet.config import WaveNetConfig
-from wavenet.distributions import Draw
+from tests.architectures import conditions_for, configs, some
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.distributions import Draw, Mixture
 from wavenet.model import WaveNet
-from wavenet.sampling import PRECISIONS, Sampler, available_cores, make_sampler
+from wavenet.sampling import PRECISIONS, Sampler, SamplerState, available_cores, make_sampler
 from wavenet.sampling.noise import uniforms
 
 DRAWS = [
@@ -24,7 +24,7 @@ DRAWS = [
     Draw(temperature=1.3, top_k=5, top_p=0.9),
 ]
 THREADS = [1, 2][: available_cores()]
-BORDER = 1e-5  # a draw may fall on either side of a class border that is this near
+BORDER = 1e-5  # a draw may fall on either side of a border that is this near
 
 
 def noisy(config: WaveNetConfig, seed: int = 0) -> WaveNet:
@@ -40,48 +40,80 @@ def noisy(config: WaveNetConfig, seed: int = 0) -> WaveNet:
 def assert_same_signal(
     sampler: Sampler, reference: Sampler, length: int, prompt: Tensor | None = None, **how: Any
 ) -> int:
-    """Compare free-running signals; return how many draws fell near a class border.
+    """Compare free-running signals; return how many draws fell near a border.
 
     Where they part, the reference's draw must lie near a border. Both then go on from the
     reference's signal.
     """
-    seed, draw = how.get("seed", 0), how.get("draw", Draw())
-    noise = uniforms([seed], 0, length)
-    expected = reference.generate(length, prompt=prompt, noise=noise, draw=draw)
+    seed, draw = how.pop("seed", 0), how.pop("draw", Draw())
+    noise = uniforms([seed], 0, length, reference.model.distribution.num_noise)
+    expected = reference.generate(length, prompt=prompt, noise=noise, draw=draw, **how)
     known = torch.zeros(1, 0) if prompt is None else prompt
     start, parted = 0, 0
     while start < length:
         past = torch.cat([known, expected[:, :start]], dim=1)
-        rest = sampler.generate(length - start, prompt=past, noise=noise[:, start:], draw=draw)
+        rest = sampler.generate(
+            length - start, prompt=past, noise=noise[:, start:], draw=draw, **how
+        )
         different = (rest != expected[:, start:]).nonzero()
         if not len(different):
             break
-        start += int(different[0, 1])
-        past = torch.cat([known, expected[:, : start + 1]], dim=1)
-        logits = reference.parameters(past)[0, :, -1].double()
-        assert near_border(logits, float(noise[0, start]), draw), f"sample {start} differs"
+        first = int(different[0, 1])
+        start += first
+        past = torch.cat([known, expected[:, :start]], dim=1)
+        drawn, wanted = float(rest[0, first]), float(expected[0, start])
+        state = reference.start(prompt=past, **how)
+        near = near_border(reference, state, noise[:, start], draw, drawn, wanted)
+        assert near, f"sample {start} differs"
         parted, start = parted + 1, start + 1
     return parted
 
 
-def near_border(logits: Tensor, noise: float, draw: Draw) -> bool:
-    """Whether rounding may change the class drawn, or which classes are left to draw from."""
+def near_border(
+    reference: Sampler, state: SamplerState, noise: Tensor, draw: Draw, drawn: float, wanted: float
+) -> bool:
+    """Whether rounding may change what is drawn, or what is left to draw from."""
+    distribution = reference.model.distribution
+    if isinstance(distribution, Mixture):
+        if abs(drawn - wanted) * 32768 <= 3:  # codes: a parameter's last digits
+            return True
+        steps = [noise + torch.tensor([step, 0.0][: noise.shape[1]]) for step in (-BORDER, BORDER)]
+        near = [
+            reference.advance(state.clone(), 1, draw, step.clamp(0, 1)[:, None]) for step in steps
+        ]
+        return any(abs(float(other) - drawn) * 32768 <= 3 for other in near)
+    draws = [
+        reference.advance(state.clone(), 1, draw, (noise[:, None] + step).clamp(0, 1))
+        for step in (-BORDER, BORDER)
+    ]
+    if any(float(other) == drawn for other in draws):
+        return True
+    return near_truncation(logits_of(reference, state), draw)
+
+
+def logits_of(reference: Sampler, state: SamplerState) -> Tensor:
+    """The logits that the next class is drawn from, `(levels,)`."""
+    seen: list[Tensor] = []
+    distribution = reference.model.distribution
+    draw = distribution.sample
+    distribution.sample = lambda params, *how: (seen.append(params), draw(params, *how))[1]  # type: ignore
+    try:
+        reference.advance(state.clone(), 1)
+    finally:
+        del distribution.sample
+    return seen[0][0].double()
+
+
+def near_truncation(logits: Tensor, draw: Draw) -> bool:
+    """Whether two classes are so alike that rounding may change which one is taken or left out."""
     if draw.temperature == 0:
         best = logits.topk(2).values
         return float(best[0] - best[1]) < BORDER
-    weights = ((logits - logits.max()) / draw.temperature).softmax(dim=0)
-    ordered = weights.sort(descending=True).values
+    ordered = (logits / draw.temperature).softmax(dim=0).sort(descending=True).values
     last = draw.top_k if draw.top_k is not None and draw.top_k < len(ordered) else None
     if last is not None and float(ordered[last - 1] - ordered[last]) < BORDER:
         return True
-    if draw.top_p is not None and float((ordered.cumsum(0) - draw.top_p).abs().min()) < BORDER:
-        return True
-    if draw.top_k is not None or draw.top_p is not None:
-        kept = ordered.cumsum(0) - ordered < (draw.top_p or 1.0)
-        kept[draw.top_k or len(kept) :] = False
-        weights = weights * (weights >= ordered[kept].min())
-        weights = weights / weights.sum()
-    return float((weights.cumsum(0) - noise).abs().min()) < BORDER
+    return draw.top_p is not None and float((ordered.cumsum(0) - draw.top_p).abs().min()) < BORDER
 
 
 @pytest.mark.slow
@@ -92,22 +124,34 @@ def test_any_architecture_is_the_reference(
 ) -> None:
     model = noisy(config, seed)
     prompt_length = data.draw(st.integers(0, 2 * config.receptive_field))
-    draw = data.draw(st.sampled_from(DRAWS))
+    classes = config.output == "categorical"
+    draw = data.draw(st.sampled_from(DRAWS if classes else DRAWS[:3]))
     prompt = torch.rand(batch_size, prompt_length) * 2 - 1
     reference = make_sampler(model, "reference")
     sampler = make_sampler(model, "cpu", threads=data.draw(st.sampled_from(THREADS)))
 
     waveform = torch.rand(batch_size, 70) * 2 - 1  # past the slack of the queues
+    conditions = conditions_for(config, batch_size, 70)
     torch.testing.assert_close(
-        sampler.parameters(waveform), reference.parameters(waveform), rtol=0, atol=1e-4
+        sampler.parameters(waveform, **conditions),
+        reference.parameters(waveform, **conditions),
+        rtol=0,
+        atol=1e-4,
     )
 
-    signal = sampler.generate(20, batch_size=batch_size, prompt=prompt, seed=seed, draw=draw)
+    how: dict[str, Any] = conditions_for(config, batch_size, prompt_length + 20)
+    guidance = 1.0
+    if config.conditioned_globally:
+        guidance = data.draw(st.sampled_from([1.0, 1.0, 2.5]))
+    signal = sampler.generate(
+        20, batch_size=batch_size, prompt=prompt, seed=seed, draw=draw, guidance=guidance, **how
+    )
     for item in range(batch_size):
         its_prompt, its_seed = prompt[item : item + 1], seed + item
-        alone = sampler.generate(20, prompt=its_prompt, seed=its_seed, draw=draw)
+        its: dict[str, Any] = {**some(how, slice(item, item + 1)), "guidance": guidance}
+        alone = sampler.generate(20, prompt=its_prompt, seed=its_seed, draw=draw, **its)
         assert torch.equal(signal[item], alone[0])
-        assert_same_signal(sampler, reference, 20, its_prompt, seed=its_seed, draw=draw)
+        assert_same_signal(sampler, reference, 20, its_prompt, seed=its_seed, draw=draw, **its)
 
 
 @pytest.mark.slow
@@ -166,6 +210,43 @@ def test_batch_threads_and_chunks_change_no_bit(
     for item, signal in enumerate(torch.cat(chunks, dim=1)):
         expected = alone.generate(150, prompt=prompt[item : item + 1], seed=4 + item)
         assert torch.equal(signal, expected[0])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_conditions_in_pieces_and_batches_change_no_bit(
+    precision: str, threads: int, guidance: float
+) -> None:
+    local = LocalConfig(channels=5, width=20, scales=(4, 5), lookahead=1, kernel_size=2)
+    config = WaveNetConfig(
+        dilations=(1, 2, 5, 30, 97), residual_channels=40, local=local, speakers=3
+    )
+    model, length = noisy(config), 2000
+    frames = torch.randn(3, 5, length // 20)
+    speaker, prompt = torch.tensor([2, -1, 0]), torch.rand(3, 130) * 2 - 1
+    sampler = make_sampler(model, "cpu", threads=threads, precision=precision)
+
+    state = sampler.start(
+        3, prompt, seed=4, local=frames[..., :30], speaker=speaker, guidance=guidance, more=True
+    )
+    pieces = [torch.zeros(3, 0)]
+    for first in range(30, 100, 7):
+        pieces.append(sampler.advance(state, sampler.ready(state) or 0))
+        state = state.clone()
+        sampler.feed(state, frames[..., first : first + 7], more=first + 7 < 100)
+    pieces.append(sampler.advance(state, sampler.ready(state) or 0))
+    together = torch.cat(pieces, dim=1)
+
+    alone = make_sampler(model, "cpu", precision=precision)
+    assert together.shape == (3, length - 130)
+    for item in range(3):
+        its = slice(item, item + 1)
+        whole = alone.generate(
+            prompt=prompt[its], seed=4 + item, local=frames[its], speaker=speaker[its],
+            guidance=guidance,
+        )  # fmt: skip
+        assert torch.equal(together[item], whole[0])
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -63,6 +63,16 @@ def weigh(builder: Builder, y: Value, x: Value, count: Value, peak: Value, by: V
         exp(power).where(there, zero).store(builder.add(y, at))
 
 
+@emitted(types.void, ADDRESS, ADDRESS, types.int64, types.float32)
+def guide(builder: Builder, own: Value, unknown: Value, count: Value, guidance: Value) -> None:
+    """Make own = unknown + guidance * (own - unknown); equal ones, infinite too, stay."""
+    by = spread(builder, guidance)
+    with vectors(builder, count) as at:
+        one, other = load(builder, builder.add(own, at)), load(builder, builder.add(unknown, at))
+        alike = builder.fcmp_ordered("==", one.value, other.value)
+        one.where(alike, other + by * (one - other)).store(builder.add(own, at))
+
+
 @emitted(types.float32, ADDRESS)
 def sum_of_vector(builder: Builder, x: Value) -> Value:
     """Return the sum of sixteen floats."""

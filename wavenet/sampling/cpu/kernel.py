@@ -10,7 +10,10 @@ itself may have a team of threads: the first leads through the blocks, the other
 the skip products and with what is computed ahead; all share the head. Whoever computes a number
 adds its terms in the same order: batch, team and chunks change no bit.
 
-WaveNet, sections 2.1 to 2.4; the queues are Fast WaveNet's (arXiv:1611.09482).
+What conditions samples is known ahead too: its products are computed for many samples at once, and
+are what the sums of the gates start from.
+
+WaveNet, sections 2.1 to 2.5; the queues are Fast WaveNet's (arXiv:1611.09482).
 """
 
 from functools import lru_cache
@@ -21,17 +24,20 @@ from numpy.typing import NDArray
 
 from wavenet.sampling.cpu.arithmetic import add, copy, encode_of, gate, relu, scale_add
 from wavenet.sampling.cpu.compiler import Address, compiled, inlined
-from wavenet.sampling.cpu.drawing import draw
+from wavenet.sampling.cpu.densities import draw_from_mixture
+from wavenet.sampling.cpu.drawing import draw, guide
 from wavenet.sampling.cpu.products import INPUT_BYTES, WEIGHT_BYTES, product_of
 from wavenet.sampling.cpu.teamwork import LINE, tell_progress, wait_for, wait_for_all
 
 NOTHING = -1  # class of the samples before the first
 
 # Columns of `Weights.places`: a matrix's first byte, and its first scale one column on.
-CURRENT, PAST, RESIDUAL, SKIP = 0, 2, 4, 6  # of a block
+CURRENT, PAST, RESIDUAL, SKIP, CONDITION = 0, 2, 4, 6, 8  # of a block
 HIDDEN, OUTPUT = 0, 2  # of the head
-BIASES = 8  # of a block: gate, residual; of the head: skip, hidden, output
-NUM_PLACES = 9
+BIASES = 10  # of a block: gate, residual; of the head: skip, hidden, output
+NUM_PLACES = 11
+
+MOST_BASES = 32  # samples whose conditions are multiplied at once, at most
 
 
 class Sizes(NamedTuple):
@@ -48,6 +54,10 @@ class Sizes(NamedTuple):
     input_taps: int
     residual_bytes: int  # of an encoded row
     gate_bytes: int
+    condition: int  # numbers that condition a sample; 0 for none
+    condition_bytes: int
+    components: int  # of a mixture; 0 for classes
+    gaussian: bool  # a mixture's densities: Gaussian or logistic
     work_bytes: int  # a stream's
     room_bytes: int
 
@@ -61,6 +71,7 @@ class Weights(NamedTuple):
     places: NDArray[np.int64]  # (blocks + 1, NUM_PLACES): where all that begins, the head's last
     dilations: NDArray[np.int64]
     residual_scale: np.float32
+    min_log_scale: float  # of a mixture's densities
     tables: int  # start of the tables in `plain`
     levels: int  # rows of a table
 
@@ -74,6 +85,10 @@ class Memory(NamedTuple):
     ahead: NDArray[np.float32]  # of each block (ahead_rows, streams, 2 * gate)
     ahead_places: NDArray[np.int64]
     ahead_rows: NDArray[np.int64]
+    constants: NDArray[np.float32]  # (blocks, streams, 2 * gate): bias, and what conditions all
+    bases: NDArray[np.float32]  # of each block (base_rows, streams, 2 * gate): with conditions
+    base_places: NDArray[np.int64]
+    base_rows: NDArray[np.int64]  # a multiple of ahead_rows
     codes: NDArray[np.int32]  # (streams, input_taps): the last classes, the newest first
     work: NDArray[np.uint8]  # (streams, work_bytes)
     room: NDArray[np.uint8]  # (streams or threads, room_bytes)
@@ -98,13 +113,16 @@ class Task(NamedTuple):
     position: int  # samples that came before
     fresh: bool  # nothing has been computed ahead
     heads: bool  # whether the head is wanted: not while a prompt is read
-    noise: NDArray[np.float32]  # (streams, length)
+    noise: NDArray[np.float32]  # (items, length, uniforms of a draw)
+    conditions: NDArray[np.uint8]  # (streams, length + MOST_BASES, encoded row); or (streams, 0, 1)
     forced: NDArray[np.int32]  # (streams, length) classes in place of drawn ones; or (streams, 0)
     params: NDArray[np.float32]  # (streams, length, classes) to be filled; or (streams, 0, classes)
     chosen: NDArray[np.int32]  # (streams, length) to be filled
     temperature: float
     top_k: int  # 0 for all
     top_p: float  # 1 for all
+    copies: int  # streams of an item: its own, and where draws are guided the unknown's
+    guidance: float
 
 
 @lru_cache
@@ -142,8 +160,62 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
         )
 
     @inlined
+    def condition(
+        part: Part,
+        task: Task,
+        sizes: Sizes,
+        weights: Weights,
+        memory: Memory,
+        block: int,
+        position: int,
+        row: int,
+    ) -> None:
+        """Compute what the sums of samples to come start from, up to the last row.
+
+        Args:
+            part: Whose streams.
+            task: Its conditions.
+            sizes: Of the model.
+            weights: The model.
+            memory: Of the streams.
+            block: Number of the block.
+            position: The first of these samples.
+            row: Its row in `Memory.bases`.
+        """
+        all_streams, width = len(memory.codes), 2 * sizes.gate
+        rows = memory.base_rows[block] - row
+        constants = memory.constants.ctypes.data
+        constants += 4 * (block * all_streams + part.first) * width
+        bases = memory.bases.ctypes.data + 4 * memory.base_places[block]
+        bases += 4 * (row * all_streams + part.first) * width
+        first = position - task.position
+        place = (weights.places[block, CONDITION], weights.places[block, CONDITION + 1])
+        for s in range(part.streams):
+            for index in range(rows):
+                copy(
+                    bases + 4 * (index * all_streams + s) * width,
+                    constants + 4 * s * width,
+                    4 * width,
+                )
+            source = task.conditions.ctypes.data
+            source += ((part.first + s) * task.conditions.shape[1] + first) * sizes.condition_bytes
+            multiply(
+                weights,
+                place,
+                sizes.condition,
+                0,
+                width,
+                source,
+                sizes.condition_bytes,
+                bases + 4 * s * width,
+                4 * all_streams * width,
+                rows,
+            )
+
+    @inlined
     def look_ahead(
         part: Part,
+        task: Task,
         sizes: Sizes,
         weights: Weights,
         memory: Memory,
@@ -152,10 +224,11 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
         row: int,
         rows: int,
     ) -> None:
-        """Compute what samples to come owe to past inputs.
+        """Compute what samples to come owe to past inputs and to their conditions.
 
         Args:
             part: Whose streams.
+            task: Its conditions.
             sizes: Of the model.
             weights: The model.
             memory: Of the streams.
@@ -166,13 +239,23 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
         """
         all_streams, ring = len(memory.codes), memory.queue_rows[block]
         size, width = sizes.residual_bytes, 2 * sizes.gate
-        bias = weights.plain.ctypes.data + 4 * weights.places[block, BIASES]
         ahead = memory.ahead.ctypes.data + 4 * memory.ahead_places[block]
         ahead += 4 * (row * all_streams + part.first) * width
         queue = memory.queues.ctypes.data + memory.queue_places[block] + part.first * size
+        base = memory.constants.ctypes.data
+        base += 4 * (block * all_streams + part.first) * width
+        stride = 0  # from one sample's base to the next one's
+        if sizes.condition > 0:
+            base_row = (position + block) % memory.base_rows[block]
+            if base_row == 0 or position == task.position:
+                condition(part, task, sizes, weights, memory, block, position, base_row)
+            base = memory.bases.ctypes.data + 4 * memory.base_places[block]
+            base += 4 * (base_row * all_streams + part.first) * width
+            stride = 4 * all_streams * width
         for index in range(rows):
             for s in range(part.streams):
-                copy(ahead + 4 * (index * all_streams + s) * width, bias, 4 * width)
+                target = ahead + 4 * (index * all_streams + s) * width
+                copy(target, base + index * stride + 4 * s * width, 4 * width)
         matrix, scale = weights.places[block, PAST], weights.places[block, PAST + 1]
         # as many rows at a time as there are: samples of a stream, or streams at a sample
         by_stream = part.streams < rows
@@ -329,29 +412,51 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
 
     @inlined
     def choose(
-        part: Part, task: Task, sizes: Sizes, memory: Memory, t: int, logits: Address
+        part: Part,
+        task: Task,
+        sizes: Sizes,
+        weights: Weights,
+        memory: Memory,
+        t: int,
+        params: Address,
     ) -> None:
-        """Draw each stream's class, or take the one that is forced on it."""
+        """Draw each stream's code, or take the one that is forced on it."""
         for s in range(part.streams):
-            stream, here = part.first + s, logits + s * sizes.work_bytes
+            stream, here = part.first + s, params + s * sizes.work_bytes
             if task.params.shape[1] > 0:
                 target = task.params.ctypes.data
                 target += 4 * (stream * task.length + t) * sizes.classes
                 copy(target, here, 4 * sizes.classes)
+            item, other = stream // task.copies, stream % task.copies
             if task.forced.shape[1] > 0:
                 code = np.int64(task.forced[stream, t])
+            elif other > 0:
+                code = np.int64(task.chosen[stream - 1, t])
             else:
-                weights = here + 4 * sizes.params
-                code = draw(
-                    here,
-                    weights,
-                    weights + 4 * sizes.params,
-                    sizes.params,
-                    task.noise[stream, t],
-                    task.temperature,
-                    task.top_k,
-                    task.top_p,
-                )
+                if task.copies > 1:
+                    guide(here, here + sizes.work_bytes, sizes.params, np.float32(task.guidance))
+                if sizes.components > 0:
+                    code = draw_from_mixture(
+                        here,
+                        sizes.components,
+                        sizes.gaussian,
+                        weights.min_log_scale,
+                        task.noise[item, t, 0],
+                        task.noise[item, t, task.noise.shape[2] - 1],
+                        task.temperature,
+                    )
+                else:
+                    room = here + 4 * sizes.params
+                    code = draw(
+                        here,
+                        room,
+                        room + 4 * sizes.params,
+                        sizes.params,
+                        task.noise[item, t, 0],
+                        task.temperature,
+                        task.top_k,
+                        task.top_p,
+                    )
             task.chosen[stream, t] = code
             for tap in range(sizes.input_taps - 1, 0, -1):
                 memory.codes[stream, tap] = memory.codes[stream, tap - 1]
@@ -365,8 +470,8 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
         x = memory.work.ctypes.data + part.first * sizes.work_bytes
         skip = x + 4 * sizes.residual
         hidden = skip + 4 * sizes.skip
-        logits = hidden + 4 * sizes.head
-        z_rows = logits + 3 * 4 * sizes.params
+        params = hidden + 4 * sizes.head
+        z_rows = params + 3 * 4 * sizes.params
         room = memory.room.ctypes.data + part.room * sizes.room_bytes
         flags = part.progress.ctypes.data
         flag = flags + 8 * LINE * part.rank
@@ -378,7 +483,7 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
             for block in range(blocks):
                 row = ahead_at[block]
                 rows = memory.ahead_rows[block] - row
-                look_ahead(part, sizes, weights, memory, block, position, row, rows)
+                look_ahead(part, task, sizes, weights, memory, block, position, row, rows)
         for t in range(task.length):
             progress = t * (blocks + 3)  # made before this sample: one a block, three for the head
             if leads:
@@ -403,7 +508,7 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
                     if task.heads:
                         follow(part, sizes, weights, block, z, skip)
                 if row == rows - 1 and (team == 1 or block % (team - 1) == part.rank - 1):
-                    look_ahead(part, sizes, weights, memory, block, position + 1, 0, rows)
+                    look_ahead(part, task, sizes, weights, memory, block, position + 1, 0, rows)
                 ring_at[block] += 1
                 if ring_at[block] == memory.queue_rows[block]:
                     ring_at[block] = 0
@@ -417,13 +522,13 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
                     tell_progress(flag, progress + blocks + 1 + layer)
                     wait_for_all(flags, team, progress + blocks + 1 + layer)
                 if task.heads:
-                    source, target = (skip, hidden) if layer == 0 else (hidden, logits)
+                    source, target = (skip, hidden) if layer == 0 else (hidden, params)
                     head(part, sizes, weights, layer, source, room, target)
             if team > 1:
                 tell_progress(flag, progress + blocks + 3)
             if leads:
                 if team > 1:
                     wait_for_all(flags, team, progress + blocks + 3)
-                choose(part, task, sizes, memory, t, logits)
+                choose(part, task, sizes, weights, memory, t, params)
 
     return compiled(run, precision)

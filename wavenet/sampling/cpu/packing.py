@@ -1,7 +1,8 @@
 """Any `WaveNet` in the one form that the kernel knows.
 
-The scales of skips and residuals are folded into the weights; the first convolution is a table of
-rows, one a tap and class, its bias in the current tap's; all widths are padded to multiples of 16
+The scales of skips and residuals are folded into the weights; what conditions a whole signal is, as
+a bias, a constant that each block's sums start from; the first convolution is a table of rows, one
+a tap and class, its bias in the current tap's; all widths are padded to multiples of 16
 with weights of zero; matrices lie one after the other in the order of their use, each as products
 read it. Nothing of the model is looked at after this.
 """
@@ -13,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavenet.distributions import GaussianMixture, Mixture
 from wavenet.model import WaveNet
 from wavenet.modules import CausalEmbedding, ResidualBlock
 from wavenet.sampling.cpu.kernel import (
     BIASES,
+    CONDITION,
     CURRENT,
     HIDDEN,
     NUM_PLACES,
@@ -43,6 +46,8 @@ def sizes_of(model: WaveNet, precision: str) -> Sizes:
     params = padded(model.distribution.num_params)
     gate_bytes = row_bytes(gate, precision)
     widest = max(skip, head, gate)
+    condition = 0 if config.local is None else padded(config.local.width)
+    mixture = model.distribution if isinstance(model.distribution, Mixture) else None
     return Sizes(
         blocks=len(config.dilations),
         residual=residual,
@@ -55,6 +60,10 @@ def sizes_of(model: WaveNet, precision: str) -> Sizes:
         input_taps=config.input_kernel_size,
         residual_bytes=row_bytes(residual, precision),
         gate_bytes=gate_bytes,
+        condition=condition,
+        condition_bytes=row_bytes(condition, precision) if condition else 1,
+        components=mixture.components if mixture is not None else 0,
+        gaussian=isinstance(mixture, GaussianMixture),
         work_bytes=_lines(
             4 * (residual + skip + head + 3 * params) + len(config.dilations) * gate_bytes
         ),
@@ -92,8 +101,13 @@ def weights_of(model: WaveNet, sizes: Sizes, precision: str) -> Weights:
     put_skip(sizes.blocks - 1)
     arrays.put_matrix(places[-1], HIDDEN, _matrix(head.hidden.weight, sizes.head, sizes.skip))
     arrays.put_matrix(places[-1], OUTPUT, _matrix(head.output.weight, sizes.params, sizes.head))
-    for number in range(sizes.blocks):  # seldom read: they do not stand between the others
+    for number, block in enumerate(blocks):  # seldom read: they do not stand between the others
         arrays.put_matrix(places[number], PAST, *taps[number][:-1])
+        if block.condition is not None and sizes.condition:
+            width = model.config.local.width if model.config.local is not None else 0
+            arrays.put_matrix(
+                places[number], CONDITION, _gates(block.condition.weight[:, :width, 0], sizes)
+            )
     skips = np.sum([_vector(block.skip.bias, sizes.skip) for block in blocks], axis=0)
     output = _vector(head.output.bias, sizes.params)
     output[sizes.classes :] = NEVER
@@ -107,9 +121,34 @@ def weights_of(model: WaveNet, sizes: Sizes, precision: str) -> Weights:
         places=places,
         dilations=np.array(model.config.dilations, np.int64),
         residual_scale=np.float32(model.config.residual_scale),
+        min_log_scale=float(model.config.min_log_scale),
         tables=tables,
         levels=model.config.levels,
     )
+
+
+def constants_of(model: WaveNet, sizes: Sizes, whole: Tensor | None, streams: int) -> Array:
+    """Return what each block's sums start from, `(blocks, streams, 2 * gate)`.
+
+    Args:
+        model: With plain weights.
+        sizes: Of the model.
+        whole: What conditions each stream's whole signal, `(streams, C)`; absent for nothing.
+        streams: How many there are.
+    """
+    room = np.zeros((sizes.blocks, streams, 2 * sizes.gate), np.float32)
+    for number, block in enumerate(model.stack.blocks):
+        assert isinstance(block, ResidualBlock)
+        bias = _biases(block, sizes)[: 2 * sizes.gate].astype(np.float64)
+        room[number] = bias
+        if whole is None or block.condition is None:
+            continue
+        weight = block.condition.weight[:, -whole.shape[1] :, 0]
+        for stream, vector in enumerate(_numpy(whole).astype(np.float64)):  # one by one, in float64
+            product = _numpy(weight).astype(np.float64) @ vector
+            shared = torch.from_numpy(product.astype(np.float32))
+            room[number, stream] = bias + _gates(shared.unsqueeze(1), sizes, inputs=1)[:, 0]
+    return room
 
 
 def _lines(size: int) -> int:
@@ -152,12 +191,15 @@ class _Arrays:
 
 
 def _taps(block: ResidualBlock, sizes: Sizes) -> list[Array]:
-    """Return the matrix of each tap, the oldest first, both halves of the gate padded alike."""
-    half, shape = block.conv.out_channels // 2, (sizes.gate, sizes.residual)
-    return [
-        np.concatenate([_matrix(part, *shape) for part in torch.split(tap, half)])
-        for tap in block.conv.weight.unbind(dim=-1)
-    ]
+    """Return the matrix of each tap, the oldest first."""
+    return [_gates(tap, sizes, sizes.residual) for tap in block.conv.weight.unbind(dim=-1)]
+
+
+def _gates(weight: Tensor, sizes: Sizes, inputs: int | None = None) -> Array:
+    """Return a matrix of the gates, both of their halves padded alike; `inputs` after padding."""
+    width = padded(weight.shape[1]) if inputs is None else inputs
+    halves = torch.split(weight, len(weight) // 2)
+    return np.concatenate([_matrix(half, sizes.gate, width) for half in halves])
 
 
 def _biases(block: ResidualBlock, sizes: Sizes) -> Array:

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import operator
 import threading
 import time
 from collections.abc import Sequence
@@ -15,25 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.distributions import Draw
+from wavenet.distributions.distribution import refuse
 from wavenet.errors import CheckpointError
 from wavenet.model import WaveNet
+from wavenet.sampling.conditions import Conditions
 from wavenet.sampling.cpu.cache import KernelCache, private_folder
-from wavenet.sampling.cpu.kernel import Part, Sizes, Task, kernel_of
+from wavenet.sampling.cpu.kernel import MOST_BASES, Part, Sizes, Task, kernel_of
+from wavenet.sampling.cpu.memory import aligned
 from wavenet.sampling.cpu.packing import sizes_of, weights_of
-from wavenet.sampling.cpu.products import BLOCK
+from wavenet.sampling.cpu.products import BLOCK, encode_rows
 from wavenet.sampling.cpu.state import Layout, PackedState
 from wavenet.sampling.cpu.teamwork import LINE, THE_END
 from wavenet.sampling.reference import folded
-from wavenet.sampling.sampler import (
-    PLAIN,
-    Sampler,
-    SamplerState,
-    check_batch,
-    check_state,
-    item_noise,
-    item_prompts,
-    item_seeds,
-)
+from wavenet.sampling.sampler import PLAIN, Sampler, SamplerState, check_state
 
 log = logging.getLogger("wavenet")
 
@@ -58,6 +51,7 @@ class CpuSampler(Sampler):
             if not bool(parameter.isfinite().all()):
                 raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
         plain = folded(model).to("cpu", torch.float32).eval().requires_grad_(False)
+        self.model = plain
         self.threads = threads
         self.precision = precision
         sizes = sizes_of(plain, precision)
@@ -72,41 +66,39 @@ class CpuSampler(Sampler):
         """Bytes of the matrices, as the kernel reads them."""
         return int(self.weights.matrices.nbytes)
 
-    @torch.inference_mode()
-    def start(
-        self, batch_size: int = 1, prompt: Tensor | None = None, seed: int | Sequence[int] = 0
-    ) -> SamplerState:
-        packed = self.layout.new_state(batch_size)
-        sample = torch.zeros(batch_size)
-        if prompt is not None and prompt.numel():
-            prompt = item_prompts(prompt.to("cpu", torch.float32), batch_size)
-            sample = prompt[:, -1].clone()
-            self._read(packed, self.layout.model.distribution.encode(prompt))
-        return SamplerState(packed, sample, item_seeds(seed, batch_size))
+    def new_model_state(self, streams: int, conditions: Conditions) -> PackedState:
+        return self.layout.new_state(streams, conditions.whole)
 
-    @torch.inference_mode()
-    def advance(
-        self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
+    def read(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+        packed, codes = self._packed(state), self.model.distribution.encode(prompt)
+        length = codes.shape[1]
+        first = max(0, length - self.model.config.receptive_field)  # no queue reaches beyond
+        before = packed.memory.codes[:, ::-1]  # the oldest first
+        seen = np.concatenate([before, _ints(codes[:, :first])], axis=1)
+        packed.memory.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
+        packed.position = first
+        recent = None if condition is None else condition[..., first:]
+        forced = _ints(codes[:, first:])
+        self._run(packed, length - first, condition=recent, forced=forced, heads=False)
+
+    def draw_samples(
+        self, state: SamplerState, length: int, draw: Draw, noise: Tensor, condition: Tensor | None
     ) -> Tensor:
-        packed, length = self._packed(state), operator.index(length)
-        given = item_noise(state, length, 1, noise).to("cpu", torch.float32)[..., 0]
-        codes = self._run(packed, length, draw, noise=np.ascontiguousarray(given.numpy()))
-        if codes.min(initial=0) < 0:
-            raise CheckpointError(
-                "the model put out NaN or infinity: its weights are damaged or training diverged"
-            )
-        signal = torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
-        if length:
-            state.sample = signal[:, -1].clone()
-        state.drawn += length
-        return signal
+        packed, copies = self._packed(state), state.streams_an_item
+        if condition is not None:
+            condition = condition.repeat_interleave(copies, dim=0)
+        given = np.ascontiguousarray(noise.to("cpu", torch.float32).numpy())
+        guided = (copies, state.guidance)
+        codes = self._run(packed, length, draw, noise=given, condition=condition, guided=guided)
+        codes = codes[::copies]
+        refuse(torch.tensor(codes.min(initial=0) >= 0))
+        return torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
 
-    @torch.inference_mode()
-    def parameters(self, waveform: Tensor) -> Tensor:
-        packed = self.layout.new_state(len(waveform))
-        codes = self.layout.model.distribution.encode(waveform.to("cpu", torch.float32))
+    def forced(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+        codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
         room = np.empty((*codes.shape, self.layout.sizes.classes), np.float32)
-        self._run(packed, codes.shape[1], PLAIN, forced=_ints(codes), params=room)
+        packed, length = self._packed(state), codes.shape[1]
+        self._run(packed, length, condition=condition, forced=_ints(codes), params=room)
         return torch.from_numpy(room).transpose(1, 2)
 
     def _warm_up(self) -> None:
@@ -114,64 +106,72 @@ class CpuSampler(Sampler):
         if self.run.signatures:
             return
         started = time.perf_counter()
-        self._run(self.layout.new_state(1), 0, PLAIN)
+        self._run(self.layout.new_state(1), 0)
         cache = self.run._cache
         if isinstance(cache, KernelCache) and not cache.hits:
             log.info("compiled in %.1f s", time.perf_counter() - started)
 
-    def _read(self, packed: PackedState, codes: Tensor) -> None:
-        """Take a fresh state to the end of a prompt's classes, `(B, T)`."""
-        length = codes.shape[1]
-        first = max(0, length - self.layout.model.config.receptive_field)  # no queue reaches beyond
-        before = packed.memory.codes[:, ::-1]  # the oldest first
-        seen = np.concatenate([before, _ints(codes[:, :first])], axis=1)
-        packed.memory.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
-        packed.position = first
-        self._run(packed, length - first, PLAIN, forced=_ints(codes[:, first:]), heads=False)
-
     def _packed(self, state: SamplerState) -> PackedState:
         """Return the state in our memory, brought there if it was another backend's."""
-        check_batch(state)
         packed = state.model
         if not isinstance(packed, PackedState) or packed.layout is not self.layout:
             plain = packed.plain()
-            check_state(plain, self.layout.model)
-            packed = self.layout.packed(plain)
+            check_state(plain, self.model)
+            packed = self.layout.packed(plain, state.conditions.whole)
             state.model = packed
-            packed.memory.codes[:, 0] = _ints(self.layout.model.distribution.encode(state.sample))
+            last = self.model.distribution.encode(state.sample)
+            packed.memory.codes[:, 0] = _ints(last.repeat_interleave(state.streams_an_item))
         return packed
 
     def _run(
         self,
         packed: PackedState,
         length: int,
-        draw: Draw,
+        draw: Draw = PLAIN,
         noise: NDArray[np.float32] | None = None,
+        condition: Tensor | None = None,
         forced: NDArray[np.int32] | None = None,
         params: NDArray[np.float32] | None = None,
         *,
+        guided: tuple[int, float] = (1, 1.0),
         heads: bool = True,
     ) -> NDArray[np.int32]:
-        """Run the kernel over all streams; return their classes, `(B, length)`."""
-        streams = packed.batch_size
+        """Run the kernel over all streams; return their codes, `(streams, length)`."""
+        streams, (copies, guidance) = packed.batch_size, guided
         chosen = np.zeros((streams, length), np.int32)
+        if noise is None:
+            noise = np.zeros((streams, length, 1), np.float32)
         task = Task(
             length=length,
             position=packed.position,
-            fresh=packed.fresh,
+            fresh=packed.fresh or condition is not None,  # what was computed ahead had no condition
             heads=heads,
-            noise=np.zeros((streams, length), np.float32) if noise is None else noise,
+            noise=noise,
+            conditions=self._encoded(condition, streams),
             forced=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             chosen=chosen,
             temperature=float(draw.temperature),
             top_k=min(int(draw.top_k or 0), self.layout.sizes.params),
             top_p=1.0 if draw.top_p is None else float(draw.top_p),
+            copies=copies,
+            guidance=float(guidance),
         )
         model = (task, self.layout.sizes, self.weights, packed.memory)
-        self._share_out(parts(self.layout.sizes, streams, self.threads), model)
+        self._share_out(parts(self.layout.sizes, streams, self.threads, copies), model)
         packed.move_on(length)
         return chosen
+
+    def _encoded(self, condition: Tensor | None, streams: int) -> NDArray[np.uint8]:
+        """Return conditions `(streams, C, T)` as the kernel reads them, room for more behind."""
+        sizes = self.layout.sizes
+        if condition is None:
+            return np.zeros((streams, 0, 1), np.uint8)
+        rows = np.zeros((streams, condition.shape[2] + MOST_BASES, sizes.condition), np.float32)
+        values = condition.to("cpu", torch.float32).transpose(1, 2).numpy()
+        rows[:, : values.shape[1], : values.shape[2]] = values
+        encoded = encode_rows(rows, self.precision)
+        return aligned(encoded).reshape(encoded.shape)
 
     def _share_out(self, found: Sequence[Part], model: tuple[Any, ...]) -> None:
         """Run every part in a thread of its own, the first in this one."""
@@ -193,20 +193,31 @@ def _ints(codes: Tensor) -> NDArray[np.int32]:
     return ints
 
 
-def parts(sizes: Sizes, streams: int, threads: int) -> list[Part]:
-    """Return what each thread does: some of the streams, or its part in a team on one of them."""
-    if streams >= threads or streams == 0:
-        edges = [streams * index // threads for index in range(threads + 1)]
+def parts(sizes: Sizes, streams: int, threads: int, copies: int = 1) -> list[Part]:
+    """Return what each thread does: some of the streams, or its part in a team on one item's.
+
+    Args:
+        sizes: Of the model.
+        streams: In the batch.
+        threads: To share them out to.
+        copies: Streams of an item, which stay together.
+    """
+    items = streams // copies
+    if items >= threads or items == 0:
+        edges = [items * index // threads * copies for index in range(threads + 1)]
         cuts = _cuts(sizes, 1)
         return [
             Part(0, 1, first, last - first, first, cuts, np.zeros(LINE, np.int64))
             for first, last in itertools.pairwise(edges)
         ]
     found: list[Part] = []
-    for stream in range(streams):
-        team = threads // streams + (stream < threads % streams)
+    for item in range(items):
+        team = threads // items + (item < threads % items)
         cuts, progress, room = _cuts(sizes, team), np.zeros(team * LINE, np.int64), len(found)
-        found += [Part(rank, team, stream, 1, room + rank, cuts, progress) for rank in range(team)]
+        found += [
+            Part(rank, team, copies * item, copies, copies * (room + rank), cuts, progress)
+            for rank in range(team)
+        ]
     return found
 
 

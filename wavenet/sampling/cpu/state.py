@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.sampling.cpu.kernel import NOTHING, Memory, Sizes
+from wavenet.sampling.cpu.kernel import MOST_BASES, NOTHING, Memory, Sizes
 from wavenet.sampling.cpu.memory import aligned
+from wavenet.sampling.cpu.packing import constants_of
 from wavenet.sampling.cpu.products import decode_rows, encode_rows
 
 Array = NDArray[np.float32]
@@ -37,14 +38,21 @@ class Layout:
     precision: str
     threads: int
 
-    def new_memory(self, streams: int) -> Memory:
-        """Return the memory of streams before their first sample: silence."""
+    def new_memory(self, streams: int, constants: Array) -> Memory:
+        """Return the memory of streams before their first sample: silence.
+
+        Args:
+            streams: How many.
+            constants: What each block's sums start from, `(blocks, streams, 2 * gate)`.
+        """
         sizes = self.sizes
         dilations = np.array(self.model.config.dilations, np.int64)
         rings = np.maximum((sizes.taps - 1) * dilations, 1)
         queues = streams * rings * sizes.residual_bytes
         rows = np.minimum(dilations, MOST_AHEAD)
         ahead = streams * rows * 2 * sizes.gate
+        base_rows = MOST_BASES // rows * rows if sizes.condition else np.zeros_like(rows)
+        bases = streams * base_rows * 2 * sizes.gate
         codes = np.full((streams, sizes.input_taps), NOTHING, np.int32)
         codes[:, 0] = self.model.distribution.encode(torch.zeros(1)).item()
         return Memory(
@@ -54,18 +62,23 @@ class Layout:
             ahead=aligned(np.zeros(int(ahead.sum()), np.float32)),
             ahead_places=np.cumsum(ahead) - ahead,
             ahead_rows=rows,
+            constants=aligned(constants),
+            bases=aligned(np.zeros(int(bases.sum()), np.float32)),
+            base_places=np.cumsum(bases) - bases,
+            base_rows=base_rows,
             codes=codes,
             work=aligned(np.zeros(streams * sizes.work_bytes, np.uint8)),
-            room=aligned(np.zeros(max(streams, self.threads) * sizes.room_bytes, np.uint8)),
+            room=aligned(np.zeros(max(streams, 2 * self.threads) * sizes.room_bytes, np.uint8)),
         )
 
-    def new_state(self, streams: int) -> "PackedState":
-        """Return the state before the first sample."""
-        return PackedState(self, self.new_memory(streams))
+    def new_state(self, streams: int, whole: torch.Tensor | None = None) -> "PackedState":
+        """Return the state before the first sample, `whole` conditioning each stream's signal."""
+        constants = constants_of(self.model, self.sizes, whole, streams)
+        return PackedState(self, self.new_memory(streams, constants))
 
-    def packed(self, state: WaveNetState) -> "PackedState":
+    def packed(self, state: WaveNetState, whole: torch.Tensor | None = None) -> "PackedState":
         """Return a plain state, which is this model's, in the kernel's memory."""
-        packed = self.new_state(state.queues[0].shape[0])
+        packed = self.new_state(state.queues[0].shape[0], whole)
         packed.position = state.position
         distribution = self.model.distribution
         for block, queue in enumerate(state.queues[1:]):
@@ -144,7 +157,9 @@ class PackedState:
     def select(self, items: Sequence[int]) -> "PackedState":
         """Return a copy of some streams."""
         chosen = list(items)
-        other = PackedState(self.layout, self.layout.new_memory(len(chosen)))
+        blocks, gate = self.layout.sizes.blocks, self.layout.sizes.gate
+        constants = self.memory.constants.reshape(blocks, self.batch_size, 2 * gate)[:, chosen]
+        other = PackedState(self.layout, self.layout.new_memory(len(chosen), constants))
         other.position = self.position
         for block in range(self.layout.sizes.blocks):
             other.rows(block)[:] = self.rows(block)[chosen]

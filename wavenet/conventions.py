@@ -1,0 +1,131 @@
+"""What the frames of local conditioning mean: how each kind is made from a recording.
+
+All of it is plain data that lies in the checkpoint, so that frames made otherwise are refused and
+not turned into noise: a foreign mel convention is the most frequent cause of bad vocoder sound.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from wavenet.plain import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelConfig:
+    """How a log-mel spectrogram is made from a waveform.
+
+    Frame `f` is centred on sample `f * hop_size`; it conditions samples from there to the next
+    frame's. With `m` the mel spectrum, it holds `(log(max(m, floor)) - mean) / std`.
+
+    Attributes:
+        sample_rate: Of the waveform, in Hz.
+        fft_size: Samples of the Fourier transform.
+        hop_size: Samples from one frame to the next.
+        window_size: Samples of the Hann window.
+        bins: Mel bands.
+        fmin: Lower end of the lowest band, in Hz.
+        fmax: Upper end of the highest band, in Hz.
+        power: Of the spectrum that is summed: 1 for magnitude, 2 for energy.
+        mel_scale: Formula of the mel scale: `slaney` (librosa's default) or `htk`.
+        norm: `slaney` divides each band by its width; `none` has bands with peaks of 1.
+        log: `natural`, `log10`, or `decibel` (20 log10 of a magnitude, 10 log10 of an energy).
+        floor: Smallest value before the logarithm.
+        padding: What lies before the first and after the last sample: `constant` (silence) or
+            `reflect`.
+        mean: Subtracted from each band; one number for all, or one a band.
+        std: Then divided by; one number for all, or one a band.
+        clip: Limit the result to [0, 1].
+    """
+
+    sample_rate: int
+    fft_size: int
+    hop_size: int
+    window_size: int
+    bins: int = 80
+    fmin: float = 0.0
+    fmax: float
+    power: Literal[1, 2] = 1
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    norm: Literal["slaney", "none"] = "slaney"
+    log: Literal["natural", "log10", "decibel"] = "natural"
+    floor: float = 1e-5
+    padding: Literal["constant", "reflect"] = "constant"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "fft_size", "hop_size", "window_size", "bins"):
+            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        size = self.window_size
+        check(size <= self.fft_size, "window_size", f"{self.fft_size} at most, fft_size", size)
+        limits = f"0 <= fmin < fmax <= {self.sample_rate / 2:g}, half the rate"
+        good = 0 <= self.fmin < self.fmax <= self.sample_rate / 2
+        check(good, "fmin and fmax", limits, (self.fmin, self.fmax))
+        check(self.floor > 0, "floor", "positive", self.floor)
+        for name in ("mean", "std"):
+            length = len(getattr(self, name))
+            check(length in (1, self.bins), name, f"1 or {self.bins} numbers", length)
+        check(min(self.std) > 0, "std", "positive", min(self.std))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PitchConfig:
+    """How F0 and voicing are found (pYIN, Mauch and Dixon 2014): three channels a frame.
+
+    The channels are log2(F0 / 100 Hz), carried on where the voice is silent; 1 where it is
+    voiced, 0 elsewhere; and the probability of voicing.
+
+    Attributes:
+        sample_rate: Of the waveform, in Hz.
+        hop_size: Samples from one frame to the next.
+        fmin: Lowest F0, in Hz.
+        fmax: Highest F0, in Hz.
+    """
+
+    sample_rate: int
+    hop_size: int
+    fmin: float = 60.0
+    fmax: float = 500.0
+
+    def __post_init__(self) -> None:
+        check(self.hop_size >= 1, "hop_size", "1 or more", self.hop_size)
+        limits = f"0 < fmin < fmax <= {self.sample_rate / 2:g}, half the rate"
+        good = 0 < self.fmin < self.fmax <= self.sample_rate / 2
+        check(good, "fmin and fmax", limits, (self.fmin, self.fmax))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotesConfig:
+    """How a score becomes a roll: two channels a pitch, where it starts and where it sounds.
+
+    Attributes:
+        sample_rate: Of the waveform, in Hz.
+        hop_size: Samples from one frame to the next.
+        lowest: MIDI number of the lowest pitch.
+        highest: MIDI number of the highest pitch.
+    """
+
+    sample_rate: int
+    hop_size: int
+    lowest: int = 21
+    highest: int = 108
+
+    def __post_init__(self) -> None:
+        check(self.hop_size >= 1, "hop_size", "1 or more", self.hop_size)
+        pitches = (self.lowest, self.highest)
+        check(0 <= self.lowest <= self.highest <= 127, "pitches", "from 0 to 127", pitches)
+
+    @property
+    def pitches(self) -> int:
+        """How many pitches the roll has; its channels are twice as many."""
+        return self.highest - self.lowest + 1
+
+
+def as_text(mel: MelConfig) -> str:
+    """Return a convention on one line, to stand beside another in a message."""
+    raise NotImplementedError
+
+
+assert math

@@ -1,0 +1,82 @@
+"""Softmax over mu-law classes: the output of the first WaveNet."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wavenet.companding import mu_law_decode, mu_law_encode
+from wavenet.distributions.distribution import Distribution, Draw, refuse
+
+
+class Categorical(Distribution):
+    """Softmax over mu-law classes (WaveNet, section 2.2); the parameters are logits.
+
+    Args:
+        levels: Number of classes.
+    """
+
+    num_noise = 1
+
+    def __init__(self, levels: int = 256) -> None:
+        self.levels = levels
+        self.num_params = levels
+        self._values = mu_law_decode(torch.arange(levels), levels, torch.float64)
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        return mu_law_encode(waveform, self.levels)
+
+    def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        # looked up: a formula's last bit depends on how many are computed at once
+        return self._values.to(codes.device, dtype)[codes]
+
+    def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
+        logits = params if params.dtype == torch.float64 else params.float()
+        codes = self.encode(waveform)
+        rows = logits.transpose(1, 2).flatten(0, 1)  # a view of what the network puts out
+        return F.cross_entropy(rows, codes.flatten(), reduction="none").view_as(waveform)
+
+    def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
+        peak, mode = params.max(dim=-1, keepdim=True)
+        refuse(peak.isfinite())
+        if draw.temperature == 0:
+            return self.decode(mode.squeeze(-1), params.dtype)
+        # float64: the running sum of many small numbers decides the class
+        weights = ((params - peak).double() / draw.temperature).exp()
+        codes = pick(truncate(weights, params, draw), noise)
+        return self.decode(codes, params.dtype)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return self.decode(params.argmax(dim=1), params.dtype)
+
+    def initial_bias(self) -> Tensor:
+        return torch.zeros(self.num_params)
+
+
+def pick(weights: Tensor, noise: Tensor) -> Tensor:
+    """Return the class that a uniform falls on, `(B,)`, classes as wide as their `weights`.
+
+    Args:
+        weights: Of the classes, `(B, classes)` float64; their sum need not be 1.
+        noise: Uniforms of [0, 1), `(B, 1)`.
+    """
+    cumulative = weights.cumsum(dim=-1)
+    threshold = noise.double() * cumulative[:, -1:]
+    return (cumulative <= threshold).sum(dim=-1).clamp(max=weights.shape[1] - 1)
+
+
+def truncate(weights: Tensor, params: Tensor, draw: Draw) -> Tensor:
+    """Return `weights`, `(B, levels)`, with 0 for the classes that top-k and top-p leave out.
+
+    Likeliest are those of the largest `params`: a high temperature may make all weights one.
+    """
+    if draw.top_k is None and draw.top_p is None:
+        return weights
+    classes = params.argsort(dim=-1, descending=True, stable=True)
+    ordered = weights.gather(-1, classes)
+    keep = torch.ones_like(ordered, dtype=torch.bool)
+    if draw.top_k is not None:
+        keep[:, draw.top_k :] = False
+    if draw.top_p is not None:
+        before = ordered.cumsum(dim=-1) - ordered
+        keep &= before < draw.top_p * ordered.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(weights).scatter(-1, classes, ordered * keep)

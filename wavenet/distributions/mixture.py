@@ -1,0 +1,171 @@
+"""Mixtures of continuous densities over the 65,536 codes of a 16-bit sample.
+
+The probability of a code is the density's integral over the code's bin, the outermost bins taking
+what lies beyond: all codes together have 1. In units of a component's scale, let `m` be the
+distance from the bin's centre to the mean, and `d` half the bin's width; what differs between the
+densities is the logarithm of their mass in [m - d, m + d], which no rounding may spoil for bins
+that are far out or narrow.
+
+PixelCNN++ (arXiv:1701.05517); Parallel WaveNet (arXiv:1711.10433), section 2.1; the single
+Gaussian is ClariNet's (arXiv:1807.07281).
+"""
+
+import abc
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wavenet.distributions.categorical import pick
+from wavenet.distributions.distribution import Distribution, Draw, refuse
+from wavenet.errors import ConfigError
+
+LEVELS = 65536
+HALF = 1 / LEVELS  # of a bin's width, in a waveform of [-1, 1]
+NARROW = 0.02  # d under which a Gaussian is nearly flat over the bin
+FAR = -30.0  # below it, a Gaussian's tail is its asymptotic series
+LEAST_NOISE = 2.0**-25  # a uniform of [0, 1) is moved by this: its quantile is finite
+
+
+class Mixture(Distribution):
+    """Mixture of densities, discretised to 16 bits.
+
+    The parameters of a sample are `components` logits of the weights (none for a single
+    component), as many means, in units of the waveform, and as many logarithms of scales.
+
+    A temperature flattens or sharpens the weights and scales the scales; at 0 the mean of the
+    heaviest component is taken, the first on ties. That is also the `mode`.
+
+    Args:
+        components: Densities in the mixture.
+        min_log_scale: Smaller logarithms of scales count as this.
+    """
+
+    levels = LEVELS
+
+    def __init__(self, components: int = 10, min_log_scale: float = -14.0) -> None:
+        self.components = components
+        self.min_log_scale = min_log_scale
+        self.num_params = 3 * components if components > 1 else 2
+        self.num_noise = 2 if components > 1 else 1
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        codes = (waveform * (LEVELS // 2)).round().clamp(-LEVELS // 2, LEVELS // 2 - 1)
+        return codes.to(torch.int64) + LEVELS // 2
+
+    def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return (codes - LEVELS // 2).to(dtype) / (LEVELS // 2)
+
+    def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
+        params = params if params.dtype == torch.float64 else params.float()
+        logits, means, log_scales = self.split(params)
+        codes = self.encode(waveform).unsqueeze(1)
+        inverse = torch.exp(-log_scales)
+        m, d = (self.decode(codes, params.dtype) - means) * inverse, HALF * inverse
+        lowest, highest = self.log_below(m + d), self.log_below(d - m)
+        mass = torch.where(codes == 0, lowest, self.log_mass(m, d))
+        mass = torch.where(codes == LEVELS - 1, highest, mass)
+        return -torch.logsumexp(F.log_softmax(logits, dim=1) + mass, dim=1)
+
+    def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
+        self.check(draw)
+        refuse(params.isfinite())
+        logits, means, log_scales = self.split(params.double())
+        if self.components == 1 or draw.temperature == 0:
+            chosen = logits.argmax(dim=1)
+        else:
+            peak = logits.max(dim=1, keepdim=True).values
+            chosen = pick(((logits - peak) / draw.temperature).exp(), noise[:, :1])
+        chosen = chosen.unsqueeze(1)
+        value = means.gather(1, chosen)
+        if draw.temperature:
+            uniform = noise[:, -1:].double() * (1 - 2 * LEAST_NOISE) + LEAST_NOISE
+            scale = log_scales.gather(1, chosen).exp() * draw.temperature
+            value = value + scale * self.quantile(uniform)
+        return self.quantise(value.squeeze(1)).to(params.dtype)
+
+    def mode(self, params: Tensor) -> Tensor:
+        logits, means, _ = self.split(params)
+        heaviest = logits.argmax(dim=1, keepdim=True)
+        return self.quantise(means.gather(1, heaviest).squeeze(1))
+
+    def check(self, draw: Draw) -> None:
+        if draw.top_k is not None or draw.top_p is not None:
+            raise ConfigError(
+                "top_k and top_p choose among classes, and this model draws from a density: leave "
+                "them out; temperature sharpens it"
+            )
+
+    def initial_bias(self) -> Tensor:
+        scales = torch.full((self.components,), -3.0)
+        if self.components == 1:
+            return torch.cat([torch.zeros(1), scales])
+        means = torch.linspace(-0.3, 0.3, self.components)
+        return torch.cat([torch.zeros(self.components), means, scales])
+
+    def split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits, means and logarithms of scales, `(B, components, ...)` each."""
+        if self.components == 1:
+            means, log_scales = params[:, :1], params[:, 1:]
+            return torch.zeros_like(means), means, log_scales.clamp(min=self.min_log_scale)
+        logits, means, log_scales = params.chunk(3, dim=1)
+        return logits, means, log_scales.clamp(min=self.min_log_scale)
+
+    @abc.abstractmethod
+    def log_mass(self, m: Tensor, d: Tensor) -> Tensor:
+        """Return the logarithm of the standard density's mass in [m - d, m + d]."""
+
+    @abc.abstractmethod
+    def log_below(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the standard density's mass below `x`."""
+
+    @abc.abstractmethod
+    def quantile(self, uniform: Tensor) -> Tensor:
+        """Return below which number the standard density has a mass of `uniform`, in (0, 1)."""
+
+
+class LogisticMixture(Mixture):
+    """Discretised mixture of logistics."""
+
+    def log_mass(self, m: Tensor, d: Tensor) -> Tensor:
+        # sigmoid(m + d) - sigmoid(m - d) = sinh(d) / (cosh(m) + cosh(d))
+        sinh = d + torch.log(-torch.expm1(-2 * d))
+        cosh = torch.logaddexp(torch.logaddexp(m, -m), torch.logaddexp(d, -d))
+        return sinh - cosh
+
+    def log_below(self, x: Tensor) -> Tensor:
+        return F.logsigmoid(x)
+
+    def quantile(self, uniform: Tensor) -> Tensor:
+        return torch.log(uniform) - torch.log1p(-uniform)
+
+
+class GaussianMixture(Mixture):
+    """Discretised mixture of Gaussians; with one component, a single Gaussian."""
+
+    def log_mass(self, m: Tensor, d: Tensor) -> Tensor:
+        m = m.abs()
+        # Narrow bins: a difference would cancel. There e^(-x^2/2) is e^(-m^2/2) e^(-mt) nearly.
+        narrow = d.clamp(max=NARROW)
+        flat = torch.log(2 * narrow) - (m.square() + math.log(2 * math.pi)) / 2
+        flat = flat + log_sinhc(narrow * m) - narrow.square() / 6
+        wide = d.clamp(min=NARROW)
+        upper, lower = self.log_below(wide - m), self.log_below(-wide - m)
+        return torch.where(d < NARROW, flat, upper + torch.log(-torch.expm1(lower - upper)))
+
+    def log_below(self, x: Tensor) -> Tensor:
+        far = x.clamp(max=FAR)  # where torch's own has no finite gradient further on
+        tail = -far.square() / 2 - torch.log(-far) - math.log(2 * math.pi) / 2 - far**-2
+        return torch.where(x < FAR, tail, torch.special.log_ndtr(x.clamp(min=FAR)))
+
+    def quantile(self, uniform: Tensor) -> Tensor:
+        number: Tensor = torch.special.ndtri(uniform)
+        return number
+
+
+def log_sinhc(x: Tensor) -> Tensor:
+    """Return log(sinh(x) / x) for `x` of 0 or more."""
+    large = x.clamp(min=0.1)
+    exact = large + torch.log(-torch.expm1(-2 * large)) - torch.log(2 * large)
+    return torch.where(x < 0.1, x.square() / 6 - x.square().square() / 180, exact)

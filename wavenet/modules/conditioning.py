@@ -1,0 +1,232 @@
+"""What conditions a signal: a speaker or a vector for all of it, frames of features for its parts.
+
+A global condition is one vector an item. A local one starts as frames, `(B, C, F)`, of which frame
+`f` covers samples `f * hop` to `(f + 1) * hop`, and becomes a vector a sample. Timing is strict:
+a sample sees its own frame, frames before it and, by choice, a few after it, and no others.
+
+WaveNet, sections 2.5 and 2.6; nearest upsampling with a learnt smoothing kernel is WaveNet
+vocoders' (Odena et al. 2016 for images).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavenet.modules.stack import ResidualStack
+
+UNKNOWN = -1  # speaker whom nobody named
+
+
+class GlobalCondition(nn.Module):
+    """Embedding of a speaker, of a vector, or of both: their sum.
+
+    In training, items are made unknown at random, so that the model also learns what it can say
+    without them: for voices that it does not know, and for guidance.
+
+    Args:
+        channels: Width of the output.
+        speakers: Speakers with a number; 0 for none.
+        vector_channels: Width of the vector; 0 for none.
+        unknown_rate: Probability that a training item is made unknown.
+
+    Shape:
+        - Input: speakers `(B,)`, int64 from 0, or `UNKNOWN`; vectors `(B, vector_channels)`
+        - Output: `(B, channels)`
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        speakers: int = 0,
+        vector_channels: int = 0,
+        *,
+        unknown_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.unknown_rate = unknown_rate
+        self.speakers = nn.Embedding(speakers + 1, channels) if speakers else None  # unknown last
+        self.vector = nn.Linear(vector_channels, channels) if vector_channels else None
+        self.no_vector = nn.Parameter(torch.zeros(channels)) if vector_channels else None
+
+    def forward(self, speaker: Tensor | None, vector: Tensor | None, batch_size: int) -> Tensor:
+        """Return the condition of each item; what is absent is unknown.
+
+        Raises:
+            ValueError: A speaker or vector is none of this model's.
+        """
+        parts = []
+        known = self._kept(batch_size)
+        if self.speakers is not None:
+            parts.append(self.speakers(self._numbers(speaker, known, batch_size)))
+        elif speaker is not None:
+            raise ValueError("the model knows no speakers: leave speaker out")
+        if self.vector is not None and self.no_vector is not None:
+            absent = self.no_vector.expand(batch_size, -1)
+            if vector is None:
+                parts.append(absent)
+            else:
+                if vector.shape != (batch_size, self.vector.in_features):
+                    wanted = (batch_size, self.vector.in_features)
+                    raise ValueError(f"vector must be {wanted}, got {tuple(vector.shape)}")
+                parts.append(torch.where(known.unsqueeze(1), self.vector(vector), absent))
+        elif vector is not None:
+            raise ValueError("the model knows no vectors: leave vector out")
+        return torch.stack(parts).sum(dim=0)
+
+    def _kept(self, batch_size: int) -> Tensor:
+        device = next(self.parameters()).device
+        if self.training and self.unknown_rate:
+            return torch.rand(batch_size, device=device) >= self.unknown_rate
+        return torch.ones(batch_size, dtype=torch.bool, device=device)
+
+    def _numbers(self, speaker: Tensor | None, known: Tensor, batch_size: int) -> Tensor:
+        assert self.speakers is not None
+        last = self.speakers.num_embeddings - 1
+        if speaker is None:
+            return torch.full((batch_size,), last, device=known.device)
+        if speaker.shape != (batch_size,):
+            raise ValueError(f"speaker must be ({batch_size},), got {tuple(speaker.shape)}")
+        if not bool(((speaker >= UNKNOWN) & (speaker < last)).all()):
+            raise ValueError(f"speakers are 0 to {last - 1}, or {UNKNOWN} for unknown: {speaker}")
+        return torch.where(known & (speaker != UNKNOWN), speaker, last)
+
+
+class LocalCondition(nn.Module):
+    """Frames of features to a condition for every sample.
+
+    A convolution over frames, a context stack if asked for, then upsampling factor by factor. All
+    of it looks back; `lookahead` frames of the future enter at the first convolution alone.
+
+    Args:
+        in_channels: Numbers in a frame.
+        channels: Width of the output.
+        scales: Factors by which the rate rises; their product is the hop.
+        upsampling: `nearest`, `transposed` or `repeat`.
+        kernel_size: Frames that the first convolution sees, its own and those before.
+        lookahead: Frames after it that it sees too.
+        context_dilations: Of the context stack; empty for none.
+
+    Attributes:
+        hop_size: Samples from one frame to the next.
+        past: Frames before a sample's own that it depends on, at most.
+        lookahead: Frames after it.
+
+    Shape:
+        - Input: `(B, in_channels, F)`
+        - Output: `(B, channels, F * hop_size)`
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        scales: Sequence[int],
+        upsampling: str = "nearest",
+        *,
+        kernel_size: int = 1,
+        lookahead: int = 0,
+        context_dilations: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        kind = STAGES[upsampling]
+        self.hop_size = math.prod(scales)
+        self.lookahead = lookahead
+        self.first = nn.Conv1d(in_channels, channels, kernel_size + lookahead)
+        self.context = None
+        if context_dilations:
+            self.context = ResidualStack(context_dilations, channels, 2 * channels, channels)
+        stages: list[Repeat | Nearest | Transposed] = [kind(channels, scale) for scale in scales]
+        self.upsampling = nn.ModuleList(stages)
+        reach = 0
+        for stage in reversed(stages):  # in samples of the stage's input
+            reach = stage.past + -(-reach // stage.scale)
+        self.past = reach + sum(context_dilations) + kernel_size - 1
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the condition of every sample; beyond its ends the signal's frames go on alike."""
+        return self.window(F.pad(frames, (self.past, self.lookahead), mode="replicate"))
+
+    def window(self, frames: Tensor) -> Tensor:
+        """Return the condition of the samples of some frames, given what lies around them.
+
+        Shape:
+            - Input: `(B, in_channels, past + F + lookahead)`
+            - Output: `(B, channels, F * hop_size)`
+        """
+        length = (frames.shape[-1] - self.past - self.lookahead) * self.hop_size
+        x: Tensor = self.first(frames)
+        if self.context is not None:
+            x = x + self.context(x)
+        for stage in self.upsampling:
+            x = stage(x)
+        return x[..., x.shape[-1] - length :]
+
+
+class Repeat(nn.Module):
+    """`scale` copies of each number.
+
+    Args:
+        channels: Width of input and output.
+        scale: Factor by which the rate rises.
+    """
+
+    past = 0
+
+    def __init__(self, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(self.scale, dim=-1)
+
+
+class Nearest(nn.Module):
+    """Copies, then one smoothing kernel for all channels, which starts as a mean over two copies.
+
+    Args:
+        channels: Width of input and output.
+        scale: Factor by which the rate rises.
+    """
+
+    past = 2
+
+    def __init__(self, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.smoothing = nn.Conv1d(1, 1, 2 * scale + 1, bias=False)
+        nn.init.constant_(self.smoothing.weight, 1 / (2 * scale + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        copies = x.repeat_interleave(self.scale, dim=-1).flatten(0, 1).unsqueeze(1)
+        smooth: Tensor = self.smoothing(F.pad(copies, (2 * self.scale, 0)))
+        return smooth.view(x.shape[0], x.shape[1], -1)
+
+
+class Transposed(nn.Module):
+    """Transposed convolution: each output sees two inputs.
+
+    Args:
+        channels: Width of input and output.
+        scale: Factor by which the rate rises.
+    """
+
+    past = 1
+
+    def __init__(self, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.ConvTranspose1d(channels, channels, 2 * scale, stride=scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y[..., : x.shape[-1] * self.scale]
+
+
+STAGES: dict[str, type[Repeat] | type[Nearest] | type[Transposed]] = {
+    "nearest": Nearest,
+    "transposed": Transposed,
+    "repeat": Repeat,
+}
