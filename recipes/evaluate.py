@@ -1,7 +1,5 @@
 """Bits per sample on held-out audio: `wavenet-evaluate checkpoint=RUN/model data.root=FOLDER`."""
 
-from pathlib import Path
-
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.cli.console import progress_bar
@@ -13,10 +11,10 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     from wavenet.cli.evaluation import evaluated_clips
     from wavenet.evaluation.scores import score_table, scores
 
-    model, folder, clips = evaluated_clips(options)
+    loaded, excerpts, clips = evaluated_clips(options)
     samples = sum(clip.frames for clip in clips)
     with progress_bar(samples, "sample") as advance:
-        bits = scores(model, Path(folder), clips, advance)
+        bits = scores(loaded.model, excerpts, clips, advance)
     print(f"{len(clips)} held-out clips, {samples / clips[0].sample_rate / 60:.2f} minutes")
     print(score_table(bits))
 

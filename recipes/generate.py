@@ -10,8 +10,7 @@ from wavenet.cli.options import GenerateCommand
 
 def generate(options: GenerateCommand, composed: Composed) -> None:
     """Write the recordings, and print how fast they came."""
-    written, rate, seconds = write_recordings(options)
-    samples = rate * options.seconds * len(written)
+    written, samples, rate, seconds = write_recordings(options)
     print(
         f"{samples / seconds:,.0f} samples a second, {samples / rate / seconds:.2f} times real time"
     )

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from wavenet.conventions import MelConfig, NotesConfig, PitchConfig
 from wavenet.plain import check
 
 
@@ -164,15 +165,66 @@ class WaveNetConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig:
-    """What a model's signal means outside the model.
+    """What a model's signal means outside the model, and what conditions it.
+
+    A model with local conditioning sees the channels of those of `mel`, `pitch` and `notes` that
+    are there, in this order.
 
     Attributes:
         sample_rate: Samples a second, in Hz.
         companding: How a categorical output's classes lie on [-1, 1].
+        mel: How its mel spectrogram is made; absent for none.
+        pitch: How its F0 and voicing are found; absent for none.
+        notes: How its score becomes a roll; absent for none.
+        speakers: Names of the voices, in the order of their numbers.
     """
 
     sample_rate: int = 16000
     companding: Literal["mu-law"] = "mu-law"
+    mel: MelConfig | None = None
+    pitch: PitchConfig | None = None
+    notes: NotesConfig | None = None
+    speakers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(1 <= self.sample_rate <= 768000, "sample_rate", "1 to 768000", self.sample_rate)
+        for name, features in self.features.items():
+            rate = features.sample_rate
+            wanted = f"{self.sample_rate}, the audio's rate"
+            check(rate == self.sample_rate, f"{name}.sample_rate", wanted, rate)
+            hop = features.hop_size
+            check(hop == self.hop_size, f"{name}.hop_size", f"{self.hop_size} as the others'", hop)
+        check(len(set(self.speakers)) == len(self.speakers), "speakers", "all different", "twins")
+
+    @property
+    def features(self) -> dict[str, MelConfig | PitchConfig | NotesConfig]:
+        """What frames consist of, by name, in order."""
+        named = {"mel": self.mel, "pitch": self.pitch, "notes": self.notes}
+        return {name: features for name, features in named.items() if features is not None}
+
+    @property
+    def hop_size(self) -> int | None:
+        """Samples from one frame to the next; absent where there are no frames."""
+        return next((features.hop_size for features in self.features.values()), None)
+
+    @property
+    def channels(self) -> int:
+        """Numbers in a frame; 0 where there are no frames."""
+        return sum(features.channels for features in self.features.values())
+
+
+def check_conditions(model: WaveNetConfig, audio: AudioConfig) -> None:
+    """Raise a `ConfigError` unless a model's conditions are those that its audio gives."""
+    local, found = model.local, " and ".join(audio.features) or "no features"
+    if local is None:
+        check(not audio.features, "model.local", f"there, for audio has {found}", "none")
+    else:
+        check(bool(audio.features), "audio", "mel, pitch or notes, for model.local", "none")
+        channels = f"{audio.channels}, those of {found}"
+        check(local.channels == audio.channels, "model.local.channels", channels, local.channels)
+        product = f"{audio.hop_size}, the hop of {found}"
+        hop = f"{local.hop_size} from {list(local.scales)}"
+        good = local.hop_size == audio.hop_size
+        check(good, "the product of model.local.scales", product, hop)
+    number = f"{len(audio.speakers)}, as many as audio.speakers"
+    check(model.speakers == len(audio.speakers), "model.speakers", number, model.speakers)

@@ -4,7 +4,7 @@ All of it is plain data that lies in the checkpoint, so that frames made otherwi
 not turned into noise: a foreign mel convention is the most frequent cause of bad vocoder sound.
 """
 
-import math
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,11 @@ class MelConfig:
             check(length in (1, self.bins), name, f"1 or {self.bins} numbers", length)
         check(min(self.std) > 0, "std", "positive", min(self.std))
 
+    @property
+    def channels(self) -> int:
+        """Numbers in a frame."""
+        return self.bins
+
 
 @dataclass(frozen=True, kw_only=True)
 class PitchConfig:
@@ -94,6 +99,11 @@ class PitchConfig:
         limits = f"0 < fmin < fmax <= {self.sample_rate / 2:g}, half the rate"
         good = 0 < self.fmin < self.fmax <= self.sample_rate / 2
         check(good, "fmin and fmax", limits, (self.fmin, self.fmax))
+
+    @property
+    def channels(self) -> int:
+        """Numbers in a frame."""
+        return 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +132,90 @@ class NotesConfig:
         """How many pitches the roll has; its channels are twice as many."""
         return self.highest - self.lowest + 1
 
+    @property
+    def channels(self) -> int:
+        """Numbers in a frame."""
+        return 2 * self.pitches
 
-def as_text(mel: MelConfig) -> str:
-    """Return a convention on one line, to stand beside another in a message."""
-    raise NotImplementedError
+
+CONVENTIONS = {
+    # ours, for the recipes: 10 ms frames of 40 or 50 ms
+    "8khz": MelConfig(
+        sample_rate=8000, fft_size=512, hop_size=80, window_size=320, bins=64, fmax=4000.0
+    ),
+    "16khz": MelConfig(
+        sample_rate=16000, fft_size=1024, hop_size=160, window_size=800, bins=80, fmax=8000.0
+    ),
+    # NVIDIA's Tacotron 2 and WaveGlow, nv-wavenet: natural logarithm, floor 1e-5, 0 to 8000 Hz
+    "tacotron2": MelConfig(
+        sample_rate=22050,
+        fft_size=1024,
+        hop_size=256,
+        window_size=1024,
+        fmax=8000.0,
+        padding="reflect",
+    ),
+    # r9y9/wavenet_vocoder's egs, ParallelWaveGAN, ESPnet at 22.05 kHz: log10, 80 to 7600 Hz; their
+    # mean and deviation a band are the corpus's own
+    "parallel_wavegan": MelConfig(
+        sample_rate=22050,
+        fft_size=1024,
+        hop_size=256,
+        window_size=1024,
+        fmin=80.0,
+        fmax=7600.0,
+        log="log10",
+        floor=1e-10,
+        padding="reflect",
+    ),
+    # fatchord/WaveRNN: decibels, -100 to 0 brought to 0 to 1
+    "wavernn": MelConfig(
+        sample_rate=22050,
+        fft_size=2048,
+        hop_size=275,
+        window_size=1100,
+        fmin=40.0,
+        fmax=11025.0,
+        log="decibel",
+        padding="reflect",
+        mean=(-100.0,),
+        std=(100.0,),
+        clip=True,
+    ),
+}
 
 
-assert math
+def mel_mismatch(wanted: MelConfig, found: MelConfig) -> str | None:
+    """Return both conventions in words where they differ; `None` where they are one.
+
+    Mean and deviation do not count: numbers are brought from one to the other without loss.
+    """
+    names = [field.name for field in dataclasses.fields(MelConfig)]
+    different = [
+        name
+        for name in names
+        if name not in ("mean", "std") and getattr(wanted, name) != getattr(found, name)
+    ]
+    if not different:
+        return None
+    lines = [
+        f"{name}: {getattr(found, name)} there, {getattr(wanted, name)} wanted"
+        for name in different
+    ]
+    return "another mel convention than the model's: " + "; ".join(lines)
+
+
+def renormalised(
+    wanted: MelConfig, found: MelConfig
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return factor and summand a band that bring numbers of `found` to those of `wanted`."""
+    bands = range(wanted.bins)
+
+    def of(values: tuple[float, ...], band: int) -> float:
+        return values[band if len(values) > 1 else 0]
+
+    factors = tuple(of(found.std, band) / of(wanted.std, band) for band in bands)
+    summands = tuple(
+        (of(found.mean, band) - of(wanted.mean, band)) / of(wanted.std, band) for band in bands
+    )
+    return factors, summands

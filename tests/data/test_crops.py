@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from wavenet.data.audio import WavWriter
 from wavenet.data.crops import RandomCrops, Windows
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
 from wavenet.errors import DataError
 
@@ -31,7 +32,7 @@ def clips(tmp_path: Path) -> list[Clip]:
 
 def crops(folder: Path, clips: list[Clip], **changes: Any) -> RandomCrops:
     arguments = {"crop": 32, "context": 20, "batch_size": 4, "seed": 1, **changes}
-    return RandomCrops(folder, clips, **arguments)
+    return RandomCrops(Excerpts(folder), clips, **arguments)
 
 
 def codes_of(waveform: torch.Tensor) -> NDArray[np.int64]:
@@ -128,7 +129,7 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
     tmp_path: Path, clips: list[Clip], window: int, context: int
 ) -> None:
     counted: list[int] = []
-    for item in every(Windows(tmp_path, clips, window=window, context=context)):
+    for item in every(Windows(Excerpts(tmp_path), clips, window=window, context=context)):
         codes, mask = codes_of(item["waveform"])[0], item["mask"].numpy()[0]
         start = (int(codes[0]) - 1) % 2000
         np.testing.assert_array_equal(codes, codes[0] + np.arange(len(codes)))
@@ -148,7 +149,7 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
 def test_a_limit_takes_the_first_so_many_seconds(
     tmp_path: Path, clips: list[Clip], seconds: float, frames: int
 ) -> None:
-    windows = Windows(tmp_path, clips, window=64, context=10, limit_seconds=seconds)
+    windows = Windows(Excerpts(tmp_path), clips, window=64, context=10, limit_seconds=seconds)
 
     assert sum(int(item["mask"].sum()) for item in every(windows)) == frames
 
@@ -159,7 +160,7 @@ def test_a_clip_that_is_not_what_the_manifest_says_is_a_data_error(
     (tmp_path / "0.wav").unlink()
 
     with pytest.raises(DataError, match=r"0.wav: no such file.*run wavenet-prepare"):
-        Windows(tmp_path, clips, window=64, context=0)[0]
+        Windows(Excerpts(tmp_path), clips, window=64, context=0)[0]
 
 
 def test_no_clips_at_all_is_a_data_error(tmp_path: Path) -> None:

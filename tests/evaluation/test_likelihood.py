@@ -6,6 +6,7 @@ import torch
 
 from wavenet.config import WaveNetConfig
 from wavenet.data.crops import Windows
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.prepare import prepare
@@ -34,7 +35,7 @@ def folder(recordings: Path, tmp_path: Path) -> Path:
 def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -> None:
     model = WaveNet(CONFIG).eval()
     clips = read_manifest(folder)
-    windows = Windows(folder, clips, window=window, context=CONFIG.receptive_field)
+    windows = Windows(Excerpts(folder), clips, window=window, context=CONFIG.receptive_field)
     with torch.no_grad():
         whole = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
 
@@ -45,7 +46,9 @@ def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -
 
 def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) -> None:
     model = WaveNet(CONFIG).train()
-    windows = Windows(folder, read_manifest(folder), window=6000, context=CONFIG.receptive_field)
+    windows = Windows(
+        Excerpts(folder), read_manifest(folder), window=6000, context=CONFIG.receptive_field
+    )
     random_state = torch.get_rng_state()
 
     assert bits_per_sample(model, windows) == bits_per_sample(model, windows)
@@ -57,7 +60,7 @@ def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) ->
 def test_scores_name_the_model_first_and_every_yardstick(folder: Path) -> None:
     clips = held_out(read_manifest(folder))
 
-    found = scores(WaveNet(CONFIG), folder, clips)
+    found = scores(WaveNet(CONFIG), Excerpts(folder), clips)
 
     assert next(iter(found)) == "model"
     assert found["uniform"] == 4.0

@@ -10,6 +10,7 @@ import scipy.signal
 import torch
 
 from wavenet.companding import mu_law_decode, mu_law_encode
+from wavenet.distributions import Categorical
 from wavenet.evaluation.yardsticks import (
     LogProbability,
     decision_edges,
@@ -35,7 +36,7 @@ def noise(samples: int, scale: float) -> np.ndarray:
 def test_code_probabilities_sum_to_one(
     log_probability: LogProbability, size: float, centre: float, levels: int
 ) -> None:
-    edges = decision_edges(levels) - centre
+    edges = decision_edges(Categorical(levels)) - centre
 
     logs = log_probability(edges[:-1], edges[1:], np.full(levels, size))
 
@@ -55,7 +56,7 @@ def test_a_density_has_the_mean_size_that_it_is_given(log_probability: LogProbab
 
 @pytest.mark.parametrize("levels", [2, 16, 256])
 def test_edges_lie_where_the_code_changes(levels: int) -> None:
-    inner = decision_edges(levels)[1:-1]
+    inner = decision_edges(Categorical(levels))[1:-1]
 
     below = mu_law_encode(torch.tensor(inner - 1e-6, dtype=torch.float64), levels)
     above = mu_law_encode(torch.tensor(inner + 1e-6, dtype=torch.float64), levels)
@@ -68,7 +69,7 @@ def test_uniform_codes_cost_as_many_bits_as_they_have() -> None:
     codes = torch.from_numpy(RNG.integers(0, 256, 60_000))
     clip = mu_law_decode(codes, 256).numpy()
 
-    scores = yardsticks([clip], levels=256)
+    scores = yardsticks([clip], Categorical(256))
 
     assert scores["uniform"] == 8
     assert scores["histogram"] == pytest.approx(8, abs=0.01)
@@ -79,7 +80,7 @@ def test_uniform_codes_cost_as_many_bits_as_they_have() -> None:
 def test_a_resonance_is_predicted_better_than_its_histogram() -> None:
     clip = scipy.signal.lfilter([0.01], [1, -1.8, 0.95], RNG.standard_normal(20_000))
 
-    scores = yardsticks([clip.astype(np.float32)], levels=256)
+    scores = yardsticks([clip.astype(np.float32)], Categorical(256))
 
     assert scores["linear_prediction"] < scores["histogram"] - 1
 
@@ -112,8 +113,8 @@ def test_a_scale_that_adapts_is_better_where_the_level_changes() -> None:
     gain = {
         name: scores["linear_prediction"] - scores["adapted_linear_prediction"]
         for name, scores in {
-            "changing": yardsticks([np.clip(changing, -1, 1)], levels=256),
-            "steady": yardsticks([steady], levels=256),
+            "changing": yardsticks([np.clip(changing, -1, 1)], Categorical(256)),
+            "steady": yardsticks([steady], Categorical(256)),
         }.items()
     }
 
@@ -139,14 +140,17 @@ def test_the_scale_of_a_sample_knows_only_residuals_before_it() -> None:
 def test_a_clip_begins_in_silence_whatever_came_before_it() -> None:
     quiet, loud = noise(3000, 0.01), noise(3000, 0.5)
 
-    forward, backward = yardsticks([quiet, loud], 256), yardsticks([loud, quiet], 256)
+    forward, backward = (
+        yardsticks([quiet, loud], Categorical(256)),
+        yardsticks([loud, quiet], Categorical(256)),
+    )
 
     assert forward == pytest.approx(backward, abs=0.01)
 
 
 @pytest.mark.parametrize("levels", [2, 255, 256])
 def test_silence_costs_almost_nothing(levels: int) -> None:
-    scores = yardsticks([np.zeros(2000, dtype=np.float32)], levels)
+    scores = yardsticks([np.zeros(2000, dtype=np.float32)], Categorical(levels))
 
     assert scores["histogram"] == 0
     assert scores["adapted_linear_prediction"] < 0.6
@@ -156,7 +160,7 @@ def test_silence_costs_almost_nothing(levels: int) -> None:
 @pytest.mark.parametrize("clips", [[], [np.zeros(0, dtype=np.float32)]])
 def test_no_samples_is_an_error(clips: list[np.ndarray]) -> None:
     with pytest.raises(ValueError, match="at least one sample"):
-        yardsticks(clips, levels=256)
+        yardsticks(clips, Categorical(256))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import read_manifest
 from wavenet.data.prepare import PrepareOptions, prepare
 from wavenet.training.data import training_loader
@@ -21,7 +22,7 @@ def test_batches_from_any_step_on_are_those_of_the_whole(
     options = TrainerOptions(batch_size=2, crop=100, workers=workers)
 
     def batches(first: int, count: int, options: TrainerOptions) -> list[torch.Tensor]:
-        loader = training_loader(folder, clips, options, context=20, seed=3, first=first)
+        loader = training_loader(Excerpts(folder), clips, options, context=20, seed=3, first=first)
         return [batch["waveform"] for batch in islice(loader, count)]
 
     whole = batches(0, 8, TrainerOptions(batch_size=2, crop=100))

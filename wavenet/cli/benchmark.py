@@ -127,12 +127,13 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
         checkpoint=path, data=DataOptions(sample_rate=1), seconds=options.bits_seconds
     )
     try:
-        model, folder, clips = evaluated_clips(asked)
+        loaded, excerpts, clips = evaluated_clips(asked)
     except (ConfigError, DataError) as error:
         log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
         log.debug("%s", error)
         return {}
-    windows = Windows(folder, clips, window=16384, context=model.config.receptive_field)
+    model = loaded.model
+    windows = Windows(excerpts, clips, window=16384, context=model.config.receptive_field)
     return {
         precision: sampler_bits(
             make_sampler(model, "cpu", precision=precision), model.distribution, windows

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from wavenet import checkpoint
 from wavenet.cli.options import EvaluateCommand
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.prepare import prepare
 from wavenet.errors import ConfigError, DataError, printable
-from wavenet.evaluation.scores import held_out
-from wavenet.model import WaveNet
+from wavenet.evaluation.scores import excerpts_of, held_out
 from wavenet.plain import from_dict
 from wavenet.training.options import DataOptions
 
 
-def evaluated_clips(options: EvaluateCommand) -> tuple[WaveNet, Path, list[Clip]]:
-    """Return the model, the folder of clips and those that are held out.
+def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Excerpts, list[Clip]]:
+    """Return the checkpoint, what reads clips for it, and those that are held out.
 
     Raises:
         ConfigError: No audio was named, and the checkpoint lies in no run.
@@ -36,7 +36,7 @@ def evaluated_clips(options: EvaluateCommand) -> tuple[WaveNet, Path, list[Clip]
         )
     if clips[0].sample_rate != rate:
         raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {rate} Hz")
-    return loaded.model, data.folder, clips
+    return loaded, excerpts_of(loaded.model.config, loaded.audio, data.folder), clips
 
 
 def _data_of_run(run: Path) -> DataOptions:

@@ -46,7 +46,13 @@ class GenerateCommand:
     Attributes:
         checkpoint: Directory of the model.
         output: WAV file to write; for a batch, item `i` gets `-i` before the suffix.
-        seconds: Length of each recording, without its prompt.
+        input: What a conditioned model speaks from: a recording or a mel spectrogram
+            (`.safetensors`, `.npy`), or a score (`.csv`), as its features ask for.
+        mel_convention: How a `.npy` input was made; a name, or `model`.
+        speaker: Name of the voice; absent for none in particular.
+        guidance: How far to go towards the speaker; 1 as learnt, more for beyond.
+        seconds: Length of each recording, without its prompt; absent for as long as the input, or
+            3 seconds where there is none.
         prompt: Recording to go on from.
         batch: Recordings.
         seed: Item `i` is drawn with `seed + i`.
@@ -62,7 +68,11 @@ class GenerateCommand:
 
     checkpoint: str
     output: str = "generated.wav"
-    seconds: float = 3.0
+    input: str | None = None
+    mel_convention: str | None = None
+    speaker: str | None = None
+    guidance: float = 1.0
+    seconds: float | None = None
     prompt: str | None = None
     batch: int = 1
     seed: int = 0
@@ -76,7 +86,8 @@ class GenerateCommand:
     debug: bool = False
 
     def __post_init__(self) -> None:
-        check(self.seconds > 0, "seconds", "positive", self.seconds)
+        good = self.seconds is None or self.seconds > 0
+        check(good, "seconds", "positive", self.seconds)
         check(self.batch >= 1, "batch", "1 or more", self.batch)
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         check(self.threads is None or self.threads >= 1, "threads", "1 or more", self.threads)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wavenet.data.audio import read_samples
+from wavenet.data.excerpts import Excerpts, stack
 from wavenet.data.manifest import Clip
 from wavenet.errors import DataError, printable
 
@@ -28,19 +27,20 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
     target is context, on which the loss does not count; where it begins with the clip, all counts.
 
     Args:
-        folder: The prepared folder.
-        clips: From its manifest.
+        excerpts: Reads the clips, and what conditions them.
+        clips: From the folder's manifest.
         crop: Samples on which the loss counts.
         context: Samples before them: the receptive field.
         batch_size: Crops in an item.
         seed: Another seed draws other crops.
         rank: This process, from 0.
         world_size: Processes that draw together, each its own crops.
+        balance: Draw a speaker first, each as likely as any other, then a sample of theirs.
     """
 
     def __init__(
         self,
-        folder: Path,
+        excerpts: Excerpts,
         clips: Sequence[Clip],
         *,
         crop: int,
@@ -49,45 +49,53 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        balance: bool = False,
     ) -> None:
+        folder = excerpts.folder
         _check(folder, clips, {"crop": (crop, 1), "context": (context, 0)})
         _check(folder, clips, {"batch_size": (batch_size, 1), "seed": (seed, 0)})
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
-        self.folder = folder
+        self.excerpts = excerpts
         self.clips = clips
         self.crop = crop
         self.context = context
         self.batch_size = batch_size
         self.seed = seed
         self.first_item = rank * batch_size
-        self.ends = list(itertools.accumulate(clip.frames for clip in clips))
+        voices: dict[str, list[Clip]] = {}
+        for clip in clips:
+            voices.setdefault(clip.speaker if balance else "", []).append(clip)
+        self.voices = [voices[name] for name in sorted(voices)]
+        self.ends = [list(itertools.accumulate(c.frames for c in voice)) for voice in self.voices]
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Return batch `step`.
 
         Returns:
-            `waveform`, float32 `(batch_size, context + crop)`, and `mask`, bool of the same shape,
-            true where the loss counts.
+            `waveform`, float32 `(batch_size, context + crop)`, what conditions it (see
+            `Excerpts.read`), and `mask`, bool of the waveform's shape, true where the loss counts.
         """
-        length = self.context + self.crop
-        waveform = np.zeros((self.batch_size, length), np.float32)
+        items = []
+        length, hop = self.context + self.crop, self.excerpts.hop_size
         mask = np.zeros((self.batch_size, length), np.bool_)
         for row in range(self.batch_size):
             clip, target = self._draw(step, self.first_item + row)
             start = min(max(0, target - self.context), max(0, clip.frames - length))
-            samples = _read(self.folder, clip, start, min(length, clip.frames - start))
-            waveform[row, : len(samples)] = samples
-            mask[row, 0 if start == 0 else self.context : len(samples)] = True
-        return {"waveform": torch.from_numpy(waveform), "mask": torch.from_numpy(mask)}
+            start = start // hop * hop
+            items.append(self.excerpts.read(clip, start, length))
+            mask[row, 0 if start == 0 else self.context : clip.frames - start] = True
+        return {**stack(items), "mask": torch.from_numpy(mask)}
 
     def _draw(self, step: int, item: int) -> tuple[Clip, int]:
         """Return a clip and a sample of it, one of all samples of all clips."""
         seeds = np.random.SeedSequence([self.seed, step, item])
-        sample = int(np.random.Generator(np.random.Philox(seeds)).integers(self.ends[-1]))
-        index = bisect.bisect_right(self.ends, sample)
-        clip = self.clips[index]
-        return clip, sample - self.ends[index] + clip.frames
+        generator = np.random.Generator(np.random.Philox(seeds))
+        voice = int(generator.integers(len(self.voices))) if len(self.voices) > 1 else 0
+        clips, ends = self.voices[voice], self.ends[voice]
+        sample = int(generator.integers(ends[-1]))
+        index = bisect.bisect_right(ends, sample)
+        return clips[index], sample - ends[index] + clips[index].frames
 
 
 class Windows(Dataset[dict[str, Tensor]]):
@@ -96,8 +104,8 @@ class Windows(Dataset[dict[str, Tensor]]):
     For a loader with `batch_size=None`.
 
     Args:
-        folder: The prepared folder.
-        clips: From its manifest.
+        excerpts: Reads the clips, and what conditions them.
+        clips: From the folder's manifest.
         window: Samples on which the loss counts.
         context: Samples before them: the receptive field.
         limit_seconds: Stop after this much audio, the first clips; `None` for all.
@@ -105,17 +113,17 @@ class Windows(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        folder: Path,
+        excerpts: Excerpts,
         clips: Sequence[Clip],
         *,
         window: int,
         context: int,
         limit_seconds: float | None = None,
     ) -> None:
-        _check(folder, clips, {"window": (window, 1), "context": (context, 0)})
+        _check(excerpts.folder, clips, {"window": (window, 1), "context": (context, 0)})
         if limit_seconds is not None and limit_seconds <= 0:
             raise ValueError(f"limit_seconds must be positive, got {limit_seconds}")
-        self.folder = folder
+        self.excerpts = excerpts
         self.clips = clips
         self.window = window
         self.context = context
@@ -134,28 +142,22 @@ class Windows(Dataset[dict[str, Tensor]]):
         """Return window `index`.
 
         Returns:
-            `waveform`, float32 `(1, T)` with `T` up to `context + window`, and `mask`, bool of the
-            same shape, true where the loss counts.
+            `waveform`, float32 `(1, T)` with `T` up to a hop more than `context + window`, what
+            conditions it (see `Excerpts.read`), and `mask`, bool of the waveform's shape, true
+            where the loss counts.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index must be 0 to {len(self) - 1}, got {index}")
         which = bisect.bisect_right(self.ends, index)
         before = self.ends[which - 1] if which else 0
         target = (index - before) * self.window
-        start = max(0, target - self.context)
+        hop = self.excerpts.hop_size
+        start = max(0, target - self.context) // hop * hop
         stop = min(target + self.window, self.frames[which])
-        waveform = _read(self.folder, self.clips[which], start, stop - start)[None]
-        mask = np.zeros(waveform.shape, np.bool_)
+        item = self.excerpts.read(self.clips[which], start, stop - start)
+        mask = torch.zeros(1, stop - start, dtype=torch.bool)
         mask[:, target - start :] = True
-        return {"waveform": torch.from_numpy(waveform), "mask": torch.from_numpy(mask)}
-
-
-def _read(folder: Path, clip: Clip, start: int, frames: int) -> NDArray[np.float32]:
-    """Return `(frames,)` samples of a clip."""
-    try:
-        return read_samples(folder / clip.path, start, frames)[:, 0]
-    except DataError as error:
-        raise DataError(f"{error}; the manifest says otherwise: run wavenet-prepare anew") from None
+        return {**stack([item]), "mask": mask}
 
 
 def _check(folder: Path, clips: Sequence[Clip], least: dict[str, tuple[int, int]]) -> None:

@@ -30,6 +30,7 @@ class Clip:
         digest: SHA-256 of the file, in hex.
         source: The recording that it comes from, relative to the root that was prepared.
         start: Its first sample within the source, counted at `sample_rate`.
+        notes: Its score, relative to the manifest's folder; empty where there is none.
     """
 
     path: str
@@ -40,11 +41,13 @@ class Clip:
     digest: str
     source: str
     start: int
+    notes: str = ""
 
     def __post_init__(self) -> None:
-        parts = PurePosixPath(self.path).parts
-        if not parts or self.path.startswith("/") or ".." in parts:
-            raise ConfigError(f"path must lie inside the folder, got {printable(self.path)!r}")
+        for name, path in (("path", self.path), ("notes", self.notes or "none")):
+            parts = PurePosixPath(path).parts
+            if not parts or path.startswith("/") or ".." in parts:
+                raise ConfigError(f"{name} must lie inside the folder, got {printable(path)!r}")
         for name, least in (("frames", 1), ("sample_rate", 1), ("start", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}")

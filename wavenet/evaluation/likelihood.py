@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wavenet.data.crops import Windows
+from wavenet.data.features import Features
 from wavenet.distributions import Distribution
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
@@ -36,8 +37,13 @@ def bits_per_sample(
         progress: Called after each window with the samples that it counted.
     """
     device = next(model.parameters()).device
+
+    def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+        there = {name: tensor.to(device) for name, tensor in conditions.items()}
+        return model.nll(waveform.to(device), **there)
+
     with evaluating(model):
-        return _mean_bits(lambda waveform: model.nll(waveform.to(device)), windows, progress)
+        return _mean_bits(nll, windows, progress)
 
 
 def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows) -> float:
@@ -49,22 +55,24 @@ def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows)
         windows: The audio, each sample counted once.
     """
 
-    def nll(waveform: Tensor) -> Tensor:
-        return distribution.nll(sampler.parameters(waveform), waveform)
+    def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
+        return distribution.nll(sampler.parameters(waveform, **conditions), waveform)
 
     return _mean_bits(nll, windows)
 
 
 def _mean_bits(
-    nll: Callable[[Tensor], Tensor],
+    nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: Windows,
     progress: Callable[[int], None] | None = None,
 ) -> float:
     nats, count = 0.0, 0
+    features = Features(windows.excerpts.audio)
     for index in range(len(windows)):
         window = windows[index]
         counted = int(window["mask"].sum())
-        nats += float((nll(window["waveform"]).cpu().double() * window["mask"]).sum())
+        nats_each = nll(window["waveform"], features(window)).cpu().double()
+        nats += float((nats_each * window["mask"]).sum())
         count += counted
         if progress is not None:
             progress(counted)

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.audio import read_samples
 from wavenet.data.crops import Windows
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
 from wavenet.evaluation.likelihood import bits_per_sample
 from wavenet.evaluation.yardsticks import yardsticks
@@ -18,7 +20,7 @@ WINDOW = 16384  # samples counted in one pass of the model
 
 def scores(
     model: WaveNet,
-    folder: Path,
+    excerpts: Excerpts,
     clips: Sequence[Clip],
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
@@ -26,15 +28,21 @@ def scores(
 
     Args:
         model: Evaluated without dropout, whatever its mode.
-        folder: Prepared data.
+        excerpts: Reads the clips, and what conditions them.
         clips: The recordings, whole.
         progress: Called after each window with the samples that it counted.
     """
     context = model.config.receptive_field
-    windows = Windows(folder, clips, window=WINDOW, context=context)
-    audio = [read_clip(folder, clip) for clip in clips]
+    windows = Windows(excerpts, clips, window=WINDOW, context=context)
+    audio = [read_clip(excerpts.folder, clip) for clip in clips]
     bits = bits_per_sample(model, windows, progress)
-    return {"model": bits, **yardsticks(audio, model.config.levels)}
+    return {"model": bits, **yardsticks(audio, model.distribution)}
+
+
+def excerpts_of(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> Excerpts:
+    """Return what reads a prepared folder as a model wants it."""
+    lookahead = model.local.lookahead if model.local is not None else 0
+    return Excerpts(folder, audio, lookahead)
 
 
 def score_table(bits: dict[str, float]) -> str:

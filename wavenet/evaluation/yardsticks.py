@@ -1,4 +1,4 @@
-"""Bits per sample of mu-law codes under four models that anyone can compute.
+"""Bits per sample of a signal's codes under four models that anyone can compute.
 
 A model's bits per sample mean little alone: these say how much of them silence, loudness and a
 short memory explain. All four see the codes only, and are fitted on the audio that they are
@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wavenet.companding import mu_law_decode, mu_law_encode
+from wavenet.companding import mu_law_decode
+from wavenet.distributions import Categorical, Distribution
 from wavenet.errors import require
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -37,21 +38,22 @@ _MEMORIES = (2, 4, 8, 16, 32, 64)  # samples that the mean of residuals reaches 
 _FLOORS = (0.06, 0.12, 0.25, 0.5, 1.0)  # smallest mean, in widths of the central interval
 
 
-def yardsticks(clips: Sequence[Array], levels: int) -> dict[str, float]:
+def yardsticks(clips: Sequence[Array], distribution: Distribution) -> dict[str, float]:
     """Return bits per sample by name of yardstick, simplest first.
 
     Args:
         clips: Mono waveforms in [-1, 1], `(T,)` each; before each is silence.
-        levels: Classes of the mu-law code.
+        distribution: Whose codes they are; its parameters play no part.
 
     Raises:
         ValueError: There is no sample.
         EnvironmentFault: scipy is not installed.
     """
-    codes = [_encode(clip, levels) for clip in clips if len(clip)]
+    levels, values = distribution.levels, values_of(distribution)
+    codes = [_encode(clip, distribution) for clip in clips if len(clip)]
     if not codes:
         raise ValueError("yardsticks need at least one sample, got none")
-    values = _decode(np.arange(levels), levels)
+    edges = decision_edges(distribution)
     predictor = fit_predictor((values[clip] for clip in codes), ORDER)
     residuals = [prediction_residual(values[clip], predictor) for clip in codes]
     flat = np.concatenate(codes)
@@ -59,18 +61,29 @@ def yardsticks(clips: Sequence[Array], levels: int) -> dict[str, float]:
         [values[clip] - part for clip, part in zip(codes, residuals, strict=True)]
     )
     fixed = np.broadcast_to(_mean_size(residuals), flat.shape)
-    adapted = _best_sizes(flat, centres, residuals, levels)
+    step = float(values[levels // 2] - values[levels // 2 - 1])  # between the quietest codes
+    adapted = _best_sizes(flat, centres, residuals, edges, step)
     return {
         "uniform": math.log2(levels),
         "histogram": _entropy(np.bincount(flat)),
-        "linear_prediction": _bits(flat, centres, fixed, levels, log_laplace),
-        "adapted_linear_prediction": _bits(flat, centres, adapted, levels, log_logistic),
+        "linear_prediction": _bits(flat, centres, fixed, edges, log_laplace),
+        "adapted_linear_prediction": _bits(flat, centres, adapted, edges, log_logistic),
     }
 
 
-def decision_edges(levels: int) -> Array:
+def values_of(distribution: Distribution) -> Array:
+    """Return the sample that each code stands for, `(levels,)`."""
+    return distribution.decode(torch.arange(distribution.levels), torch.float64).numpy()
+
+
+def decision_edges(distribution: Distribution) -> Array:
     """Return where one code ends and the next begins, `(levels + 1,)`; the ends are infinite."""
-    inner = _decode(np.arange(levels - 1) + 0.5, levels)
+    if isinstance(distribution, Categorical):  # halfway in the companded range
+        halves = torch.arange(distribution.levels - 1) + 0.5
+        inner = mu_law_decode(halves, distribution.levels, torch.float64).numpy()
+    else:
+        values = values_of(distribution)
+        inner = (values[1:] + values[:-1]) / 2
     return np.concatenate([[-np.inf], inner, [np.inf]])
 
 
@@ -142,17 +155,18 @@ def log_logistic(lower: Array, upper: Array, size: Array) -> Array:
     return log_probability
 
 
-def _best_sizes(codes: Codes, centres: Array, residuals: Sequence[Array], levels: int) -> Array:
+def _best_sizes(
+    codes: Codes, centres: Array, residuals: Sequence[Array], edges: Array, step: float
+) -> Array:
     """Return the size of residual to expect at each sample, `(T,)`: the best of a small grid."""
     before = _mean_size(residuals)
-    step = 2 * float(_decode(np.array(levels / 2), levels))
     stride = -(-len(codes) // _GRID_SAMPLES)
     best: tuple[float, float, float] = (math.inf, 0.0, 0.0)
     for memory in _MEMORIES:
         sizes = _recent_sizes(residuals, memory, before)[::stride].copy()
         for floor in _FLOORS:
             floored = np.maximum(sizes, floor * step)
-            bits = _bits(codes[::stride], centres[::stride], floored, levels, log_logistic)
+            bits = _bits(codes[::stride], centres[::stride], floored, edges, log_logistic)
             best = min(best, (bits, memory, floor * step))
     _, best_memory, best_floor = best
     return np.maximum(_recent_sizes(residuals, best_memory, before), best_floor)
@@ -163,9 +177,8 @@ def _recent_sizes(residuals: Sequence[Array], memory: float, before: float) -> A
 
 
 def _bits(
-    codes: Codes, centres: Array, sizes: Array, levels: int, log_probability: LogProbability
+    codes: Codes, centres: Array, sizes: Array, edges: Array, log_probability: LogProbability
 ) -> float:
-    edges = decision_edges(levels)
     nats = 0.0
     for start in range(0, len(codes), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -175,13 +188,9 @@ def _bits(
     return nats / len(codes) / math.log(2)
 
 
-def _encode(waveform: Array, levels: int) -> Codes:
+def _encode(waveform: Array, distribution: Distribution) -> Codes:
     samples = torch.from_numpy(np.array(waveform, dtype=np.float32))
-    return mu_law_encode(samples, levels).to(torch.int32).numpy()
-
-
-def _decode(codes: npt.NDArray[Any], levels: int) -> Array:
-    return mu_law_decode(torch.from_numpy(codes), levels, torch.float64).numpy()
+    return distribution.encode(samples).to(torch.int32).numpy()
 
 
 def _entropy(counts: Codes) -> float:

@@ -1,12 +1,12 @@
 """Loaders whose order is a pure function of seed, step and rank: nothing of theirs is saved."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from wavenet.data.crops import RandomCrops
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
 from wavenet.training.module import Batch
 from wavenet.training.options import TrainerOptions
@@ -26,7 +26,7 @@ class StepsFrom(Sampler[int]):
 
 
 def training_loader(
-    folder: Path,
+    excerpts: Excerpts,
     clips: Sequence[Clip],
     options: TrainerOptions,
     context: int,
@@ -36,7 +36,7 @@ def training_loader(
     """Return an endless loader of crops that starts with batch number `first`.
 
     Args:
-        folder: Prepared data.
+        excerpts: Reads the clips, and what conditions them.
         clips: What to draw crops from.
         options: Batch size, crop and workers.
         context: Samples before each crop, the model's receptive field.
@@ -44,12 +44,13 @@ def training_loader(
         first: Batches that came before.
     """
     crops = RandomCrops(
-        folder,
+        excerpts,
         clips,
         crop=options.crop,
         context=context,
         batch_size=options.batch_size,
         seed=seed,
+        balance=options.balance_speakers,
     )
     return DataLoader(
         crops,

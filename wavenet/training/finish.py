@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from wavenet import checkpoint
 from wavenet.data.audio import WavWriter
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.distributions import Draw
+from wavenet.errors import printable
 from wavenet.evaluation import pictures
 from wavenet.evaluation.report import Recording, write_report
-from wavenet.evaluation.scores import held_out, read_clip, score_table, scores
+from wavenet.evaluation.scores import excerpts_of, held_out, read_clip, score_table, scores
+from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.sampling import make_sampler
 from wavenet.training.history import History
 from wavenet.training.options import RunConfig
@@ -39,7 +42,8 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
     if clips:
         seconds = sum(clip.frames for clip in clips) / config.audio.sample_rate
         log.info("evaluating on %.0f s of held-out audio", seconds)
-        bits = scores(loaded.model, folder, clips)
+        excerpts = excerpts_of(loaded.model.config, loaded.audio, folder)
+        bits = scores(loaded.model, excerpts, clips)
         log.info("%s", score_table(bits))
     recordings = _recordings(loaded, config, folder, clips)
     for recording in recordings:
@@ -66,35 +70,80 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
 def _recordings(
     loaded: checkpoint.Checkpoint, config: RunConfig, folder: Path, clips: Sequence[Clip]
 ) -> list[Recording]:
-    rate = loaded.audio.sample_rate
-    sampler = make_sampler(loaded.model)
-    draw = Draw(temperature=config.report.temperature)
-    length = round(config.report.seconds * rate)
-    told = _Told(length * (config.report.count + 1))
-    generated = torch.cat(
-        [
-            sampler.generate(length, seed=config.seed + index, draw=draw, progress=told)
-            for index in range(config.report.count)
-        ]
-        or [torch.empty(0, length)]
-    )
-    recordings = [
-        Recording(f"unconditional-{index}", _plain(signal), rate, "generated from silence")
-        for index, signal in enumerate(generated, start=1)
-    ]
-    prompt_length = round(config.report.prompt_seconds * rate)
-    long_enough = [clip for clip in clips if clip.frames > prompt_length]
-    if long_enough and prompt_length:
-        clip = read_clip(folder, long_enough[0])[: prompt_length + length]
-        prompt = torch.from_numpy(clip[:prompt_length])
-        rest = sampler.generate(length, prompt=prompt, seed=config.seed, draw=draw, progress=told)[
-            0
-        ]
-        continued = np.concatenate([prompt.numpy(), _plain(rest)])
-        note = f"the first {config.report.prompt_seconds:g} s are held-out audio, the rest is drawn"
-        recordings.append(Recording("continued", continued, rate, note))
-        recordings.append(Recording("original", clip, rate, "the held-out recording itself"))
-    return recordings
+    """Return what there is to hear: copies of held-out clips, or free speech and a continuation."""
+    voice = _Voice(loaded, config, folder)
+    if loaded.audio.features:
+        return list(voice.copies(clips))
+    return [*voice.free(), *voice.continued(clips)]
+
+
+class _Voice:
+    """What a finished run's model says.
+
+    Args:
+        loaded: The model.
+        config: What the run was.
+        folder: Its prepared data.
+    """
+
+    def __init__(self, loaded: checkpoint.Checkpoint, config: RunConfig, folder: Path) -> None:
+        self.sampler = make_sampler(loaded.model)
+        self.audio = loaded.audio
+        self.config = config
+        self.folder = folder
+
+    def copies(self, clips: Sequence[Clip]) -> Iterator[Recording]:
+        """Yield held-out clips, each followed by what is drawn from its features."""
+        longest = sorted(clips, key=lambda clip: -clip.frames)[: self.config.report.copies]
+        told = _Told(sum(clip.frames for clip in longest))
+        for number, clip in enumerate(longest, start=1):
+            copy = self._draw(
+                clip.frames, told, **conditions_of_clip(self.audio, self.folder, clip)
+            )
+            note = f"held out: {printable(clip.source, 60)}"
+            yield self._recording(f"original-{number}", read_clip(self.folder, clip), note)
+            note = f"drawn from the {' and '.join(self.audio.features)} of the original"
+            yield self._recording(f"copy-{number}", copy, note)
+
+    def free(self) -> Iterator[Recording]:
+        """Yield what is drawn from silence, in each voice that the model knows."""
+        length = round(self.config.report.seconds * self.audio.sample_rate)
+        voices = self.audio.speakers or ("unconditional",)
+        told = _Told(length * self.config.report.count * len(voices))
+        for number, name in enumerate(voices):
+            speaker = torch.tensor([number]) if self.audio.speakers else None
+            for index in range(self.config.report.count):
+                signal = self._draw(length, told, seed=index, speaker=speaker)
+                yield self._recording(f"{name}-{index + 1}", signal, "generated from silence")
+
+    def continued(self, clips: Sequence[Clip]) -> Iterator[Recording]:
+        """Yield a held-out clip whose start the model goes on from, and the clip."""
+        report, rate = self.config.report, self.audio.sample_rate
+        length, before = (round(s * rate) for s in (report.seconds, report.prompt_seconds))
+        long_enough = [clip for clip in clips if clip.frames > before]
+        if not long_enough or not before:
+            return
+        clip = read_clip(self.folder, long_enough[0])[: before + length]
+        prompt = torch.from_numpy(clip[:before])
+        conditions = conditions_of_clip(self.audio, self.folder, long_enough[0])
+        rest = self._draw(length, _Told(length), prompt=prompt, **conditions)
+        note = f"the first {report.prompt_seconds:g} s are held-out audio, the rest is drawn"
+        yield self._recording("continued", np.concatenate([clip[:before], rest]), note)
+        yield self._recording("original", clip, "the held-out recording itself")
+
+    def _draw(self, length: int, told: "_Told", seed: int = 0, **how: Any) -> NDArray[np.float32]:
+        signal = self.sampler.generate(
+            length,
+            seed=self.config.seed + seed,
+            draw=Draw(temperature=self.config.report.temperature),
+            progress=told,
+            **how,
+        )
+        samples: NDArray[np.float32] = signal[0].cpu().float().numpy()
+        return samples
+
+    def _recording(self, name: str, signal: NDArray[np.float32], note: str) -> Recording:
+        return Recording(name, signal, self.audio.sample_rate, note)
 
 
 class _Told:
@@ -117,11 +166,6 @@ class _Told:
             self.told = now
             left = (now - self.started) * (self.total - self.done) / self.done
             log.info("generated %s, about %.0f s left", f"{self.done:,}", left)
-
-
-def _plain(signal: torch.Tensor) -> NDArray[np.float32]:
-    samples: NDArray[np.float32] = signal.cpu().float().numpy()
-    return samples
 
 
 def _write(folder: Path, recording: Recording) -> None:

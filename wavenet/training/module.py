@@ -13,6 +13,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from wavenet.config import AudioConfig
+from wavenet.data.features import Features
 from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
 from wavenet.training.options import OptimOptions
@@ -27,11 +29,15 @@ class TrainingModule(pl.LightningModule):
         model: Whose weights are trained.
         optim: Optimiser, schedule and averaging.
         max_steps: Updates in all, where the schedule ends.
+        audio: What conditions the signal.
     """
 
-    def __init__(self, model: WaveNet, optim: OptimOptions, max_steps: int) -> None:
+    def __init__(
+        self, model: WaveNet, optim: OptimOptions, max_steps: int, audio: AudioConfig | None = None
+    ) -> None:
         super().__init__()
         self.model = model
+        self.features = Features(audio)
         self.optim = optim
         self.max_steps = max_steps
         self.average: WaveNet | None = None
@@ -47,7 +53,8 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean negative log-likelihood of the batch's counted samples, in nats."""
-        loss = masked_mean(self.model.nll(batch["waveform"]), batch["mask"])
+        nll = self.model.nll(batch["waveform"], **self.features(batch))
+        loss = masked_mean(nll, batch["mask"])
         if not bool(loss.isfinite()):
             raise ConfigError(
                 f"the loss is {loss.item()} at step {self.global_step}: training diverged; start "

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
 from wavenet.data.options import PrepareOptions
 from wavenet.errors import ConfigError
 from wavenet.plain import check, narrow
@@ -64,6 +64,7 @@ class TrainerOptions:
         accumulate: Batches of one update.
         precision: `fp32`, or `bf16` for matrix products in bfloat16 under autocast.
         device: `auto` takes a GPU where there is one.
+        balance_speakers: Draw each voice as often as any other, however much of it there is.
         workers: Processes that read audio; 0 reads in the training process.
         save_every: Updates between saves.
         keep_last: Saves that are kept.
@@ -79,6 +80,7 @@ class TrainerOptions:
     accumulate: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    balance_speakers: bool = False
     workers: int = 0
     save_every: int = 1000
     keep_last: int = 2
@@ -104,10 +106,14 @@ class DataOptions(PrepareOptions):
     Attributes:
         root: Folder of recordings; absent if `prepared` is there already.
         prepared: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
+        speakers: Condition the model on who speaks, by the names in the manifest.
+        normalise: Bring each mel band to mean 0 and deviation 1 over the training clips.
     """
 
     root: str | None = None
     prepared: str | None = None
+    speakers: bool = False
+    normalise: bool = True
 
     def anywhere(self) -> "DataOptions":
         """Return the same with whole paths, which hold from any current folder."""
@@ -141,7 +147,8 @@ class ReportOptions:
     Attributes:
         seconds: Length of each generated recording; 0 for no report.
         prompt_seconds: Held-out audio that the continued recording starts from.
-        count: Unconditional recordings.
+        count: Unconditional recordings, of each voice.
+        copies: Held-out clips, the longest ones, that a model conditioned by frames speaks again.
         temperature: Of the draws.
         evaluate_seconds: Held-out audio that the scores cover; absent for all.
     """
@@ -149,11 +156,12 @@ class ReportOptions:
     seconds: float = 3.0
     prompt_seconds: float = 1.0
     count: int = 1
+    copies: int = 4
     temperature: float = 1.0
     evaluate_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "prompt_seconds", "count", "temperature"):
+        for name in ("seconds", "prompt_seconds", "count", "copies", "temperature"):
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         seconds = self.evaluate_seconds
         check(seconds is None or seconds > 0, "evaluate_seconds", "positive, or null", seconds)
@@ -187,3 +195,5 @@ class RunConfig:
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         rate = self.audio.sample_rate
         check(self.data.sample_rate == rate, "data.sample_rate", str(rate), self.data.sample_rate)
+        if not self.data.speakers:  # whose names are not known before the data are
+            check_conditions(self.model, self.audio)

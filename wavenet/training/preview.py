@@ -4,6 +4,8 @@ Teacher-forced, each sample is the likeliest one after the true past; generated 
 drawn after the model's own. Both go to TensorBoard as audio and as a spectrogram.
 """
 
+from typing import Any
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -23,10 +25,14 @@ class Preview:
     Args:
         clip: The start of a held-out recording, `(T,)` float32.
         sample_rate: Of the clip, in Hz.
+        conditions: Of the clip, a batch of one.
     """
 
-    def __init__(self, clip: NDArray[np.float32], sample_rate: int) -> None:
+    def __init__(
+        self, clip: NDArray[np.float32], sample_rate: int, conditions: dict[str, Any]
+    ) -> None:
         self.clip = torch.from_numpy(clip)
+        self.conditions = conditions
         self.sample_rate = sample_rate
 
     def __call__(self, trainer: pl.Trainer, module: TrainingModule) -> None:
@@ -49,7 +55,8 @@ class Preview:
         """Return the likeliest sample after each true past, `(T,)`."""
         device = next(model.parameters()).device
         with evaluating(model):
-            params = model(self.clip.to(device)[None])
+            conditions = {name: tensor.to(device) for name, tensor in self.conditions.items()}
+            params = model(self.clip.to(device)[None], **conditions)
         sound: NDArray[np.float32] = model.distribution.mode(params)[0].cpu().numpy()
         return sound
 
@@ -57,6 +64,7 @@ class Preview:
         """Return what the model goes on with after the first half of the clip, both, `(T,)`."""
         half = len(self.clip) // 2
         prompt = self.clip[:half]
-        drawn = make_sampler(model).generate(len(self.clip) - half, prompt=prompt)[0].cpu()
+        sampler, rest = make_sampler(model), len(self.clip) - half
+        drawn = sampler.generate(rest, prompt=prompt, **self.conditions)[0].cpu()
         sound: NDArray[np.float32] = torch.cat([prompt, drawn]).numpy()
         return sound

@@ -15,11 +15,14 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet import checkpoint
+from wavenet.config import check_conditions
 from wavenet.data.crops import Windows
 from wavenet.data.manifest import Clip, read_manifest
+from wavenet.data.mel import with_statistics
 from wavenet.data.prepare import prepare
 from wavenet.errors import ConfigError, DataError, printable
-from wavenet.evaluation.scores import WINDOW, read_clip
+from wavenet.evaluation.scores import WINDOW, excerpts_of, read_clip
+from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.files import locked, write_text
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict, to_dict
@@ -50,7 +53,7 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag) -> Path:
         ConfigError: The folder holds something already.
     """
     ensure_prepared(config.data)
-    config = dataclasses.replace(config, data=config.data.anywhere())
+    config = conditioned(dataclasses.replace(config, data=config.data.anywhere()))
     run = _new_folder(config, run)
     log.info("run folder: %s", run)
     with locked(run):
@@ -103,6 +106,26 @@ def ensure_prepared(options: DataOptions) -> Path:
     return folder
 
 
+def conditioned(config: RunConfig) -> RunConfig:
+    """Return a run's config with what its data say of conditions: names, means, deviations."""
+    data, audio, model = config.data, config.audio, config.model
+    clips = [clip for clip in read_manifest(data.folder) if clip.split == "train"]
+    if data.speakers:
+        names = tuple(sorted({clip.speaker for clip in clips} - {""}))
+        if not names:
+            raise DataError(
+                f"{printable(data.folder)} names no speakers, and data.speakers=true wants them: "
+                "prepare it with data.speaker_folders=true, or from a corpus that has them"
+            )
+        audio = dataclasses.replace(audio, speakers=names)
+        model = dataclasses.replace(model, speakers=len(names))
+    if audio.mel is not None and data.normalise:
+        mel = with_statistics(data.folder, clips, audio.mel)
+        audio = dataclasses.replace(audio, mel=mel)
+    check_conditions(model, audio)
+    return dataclasses.replace(config, audio=audio, model=model)
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed: an update allocates the same again.
 
@@ -120,11 +143,13 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
     clips = read_manifest(folder)
     train, held_out = _splits(folder, clips, config)
     torch.manual_seed(config.seed)
-    module = TrainingModule(WaveNet(config.model), config.optim, config.trainer.max_steps)
+    model, max_steps = WaveNet(config.model), config.trainer.max_steps
+    module = TrainingModule(model, config.optim, max_steps, config.audio)
+    excerpts = excerpts_of(config.model, config.audio, folder)
     windows = None
     if held_out:
         windows = Windows(
-            folder,
+            excerpts,
             held_out,
             window=WINDOW,
             context=config.model.receptive_field,
@@ -167,7 +192,7 @@ def _fit(
     step = 0 if save is None else step_of(save)
     keep_freed_memory()
     loader = training_loader(
-        config.data.folder,
+        excerpts_of(config.model, config.audio, config.data.folder),
         train,
         options,
         config.model.receptive_field,
@@ -232,7 +257,9 @@ def _preview(folder: Path, held_out: list[Clip], config: RunConfig) -> Preview |
     if not held_out or not length:
         return None
     longest = max(held_out, key=lambda clip: clip.frames)
-    return Preview(read_clip(folder, longest)[:length], config.audio.sample_rate)
+    clip = read_clip(folder, longest)[:length]
+    conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
+    return Preview(clip, config.audio.sample_rate, conditions)
 
 
 def _new_folder(config: RunConfig, run: Path | None) -> Path:

@@ -1,0 +1,48 @@
+"""A score as frames: for each pitch where its notes start, and where they sound."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.conventions import NotesConfig
+from wavenet.data.notes import Note
+from wavenet.errors import DataError
+
+FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e
+
+
+def roll(
+    notes: Iterable[Note], start_frame: int, frames: int, config: NotesConfig
+) -> NDArray[np.float32]:
+    """Return the roll of frames `start_frame` on, `(2 * pitches, frames)`.
+
+    The first half marks onsets: 1 in the frame in which a note starts, fading while it sounds. The
+    second half is 1 where a note sounds.
+
+    Args:
+        notes: The score, times counted from frame 0.
+        start_frame: First frame.
+        frames: How many.
+        config: Pitches and hop.
+
+    Raises:
+        DataError: A note lies outside of the pitches.
+    """
+    room = np.zeros((2, config.pitches, frames), np.float32)
+    seconds = config.hop_size / config.sample_rate
+    for note in notes:
+        row = note.pitch - config.lowest
+        if not 0 <= row < config.pitches:
+            raise DataError(
+                f"pitch {note.pitch} is outside of {config.lowest} to {config.highest}, the "
+                "model's: set audio.notes.lowest and highest"
+            )
+        first = int(note.onset / seconds) - start_frame
+        last = max(first + 1, int(np.ceil(note.offset / seconds)) - start_frame)
+        shown = np.arange(max(first, 0), min(last, frames))
+        if len(shown):
+            age = (shown - first) * seconds
+            room[0, row, shown] = np.exp(-age / FADE_SECONDS)
+            room[1, row, shown] = 1.0
+    return room.reshape(2 * config.pitches, frames)

@@ -1,0 +1,79 @@
+"""Copies that anyone can make, to stand beside a model's: what its numbers must be read against.
+
+The mu-law round trip has the model's own quantisation and no other fault. Griffin-Lim knows what
+the model knows, the mel spectrogram, and no speech.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wavenet.conventions import MelConfig
+from wavenet.data.mel import LogMel
+from wavenet.distributions import Distribution
+from wavenet.errors import require
+
+Samples = NDArray[np.float32]
+ITERATIONS = 60
+
+
+def round_trip(waveform: Samples, distribution: Distribution) -> Samples:
+    """Return a waveform, `(T,)`, as a model's output could put it out at best."""
+    copy: Samples = distribution.quantise(torch.from_numpy(waveform)).numpy()
+    return copy
+
+
+def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS) -> Samples:
+    """Return what Griffin-Lim makes of a waveform's mel spectrogram, `(T,)`.
+
+    The bank of mel filters is undone by least squares without negative magnitudes; phases start
+    from one fixed draw.
+
+    Args:
+        waveform: The original, `(T,)`: its mel spectrogram is made first.
+        mel: The convention.
+        iterations: Of the fast algorithm (Perraudin et al. 2013), momentum 0.99.
+    """
+    functional: Any = require("torchaudio", "train").functional
+    layer = LogMel(mel)
+    frames = layer(torch.from_numpy(waveform)[None])[0] * layer.std + layer.mean
+    if mel.log == "natural":
+        value = frames.exp()
+    else:
+        value = 10 ** (frames / (20 / mel.power if mel.log == "decibel" else 1))
+    magnitude = _least_squares(layer.bank, value)
+    if mel.power == 2:
+        magnitude = magnitude.sqrt()
+    window = torch.hann_window(mel.window_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        copy = functional.griffinlim(
+            torch.cat([magnitude, magnitude[:, -1:]], dim=1),  # torch's frames: one more at the end
+            window,
+            mel.fft_size,
+            mel.hop_size,
+            mel.window_size,
+            1.0,
+            iterations,
+            0.99,
+            len(waveform),
+            True,
+        )
+    limited: Samples = copy.clamp(-1, 1).numpy()
+    return limited
+
+
+def _least_squares(bank: torch.Tensor, mel: torch.Tensor, steps: int = 200) -> torch.Tensor:
+    """Return magnitudes of 0 or more, `(bins, F)`, whose mel comes nearest to `mel`, `(bands, F)`.
+
+    Multiplicative updates (Lee and Seung 2001): they never leave what is positive.
+    """
+    guess = torch.linalg.pinv(bank) @ mel
+    x = guess.clamp(min=1e-6)
+    target = bank.T @ mel
+    product = bank.T @ bank
+    for _ in range(steps):
+        x = x * target / (product @ x).clamp(min=1e-12)
+    return x
