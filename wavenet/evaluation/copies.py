@@ -46,11 +46,13 @@ def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS)
     magnitude = _least_squares(layer.bank, value)
     if mel.power == 2:
         magnitude = magnitude.sqrt()
+    more = 1 + len(waveform) // mel.hop_size - magnitude.shape[1]  # torch centres one on the end
+    magnitude = torch.cat([magnitude, magnitude[:, -1:].expand(-1, more)], dim=1)
     window = torch.hann_window(mel.window_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         copy = functional.griffinlim(
-            torch.cat([magnitude, magnitude[:, -1:]], dim=1),  # torch's frames: one more at the end
+            magnitude,
             window,
             mel.fft_size,
             mel.hop_size,
@@ -70,8 +72,7 @@ def _least_squares(bank: torch.Tensor, mel: torch.Tensor, steps: int = 200) -> t
 
     Multiplicative updates (Lee and Seung 2001): they never leave what is positive.
     """
-    guess = torch.linalg.pinv(bank) @ mel
-    x = guess.clamp(min=1e-6)
+    x: torch.Tensor = (torch.linalg.pinv(bank) @ mel).clamp(min=1e-6)
     target = bank.T @ mel
     product = bank.T @ bank
     for _ in range(steps):

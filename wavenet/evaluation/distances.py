@@ -162,7 +162,7 @@ def pesq(original: Samples, copy: Samples, sample_rate: int) -> float | None:
 
 
 def stoi(original: Samples, copy: Samples, sample_rate: int) -> float | None:
-    """Return STOI; absent where the package is not installed, or where there is too little speech."""
+    """Return STOI; absent without the package, or where there is too little speech."""
     try:
         package: Any = require("pystoi", "evaluate")
     except EnvironmentFault:
@@ -193,7 +193,8 @@ def _mel(waveform: Samples, sample_rate: int) -> torch.Tensor:
         log="decibel",
         floor=LEAST,
     )
-    return LogMel(config)(torch.from_numpy(waveform)[None])[0]
+    mel: torch.Tensor = LogMel(config)(torch.from_numpy(waveform)[None])[0]
+    return mel
 
 
 def _pitch_errors(original: Samples, copy: Samples, sample_rate: int) -> tuple[float | None, float]:
