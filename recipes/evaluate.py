@@ -1,4 +1,6 @@
-"""Bits per sample on held-out audio: `wavenet-evaluate checkpoint=RUN/model data.root=FOLDER`."""
+"""What a model is worth: `wavenet-evaluate checkpoint=RUN/model data.root=FOLDER`."""
+
+from pathlib import Path
 
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
@@ -7,16 +9,29 @@ from wavenet.cli.options import EvaluateCommand
 
 
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
-    """Print the model's bits per sample beside four yardsticks on the same audio."""
-    from wavenet.cli.evaluation import evaluated_clips
-    from wavenet.evaluation.scores import score_table, scores
+    """Print bits per sample, and distances of copies, beside yardsticks; write a page to hear."""
+    from wavenet.cli.evaluation import evaluated_clips, page_of
+    from wavenet.evaluation import listening
+    from wavenet.evaluation.report import write_report
+    from wavenet.evaluation.scores import samples_measured
 
-    loaded, excerpts, clips = evaluated_clips(options)
-    samples = sum(clip.frames for clip in clips)
-    with progress_bar(samples, "sample") as advance:
-        bits = scores(loaded.model, excerpts, clips, advance)
-    print(f"{len(clips)} held-out clips, {samples / clips[0].sample_rate / 60:.2f} minutes")
-    print(score_table(bits))
+    loaded, folder, clips = evaluated_clips(options)
+    with progress_bar(samples_measured(loaded.model.config, clips), "sample") as advance:
+        found = listening.evaluate(loaded, folder, clips, options.report, options.seed, advance)
+    minutes = sum(clip.frames for clip in clips) / clips[0].sample_rate / 60
+    print(f"{len(clips)} held-out clips, {minutes:.2f} minutes")
+    print(found.text())
+    page = page_of(options)
+    if page is not None:
+        write_report(
+            page,
+            title=f"WaveNet: {Path(options.checkpoint).resolve().parent.name}",
+            facts=found.facts,
+            scores=found.bits,
+            tables=found.tables,
+            recordings=found.recordings,
+        )
+        print(f"open {page} to listen and look")
 
 
 def main() -> None:

@@ -7,10 +7,9 @@ from wavenet.cli.options import PrepareCommand
 
 def prepare(options: PrepareCommand, composed: Composed) -> None:
     """Prepare the recordings, and print what came in, went out and was left out."""
-    from wavenet.data.prepare import prepare as prepare_folder
+    from wavenet.data.ready import fetched_and_prepared
 
-    data = options.data
-    print(prepare_folder(data.source, data.folder, data.preparation).table())
+    print(fetched_and_prepared(options.data).table())
 
 
 def main() -> None:

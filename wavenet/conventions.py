@@ -146,7 +146,8 @@ CONVENTIONS = {
     "16khz": MelConfig(
         sample_rate=16000, fft_size=1024, hop_size=160, window_size=800, bins=80, fmax=8000.0
     ),
-    # NVIDIA's Tacotron 2 and WaveGlow, nv-wavenet: natural logarithm, floor 1e-5, 0 to 8000 Hz
+    # NVIDIA/tacotron2 and NVIDIA/waveglow, hparams.py and config.json; the paper's are others, at
+    # 24 kHz with a floor of 0.01
     "tacotron2": MelConfig(
         sample_rate=22050,
         fft_size=1024,
@@ -155,8 +156,41 @@ CONVENTIONS = {
         fmax=8000.0,
         padding="reflect",
     ),
-    # r9y9/wavenet_vocoder's egs, ParallelWaveGAN, ESPnet at 22.05 kHz: log10, 80 to 7600 Hz; their
-    # mean and deviation a band are the corpus's own
+    # NVIDIA/nv-wavenet, pytorch/config.json: Tacotron 2's at 16 kHz
+    "nv_wavenet": MelConfig(
+        sample_rate=16000,
+        fft_size=800,
+        hop_size=200,
+        window_size=800,
+        fmax=8000.0,
+        padding="reflect",
+    ),
+    # The next four take log10 and floor it at 1e-10; mean and deviation a band are the corpus's.
+    # r9y9/wavenet_vocoder, master, egs/*/conf and audio.py, after a high-pass at 70 Hz; v0.1.1 has
+    # frames that are not centred alike, and so no name here
+    "r9y9": MelConfig(
+        sample_rate=22050,
+        fft_size=1024,
+        hop_size=256,
+        window_size=1024,
+        fmin=125.0,
+        fmax=7600.0,
+        log="log10",
+        floor=1e-10,
+        padding="reflect",
+    ),
+    # kan-bayashi/PytorchWaveNetVocoder, egs/ljspeech/sd-melspc, after a high-pass at 70 Hz; 5 ms
+    "kan_bayashi": MelConfig(
+        sample_rate=22050,
+        fft_size=1024,
+        hop_size=110,
+        window_size=1024,
+        fmax=11025.0,
+        log="log10",
+        floor=1e-10,
+        padding="reflect",
+    ),
+    # kan-bayashi/ParallelWaveGAN, egs/ljspeech/voc1, and ESPnet at 22.05 kHz
     "parallel_wavegan": MelConfig(
         sample_rate=22050,
         fft_size=1024,
@@ -168,7 +202,19 @@ CONVENTIONS = {
         floor=1e-10,
         padding="reflect",
     ),
-    # fatchord/WaveRNN: decibels, -100 to 0 brought to 0 to 1
+    # kan-bayashi/ParallelWaveGAN, egs/jsut/voc1 and others at 24 kHz
+    "parallel_wavegan_24khz": MelConfig(
+        sample_rate=24000,
+        fft_size=2048,
+        hop_size=300,
+        window_size=1200,
+        fmin=80.0,
+        fmax=7600.0,
+        log="log10",
+        floor=1e-10,
+        padding="reflect",
+    ),
+    # fatchord/WaveRNN, hparams.py and utils/dsp.py: decibels, -100 to 0 brought to 0 to 1
     "wavernn": MelConfig(
         sample_rate=22050,
         fft_size=2048,

@@ -52,7 +52,7 @@ def test_help_tells_examples_and_keys(run: Run, verb: str) -> None:
 def test_help_tells_choices_and_what_each_key_means(run: Run) -> None:
     told = run("train", "--help").stdout
 
-    assert "* small      0.2 million weights" in told
+    assert "* small         0.2 million weights" in told
     assert "  crop: 8192 # samples of each crop that the loss covers" in told
 
 

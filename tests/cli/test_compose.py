@@ -12,9 +12,11 @@ from wavenet.cli.compose import PATHS, Composed, split_paths
 from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
 from wavenet.config import WaveNetConfig
+from wavenet.data.options import DataOptions
 from wavenet.errors import ConfigError
+from wavenet.evaluation.options import ReportOptions
 from wavenet.plain import from_dict, to_dict
-from wavenet.training.options import DataOptions, OptimOptions, ReportOptions, TrainerOptions
+from wavenet.training.options import OptimOptions, TrainerOptions
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPES = sorted(path.stem for path in (CONF / "recipe").iterdir())

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,30 @@ def test_a_clip_is_drawn_as_often_as_it_is_long_and_every_sample_counts_sometime
         assert drawn[index] / 2000 == pytest.approx(share, abs=spread)
     counted = set(codes[data["mask"].numpy()].tolist())
     assert len(counted) == sum(LENGTHS)
+
+
+@pytest.mark.parametrize(("balance", "shares"), [(True, (1, 5 / 45, 1, 40 / 45)), (False, LENGTHS)])
+def test_balance_draws_a_rare_voice_as_often_and_its_clips_by_their_length(
+    tmp_path: Path, clips: list[Clip], balance: bool, shares: tuple[float, ...]
+) -> None:
+    voices = ("many", "rare", "", "rare")
+    spoken = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
+
+    data = crops(tmp_path, spoken, batch_size=2000, balance=balance)[0]
+
+    drawn = Counter(((codes_of(data["waveform"])[:, 0] - 1) // 2000).tolist())
+    for index, weight in enumerate(shares):
+        share = weight / sum(shares)
+        spread = 4 * (share * (1 - share) / 2000) ** 0.5
+        assert drawn[index] / 2000 == pytest.approx(share, abs=spread)
+
+
+def test_balance_changes_nothing_where_there_is_one_voice(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    balanced = crops(tmp_path, clips, balance=True)[3]["waveform"]
+
+    assert torch.equal(balanced, crops(tmp_path, clips)[3]["waveform"])
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])

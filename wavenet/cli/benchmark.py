@@ -15,12 +15,14 @@ from wavenet.cli.evaluation import evaluated_clips
 from wavenet.cli.options import BenchmarkCommand, EvaluateCommand
 from wavenet.config import WaveNetConfig
 from wavenet.data.crops import Windows
+from wavenet.data.options import DataOptions
 from wavenet.errors import ConfigError, DataError, EnvironmentFault, require
 from wavenet.evaluation.likelihood import sampler_bits
+from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.scores import excerpts_of
 from wavenet.evaluation.speed import Speed, Start, cases, measure, measure_start, speed_table
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
-from wavenet.training.options import DataOptions
 
 log = logging.getLogger("wavenet")
 DOUBLING = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -124,15 +126,19 @@ def _models(options: BenchmarkCommand) -> Iterator[tuple[str, WaveNet, int, dict
 def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     """Return bits per sample by precision, on what the model's run held out."""
     asked = EvaluateCommand(
-        checkpoint=path, data=DataOptions(sample_rate=1), seconds=options.bits_seconds
+        checkpoint=path,
+        data=DataOptions(sample_rate=1),
+        report=ReportOptions(evaluate_seconds=options.bits_seconds),
+        output=None,
     )
     try:
-        loaded, excerpts, clips = evaluated_clips(asked)
+        loaded, folder, clips = evaluated_clips(asked)
     except (ConfigError, DataError) as error:
         log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
         log.debug("%s", error)
         return {}
     model = loaded.model
+    excerpts = excerpts_of(model.config, loaded.audio, folder)
     windows = Windows(excerpts, clips, window=16384, context=model.config.receptive_field)
     return {
         precision: sampler_bits(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavenet.conventions import CONVENTIONS
 from wavenet.errors import ConfigError, printable
-from wavenet.plain import nearest
+from wavenet.plain import nearest, to_dict
 
 PATHS = (
     "checkpoint",
@@ -54,7 +55,7 @@ def compose_with(conf: Path, name: str, task: Callable[[Composed], int]) -> int:
     """
     import hydra
     from hydra.errors import HydraException
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
     given = [FLAGS.get(word, word) for word in sys.argv[1:]]
@@ -70,10 +71,7 @@ def compose_with(conf: Path, name: str, task: Callable[[Composed], int]) -> int:
         except Exception as error:  # noqa: BLE001 told outside, without Hydra's words around it
             errors.append(error)
 
-    OmegaConf.clear_resolver("oc.env")
-    OmegaConf.register_new_resolver(
-        "recipes", lambda name: str(conf.parent / "recipes" / name), replace=True
-    )
+    register_resolvers(conf)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on; they are told below
     sys.argv[1:] = rest
     try:
@@ -85,6 +83,30 @@ def compose_with(conf: Path, name: str, task: Callable[[Composed], int]) -> int:
     finally:
         sys.argv[1:] = given
     return max(codes)
+
+
+def register_resolvers(conf: Path) -> None:
+    """Teach configs `${recipes:PATH}`, a path in `recipes/`, and `${mel:NAME}`, a mel convention.
+
+    A convention is all its keys; `${audio.mel.bins}` and the like see into it.
+
+    Args:
+        conf: The folder of configs.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    def recipes(name: str) -> str:
+        return str(conf.parent / "recipes" / name)
+
+    def mel(name: str) -> DictConfig:
+        if name not in CONVENTIONS:
+            known = nearest(name, CONVENTIONS)
+            raise ConfigError(f"no mel convention {printable(name)!r}{known}")
+        return OmegaConf.create(to_dict(CONVENTIONS[name]))
+
+    OmegaConf.clear_resolver("oc.env")
+    OmegaConf.register_new_resolver("recipes", recipes, replace=True)
+    OmegaConf.register_new_resolver("mel", mel, replace=True)
 
 
 def split_paths(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -143,6 +165,9 @@ def _explain(error: Exception, conf: Path, name: str) -> str:
     """Return in a sentence what Hydra found wrong, with the nearest key or choice."""
     from hydra.errors import MissingConfigException
 
+    own = _own(error)
+    if own is not None:
+        return str(own)
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
@@ -151,6 +176,14 @@ def _explain(error: Exception, conf: Path, name: str) -> str:
     if match:
         return f"unknown key {match[1]!r}{nearest(match[1], known_keys(conf, name))}"
     return printable(text.replace("\n", " "), limit=500)
+
+
+def _own(error: BaseException) -> ConfigError | None:
+    """Return the error of ours that a resolver raised and OmegaConf wrapped, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def known_keys(conf: Path, name: str) -> list[str]:

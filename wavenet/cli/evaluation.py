@@ -6,37 +6,46 @@ from pathlib import Path
 
 from wavenet import checkpoint
 from wavenet.cli.options import EvaluateCommand
-from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip, read_manifest
-from wavenet.data.prepare import prepare
+from wavenet.data.options import DataOptions
+from wavenet.data.ready import ensure_prepared
 from wavenet.errors import ConfigError, DataError, printable
-from wavenet.evaluation.scores import excerpts_of, held_out
+from wavenet.evaluation.scores import held_out
 from wavenet.plain import from_dict
-from wavenet.training.options import DataOptions
 
 
-def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Excerpts, list[Clip]]:
-    """Return the checkpoint, what reads clips for it, and those that are held out.
+def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Path, list[Clip]]:
+    """Return the checkpoint, a prepared folder, and the clips of it that are held out.
 
     Raises:
-        ConfigError: No audio was named, and the checkpoint lies in no run.
+        ConfigError: No audio was named, and the checkpoint lies in no run; or the page exists.
         DataError: Nothing is held out, or the clips have another rate than the model.
     """
+    page = page_of(options)
+    if page is not None and page.exists() and not options.overwrite:
+        raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
     loaded = checkpoint.load(options.checkpoint)
     rate = loaded.audio.sample_rate
     data = dataclasses.replace(options.data, sample_rate=rate)
     if data.root is None and data.prepared is None:
         data = _data_of_run(Path(options.checkpoint).resolve().parent)
-    if data.root is not None:
-        prepare(data.source, data.folder, data.preparation)
-    clips = held_out(read_manifest(data.folder), options.seconds)
+    folder = ensure_prepared(data)
+    clips = held_out(read_manifest(folder), options.report.evaluate_seconds)
     if not clips:
-        raise DataError(
-            f"{printable(data.folder)} holds nothing out: prepare it with test_fraction"
-        )
+        raise DataError(f"{printable(folder)} holds nothing out: prepare it with test_fraction")
     if clips[0].sample_rate != rate:
         raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {rate} Hz")
-    return loaded, excerpts_of(loaded.model.config, loaded.audio, data.folder), clips
+    return loaded, folder, clips
+
+
+def page_of(options: EvaluateCommand) -> Path | None:
+    """Return where the listening page goes; `None` where there is nothing to hear."""
+    if options.output is None or not options.report.seconds:
+        return None
+    page = Path(options.output)
+    if page.suffix.lower() != ".html":
+        raise ConfigError(f"output must be a .html file, got {printable(page)}")
+    return page
 
 
 def _data_of_run(run: Path) -> DataOptions:

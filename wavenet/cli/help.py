@@ -40,10 +40,10 @@ def _choices(folder: Path, chosen: str) -> str:
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if len(names) == 1:
         return ""
-    lines = [f"{folder.name}=CHOICE"]
+    lines, width = [f"{folder.name}=CHOICE"], max(map(len, names))
     for name in names:
         about = uncomment((folder / f"{name}.yaml").read_text(encoding="utf-8")).partition("\n")[0]
-        lines.append(f"  {'*' if name == chosen else ' '} {name:10} {about}".rstrip())
+        lines.append(f"  {'*' if name == chosen else ' '} {name:{width}} {about}".rstrip())
     return "\n".join(lines)
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.data.options import DataOptions
+from wavenet.evaluation.options import ReportOptions
 from wavenet.plain import check, narrow
-from wavenet.training.options import DataOptions, RunConfig
+from wavenet.training.options import RunConfig
 
 Precision = Literal["float32", "bfloat16", "int8"]  # a sampler's; see wavenet.sampling
 
@@ -98,18 +100,27 @@ class GenerateCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """`wavenet-evaluate`: a model and held-out clips to bits per sample.
+    """`wavenet-evaluate`: a model and held-out clips to measures, and a page to listen to.
 
     Attributes:
         checkpoint: Directory of the model.
         data: Clips, prepared or to prepare.
-        seconds: Held-out audio to cover; absent for all.
+        report: What is measured, and what there is to hear.
+        output: HTML file to write; absent for none.
+        seed: Of the draws.
+        overwrite: Replace an existing page.
     """
 
     checkpoint: str
     data: DataOptions
-    seconds: float | None = None
+    report: ReportOptions
+    output: str | None = "evaluation.html"
+    seed: int = 0
+    overwrite: bool = False
     debug: bool = False
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from wavenet.data.audio import WavWriter, read_blocks
 from wavenet.data.inspection import Inspection
 from wavenet.data.manifest import Clip
+from wavenet.data.notes import excerpt, read_notes, write_notes
 from wavenet.data.options import PrepareOptions
 from wavenet.data.sources import Source
 from wavenet.errors import require
 from wavenet.files import file_digest
 
 AUDIO = "audio"  # folder of the clips
+NOTES = "notes"  # folder of their scores
 LONGEST_NAME = 200  # bytes; file systems hold 255, and a temporary name adds to it
 
 Samples = NDArray[np.float32]
@@ -126,16 +128,31 @@ def _write(
         (folder / name).unlink()
         return None
     parts = PurePosixPath(source.name).parts
+    folder_speaker = parts[0] if options.speaker_folders and len(parts) > 1 else ""
     return Clip(
         path=name,
         frames=writer.frames,
         sample_rate=options.sample_rate,
-        speaker=parts[0] if options.speaker_folders and len(parts) > 1 else "",
+        speaker=source.speaker or folder_speaker,
         split="train",
         digest=file_digest(folder / name),
         source=source.name,
         start=start,
+        notes=_write_notes(source, folder, name, start, writer.frames, options.sample_rate),
     )
+
+
+def _write_notes(
+    source: Source, folder: Path, clip: str, start: int, frames: int, rate: int
+) -> str:
+    """Write the score of a clip, times counted from its start; return its path, empty for none."""
+    if source.notes is None:
+        return ""
+    name = str(PurePosixPath(NOTES, PurePosixPath(clip).relative_to(AUDIO)).with_suffix(".csv"))
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    notes = excerpt(read_notes(source.notes), start / rate, (start + frames) / rate)
+    write_notes(folder / name, notes)
+    return name
 
 
 def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:

@@ -21,7 +21,7 @@ from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
 from wavenet.errors import DataError, printable, require
 from wavenet.files import write_text
-from wavenet.plain import to_dict
+from wavenet.plain import from_dict, to_dict
 
 LEAST_STD = 1e-3  # of a band that never changes
 
@@ -127,7 +127,8 @@ def with_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelC
         write_text(path, json.dumps({"mean": mean, "std": std}) + "\n")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return dataclasses.replace(plain, mean=tuple(found["mean"]), std=tuple(found["std"]))
+        own = {"mean": found["mean"], "std": found["std"]}
+        return from_dict(MelConfig, {**to_dict(plain), **own})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{printable(path)} does not hold the mel statistics: remove it, and they are measured "

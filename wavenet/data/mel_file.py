@@ -48,7 +48,7 @@ def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Te
     if different is not None:
         raise DataError(f"{printable(path)}: {different}; make it anew, or give the recording")
     if mel.dim() != 2 or mel.shape[0] != wanted.bins:
-        turned = "; it looks transposed" if mel.shape[-1] == wanted.bins else ""
+        turned = "; it looks transposed" if mel.shape[-1:] == (wanted.bins,) else ""
         raise DataError(
             f"{printable(path)} has shape {tuple(mel.shape)}, wanted ({wanted.bins}, F){turned}"
         )
@@ -60,9 +60,10 @@ def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Te
 
 def _array(path: Path) -> Tensor:
     try:
-        values = np.load(path, allow_pickle=False)
-        array = torch.from_numpy(np.asarray(values, dtype=np.float32))
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        with open(path, "rb") as file:
+            values = np.lib.format.read_array(file, allow_pickle=False)
+        array = torch.from_numpy(values.astype(np.float32, casting="same_kind"))
+    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
         raise DataError(f"{printable(path)} is no array of numbers: {printable(error)}") from None
     return array[0] if array.dim() == 3 and len(array) == 1 else array
 
@@ -88,5 +89,5 @@ def _ours(path: Path) -> tuple[Tensor, MelConfig]:
             plain = json.loads((file.metadata() or {})[METADATA])
             mel: Tensor = file.get_tensor("mel")
         return mel.float(), from_dict(MelConfig, plain, "its convention")
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise DataError(f"{printable(path)} is no mel of ours: {printable(error)}") from None

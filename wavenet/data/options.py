@@ -1,10 +1,12 @@
 """What `prepare` may do to a recording; by default nothing but cutting the data set in three."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from wavenet.data.audio import MOST_HZ
-from wavenet.plain import check
+from wavenet.errors import ConfigError
+from wavenet.plain import check, narrow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +15,8 @@ class PrepareOptions:
 
     Attributes:
         sample_rate: Rate of every clip, in Hz.
+        corpus: How the recordings lie: `folder`, anyhow, or a name of `wavenet.data.corpora`, where
+            speakers and scores are known.
         resample: Convert recordings of another rate (soxr, high quality).
         mixdown: Replace several channels by their mean.
         clip: Limit samples past 1.0 to 1.0.
@@ -30,6 +34,7 @@ class PrepareOptions:
     """
 
     sample_rate: int
+    corpus: str = "folder"
     resample: bool = False
     mixdown: bool = False
     clip: bool = False
@@ -56,3 +61,47 @@ class PrepareOptions:
         held = self.valid_fraction + self.test_fraction
         check(held < 1, "valid_fraction + test_fraction", "under 1", held)
         check(self.jobs is None or self.jobs >= 1, "jobs", "1 or more, or nothing", self.jobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PrepareOptions):
+    """Where audio comes from, how it is prepared, and where the prepared clips go.
+
+    Attributes:
+        root: Folder of recordings; absent if `prepared` is there already.
+        download: Fetch the corpus into `root` where that does not exist.
+        prepared: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
+        speakers: Condition the model on who speaks, by the names in the manifest.
+        normalise: Bring each mel band to mean 0 and deviation 1 over the training clips; a
+            convention that clips keeps its own.
+    """
+
+    root: str | None = None
+    download: bool = False
+    prepared: str | None = None
+    speakers: bool = False
+    normalise: bool = True
+
+    def anywhere(self) -> "DataOptions":
+        """Return the same with whole paths, which hold from any current folder."""
+        root = None if self.root is None else str(self.source.resolve())
+        return replace(self, root=root, prepared=str(self.folder.resolve()))
+
+    @property
+    def preparation(self) -> PrepareOptions:
+        """What decides the clips, wherever they come from and go."""
+        return narrow(PrepareOptions, self)
+
+    @property
+    def source(self) -> Path:
+        """The folder of recordings."""
+        if self.root is None:
+            raise ConfigError("data.root is not said: data.root=FOLDER names your recordings")
+        return Path(self.root)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of prepared clips."""
+        if self.prepared is not None:
+            return Path(self.prepared)
+        return Path("prepared") / f"{self.source.resolve().name}-{self.sample_rate}"

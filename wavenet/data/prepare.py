@@ -1,7 +1,8 @@
 """A folder of recordings to a prepared folder: all of them checked first, then all converted.
 
-The output holds `audio/`, `manifest.jsonl` and `prepare.json`. It is built in a work folder beside
-it and takes its name in one rename; interrupted, the next run takes up what is finished.
+The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` and `prepare.json`. It
+is built in a work folder beside it and takes its name in one rename; interrupted, the next run
+takes up what is finished.
 """
 
 import dataclasses
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wavenet.data.audio import WAV_HEADER
-from wavenet.data.conversion import AUDIO, convert
+from wavenet.data.conversion import AUDIO, NOTES, convert
+from wavenet.data.corpora import corpus_of
 from wavenet.data.inspection import Inspection, inspect
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest, write_manifest
 from wavenet.data.options import PrepareOptions
-from wavenet.data.sources import Found, Source, find_sources
+from wavenet.data.sources import Found, Source
 from wavenet.data.splits import assign_splits, split_clips
 from wavenet.data.summary import Summary, summarize
 from wavenet.data.work import (
@@ -62,7 +64,7 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
         EnvironmentFault: The disk refuses, or another process prepares the same output.
     """
     _check_places(root, output)
-    found = find_sources(root)
+    found = corpus_of(options.corpus).find(root)
     key = key_of(found.sources, options)
     summary = _already_prepared(output, key)
     if summary is not None:
@@ -129,8 +131,9 @@ def _publish(
     text = json.dumps({"format": FORMAT, **about, "summary": to_dict(summary)}, indent=2)
     write_text(work / PREPARED, text + "\n")
     with atomic_directory(output) as folder:
-        for name in (AUDIO, MANIFEST, PREPARED):
-            os.replace(work / name, folder / name)
+        for name in (AUDIO, NOTES, MANIFEST, PREPARED):
+            if (work / name).exists():  # there are scores, or not
+                os.replace(work / name, folder / name)
     discard(work)
 
 

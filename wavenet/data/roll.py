@@ -38,8 +38,9 @@ def roll(
                 f"pitch {note.pitch} is outside of {config.lowest} to {config.highest}, the "
                 "model's: set audio.notes.lowest and highest"
             )
-        first = int(note.onset / seconds) - start_frame
-        last = max(first + 1, int(np.ceil(note.offset / seconds)) - start_frame)
+        onset, offset = (round(time * config.sample_rate) for time in note[:2])  # in samples
+        first = onset // config.hop_size - start_frame
+        last = max(first + 1, -(-offset // config.hop_size) - start_frame)
         shown = np.arange(max(first, 0), min(last, frames))
         if len(shown):
             age = (shown - first) * seconds

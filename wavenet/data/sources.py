@@ -3,7 +3,8 @@
 import hashlib
 import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from wavenet.errors import DataError, EnvironmentFault, printable
@@ -69,6 +70,17 @@ class Found:
     hidden: int
     linked_folders: int
 
+    def spoken(self, speaker_of: Callable[[Source], str | None]) -> "Found":
+        """Return the same with speakers; audio that has none is one of the other files."""
+        taken, others = [], Counter(dict(self.others))
+        for source in self.sources:
+            speaker = speaker_of(source)
+            if speaker is None:
+                others[source.suffix] += 1
+            else:
+                taken.append(replace(source, speaker=speaker))
+        return replace(self, sources=tuple(taken), others=_most_first(others))
+
 
 def find_sources(root: Path) -> Found:
     """List the audio files below `root`.
@@ -78,10 +90,22 @@ def find_sources(root: Path) -> Found:
         EnvironmentFault: A folder below `root` cannot be read.
     """
     if not root.is_dir():
-        found = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{printable(root)} {found}: data.root must be a folder of audio files")
+        said = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {said}: data.root must be a folder of audio files")
+    found = list_files(root, root)
+    if not found.sources:
+        raise DataError(_nothing(root, found))
+    return found
+
+
+def list_files(root: Path, *tops: Path) -> Found:
+    """List what lies below those of `tops` that are folders, with names relative to `root`.
+
+    Raises:
+        EnvironmentFault: A folder cannot be read.
+    """
     sources, others, hidden, linked = [], Counter[str](), 0, 0
-    for folder, folders, names in os.walk(root, onerror=_unreadable):
+    for folder, folders, names in _walk(*tops):
         visible = sorted(name for name in folders if not name.startswith("."))
         hidden += len(folders) - len(visible)
         folders[:] = [name for name in visible if not Path(folder, name).is_symlink()]
@@ -94,15 +118,17 @@ def find_sources(root: Path) -> Found:
                 sources.append(_source(root, Path(folder, name)))
             else:
                 others[suffix or "no suffix"] += 1
-    result = Found(
-        tuple(sorted(sources, key=lambda source: source.name)),
-        tuple(sorted(others.items(), key=lambda entry: (-entry[1], entry[0]))),
-        hidden,
-        linked,
-    )
-    if not sources:
-        raise DataError(_nothing(root, result))
-    return result
+    ordered = tuple(sorted(sources, key=lambda source: source.name))
+    return Found(ordered, _most_first(others), hidden, linked)
+
+
+def _walk(*tops: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    for top in filter(Path.is_dir, tops):
+        yield from os.walk(top, onerror=_unreadable)
+
+
+def _most_first(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def _source(root: Path, path: Path) -> Source:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavenet.data.conversion import AUDIO, Converted
+from wavenet.data.conversion import AUDIO, NOTES, Converted
 from wavenet.data.inspection import Inspection
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
@@ -23,7 +23,7 @@ from wavenet.errors import ConfigError, EnvironmentFault, printable
 from wavenet.files import file_digest, locked, write_text
 from wavenet.plain import from_dict, to_dict
 
-FORMAT = 1  # one higher whenever the same recording and options give another clip
+FORMAT = 2  # one higher whenever the same recording and options give another clip
 RECORDS = "records"
 
 
@@ -45,7 +45,10 @@ class Record:
 def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
     """Return a digest that changes with the options and with any source's name, size or time."""
     said = {name: value for name, value in to_dict(options).items() if name != "jobs"}
-    seen = [(source.name, source.size, source.mtime_ns) for source in sources]
+    seen = [
+        (source.name, source.size, source.mtime_ns, source.speaker, _digest(source.notes))
+        for source in sources
+    ]
     return hashlib.sha256(json.dumps([FORMAT, said, seen]).encode()).hexdigest()
 
 
@@ -92,15 +95,20 @@ def read_records(
 
 
 def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
-    """Remove every audio file of the work folder that is none of `clips`."""
-    kept = {folder / clip.path for clip in clips}
-    for place, folders, names in os.walk(folder / AUDIO, topdown=False):
-        for name in names:
-            if Path(place, name) not in kept:
-                Path(place, name).unlink()
-        for name in folders:
-            with contextlib.suppress(OSError):  # not empty
-                Path(place, name).rmdir()
+    """Remove every recording and score of the work folder that belongs to none of `clips`."""
+    kept = {folder / path for clip in clips for path in (clip.path, clip.notes)}
+    for part in (AUDIO, NOTES):
+        for place, folders, names in os.walk(folder / part, topdown=False):
+            for name in names:
+                if Path(place, name) not in kept:
+                    Path(place, name).unlink()
+            for name in folders:
+                with contextlib.suppress(OSError):  # not empty
+                    Path(place, name).rmdir()
+
+
+def _digest(notes: Path | None) -> str:
+    return file_digest(notes) if notes is not None else ""
 
 
 def discard(folder: Path) -> None:
@@ -113,4 +121,8 @@ def _place(folder: Path, source: Source) -> Path:
 
 
 def _is_there(folder: Path, record: Record) -> bool:
-    return all(file_digest(folder / clip.path) == clip.digest for clip in record.converted.clips)
+    return all(
+        file_digest(folder / clip.path) == clip.digest
+        and (not clip.notes or (folder / clip.notes).is_file())
+        for clip in record.converted.clips
+    )

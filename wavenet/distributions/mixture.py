@@ -24,6 +24,7 @@ from wavenet.errors import ConfigError
 LEVELS = 65536
 HALF = 1 / LEVELS  # of a bin's width, in a waveform of [-1, 1]
 NARROW = 0.02  # d under which a Gaussian is nearly flat over the bin
+APART = -0.03  # a wide bin's two log masses differ by more, unless rounding took it
 FAR = -30.0  # below it, a Gaussian's tail is its asymptotic series
 LEAST_NOISE = 2.0**-25  # a uniform of [0, 1) is moved by this: its quantile is finite
 
@@ -152,7 +153,8 @@ class GaussianMixture(Mixture):
         flat = flat + log_sinhc(narrow * m) - narrow.square() / 6
         wide = d.clamp(min=NARROW)
         upper, lower = self.log_below(wide - m), self.log_below(-wide - m)
-        return torch.where(d < NARROW, flat, upper + torch.log(-torch.expm1(lower - upper)))
+        apart = (lower - upper).clamp(max=APART)
+        return torch.where(d < NARROW, flat, upper + torch.log(-torch.expm1(apart)))
 
     def log_below(self, x: Tensor) -> Tensor:
         far = x.clamp(max=FAR)  # where torch's own has no finite gradient further on

@@ -37,6 +37,8 @@ def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS)
         iterations: Of the fast algorithm (Perraudin et al. 2013), momentum 0.99.
     """
     functional: Any = require("torchaudio", "train").functional
+    length = len(waveform)
+    waveform = np.pad(waveform, (0, max(0, mel.fft_size - length)))  # to reflect it takes half
     layer = LogMel(mel)
     frames = layer(torch.from_numpy(waveform)[None])[0] * layer.std + layer.mean
     if mel.log == "natural":
@@ -63,7 +65,7 @@ def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS)
             len(waveform),
             True,
         )
-    limited: Samples = copy.clamp(-1, 1).numpy()
+    limited: Samples = copy[:length].clamp(-1, 1).numpy()
     return limited
 
 

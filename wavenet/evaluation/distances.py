@@ -15,7 +15,7 @@ is aligned.
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from wavenet.errors import EnvironmentFault, require
 Samples = NDArray[np.float32]
 RESOLUTIONS = ((1024, 256), (2048, 512), (512, 128))  # samples of a window, and of a hop
 COEFFICIENTS = 13
+STOI_SECONDS = 0.5  # it looks at stretches of 0.384 s
 LEAST = 1e-5  # magnitude under which all is silence
 
 
@@ -49,7 +50,7 @@ class CopyScores:
     """
 
     mel_db: float
-    stft: float
+    stft: float | None
     mcd_db: float
     pitch_cents: float | None
     voicing: float
@@ -98,21 +99,18 @@ def mean_scores(scores: Sequence[CopyScores]) -> CopyScores:
     return CopyScores(**means)
 
 
-def copy_table(rows: Mapping[str, CopyScores]) -> str:
-    """Return distances by name of the copy as lines to print; ↓ less is better, ↑ more is."""
-    width = max(map(len, rows))
-    lines = ["  ".join([" " * width, *HEADINGS.values()])]
-    for name, scores in rows.items():
-        cells = []
-        for key, heading in HEADINGS.items():
-            value = getattr(scores, key)
-            cells.append(("-" if value is None else f"{value:.3f}").rjust(len(heading)))
-        lines.append("  ".join([name.ljust(width), *cells]))
-    return "\n".join(lines)
+def row_of(scores: CopyScores) -> list[float | None]:
+    """Return the distances in the order of `HEADINGS`."""
+    return [getattr(scores, name) for name in HEADINGS]
 
 
-def stft_distance(original: Samples, copy: Samples) -> float:
-    """Return the mean over resolutions of spectral convergence plus log-magnitude difference."""
+def stft_distance(original: Samples, copy: Samples) -> float | None:
+    """Return the mean over resolutions of spectral convergence plus log-magnitude difference.
+
+    Absent where the original is silent: nothing is then converged to.
+    """
+    if not original.any():
+        return None
     distances = []
     for size, hop in RESOLUTIONS:
         window = torch.hann_window(size)
@@ -138,7 +136,7 @@ def mel_cepstral_distortion(original: torch.Tensor, copy: torch.Tensor) -> float
     """Return the distortion in dB of mel spectra in dB, `(bands, F)` each, frame by frame."""
     bands = original.shape[0]
     order, band = torch.arange(1, COEFFICIENTS + 1)[:, None], torch.arange(bands)
-    basis = torch.cos(math.pi * order * (band + 0.5) / bands) * math.sqrt(2 / bands)
+    basis = torch.cos(math.pi * order * (band + 0.5) / bands) * (2 / bands)
     difference = basis @ (original - copy) * (math.log(10) / 20)  # of natural-log cepstra
     size = difference.square().sum(dim=0).mul(2).sqrt().mean()
     return float(10 / math.log(10) * size)
@@ -149,6 +147,8 @@ def pesq(original: Samples, copy: Samples, sample_rate: int) -> float | None:
 
     Absent where the package is not installed, or where it finds no speech.
     """
+    if not (original.any() and copy.any()):
+        return None
     try:
         package: Any = require("pesq", "evaluate")
     except EnvironmentFault:
@@ -166,6 +166,8 @@ def stoi(original: Samples, copy: Samples, sample_rate: int) -> float | None:
     try:
         package: Any = require("pystoi", "evaluate")
     except EnvironmentFault:
+        return None
+    if len(original) < STOI_SECONDS * sample_rate:
         return None
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -27,7 +27,10 @@ def evaluating(model: WaveNet) -> Iterator[None]:
 
 
 def bits_per_sample(
-    model: WaveNet, windows: Windows, progress: Callable[[int], None] | None = None
+    model: WaveNet,
+    windows: Windows,
+    progress: Callable[[int], None] | None = None,
+    told: Callable[[Tensor], Tensor] | None = None,
 ) -> float:
     """Return the mean negative log-likelihood in bits per sample, each with its full past.
 
@@ -35,11 +38,14 @@ def bits_per_sample(
         model: Evaluated without dropout, whatever its mode.
         windows: The audio, each sample counted once.
         progress: Called after each window with the samples that it counted.
+        told: Given the numbers of the speakers, returns those that the model is told instead.
     """
     device = next(model.parameters()).device
 
     def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         there = {name: tensor.to(device) for name, tensor in conditions.items()}
+        if told is not None:
+            there["speaker"] = told(there["speaker"])
         return model.nll(waveform.to(device), **there)
 
     with evaluating(model):

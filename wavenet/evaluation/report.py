@@ -7,6 +7,7 @@ it. Recordings are 16-bit WAV. Text from outside is escaped.
 import base64
 import html
 import io
+import re
 import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,32 @@ class Recording:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Table:
+    """Measures on the page, and as lines to print.
+
+    Attributes:
+        heading: What is measured.
+        note: A sentence below the heading; may be empty.
+        columns: Names of the measures.
+        rows: Their numbers by the name of what was measured; absent where one could not be.
+    """
+
+    heading: str
+    note: str
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[float | None]]
+
+    def text(self) -> str:
+        """Return the table as lines."""
+        width = max(map(len, [self.heading, *self.rows]))
+        lines = ["  ".join([self.heading.ljust(width), *self.columns])]
+        for name, row in self.rows.items():
+            cells = [_number(x).rjust(len(c)) for x, c in zip(row, self.columns, strict=True)]
+            lines.append("  ".join([name.ljust(width), *cells]))
+        return "\n".join(lines)
+
+
 def write_report(
     path: Path,
     *,
@@ -45,6 +72,7 @@ def write_report(
     facts: Mapping[str, str],
     scores: Mapping[str, float],
     recordings: Sequence[Recording],
+    tables: Sequence[Table] = (),
     curve_png: bytes | None = None,
 ) -> None:
     """Write the listening page to `path`, atomically.
@@ -55,6 +83,7 @@ def write_report(
         facts: What to know about the model, by name.
         scores: Bits per sample by name; the first is the model, its bar stands out.
         recordings: Sounds, in the order of the page.
+        tables: Other measures, between the bits and the sounds.
         curve_png: Picture of the learning curve.
 
     Raises:
@@ -62,6 +91,7 @@ def write_report(
     """
     sections = [
         _section("Bits per sample", _bars(scores)) if scores else "",
+        *(_section(table.heading, _table(table)) for table in tables),
         _section("Recordings", "".join(map(_recording, recordings))) if recordings else "",
         _section("Learning curve", _curve(curve_png)) if curve_png else "",
         _section("Facts", _facts(facts)) if facts else "",
@@ -82,8 +112,28 @@ def wav_bytes(waveform: npt.NDArray[np.floating[Any]], sample_rate: int) -> byte
 
 
 def _section(heading: str, body: str) -> str:
-    name = heading.lower().replace(" ", "-")
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{heading}</h2>\n{body}\n</section>'
+    name = "-".join(re.findall("[a-z0-9]+", heading.lower()))
+    title = html.escape(heading)
+    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{body}\n</section>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th>'
+        + "".join(f'<td class="number">{_number(value)}</td>' for value in row)
+        + "</tr>"
+        for name, row in table.rows.items()
+    )
+    note = f'<p class="note">{html.escape(table.note)}</p>\n' if table.note else ""
+    return (
+        f'{note}<div class="wide"><table class="measures"><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _bars(scores: Mapping[str, float]) -> str:
@@ -192,6 +242,10 @@ th, td {{ padding: .4rem .5rem; }}
 .number {{ width: 1%; text-align: right; font-variant-numeric: tabular-nums; }}
 .model .bar span {{ background: var(--model); }}
 .model th, .model .number {{ font-weight: 700; color: var(--model); }}
+.wide {{ overflow-x: auto; }}
+.measures thead th {{ text-align: right; }}
+.measures tbody th {{ white-space: nowrap; }}
+.measures .number {{ width: auto; }}
 .facts th {{ width: 34%; color: var(--soft); }}
 .facts td {{ overflow-wrap: anywhere; }}
 .facts tr + tr > * {{ border-top: 1px solid var(--line); }}

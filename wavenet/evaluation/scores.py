@@ -14,6 +14,7 @@ from wavenet.data.manifest import Clip
 from wavenet.evaluation.likelihood import bits_per_sample
 from wavenet.evaluation.yardsticks import yardsticks
 from wavenet.model import WaveNet
+from wavenet.modules.conditioning import UNKNOWN
 
 WINDOW = 16384  # samples counted in one pass of the model
 
@@ -26,6 +27,9 @@ def scores(
 ) -> dict[str, float]:
     """Return bits per sample by name: `model` first, then each yardstick.
 
+    A model of several speakers is also measured when it is told another speaker than the one who
+    is heard (the next in order), and when it is told none.
+
     Args:
         model: Evaluated without dropout, whatever its mode.
         excerpts: Reads the clips, and what conditions them.
@@ -35,8 +39,18 @@ def scores(
     context = model.config.receptive_field
     windows = Windows(excerpts, clips, window=WINDOW, context=context)
     audio = [read_clip(excerpts.folder, clip) for clip in clips]
-    bits = bits_per_sample(model, windows, progress)
-    return {"model": bits, **yardsticks(audio, model.distribution)}
+    bits = {"model": bits_per_sample(model, windows, progress)}
+    count = model.config.speakers
+    if count > 1:
+        other = bits_per_sample(model, windows, progress, lambda number: (number + 1) % count)
+        none = bits_per_sample(model, windows, progress, lambda number: number * 0 + UNKNOWN)
+        bits |= {"told another speaker": other, "told no speaker": none}
+    return {**bits, **yardsticks(audio, model.distribution)}
+
+
+def samples_measured(model: WaveNetConfig, clips: Sequence[Clip]) -> int:
+    """Return how many samples `scores` tells its progress of."""
+    return sum(clip.frames for clip in clips) * (3 if model.speakers > 1 else 1)
 
 
 def excerpts_of(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> Excerpts:

@@ -1,13 +1,12 @@
 """What can be said about a training run, beside its model and its data."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
-from wavenet.data.options import PrepareOptions
-from wavenet.errors import ConfigError
-from wavenet.plain import check, narrow
+from wavenet.data.options import DataOptions
+from wavenet.evaluation.options import ReportOptions
+from wavenet.plain import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,74 +96,6 @@ class TrainerOptions:
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         seconds = self.valid_seconds
         check(seconds is None or seconds > 0, "valid_seconds", "positive, or null", seconds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions(PrepareOptions):
-    """Where audio comes from, how it is prepared, and where the prepared clips go.
-
-    Attributes:
-        root: Folder of recordings; absent if `prepared` is there already.
-        prepared: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
-        speakers: Condition the model on who speaks, by the names in the manifest.
-        normalise: Bring each mel band to mean 0 and deviation 1 over the training clips.
-    """
-
-    root: str | None = None
-    prepared: str | None = None
-    speakers: bool = False
-    normalise: bool = True
-
-    def anywhere(self) -> "DataOptions":
-        """Return the same with whole paths, which hold from any current folder."""
-        root = None if self.root is None else str(self.source.resolve())
-        return replace(self, root=root, prepared=str(self.folder.resolve()))
-
-    @property
-    def preparation(self) -> PrepareOptions:
-        """What decides the clips, wherever they come from and go."""
-        return narrow(PrepareOptions, self)
-
-    @property
-    def source(self) -> Path:
-        """The folder of recordings."""
-        if self.root is None:
-            raise ConfigError("data.root is not said: data.root=FOLDER names your recordings")
-        return Path(self.root)
-
-    @property
-    def folder(self) -> Path:
-        """The folder of prepared clips."""
-        if self.prepared is not None:
-            return Path(self.prepared)
-        return Path("prepared") / f"{self.source.resolve().name}-{self.sample_rate}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportOptions:
-    """What a finished run leaves to hear.
-
-    Attributes:
-        seconds: Length of each generated recording; 0 for no report.
-        prompt_seconds: Held-out audio that the continued recording starts from.
-        count: Unconditional recordings, of each voice.
-        copies: Held-out clips, the longest ones, that a model conditioned by frames speaks again.
-        temperature: Of the draws.
-        evaluate_seconds: Held-out audio that the scores cover; absent for all.
-    """
-
-    seconds: float = 3.0
-    prompt_seconds: float = 1.0
-    count: int = 1
-    copies: int = 4
-    temperature: float = 1.0
-    evaluate_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("seconds", "prompt_seconds", "count", "copies", "temperature"):
-            check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        seconds = self.evaluate_seconds
-        check(seconds is None or seconds > 0, "evaluate_seconds", "positive, or null", seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from wavenet.config import check_conditions
 from wavenet.data.crops import Windows
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.mel import with_statistics
-from wavenet.data.prepare import prepare
+from wavenet.data.ready import ensure_prepared
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of, read_clip
 from wavenet.evaluation.synthesis import conditions_of_clip
@@ -30,7 +30,7 @@ from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
 from wavenet.training.history import History
 from wavenet.training.module import TrainingModule
-from wavenet.training.options import DataOptions, RunConfig
+from wavenet.training.options import RunConfig
 from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
 from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
@@ -96,16 +96,6 @@ def read_run(run: Path) -> RunConfig:
         raise ConfigError(f"{printable(path)}: {printable(error)}") from error
 
 
-def ensure_prepared(options: DataOptions) -> Path:
-    """Prepare the recordings unless it is done; return the folder of clips."""
-    folder = options.folder
-    if options.root is None:
-        return folder  # reading its manifest says what is wrong, if anything is
-    summary = prepare(options.source, folder, options.preparation)
-    log.info("%s", summary.table())
-    return folder
-
-
 def conditioned(config: RunConfig) -> RunConfig:
     """Return a run's config with what its data say of conditions: names, means, deviations."""
     data, audio, model = config.data, config.audio, config.model
@@ -119,7 +109,7 @@ def conditioned(config: RunConfig) -> RunConfig:
             )
         audio = dataclasses.replace(audio, speakers=names)
         model = dataclasses.replace(model, speakers=len(names))
-    if audio.mel is not None and data.normalise:
+    if audio.mel is not None and data.normalise and not audio.mel.clip:
         mel = with_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
     check_conditions(model, audio)

@@ -4,27 +4,49 @@ Each corpus is one file. It lists the recordings below a root as they lie there 
 says what is missing and where to get it; where the corpus allows it, it can fetch itself.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from wavenet.data.corpora import (
+    asterisk_voices,
+    chorales,
+    cmu_arctic,
+    libritts,
+    ljspeech,
+    vctk,
+    yesno,
+)
+from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.sources import find_sources
+from wavenet.errors import ConfigError, printable
+from wavenet.plain import nearest
 
-from wavenet.data.sources import Found
+__all__ = ["CORPORA", "Corpus", "corpus_of"]
+
+FOLDER = Corpus(
+    name="folder",
+    about="Any folder of recordings of yours, nested as it likes, speakers not said",
+    find=find_sources,
+)
+CORPORA = {
+    corpus.name: corpus
+    for corpus in (
+        FOLDER,
+        asterisk_voices.CORPUS,
+        chorales.CORPUS,
+        cmu_arctic.CORPUS,
+        libritts.CORPUS,
+        ljspeech.CORPUS,
+        vctk.CORPUS,
+        yesno.CORPUS,
+    )
+}
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """A data set.
+def corpus_of(name: str) -> Corpus:
+    """Return the corpus `name`.
 
-    Attributes:
-        name: As in `data.corpus=NAME`.
-        about: One line: what is in it, how large, under which licence, where to get it.
-        find: Return the recordings below a root, each with its speaker and its score if it has one;
-            raises `DataError` where something is missing, and says where to get it.
-        fetch: Download or make the recordings into a root, which does not exist yet; absent where
-            the user must do it.
+    Raises:
+        ConfigError: There is none; the nearest name is said.
     """
-
-    name: str
-    about: str
-    find: Callable[[Path], Found]
-    fetch: Callable[[Path], None] | None = None
+    if name not in CORPORA:
+        known = nearest(name, CORPORA)
+        raise ConfigError(f"data.corpus {printable(name, 60)!r} is not known{known}")
+    return CORPORA[name]

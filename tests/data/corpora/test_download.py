@@ -1,0 +1,200 @@
+import http.server
+import io
+import os
+import signal
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.ljspeech import find
+from wavenet.errors import ConfigError, DataError, EnvironmentFault
+from wavenet.files import file_digest
+
+from .conftest import Plant
+
+WRONG = "0" * 64
+
+
+def archive_of(path: Path) -> Archive:
+    """Return `path` as it would be on the network."""
+    return Archive(path.as_uri(), file_digest(path))
+
+
+def tar_of(path: Path, *members: tarfile.TarInfo | str) -> Archive:
+    """Return a new tar of files that say `said`, or of other members."""
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            if info.isfile():
+                info.size = 4
+            tar.addfile(info, io.BytesIO(b"said"))
+    return archive_of(path)
+
+
+def zip_of(path: Path, *names: str) -> Archive:
+    """Return a new zip of files that say `said`."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name in names:
+            file.writestr(name, "said")
+    return archive_of(path)
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    """Return a symbolic link as a tar has it."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a folder for archives, beside the one into which they are fetched."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "target").mkdir()
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def root(source: Path) -> Path:
+    """Return where the archives go."""
+    return source.parent / "target" / "root"
+
+
+def test_a_fetched_corpus_is_found(plant: Plant, source: Path, root: Path) -> None:
+    corpus = plant("wavs/LJ001-0001.wav", texts={"metadata.csv": "LJ001-0001|a|b\n"})
+    with tarfile.open(source / "LJSpeech-1.1.tar.bz2", "w:bz2") as tar:
+        tar.add(corpus, "LJSpeech-1.1")
+
+    fetch_archives(root, [archive_of(source / "LJSpeech-1.1.tar.bz2")])
+
+    assert [item.name for item in find(root).sources] == ["LJSpeech-1.1/wavs/LJ001-0001.wav"]
+    assert list(root.parent.iterdir()) == [root]
+
+
+def test_archives_of_all_kinds_go_into_one_folder(source: Path, root: Path) -> None:
+    root.mkdir()  # empty, so nobody's
+
+    fetch_archives(
+        root, [tar_of(source / "a.tar.gz", "a/one"), zip_of(source / "b.zip", "b/two", "c/")]
+    )
+
+    assert (root / "a" / "one").read_text() == "said"
+    assert (root / "b" / "two").read_text() == "said"
+    assert (root / "c").is_dir()
+    assert list(root.parent.iterdir()) == [root]
+
+
+def test_a_wrong_checksum_says_both_and_leaves_nothing(source: Path, root: Path) -> None:
+    good, bad = tar_of(source / "a.tar.gz", "one"), tar_of(source / "b.tar.gz", "two")
+
+    with pytest.raises(DataError) as failure:
+        fetch_archives(root, [good, Archive(bad.url, WRONG)])
+
+    assert f"{bad.url}: found SHA-256 {bad.sha256}, wanted {WRONG}" in str(failure.value)
+    assert list(root.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "members",
+    [("good", "../evil"), (link("way", "../.."), "way/evil"), (link("way", "/tmp"),)],  # noqa: S108
+)
+def test_a_tar_that_leads_out_of_its_folder_is_refused(
+    members: tuple[tarfile.TarInfo | str, ...], source: Path, root: Path
+) -> None:
+    archive = tar_of(source / "evil.tar.gz", *members)
+
+    with pytest.raises(DataError, match=r"evil.tar.gz is not unpacked: .*(outside|absolute)"):
+        fetch_archives(root, [archive])
+
+    assert not (source.parent / "evil").exists()
+    assert list(root.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "..\\evil", "C:\\evil"])
+def test_a_zip_that_leads_out_of_its_folder_is_refused(name: str, source: Path, root: Path) -> None:
+    archive = zip_of(source / "evil.zip", "good", name)
+
+    with pytest.raises(DataError, match=r"evil.zip is not unpacked: .*outside its folder"):
+        fetch_archives(root, [archive])
+
+    assert list(root.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["broken.zip", "broken.tar.gz"])
+def test_what_is_no_archive_is_said(name: str, source: Path, root: Path) -> None:
+    (source / name).write_text("a page that says sorry")
+
+    with pytest.raises(DataError, match=f"{name} is not unpacked"):
+        fetch_archives(root, [archive_of(source / name)])
+
+    assert list(root.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["file:///nowhere/a.zip", "http://127.0.0.1:9/a.zip"])
+def test_no_network_names_the_url(url: str, root: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=f"cannot download {url}: .* nothing was kept"):
+        fetch_archives(root, [Archive(url, WRONG)])
+
+    assert list(root.parent.iterdir()) == []
+
+
+def test_a_folder_with_files_is_left_alone(source: Path, root: Path) -> None:
+    root.mkdir()
+    (root / "mine").touch()
+
+    with pytest.raises(ConfigError, match="is there already"):
+        fetch_archives(root, [tar_of(source / "a.tar.gz", "one")])
+
+    assert list(root.iterdir()) == [root / "mine"]
+
+
+class Halting(http.server.BaseHTTPRequestHandler):
+    """A server that promises 100 bytes, sends 4, and at `/interrupt` has us interrupted."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"said")
+        if self.path == "/interrupt":
+            self.wfile.flush()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def halting() -> Iterator[str]:
+    """Yield the address of a server that does not finish what it begins."""
+    with http.server.HTTPServer(("127.0.0.1", 0), Halting) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_that_breaks_off_leaves_nothing(halting: str, root: Path) -> None:
+    with pytest.raises(EnvironmentFault, match=f"{halting}/a.zip: it ended after 4 of 100 bytes"):
+        fetch_archives(root, [Archive(f"{halting}/a.zip", WRONG)])
+
+    assert list(root.parent.iterdir()) == []
+
+
+def test_an_interrupted_download_leaves_nothing_and_can_be_had_anew(
+    halting: str, source: Path, root: Path
+) -> None:
+    good = tar_of(source / "a.tar.gz", "one")
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_archives(root, [good, Archive(f"{halting}/interrupt", WRONG)])
+
+    assert list(root.parent.iterdir()) == []
+    fetch_archives(root, [good])
+    assert (root / "one").read_text() == "said"

@@ -1,0 +1,92 @@
+"""Five studio voices that say much the same in five languages: the prompts of Asterisk, 16 kHz.
+
+Debian packages them as G.722, which libsndfile does not read: fetching decodes them to FLAC.
+"""
+
+import logging
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.sources import Found, Source, find_sources
+from wavenet.errors import DataError, EnvironmentFault, printable, require
+from wavenet.files import atomic_directory
+
+log = logging.getLogger("wavenet")
+INSTALLED = Path("/usr/share/asterisk/sounds")
+VOICES = {  # folder: language of the package
+    "en_US_f_Allison": "en",
+    "es_MX_f_Allison": "es",
+    "fr_CA_f_June": "fr",
+    "it_IT_m_Carlo": "it",
+    "ru_RU_f_IvrvoiceRU": "ru",
+}
+NO_SPEECH = ("silence/", "beep", "tone")  # in a name
+RATE = 16000
+ABOUT = (
+    "Asterisk core sounds, 126 minutes of five voices in en, es, fr (CC BY-SA 3.0), it and ru "
+    "(CC BY 3.0): apt install "
+    + " ".join(f"asterisk-core-sounds-{language}-g722" for language in VOICES.values())
+    + ", or https://downloads.asterisk.org/pub/telephony/sounds/"
+)
+
+
+def find(root: Path) -> Found:
+    """Return the prompts of all voices; the first folder is the voice."""
+    if not root.is_dir():
+        raise DataError(
+            f"{printable(root)} does not exist: data.download=true makes it from the packages of "
+            f"{ABOUT}"
+        )
+    missing = [voice for voice in VOICES if not (root / voice).is_dir()]
+    if missing:
+        raise DataError(
+            f"{printable(root)} lacks {', '.join(missing)}: remove it, and data.download=true "
+            "makes it anew"
+        )
+    return find_sources(root).spoken(_voice)
+
+
+def fetch(root: Path) -> None:
+    """Decode the installed prompts into `root`."""
+    decode_all(INSTALLED, root)
+
+
+def decode_all(installed: Path, root: Path) -> None:
+    """Decode the G.722 prompts below `installed` into FLAC files below `root`, atomically.
+
+    Raises:
+        EnvironmentFault: A voice is not installed, or the decoder is not.
+    """
+    missing = [
+        name for voice, name in VOICES.items() if not any((installed / voice).glob("*.g722"))
+    ]
+    if missing:
+        packages = " ".join(f"asterisk-core-sounds-{name}-g722" for name in missing)
+        raise EnvironmentFault(f"{printable(installed)} lacks voices: apt install {packages}")
+    decoder: Any = require("G722", "corpora").G722
+    soundfile: Any = require("soundfile", "generate")
+    with atomic_directory(root) as folder:
+        for voice in VOICES:
+            for path in sorted((installed / voice).rglob("*.g722")):
+                name = path.relative_to(installed).as_posix()
+                if any(word in name for word in NO_SPEECH):
+                    continue
+                if not path.stat().st_size:
+                    log.info("left out, empty in the package: %s", name)
+                    continue
+                samples = np.asarray(decoder(RATE, 64000).decode(path.read_bytes()), np.int16)
+                target = (folder / name).with_suffix(".flac")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(target, samples, RATE, subtype="PCM_16")
+        (folder / "ORIGIN.txt").write_text(ABOUT + "\n", encoding="utf-8")
+
+
+def _voice(source: Source) -> str | None:
+    top = PurePosixPath(source.name).parts[0]
+    return top if top in VOICES else None
+
+
+CORPUS = Corpus(name="asterisk_voices", about=ABOUT, find=find, fetch=fetch)

@@ -1,0 +1,78 @@
+"""VCTK: 110 speakers of English in many accents, a folder of recordings each.
+
+Version 0.92 has each sentence from two microphones, of which the first heard everybody: the second
+failed with p280 and p315. Version 0.80 has one file a sentence, save p376_295, which is no WAV.
+"""
+
+import re
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
+from wavenet.data.sources import Found, Source, list_files
+
+FOLDERS = ("VCTK-Corpus-0.92", "VCTK-Corpus")
+TRIMMED, WHOLE = "wav48_silence_trimmed", "wav48"  # where versions 0.92 and 0.80 have the audio
+ARCHIVE = Archive(  # it has no top folder
+    "https://datashare.is.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip",
+    "f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c",
+)
+
+
+def find(root: Path) -> Found:
+    """List one recording a sentence; each speaker of whom there is a trace must be heard."""
+    home = home_of(root, *FOLDERS)
+    audio = home_of(home, TRIMMED, WHOLE)
+    if audio == home:
+        raise CORPUS.absent(
+            home,
+            f"{TRIMMED}/SPEAKER/*_mic1.flac or {WHOLE}/SPEAKER/*.wav, in it or below it in "
+            f"{'/ or '.join(FOLDERS)}/",
+        )
+    files = list_files(root, home)
+    paths = {source.path for source in files.sources}
+    found = files.spoken(lambda source: _speaker(source, audio, paths))
+    silent = _speakers(home, audio) - {source.speaker for source in found.sources}
+    if silent:
+        said = f"speakers of whom {audio.name}/ has no recording: {len(silent)}"
+        raise CORPUS.incomplete(home, f"{said}: {listed(silent)}", found)
+    if not found.sources:
+        raise CORPUS.incomplete(home, f"{audio.name}/ has no recording", found)
+    return found
+
+
+def _speaker(source: Source, audio: Path, paths: Collection[Path]) -> str | None:
+    """Return who speaks, or `None` for what is no recording, or a second one of a sentence."""
+    path = source.path
+    if path.parent.parent != audio:
+        return None
+    if audio.name == TRIMMED:
+        sentence, _, microphone = path.stem.rpartition("_")
+        first = path.with_name(f"{sentence}_mic1{path.suffix}")
+        if microphone not in ("mic1", "mic2") or (microphone == "mic2" and first in paths):
+            return None
+    return path.parent.name
+
+
+def _speakers(home: Path, audio: Path) -> set[str]:
+    """Return who has a folder of audio or of texts, or a line in `speaker-info.txt`."""
+    speakers = {*folders_in(home / "txt"), *folders_in(audio)}
+    about = home / "speaker-info.txt"
+    for line in lines_of(about) if about.is_file() else ():
+        if number := re.match(r"p?(\d+)\s", line):  # version 0.80 leaves out the p
+            speakers.add(f"p{number[1]}")
+    return speakers
+
+
+CORPUS = Corpus(
+    name="vctk",
+    about=(
+        "VCTK 0.92: 110 speakers of English, some 400 sentences each, at 48 kHz, 10.9 GB to "
+        "download, under CC BY 4.0, from https://datashare.ed.ac.uk/handle/10283/3443"
+    ),
+    find=find,
+    fetch=partial(fetch_archives, archives=(ARCHIVE,)),
+)

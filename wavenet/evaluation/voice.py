@@ -1,0 +1,179 @@
+"""What a model says: held-out clips again from their features, free speech, and continuations."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wavenet.checkpoint import Checkpoint
+from wavenet.data.manifest import Clip
+from wavenet.data.notes import read_notes
+from wavenet.distributions import Draw
+from wavenet.evaluation.copies import griffin_lim, round_trip
+from wavenet.evaluation.distances import CopyScores, copy_scores
+from wavenet.evaluation.onsets import onset_score
+from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.report import Recording
+from wavenet.evaluation.scores import read_clip
+from wavenet.evaluation.synthesis import conditions_of_clip
+from wavenet.sampling import make_sampler
+
+Samples = NDArray[np.float32]
+log = logging.getLogger("wavenet")
+COPY = "copy"
+SECONDS = 10.0  # between two words on how far it is
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A held-out clip that a model has spoken again.
+
+    Attributes:
+        clip: The clip.
+        original: Its samples, `(T,)`.
+        copies: By name, `(T,)` each: the model's, called `copy`, and those that anyone can make.
+        scores: The distance of each copy from the original.
+        onsets: F-measure of onsets against the clip's score, of the original and of the copy;
+            empty where there is no score.
+    """
+
+    clip: Clip
+    original: Samples
+    copies: dict[str, Samples]
+    scores: dict[str, CopyScores]
+    onsets: dict[str, float | None]
+
+
+class Voice:
+    """Draws from a model, and counts how long that takes.
+
+    Args:
+        loaded: The model.
+        folder: Prepared recordings.
+        options: How much to say, and how freely.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self, loaded: Checkpoint, folder: Path, options: ReportOptions, seed: int = 0
+    ) -> None:
+        self.model = loaded.model
+        self.audio = loaded.audio
+        self.sampler = make_sampler(loaded.model)
+        self.folder = folder
+        self.options = options
+        self.seed = seed
+        self._samples, self._took = 0, 0.0
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of work for a second of audio so far, on one core; absent before any."""
+        return self._took * self.audio.sample_rate / self._samples if self._samples else None
+
+    def copies(self, clips: Sequence[Clip]) -> Iterator[Copied]:
+        """Yield the longest clips spoken again, with their distances from the original."""
+        longest = sorted(clips, key=lambda clip: -clip.frames)[: self.options.copies]
+        told = _Told(sum(clip.frames for clip in longest))
+        drawn = [self._copy(clip, told) for clip in longest]
+        rate = self.audio.sample_rate
+        for number, (clip, copy) in enumerate(zip(longest, drawn, strict=True)):
+            original = read_clip(self.folder, clip)
+            copies = {COPY: copy, "round trip": round_trip(original, self.model.distribution)}
+            if self.audio.mel is not None:
+                copies["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
+            scores = {name: copy_scores(original, c, rate) for name, c in copies.items()}
+            other = longest[(number + 1) % len(longest)]
+            yield Copied(clip, original, copies, scores, self._onsets(clip, other, original, copy))
+
+    def free(self) -> Iterator[Recording]:
+        """Yield what is drawn from silence, in each voice that the model knows."""
+        length = round(self.options.seconds * self.audio.sample_rate)
+        voices = self.audio.speakers or ("unconditional",)
+        told = _Told(length * self.options.count * len(voices))
+        for number, name in enumerate(voices):
+            speaker = torch.tensor([number]) if self.audio.speakers else None
+            for index in range(self.options.count):
+                signal = self._draw(length, told, seed=index, speaker=speaker)
+                yield self.recording(f"{name}-{index + 1}", signal, "generated from silence")
+
+    def continued(self, clips: Sequence[Clip]) -> Iterator[Recording]:
+        """Yield a held-out clip whose start the model goes on from, and the clip."""
+        options, rate = self.options, self.audio.sample_rate
+        length, before = (round(s * rate) for s in (options.seconds, options.prompt_seconds))
+        long_enough = [clip for clip in clips if clip.frames > before]
+        if not long_enough or not before:
+            return
+        clip = read_clip(self.folder, long_enough[0])[: before + length]
+        prompt = torch.from_numpy(clip[:before])
+        conditions = conditions_of_clip(self.audio, self.folder, long_enough[0])
+        rest = self._draw(length, _Told(length), prompt=prompt, **conditions)
+        note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is drawn"
+        yield self.recording("continued", np.concatenate([clip[:before], rest]), note)
+        yield self.recording("original", clip, "the held-out recording itself")
+
+    def recording(self, name: str, signal: Samples, note: str) -> Recording:
+        """Return a sound of the model's rate for the page."""
+        return Recording(name, signal, self.audio.sample_rate, note)
+
+    def _copy(self, clip: Clip, told: "_Told") -> Samples:
+        conditions = conditions_of_clip(self.audio, self.folder, clip)
+        return self._draw(clip.frames, told, **conditions)
+
+    def _onsets(
+        self, clip: Clip, other: Clip, original: Samples, copy: Samples
+    ) -> dict[str, float | None]:
+        """Return the F-measures of onsets; another clip's score shows what chance gives."""
+        if self.audio.notes is None or not clip.notes:
+            return {}
+        rate, notes = self.audio.sample_rate, read_notes(self.folder / clip.notes)
+        onsets = {
+            "original": onset_score(original, rate, notes),
+            COPY: onset_score(copy, rate, notes),
+        }
+        if other is not clip and other.notes:
+            both = copy[: min(clip.frames, other.frames)]
+            foreign = read_notes(self.folder / other.notes)
+            onsets["copy, another's score"] = onset_score(both, rate, foreign)
+        return onsets
+
+    def _draw(self, length: int, told: "_Told", seed: int = 0, **how: Any) -> Samples:
+        started = time.perf_counter()
+        signal = self.sampler.generate(
+            length,
+            seed=self.seed + seed,
+            draw=Draw(temperature=self.options.temperature),
+            progress=told,
+            **how,
+        )
+        self._took += time.perf_counter() - started
+        self._samples += length
+        samples: Samples = signal[0].cpu().float().numpy()
+        return samples
+
+
+class _Told:
+    """Tells now and then how much of the audio is generated, and how long the rest takes.
+
+    Args:
+        total: Samples in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.started = self.told = time.monotonic()
+        log.info("generating %s samples of audio", f"{total:,}")
+
+    def __call__(self, samples: int) -> None:
+        self.done += samples
+        now = time.monotonic()
+        if now - self.told > SECONDS and self.done < self.total:
+            self.told = now
+            left = (now - self.started) * (self.total - self.done) / self.done
+            log.info("generated %s, about %.0f s left", f"{self.done:,}", left)
