@@ -13,13 +13,12 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     from wavenet.cli.evaluation import evaluated_clips, page_of
     from wavenet.evaluation import listening
     from wavenet.evaluation.report import write_report
-    from wavenet.evaluation.scores import samples_measured
+    from wavenet.evaluation.scores import first_seconds, samples_measured
 
     loaded, folder, clips = evaluated_clips(options)
-    with progress_bar(samples_measured(loaded.model.config, clips), "sample") as advance:
+    measured = first_seconds(clips, options.report.evaluate_seconds)
+    with progress_bar(samples_measured(loaded.model.config, measured), "sample") as advance:
         found = listening.evaluate(loaded, folder, clips, options.report, options.seed, advance)
-    minutes = sum(clip.frames for clip in clips) / clips[0].sample_rate / 60
-    print(f"{len(clips)} held-out clips, {minutes:.2f} minutes")
     print(found.text())
     page = page_of(options)
     if page is not None:

@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavenet.config import WaveNetConfig
+from tests import architectures
+from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.summary import layer_rows, layer_table
 
@@ -23,8 +24,8 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(config=configs)
+@settings(max_examples=60, deadline=None)
+@given(config=architectures.configs())
 def test_the_parameters_of_all_rows_are_those_of_the_model(config: WaveNetConfig) -> None:
     model = WaveNet(config)
 
@@ -49,6 +50,16 @@ def test_the_last_row_sees_the_whole_receptive_field(config: WaveNetConfig) -> N
     assert len(rows) == len(config.dilations) + 2
     assert rows[-1].receptive_field == config.receptive_field
     assert [row.receptive_field for row in rows] == sorted(row.receptive_field for row in rows)
+
+
+def test_a_frames_operations_are_shared_out_among_its_samples() -> None:
+    local = LocalConfig(channels=80, width=64, scales=(10, 8), upsampling="repeat", kernel_size=2)
+    rows = layer_rows(WaveNetConfig(dilations=(1,), local=local, speakers=3))
+
+    assert [row.name for row in rows[:3]] == ["global condition", "local condition", "input"]
+    assert rows[1].operations == 2 * 2 * 80 * 64 / 80
+    bare = layer_rows(WaveNetConfig(dilations=(1,)))
+    assert rows[3].operations - bare[1].operations == 2 * (64 + 16) * 128
 
 
 def test_the_table_has_a_line_for_each_layer_and_ends_with_the_receptive_field() -> None:

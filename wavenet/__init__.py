@@ -9,17 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavenet.checkpoint import load, save
-    from wavenet.config import AudioConfig, WaveNetConfig
-    from wavenet.distributions import Categorical, Draw
+    from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
+    from wavenet.conventions import CONVENTIONS, MelConfig, NotesConfig, PitchConfig
+    from wavenet.distributions import Categorical, Draw, GaussianMixture, LogisticMixture
     from wavenet.model import WaveNet, WaveNetState
     from wavenet.sampling import make_sampler
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CONVENTIONS",
     "AudioConfig",
     "Categorical",
     "Draw",
+    "GaussianMixture",
+    "LocalConfig",
+    "LogisticMixture",
+    "MelConfig",
+    "NotesConfig",
+    "PitchConfig",
     "WaveNet",
     "WaveNetConfig",
     "WaveNetState",
@@ -29,9 +37,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CONVENTIONS": "conventions",
     "AudioConfig": "config",
     "Categorical": "distributions",
     "Draw": "distributions",
+    "GaussianMixture": "distributions",
+    "LocalConfig": "config",
+    "LogisticMixture": "distributions",
+    "MelConfig": "conventions",
+    "NotesConfig": "conventions",
+    "PitchConfig": "conventions",
     "WaveNet": "model",
     "WaveNetConfig": "config",
     "WaveNetState": "model",

@@ -253,8 +253,11 @@ def _card(model: WaveNet, audio: AudioConfig, training: Training) -> str:
         "Blocks": f"{len(config.dilations)}",
         "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
         "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "Output": f"{config.levels} {audio.companding} classes",
+        "Output": _output(config, audio),
+        **_conditions(audio),
     }
+    extra = "train" if audio.features else "generate"
+    source = "input=speech.wav output=copy.wav" if audio.features else "seconds=5 output=speech.wav"
     table = "\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items())
     return f"""---
 library_name: torch-wavenet
@@ -267,7 +270,30 @@ tags: [audio, wavenet]
 {table}
 
 ```sh
-pip install 'torch-wavenet[generate]'
-wavenet-generate checkpoint=PATH seconds=5 output=speech.wav
+pip install 'torch-wavenet[{extra}]'
+wavenet-generate checkpoint=PATH {source}
 ```
 """
+
+
+def _output(config: WaveNetConfig, audio: AudioConfig) -> str:
+    if config.output == "categorical":
+        return f"{config.levels} {audio.companding} classes"
+    kind = config.output.removesuffix("_mixture").capitalize()
+    return f"{kind} densities over 16-bit codes: {config.components}"
+
+
+def _conditions(audio: AudioConfig) -> dict[str, str]:
+    """Return what a model is told, for its card."""
+    rows = {}
+    if audio.features:
+        rows["Conditioned on"] = f"{' and '.join(audio.features)}, every {audio.hop_size} samples"
+    if audio.mel is not None:
+        mel = audio.mel
+        rows["Mel"] = (
+            f"{mel.bins} bands from {mel.fmin:g} to {mel.fmax:g} Hz, windows of {mel.window_size} "
+            f"samples, FFT of {mel.fft_size}, {mel.log} logarithm; all of it in {CONFIG}"
+        )
+    if audio.speakers:
+        rows["Speakers"] = ", ".join(audio.speakers)
+    return rows

@@ -4,10 +4,10 @@ A config is a frozen dataclass that checks itself once; `wavenet.plain` reads an
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from wavenet.conventions import MelConfig, NotesConfig, PitchConfig
+from wavenet.conventions import MelConfig, NotesConfig, PitchConfig, ShapingConfig
 from wavenet.plain import check
 
 
@@ -173,6 +173,7 @@ class AudioConfig:
     Attributes:
         sample_rate: Samples a second, in Hz.
         companding: How a categorical output's classes lie on [-1, 1].
+        shaping: What is done to recordings before the model hears them, and undone after.
         mel: How its mel spectrogram is made; absent for none.
         pitch: How its F0 and voicing are found; absent for none.
         notes: How its score becomes a roll; absent for none.
@@ -181,6 +182,7 @@ class AudioConfig:
 
     sample_rate: int = 16000
     companding: Literal["mu-law"] = "mu-law"
+    shaping: ShapingConfig = field(default_factory=ShapingConfig)
     mel: MelConfig | None = None
     pitch: PitchConfig | None = None
     notes: NotesConfig | None = None

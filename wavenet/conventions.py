@@ -5,6 +5,7 @@ not turned into noise: a foreign mel convention is the most frequent cause of ba
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,6 +137,32 @@ class NotesConfig:
     def channels(self) -> int:
         """Numbers in a frame."""
         return 2 * self.pitches
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapingConfig:
+    """The steps between a recording and the signal that a model learns.
+
+    Attributes:
+        gain: Factor on the samples.
+        high_pass: Corner of the high-pass, in Hz; 0 for none.
+        pre_emphasis: `a` of `1 - a / z`; 0 for none.
+        noise_shaping: Strength of the noise shaping, 0 for none to 1.
+        predictor: Coefficients of the linear predictor, `1 + p1 / z + ...` without the 1; measured
+            on the training audio.
+    """
+
+    gain: float = 1.0
+    high_pass: float = 0.0
+    pre_emphasis: float = 0.0
+    noise_shaping: float = 0.0
+    predictor: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(0 < self.gain < math.inf, "gain", "positive", self.gain)
+        check(0 <= self.high_pass < math.inf, "high_pass", "0 or more", self.high_pass)
+        check(0 <= self.pre_emphasis < 1, "pre_emphasis", "in [0, 1)", self.pre_emphasis)
+        check(0 <= self.noise_shaping <= 1, "noise_shaping", "from 0 to 1", self.noise_shaping)
 
 
 CONVENTIONS = {

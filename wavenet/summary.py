@@ -1,8 +1,8 @@
 """A model as a table, from its config alone: what each layer sees, stores and costs.
 
 Counted are the weights that training stores and the operations of one generated sample: two for
-each multiply-add of a convolution. Look-ups, biases and activations are not counted: they are a
-hundredth of the rest.
+each multiply-add of a convolution, those of a frame shared out among its samples. Look-ups, biases,
+activations and what is done once a signal are not counted: they are a hundredth of the rest.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ class LayerRow:
     """One layer of a `WaveNet`.
 
     Attributes:
-        name: `input`, `block 1` and so on, or `head`.
+        name: `global condition` and `local condition` if there are such, `input`, `block 1` and so
+            on, or `head`.
         dilation: Samples between taps.
         effective_kernel_size: Samples from first to last tap, both counted.
         receptive_field: Past samples that this layer's output depends on.
@@ -33,7 +34,7 @@ class LayerRow:
 
 
 def layer_rows(config: WaveNetConfig) -> list[LayerRow]:
-    """Return the first convolution, every block and the head, in the order of the signal."""
+    """Return conditions, first convolution, every block and head, in the order of the signal."""
     return list(_rows(config))
 
 
@@ -69,6 +70,7 @@ def layer_table(config: WaveNetConfig, sample_rate: int) -> str:
 
 def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
     residual, gate, skip = config.residual_channels, config.gate_channels, config.skip_channels
+    yield from _condition_rows(config)
     seen = config.input_kernel_size
     embedded = config.input == "embedding"
     yield LayerRow(
@@ -90,15 +92,21 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
         # (inputs of one output, outputs) of each convolution; nothing reads the last residual
         shapes = [(config.kernel_size * residual, gate), (gate // 2, skip)]
         shapes += [(gate // 2, residual)] if number < last else []
+        condition = config.condition_channels
         yield LayerRow(
             name=f"block {number}",
             dilation=dilation,
             effective_kernel_size=size,
             receptive_field=seen,
-            parameters=sum(_stored(config, *shape) for shape in shapes),
-            operations=sum(2 * inputs * outputs for inputs, outputs in shapes),
+            parameters=sum(_stored(config, *shape) for shape in shapes)
+            + (gate * (condition + config.weight_norm) if condition else 0),
+            operations=sum(2 * inputs * outputs for inputs, outputs in shapes)
+            + 2 * condition * gate,
         )
-    shapes = [(skip, config.head_channels), (config.head_channels, config.levels)]
+    outputs = config.levels
+    if config.output != "categorical":  # mean and scale a density, and its weight if there are two
+        outputs = 3 * config.components if config.components > 1 else 2
+    shapes = [(skip, config.head_channels), (config.head_channels, outputs)]
     yield LayerRow(
         name="head",
         dilation=1,
@@ -106,6 +114,38 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
         receptive_field=seen,
         parameters=sum(_stored(config, *shape) for shape in shapes),
         operations=sum(2 * inputs * outputs for inputs, outputs in shapes),
+    )
+
+
+def _condition_rows(config: WaveNetConfig) -> Iterator[LayerRow]:
+    """Yield what becomes of speakers and vectors, and of frames; they see no samples."""
+    said = {"dilation": 1, "effective_kernel_size": 0, "receptive_field": 0}
+    width, vector = config.global_channels, config.vector_channels
+    if config.conditioned_globally:
+        speakers = (config.speakers + 1) * width if config.speakers else 0  # one is unknown
+        vectors = (vector + 2) * width if vector else 0  # weights, biases, and what stands for none
+        yield LayerRow(name="global condition", parameters=speakers + vectors, operations=0, **said)
+    local = config.local
+    if local is None:
+        return
+    width = local.width
+    shapes = [(local.channels * (local.kernel_size + local.lookahead), width)]
+    for number in range(1, len(local.context_dilations) + 1):
+        shapes += [(2 * width, 2 * width), (width, width)]
+        shapes += [(width, width)] if number < len(local.context_dilations) else []
+    parameters = sum(outputs * (inputs + 1 + config.weight_norm) for inputs, outputs in shapes)
+    operations = sum(2 * inputs * outputs for inputs, outputs in shapes) / local.hop_size
+    rate = 1 / local.hop_size  # of a stage's input, as a share of the samples'
+    for scale in local.scales:
+        rate *= scale
+        if local.upsampling == "nearest":
+            parameters += 2 * scale + 1 + config.weight_norm
+            operations += 2 * (2 * scale + 1) * width * rate
+        elif local.upsampling == "transposed":
+            parameters += 2 * scale * width * width + width
+            operations += 2 * 2 * width * width * rate
+    yield LayerRow(
+        name="local condition", parameters=parameters, operations=round(operations), **said
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from wavenet.data.manifest import read_manifest
+from wavenet.data.notes import read_notes
 from wavenet.data.prepare import PrepareOptions, Summary, prepare
 from wavenet.data.work import work_folder
 from wavenet.errors import ConfigError, DataError, EnvironmentFault
@@ -313,3 +314,53 @@ def test_the_account_keeps_the_options_and_not_the_jobs(corpus: Path) -> None:
     assert account["options"]["sample_rate"] == 16000
     assert "jobs" not in account["options"]
     assert run(corpus).already_prepared
+
+
+def test_a_score_comes_along_with_times_from_its_clips_start(
+    record: Record, noise: Samples, tmp_path: Path
+) -> None:
+    for number in range(3):
+        silence = np.zeros(16000, np.float32)
+        record(f"{number}.wav", np.concatenate([silence, noise]))
+        (tmp_path / "root" / f"{number}.csv").write_text("0.5,0.75,60\n1.125,1.25,62\n")
+
+    run(tmp_path, corpus="chorales", trim_db=20.0)
+
+    out = tmp_path / "out"
+    clips = read_manifest(out)
+    assert [clip.notes for clip in clips] == [f"notes/{n}.wav.csv" for n in range(3)]
+    for clip in clips:
+        (note,) = read_notes(out / clip.notes)
+        assert note.onset == pytest.approx(1.125 - clip.start / 16000, abs=1e-5)
+        assert note.pitch == 62
+
+
+def test_a_changed_score_is_prepared_anew(record: Record, noise: Samples, tmp_path: Path) -> None:
+    for number in range(3):
+        record(f"{number}.wav", noise)
+        (tmp_path / "root" / f"{number}.csv").write_text("0,0.25,60\n")
+    run(tmp_path, corpus="chorales")
+    assert run(tmp_path, corpus="chorales").already_prepared
+    (tmp_path / "root" / "1.csv").write_text("0,0.25,61\n")
+
+    again = run(tmp_path, corpus="chorales")
+
+    assert not again.already_prepared
+    out = tmp_path / "out"
+    assert [read_notes(out / clip.notes)[0].pitch for clip in read_manifest(out)] == [60, 61, 60]
+
+
+def test_a_corpus_says_who_speaks(record: Record, noise: Samples, tmp_path: Path) -> None:
+    for speaker in ("bdl", "slt"):
+        for number in range(2):
+            record(f"cmu_us_{speaker}_arctic/wav/{number}.wav", noise)
+
+    run(tmp_path, corpus="cmu_arctic")
+
+    found = {(clip.speaker, clip.source.split("_")[2]) for clip in read_manifest(tmp_path / "out")}
+    assert found == {("bdl", "bdl"), ("slt", "slt")}
+
+
+def test_a_corpus_of_no_name_is_refused_with_the_nearest(corpus: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'ljspech' is not known; did you mean 'ljspeech'"):
+        run(corpus, corpus="ljspech")

@@ -11,7 +11,7 @@ from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.prepare import prepare
 from wavenet.evaluation.likelihood import bits_per_sample
-from wavenet.evaluation.scores import held_out, read_clip, score_table, scores
+from wavenet.evaluation.scores import first_seconds, held_out, read_clip, score_table, scores
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(
@@ -72,4 +72,5 @@ def test_the_test_split_is_held_out_before_validation(folder: Path) -> None:
 
     assert {clip.split for clip in held_out(clips)} == {"test"}
     assert {clip.split for clip in held_out([c for c in clips if c.split != "test"])} == {"valid"}
-    assert len(held_out(clips, seconds=0.1)) == 1
+    assert len(first_seconds(clips, 0.1)) == 1
+    assert first_seconds(clips, None) == clips

@@ -19,7 +19,7 @@ from wavenet.data.options import DataOptions
 from wavenet.errors import ConfigError, DataError, EnvironmentFault, require
 from wavenet.evaluation.likelihood import sampler_bits
 from wavenet.evaluation.options import ReportOptions
-from wavenet.evaluation.scores import excerpts_of
+from wavenet.evaluation.scores import excerpts_of, first_seconds
 from wavenet.evaluation.speed import Speed, Start, cases, measure, measure_start, speed_table
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
@@ -128,11 +128,12 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     asked = EvaluateCommand(
         checkpoint=path,
         data=DataOptions(sample_rate=1),
-        report=ReportOptions(evaluate_seconds=options.bits_seconds),
+        report=ReportOptions(),
         output=None,
     )
     try:
         loaded, folder, clips = evaluated_clips(asked)
+        clips = first_seconds(clips, options.bits_seconds)
     except (ConfigError, DataError) as error:
         log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
         log.debug("%s", error)

@@ -30,7 +30,7 @@ def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Pa
     if data.root is None and data.prepared is None:
         data = _data_of_run(Path(options.checkpoint).resolve().parent)
     folder = ensure_prepared(data)
-    clips = held_out(read_manifest(folder), options.report.evaluate_seconds)
+    clips = held_out(read_manifest(folder))
     if not clips:
         raise DataError(f"{printable(folder)} holds nothing out: prepare it with test_fraction")
     if clips[0].sample_rate != rate:

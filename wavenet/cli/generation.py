@@ -18,6 +18,7 @@ from wavenet.data.audio import WavWriter, read_header, read_samples
 from wavenet.data.features import Features
 from wavenet.data.mel_file import read_mel
 from wavenet.data.notes import read_notes
+from wavenet.data.shaping import shaping_of
 from wavenet.distributions import Draw
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.plain import nearest
@@ -52,9 +53,13 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
     with contextlib.ExitStack() as files:
         writers = [files.enter_context(WavWriter(path, rate)) for path in paths]
         advance = files.enter_context(progress_bar(length * options.batch, "sample"))
+        shaping = shaping_of(loaded.audio)
+        undone = shaping.undone()
         if prompt is not None:
             for writer in writers:
                 writer.write(prompt.numpy())
+            prompt = shaping.apply(prompt)
+            undone(prompt.expand(options.batch, -1))
         for chunk in sampler.stream(
             length,
             chunk=max(1, round(CHUNK_SECONDS * rate)),
@@ -64,8 +69,9 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
             seed=options.seed,
             **how,
         ):
-            for writer, signal in zip(writers, chunk.cpu().float().numpy(), strict=True):
-                writer.write(signal)
+            sound = undone(chunk.cpu().float()).numpy()
+            for writer, recording in zip(writers, sound, strict=True):
+                writer.write(recording)
             advance(chunk.numel())
         took = time.perf_counter() - started
     return paths, length * len(paths), rate, took

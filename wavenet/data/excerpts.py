@@ -20,6 +20,7 @@ from wavenet.data.mel import LogMel
 from wavenet.data.notes import read_notes
 from wavenet.data.pitch import pitch
 from wavenet.data.roll import roll
+from wavenet.data.shaping import shaping_of
 from wavenet.errors import DataError
 
 Samples = NDArray[np.float32]
@@ -43,6 +44,7 @@ class Excerpts:
         self.audio = audio
         self.lookahead = lookahead
         self.hop_size = (audio.hop_size if audio is not None else None) or 1
+        self.shaping = shaping_of(audio)
         self.margin = 0
         if audio is not None and audio.mel is not None:
             self.margin = LogMel(audio.mel).margin
@@ -58,7 +60,9 @@ class Excerpts:
             `margin` before to `margin` after the frames, `frames` `(C, F)` of pitch and notes, and
             `speaker`, a number.
         """
-        item = {"waveform": torch.from_numpy(self._samples(clip, start, length))}
+        memory = self.shaping.memory
+        wide = torch.from_numpy(self._samples(clip, start - memory, length + memory))
+        item = {"waveform": self.shaping.valid(wide)}
         audio = self.audio
         if audio is None:
             return item
@@ -69,8 +73,8 @@ class Excerpts:
         count = -(-length // self.hop_size) + self.lookahead
         covered = count * self.hop_size
         if audio.mel is not None:
-            wide = self._samples(clip, start - self.margin, covered + 2 * self.margin)
-            item["around"] = torch.from_numpy(wide)
+            around = self._samples(clip, start - self.margin, covered + 2 * self.margin)
+            item["around"] = torch.from_numpy(around)
         rows = []
         if audio.pitch is not None:
             rows.append(pitch(self._samples(clip, start, covered), audio.pitch)[:, :count])

@@ -1,6 +1,6 @@
 """A score as frames: for each pitch where its notes start, and where they sound."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,18 @@ from wavenet.errors import DataError
 FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e
 
 
+def check_pitches(notes: Iterable[Note], config: NotesConfig) -> None:
+    """Raise a `DataError` where a note lies outside of the pitches."""
+    for note in notes:
+        if not config.lowest <= note.pitch <= config.highest:
+            raise DataError(
+                f"pitch {note.pitch} is outside of {config.lowest} to {config.highest}, the "
+                "model's: set audio.notes.lowest and highest"
+            )
+
+
 def roll(
-    notes: Iterable[Note], start_frame: int, frames: int, config: NotesConfig
+    notes: Sequence[Note], start_frame: int, frames: int, config: NotesConfig
 ) -> NDArray[np.float32]:
     """Return the roll of frames `start_frame` on, `(2 * pitches, frames)`.
 
@@ -29,15 +39,11 @@ def roll(
     Raises:
         DataError: A note lies outside of the pitches.
     """
+    check_pitches(notes, config)
     room = np.zeros((2, config.pitches, frames), np.float32)
     seconds = config.hop_size / config.sample_rate
     for note in notes:
         row = note.pitch - config.lowest
-        if not 0 <= row < config.pitches:
-            raise DataError(
-                f"pitch {note.pitch} is outside of {config.lowest} to {config.highest}, the "
-                "model's: set audio.notes.lowest and highest"
-            )
         onset, offset = (round(time * config.sample_rate) for time in note[:2])  # in samples
         first = onset // config.hop_size - start_frame
         last = max(first + 1, -(-offset // config.hop_size) - start_frame)

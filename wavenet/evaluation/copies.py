@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wavenet.conventions import MelConfig
 from wavenet.data.mel import LogMel
+from wavenet.data.shaping import Shaping
 from wavenet.distributions import Distribution
 from wavenet.errors import require
 
@@ -19,9 +20,10 @@ Samples = NDArray[np.float32]
 ITERATIONS = 60
 
 
-def round_trip(waveform: Samples, distribution: Distribution) -> Samples:
+def round_trip(waveform: Samples, distribution: Distribution, shaping: Shaping) -> Samples:
     """Return a waveform, `(T,)`, as a model's output could put it out at best."""
-    copy: Samples = distribution.quantise(torch.from_numpy(waveform)).numpy()
+    signal = distribution.quantise(shaping.apply(torch.from_numpy(waveform)))
+    copy: Samples = shaping.undone()(signal[None])[0].numpy()
     return copy
 
 

@@ -10,7 +10,7 @@ from wavenet.errors import printable
 from wavenet.evaluation.distances import HEADINGS, mean_scores, row_of
 from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.report import Recording, Table
-from wavenet.evaluation.scores import excerpts_of, score_table, scores
+from wavenet.evaluation.scores import excerpts_of, first_seconds, score_table, scores
 from wavenet.evaluation.voice import COPY, Copied, Voice
 
 
@@ -32,12 +32,13 @@ class Evaluation:
 
     def text(self) -> str:
         """Return the measures as lines to print."""
-        bits = [score_table(self.bits)] if self.bits else []
+        bits = [f"{self.facts[MEASURED]}\n{score_table(self.bits)}"] if self.bits else []
         tables = [table.text() for table in self.tables]
         pace = [f"real-time factor {self.facts[PACE]}"] if PACE in self.facts else []
         return "\n\n".join([*bits, *tables, *pace])
 
 
+MEASURED = "Bits measured on"
 PACE = "Real-time factor"
 
 
@@ -60,9 +61,12 @@ def evaluate(
         progress: Called with the samples whose bits were measured since the last call.
     """
     result = Evaluation(facts=_facts(loaded))
-    if clips:
+    measured = first_seconds(clips, options.evaluate_seconds)
+    if measured:
         excerpts = excerpts_of(loaded.model.config, loaded.audio, folder)
-        result.bits = scores(loaded.model, excerpts, clips, progress)
+        result.bits = scores(loaded.model, excerpts, measured, progress)
+        seconds = sum(clip.frames for clip in measured) / loaded.audio.sample_rate
+        result.facts[MEASURED] = f"{len(measured)} held-out clips, {seconds:.0f} s"
     if not options.seconds:
         return result
     voice = Voice(loaded, folder, options, seed)

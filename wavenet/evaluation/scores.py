@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -38,7 +39,10 @@ def scores(
     """
     context = model.config.receptive_field
     windows = Windows(excerpts, clips, window=WINDOW, context=context)
-    audio = [read_clip(excerpts.folder, clip) for clip in clips]
+    audio = [
+        excerpts.shaping.apply(torch.from_numpy(read_clip(excerpts.folder, clip))).numpy()
+        for clip in clips
+    ]
     bits = {"model": bits_per_sample(model, windows, progress)}
     count = model.config.speakers
     if count > 1:
@@ -68,19 +72,18 @@ def score_table(bits: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def held_out(clips: Sequence[Clip], seconds: float | None = None) -> list[Clip]:
-    """Return the clips of the test split, or of validation where none tests.
-
-    Args:
-        clips: All of a manifest.
-        seconds: Stop once this much audio is there; absent for all.
-    """
+def held_out(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips of the test split, or of validation where none tests."""
     test = [clip for clip in clips if clip.split == "test"]
-    chosen = test or [clip for clip in clips if clip.split == "valid"]
+    return test or [clip for clip in clips if clip.split == "valid"]
+
+
+def first_seconds(clips: Sequence[Clip], seconds: float | None) -> list[Clip]:
+    """Return the first clips, until that much audio is there; all where `seconds` is absent."""
     if seconds is None:
-        return chosen
+        return list(clips)
     taken: list[Clip] = []
-    for clip in chosen:
+    for clip in clips:
         if sum(other.frames / other.sample_rate for other in taken) >= seconds:
             break
         taken.append(clip)

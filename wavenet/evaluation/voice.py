@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wavenet.checkpoint import Checkpoint
 from wavenet.data.manifest import Clip
 from wavenet.data.notes import read_notes
+from wavenet.data.shaping import shaping_of
 from wavenet.distributions import Draw
 from wavenet.evaluation.copies import griffin_lim, round_trip
 from wavenet.evaluation.distances import CopyScores, copy_scores
@@ -66,6 +67,7 @@ class Voice:
         self.model = loaded.model
         self.audio = loaded.audio
         self.sampler = make_sampler(loaded.model)
+        self.shaping = shaping_of(loaded.audio)
         self.folder = folder
         self.options = options
         self.seed = seed
@@ -84,7 +86,10 @@ class Voice:
         rate = self.audio.sample_rate
         for number, (clip, copy) in enumerate(zip(longest, drawn, strict=True)):
             original = read_clip(self.folder, clip)
-            copies = {COPY: copy, "round trip": round_trip(original, self.model.distribution)}
+            copies = {
+                COPY: copy,
+                "round trip": round_trip(original, self.model.distribution, self.shaping),
+            }
             if self.audio.mel is not None:
                 copies["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
             scores = {name: copy_scores(original, c, rate) for name, c in copies.items()}
@@ -110,11 +115,11 @@ class Voice:
         if not long_enough or not before:
             return
         clip = read_clip(self.folder, long_enough[0])[: before + length]
-        prompt = torch.from_numpy(clip[:before])
+        prompt = self.shaping.apply(torch.from_numpy(clip[:before]))
         conditions = conditions_of_clip(self.audio, self.folder, long_enough[0])
-        rest = self._draw(length, _Told(length), prompt=prompt, **conditions)
+        sound = self._draw(length, _Told(length), prompt=prompt, **conditions)
         note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is drawn"
-        yield self.recording("continued", np.concatenate([clip[:before], rest]), note)
+        yield self.recording("continued", sound, note)
         yield self.recording("original", clip, "the held-out recording itself")
 
     def recording(self, name: str, signal: Samples, note: str) -> Recording:
@@ -142,18 +147,30 @@ class Voice:
             onsets["copy, another's score"] = onset_score(both, rate, foreign)
         return onsets
 
-    def _draw(self, length: int, told: "_Told", seed: int = 0, **how: Any) -> Samples:
+    def _draw(
+        self,
+        length: int,
+        told: "_Told",
+        seed: int = 0,
+        prompt: torch.Tensor | None = None,
+        **how: Any,
+    ) -> Samples:
+        """Return the recording that is drawn, `(T,)`, after its prompt, a signal, if there is."""
         started = time.perf_counter()
         signal = self.sampler.generate(
             length,
             seed=self.seed + seed,
             draw=Draw(temperature=self.options.temperature),
             progress=told,
+            prompt=prompt,
             **how,
         )
         self._took += time.perf_counter() - started
         self._samples += length
-        samples: Samples = signal[0].cpu().float().numpy()
+        drawn = signal.cpu().float()
+        if prompt is not None:
+            drawn = torch.cat([prompt[None], drawn], dim=1)
+        samples: Samples = self.shaping.undone()(drawn)[0].numpy()
         return samples
 
 

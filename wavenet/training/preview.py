@@ -11,7 +11,10 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
+from wavenet.config import AudioConfig
+from wavenet.data.shaping import shaping_of
 from wavenet.evaluation.likelihood import evaluating
 from wavenet.evaluation.pictures import spectrogram_image
 from wavenet.model import WaveNet
@@ -24,22 +27,24 @@ class Preview:
 
     Args:
         clip: The start of a held-out recording, `(T,)` float32.
-        sample_rate: Of the clip, in Hz.
+        audio: Meaning of the model's signal.
         conditions: Of the clip, a batch of one.
     """
 
     def __init__(
-        self, clip: NDArray[np.float32], sample_rate: int, conditions: dict[str, Any]
+        self, clip: NDArray[np.float32], audio: AudioConfig, conditions: dict[str, Any]
     ) -> None:
-        self.clip = torch.from_numpy(clip)
+        self.shaping = shaping_of(audio)
+        self.original = clip
+        self.clip = self.shaping.apply(torch.from_numpy(clip))
         self.conditions = conditions
-        self.sample_rate = sample_rate
+        self.sample_rate = audio.sample_rate
 
     def __call__(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         """Log the clip at the trainer's step."""
         model = module.exported
         sounds = {
-            "original": self.clip.numpy(),
+            "original": self.original,
             "teacher_forced": self.teacher_forced(model),
             "generated": self.generated(model),
         }
@@ -57,8 +62,7 @@ class Preview:
         with evaluating(model):
             conditions = {name: tensor.to(device) for name, tensor in self.conditions.items()}
             params = model(self.clip.to(device)[None], **conditions)
-        sound: NDArray[np.float32] = model.distribution.mode(params)[0].cpu().numpy()
-        return sound
+        return self._undone(model.distribution.mode(params))
 
     def generated(self, model: WaveNet) -> NDArray[np.float32]:
         """Return what the model goes on with after the first half of the clip, both, `(T,)`."""
@@ -66,5 +70,9 @@ class Preview:
         prompt = self.clip[:half]
         sampler, rest = make_sampler(model), len(self.clip) - half
         drawn = sampler.generate(rest, prompt=prompt, **self.conditions)[0].cpu()
-        sound: NDArray[np.float32] = torch.cat([prompt, drawn]).numpy()
+        return self._undone(torch.cat([prompt, drawn])[None])
+
+    def _undone(self, signal: Tensor) -> NDArray[np.float32]:
+        """Return the recording that a signal, `(1, T)`, stands for."""
+        sound: NDArray[np.float32] = self.shaping.undone()(signal.cpu().float())[0].numpy()
         return sound

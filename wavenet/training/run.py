@@ -19,7 +19,10 @@ from wavenet.config import check_conditions
 from wavenet.data.crops import Windows
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.mel import with_statistics
+from wavenet.data.notes import read_notes
 from wavenet.data.ready import ensure_prepared
+from wavenet.data.roll import check_pitches
+from wavenet.data.shaping import measured
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of, read_clip
 from wavenet.evaluation.synthesis import conditions_of_clip
@@ -99,7 +102,8 @@ def read_run(run: Path) -> RunConfig:
 def conditioned(config: RunConfig) -> RunConfig:
     """Return a run's config with what its data say of conditions: names, means, deviations."""
     data, audio, model = config.data, config.audio, config.model
-    clips = [clip for clip in read_manifest(data.folder) if clip.split == "train"]
+    everything = read_manifest(data.folder)
+    clips = [clip for clip in everything if clip.split == "train"]
     if data.speakers:
         names = tuple(sorted({clip.speaker for clip in clips} - {""}))
         if not names:
@@ -112,6 +116,11 @@ def conditioned(config: RunConfig) -> RunConfig:
     if audio.mel is not None and data.normalise and not audio.mel.clip:
         mel = with_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
+    if audio.notes is not None:
+        for clip in everything:
+            if clip.notes:
+                check_pitches(read_notes(data.folder / clip.notes), audio.notes)
+    audio = dataclasses.replace(audio, shaping=measured(data.folder, clips, audio))
     check_conditions(model, audio)
     return dataclasses.replace(config, audio=audio, model=model)
 
@@ -249,7 +258,7 @@ def _preview(folder: Path, held_out: list[Clip], config: RunConfig) -> Preview |
     longest = max(held_out, key=lambda clip: clip.frames)
     clip = read_clip(folder, longest)[:length]
     conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
-    return Preview(clip, config.audio.sample_rate, conditions)
+    return Preview(clip, config.audio, conditions)
 
 
 def _new_folder(config: RunConfig, run: Path | None) -> Path:

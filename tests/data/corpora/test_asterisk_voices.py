@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavenet.data.corpora.asterisk_voices import VOICES, decode_all, find
+from wavenet.errors import DataError, EnvironmentFault
+
+TONE = (0.3 * 32767 * np.sin(np.arange(3200) / 8)).astype(np.int16)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """Prompts as the packages install them, a tone each."""
+    codec = pytest.importorskip("G722").G722(16000, 64000)
+    folder = tmp_path / "sounds"
+    for voice in VOICES:
+        for name in ("yes.g722", "digits/1.g722", "beep.g722", "silence/1.g722"):
+            (folder / voice / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / voice / name).write_bytes(bytes(codec.encode(TONE)))
+        (folder / voice / "empty.g722").touch()
+    return folder
+
+
+def test_prompts_become_flac_and_their_folder_is_the_voice(installed: Path, tmp_path: Path) -> None:
+    decode_all(installed, tmp_path / "root")
+
+    sources = find(tmp_path / "root").sources
+    assert {source.speaker for source in sources} == VOICES.keys()
+    assert len(sources) == 2 * len(VOICES)
+    samples, rate = soundfile.read(tmp_path / "root" / "en_US_f_Allison" / "digits" / "1.flac")
+    assert (len(samples), rate) == (3200, 16000)
+    delayed = np.correlate(samples, TONE / 32768, "full").max() / np.sum((TONE / 32768) ** 2)
+    assert delayed == pytest.approx(1, abs=0.05)
+    assert "CC BY" in (tmp_path / "root" / "ORIGIN.txt").read_text()
+
+
+def test_a_voice_that_is_not_installed_is_named_with_its_package(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="apt install asterisk-core-sounds-en-g722"):
+        decode_all(tmp_path, tmp_path / "root")
+
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_root_without_a_voice_is_told(installed: Path, tmp_path: Path) -> None:
+    decode_all(installed, tmp_path / "root")
+    for path in (tmp_path / "root" / "fr_CA_f_June").rglob("*.flac"):
+        path.unlink()
+    (tmp_path / "root" / "fr_CA_f_June" / "digits").rmdir()
+    (tmp_path / "root" / "fr_CA_f_June").rmdir()
+
+    with pytest.raises(DataError, match="lacks fr_CA_f_June"):
+        find(tmp_path / "root")
+
+
+def test_a_root_that_is_not_there_says_how_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="data.download=true makes it.*apt install"):
+        find(tmp_path / "root")
