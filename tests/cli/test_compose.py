@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from wavenet.cli.compose import PATHS, Composed, split_paths
+from wavenet.cli.compose import PATHS, Composed, register_resolvers, split_paths
 from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
 from wavenet.config import WaveNetConfig
@@ -25,9 +25,7 @@ MODELS = sorted(path.stem for path in (CONF / "model").iterdir())
 
 def plain(*overrides: str, verb: str = "train") -> dict[str, Any]:
     """A verb's composed config; what must be said is `given`."""
-    OmegaConf.register_new_resolver(
-        "recipes", lambda name: str(CONF.parent / "recipes" / name), replace=True
-    )
+    register_resolvers(CONF)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(verb, overrides=list(overrides))
     for key in OmegaConf.missing_keys(config):
