@@ -1,7 +1,9 @@
 import pytest
 
 from tests.architectures import SMALL
+from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.evaluation.speed import (
+    NOTHING,
     REFERENCE,
     Case,
     Speed,
@@ -24,7 +26,9 @@ def test_every_case_is_measured_once_a_round() -> None:
     chosen = cases([1, 3], [1], ["float32"])
     steps: list[int] = []
 
-    speeds = measure(WaveNet(SMALL), chosen, rounds=3, seconds=0.01, progress=steps.append)
+    speeds = measure(
+        {NOTHING: WaveNet(SMALL)}, chosen, rounds=3, seconds=0.01, progress=steps.append
+    )
 
     assert [speed.case for speed in speeds] == chosen
     assert all(len(speed.rates) == 3 and min(speed.rates) > 0 for speed in speeds)
@@ -56,6 +60,20 @@ def test_the_table_has_ratios_to_real_time_and_to_the_reference() -> None:
 
     words = table.splitlines()[2].split()
     assert words == ["cpu", "int8", "2", "1", "32,000", "±6%", "x", "2.00", "x", "64.0", "0.50"]
+
+
+def test_what_it_costs_to_be_told_something_is_said_round_by_round() -> None:
+    local = LocalConfig(channels=3, width=4, scales=(8,))
+    told = WaveNetConfig(**{**vars(SMALL), "local": local, "speakers": 2, "vector_channels": 2})
+    chosen = cases([1, 2], [1], ["float32"], [NOTHING, "mel"])
+
+    models = {NOTHING: WaveNet(SMALL), "mel": WaveNet(told)}
+    speeds = measure(models, chosen, rounds=2, seconds=0.01)
+
+    lines = speed_table(speeds, sample_rate=8000).splitlines()
+    assert len(lines) == 1 + 5 + 2
+    assert lines[-2].startswith("cpu, float32, 1 thread, batch 1, told mel: ")
+    assert lines[-1].endswith(" of nothing")
 
 
 @pytest.mark.slow

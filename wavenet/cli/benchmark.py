@@ -13,14 +13,22 @@ from wavenet import checkpoint
 from wavenet.cli.console import progress_bar
 from wavenet.cli.evaluation import evaluated_clips
 from wavenet.cli.options import BenchmarkCommand, EvaluateCommand
-from wavenet.config import WaveNetConfig
+from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.crops import Windows
 from wavenet.data.options import DataOptions
 from wavenet.errors import ConfigError, DataError, EnvironmentFault, require
 from wavenet.evaluation.likelihood import sampler_bits
 from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.scores import excerpts_of, first_seconds
-from wavenet.evaluation.speed import Speed, Start, cases, measure, measure_start, speed_table
+from wavenet.evaluation.speed import (
+    NOTHING,
+    Speed,
+    Start,
+    cases,
+    measure,
+    measure_start,
+    speed_table,
+)
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 
@@ -43,6 +51,13 @@ SIZES = {
         skip_channels=128,
         head_channels=128,
     ),
+}
+
+
+TOLD: dict[str, dict[str, Any]] = {  # what a model is told: nothing, or as vocoders are
+    NOTHING: {},
+    "mel": {"local": LocalConfig(channels=80, width=80, scales=(16, 16), lookahead=2)},
+    "speaker": {"speakers": 100},
 }
 
 
@@ -97,11 +112,12 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
     if len(threads) < len(options.threads):
         log.info("cores here: %d; more threads than that are left out", cores)
     torch.set_num_threads(1)  # the reference's products are small: one core is the fastest for them
-    chosen = cases(options.batches, threads, options.precisions)
-    for name, model, rate, bits in _models(options):
+    for name, models, rate, bits in _models(options):
+        chosen = cases(options.batches, threads, options.precisions, list(models))
+        model = next(iter(models.values()))
         total = len(chosen) * options.rounds
         with progress_bar(total, "measurement") as advance:
-            speeds = measure(model, chosen, options.rounds, options.seconds, advance)
+            speeds = measure(models, chosen, options.rounds, options.seconds, advance)
         yield Benchmark(
             name=name,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -112,15 +128,21 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
         )
 
 
-def _models(options: BenchmarkCommand) -> Iterator[tuple[str, WaveNet, int, dict[str, float]]]:
+def _models(
+    options: BenchmarkCommand,
+) -> Iterator[tuple[str, dict[str, WaveNet], int, dict[str, float]]]:
+    """Yield a name, models by what they are told, their rate, and bits per sample by precision."""
     if options.checkpoint is not None:
         loaded = checkpoint.load(options.checkpoint)
         bits = _bits(options, options.checkpoint) if options.bits_seconds else {}
-        yield options.checkpoint, loaded.model, loaded.audio.sample_rate, bits
+        yield options.checkpoint, {NOTHING: loaded.model}, loaded.audio.sample_rate, bits
         return
     for size in options.sizes:
-        torch.manual_seed(0)
-        yield size, WaveNet(SIZES[size]).eval(), 16000, {}
+        models: dict[str, WaveNet] = {}
+        for told in options.told:
+            torch.manual_seed(0)
+            models[told] = WaveNet(dataclasses.replace(SIZES[size], **TOLD[told])).eval()
+        yield size, models, 16000, {}
 
 
 def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:

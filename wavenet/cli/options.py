@@ -130,6 +130,7 @@ class BenchmarkCommand:
     Attributes:
         checkpoint: Directory of a model; absent for models of `sizes`.
         sizes: Of `S`, `M`, `L`.
+        told: What models of `sizes` are told, side by side: `nothing`, `mel`, `speaker`.
         batches: Streams at once, each in turn.
         threads: Cores, each in turn.
         precisions: Of the weights, each in turn.
@@ -143,6 +144,7 @@ class BenchmarkCommand:
 
     checkpoint: str | None = None
     sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
+    told: tuple[Literal["nothing", "mel", "speaker"], ...] = ("nothing",)
     batches: tuple[int, ...] = (1, 32)
     threads: tuple[int, ...] = (1, 2)
     precisions: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
@@ -155,7 +157,7 @@ class BenchmarkCommand:
     debug: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "batches", "threads", "precisions"):
+        for name in ("sizes", "told", "batches", "threads", "precisions"):
             check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
         check(min(self.batches) >= 1, "batches", "1 or more each", self.batches)
         check(min(self.threads) >= 1, "threads", "1 or more each", self.threads)

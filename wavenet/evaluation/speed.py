@@ -4,6 +4,7 @@ Machines are shared and their speed drifts, so all cases are measured in turn, r
 and a case's figure is the median of its rounds. Ratios within a run hold better than numbers.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -11,8 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
 
 from wavenet.config import WaveNetConfig
 from wavenet.errors import EnvironmentFault, printable
@@ -21,6 +25,7 @@ from wavenet.plain import to_dict
 from wavenet.sampling import Sampler, make_sampler
 
 REFERENCE = "reference"
+NOTHING = "nothing"  # what a model is told by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +37,21 @@ class Case:
         precision: Of its weights.
         threads: Cores that it may use.
         batch: Streams at once.
+        told: Which of the models that are compared: what it is told.
     """
 
     backend: str
     precision: str
     threads: int
     batch: int
+    told: str = NOTHING
 
     @property
     def name(self) -> str:
         """Return what tells it from others in a picture."""
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{self.backend}, {self.precision}, {threads}, batch {self.batch}"
+        told = "" if self.told == NOTHING else f", told {self.told}"
+        return f"{self.backend}, {self.precision}, {threads}, batch {self.batch}{told}"
 
 
 @dataclass(kw_only=True)
@@ -75,20 +83,24 @@ class Speed:
         )
 
 
-def cases(batches: Sequence[int], threads: Sequence[int], precisions: Sequence[str]) -> list[Case]:
-    """Return the reference and every way of the CPU sampler; one stream of it is told of once."""
-    found = [Case(backend=REFERENCE, precision="float32", threads=1, batch=1)]
-    for batch in batches:
-        for count in threads:
-            found += [
-                Case(backend="cpu", precision=precision, threads=count, batch=batch)
-                for precision in precisions
-            ]
+def cases(
+    batches: Sequence[int],
+    threads: Sequence[int],
+    precisions: Sequence[str],
+    told: Sequence[str] = (NOTHING,),
+) -> list[Case]:
+    """Return the reference and every way of the CPU sampler."""
+    found = [Case(backend=REFERENCE, precision="float32", threads=1, batch=1, told=told[0])]
+    ways = itertools.product(batches, threads, precisions, told)
+    found += [
+        Case(backend="cpu", precision=precision, threads=count, batch=batch, told=what)
+        for batch, count, precision, what in ways
+    ]
     return found
 
 
 def measure(
-    model: WaveNet,
+    models: Mapping[str, WaveNet],
     chosen: Sequence[Case],
     rounds: int,
     seconds: float,
@@ -97,28 +109,28 @@ def measure(
     """Return the speed of each case, measured in turn.
 
     Args:
-        model: What to generate from.
+        models: What to generate from, by what a case is told.
         chosen: The cases.
         rounds: Times that each is measured.
         seconds: Time of one measurement.
         progress: Called with 1 after each measurement, `rounds * len(chosen)` times.
     """
     samplers = {
-        (case.backend, case.threads, case.precision): make_sampler(
-            model, case.backend, threads=case.threads, precision=case.precision
+        _way(case): make_sampler(
+            models[case.told], case.backend, threads=case.threads, precision=case.precision
         )
         for case in chosen
     }
+    told = {name: model.config for name, model in models.items()}
     speeds = [Speed(case=case) for case in chosen]
     lengths = [
-        _length(samplers[case.backend, case.threads, case.precision], case.batch, seconds)
-        for case in chosen
+        _length(samplers[_way(case)], told[case.told], case.batch, seconds) for case in chosen
     ]
     for index in range(rounds):
         for speed, length in zip(speeds, lengths, strict=True):
             case = speed.case
-            sampler = samplers[case.backend, case.threads, case.precision]
-            speed.rates.append(_rate(sampler, case.batch, length, seed=index))
+            sampler = samplers[_way(case)]
+            speed.rates.append(_rate(sampler, told[case.told], case.batch, length, seed=index))
             if case.backend == "cpu" and case.batch == 1:
                 speed.ceilings.append(_ceiling(sampler, seconds))
             if progress is not None:
@@ -126,17 +138,35 @@ def measure(
     return speeds
 
 
-def _rate(sampler: Sampler, batch: int, length: int, seed: int = 0) -> float:
+def _way(case: Case) -> tuple[str, str, int, str]:
+    return case.told, case.backend, case.threads, case.precision
+
+
+def _rate(sampler: Sampler, config: WaveNetConfig, batch: int, length: int, seed: int = 0) -> float:
+    conditions = some_conditions(config, batch, length)
     started = time.perf_counter()
-    sampler.generate(length, batch_size=batch, seed=seed)
+    sampler.generate(length, batch_size=batch, seed=seed, **conditions)
     return batch * length / (time.perf_counter() - started)
 
 
-def _length(sampler: Sampler, batch: int, seconds: float) -> int:
+def some_conditions(config: WaveNetConfig, batch: int, length: int) -> dict[str, Any]:
+    """Return something to tell a model; what it is costs nothing."""
+    conditions: dict[str, Any] = {}
+    if config.local is not None:
+        frames = -(-length // config.local.hop_size)
+        conditions["local"] = torch.zeros(batch, config.local.channels, frames)
+    if config.speakers:
+        conditions["speaker"] = torch.zeros(batch, dtype=torch.int64)
+    if config.vector_channels:
+        conditions["vector"] = torch.zeros(batch, config.vector_channels)
+    return conditions
+
+
+def _length(sampler: Sampler, config: WaveNetConfig, batch: int, seconds: float) -> int:
     """Return how many samples take about `seconds`."""
     length = 20
     while length < 10**7:
-        taken = batch * length / _rate(sampler, batch, length)
+        taken = batch * length / _rate(sampler, config, batch, length)
         if taken > seconds / 10:
             return max(20, round(length * seconds / taken))
         length *= 4
@@ -172,11 +202,13 @@ _START = """
 import json, resource, sys, time
 import torch
 from wavenet.config import WaveNetConfig
+from wavenet.evaluation.speed import some_conditions
 from wavenet.plain import from_dict
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 torch.set_num_threads(1)
 model = WaveNet(from_dict(WaveNetConfig, json.loads(sys.argv[1])))
+conditions = lambda length: some_conditions(model.config, 1, length)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 def memory():
     try:
@@ -186,9 +218,9 @@ def memory():
         return peak()
 before, started = memory(), time.perf_counter()
 sampler = make_sampler(model, "cpu")
-sampler.generate(1)
+sampler.generate(1, **conditions(1))
 taken = time.perf_counter() - started
-sampler.generate(2000)
+sampler.generate(2000, **conditions(2000))
 print(json.dumps([taken, max(peak(), memory()), memory() - before]))
 """
 
@@ -226,7 +258,8 @@ def speed_table(speeds: Sequence[Speed], sample_rate: int) -> str:
     """
     reference = next(speed.median for speed in speeds if speed.case.backend == REFERENCE)
     head = f"{'backend':10}{'precision':>9}{'threads':>8}{'batch':>6}{'samples/s':>12}{'spread':>8}"
-    lines = [f"{head}{'real time':>11}{'reference':>11}{'ceiling':>9}"]
+    several = len({speed.case.told for speed in speeds}) > 1
+    lines = [f"{head}{'real time':>11}{'reference':>11}{'ceiling':>9}{'  told' * several}"]
     for speed in speeds:
         case, share = speed.case, speed.share_of_ceiling
         spread = (max(speed.rates) - min(speed.rates)) / 2 / speed.median
@@ -237,5 +270,15 @@ def speed_table(speeds: Sequence[Speed], sample_rate: int) -> str:
             f"{f'x {speed.median / reference:.1f}':>11}",
             "" if share is None else f"{share:>9.2f}",
         ]
-        lines.append("".join(cells))
-    return "\n".join(lines)
+        lines.append("".join(cells) + (f"  {case.told}" if several else ""))
+    return "\n".join([*lines, *_costs(speeds)])
+
+
+def _costs(speeds: Sequence[Speed]) -> Iterator[str]:
+    """Yield what it costs to be told something, from ratios within each round."""
+    first = {replace(speed.case, told=""): speed for speed in reversed(speeds)}
+    for speed in speeds:
+        base = first[replace(speed.case, told="")]
+        if speed is not base:
+            ratios = [r / b for r, b in zip(speed.rates, base.rates, strict=True)]
+            yield f"{speed.case.name}: {statistics.median(ratios):.3f} of {base.case.told}"
