@@ -1,0 +1,163 @@
+"""The whole way of a model that is told something: mel and speaker, and a score."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.commands import Run
+from wavenet.checkpoint import load
+from wavenet.data.mel import LogMel
+from wavenet.data.mel_file import write_mel
+
+pytestmark = pytest.mark.slow
+
+RATE = 8000
+TRAIN = (
+    "recipe=folder",
+    "model=tiny",
+    "audio=8khz",
+    "data.test_fraction=0.2",
+    "data.valid_fraction=0.2",
+    "trainer.max_steps=6",
+    "trainer.batch_size=2",
+    "trainer.crop=200",
+    "trainer.valid_every=3",
+    "trainer.save_every=3",
+    "trainer.preview_seconds=0.05",
+    "report.seconds=0.1",
+    "report.copies=1",
+    "audio.shaping.pre_emphasis=0.85",
+    "audio.shaping.noise_shaping=0.5",
+    "audio.shaping.gain=0.5",
+)
+MEL = (
+    "audio.mel=${mel:8khz}",
+    "model.local={channels:64,width:8,scales:[8,10],lookahead:1}",
+    "data.speaker_folders=true",
+    "data.speakers=true",
+)
+NOTES = (
+    "data.corpus=chorales",
+    "audio.notes={sample_rate:8000,hop_size:80,lowest:60,highest:64}",
+    "model.local={channels:10,width:8,scales:[80]}",
+)
+
+
+def tone(seed: int, seconds: float = 0.6) -> np.ndarray:
+    rng, t = np.random.default_rng(seed), np.arange(round(seconds * RATE)) / RATE
+    return 0.3 * np.sin(2 * np.pi * (150 + 20 * seed) * t) + 0.01 * rng.standard_normal(len(t))
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Path:
+    """Two speakers, five recordings each, each with a score beside it."""
+    folder = tmp_path / "recordings"
+    for speaker in ("ann", "bob"):
+        (folder / speaker).mkdir(parents=True)
+        for number in range(5):
+            path = folder / speaker / f"{number}.wav"
+            soundfile.write(path, tone(number), RATE, subtype="PCM_16")
+            path.with_suffix(".csv").write_text("0,0.25,60\n0.25,0.5,64\n")
+    return folder
+
+
+def test_mel_and_speaker(run: Run, voices: Path, tmp_path: Path) -> None:
+    done = run("train", *TRAIN, *MEL, f"data.root={voices}", "run_dir=run")
+    assert done.returncode == 0, done.stderr
+    for text in ("told another speaker", "Griffin-Lim", "real-time factor"):
+        assert text in done.stderr
+    for name in ("original-1", "copy-1", "round-trip-1", "griffin-lim-1"):
+        assert (tmp_path / "run" / "samples" / f"{name}.wav").is_file(), name
+
+    loaded = load(tmp_path / "run" / "model")
+    assert loaded.audio.speakers == ("ann", "bob")
+    assert loaded.audio.mel is not None
+    assert len(loaded.audio.mel.mean) == 64
+    assert loaded.audio.shaping.predictor
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "ann, bob" in card
+    assert "64 bands" in card
+
+    evaluated = run("evaluate", "checkpoint=run/model", "report.copies=1")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "mel dB" in evaluated.stdout
+    page = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
+    assert page.count("<audio") == 4
+    again = run("evaluate", "checkpoint=run/model", "report.copies=1")
+    assert again.returncode == 2
+    assert "overwrite=true" in again.stderr
+
+
+def test_generating_from_a_recording_and_from_its_mel_is_one(
+    run: Run, voices: Path, tmp_path: Path
+) -> None:
+    done = run("train", *TRAIN, *MEL, f"data.root={voices}", "run_dir=run", "report.seconds=0")
+    assert done.returncode == 0, done.stderr
+    clip = voices / "ann" / "0.wav"
+    mel = load(tmp_path / "run" / "model").audio.mel
+    assert mel is not None
+    samples, _ = soundfile.read(clip, dtype="float32")
+    write_mel(tmp_path / "mel.safetensors", LogMel(mel)(torch.from_numpy(samples)[None])[0], mel)
+
+    for source, output in ((clip, "a.wav"), ("mel.safetensors", "b.wav")):
+        said = (f"input={source}", f"output={output}", "speaker=bob", "guidance=1.5")
+        generated = run("generate", "checkpoint=run/model", *said)
+        assert generated.returncode == 0, generated.stderr
+
+    first, rate = soundfile.read("a.wav")
+    second, _ = soundfile.read("b.wav")
+    assert rate == RATE
+    assert len(first) == len(samples)
+    np.testing.assert_array_equal(first, second[: len(first)])
+    assert np.isfinite(first).all()
+    refused = run("generate", "checkpoint=run/model", f"input={clip}", "speaker=bop")
+    assert refused.returncode == 2
+    assert "did you mean 'bob'" in refused.stderr
+    without = run("generate", "checkpoint=run/model", "output=c.wav")
+    assert without.returncode == 2
+    assert "input=FILE" in without.stderr
+
+
+def test_a_score_is_followed_from_a_file(run: Run, voices: Path, tmp_path: Path) -> None:
+    done = run("train", *TRAIN, *NOTES, f"data.root={voices}", "run_dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "onsets" in done.stderr
+    (tmp_path / "score.csv").write_text("0,0.1,62\n")
+
+    generated = run("generate", "checkpoint=run/model", "input=score.csv", "output=a.wav")
+
+    assert generated.returncode == 0, generated.stderr
+    samples, _ = soundfile.read("a.wav")
+    assert len(samples) == pytest.approx(1.1 * RATE, abs=80)
+
+
+def test_an_interrupted_conditioned_run_ends_with_the_same_weights(
+    run: Run, voices: Path, tmp_path: Path
+) -> None:
+    said = (
+        *TRAIN,
+        *MEL,
+        f"data.root={voices}",
+        "report.seconds=0",
+        "trainer.balance_speakers=true",
+    )
+    assert run("train", *said, "run_dir=whole").returncode == 0
+
+    # as if the run had been killed after its first save
+    saves = sorted((tmp_path / "whole" / "checkpoints").glob("*.ckpt"))
+    resumed = tmp_path / "resumed"
+    (resumed / "checkpoints").mkdir(parents=True)
+    (resumed / "run.json").write_bytes((tmp_path / "whole" / "run.json").read_bytes())
+    (resumed / "checkpoints" / saves[0].name).write_bytes(saves[0].read_bytes())
+    done = run("train", "resume=resumed")
+
+    assert done.returncode == 0, done.stderr
+    weights = [
+        hashlib.sha256((tmp_path / name / "model" / "model.safetensors").read_bytes()).digest()
+        for name in ("whole", "resumed")
+    ]
+    assert weights[0] == weights[1]
