@@ -10,11 +10,12 @@ from wavenet.cli.options import EvaluateCommand
 
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample, and distances of copies, beside yardsticks; write a page to hear."""
-    from wavenet.cli.evaluation import evaluated_clips, page_of
+    from wavenet.cli.evaluation import evaluated_clips, page_of, with_temperature_of_run
     from wavenet.evaluation import listening
     from wavenet.evaluation.report import write_report
     from wavenet.evaluation.scores import first_seconds, samples_measured
 
+    options = with_temperature_of_run(options, composed.said)
     loaded, folder, clips = evaluated_clips(options)
     measured = first_seconds(clips, options.report.evaluate_seconds)
     with progress_bar(samples_measured(loaded.model.config, measured), "sample") as advance:

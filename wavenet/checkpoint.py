@@ -257,7 +257,12 @@ def _card(model: WaveNet, audio: AudioConfig, training: Training) -> str:
         **_conditions(audio),
     }
     extra = "train" if audio.features else "generate"
-    source = "input=speech.wav output=copy.wav" if audio.features else "seconds=5 output=speech.wav"
+    source = "seconds=5 output=speech.wav"
+    if audio.features:
+        heard = audio.mel is not None or audio.pitch is not None
+        source = f"input={'speech.wav' if heard else 'score.csv'} output=copy.wav"
+    if audio.speakers:
+        source += f" speaker='{audio.speakers[0]}'"
     table = "\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items())
     return f"""---
 library_name: torch-wavenet

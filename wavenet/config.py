@@ -219,9 +219,14 @@ def check_conditions(model: WaveNetConfig, audio: AudioConfig) -> None:
     """Raise a `ConfigError` unless a model's conditions are those that its audio gives."""
     local, found = model.local, " and ".join(audio.features) or "no features"
     if local is None:
-        check(not audio.features, "model.local", f"there, for audio has {found}", "none")
+        form = f"{{channels: {audio.channels}, scales: [{audio.hop_size}]}}"
+        wanted = f"there, for audio has {found}: model.local='{form}', with scales of that product"
+        check(not audio.features, "model.local", wanted, "none")
     else:
-        check(bool(audio.features), "audio", "mel, pitch or notes, for model.local", "none")
+        wanted = (
+            "mel, pitch or notes, for model.local (the model's file says which audio= it wants)"
+        )
+        check(bool(audio.features), "audio", wanted, "none")
         channels = f"{audio.channels}, those of {found}"
         check(local.channels == audio.channels, "model.local.channels", channels, local.channels)
         product = f"{audio.hop_size}, the hop of {found}"

@@ -100,6 +100,8 @@ class PitchConfig:
         limits = f"0 < fmin < fmax <= {self.sample_rate / 2:g}, half the rate"
         good = 0 < self.fmin < self.fmax <= self.sample_rate / 2
         check(good, "fmin and fmax", limits, (self.fmin, self.fmax))
+        octave = self.fmax >= 2 * self.fmin
+        check(octave, "fmax", f"{2 * self.fmin:g} or more, an octave above fmin", self.fmax)
 
     @property
     def channels(self) -> int:
@@ -159,9 +161,11 @@ class ShapingConfig:
     predictor: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check(0 < self.gain < math.inf, "gain", "positive", self.gain)
-        check(0 <= self.high_pass < math.inf, "high_pass", "0 or more", self.high_pass)
-        check(0 <= self.pre_emphasis < 1, "pre_emphasis", "in [0, 1)", self.pre_emphasis)
+        check(1e-4 <= self.gain <= 1e4, "gain", "from 0.0001 to 10000", self.gain)
+        corner = self.high_pass
+        good = corner == 0 or 10 <= corner < math.inf
+        check(good, "high_pass", "10 or more, or 0 for none", corner)
+        check(0 <= self.pre_emphasis <= 0.99, "pre_emphasis", "from 0 to 0.99", self.pre_emphasis)
         check(0 <= self.noise_shaping <= 1, "noise_shaping", "from 0 to 1", self.noise_shaping)
 
 

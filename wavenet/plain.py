@@ -68,7 +68,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
 
 def nearest(key: object, known: typing.Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the known key most like `key`, or the list of all."""
-    names = sorted(known)
+    names = sorted(map(printable, known))
     close = difflib.get_close_matches(str(key), names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -13,7 +13,7 @@ from wavenet.data.audio import WavWriter
 from wavenet.data.crops import RandomCrops, Windows
 from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
-from wavenet.errors import DataError
+from wavenet.errors import ConfigError, DataError
 
 LENGTHS = (1000, 5, 333, 40)
 
@@ -201,3 +201,29 @@ def test_an_argument_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
         crops(tmp_path, clips, **changes)
+
+
+@pytest.mark.parametrize("hop", [1, 32])
+def test_every_sample_of_a_clip_is_counted_at_last(
+    hop: int, tmp_path: Path, clips: list[Clip]
+) -> None:
+    excerpts = Excerpts(tmp_path)
+    excerpts.hop_size = hop
+    drawn = RandomCrops(excerpts, clips, crop=32, context=20, batch_size=8, seed=0)
+
+    seen = {
+        int(code)
+        for step in range(100)
+        for batch in [drawn[step]]
+        for code in codes_of(batch["waveform"])[batch["mask"].numpy()]
+    }
+
+    assert seen == {1 + 2000 * i + t for i, frames in enumerate(LENGTHS) for t in range(frames)}
+
+
+def test_crops_shorter_than_a_hop_are_refused(tmp_path: Path, clips: list[Clip]) -> None:
+    excerpts = Excerpts(tmp_path)
+    excerpts.hop_size = 33
+
+    with pytest.raises(ConfigError, match="trainer.crop must be 33 or more"):
+        RandomCrops(excerpts, clips, crop=32, context=20, batch_size=1, seed=0)

@@ -169,3 +169,13 @@ def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
 def test_a_pitch_that_the_model_does_not_know_is_refused(pitch: int) -> None:
     with pytest.raises(DataError, match=f"pitch {pitch} is outside of 60 to 67.*audio.notes"):
         roll([Note(0.0, 1.0, pitch)], 0, 10, ROLL)
+
+
+def test_two_notes_of_one_pitch_both_have_their_onset_in_any_order() -> None:
+    config = NotesConfig(sample_rate=8000, hop_size=80, lowest=60, highest=60)
+    notes = [Note(0.1, 0.7, 60), Note(0.5, 0.9, 60)]
+
+    there = roll(notes, 0, 100, config)
+
+    np.testing.assert_array_equal(there, roll(notes[::-1], 0, 100, config))
+    assert there[0, 10] == there[0, 50] == 1

@@ -111,7 +111,7 @@ def test_silence_has_a_predictor_that_does_nothing() -> None:
 
 
 def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path) -> None:
-    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(noise_shaping=1.0, gain=0.1))
+    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(noise_shaping=1.0))
     clips = read_manifest(folder)
     shaping = Shaping(measured(folder, clips, audio), RATE)
 
@@ -130,7 +130,16 @@ def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path)
 def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -> None:
     audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=4.0))
 
-    with pytest.raises(ConfigError, match=r"peak of 2\.0.*gain from 4 to (1\.99|2)"):
+    with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.shaping.gain to 1\.9,"):
+        measured(folder, read_manifest(folder), audio)
+
+
+def test_steps_that_leave_next_to_nothing_are_refused_with_the_gain_that_does_not(
+    folder: Path,
+) -> None:
+    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=0.01))
+
+    with pytest.raises(ConfigError, match=r"peak of 0\.005, lost.*audio.shaping.gain to 1\.9,"):
         measured(folder, read_manifest(folder), audio)
 
 

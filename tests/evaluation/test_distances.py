@@ -242,9 +242,24 @@ def test_what_cannot_be_measured_is_absent() -> None:
     silence = np.zeros_like(tone)
 
     assert copy_scores(silence, tone, 16000).stft is None
-    assert copy_scores(tone, silence, 16000).pesq is None
+    assert copy_scores(silence, tone, 16000).pesq is None
+    assert copy_scores(silence, tone, 16000).stoi is None
+    assert copy_scores(tone, silence, 16000).pesq == 1
     assert copy_scores(tone[:1000], tone[:1000], 16000).stoi is None
 
 
 def test_griffin_lim_copies_what_is_shorter_than_a_frame() -> None:
     assert griffin_lim(np.ones(1, np.float32), CONVENTIONS["8khz"]).shape == (1,)
+
+
+def test_pesq_of_a_long_recording_is_the_mean_of_its_pieces() -> None:
+    pytest.importorskip("pesq")
+    original = voice(sample_rate=8000, seconds=75.0)
+    copy = original + 0.01 * noise(len(original))
+
+    whole = pesq(original, copy, 8000)
+
+    pieces = [
+        pesq(original[i : i + 120000], copy[i : i + 120000], 8000) for i in range(0, 600000, 120000)
+    ]
+    assert whole == pytest.approx(sum(piece or 0.0 for piece in pieces) / 5)

@@ -25,6 +25,7 @@ PATHS = (
     "prompt",
     "resume",
     "run_dir",
+    "speaker",
 )
 FLAGS = {"--json": "json=true"}  # what is commonly said with dashes
 

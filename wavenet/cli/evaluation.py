@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from wavenet import checkpoint
@@ -10,6 +11,7 @@ from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.options import DataOptions
 from wavenet.data.ready import ensure_prepared
 from wavenet.errors import ConfigError, DataError, printable
+from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.scores import held_out
 from wavenet.plain import from_dict
 
@@ -36,6 +38,17 @@ def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Pa
     if clips[0].sample_rate != rate:
         raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {rate} Hz")
     return loaded, folder, clips
+
+
+def with_temperature_of_run(options: EvaluateCommand, said: Sequence[str]) -> EvaluateCommand:
+    """Return the options with the temperature of the checkpoint's run, unless another is said."""
+    path = Path(options.checkpoint).resolve().parent / "run.json"
+    if "report.temperature" in said or not path.is_file():
+        return options
+    run = json.loads(path.read_text(encoding="utf-8"))
+    report = from_dict(ReportOptions, run["report"], str(path))
+    report = dataclasses.replace(options.report, temperature=report.temperature)
+    return dataclasses.replace(options, report=report)
 
 
 def page_of(options: EvaluateCommand) -> Path | None:

@@ -18,7 +18,7 @@ from wavenet.data.audio import WavWriter, read_header, read_samples
 from wavenet.data.features import Features
 from wavenet.data.mel_file import read_mel
 from wavenet.data.notes import read_notes
-from wavenet.data.shaping import shaping_of
+from wavenet.data.shaping import check_peak, shaping_of
 from wavenet.distributions import Draw
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.plain import nearest
@@ -26,6 +26,7 @@ from wavenet.sampling import available_cores, make_sampler
 
 log = logging.getLogger("wavenet")
 CHUNK_SECONDS = 0.25
+FRAMES = (".csv", ".npy", ".safetensors")  # inputs that are no recordings
 SECONDS = 3.0  # of a recording, where nothing says how long it is
 
 
@@ -59,6 +60,7 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
             for writer in writers:
                 writer.write(prompt.numpy())
             prompt = shaping.apply(prompt)
+            check_peak(prompt, options.prompt or "prompt")
             undone(prompt.expand(options.batch, -1))
         for chunk in sampler.stream(
             length,
@@ -97,6 +99,9 @@ def conditions_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> 
         raise ConfigError(f"the model speaks from {wanted}: say input=FILE")
     if not wanted and options.input is not None:
         raise ConfigError("the model speaks by itself: leave input out, or say prompt=FILE")
+    array = options.input is not None and options.input.lower().endswith(".npy")
+    if options.mel_convention is not None and not array:
+        raise ConfigError("mel_convention is for an input=FILE.npy alone: leave it out")
     if options.input is not None:
         how["local"] = read_input(Path(options.input), loaded.audio, options.mel_convention)
     return how
@@ -127,12 +132,15 @@ def _length(
     rate, hop = loaded.audio.sample_rate, loaded.audio.hop_size
     length = None if options.seconds is None else round(options.seconds * rate)
     if hop is not None:
-        covered = how["local"].shape[-1] * hop - before
+        covered = how["local"].shape[-1] * hop
+        if options.input is not None and Path(options.input).suffix.lower() not in FRAMES:
+            covered = min(covered, read_header(Path(options.input)).frames)
+        covered -= before
         length = covered if length is None else length
         if length > covered:
             raise ConfigError(
-                f"the input covers {covered / rate:.2f} s after the prompt, seconds="
-                f"{options.seconds:g} are more: leave seconds out, or give a longer input"
+                f"the input, which covers the prompt too, has {covered / rate:.2f} s after it, "
+                f"and seconds={options.seconds:g} are more: leave seconds out, or give a longer one"
             )
     length = round(SECONDS * rate) if length is None else length
     if length < 1:

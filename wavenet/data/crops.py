@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from wavenet.data.excerpts import Excerpts, stack
 from wavenet.data.manifest import Clip
-from wavenet.errors import DataError, printable
+from wavenet.errors import ConfigError, DataError, printable
 
 
 class RandomCrops(Dataset[dict[str, Tensor]]):
@@ -54,6 +54,10 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         folder = excerpts.folder
         _check(folder, clips, {"crop": (crop, 1), "context": (context, 0)})
         _check(folder, clips, {"batch_size": (batch_size, 1), "seed": (seed, 0)})
+        if crop < excerpts.hop_size:
+            raise ConfigError(
+                f"trainer.crop must be {excerpts.hop_size} or more, the frames' hop, got {crop}"
+            )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
         self.excerpts = excerpts
@@ -81,8 +85,8 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         mask = np.zeros((self.batch_size, length), np.bool_)
         for row in range(self.batch_size):
             clip, target = self._draw(step, self.first_item + row)
-            start = min(max(0, target - self.context), max(0, clip.frames - length))
-            start = start // hop * hop
+            last = -(-max(0, clip.frames - length) // hop) * hop  # reaches the clip's end
+            start = min(max(0, target - self.context) // hop * hop, last)
             items.append(self.excerpts.read(clip, start, length))
             mask[row, 0 if start == 0 else self.context : clip.frames - start] = True
         return {**stack(items), "mask": torch.from_numpy(mask)}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.config import AudioConfig
+from wavenet.conventions import PitchConfig
 from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
 from wavenet.data.mel import LogMel
@@ -45,6 +46,7 @@ class Excerpts:
         self.lookahead = lookahead
         self.hop_size = (audio.hop_size if audio is not None else None) or 1
         self.shaping = shaping_of(audio)
+        self._pitches: dict[str, Samples] = {}
         self.margin = 0
         if audio is not None and audio.mel is not None:
             self.margin = LogMel(audio.mel).margin
@@ -77,7 +79,7 @@ class Excerpts:
             item["around"] = torch.from_numpy(around)
         rows = []
         if audio.pitch is not None:
-            rows.append(pitch(self._samples(clip, start, covered), audio.pitch)[:, :count])
+            rows.append(self._pitch(clip, audio.pitch, start // self.hop_size, count))
         if audio.notes is not None:
             if not clip.notes:
                 raise DataError(f"{clip.path} has no notes, and the model is conditioned on them")
@@ -86,6 +88,13 @@ class Excerpts:
         if rows:
             item["frames"] = torch.from_numpy(np.concatenate(rows))
         return item
+
+    def _pitch(self, clip: Clip, config: PitchConfig, first: int, count: int) -> Samples:
+        """Return frames of the whole clip's pitch, which is found once: it depends on all of it."""
+        if clip.path not in self._pitches:
+            self._pitches[clip.path] = pitch(self._samples(clip, 0, clip.frames), config)
+        found = self._pitches[clip.path][:, first : first + count]
+        return np.pad(found, ((0, 0), (0, count - found.shape[1])), mode="edge")
 
     def _samples(self, clip: Clip, start: int, length: int) -> Samples:
         """Return samples `start` to `start + length`, `(length,)`, silence outside the clip."""

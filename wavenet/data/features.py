@@ -61,7 +61,10 @@ class Features(nn.Module):
             parts.append(torch.from_numpy(pitch(waveform, audio.pitch)))
         if audio.notes is not None:
             if notes is None:
-                raise DataError("the model is conditioned on notes: give it a score")
+                raise DataError(
+                    "the model is conditioned on notes: give it a score, a .csv file with a line "
+                    "onset,offset,pitch a note, in seconds and MIDI numbers"
+                )
             hop = audio.notes.hop_size
             seconds = max((note.offset for note in notes), default=0.0) + 1.0
             length = round(seconds * audio.sample_rate) if waveform is None else len(waveform)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from wavenet.data.audio import AudioHeader, read_blocks, read_header
 from wavenet.data.chunks import TruncatedAudio
+from wavenet.data.notes import read_notes
 from wavenet.data.options import PrepareOptions
 from wavenet.data.sources import CONTAINERS, Source
-from wavenet.errors import WavenetError, printable
+from wavenet.errors import DataError, WavenetError, printable
 
 SILENT = 1e-4  # standard deviation
 OFFSET = 0.01  # of the mean from 0
@@ -147,6 +148,10 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
 
     if not levels.frames:
         return Inspection(source.name, (Problem("no sample can be decoded"),))
+    try:
+        late = _notes_after(source, levels.frames / header.sample_rate)
+    except DataError as error:
+        return Inspection(source.name, (Problem(_reason(source, error)),))
     for found, problem in _findings(header, levels, options):
         if found and getattr(options, problem.option) is True:
             repairs.append(problem.option)
@@ -158,7 +163,7 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
         source.name,
         tuple(problems),
         tuple(repairs),
-        _notes(source, header, levels),
+        (*_notes(source, header, levels), *late, *_empty_above(header, options)),
         frames=levels.frames,
         sample_rate=header.sample_rate,
         peak=levels.peak,
@@ -207,6 +212,20 @@ def _notes(source: Source, header: AudioHeader, levels: _Levels) -> tuple[str, .
     if abs(levels.offset) > OFFSET:
         notes.append(f"mean is {levels.offset:+.3f}, not 0 (DC offset)")
     return tuple(notes)
+
+
+def _notes_after(source: Source, seconds: float) -> tuple[str, ...]:
+    """Return a remark on notes that start after the recording's end."""
+    late = 0
+    if source.notes is not None:
+        late = sum(note.onset >= seconds for note in read_notes(source.notes))
+    return (f"{late} notes start after its end",) if late else ()
+
+
+def _empty_above(header: AudioHeader, options: PrepareOptions) -> tuple[str, ...]:
+    """Return a remark on what a higher rate cannot bring back."""
+    rate = header.sample_rate
+    return (f"{rate} Hz: empty above {rate / 2:g} Hz",) if rate < options.sample_rate else ()
 
 
 def _is_truncated(source: Source, header: AudioHeader, levels: _Levels) -> bool:

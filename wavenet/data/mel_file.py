@@ -40,7 +40,7 @@ def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Te
         ConfigError: No convention has that name, or none was named.
         DataError: The file holds something else, or another convention.
     """
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         mel, found = _array(path), _named(path, wanted, convention)
     else:
         mel, found = _ours(path)

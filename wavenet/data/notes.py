@@ -1,12 +1,13 @@
 """Scores as files: a line `onset,offset,pitch` a note, seconds and a MIDI number."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from wavenet.errors import DataError, printable
 from wavenet.files import write_text
+
+LONGEST_SECONDS = 86400  # a day
 
 
 class Note(NamedTuple):
@@ -59,9 +60,14 @@ def _note(line: str, where: str) -> Note:
         note = Note(float(onset), float(offset), int(pitch))
     except ValueError:
         raise DataError(
-            f"{where}: must be onset,offset,pitch, such as 0.5,1.25,60, got {printable(line, 60)!r}"
+            f"{where}: must be onset and offset in seconds and a MIDI number, such as "
+            f"0.5,1.25,60, got "
+            f"{printable(line, 60)!r}"
         ) from None
-    good = 0 <= note.onset <= note.offset < math.inf and 0 <= note.pitch <= 127
+    good = 0 <= note.onset <= note.offset <= LONGEST_SECONDS and 0 <= note.pitch <= 127
     if not good:
-        raise DataError(f"{where}: wanted 0 <= onset <= offset and pitch 0 to 127, got {line!r}")
+        raise DataError(
+            f"{where}: wanted 0 <= onset <= offset <= {LONGEST_SECONDS} and pitch 0 to 127, got "
+            f"{printable(line, 60)!r}"
+        )
     return note

@@ -7,6 +7,7 @@ takes up what is finished.
 
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -40,6 +41,7 @@ from wavenet.plain import from_dict, to_dict
 
 __all__ = ["PrepareOptions", "Summary", "prepare"]
 
+log = logging.getLogger("wavenet")
 PREPARED = "prepare.json"
 MOST_FILES = 12  # named in a message
 
@@ -69,6 +71,12 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
     summary = _already_prepared(output, key)
     if summary is not None:
         return summary
+    if _about(output) is not None:
+        log.warning(
+            "warning: %s holds clips of other recordings or options: they are replaced; "
+            "data.prepared=FOLDER puts these elsewhere",
+            printable(output),
+        )
     with work_folder(Path(os.path.realpath(output))) as work:
         records = read_records(work, found.sources, options)
         todo = [source for source in found.sources if source.name not in records]
@@ -146,6 +154,7 @@ def _already_prepared(output: Path, key: str) -> Summary | None:
         summary = from_dict(Summary, about.get("summary"))
         whole = all(
             (output / clip.path).stat().st_size == WAV_HEADER.size + 2 * clip.frames
+            and (not clip.notes or (output / clip.notes).is_file())
             for clip in read_manifest(output)
         )
     except (OSError, WavenetError):

@@ -27,7 +27,7 @@ def fetched_and_prepared(options: DataOptions) -> Summary:
         ConfigError: The corpus cannot be fetched by a program.
     """
     corpus, root = corpus_of(options.corpus), options.source
-    if options.download and not root.exists():
+    if options.download and not (root.exists() and any(root.iterdir())):
         if corpus.fetch is None:
             raise ConfigError(
                 f"data.download: {corpus.name} cannot be fetched by a program; {corpus.about}"

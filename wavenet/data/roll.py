@@ -7,18 +7,18 @@ from numpy.typing import NDArray
 
 from wavenet.conventions import NotesConfig
 from wavenet.data.notes import Note
-from wavenet.errors import DataError
+from wavenet.errors import DataError, printable
 
 FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e
 
 
-def check_pitches(notes: Iterable[Note], config: NotesConfig) -> None:
-    """Raise a `DataError` where a note lies outside of the pitches."""
+def check_pitches(notes: Iterable[Note], config: NotesConfig, where: str = "score") -> None:
+    """Raise a `DataError` that names `where`, where a note lies outside of the pitches."""
     for note in notes:
         if not config.lowest <= note.pitch <= config.highest:
             raise DataError(
-                f"pitch {note.pitch} is outside of {config.lowest} to {config.highest}, the "
-                "model's: set audio.notes.lowest and highest"
+                f"{printable(where)}: pitch {note.pitch} is outside of {config.lowest} to "
+                f"{config.highest}, the model's, which audio.notes says in training"
             )
 
 
@@ -50,6 +50,6 @@ def roll(
         shown = np.arange(max(first, 0), min(last, frames))
         if len(shown):
             age = (shown - first) * seconds
-            room[0, row, shown] = np.exp(-age / FADE_SECONDS)
+            room[0, row, shown] = np.maximum(room[0, row, shown], np.exp(-age / FADE_SECONDS))
             room[1, row, shown] = 1.0
     return room.reshape(2 * config.pitches, frames)

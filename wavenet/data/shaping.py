@@ -27,12 +27,13 @@ from wavenet.config import AudioConfig
 from wavenet.conventions import ShapingConfig
 from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
-from wavenet.errors import ConfigError
+from wavenet.errors import ConfigError, DataError, printable
 from wavenet.plain import check
 
 SHELF_DB = 20.0  # of the high-pass
 ORDER = 24  # of the linear predictor
 LONGEST = 1 << 16  # samples of an impulse response
+QUIET = 0.05  # peak under which mu-law spends its levels on silence
 NOTHING = 1e-7  # of the impulse response's peak: under 16 bits and then some
 
 
@@ -97,9 +98,11 @@ class Shaping:
         """
         if self.response.tolist() == [1.0]:
             return wide
-        kernel = self.response.flip(0).to(wide.device)[None, None]
-        flat = wide.reshape(-1, 1, wide.shape[-1]).double()
-        return F.conv1d(flat, kernel).reshape(*wide.shape[:-1], -1).to(wide.dtype)
+        size = 2 ** math.ceil(math.log2(wide.shape[-1]))  # no wrap reaches what is kept
+        spectrum = torch.fft.rfft(self.response.to(wide.device), size)
+        product = torch.fft.rfft(wide.double(), size) * spectrum
+        whole: Tensor = torch.fft.irfft(product, size)[..., self.memory : wide.shape[-1]]
+        return whole.to(wide.dtype)
 
     def undone(self) -> "Undone":
         """Return what undoes the steps on a signal that comes in pieces, from its start on."""
@@ -171,31 +174,43 @@ def _product(one: list[float], other: list[float]) -> list[float]:
 
 
 def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> ShapingConfig:
-    """Return the steps with the predictor of some clips, after a look at how loud they make them.
+    """Return the steps with the predictor of the training clips, after a look at how loud all get.
 
     Args:
         folder: The prepared folder.
-        clips: From its manifest.
+        clips: All of its manifest.
         audio: The steps, and the clips' rate.
 
     Raises:
-        ConfigError: The steps put samples past 1.0.
+        ConfigError: The steps put samples past 1.0, or leave next to nothing.
     """
     config = audio.shaping
     if config.noise_shaping:
-        config = dataclasses.replace(config, predictor=_predictor(folder, clips, audio))
+        train = [clip for clip in clips if clip.split == "train"]
+        config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
     if config == ShapingConfig():
         return config
     shaping, peak = Shaping(config, audio.sample_rate), 0.0
     for clip in clips:
         peak = max(peak, float(shaping.apply(_read(folder, clip)).abs().max()))
-    if peak > 1:
-        most = math.floor(1000 * config.gain / peak) / 1000
+    if not QUIET < peak <= 1:
+        found = "past 1.0" if peak > 1 else "lost in the rounding"
+        best = float(f"{0.95 * config.gain / peak:.3g}") if peak else 1.0
         raise ConfigError(
-            f"audio.shaping brings the training audio to a peak of {peak:.3f}, past 1.0: lower "
-            f"audio.shaping.gain from {config.gain:g} to {most:g} or less"
+            f"audio.shaping brings the audio to a peak of {peak:.3g}, {found}: set "
+            f"audio.shaping.gain to {best:g}, from {config.gain:g}"
         )
     return config
+
+
+def check_peak(signal: Tensor, name: str) -> None:
+    """Raise a `DataError` where the model's steps bring a recording past 1.0."""
+    peak = float(signal.abs().max()) if signal.numel() else 0.0
+    if peak > 1:
+        raise DataError(
+            f"{printable(name)}: what is done before the model hears it (audio.shaping) brings it "
+            f"to a peak of {peak:.3f}, past 1.0: lower its level first"
+        )
 
 
 def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:

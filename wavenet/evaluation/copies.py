@@ -27,6 +27,11 @@ def round_trip(waveform: Samples, distribution: Distribution, shaping: Shaping) 
     return copy
 
 
+def invertible(mel: MelConfig) -> bool:
+    """Return whether windows overlap as Griffin-Lim needs them to."""
+    return mel.fft_size % 2 == 0 and 2 * mel.hop_size <= mel.window_size
+
+
 def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS) -> Samples:
     """Return what Griffin-Lim makes of a waveform's mel spectrogram, `(T,)`.
 

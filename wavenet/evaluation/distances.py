@@ -31,6 +31,8 @@ from wavenet.errors import EnvironmentFault, require
 Samples = NDArray[np.float32]
 RESOLUTIONS = ((1024, 256), (2048, 512), (512, 128))  # samples of a window, and of a hop
 COEFFICIENTS = 13
+PESQ_SECONDS = 15  # the package writes past its tables where there are more than 50 utterances
+LEAST_PESQ = 1.0  # of a copy that is silent
 STOI_SECONDS = 0.5  # it looks at stretches of 0.384 s
 LEAST = 1e-5  # magnitude under which all is silence
 
@@ -145,20 +147,28 @@ def mel_cepstral_distortion(original: torch.Tensor, copy: torch.Tensor) -> float
 def pesq(original: Samples, copy: Samples, sample_rate: int) -> float | None:
     """Return PESQ: narrow band at 8 kHz, wide band otherwise, resampled to 16 kHz if need be.
 
-    Absent where the package is not installed, or where it finds no speech.
+    Long recordings are measured in pieces, as P.862 wants them, and the mean is taken. Absent
+    where the package is not installed, or where it finds no speech.
     """
-    if not (original.any() and copy.any()):
+    if not original.any():
         return None
+    if not copy.any():
+        return LEAST_PESQ
     try:
         package: Any = require("pesq", "evaluate")
     except EnvironmentFault:
         return None
     rate = 8000 if sample_rate == 8000 else 16000
     one, other = (_at_rate(waveform, sample_rate, rate) for waveform in (original, copy))
-    try:
-        return float(package.pesq(rate, one, other, "nb" if rate == 8000 else "wb"))
-    except package.PesqError:
-        return None
+    values = []
+    for start in range(0, len(one), PESQ_SECONDS * rate):
+        piece = slice(start, start + PESQ_SECONDS * rate)
+        try:
+            mode = "nb" if rate == 8000 else "wb"
+            values.append(float(package.pesq(rate, one[piece], other[piece], mode)))
+        except package.PesqError:
+            continue
+    return sum(values) / len(values) if values else None
 
 
 def stoi(original: Samples, copy: Samples, sample_rate: int) -> float | None:
@@ -167,7 +177,7 @@ def stoi(original: Samples, copy: Samples, sample_rate: int) -> float | None:
         package: Any = require("pystoi", "evaluate")
     except EnvironmentFault:
         return None
-    if len(original) < STOI_SECONDS * sample_rate:
+    if not original.any() or len(original) < STOI_SECONDS * sample_rate:
         return None
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

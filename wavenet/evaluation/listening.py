@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavenet.checkpoint import Checkpoint
+from wavenet.conventions import ShapingConfig
 from wavenet.data.manifest import Clip
 from wavenet.errors import printable
 from wavenet.evaluation.distances import HEADINGS, mean_scores, row_of
@@ -12,6 +13,7 @@ from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.report import Recording, Table
 from wavenet.evaluation.scores import excerpts_of, first_seconds, score_table, scores
 from wavenet.evaluation.voice import COPY, Copied, Voice
+from wavenet.plain import to_dict
 
 
 @dataclass
@@ -66,7 +68,9 @@ def evaluate(
         excerpts = excerpts_of(loaded.model.config, loaded.audio, folder)
         result.bits = scores(loaded.model, excerpts, measured, progress)
         seconds = sum(clip.frames for clip in measured) / loaded.audio.sample_rate
-        result.facts[MEASURED] = f"{len(measured)} held-out clips, {seconds:.0f} s"
+        result.facts[MEASURED] = (
+            f"{len(measured)} held-out clip{'s' * (len(measured) > 1)}, {seconds:.0f} s"
+        )
     if not options.seconds:
         return result
     voice = Voice(loaded, folder, options, seed)
@@ -79,7 +83,8 @@ def evaluate(
         result.recordings = [*voice.free(), *voice.continued(clips)]
     factor = voice.real_time_factor
     if factor is not None:
-        result.facts[PACE] = f"{factor:.3f} on one core, {1 / factor:.2f} times real time"
+        result.facts[PACE] = f"{factor:.3f} on one core ({voice.sampler.name}, float32)"
+        result.facts["Temperature"] = f"{options.temperature:g}"
     return result
 
 
@@ -111,7 +116,13 @@ def _tables(copied: Sequence[Copied]) -> list[Table]:
         for number, one in enumerate(copied, start=1)
         for kind in kinds
     }
-    note = "Distances from the original, means over the clips: ↓ less is better, ↑ more is."
+    note = (
+        "Distances from the original, means over the clips where they could be measured: ↓ less is "
+        "better, ↑ more is. Mel: mean difference of log spectra; STFT: at three resolutions; MCD: "
+        "mel-cepstral distortion; F0: root mean square where both are voiced; voicing: share of "
+        "frames that one alone voices; PESQ: narrow band at 8 kHz, else wide; - for what could not "
+        "be measured (PESQ, STOI and onsets come with pip install 'torch-wavenet[evaluate]')."
+    )
     tables = [Table("Copies", note, headings, mean)]
     onsets = _onsets(copied)
     if onsets is not None:
@@ -145,6 +156,10 @@ def _facts(loaded: Checkpoint) -> dict[str, str]:
     }
     if loaded.audio.features:
         facts["Conditioned on"] = " and ".join(loaded.audio.features)
+    if loaded.audio.shaping != ShapingConfig():
+        said = {**to_dict(loaded.audio.shaping), "predictor": None}
+        facts["Shaping"] = ", ".join(f"{name} {value:g}" for name, value in said.items() if value)
+        facts["Shaping"] += "; bits are of the shaped signal, copies of the recording"
     if loaded.audio.speakers:
         facts["Speakers"] = ", ".join(map(printable, loaded.audio.speakers))
     return facts

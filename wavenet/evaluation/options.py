@@ -14,6 +14,7 @@ class ReportOptions:
         prompt_seconds: Held-out audio that the continued recording starts from.
         count: Unconditional recordings, of each voice.
         copies: Held-out clips, the longest ones, that a model conditioned by frames speaks again.
+        copy_seconds: Length at which they are cut; absent for all of them.
         temperature: Of the draws.
         evaluate_seconds: Held-out audio that the bits per sample cover; absent for all.
     """
@@ -21,12 +22,14 @@ class ReportOptions:
     seconds: float = 3.0
     prompt_seconds: float = 1.0
     count: int = 1
-    copies: int = 4
+    copies: int = 10
+    copy_seconds: float | None = 12.0
     temperature: float = 1.0
     evaluate_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("seconds", "prompt_seconds", "count", "copies", "temperature"):
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        seconds = self.evaluate_seconds
-        check(seconds is None or seconds > 0, "evaluate_seconds", "positive, or null", seconds)
+        for name in ("copy_seconds", "evaluate_seconds"):
+            seconds = getattr(self, name)
+            check(seconds is None or seconds > 0, name, "positive, or null", seconds)

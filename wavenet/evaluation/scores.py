@@ -12,6 +12,7 @@ from wavenet.data.audio import read_samples
 from wavenet.data.crops import Windows
 from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
+from wavenet.data.shaping import check_peak
 from wavenet.evaluation.likelihood import bits_per_sample
 from wavenet.evaluation.yardsticks import yardsticks
 from wavenet.model import WaveNet
@@ -39,10 +40,11 @@ def scores(
     """
     context = model.config.receptive_field
     windows = Windows(excerpts, clips, window=WINDOW, context=context)
-    audio = [
-        excerpts.shaping.apply(torch.from_numpy(read_clip(excerpts.folder, clip))).numpy()
-        for clip in clips
-    ]
+    audio = []
+    for clip in clips:
+        signal = excerpts.shaping.apply(torch.from_numpy(read_clip(excerpts.folder, clip)))
+        check_peak(signal, clip.source)
+        audio.append(signal.numpy())
     bits = {"model": bits_per_sample(model, windows, progress)}
     count = model.config.speakers
     if count > 1:

@@ -1,5 +1,6 @@
 """What a model says: held-out clips again from their features, free speech, and continuations."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from wavenet.data.manifest import Clip
 from wavenet.data.notes import read_notes
 from wavenet.data.shaping import shaping_of
 from wavenet.distributions import Draw
-from wavenet.evaluation.copies import griffin_lim, round_trip
+from wavenet.evaluation.copies import griffin_lim, invertible, round_trip
 from wavenet.evaluation.distances import CopyScores, copy_scores
 from wavenet.evaluation.onsets import onset_score
 from wavenet.evaluation.options import ReportOptions
@@ -80,17 +81,20 @@ class Voice:
 
     def copies(self, clips: Sequence[Clip]) -> Iterator[Copied]:
         """Yield the longest clips spoken again, with their distances from the original."""
-        longest = sorted(clips, key=lambda clip: -clip.frames)[: self.options.copies]
+        longest = [self._cut(clip) for clip in sorted(clips, key=lambda clip: -clip.frames)]
+        longest = longest[: self.options.copies]
+        if not longest:
+            return
         told = _Told(sum(clip.frames for clip in longest))
         drawn = [self._copy(clip, told) for clip in longest]
         rate = self.audio.sample_rate
         for number, (clip, copy) in enumerate(zip(longest, drawn, strict=True)):
-            original = read_clip(self.folder, clip)
+            original = read_clip(self.folder, clip)[: clip.frames]
             copies = {
                 COPY: copy,
                 "round trip": round_trip(original, self.model.distribution, self.shaping),
             }
-            if self.audio.mel is not None:
+            if self.audio.mel is not None and invertible(self.audio.mel):
                 copies["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
             scores = {name: copy_scores(original, c, rate) for name, c in copies.items()}
             other = longest[(number + 1) % len(longest)]
@@ -126,8 +130,14 @@ class Voice:
         """Return a sound of the model's rate for the page."""
         return Recording(name, signal, self.audio.sample_rate, note)
 
+    def _cut(self, clip: Clip) -> Clip:
+        """Return the start of a clip, as long as copies may be."""
+        seconds = self.options.copy_seconds
+        most = clip.frames if seconds is None else max(1, round(seconds * clip.sample_rate))
+        return dataclasses.replace(clip, frames=min(clip.frames, most))
+
     def _copy(self, clip: Clip, told: "_Told") -> Samples:
-        conditions = conditions_of_clip(self.audio, self.folder, clip)
+        conditions = conditions_of_clip(self.audio, self.folder, clip, clip.frames)
         return self._draw(clip.frames, told, **conditions)
 
     def _onsets(

@@ -111,16 +111,28 @@ def conditioned(config: RunConfig) -> RunConfig:
                 f"{printable(data.folder)} names no speakers, and data.speakers=true wants them: "
                 "prepare it with data.speaker_folders=true, or from a corpus that has them"
             )
+        others = sorted({clip.speaker for clip in everything} - {*names, ""})
+        if others:
+            log.warning(
+                "warning: speakers who are held out and not trained on, told as unknown: %s",
+                printable(", ".join(others)),
+            )
         audio = dataclasses.replace(audio, speakers=names)
         model = dataclasses.replace(model, speakers=len(names))
+    unheard = sorted({*audio.speakers} - {clip.speaker for clip in clips})
+    if unheard:
+        raise ConfigError(
+            f"audio.speakers: no training clip is of {printable(', '.join(unheard))}; "
+            "data.speakers=true takes the names from the clips"
+        )
     if audio.mel is not None and data.normalise and not audio.mel.clip:
         mel = with_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
     if audio.notes is not None:
         for clip in everything:
             if clip.notes:
-                check_pitches(read_notes(data.folder / clip.notes), audio.notes)
-    audio = dataclasses.replace(audio, shaping=measured(data.folder, clips, audio))
+                check_pitches(read_notes(data.folder / clip.notes), audio.notes, clip.notes)
+    audio = dataclasses.replace(audio, shaping=measured(data.folder, everything, audio))
     check_conditions(model, audio)
     return dataclasses.replace(config, audio=audio, model=model)
 

@@ -4,11 +4,14 @@ music21 brings the scores. Each piece is played at a tempo of its own, so that n
 a grid, by FluidSynth.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import logging
+import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from wavenet.data.sources import Found, find_sources
 from wavenet.errors import DataError, EnvironmentFault, printable, require
 from wavenet.files import atomic_directory
 
+log = logging.getLogger("wavenet")
 PIECES = 60
 RATE = 16000
 TEMPI = (66, 104)  # quarters a minute
@@ -54,7 +58,10 @@ def find(root: Path) -> Found:
     sources = tuple(
         dataclasses.replace(source, notes=scores[source.name]) for source in found.sources
     )
-    return dataclasses.replace(found, sources=sources)
+    others = dict(found.others)
+    others["csv"] = others.get("csv", 0) - len(sources)
+    left = tuple((suffix, count) for suffix, count in others.items() if count > 0)
+    return dataclasses.replace(found, sources=sources, others=left)
 
 
 def fetch(root: Path) -> None:
@@ -76,15 +83,28 @@ def play_all(root: Path, pieces: int) -> None:
     soundfont = _soundfont()
     paths = [Path(path) for path in corpus.getComposer("bach") if "bwv" in Path(path).name]
     chosen = sorted(paths, key=lambda path: hashlib.sha256(path.stem.encode()).hexdigest())
-    with atomic_directory(root) as folder, ThreadPoolExecutor() as pool:
+    log.info("playing %d pieces: some minutes", pieces)
+    with atomic_directory(root) as folder, _workers() as pool:
         played = []
         for path in chosen[:pieces]:
             name = path.stem.replace(".", "-")
             notes = _notes(corpus.parse(path), tempo_of(name))
             write_notes(folder / f"{name}.csv", notes)
             played.append(pool.submit(_play, notes, folder / name, soundfont))
-        for piece in played:
+        for number, piece in enumerate(played, start=1):
             piece.result()
+            if number % 10 == 0:
+                log.info("played %d of %d pieces", number, len(played))
+
+
+@contextlib.contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of a thread a core, which drops what has not begun when it is left."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def tempo_of(name: str) -> float:
