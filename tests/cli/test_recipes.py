@@ -71,7 +71,7 @@ def corpus(folder: Path, name: str, sample_rate: int) -> None:
     tree, rng = TREES[name], np.random.default_rng(0)
     for path in tree.names:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        samples = 0.1 * rng.standard_normal(sample_rate // 2)
+        samples = 0.05 * rng.standard_normal(sample_rate // 2)
         soundfile.write(folder / path, samples, sample_rate, subtype="PCM_16")
     for path, text in tree.texts.items():
         (folder / path).write_text(text)
