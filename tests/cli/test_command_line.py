@@ -57,7 +57,16 @@ def test_help_tells_choices_and_what_each_key_means(run: Run) -> None:
 
 
 def test_every_key_of_the_configs_is_explained() -> None:
-    plain_keys = {"audio", "data", "sample_rate", "companding", "betas", "eps", "weight_decay"}
+    plain_keys = {
+        "audio",
+        "data",
+        "defaults",
+        "sample_rate",
+        "companding",
+        "betas",
+        "eps",
+        "weight_decay",
+    }
     for path in (ROOT / "conf").glob("*/*.yaml"):
         if path.parent.name in ("recipe", "model") and path.stem != "base":
             continue

@@ -26,8 +26,8 @@ VOICES = {  # folder: language of the package
 NO_SPEECH = ("silence/", "beep", "tone")  # in a name
 RATE = 16000
 ABOUT = (
-    "Asterisk core sounds, 126 minutes of five voices (four people) in en, es, fr (CC BY-SA 3.0), it and ru "
-    "(CC BY 3.0): apt install "
+    "Asterisk core sounds, 126 minutes of five voices (four people) in en, es, fr "
+    "(CC BY-SA 3.0), it and ru (CC BY 3.0): apt install "
     + " ".join(f"asterisk-core-sounds-{language}-g722" for language in VOICES.values())
     + ", or https://downloads.asterisk.org/pub/telephony/sounds/"
 )
