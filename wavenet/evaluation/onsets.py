@@ -54,9 +54,16 @@ def score_onsets(notes: Sequence[Note], seconds: float) -> NDArray[np.float64]:
 
 
 def sound_onsets(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Return where something starts to sound, in seconds, in order."""
+    """Return where something starts to sound, in seconds, in order.
+
+    A peak of the flux comes some 30 ms after the start: each is traced back to where it rises from.
+    """
     librosa: Any = require("librosa", "train")
     onsets: NDArray[np.float64] = librosa.onset.onset_detect(
-        y=waveform, sr=sample_rate, hop_length=round(HOP_SECONDS * sample_rate), units="time"
+        y=waveform,
+        sr=sample_rate,
+        hop_length=round(HOP_SECONDS * sample_rate),
+        units="time",
+        backtrack=True,
     )
     return onsets
