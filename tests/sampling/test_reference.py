@@ -1,8 +1,10 @@
+from typing import Any
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.architectures import configs
+from tests.architectures import conditions_for, configs
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Draw
 from wavenet.model import WaveNet
@@ -18,12 +20,15 @@ def test_each_sample_is_drawn_from_forwards_distribution_of_it(
     model = WaveNet(config).double()
     prompt = torch.rand(1, prompt_length, dtype=torch.float64) * 2 - 1
 
-    signal = make_sampler(model, "reference").generate(12, prompt=prompt, seed=seed)
+    conditions: dict[str, Any] = conditions_for(config, 1, prompt_length + 12, torch.float64)
+
+    sampler = make_sampler(model, "reference")
+    signal = sampler.generate(12, prompt=prompt, seed=seed, **conditions)
 
     whole = torch.cat([prompt, signal], dim=1)
-    noise = uniforms([seed], 0, 12)
+    noise = uniforms([seed], 0, 12, model.distribution.num_noise)
     with torch.no_grad():
-        params = model(whole)[..., prompt_length:]
+        params = model(whole, **conditions)[..., prompt_length:]
     for t in range(12):
         drawn = model.distribution.sample(params[..., t], noise[:, t], Draw())
         assert drawn == signal[:, t]
