@@ -7,9 +7,14 @@ from wavenet.cli.options import PrepareCommand
 
 def prepare(options: PrepareCommand, composed: Composed) -> None:
     """Prepare the recordings, and print what came in, went out and was left out."""
+    from wavenet.data.manifest import read_manifest
+    from wavenet.data.mel import with_statistics
     from wavenet.data.ready import fetched_and_prepared
 
     print(fetched_and_prepared(options.data).table())
+    mel, folder = options.audio.mel, options.data.folder
+    if mel is not None and options.data.normalise and not mel.clip:
+        with_statistics(folder, read_manifest(folder, "train"), mel)  # training finds them there
 
 
 def main() -> None:

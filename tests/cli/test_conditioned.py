@@ -1,6 +1,7 @@
 """The whole way of a model that is told something: mel and speaker, and a score."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import soundfile
 import torch
 
 from tests.commands import Run
-from wavenet.checkpoint import load
+from wavenet.checkpoint import load, save
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.conventions import ShapingConfig
 from wavenet.data.mel import LogMel
 from wavenet.data.mel_file import write_mel
+from wavenet.model import WaveNet
 
 pytestmark = pytest.mark.slow
 
@@ -161,3 +165,38 @@ def test_an_interrupted_conditioned_run_ends_with_the_same_weights(
         for name in ("whole", "resumed")
     ]
     assert weights[0] == weights[1]
+
+
+def test_prepare_measures_the_mel_that_training_takes(
+    run: Run, voices: Path, tmp_path: Path
+) -> None:
+    said = ("audio=8khz", MEL[0], "data.test_fraction=0.2", "data.valid_fraction=0.2")
+    prepared = ("data.prepared=clips", f"data.root={voices}", "data.speaker_folders=true")
+    as_folder = ("data.resample=true", "data.mixdown=true")  # as the recipe does
+    assert run("prepare", *said, *prepared, *as_folder).returncode == 0
+    (found,) = (tmp_path / "clips").glob("mel-*.json")
+    numbers = json.loads(found.read_text())
+    numbers["mean"][0] = 1.5  # to be known again
+    found.write_text(json.dumps(numbers))
+
+    done = run("train", *TRAIN, *MEL, *prepared, "run_dir=run", "report.seconds=0")
+
+    assert done.returncode == 0, done.stderr
+    mel = load(tmp_path / "run" / "model").audio.mel
+    assert mel is not None
+    assert mel.mean[0] == 1.5
+
+
+def test_a_prompt_that_shaping_brings_past_one_is_refused_by_name(
+    run: Run, voices: Path, tmp_path: Path
+) -> None:
+    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=2.0))
+    save(tmp_path / "model", WaveNet(WaveNetConfig(dilations=(1, 2))), audio)
+    soundfile.write(tmp_path / "loud.wav", np.full(400, 0.75), RATE, subtype="PCM_16")
+
+    done = run("generate", "checkpoint=model", "prompt=loud.wav", "seconds=0.1")
+
+    assert done.returncode == 3
+    assert "loud.wav" in done.stderr
+    assert "peak of 1.500, past 1.0" in done.stderr
+    assert not (tmp_path / "generated.wav").exists()

@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig
 from wavenet.conventions import PitchConfig
+from wavenet.data.audio import WavWriter
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.features import Features
+from wavenet.data.manifest import Clip
 from wavenet.data.pitch import REFERENCE_HZ, pitch
 
 Samples = NDArray[np.float32]
@@ -88,3 +93,19 @@ def test_features_are_those_of_the_recording() -> None:
 
     assert audio.channels == 3
     np.testing.assert_array_equal(frames[0].numpy(), pitch(tone(120.0, 1000), CONFIG))
+
+
+def test_an_excerpts_frames_are_the_whole_clips(tmp_path: Path) -> None:
+    config = PitchConfig(sample_rate=8000, hop_size=80)
+    with WavWriter(tmp_path / "a.wav", 8000) as writer:
+        t = np.arange(8000) / 8000
+        writer.write((0.3 * np.sin(2 * np.pi * (120 + 60 * t) * t)).astype(np.float32))
+    clip = Clip("a.wav", 8000, 8000, "", "train", "0" * 64, "a.wav", 0)
+    excerpts = Excerpts(tmp_path, AudioConfig(sample_rate=8000, pitch=config), lookahead=2)
+    whole = excerpts.read(clip, 0, 8000)["frames"]
+
+    middle, end = (excerpts.read(clip, start, 1600)["frames"] for start in (3200, 7200))
+
+    np.testing.assert_array_equal(middle, whole[:, 40:62])
+    np.testing.assert_array_equal(end[:, :10], whole[:, 90:100])
+    assert end.shape == (3, 22)

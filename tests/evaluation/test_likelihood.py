@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from wavenet.config import WaveNetConfig
+from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows
 from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.prepare import prepare
 from wavenet.evaluation.likelihood import bits_per_sample
-from wavenet.evaluation.scores import first_seconds, held_out, read_clip, score_table, scores
+from wavenet.evaluation.scores import first_seconds, held_out, score_table, scores
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(

@@ -9,12 +9,16 @@ STARTS = (0.5, 1.0, 1.35, 2.1, 2.5)
 
 
 def plucked(*starts: float, seconds: float = 3.0) -> np.ndarray:
-    """Return tones that start at once and fade."""
+    """Return tones that rise within 60 ms and fade."""
     t = np.arange(round(seconds * RATE)) / RATE
     sound = np.zeros_like(t)
     for number, start in enumerate(starts):
         since = np.clip(t - start, 0, None)
-        sound += (t >= start) * np.exp(-8 * since) * np.sin(2 * np.pi * 220 * (number + 2) * since)
+        sound += (
+            np.clip(since / 0.06, 0, 1)
+            * np.exp(-8 * since)
+            * np.sin(2 * np.pi * 220 * (number + 2) * since)
+        )
     return (0.2 * sound).astype(np.float32)
 
 
@@ -23,7 +27,7 @@ def notes(*starts: float) -> list[Note]:
 
 
 def test_onsets_are_found_where_they_are() -> None:
-    np.testing.assert_allclose(sound_onsets(plucked(*STARTS), RATE), STARTS, atol=0.025)
+    np.testing.assert_allclose(sound_onsets(plucked(*STARTS), RATE), STARTS, atol=0.006)
 
 
 def test_a_sound_has_the_onsets_of_its_score_and_not_of_another() -> None:

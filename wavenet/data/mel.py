@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.conventions import MelConfig
-from wavenet.data.audio import read_samples
+from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip
 from wavenet.errors import DataError, printable, require
 from wavenet.files import write_text
@@ -142,8 +141,7 @@ def _measured(
     layer, count = LogMel(mel), 0
     total, squares = (torch.zeros(mel.bins, dtype=torch.float64) for _ in range(2))
     for clip in clips:
-        samples = np.ascontiguousarray(read_samples(folder / clip.path)[:, 0])
-        frames = layer(torch.from_numpy(samples)[None])[0].double()
+        frames = layer(torch.from_numpy(read_clip(folder, clip))[None])[0].double()
         total += frames.sum(dim=1)
         squares += frames.square().sum(dim=1)
         count += frames.shape[1]

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from wavenet.config import AudioConfig
 from wavenet.conventions import ShapingConfig
-from wavenet.data.audio import read_samples
+from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.plain import check
@@ -192,7 +192,9 @@ def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> Shaping
         return config
     shaping, peak = Shaping(config, audio.sample_rate), 0.0
     for clip in clips:
-        peak = max(peak, float(shaping.apply(_read(folder, clip)).abs().max()))
+        peak = max(
+            peak, float(shaping.apply(torch.from_numpy(read_clip(folder, clip))).abs().max())
+        )
     if not QUIET < peak <= 1:
         found = "past 1.0" if peak > 1 else "lost in the rounding"
         best = float(f"{0.95 * config.gain / peak:.3g}") if peak else 1.0
@@ -219,11 +221,9 @@ def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple
     shaping = Shaping(others, audio.sample_rate)
     total = torch.zeros(ORDER + 1, dtype=torch.float64)
     for clip in clips:
-        signal = F.pad(shaping.apply(_read(folder, clip)).double(), (0, ORDER))
+        signal = F.pad(
+            shaping.apply(torch.from_numpy(read_clip(folder, clip))).double(), (0, ORDER)
+        )
         power = torch.fft.rfft(signal, 2 * len(signal)).abs().square()
         total += torch.fft.irfft(power)[: ORDER + 1]
     return predictor_of(total)
-
-
-def _read(folder: Path, clip: Clip) -> Tensor:
-    return torch.from_numpy(read_samples(folder / clip.path)[:, 0].copy())

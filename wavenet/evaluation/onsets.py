@@ -56,7 +56,7 @@ def score_onsets(notes: Sequence[Note], seconds: float) -> NDArray[np.float64]:
 def sound_onsets(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """Return where something starts to sound, in seconds, in order.
 
-    A peak of the flux comes some 30 ms after the start: each is traced back to where it rises from.
+    The flux peaks late, some 30 ms on a piano: each peak is traced back to where it rises from.
     """
     librosa: Any = require("librosa", "train")
     onsets: NDArray[np.float64] = librosa.onset.onset_detect(

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.data.audio import read_samples
+from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows
 from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
@@ -90,9 +88,3 @@ def first_seconds(clips: Sequence[Clip], seconds: float | None) -> list[Clip]:
             break
         taken.append(clip)
     return taken
-
-
-def read_clip(folder: Path, clip: Clip) -> NDArray[np.float32]:
-    """Return all samples of a prepared clip, `(T,)`."""
-    samples: NDArray[np.float32] = read_samples(folder / clip.path)[:, 0]
-    return samples

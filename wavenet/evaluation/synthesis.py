@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from wavenet.config import AudioConfig
+from wavenet.data.clips import read_clip
 from wavenet.data.features import Features
 from wavenet.data.manifest import Clip
 from wavenet.data.notes import read_notes
-from wavenet.evaluation.scores import read_clip
 from wavenet.modules.conditioning import UNKNOWN
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.checkpoint import Checkpoint
+from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip
 from wavenet.data.notes import read_notes
 from wavenet.data.shaping import shaping_of
@@ -22,7 +23,6 @@ from wavenet.evaluation.distances import CopyScores, copy_scores
 from wavenet.evaluation.onsets import onset_score
 from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.report import Recording
-from wavenet.evaluation.scores import read_clip
 from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.sampling import make_sampler
 

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet import checkpoint
 from wavenet.config import check_conditions
+from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.mel import with_statistics
@@ -24,7 +25,7 @@ from wavenet.data.ready import ensure_prepared
 from wavenet.data.roll import check_pitches
 from wavenet.data.shaping import measured
 from wavenet.errors import ConfigError, DataError, printable
-from wavenet.evaluation.scores import WINDOW, excerpts_of, read_clip
+from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.files import locked, write_text
 from wavenet.model import WaveNet
