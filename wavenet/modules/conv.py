@@ -44,25 +44,6 @@ class CausalConv1d(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, (self.memory, 0)))
 
-    def product(self, x: Tensor, beside: Tensor | None = None, by: Tensor | None = None) -> Tensor:
-        """Return what `forward` returns, channels last, `(B, T, C)` in and out.
-
-        All taps stand side by side in one matrix product: the fast form for training.
-
-        Args:
-            x: Input, `(B, T, in_channels)`.
-            beside: Another input that is multiplied in the same product, `(B, T, D)`.
-            by: Its weight, `(out_channels, D, 1)`.
-        """
-        shifts = range(self.memory, 0, -self.dilation[0])  # oldest tap first
-        past = [F.pad(x, (0, 0, shift, 0))[:, : x.shape[1]] for shift in shifts]
-        weight = self.weight.transpose(1, 2).flatten(1)  # (out_channels, kernel_size * in_channels)
-        inputs = [*past, x]
-        if beside is not None and by is not None:
-            inputs.append(beside)
-            weight = torch.cat([weight, by.squeeze(-1)], dim=1)
-        return F.linear(torch.cat(inputs, dim=-1), weight, self.bias)
-
     def new_queue(self, batch_size: int) -> Tensor:
         """Return the silence before the first sample, zeros `(B, in_channels, memory)`."""
         return self.weight.new_zeros(batch_size, self.in_channels, self.memory)

@@ -61,29 +61,19 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv1d(half, skip_channels, 1, bias=bias)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y = self.conv(self.dropout(x))
+        z = self.gated(self.dropout(x), condition)
+        return self.onward(x, z), self.skip(z)
+
+    def gated(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the gate's output, `(B, gate_channels / 2, T)`, without dropout."""
+        y = self.conv(x)
         if self.condition is not None:
             y = y + self.condition(condition)
-        z = gate(y)
-        return self._onward(x, None if self.residual is None else self.residual(z)), self.skip(z)
+        return gate(y)
 
-    def gated(
-        self, x: Tensor, seen: Tensor, condition: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the output and, for the skip product to come, the gate's; channels last.
-
-        Args:
-            x: Input.
-            seen: What the dilated convolution sees: `x`, or `x` with dropout.
-            condition: Of every sample, if there is one.
-
-        Shape:
-            - Input: `(B, T, residual_channels)`, condition `(B, T, condition_channels)`
-            - Output: `(B, T, residual_channels)` and `(B, T, gate_channels / 2)`
-        """
-        by = None if self.condition is None else self.condition.weight
-        z = gate(self.conv.product(seen, condition, by), dim=-1)
-        return self._onward(x, None if self.residual is None else pointwise(self.residual, z)), z
+    def onward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return the input of the next block, `(B, residual_channels, T)`."""
+        return self._sum(x, None if self.residual is None else self.residual(z))
 
     def new_queue(self, batch_size: int) -> Tensor:
         """Return the silence before the first sample, `(B, residual_channels, memory)`."""
@@ -98,15 +88,15 @@ class ResidualBlock(nn.Module):
             y = y + pointwise(self.condition, condition)
         z = gate(y)
         residual = None if self.residual is None else pointwise(self.residual, z)
-        return self._onward(x, residual), pointwise(self.skip, z)
+        return self._sum(x, residual), pointwise(self.skip, z)
 
-    def _onward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+    def _sum(self, x: Tensor, residual: Tensor | None) -> Tensor:
         if residual is None:
             return x
         return (x + residual) * self.residual_scale if self.residual_scale != 1.0 else x + residual
 
 
-def gate(y: Tensor, dim: int = 1) -> Tensor:
-    """Return tanh of the first half of the channels, along `dim`, times sigmoid of the second."""
-    tanh, sigmoid = y.chunk(2, dim)
+def gate(y: Tensor) -> Tensor:
+    """Return tanh of the first half of the channels, `(B, C, ...)`, times sigmoid of the second."""
+    tanh, sigmoid = y.chunk(2, dim=1)
     return tanh.tanh() * sigmoid.sigmoid()

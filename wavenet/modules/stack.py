@@ -6,10 +6,10 @@ WaveNet, section 2.1.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from wavenet.modules.gates import Gates
+from wavenet.modules.passes import Plan, training_pass
 from wavenet.modules.residual import ResidualBlock
 
 
@@ -27,6 +27,11 @@ class ResidualStack(nn.Module):
         residual_scale: Factor on each block's sum of input and residual.
         skip_scale: Factor on the sum of the skips.
         condition_channels: Width of the condition; 0 for none.
+
+    Attributes:
+        gates: What computes the gates; one written for a machine may take its place.
+        recompute: Save memory in training: keep each block's input alone, and compute the rest
+            again on the way back.
 
     Shape:
         - Input: `(B, residual_channels, T)`, and the condition, `(B, condition_channels, T)`
@@ -48,7 +53,12 @@ class ResidualStack(nn.Module):
         condition_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.dilations = tuple(dilations)
+        self.dropout = dropout
+        self.residual_scale = residual_scale
         self.skip_scale = skip_scale
+        self.gates: type[Gates] = Gates
+        self.recompute = False
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 residual_channels,
@@ -66,19 +76,24 @@ class ResidualStack(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        # Channels last, a convolution is one matrix product over all samples, and the skip products
-        # of all blocks together are another: a few large ones, where the plain sum has many small.
-        x = x.transpose(1, 2)
-        beside = None if condition is None else condition.transpose(1, 2).contiguous()
-        gates = []
+        plan = Plan(
+            dilations=self.dilations,
+            dropout=self.dropout if self.training else 0.0,
+            residual_scale=self.residual_scale,
+            skip_scale=self.skip_scale,
+            gates=self.gates,
+            recompute=self.recompute,
+        )
+        return training_pass(x, condition, plan, self._tensors())
+
+    def plain(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return what `forward` returns, block by block: the definition."""
+        skips: Tensor | None = None
         for block in self._blocks():
-            x, z = block.gated(x, block.dropout(x), beside)
-            gates.append(z)
-        skips = [block.skip for block in self._blocks()]
-        weight = torch.cat([skip.weight.squeeze(-1) for skip in skips], dim=1)
-        biases = [skip.bias for skip in skips if skip.bias is not None]
-        bias = torch.stack(biases).sum(dim=0) if biases else None
-        return F.linear(torch.cat(gates, dim=-1), weight, bias).transpose(1, 2) * self.skip_scale
+            x, skip = block(x, condition)
+            skips = skip if skips is None else skips + skip
+        assert skips is not None
+        return skips * self.skip_scale
 
     def new_queues(self, batch_size: int) -> list[Tensor]:
         """Return the silence before the first sample, a queue a block."""
@@ -88,11 +103,9 @@ class ResidualStack(nn.Module):
         self, queues: list[Tensor], x: Tensor, position: int, condition: Tensor | None = None
     ) -> None:
         """Put the end of every block's input in its queue; `x` ends at sample `position - 1`."""
-        x = x.transpose(1, 2)
-        beside = None if condition is None else condition.transpose(1, 2)
         for block, queue in zip(self._blocks(), queues, strict=True):
-            block.conv.fill(queue, x.transpose(1, 2), position)
-            x, _ = block.gated(x, x, beside)
+            block.conv.fill(queue, x, position)
+            x = block.onward(x, block.gated(x, condition))
 
     def step(
         self, x: Tensor, queues: list[Tensor], position: int, condition: Tensor | None = None
@@ -107,3 +120,19 @@ class ResidualStack(nn.Module):
 
     def _blocks(self) -> list[ResidualBlock]:
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+
+    def _tensors(self) -> list[Tensor | None]:
+        """Return what the training pass computes with, seven tensors a block."""
+        found: list[Tensor | None] = []
+        for block in self._blocks():
+            condition, residual = block.condition, block.residual
+            found += [
+                block.conv.weight,
+                block.conv.bias,
+                None if condition is None else condition.weight,
+                None if residual is None else residual.weight,
+                None if residual is None else residual.bias,
+                block.skip.weight,
+                block.skip.bias,
+            ]
+        return found

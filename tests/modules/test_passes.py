@@ -1,0 +1,124 @@
+"""The training pass against the blocks one after the other: values, and every gradient."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from wavenet.modules import ResidualStack
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
+    """Any stack, small, in float64, with an input and a condition if it wants one."""
+    width, condition = draw(st.integers(1, 5)), draw(st.sampled_from([0, 3]))
+    stack = ResidualStack(
+        draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)),
+        width,
+        2 * draw(st.integers(1, 4)),
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 4)),
+        bias=draw(st.booleans()),
+        residual_scale=draw(st.sampled_from([1.0, 0.5**0.5])),
+        skip_scale=draw(st.sampled_from([1.0, 0.3])),
+        condition_channels=condition,
+    ).double()
+    shape = draw(st.integers(1, 3)), draw(st.integers(1, 20))
+    x = torch.randn(shape[0], width, shape[1], dtype=torch.float64, requires_grad=True)
+    if not condition:
+        return stack, x, None
+    return stack, x, torch.randn(shape[0], 3, shape[1], dtype=torch.float64, requires_grad=True)
+
+
+@settings(max_examples=200)
+@given(drawn=stacks(), recompute=st.booleans())
+def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
+    drawn: tuple[ResidualStack, Tensor, Tensor | None], recompute: bool
+) -> None:
+    stack, x, condition = drawn
+    stack.recompute = recompute
+    inputs = [x, *([] if condition is None else [condition]), *stack.parameters()]
+    plain = stack.plain(x, condition)
+    weights = torch.randn_like(plain)
+
+    fast = stack(x, condition)
+
+    torch.testing.assert_close(fast, plain)
+    expected = torch.autograd.grad((plain * weights).sum(), inputs)
+    found = torch.autograd.grad((fast * weights).sum(), inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_with_dropout_are_those_of_what_was_computed(recompute: bool) -> None:
+    stack = ResidualStack((1, 3), 3, 4, 2, dropout=0.5, residual_scale=0.7).double()
+    stack.recompute = recompute
+
+    def same_drops(x: Tensor, *weights: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return torch.func.functional_call(stack, dict(zip(names, weights, strict=True)), (x,))
+
+    names, weights = zip(*stack.named_parameters(), strict=True)
+    x = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
+
+    assert torch.autograd.gradcheck(same_drops, (x, *weights))
+
+
+def test_dropout_drops_its_share_and_makes_up_for_it() -> None:
+    stack = ResidualStack((1,), 1, 2, 1, kernel_size=1, bias=False, dropout=0.25)
+    with torch.no_grad():
+        for weight in stack.parameters():
+            weight.fill_(1e-3)  # so small that the gate is as good as linear
+
+    y = stack(torch.ones(1, 1, 20_000))
+
+    dropped = y == 0
+    assert 0.23 < dropped.float().mean() < 0.27
+    expected = stack.eval()(torch.ones(1, 1, 1)) / 0.75
+    torch.testing.assert_close(y[~dropped], expected.expand_as(y)[~dropped], rtol=1e-3, atol=0.0)
+
+
+def test_recomputing_keeps_less_for_the_way_back() -> None:
+    stack = ResidualStack((1, 2, 4, 8), 16, 32, 16)
+
+    def kept() -> int:
+        sizes: list[int] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            stack(torch.randn(1, 16, 1000, requires_grad=True))
+        return sum(sizes)
+
+    whole = kept()
+    stack.recompute = True
+
+    assert kept() == 4 * 16 * 1000  # the blocks' inputs
+    assert whole == 4 * (16 + 32 + 16) * 1000
+
+
+def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weights() -> None:
+    stack = ResidualStack((1, 2, 4), 16, 32, 8)
+    x = torch.randn(1, 16, 200)
+    plain = stack.plain(x)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        y = stack(x)
+    y.float().square().mean().backward()
+
+    assert y.dtype == torch.bfloat16
+    assert all(weight.grad.dtype == torch.float32 for weight in stack.parameters())
+    torch.testing.assert_close(y.float(), plain, rtol=0.05, atol=0.02)
+
+
+def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
+    stack = ResidualStack((1, 2), 4, 4, 4)
+
+    with torch.no_grad():
+        y = stack(torch.randn(1, 4, 10))
+
+    assert y.grad_fn is None
