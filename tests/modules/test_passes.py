@@ -58,7 +58,9 @@ def test_gradients_with_dropout_are_those_of_what_was_computed(recompute: bool) 
 
     def same_drops(x: Tensor, *weights: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return torch.func.functional_call(stack, dict(zip(names, weights, strict=True)), (x,))
+        given_ones = dict(zip(names, weights, strict=True))
+        y: Tensor = torch.func.functional_call(stack, given_ones, (x,))
+        return y
 
     names, weights = zip(*stack.named_parameters(), strict=True)
     x = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
@@ -111,7 +113,7 @@ def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weight
     y.float().square().mean().backward()
 
     assert y.dtype == torch.bfloat16
-    assert all(weight.grad.dtype == torch.float32 for weight in stack.parameters())
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in stack.parameters())
     torch.testing.assert_close(y.float(), plain, rtol=0.05, atol=0.02)
 
 

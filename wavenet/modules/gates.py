@@ -19,6 +19,7 @@ class Gates:
     """
 
     def __init__(self, rows: int, half: int, like: Tensor) -> None:
+        self.rows = rows
         self.half = half
 
     def forward(self, y: Tensor, z: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ class Gates:
 
         What is returned may lie elsewhere, and is good until the next call.
         """
-        tanh, sigmoid = y.split(self.half, dim=1)
+        tanh, sigmoid = y.chunk(2, dim=1)
         return torch.mul(tanh.tanh(), sigmoid.sigmoid(), out=z)
 
     def backward(self, y: Tensor, z: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +40,7 @@ class Gates:
             z: What came out.
             grad_z: Gradient of that.
         """
-        tanh, sigmoid = y.split(self.half, dim=1)
+        tanh, sigmoid = y.chunk(2, dim=1)
         tanh, sigmoid = tanh.tanh(), sigmoid.sigmoid()
         grad_y = torch.cat(
             [grad_z * sigmoid * (1 - tanh * tanh), grad_z * z * (1 - sigmoid)], dim=1

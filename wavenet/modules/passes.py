@@ -73,7 +73,7 @@ def training_pass(
     batch_size, _, length = x.shape
     beside = None if condition is None else _rows(condition)
     keep = torch.is_grad_enabled()
-    skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)  # type: ignore[no-untyped-call]
+    skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)
     return skips.view(length, batch_size, -1).permute(1, 2, 0)
 
 
@@ -124,7 +124,7 @@ class _Pass(torch.autograd.Function):
         return skips
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grad_skips.device.type, enabled=False):
             return _backward(ctx, grad_skips)
@@ -140,7 +140,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     gates = plan.gates(len(grad_skips), half, grad_skips)
     grad_z = grad_skips.new_empty(len(grad_skips), half)
     grad_condition = None if condition is None else torch.zeros_like(condition)
-    skip_weights = None if gated is None else grad_skips.t() @ gated
+    skip_weights = gated if gated is None else grad_skips.t() @ gated
     skip_bias = grad_skips.sum(dim=0)
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
     grads: list[tuple[Tensor | None, ...]] = []
@@ -156,6 +156,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
             z = gates.forward(y, torch.empty_like(grad_z))
             skip_weight = grad_skips.t() @ z
         else:
+            assert skip_weights is not None
             z, skip_weight = gated[:, place], skip_weights[:, place]
         torch.mm(grad_skips, block.skip, out=grad_z)
         if grad_x is not None:
