@@ -116,7 +116,10 @@ class EvaluateCommand:
         report: What is measured, and what there is to hear.
         output: HTML file to write; absent for none.
         seed: Of the draws.
-        overwrite: Replace an existing page.
+        shard: Do every `n`-th clip and copy from the `i`-th on, said as `i/n`, and write what they
+            come to beside `output`; `all/n` adds up what `n` such jobs wrote.
+        json: Print JSON.
+        overwrite: Replace an existing page, or an existing shard's measures.
     """
 
     checkpoint: str
@@ -124,11 +127,27 @@ class EvaluateCommand:
     report: ReportOptions
     output: str | None = "evaluation.html"
     seed: int = 0
+    shard: str | None = None
+    json: bool = False
     overwrite: bool = False
     debug: bool = False
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
+        if self.shard is not None and self.shards is None:
+            Shard.from_text(self.shard)
+
+    @property
+    def shards(self) -> int | None:
+        """How many shards are to be added up; absent where that is not asked for."""
+        whose, _, count = (self.shard or "").partition("/")
+        return Shard.from_text(f"1/{count}").count if whose == "all" else None
+
+    @property
+    def part(self) -> Shard | None:
+        """The shard that is to be measured; absent for all of it."""
+        wanted = self.shard is not None and self.shards is None
+        return Shard.from_text(self.shard or "") if wanted else None
 
 
 @dataclass(frozen=True, kw_only=True)
