@@ -27,7 +27,7 @@ class TrainCommand(RunConfig):
     """`wavenet-train`: clips to a model.
 
     Attributes:
-        run_dir: Folder of a new run.
+        run_dir: Folder of a new run; with `-m`, of all its runs.
         resume: Folder of a run to go on with.
         debug: Show where in the code an error arose.
     """

@@ -119,7 +119,7 @@ def about(subject: Subject, checkpoint: Path) -> About:
     assert config.sha256 is not None
     return About(
         checkpoint=f"{config.sha256.weights}-{config.sha256.config}",
-        clips=hashlib.sha256(repr(subject.clips).encode()).hexdigest(),
+        clips=hashlib.sha256(repr(list(subject.clips)).encode()).hexdigest(),
         report=subject.options,
         seed=subject.seed,
     )
