@@ -1,27 +1,33 @@
 """What a model is worth: `wavenet-evaluate checkpoint=RUN/model data.root=FOLDER`."""
 
+import json
+import logging
 from pathlib import Path
 
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
-from wavenet.cli.console import progress_bar
 from wavenet.cli.options import EvaluateCommand
+
+log = logging.getLogger("wavenet")
 
 
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample, and distances of copies, beside yardsticks; write a page to hear."""
-    from wavenet.cli.evaluation import evaluated_clips, page_of, with_temperature_of_run
-    from wavenet.evaluation import listening
+    from wavenet.cli import evaluation
     from wavenet.evaluation.report import write_report
-    from wavenet.evaluation.scores import first_seconds, samples_measured
 
-    options = with_temperature_of_run(options, composed.said)
-    loaded, folder, clips = evaluated_clips(options)
-    measured = first_seconds(clips, options.report.evaluate_seconds)
-    with progress_bar(samples_measured(loaded.model.config, measured), "sample") as advance:
-        found = listening.evaluate(loaded, folder, clips, options.report, options.seed, advance)
-    print(found.text())
-    page = page_of(options)
+    told = print if not options.json else log.info
+    options = evaluation.with_temperature_of_run(options, composed.said)
+    subject = evaluation.subject_of(options)
+    if options.part is not None:
+        path = evaluation.write_part(options, subject, options.part)
+        told(f"shard {options.part}: {path}")
+        if options.json:
+            print(path.read_text(encoding="utf-8"), end="")
+        return
+    found = evaluation.evaluation_of(options, subject)
+    told(found.text())
+    page = evaluation.page_of(options)
     if page is not None:
         write_report(
             page,
@@ -31,7 +37,9 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
             tables=found.tables,
             recordings=found.recordings,
         )
-        print(f"open {page} to listen and look")
+        told(f"open {page} to listen and look")
+    if options.json:
+        print(json.dumps(evaluation.plain(subject, found), indent=2))
 
 
 def main() -> None:

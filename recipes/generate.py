@@ -5,11 +5,19 @@ from pathlib import Path
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.cli.generation import write_recordings
+from wavenet.cli.inputs import input_folder
+from wavenet.cli.many import speak_folder
 from wavenet.cli.options import GenerateCommand
 
 
 def generate(options: GenerateCommand, composed: Composed) -> None:
     """Write the recordings, and print how fast they came."""
+    folder = input_folder(options)
+    if folder is not None:
+        outcome = speak_folder(options, folder)
+        print(outcome.text())
+        outcome.check()
+        return
     written, samples, rate, seconds = write_recordings(options)
     print(
         f"{samples / seconds:,.0f} samples a second, {samples / rate / seconds:.2f} times real time"

@@ -6,11 +6,12 @@ from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
+from wavenet.cli.sweep import Outcome, outcome_of_run
 from wavenet.errors import require
 
 
-def train(options: TrainCommand, composed: Composed) -> int:
-    """Start a run or go on with one; return the exit code that a signal asks for."""
+def train(options: TrainCommand, composed: Composed) -> Outcome:
+    """Start a run or go on with one; return what it came to, with the code of a signal."""
     require("pytorch_lightning", "train")
     from wavenet.training import run
     from wavenet.training.signals import StopFlag
@@ -23,14 +24,14 @@ def train(options: TrainCommand, composed: Composed) -> int:
         folder = Path(options.resume)
         run.resume(changed(run.read_run(folder), composed), folder, stop)
     if stop.signal is None:
-        return 0
+        return outcome_of_run(folder)
     print(f"stopped and saved; go on with: wavenet-train resume={folder}")
-    return 128 + stop.signal
+    return outcome_of_run(folder, 128 + stop.signal)
 
 
 def main() -> None:
     """Run `wavenet-train`."""
-    command("train", __file__, TrainCommand, train, extra="train")
+    command("train", __file__, TrainCommand, train, extra="train", sweeps=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from tests.commands import Run
 from wavenet import WaveNet
 from wavenet.cli.compose import Composed, compose_with, register_resolvers
+from wavenet.cli.sweep import Outcome
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
 from wavenet.conventions import CONVENTIONS
 from wavenet.errors import ConfigError
@@ -59,9 +60,9 @@ def composed(monkeypatch: pytest.MonkeyPatch, *arguments: str, conf: Path = CONF
     found: list[Composed] = []
     monkeypatch.setattr(sys, "argv", ["wavenet-train", *arguments])
 
-    def task(config: Composed) -> int:
+    def task(config: Composed) -> Outcome:
         found.append(config)
-        return 0
+        return Outcome()
 
     compose_with(conf, "train", task)
     return found[0].plain

@@ -12,7 +12,7 @@ from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.prepare import prepare
 from wavenet.evaluation.likelihood import bits_per_sample
-from wavenet.evaluation.scores import first_seconds, held_out, score_table, scores
+from wavenet.evaluation.scores import first_seconds, held_out, model_nats, score_table, scores
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(
@@ -61,7 +61,9 @@ def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) ->
 def test_scores_name_the_model_first_and_every_yardstick(folder: Path) -> None:
     clips = held_out(read_manifest(folder))
 
-    found = scores(WaveNet(CONFIG), Excerpts(folder), clips)
+    model, excerpts = WaveNet(CONFIG), Excerpts(folder)
+
+    found = scores(model_nats(model, excerpts, clips), model, excerpts, clips)
 
     assert next(iter(found)) == "model"
     assert found["uniform"] == 4.0

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.cli.compose import Composed, compose_with
+from wavenet.cli.sweep import Outcome
 
 pytestmark = pytest.mark.slow
 
@@ -218,8 +219,9 @@ def test_a_recipe_composes_inside_pytest(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # composing sets it: now it is put back after
     monkeypatch.setattr(sys, "argv", ["wavenet-train", "recipe=demo"])
 
-    def task(composed: Composed) -> int:
-        return 7 if composed.plain["data"]["root"] == str(ROOT / "recipes/demo/audio") else 1
+    def task(composed: Composed) -> Outcome:
+        found = composed.plain["data"]["root"] == str(ROOT / "recipes/demo/audio")
+        return Outcome(code=7 if found else 1)
 
     assert compose_with(ROOT / "conf", "train", task) == 7
 

@@ -11,7 +11,7 @@ import torch
 
 from wavenet import checkpoint
 from wavenet.cli.console import progress_bar
-from wavenet.cli.evaluation import evaluated_clips
+from wavenet.cli.evaluation import subject_of
 from wavenet.cli.options import BenchmarkCommand, EvaluateCommand
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.crops import Windows
@@ -19,7 +19,7 @@ from wavenet.data.options import DataOptions
 from wavenet.errors import ConfigError, DataError, EnvironmentFault, require
 from wavenet.evaluation.likelihood import sampler_bits
 from wavenet.evaluation.options import ReportOptions
-from wavenet.evaluation.scores import excerpts_of, first_seconds
+from wavenet.evaluation.scores import first_seconds
 from wavenet.evaluation.speed import (
     NOTHING,
     Speed,
@@ -154,15 +154,14 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
         output=None,
     )
     try:
-        loaded, folder, clips = evaluated_clips(asked)
-        clips = first_seconds(clips, options.bits_seconds)
+        subject = subject_of(asked)
+        clips = first_seconds(subject.clips, options.bits_seconds)
     except (ConfigError, DataError) as error:
         log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
         log.debug("%s", error)
         return {}
-    model = loaded.model
-    excerpts = excerpts_of(model.config, loaded.audio, folder)
-    windows = Windows(excerpts, clips, window=16384, context=model.config.receptive_field)
+    model = subject.loaded.model
+    windows = Windows(subject.excerpts(), clips, window=16384, context=model.config.receptive_field)
     return {
         precision: sampler_bits(
             make_sampler(model, "cpu", precision=precision), model.distribution, windows

@@ -13,19 +13,32 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import wavenet
 from wavenet.cli.compose import Composed, compose_with
 from wavenet.cli.console import listen_to_log
 from wavenet.cli.help import help_text
+from wavenet.cli.sweep import Outcome
 from wavenet.errors import EnvironmentFault, WavenetError, printable, require
 from wavenet.plain import from_dict
 
 T = TypeVar("T")
 log = logging.getLogger("wavenet")
+
+
+@dataclass(frozen=True)
+class Checked(Generic[T]):
+    """A task that is given a dataclass for a composed config; it can be pickled."""
+
+    options: type[T]
+    task: Callable[[T, Composed], Outcome | None]
+
+    def __call__(self, composed: Composed) -> Outcome:
+        return self.task(from_dict(self.options, composed.plain), composed) or Outcome()
 
 
 class Terminated(BaseException):
@@ -36,8 +49,10 @@ def command(
     verb: str,
     script: str,
     options: type[T],
-    task: Callable[[T, Composed], int | None],
+    task: Callable[[T, Composed], Outcome | None],
     extra: str = "generate",
+    *,
+    sweeps: bool = False,
 ) -> None:
     """Run a recipe script as a command, and exit with its code.
 
@@ -45,21 +60,19 @@ def command(
         verb: Name of its config in conf/, and the end of the command's name.
         script: The script's `__file__`; conf/ lies beside its folder.
         options: Dataclass that the config must fit.
-        task: Given the options, and how they were said; returns an exit code if not 0.
+        task: Given the options, and how they were said; returns what it came to, if that is more
+            than done.
         extra: The extra that the command needs.
+        sweeps: Whether `-m` makes sense for it.
     """
     debug = "debug=true" in sys.argv[1:]
-
-    def checked(composed: Composed) -> int:
-        return task(from_dict(options, composed.plain), composed) or 0
-
     try:
         listen_to_log()
         with _terminated_by_signal():
             require("hydra", extra)
             conf = Path(script).resolve().parents[1] / "conf"
             _tell_and_leave(conf, verb, set(sys.argv[1:]))
-            sys.exit(compose_with(conf, verb, checked))
+            sys.exit(compose_with(conf, verb, Checked(options, task), sweeps=sweeps))
     except WavenetError as error:
         if debug:
             traceback.print_exc()

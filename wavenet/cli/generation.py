@@ -1,6 +1,5 @@
-"""`wavenet-generate`'s work: recordings that stream to disk as they are drawn."""
+"""`wavenet-generate`'s work on one input: what is asked for is read and checked, then spoken."""
 
-import contextlib
 import importlib.util
 import logging
 import time
@@ -13,8 +12,9 @@ from torch import Tensor
 from wavenet import checkpoint
 from wavenet.cli.console import progress_bar
 from wavenet.cli.options import GenerateCommand
+from wavenet.cli.speaking import Work, speak
 from wavenet.config import AudioConfig
-from wavenet.data.audio import WavWriter, read_header, read_samples
+from wavenet.data.audio import read_header, read_samples
 from wavenet.data.features import Features
 from wavenet.data.mel_file import read_mel
 from wavenet.data.notes import read_notes
@@ -22,10 +22,9 @@ from wavenet.data.shaping import check_peak, shaping_of
 from wavenet.distributions import Draw
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.plain import nearest
-from wavenet.sampling import available_cores, make_sampler
+from wavenet.sampling import Sampler, available_cores, make_sampler
 
 log = logging.getLogger("wavenet")
-CHUNK_SECONDS = 0.25
 FRAMES = (".csv", ".npy", ".safetensors")  # inputs that are no recordings
 SECONDS = 3.0  # of a recording, where nothing says how long it is
 
@@ -33,54 +32,37 @@ SECONDS = 3.0  # of a recording, where nothing says how long it is
 def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, float]:
     """Generate and write; return the files, their samples, their rate and the seconds it took."""
     loaded = checkpoint.load(options.checkpoint)
-    rate = loaded.audio.sample_rate
+    audio = loaded.audio
+    rate = audio.sample_rate
     paths = output_paths(Path(options.output), options.batch)
     taken = [path for path in paths if path.exists()]
     if taken and not options.overwrite:
         raise ConfigError(f"{printable(taken[0])} exists: choose another output, or overwrite=true")
-    prompt = None if options.prompt is None else read_recording(Path(options.prompt), rate)
-    how = conditions_from(options, loaded)
-    length = _length(options, loaded, how, 0 if prompt is None else len(prompt))
-    draw = Draw(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
-    loaded.model.distribution.check(draw)
+    prompt, heard, local, there = None, None, None, None
+    if options.prompt is not None:
+        prompt, heard = read_prompt(Path(options.prompt), audio)
+    voice, draw = voice_from(options, loaded), draw_from(options, loaded)
+    before = 0 if prompt is None else len(prompt)
+    if options.input is not None:
+        local = read_input(Path(options.input), audio, options.mel_convention)
+        there = covered(Path(options.input), local, audio) - before
+    length = length_within(options.seconds, there, rate)
+    sampler = sampler_from(options, loaded)
+    works = [
+        Work(path, options.seed + item, length, local, prompt, heard)
+        for item, path in enumerate(paths)
+    ]
     threads = options.threads or threads_that_pay(options)
-    sampler = make_sampler(
-        loaded.model, options.backend, threads=threads, precision=options.precision
-    )
-    seconds = length / rate
-    said = (options.batch, seconds, rate, sampler.name, options.precision, threads)
+    said = (len(works), length / rate, rate, sampler.name, options.precision, threads)
     log.info("generating %d x %.2f s at %d Hz: sampler %s, %s, threads %d", *said)
     started = time.perf_counter()
-    with contextlib.ExitStack() as files:
-        writers = [files.enter_context(WavWriter(path, rate)) for path in paths]
-        advance = files.enter_context(progress_bar(length * options.batch, "sample"))
-        shaping = shaping_of(loaded.audio)
-        undone = shaping.undone()
-        if prompt is not None:
-            for writer in writers:
-                writer.write(prompt.numpy())
-            prompt = shaping.apply(prompt)
-            check_peak(prompt, options.prompt or "prompt")
-            undone(prompt.expand(options.batch, -1))
-        for chunk in sampler.stream(
-            length,
-            chunk=max(1, round(CHUNK_SECONDS * rate)),
-            draw=draw,
-            batch_size=options.batch,
-            prompt=prompt,
-            seed=options.seed,
-            **how,
-        ):
-            sound = undone(chunk.cpu().float()).numpy()
-            for writer, recording in zip(writers, sound, strict=True):
-                writer.write(recording)
-            advance(chunk.numel())
-        took = time.perf_counter() - started
-    return paths, length * len(paths), rate, took
+    with progress_bar(length * len(works), "sample") as advance:
+        speak(works, sampler, audio, draw, advance, **voice)
+    return paths, length * len(works), rate, time.perf_counter() - started
 
 
-def conditions_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> dict[str, Any]:
-    """Return what conditions the recordings, as a sampler's `start` takes it.
+def voice_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> dict[str, Any]:
+    """Return speaker and guidance, as a sampler's `start` takes them.
 
     Raises:
         ConfigError: The model wants an input or knows no speakers, or the other way round.
@@ -99,12 +81,24 @@ def conditions_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> 
         raise ConfigError(f"the model speaks from {wanted}: say input=FILE")
     if not wanted and options.input is not None:
         raise ConfigError("the model speaks by itself: leave input out, or say prompt=FILE")
-    array = options.input is not None and options.input.lower().endswith(".npy")
+    source = Path(options.input or "")
+    array = source.suffix.lower() == ".npy" or (options.input is not None and source.is_dir())
     if options.mel_convention is not None and not array:
         raise ConfigError("mel_convention is for an input=FILE.npy alone: leave it out")
-    if options.input is not None:
-        how["local"] = read_input(Path(options.input), loaded.audio, options.mel_convention)
     return how
+
+
+def draw_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Draw:
+    """Return how freely to draw, once the model's distribution knows such a draw."""
+    draw = Draw(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+    loaded.model.distribution.check(draw)
+    return draw
+
+
+def sampler_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Sampler:
+    """Return the sampler that is asked for."""
+    threads = options.threads or threads_that_pay(options)
+    return make_sampler(loaded.model, options.backend, threads=threads, precision=options.precision)
 
 
 def read_input(path: Path, audio: AudioConfig, mel_convention: str | None) -> Tensor:
@@ -125,22 +119,37 @@ def read_input(path: Path, audio: AudioConfig, mel_convention: str | None) -> Te
     return Features(audio).of_signal(waveform, notes)
 
 
-def _length(
-    options: GenerateCommand, loaded: checkpoint.Checkpoint, how: dict[str, Any], before: int
-) -> int:
-    """Return the samples of each recording, without its prompt's `before`."""
-    rate, hop = loaded.audio.sample_rate, loaded.audio.hop_size
-    length = None if options.seconds is None else round(options.seconds * rate)
-    if hop is not None:
-        covered = how["local"].shape[-1] * hop
-        if options.input is not None and Path(options.input).suffix.lower() not in FRAMES:
-            covered = min(covered, read_header(Path(options.input)).frames)
-        covered -= before
-        length = covered if length is None else length
-        if length > covered:
+def read_prompt(path: Path, audio: AudioConfig) -> tuple[Tensor, Tensor]:
+    """Return a recording to go on from, and what the model hears of it, `(T,)` each."""
+    prompt = read_recording(path, audio.sample_rate)
+    heard = shaping_of(audio).apply(prompt)
+    check_peak(heard, str(path))
+    return prompt, heard
+
+
+def covered(path: Path, local: Tensor, audio: AudioConfig) -> int:
+    """Return how many samples an input's frames cover; no more than a recording has."""
+    samples = local.shape[-1] * (audio.hop_size or 1)
+    if path.suffix.lower() not in FRAMES:
+        samples = min(samples, read_header(path).frames)
+    return samples
+
+
+def length_within(seconds: float | None, there: int | None, rate: int) -> int:
+    """Return the samples to draw.
+
+    Args:
+        seconds: As asked for; absent for all that the input covers.
+        there: Samples that the input covers after a prompt; absent where there is no input.
+        rate: Samples a second.
+    """
+    length = None if seconds is None else round(seconds * rate)
+    if there is not None:
+        length = there if length is None else length
+        if length > there:
             raise ConfigError(
-                f"the input, which covers the prompt too, has {covered / rate:.2f} s after it, "
-                f"and seconds={options.seconds:g} are more: leave seconds out, or give a longer one"
+                f"the input, which covers the prompt too, has {there / rate:.2f} s after it, "
+                f"and seconds={seconds:g} are more: leave seconds out, or give a longer one"
             )
     length = round(SECONDS * rate) if length is None else length
     if length < 1:

@@ -49,8 +49,8 @@ def _choices(folder: Path, chosen: str) -> str:
 
 def _keys(folder: Path, chosen: str) -> str:
     """Return a group's keys with their comments, from the file that has them all."""
-    if folder.name == "recipe":
-        return ""  # it only says other groups' keys anew
+    if folder.name in ("recipe", "cluster", "search"):
+        return ""  # they only say others' keys anew
     path = folder / "base.yaml"
     if not path.exists():
         path = folder / f"{chosen}.yaml"

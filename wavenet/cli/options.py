@@ -7,6 +7,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import ReportOptions
 from wavenet.plain import check, narrow
+from wavenet.shard import Shard
 from wavenet.training.options import RunConfig
 
 Precision = Literal["float32", "bfloat16", "int8"]  # a sampler's; see wavenet.sampling
@@ -26,7 +27,7 @@ class TrainCommand(RunConfig):
     """`wavenet-train`: clips to a model.
 
     Attributes:
-        run_dir: Folder of a new run.
+        run_dir: Folder of a new run; with `-m`, of all its runs.
         resume: Folder of a run to go on with.
         debug: Show where in the code an error arose.
     """
@@ -47,17 +48,21 @@ class GenerateCommand:
 
     Attributes:
         checkpoint: Directory of the model.
-        output: WAV file to write; for a batch, item `i` gets `-i` before the suffix.
+        output: WAV file to write; for a batch, item `i` gets `-i` before the suffix. A folder where
+            the input or the prompt is one: each file's recording has its name, below `output`.
         input: What a conditioned model speaks from: a recording or a mel spectrogram
-            (`.safetensors`, `.npy`), or a score (`.csv`), as its features ask for.
+            (`.safetensors`, `.npy`), or a score (`.csv`), as its features ask for; or a folder of
+            them.
         mel_convention: How a `.npy` input was made; a name, or `model`.
         speaker: Name of the voice; absent for none in particular.
         guidance: How far to go towards the speaker; 1 as learnt, more for beyond.
         seconds: Length of each recording, without its prompt; absent for as long as the input, or
             3 seconds where there is none.
-        prompt: Recording to go on from.
-        batch: Recordings.
-        seed: Item `i` is drawn with `seed + i`.
+        prompt: Recording to go on from, or a folder of them.
+        batch: Recordings; of a folder, inputs at once, which changes no bit.
+        shard: Of a folder, do every `n`-th input from the `i`-th on, said as `i/n`.
+        seed: Item `i` is drawn with `seed + i`, a file of a folder with a seed that follows from
+            this one and the file's name.
         temperature: Below 1 the likely becomes likelier; 0 takes the most likely.
         top_k: Draw from this many classes only.
         top_p: Draw from the classes that together have this probability.
@@ -65,7 +70,7 @@ class GenerateCommand:
         threads: Cores to use; absent for one a recording, as far as there are so many. They
             change no bit.
         precision: Of the weights.
-        overwrite: Replace existing files.
+        overwrite: Replace existing files; of a folder, those that exist are left otherwise.
     """
 
     checkpoint: str
@@ -77,6 +82,7 @@ class GenerateCommand:
     seconds: float | None = None
     prompt: str | None = None
     batch: int = 1
+    shard: str | None = None
     seed: int = 0
     temperature: float = 1.0
     top_k: int | None = None
@@ -91,6 +97,8 @@ class GenerateCommand:
         good = self.seconds is None or self.seconds > 0
         check(good, "seconds", "positive", self.seconds)
         check(self.batch >= 1, "batch", "1 or more", self.batch)
+        if self.shard is not None:
+            Shard.from_text(self.shard)
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
         check(self.threads is None or self.threads >= 1, "threads", "1 or more", self.threads)
         check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
@@ -108,7 +116,10 @@ class EvaluateCommand:
         report: What is measured, and what there is to hear.
         output: HTML file to write; absent for none.
         seed: Of the draws.
-        overwrite: Replace an existing page.
+        shard: Do every `n`-th clip and copy from the `i`-th on, said as `i/n`, and write what they
+            come to beside `output`; `all/n` adds up what `n` such jobs wrote.
+        json: Print JSON.
+        overwrite: Replace an existing page, or an existing shard's measures.
     """
 
     checkpoint: str
@@ -116,11 +127,27 @@ class EvaluateCommand:
     report: ReportOptions
     output: str | None = "evaluation.html"
     seed: int = 0
+    shard: str | None = None
+    json: bool = False
     overwrite: bool = False
     debug: bool = False
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
+        if self.shard is not None and self.shards is None:
+            Shard.from_text(self.shard)
+
+    @property
+    def shards(self) -> int | None:
+        """How many shards are to be added up; absent where that is not asked for."""
+        whose, _, count = (self.shard or "").partition("/")
+        return Shard.from_text(f"1/{count}").count if whose == "all" else None
+
+    @property
+    def part(self) -> Shard | None:
+        """The shard that is to be measured; absent for all of it."""
+        wanted = self.shard is not None and self.shards is None
+        return Shard.from_text(self.shard or "") if wanted else None
 
 
 @dataclass(frozen=True, kw_only=True)

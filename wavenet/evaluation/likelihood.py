@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,22 @@ from wavenet.data.features import Features
 from wavenet.distributions import Distribution
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
+
+
+class Nats(NamedTuple):
+    """Negative log-likelihood in nats over samples: what parts of an audio can be added up by."""
+
+    nats: float
+    samples: int
+
+    @property
+    def bits_per_sample(self) -> float:
+        """The mean in bits."""
+        return self.nats / max(self.samples, 1) / math.log(2)
+
+    def plus(self, other: "Nats") -> "Nats":
+        """Return those of both audios together."""
+        return Nats(self.nats + other.nats, self.samples + other.samples)
 
 
 @contextlib.contextmanager
@@ -32,7 +49,17 @@ def bits_per_sample(
     progress: Callable[[int], None] | None = None,
     told: Callable[[Tensor], Tensor] | None = None,
 ) -> float:
-    """Return the mean negative log-likelihood in bits per sample, each with its full past.
+    """Return the mean negative log-likelihood in bits per sample; see `nats_of`."""
+    return nats_of(model, windows, progress, told).bits_per_sample
+
+
+def nats_of(
+    model: WaveNet,
+    windows: Windows,
+    progress: Callable[[int], None] | None = None,
+    told: Callable[[Tensor], Tensor] | None = None,
+) -> Nats:
+    """Return the negative log-likelihood of all samples, each with its full past.
 
     Args:
         model: Evaluated without dropout, whatever its mode.
@@ -49,7 +76,7 @@ def bits_per_sample(
         return model.nll(waveform.to(device), **there)
 
     with evaluating(model):
-        return _mean_bits(nll, windows, progress)
+        return _nats(nll, windows, progress)
 
 
 def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows) -> float:
@@ -64,14 +91,14 @@ def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows)
     def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
         return distribution.nll(sampler.parameters(waveform, **conditions), waveform)
 
-    return _mean_bits(nll, windows)
+    return _nats(nll, windows).bits_per_sample
 
 
-def _mean_bits(
+def _nats(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: Windows,
     progress: Callable[[int], None] | None = None,
-) -> float:
+) -> Nats:
     nats, count = 0.0, 0
     features = Features(windows.excerpts.audio)
     for index in range(len(windows)):
@@ -82,4 +109,4 @@ def _mean_bits(
         count += counted
         if progress is not None:
             progress(counted)
-    return nats / max(count, 1) / math.log(2)
+    return Nats(nats, count)

@@ -1,19 +1,29 @@
 """A model measured and heard: bits per sample, copies beside yardsticks, recordings, facts."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.conventions import ShapingConfig
+from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
 from wavenet.errors import printable
-from wavenet.evaluation.distances import HEADINGS, mean_scores, row_of
+from wavenet.evaluation.distances import HEADINGS, CopyScores, mean_scores, row_of
+from wavenet.evaluation.likelihood import Nats
 from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.report import Recording, Table
-from wavenet.evaluation.scores import excerpts_of, first_seconds, score_table, scores
-from wavenet.evaluation.voice import COPY, Copied, Voice
+from wavenet.evaluation.scores import (
+    excerpts_of,
+    first_seconds,
+    model_nats,
+    score_table,
+    scores,
+)
+from wavenet.evaluation.voice import ALL, COPY, Copied, Voice
 from wavenet.plain import to_dict
+from wavenet.shard import Shard
 
 
 @dataclass
@@ -25,12 +35,16 @@ class Evaluation:
         tables: Measures of copies; empty for a model that speaks by itself.
         recordings: What there is to hear.
         facts: What to know about the model, by name.
+        copied: Clips spoken again, as measured.
+        real_time_factor: Seconds of work for a second of audio, on one core.
     """
 
     bits: dict[str, float] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
+    copied: list[Copied] = field(default_factory=list)
+    real_time_factor: float | None = None
 
     def text(self) -> str:
         """Return the measures as lines to print."""
@@ -44,52 +58,129 @@ MEASURED = "Bits measured on"
 PACE = "Real-time factor"
 
 
-def evaluate(
-    loaded: Checkpoint,
-    folder: Path,
-    clips: Sequence[Clip],
-    options: ReportOptions,
-    seed: int = 0,
-    progress: Callable[[int], None] | None = None,
-) -> Evaluation:
-    """Return a model's bits per sample, and what it says.
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated.
 
-    Args:
+    Attributes:
         loaded: The model.
         folder: Prepared recordings.
         clips: Of them, those that are held out.
         options: How much.
         seed: Of the draws.
+    """
+
+    loaded: Checkpoint
+    folder: Path
+    clips: Sequence[Clip]
+    options: ReportOptions
+    seed: int = 0
+
+    @property
+    def measured(self) -> list[Clip]:
+        """The clips whose bits are measured."""
+        return first_seconds(self.clips, self.options.evaluate_seconds)
+
+    def excerpts(self) -> Excerpts:
+        """Return what reads the clips as the model wants them."""
+        return excerpts_of(self.loaded.model.config, self.loaded.audio, self.folder)
+
+    def voice(self) -> Voice:
+        """Return what draws from the model."""
+        return Voice(self.loaded, self.folder, self.options, self.seed)
+
+
+@dataclass
+class Part:
+    """What was measured of a subject, all of it or a shard's.
+
+    Attributes:
+        nats: What its clips cost, by what the model was told.
+        copied: Clips spoken again.
+        drawn: Samples of those.
+        took: Seconds of work for them.
+    """
+
+    nats: dict[str, Nats]
+    copied: list[Copied] = field(default_factory=list)
+    drawn: int = 0
+    took: float = 0.0
+
+
+def evaluate(subject: Subject, progress: Callable[[int], None] | None = None) -> Evaluation:
+    """Return a model's bits per sample, and what it says.
+
+    Args:
+        subject: The model, and on what.
         progress: Called with the samples whose bits were measured since the last call.
     """
-    result = Evaluation(facts=_facts(loaded))
-    measured = first_seconds(clips, options.evaluate_seconds)
+    return together(subject, [measure(subject, ALL, progress)])
+
+
+def measure(subject: Subject, shard: Shard, progress: Callable[[int], None] | None = None) -> Part:
+    """Return what a model's work on a shard of the clips, and of the copies, comes to.
+
+    Args:
+        subject: The model, and on what.
+        shard: Every how many-th clip, and copy.
+        progress: Called with the samples whose bits were measured since the last call.
+    """
+    loaded = subject.loaded
+    clips = shard.of(subject.measured)
+    part = Part(model_nats(loaded.model, subject.excerpts(), clips, progress))
+    if subject.options.seconds and loaded.audio.features:
+        voice = subject.voice()
+        part.copied = list(voice.copies(subject.clips, shard))
+        part.drawn, part.took = voice.drawn, voice.took
+    return part
+
+
+def together(subject: Subject, parts: Sequence[Part]) -> Evaluation:
+    """Return the evaluation that its parts come to.
+
+    What takes a model's whole work is in the parts. The rest is done here, on all clips: the
+    yardsticks, which are fitted on all that they measure, and what a model says by itself.
+    """
+    loaded, options = subject.loaded, subject.options
+    result, measured = Evaluation(facts=_facts(loaded)), subject.measured
     if measured:
-        excerpts = excerpts_of(loaded.model.config, loaded.audio, folder)
-        result.bits = scores(loaded.model, excerpts, measured, progress)
+        nats = {
+            name: functools.reduce(Nats.plus, [part.nats[name] for part in parts])
+            for name in parts[0].nats
+        }
+        result.bits = scores(nats, loaded.model, subject.excerpts(), measured)
         seconds = sum(clip.frames for clip in measured) / loaded.audio.sample_rate
         result.facts[MEASURED] = (
             f"{len(measured)} held-out clip{'s' * (len(measured) > 1)}, {seconds:.0f} s"
         )
     if not options.seconds:
         return result
-    voice = Voice(loaded, folder, options, seed)
+    voice = subject.voice()
     if loaded.audio.features:
-        copied = list(voice.copies(clips))
-        result.tables = _tables(copied)
-        for number, one in enumerate(copied, start=1):
-            result.recordings += _recordings(voice, number, one)
+        copied = [one for part in parts for one in part.copied]
+        result.copied = sorted(copied, key=lambda one: one.number)
+        result.tables = _tables(result.copied)
+        for one in result.copied:
+            result.recordings += _recordings(voice, one)
     else:
-        result.recordings = [*voice.free(), *voice.continued(clips)]
-    factor = voice.real_time_factor
-    if factor is not None:
+        result.recordings = [*voice.free(), *voice.continued(subject.clips)]
+    drawn = voice.drawn + sum(part.drawn for part in parts)
+    if drawn:
+        took = voice.took + sum(part.took for part in parts)
+        factor = result.real_time_factor = took * loaded.audio.sample_rate / drawn
         result.facts[PACE] = f"{factor:.3f} on one core ({voice.sampler.name}, float32)"
         result.facts["Temperature"] = f"{options.temperature:g}"
     return result
 
 
-def _recordings(voice: Voice, number: int, copied: Copied) -> list[Recording]:
-    told = " and ".join(voice.audio.features)
+def means_of(copied: Sequence[Copied]) -> dict[str, CopyScores]:
+    """Return the mean distances over clips, by kind of copy."""
+    kinds = copied[0].scores if copied else ()
+    return {kind: mean_scores([one.scores[kind] for one in copied]) for kind in kinds}
+
+
+def _recordings(voice: Voice, copied: Copied) -> list[Recording]:
+    number, told = copied.number, " and ".join(voice.audio.features)
     said = {
         COPY: f"drawn from the {told} of the original",
         "round trip": "the original, rounded to the codes that the model puts out",
@@ -110,12 +201,8 @@ def _tables(copied: Sequence[Copied]) -> list[Table]:
         return []
     kinds = list(copied[0].scores)
     headings = list(HEADINGS.values())
-    mean = {kind: row_of(mean_scores([one.scores[kind] for one in copied])) for kind in kinds}
-    each = {
-        f"{kind}-{number}": row_of(one.scores[kind])
-        for number, one in enumerate(copied, start=1)
-        for kind in kinds
-    }
+    mean = {kind: row_of(scores) for kind, scores in means_of(copied).items()}
+    each = {f"{kind}-{one.number}": row_of(one.scores[kind]) for one in copied for kind in kinds}
     note = (
         "Distances from the original, means over the clips where they could be measured: ↓ less is "
         "better, ↑ more is. Mel: mean difference of log spectra; STFT: at three resolutions; MCD: "

@@ -1,9 +1,10 @@
 """Bits per sample of a model beside the yardsticks, all on the same recordings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clips import read_clip
@@ -11,7 +12,7 @@ from wavenet.data.crops import Windows
 from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
 from wavenet.data.shaping import check_peak
-from wavenet.evaluation.likelihood import bits_per_sample
+from wavenet.evaluation.likelihood import Nats, nats_of
 from wavenet.evaluation.yardsticks import yardsticks
 from wavenet.model import WaveNet
 from wavenet.modules.conditioning import UNKNOWN
@@ -19,13 +20,13 @@ from wavenet.modules.conditioning import UNKNOWN
 WINDOW = 16384  # samples counted in one pass of the model
 
 
-def scores(
+def model_nats(
     model: WaveNet,
     excerpts: Excerpts,
     clips: Sequence[Clip],
     progress: Callable[[int], None] | None = None,
-) -> dict[str, float]:
-    """Return bits per sample by name: `model` first, then each yardstick.
+) -> dict[str, Nats]:
+    """Return what the clips cost by name: `model` first.
 
     A model of several speakers is also measured when it is told another speaker than the one who
     is heard (the next in order), and when it is told none.
@@ -33,27 +34,44 @@ def scores(
     Args:
         model: Evaluated without dropout, whatever its mode.
         excerpts: Reads the clips, and what conditions them.
-        clips: The recordings, whole.
+        clips: The recordings, whole; there may be none.
         progress: Called after each window with the samples that it counted.
     """
-    context = model.config.receptive_field
-    windows = Windows(excerpts, clips, window=WINDOW, context=context)
-    audio = []
     for clip in clips:
-        signal = excerpts.shaping.apply(torch.from_numpy(read_clip(excerpts.folder, clip)))
-        check_peak(signal, clip.source)
-        audio.append(signal.numpy())
-    bits = {"model": bits_per_sample(model, windows, progress)}
+        check_peak(_signal(excerpts, clip), clip.source)
     count = model.config.speakers
+    told: dict[str, Callable[[Tensor], Tensor] | None] = {"model": None}
     if count > 1:
-        other = bits_per_sample(model, windows, progress, lambda number: (number + 1) % count)
-        none = bits_per_sample(model, windows, progress, lambda number: number * 0 + UNKNOWN)
-        bits |= {"told another speaker": other, "told no speaker": none}
+        told["told another speaker"] = lambda number: (number + 1) % count
+        told["told no speaker"] = lambda number: number * 0 + UNKNOWN
+    if not clips:
+        return dict.fromkeys(told, Nats(0.0, 0))
+    windows = Windows(excerpts, clips, window=WINDOW, context=model.config.receptive_field)
+    return {name: nats_of(model, windows, progress, who) for name, who in told.items()}
+
+
+def scores(
+    nats: Mapping[str, Nats], model: WaveNet, excerpts: Excerpts, clips: Sequence[Clip]
+) -> dict[str, float]:
+    """Return bits per sample by name: the model's first, then each yardstick's.
+
+    Args:
+        nats: What `model_nats` found on these clips.
+        model: Whose codes the yardsticks count.
+        excerpts: Reads the clips.
+        clips: All of them: the yardsticks are fitted on the audio that they measure.
+    """
+    audio = [_signal(excerpts, clip).numpy() for clip in clips]
+    bits = {name: value.bits_per_sample for name, value in nats.items()}
     return {**bits, **yardsticks(audio, model.distribution)}
 
 
+def _signal(excerpts: Excerpts, clip: Clip) -> Tensor:
+    return excerpts.shaping.apply(torch.from_numpy(read_clip(excerpts.folder, clip)))
+
+
 def samples_measured(model: WaveNetConfig, clips: Sequence[Clip]) -> int:
-    """Return how many samples `scores` tells its progress of."""
+    """Return how many samples `model_nats` tells its progress of."""
     return sum(clip.frames for clip in clips) * (3 if model.speakers > 1 else 1)
 
 

@@ -25,10 +25,12 @@ from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.report import Recording
 from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.sampling import make_sampler
+from wavenet.shard import Shard
 
 Samples = NDArray[np.float32]
 log = logging.getLogger("wavenet")
 COPY = "copy"
+ALL = Shard(1, 1)
 SECONDS = 10.0  # between two words on how far it is
 
 
@@ -37,6 +39,7 @@ class Copied:
     """A held-out clip that a model has spoken again.
 
     Attributes:
+        number: Its place among the clips that are spoken, from 1.
         clip: The clip.
         original: Its samples, `(T,)`.
         copies: By name, `(T,)` each: the model's, called `copy`, and those that anyone can make.
@@ -45,6 +48,7 @@ class Copied:
             empty where there is no score.
     """
 
+    number: int
     clip: Clip
     original: Samples
     copies: dict[str, Samples]
@@ -60,6 +64,10 @@ class Voice:
         folder: Prepared recordings.
         options: How much to say, and how freely.
         seed: Of the draws.
+
+    Attributes:
+        drawn: Samples drawn so far.
+        took: Seconds of work for them, on one core.
     """
 
     def __init__(
@@ -72,33 +80,44 @@ class Voice:
         self.folder = folder
         self.options = options
         self.seed = seed
-        self._samples, self._took = 0, 0.0
+        self.drawn, self.took = 0, 0.0
 
-    @property
-    def real_time_factor(self) -> float | None:
-        """Seconds of work for a second of audio so far, on one core; absent before any."""
-        return self._took * self.audio.sample_rate / self._samples if self._samples else None
+    def copies(self, clips: Sequence[Clip], shard: Shard = ALL) -> Iterator[Copied]:
+        """Yield the longest clips spoken again, with their distances from the original.
 
-    def copies(self, clips: Sequence[Clip]) -> Iterator[Copied]:
-        """Yield the longest clips spoken again, with their distances from the original."""
-        longest = [self._cut(clip) for clip in sorted(clips, key=lambda clip: -clip.frames)]
-        longest = longest[: self.options.copies]
-        if not longest:
+        Args:
+            clips: Those to choose from.
+            shard: Which of the chosen ones to speak.
+        """
+        longest = self.longest(clips)
+        mine = [number for number in range(len(longest)) if shard.takes(number)]
+        if not mine:
             return
-        told = _Told(sum(clip.frames for clip in longest))
-        drawn = [self._copy(clip, told) for clip in longest]
+        told = _Told(sum(longest[number].frames for number in mine))
+        drawn = [self._copy(longest[number], told) for number in mine]
         rate = self.audio.sample_rate
-        for number, (clip, copy) in enumerate(zip(longest, drawn, strict=True)):
-            original = read_clip(self.folder, clip)[: clip.frames]
-            copies = {
-                COPY: copy,
-                "round trip": round_trip(original, self.model.distribution, self.shaping),
-            }
-            if self.audio.mel is not None and invertible(self.audio.mel):
-                copies["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
+        for number, copy in zip(mine, drawn, strict=True):
+            clip, other = longest[number], longest[(number + 1) % len(longest)]
+            original, copies = self.beside(clip, copy)
             scores = {name: copy_scores(original, c, rate) for name, c in copies.items()}
-            other = longest[(number + 1) % len(longest)]
-            yield Copied(clip, original, copies, scores, self._onsets(clip, other, original, copy))
+            onsets = self._onsets(clip, other, original, copy)
+            yield Copied(number + 1, clip, original, copies, scores, onsets)
+
+    def longest(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Return the clips that are spoken again, the longest first, cut as copies are."""
+        ordered = sorted(clips, key=lambda clip: -clip.frames)
+        return [self._cut(clip) for clip in ordered][: self.options.copies]
+
+    def beside(self, clip: Clip, copy: Samples) -> tuple[Samples, dict[str, Samples]]:
+        """Return the original of a copy, and the copy beside those that anyone can make."""
+        original = read_clip(self.folder, clip)[: clip.frames]
+        copies = {
+            COPY: copy,
+            "round trip": round_trip(original, self.model.distribution, self.shaping),
+        }
+        if self.audio.mel is not None and invertible(self.audio.mel):
+            copies["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
+        return original, copies
 
     def free(self) -> Iterator[Recording]:
         """Yield what is drawn from silence, in each voice that the model knows."""
@@ -175,8 +194,8 @@ class Voice:
             prompt=prompt,
             **how,
         )
-        self._took += time.perf_counter() - started
-        self._samples += length
+        self.took += time.perf_counter() - started
+        self.drawn += length
         drawn = signal.cpu().float()
         if prompt is not None:
             drawn = torch.cat([prompt[None], drawn], dim=1)

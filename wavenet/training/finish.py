@@ -7,7 +7,7 @@ from wavenet import checkpoint
 from wavenet.data.audio import WavWriter
 from wavenet.data.manifest import read_manifest
 from wavenet.evaluation import pictures
-from wavenet.evaluation.listening import evaluate
+from wavenet.evaluation.listening import Subject, evaluate
 from wavenet.evaluation.report import Recording, write_report
 from wavenet.evaluation.scores import held_out
 from wavenet.training.history import History
@@ -28,7 +28,7 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
     folder = config.data.folder
     clips = held_out(read_manifest(folder))
     log.info("evaluating")
-    found = evaluate(loaded, folder, clips, config.report, config.seed)
+    found = evaluate(Subject(loaded, folder, clips, config.report, config.seed))
     log.info("%s", found.text())
     for recording in found.recordings:
         _write(run / "samples", recording)

@@ -1,0 +1,220 @@
+"""Several trainings of one command line, one after the other and by Hydra's plugins."""
+
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.commands import Done, Run, command_line, environment
+from wavenet.cli import sweep
+from wavenet.cli.compose import quoted
+from wavenet.errors import ConfigError
+
+TRAIN = (
+    "recipe=folder",
+    "model=tiny",
+    "audio=8khz",
+    "data.test_fraction=0.2",
+    "data.valid_fraction=0.2",
+    "trainer.max_steps=2",
+    "trainer.batch_size=2",
+    "trainer.crop=200",
+    "trainer.valid_every=1",
+    "trainer.preview_seconds=0",
+    "trainer.valid_seconds=0.05",
+    "report.seconds=0",
+    "report.evaluate_seconds=0.05",
+)
+
+
+def summary(folder: str) -> list[dict[str, Any]]:
+    """What a sweep wrote down."""
+    found: list[dict[str, Any]] = json.loads((Path(folder) / "summary.json").read_text())
+    return found
+
+
+def by_itself(tmp_path: Path, *words: str) -> Done:
+    """Run a training command in a process of its own, as launchers find it."""
+    done = subprocess.run(
+        command_line("train", *words),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@given(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"])))
+def test_a_quoted_text_is_itself_to_hydra(text: str) -> None:
+    (override,) = OverridesParser.create().parse_overrides([f"hydra.sweep.dir={quoted(text)}"])
+
+    found = override.value()
+
+    assert str(getattr(found, "text", found)).replace(r"\${", "${") == text
+
+
+@pytest.mark.parametrize(
+    ("job", "overrides", "name"),
+    [
+        (0, ("optim.lr=0.001",), "0-optim.lr-0.001"),
+        (12, ("optim.lr=0.001", "model=small"), "12-optim.lr-0.001-model-small"),
+        (1, ("model.dilations=[1,2]", "name='a b/../c'"), "1-model.dilations-1-2-name-a-b-..-c"),
+        (3, (), "3"),
+        (1, ("a" * 300,), "1-" + "a" * 118),
+    ],
+)
+def test_a_run_is_named_by_what_differs(job: int, overrides: tuple[str, ...], name: str) -> None:
+    assert sweep.run_name(job, overrides) == name
+    assert "/" not in name
+
+
+def test_what_is_the_same_for_all_does_not_differ() -> None:
+    overrides = ("recipe=demo", "optim.lr=0.001", "model=small")
+
+    assert sweep.differing(overrides, ("recipe", "model")) == ("optim.lr=0.001",)
+
+
+def test_each_sweep_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    folders = [sweep.new_folder(None, ["recipe=demo"]) for _ in range(2)]
+    several = sweep.new_folder(None, ["recipe=demo,yesno"])
+
+    assert [folder.as_posix() for folder in folders] == ["runs/sweep/demo", "runs/sweep/demo-2"]
+    assert several.as_posix() == "runs/sweep/train"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        sweep.new_folder("mine", [])
+
+
+def test_an_optimiser_is_told_infinity_of_what_failed(tmp_path: Path) -> None:
+    good = sweep.JobOutcome(job=0, overrides=(), folder="a", bits=4.5)
+    bad = sweep.JobOutcome(job=1, overrides=(), folder="b", code=3, error="DataError: none")
+    none = sweep.JobOutcome(job=2, overrides=(), folder="c")
+
+    worth = [sweep.record(tmp_path, one) for one in (bad, none, good)]
+
+    assert worth == [math.inf, math.inf, 4.5]
+    assert sweep.conclude(tmp_path) == [good, bad, none]
+
+
+@pytest.mark.parametrize("verb", ["prepare", "generate", "evaluate", "benchmark", "inspect"])
+def test_no_other_verb_sweeps(run: Run, verb: str) -> None:
+    done = run(verb, "-m", "debug=true,false")
+
+    assert done.returncode == 2
+    assert f"wavenet-{verb} does one thing at a time: -m sweeps over trainings" in done.stderr
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("optim.lrr=1,2", "did you mean 'optim.lr'"),
+        ("model=tiny,tinny", "did you mean 'tiny'"),
+        ("optim.lr=1,", "optim.lr=1,"),
+        ("resume=runs/demo", "-m starts new runs"),
+        ("+foo=1,2", "configs are closed"),
+    ],
+)
+def test_a_wrong_sweep_exits_2_before_any_work(run: Run, argument: str, words: str) -> None:
+    done = run("train", argument, "--multirun")
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(Path().glob("runs/sweep/*"))
+
+
+@pytest.mark.parametrize(
+    ("word", "module"),
+    [("cluster=cores", "joblib"), ("cluster=slurm", "submitit"), ("search=optuna", "optuna")],
+)
+def test_a_plugin_that_is_missing_is_named_with_its_extra(run: Run, word: str, module: str) -> None:
+    try:
+        __import__(
+            f"hydra_plugins.hydra_{module}_{'sweeper' if module == 'optuna' else 'launcher'}"
+        )
+    except ImportError:
+        pass
+    else:
+        pytest.skip("it is installed")
+
+    done = run("train", "-m", "optim.lr=1,2", word)
+
+    assert done.returncode == 2
+    assert "pip install 'torch-wavenet[sweep]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_does_every_job_and_tells_the_best_first(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "a,b=c [d] ${e}"
+    odd.symlink_to(recordings)
+
+    done = run("train", *TRAIN, "-m", "optim.lr=-1,1e-2,1e-7", f"data.root={odd}", "run_dir=o,p")
+
+    assert done.returncode == 2  # the worst
+    assert "job 0 failed (optim.lr=-1): ConfigError: optim: lr must be positive" in done.stderr
+    found = summary("o,p")
+    assert [one["job"] for one in found] == [1, 2, 0]
+    assert found[0]["bits"] < found[1]["bits"]
+    assert found[0]["overrides"] == ["optim.lr=0.01"]
+    assert found[0]["folder"] == "o,p/1-optim.lr-0.01"
+    config = json.loads((tmp_path / "o,p/1-optim.lr-0.01/model/config.json").read_text())
+    assert config["training"]["bits_per_sample"] == found[0]["bits"]
+    table = done.stdout.splitlines()
+    assert [line.split()[0] for line in table if "optim.lr=" in line] == ["1", "2", "0"]
+
+
+@pytest.mark.slow
+def test_jobs_run_side_by_side_in_other_processes(recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+
+    done = by_itself(
+        tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "cluster=cores", f"data.root={recordings}"
+    )
+
+    assert done.returncode == 2, done.stderr
+    found = summary(str(tmp_path / "runs/sweep/folder"))
+    assert [one["job"] for one in found] == [0, 1]
+    assert "job 1 failed" in done.stderr
+    assert (tmp_path / found[0]["folder"] / "run.json").is_file()
+
+
+@pytest.mark.slow
+def test_jobs_are_submitted_as_to_a_cluster(recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+
+    done = by_itself(
+        tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "cluster=local", f"data.root={recordings}"
+    )
+
+    assert done.returncode == 2, done.stderr
+    found = summary(str(tmp_path / "runs/sweep/folder"))
+    assert [(one["job"], one["bits"] is None) for one in found] == [(0, False), (1, True)]
+    assert list((tmp_path / "runs/sweep/folder/logs").iterdir())
+
+
+@pytest.mark.slow
+def test_an_optimiser_gets_the_bits_of_each_run(recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    said = ("search=optuna", "hydra.sweeper.n_trials=3", f"data.root={recordings}")
+
+    done = by_itself(tmp_path, "-m", *TRAIN, "optim.lr=interval(1e-4,1e-2)", *said)
+
+    assert done.returncode == 0, done.stderr
+    found = summary(str(tmp_path / "runs/sweep/folder"))
+    assert len(found) == 3
+    best = (tmp_path / "runs/sweep/folder/optimization_results.yaml").read_text()
+    assert f"best_value: {found[0]['bits']}" in best
