@@ -68,6 +68,7 @@ def test_the_output_holds_clips_a_manifest_and_an_account(corpus: Path) -> None:
     assert {clip.speaker for clip in clips} == {"p0", "p1"}
     assert sorted(path.name for path in (corpus / "out").iterdir()) == [
         "audio",
+        "manifest.index",
         "manifest.jsonl",
         "prepare.json",
     ]

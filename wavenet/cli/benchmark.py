@@ -155,14 +155,14 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     )
     try:
         loaded, folder, clips = evaluated_clips(asked)
-        clips = first_seconds(clips, options.bits_seconds)
+        measured = first_seconds(clips, options.bits_seconds)
     except (ConfigError, DataError) as error:
         log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
         log.debug("%s", error)
         return {}
     model = loaded.model
     excerpts = excerpts_of(model.config, loaded.audio, folder)
-    windows = Windows(excerpts, clips, window=16384, context=model.config.receptive_field)
+    windows = Windows(excerpts, measured, window=16384, context=model.config.receptive_field)
     return {
         precision: sampler_bits(
             make_sampler(model, "cpu", precision=precision), model.distribution, windows

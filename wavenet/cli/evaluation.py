@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wavenet import checkpoint
 from wavenet.cli.options import EvaluateCommand
-from wavenet.data.manifest import Clip, read_manifest
+from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.options import DataOptions
 from wavenet.data.ready import ensure_prepared
 from wavenet.errors import ConfigError, DataError, printable
@@ -16,7 +16,7 @@ from wavenet.evaluation.scores import held_out
 from wavenet.plain import from_dict
 
 
-def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Path, list[Clip]]:
+def evaluated_clips(options: EvaluateCommand) -> tuple[checkpoint.Checkpoint, Path, Manifest]:
     """Return the checkpoint, a prepared folder, and the clips of it that are held out.
 
     Raises:

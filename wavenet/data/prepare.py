@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from wavenet.data.audio import WAV_HEADER
 from wavenet.data.conversion import AUDIO, NOTES, convert
 from wavenet.data.corpora import corpus_of
+from wavenet.data.index import INDEX
 from wavenet.data.inspection import Inspection, inspect
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest, write_manifest
 from wavenet.data.options import PrepareOptions
@@ -139,7 +140,7 @@ def _publish(
     text = json.dumps({"format": FORMAT, **about, "summary": to_dict(summary)}, indent=2)
     write_text(work / PREPARED, text + "\n")
     with atomic_directory(output) as folder:
-        for name in (AUDIO, NOTES, MANIFEST, PREPARED):
+        for name in (AUDIO, NOTES, MANIFEST, INDEX, PREPARED):
             if (work / name).exists():  # there are scores, or not
                 os.replace(work / name, folder / name)
     discard(work)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.conventions import ShapingConfig
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, frames_of
 from wavenet.errors import printable
 from wavenet.evaluation.distances import HEADINGS, mean_scores, row_of
 from wavenet.evaluation.options import ReportOptions
@@ -67,7 +67,7 @@ def evaluate(
     if measured:
         excerpts = excerpts_of(loaded.model.config, loaded.audio, folder)
         result.bits = scores(loaded.model, excerpts, measured, progress)
-        seconds = sum(clip.frames for clip in measured) / loaded.audio.sample_rate
+        seconds = int(frames_of(measured).sum()) / loaded.audio.sample_rate
         result.facts[MEASURED] = (
             f"{len(measured)} held-out clip{'s' * (len(measured) > 1)}, {seconds:.0f} s"
         )
