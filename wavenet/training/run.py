@@ -27,7 +27,7 @@ from wavenet.data.shaping import measured
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
-from wavenet.files import locked, write_text
+from wavenet.files import locked, remove_leftovers, write_text
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict, to_dict
 from wavenet.training.data import training_loader
@@ -37,6 +37,7 @@ from wavenet.training.module import TrainingModule
 from wavenet.training.options import RunConfig
 from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
+from wavenet.training.saves import FOLDER as SAVES
 from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
 from wavenet.training.signals import StopFlag
 
@@ -151,6 +152,9 @@ def keep_freed_memory() -> None:
 
 
 def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> None:
+    remove_leftovers(run / SAVES)
+    for name in (CONFIG, "model"):
+        remove_leftovers(run, name)
     folder = config.data.folder
     clips = read_manifest(folder)
     train, held_out = _splits(folder, clips, config)
