@@ -61,14 +61,25 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         with _disk_faults(path):
             temporary.mkdir(parents=True)
             yield temporary
-            for folder, _, names in os.walk(temporary):
-                for name in names:
-                    _flush(Path(folder) / name)
-                _flush(Path(folder))
-            _put_in_place(temporary, path)
-            _flush(path.parent)
+            put_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_directory(folder: Path, path: Path) -> None:
+    """Give `folder` the name `path` on the same disk, whole and durable, as `atomic_directory`.
+
+    Raises:
+        EnvironmentFault: The disk refuses; `folder` still has its name.
+    """
+    path = Path(os.path.realpath(path))
+    with _disk_faults(path):
+        for place, _, names in os.walk(folder):
+            for name in names:
+                _flush(Path(place) / name)
+            _flush(Path(place))
+        _put_in_place(folder, path)
+        _flush(path.parent)
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:

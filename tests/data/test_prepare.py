@@ -280,8 +280,8 @@ def test_a_run_killed_while_it_publishes_is_taken_up_and_leaves_nothing(
     killed = [sys.executable, "-c", KILLED, str(renames)]
     done = subprocess.run(killed, cwd=corpus, env=environment(), check=False)
     assert done.returncode == -signal.SIGKILL
-    (new,) = corpus.glob(".out.tmp-*")
-    times = sorted(path.stat().st_mtime_ns for path in new.rglob("*.wav"))
+    ready = corpus / ".out.partial" / "ready"
+    times = sorted(path.stat().st_mtime_ns for path in ready.rglob("*.wav"))
     (corpus / ".other.tmp-01234567").mkdir()
 
     if renames == 1:  # between the two, when the older clips have no name

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.index import About, Columns, read_index, write_index
+from wavenet.data.index import INDEX, About, Columns, read_index, write_index
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.files import atomic_file
 from wavenet.plain import from_dict
@@ -188,7 +188,10 @@ class Manifest(Sequence[Clip]):
                     file.seek(start)
                     clip = _clip(file.read(stop - start), self._where, row)
                     if clip.frames != columns.frames[row]:
-                        raise DataError(f"{self._where} was changed meanwhile: start again")
+                        raise DataError(
+                            f"{self._where}, line {row + 1}, is not what its index says: one of "
+                            f"them was changed meanwhile; remove {INDEX} there, and start again"
+                        )
                     yield clip
         except OSError as error:
             raise DataError(f"{self._where} cannot be read: {error.strerror}") from error

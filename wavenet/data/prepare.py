@@ -1,9 +1,9 @@
 """A folder of recordings to a prepared folder: all of them checked first, then all converted.
 
-The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` and `prepare.json`. It
-is built in a work folder beside it and takes its name in one rename; interrupted, the next run
-takes up what is finished. Several jobs can each fill the work folder for a shard of the recordings;
-`prepare` then takes up what they all did.
+The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` with its index, and
+`prepare.json`. It is built in a work folder beside it and takes its name in one rename;
+interrupted, the next run takes up what is finished. Several jobs can each fill the work folder for
+a shard of the recordings (`wavenet.data.share`); `prepare` then takes up what they all did.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from wavenet.data.steps import bad_files, check_all, convert_all, read_records
 from wavenet.data.summary import Summary, summarize
 from wavenet.data.work import FORMAT, Record, discard, keep_only, key_of, work_folder
 from wavenet.errors import ConfigError, DataError, EnvironmentFault, WavenetError, printable
-from wavenet.files import atomic_directory, leftovers, remove_leftovers, write_text
+from wavenet.files import leftovers, put_directory, remove_leftovers, write_text
 from wavenet.plain import from_dict, to_dict
 
 __all__ = ["PrepareOptions", "Summary", "prepare"]
 
 log = logging.getLogger("wavenet")
 PREPARED = "prepare.json"
+READY = "ready"  # in the work folder: what is to take its name
 
 
 def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = False) -> Summary:
@@ -110,20 +112,20 @@ def _publish(
     about["options"].pop("jobs")
     text = json.dumps({"format": FORMAT, **about, "summary": to_dict(summary)}, indent=2)
     write_text(work / PREPARED, text + "\n")
-    with atomic_directory(output) as folder:
-        for name in (AUDIO, NOTES, MANIFEST, INDEX, PREPARED):
-            if (work / name).exists():  # there are scores, or not
-                os.replace(work / name, folder / name)
+    (work / READY).mkdir()
+    for name in (AUDIO, NOTES, MANIFEST, INDEX, PREPARED):
+        if (work / name).exists():  # there are scores, or not
+            os.replace(work / name, work / READY / name)
+    put_directory(work / READY, output)
     discard(work)
 
 
 def _recover(target: Path, work: Path) -> None:
-    """Take up what a run left beside `target` that was killed while it published."""
-    for path in reversed(leftovers(target.parent, target.name)):
-        for part in (AUDIO, NOTES):
-            if path.name.startswith(f".{target.name}.tmp-") and not (work / part).exists():
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(path / part, work / part)
+    """Take up what a run left that ended while it published: clips, and older ones aside."""
+    for part in (AUDIO, NOTES):
+        if (work / READY / part).exists() and not (work / part).exists():
+            os.replace(work / READY / part, work / part)
+    shutil.rmtree(work / READY, ignore_errors=True)
     remove_leftovers(target.parent, target.name)
 
 
