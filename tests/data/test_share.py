@@ -189,6 +189,15 @@ def test_shards_run_at_once_and_a_merge_or_the_same_shard_is_refused(corpus: Pat
     whole(corpus)
 
 
+def test_a_shard_without_a_record_leaves_the_folder_to_the_others(corpus: Path) -> None:
+    with work_folder(corpus / "out", Shard(1, 2)) as work:
+        with work_folder(corpus / "out", Shard(2, 2)):
+            pass
+        assert work.is_dir()
+        with pytest.raises(EnvironmentFault, match=r"\(shard 1 of 2\)"):
+            whole(corpus)
+
+
 def test_no_shard_starts_while_the_clips_are_published(corpus: Path) -> None:
     with (
         work_folder(corpus / "out"),
