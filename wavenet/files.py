@@ -7,6 +7,7 @@ the folder flushed too: only after that has it survived a power cut.
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import TextIO
 
 from wavenet.errors import EnvironmentFault, printable
+
+LEFTOVER = re.compile(r"\.(.+)\.(?:tmp|old)-[0-9a-f]{8}", re.DOTALL)
+LONGEST_STEM = 200  # bytes; the stem of a longer name may be another's too
 
 
 @contextlib.contextmanager
@@ -57,14 +61,58 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         with _disk_faults(path):
             temporary.mkdir(parents=True)
             yield temporary
-            for folder, _, names in os.walk(temporary):
-                for name in names:
-                    _flush(Path(folder) / name)
-                _flush(Path(folder))
-            _put_in_place(temporary, path)
-            _flush(path.parent)
+            put_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_directory(folder: Path, path: Path) -> None:
+    """Give `folder` the name `path` on the same disk, whole and durable, as `atomic_directory`.
+
+    Raises:
+        EnvironmentFault: The disk refuses; `folder` still has its name.
+    """
+    path = Path(os.path.realpath(path))
+    with _disk_faults(path):
+        for place, _, names in os.walk(folder):
+            for name in names:
+                _flush(Path(place) / name)
+            _flush(Path(place))
+        _put_in_place(folder, path)
+        _flush(path.parent)
+
+
+def leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Return what writers that were killed left in `folder`, the older first.
+
+    Args:
+        folder: Where they wrote; nobody else writes there, or under this name, meanwhile.
+        name: Of the file or folder that they wrote; `None` for any.
+    """
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _written(path) and name in (None, _written(path))]
+    return sorted(found, key=lambda path: path.lstat().st_ctime_ns)
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what writers that were killed left in `folder`.
+
+    An older copy gets its name back where the writer died before the new one had it.
+
+    Args:
+        folder: Where they wrote; nobody else writes there, or under this name, meanwhile.
+        name: Of the file or folder that they wrote; `None` for any.
+    """
+    for path in reversed(leftovers(folder, name)):
+        place = folder / _written(path)
+        if path.name.startswith(f".{place.name}.old-") and not os.path.lexists(place):
+            os.rename(path, place)
+            _flush(folder)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,30 +131,38 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = "lock", *, shared: bool = False) -> Iterator[None]:
     """Hold `folder` within the block; the lock ends with the process, however that ends.
 
     It saves two processes from each other's work. What keeps files whole is their atomic writing,
     for there are file systems that lie about locks.
 
+    Args:
+        folder: What to hold.
+        name: Of the lock in it; locks of several names know nothing of each other.
+        shared: Hold it beside others who share it, against who holds it alone.
+
     Raises:
         EnvironmentFault: Another process holds it; its number and host are named.
     """
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
-        _lock(file, folder)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    with open(folder / name, "a+", encoding="utf-8") as file:
+        _lock(file, folder, shared)
+        if not shared:
+            part = f" ({name})" if name != "lock" else ""
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}{part}")
+            file.flush()
         yield
 
 
-def _lock(file: TextIO, folder: Path) -> None:
+def _lock(file: TextIO, folder: Path, shared: bool) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
         return
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file.fileno(), kind | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
         holder = file.read(200) or "another process"
@@ -132,8 +188,15 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 def _name_beside(path: Path, kind: str) -> Path:
     """Return a new hidden name in the same folder, short enough for any file system."""
-    stem = os.fsdecode(os.fsencode(path.name)[:200])
+    stem = os.fsdecode(os.fsencode(path.name)[:LONGEST_STEM])
     return path.with_name(f".{stem}.{kind}-{secrets.token_hex(4)}")
+
+
+def _written(hidden: Path) -> str:
+    """Return what was being written under a hidden name; nothing where that is not told by it."""
+    match = LEFTOVER.fullmatch(hidden.name)
+    name = match[1] if match else ""
+    return name if len(os.fsencode(name)) < LONGEST_STEM else ""
 
 
 def _flush(path: Path) -> None:

@@ -96,6 +96,14 @@ def test_a_folder_without_audio_exits_3(run: Run) -> None:
     assert done.returncode == 3
 
 
+@pytest.mark.parametrize("shard", ["9/8", "0/8", "eighth"])
+def test_a_shard_that_cannot_be_exits_2_with_an_example(run: Run, shard: str) -> None:
+    done = run("prepare", "data.root=.", f"shard={shard}")
+
+    assert done.returncode == 2
+    assert f"got {shard!r}: of 8 jobs the first says shard=1/8" in done.stderr
+
+
 def test_debug_shows_where_an_error_arose(run: Run) -> None:
     assert "Traceback" in run("generate", "checkpoint=nothing", "debug=true").stderr
 

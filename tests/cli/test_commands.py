@@ -179,10 +179,16 @@ def test_a_killed_run_goes_on_from_its_last_save(
         time.sleep(0.02)
     process.kill()
     process.wait()
+    cut = tmp_path / "cut"
+    for left in ("checkpoints/.step-00000040.ckpt.tmp-01234567", ".run.json.tmp-01234567"):
+        (cut / left).touch()
+    (cut / ".model.tmp-01234567").mkdir()
+    (cut / ".notes.tmp-01234567").touch()
 
     assert run("train", "resume=cut").returncode == 0
 
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(tmp_path / "whole", cut)
+    assert [path.name for path in cut.rglob(".*")] == [".notes.tmp-01234567"]
 
 
 def test_a_finished_run_can_be_given_a_later_end(

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from wavenet.data.audio import WavWriter
 from wavenet.data.crops import RandomCrops, Windows
 from wavenet.data.excerpts import Excerpts
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.errors import ConfigError, DataError
 
 LENGTHS = (1000, 5, 333, 40)
@@ -31,7 +32,7 @@ def clips(tmp_path: Path) -> list[Clip]:
     return written
 
 
-def crops(folder: Path, clips: list[Clip], **changes: Any) -> RandomCrops:
+def crops(folder: Path, clips: Sequence[Clip], **changes: Any) -> RandomCrops:
     arguments = {"crop": 32, "context": 20, "batch_size": 4, "seed": 1, **changes}
     return RandomCrops(Excerpts(folder), clips, **arguments)
 
@@ -57,6 +58,41 @@ def test_a_batch_is_a_pure_function_of_seed_step_and_rank(
         crops(tmp_path, clips, rank=1, world_size=2)[3],
     ]
     assert not any(torch.equal(first[3]["waveform"], other["waveform"]) for other in others)
+
+
+OLD = {  # clip and target of two batches, as drawn ever since
+    False: "0:580 0:721 0:948 0:739 1:1 2:5 0:458 0:491 0:871 0:542 2:326 0:158",
+    True: "0:66 0:931 3:11 0:786 3:13 3:9 2:201 0:449 0:493 0:64 3:32 2:271",
+}
+
+
+@pytest.mark.parametrize("balance", [False, True])
+def test_a_seed_draws_the_same_crops_in_every_version(
+    tmp_path: Path, clips: list[Clip], balance: bool
+) -> None:
+    voices = ("many", "rare", "", "rare")
+    spoken = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
+    write_manifest(tmp_path / "manifest.jsonl", spoken)
+
+    for source in (spoken, read_manifest(tmp_path)):
+        data = crops(tmp_path, source, balance=balance)
+        drawn = [data._draw(step, item) for step in (0, 7) for item in range(6)]
+        assert " ".join(f"{clip.path[0]}:{target}" for clip, target in drawn) == OLD[balance]
+
+
+def test_windows_over_a_manifest_are_those_over_its_clips(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    write_manifest(tmp_path / "manifest.jsonl", clips)
+
+    both = [
+        every(Windows(Excerpts(tmp_path), source, window=64, context=10, limit_seconds=12.0))
+        for source in (clips, read_manifest(tmp_path))
+    ]
+
+    assert len(both[0]) == len(both[1]) == 21
+    for one, other in zip(*both, strict=True):
+        assert torch.equal(one["waveform"], other["waveform"])
 
 
 def test_ranks_share_out_the_batch_that_one_would_draw(tmp_path: Path, clips: list[Clip]) -> None:
@@ -134,7 +170,8 @@ def test_balance_changes_nothing_where_there_is_one_voice(
 def test_workers_give_the_same_batches(
     tmp_path: Path, clips: list[Clip], start_method: str
 ) -> None:
-    data = crops(tmp_path, clips)
+    write_manifest(tmp_path / "manifest.jsonl", clips)
+    data = crops(tmp_path, read_manifest(tmp_path))
     loader = DataLoader(
         data,
         batch_size=None,

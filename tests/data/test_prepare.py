@@ -2,6 +2,9 @@ import json
 import os
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.commands import environment
 from wavenet.data.manifest import read_manifest
 from wavenet.data.notes import read_notes
 from wavenet.data.prepare import PrepareOptions, Summary, prepare
@@ -68,6 +72,7 @@ def test_the_output_holds_clips_a_manifest_and_an_account(corpus: Path) -> None:
     assert {clip.speaker for clip in clips} == {"p0", "p1"}
     assert sorted(path.name for path in (corpus / "out").iterdir()) == [
         "audio",
+        "manifest.index",
         "manifest.jsonl",
         "prepare.json",
     ]
@@ -245,6 +250,68 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     assert {p.name for p, time in finished.items() if again[p.name] != time} == {damaged.name}
     assert content(corpus / "out") == content(corpus / "whole")
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from wavenet.data.options import PrepareOptions
+from wavenet.data.prepare import prepare
+
+rename, renames = os.rename, []
+def counted(old, new):
+    if len(renames) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    renames.append(rename(old, new))
+os.rename = counted
+options = PrepareOptions(sample_rate=16000, jobs=2, skip_bad=True)
+prepare(Path("root"), Path("out"), options, quiet=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_run_killed_while_it_publishes_is_taken_up_and_leaves_nothing(
+    corpus: Path, renames: int
+) -> None:
+    run(corpus)
+    old = content(corpus / "out")
+    run(corpus, "whole", skip_bad=True)
+    killed = [sys.executable, "-c", KILLED, str(renames)]
+    done = subprocess.run(killed, cwd=corpus, env=environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    ready = corpus / ".out.partial" / "ready"
+    times = sorted(path.stat().st_mtime_ns for path in ready.rglob("*.wav"))
+    (corpus / ".other.tmp-01234567").mkdir()
+
+    if renames == 1:  # between the two, when the older clips have no name
+        assert not (corpus / "out").exists()
+        assert run(corpus).already_prepared
+        assert content(corpus / "out") == old
+    run(corpus, skip_bad=True)
+
+    assert content(corpus / "out") == content(corpus / "whole")
+    assert sorted(path.stat().st_mtime_ns for path in (corpus / "out").rglob("*.wav")) == times
+    assert sorted(path.name for path in corpus.iterdir()) == [
+        ".other.tmp-01234567",
+        "out",
+        "root",
+        "whole",
+    ]
+
+
+def test_what_lies_beside_whole_clips_is_removed_unless_another_run_holds_them(
+    corpus: Path,
+) -> None:
+    run(corpus)
+    left = corpus / ".out.old-01234567"
+    left.mkdir()
+
+    with work_folder(corpus / "out"):
+        assert run(corpus).already_prepared
+        assert left.exists()
+    assert run(corpus).already_prepared
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
 
 
 def test_what_is_finished_counts_only_for_the_same_options(

@@ -8,7 +8,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows
 from wavenet.data.excerpts import Excerpts
-from wavenet.data.manifest import read_manifest
+from wavenet.data.manifest import read_manifest, write_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.prepare import prepare
 from wavenet.evaluation.likelihood import bits_per_sample
@@ -74,6 +74,17 @@ def test_the_test_split_is_held_out_before_validation(folder: Path) -> None:
     clips = read_manifest(folder)
 
     assert {clip.split for clip in held_out(clips)} == {"test"}
-    assert {clip.split for clip in held_out([c for c in clips if c.split != "test"])} == {"valid"}
-    assert len(first_seconds(clips, 0.1)) == 1
-    assert first_seconds(clips, None) == clips
+    write_manifest(folder / "manifest.jsonl", [clip for clip in clips if clip.split != "test"])
+    assert {clip.split for clip in held_out(read_manifest(folder))} == {"valid"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"), [(0.1, 1), (0.75, 1), (0.76, 2), (1.5, 2), (99.0, 6), (None, 6)]
+)
+def test_the_first_clips_are_taken_until_that_much_audio_is_there(
+    folder: Path, seconds: float | None, count: int
+) -> None:
+    clips = read_manifest(folder)  # of 0.75 s each
+
+    assert list(first_seconds(clips, seconds)) == list(clips)[:count]
+    assert list(first_seconds(list(clips), seconds)) == list(clips)[:count]

@@ -15,11 +15,22 @@ Precision = Literal["float32", "bfloat16", "int8"]  # a sampler's; see wavenet.s
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCommand:
-    """`wavenet-prepare`: recordings to clips."""
+    """`wavenet-prepare`: recordings to clips.
+
+    Attributes:
+        data: The recordings, and what is done to them.
+        shard: Do the share `i/n` of the recordings only, beside other jobs; absent for what is
+            left of all, which then takes its place.
+    """
 
     audio: AudioConfig
     data: DataOptions
+    shard: str | None = None
     debug: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shard is not None:
+            Shard.from_text(self.shard)
 
 
 @dataclass(frozen=True, kw_only=True)

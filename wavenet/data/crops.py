@@ -4,19 +4,20 @@ Both read a little of a prepared file where it lies. Each item is a pure functio
 that a loader has no state to lose; a mask says on which samples the loss counts.
 """
 
-import bisect
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from wavenet.data.excerpts import Excerpts, stack
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, frames_of, speakers_of
 from wavenet.errors import ConfigError, DataError, printable
+
+Voices = list["range | NDArray[np.intp]"]  # places of clips, by speaker
 
 
 class RandomCrops(Dataset[dict[str, Tensor]]):
@@ -67,11 +68,10 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         self.batch_size = batch_size
         self.seed = seed
         self.first_item = rank * batch_size
-        voices: dict[str, list[Clip]] = {}
-        for clip in clips:
-            voices.setdefault(clip.speaker if balance else "", []).append(clip)
-        self.voices = [voices[name] for name in sorted(voices)]
-        self.ends = [list(itertools.accumulate(c.frames for c in voice)) for voice in self.voices]
+        everyone: Voices = [range(len(clips))]
+        self.voices = _places_by_speaker(clips) if balance else everyone
+        frames = frames_of(clips)
+        self.ends = [np.cumsum(frames[voice] if balance else frames) for voice in self.voices]
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """Return batch `step`.
@@ -96,10 +96,11 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         seeds = np.random.SeedSequence([self.seed, step, item])
         generator = np.random.Generator(np.random.Philox(seeds))
         voice = int(generator.integers(len(self.voices))) if len(self.voices) > 1 else 0
-        clips, ends = self.voices[voice], self.ends[voice]
-        sample = int(generator.integers(ends[-1]))
-        index = bisect.bisect_right(ends, sample)
-        return clips[index], sample - ends[index] + clips[index].frames
+        ends = self.ends[voice]
+        sample = int(generator.integers(int(ends[-1])))
+        index = int(np.searchsorted(ends, sample, side="right"))
+        clip = self.clips[int(self.voices[voice][index])]
+        return clip, sample - int(ends[index]) + clip.frames
 
 
 class Windows(Dataset[dict[str, Tensor]]):
@@ -131,16 +132,14 @@ class Windows(Dataset[dict[str, Tensor]]):
         self.clips = clips
         self.window = window
         self.context = context
-        self.frames = [clip.frames for clip in clips]
+        self.frames = frames_of(clips)
         if limit_seconds is not None:
-            left = max(1, round(limit_seconds * clips[0].sample_rate))
-            for index, frames in enumerate(self.frames):
-                self.frames[index] = min(frames, left)
-                left -= self.frames[index]
-        self.ends = list(itertools.accumulate(-(-frames // window) for frames in self.frames))
+            limit = max(1, round(limit_seconds * clips[0].sample_rate))
+            self.frames = np.diff(np.minimum(np.cumsum(self.frames), limit), prepend=0)
+        self.ends = np.cumsum(-(-self.frames // window))
 
     def __len__(self) -> int:
-        return self.ends[-1]
+        return int(self.ends[-1])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return window `index`.
@@ -152,16 +151,23 @@ class Windows(Dataset[dict[str, Tensor]]):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index must be 0 to {len(self) - 1}, got {index}")
-        which = bisect.bisect_right(self.ends, index)
-        before = self.ends[which - 1] if which else 0
+        which = int(np.searchsorted(self.ends, index, side="right"))
+        before = int(self.ends[which - 1]) if which else 0
         target = (index - before) * self.window
         hop = self.excerpts.hop_size
         start = max(0, target - self.context) // hop * hop
-        stop = min(target + self.window, self.frames[which])
+        stop = min(target + self.window, int(self.frames[which]))
         item = self.excerpts.read(self.clips[which], start, stop - start)
         mask = torch.zeros(1, stop - start, dtype=torch.bool)
         mask[:, target - start :] = True
         return {**stack([item]), "mask": mask}
+
+
+def _places_by_speaker(clips: Sequence[Clip]) -> Voices:
+    """Return the places of each speaker's clips, in order, the speakers in the order of names."""
+    speakers = speakers_of(clips)
+    order = np.argsort(speakers, kind="stable")
+    return [*np.split(order, np.flatnonzero(np.diff(speakers[order])) + 1)]
 
 
 def _check(folder: Path, clips: Sequence[Clip], least: dict[str, tuple[int, int]]) -> None:

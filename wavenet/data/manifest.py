@@ -1,19 +1,32 @@
-"""The list of clips in a prepared folder: `manifest.jsonl`, one JSON object a line."""
+"""The list of clips in a prepared folder: `manifest.jsonl`, one JSON object a line.
+
+The file is the one source of truth. `Manifest` shows it as a sequence of clips that are read one
+by one, and as columns (see `wavenet.data.index`), so that millions of clips cost next to nothing.
+"""
 
 import dataclasses
+import hashlib
 import json
 import re
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.data.index import INDEX, About, Columns, read_index, write_index
 from wavenet.errors import ConfigError, DataError, printable
-from wavenet.files import write_text
+from wavenet.files import atomic_file
 from wavenet.plain import from_dict
+
+Column = TypeVar("Column", bound=np.generic)
 
 MANIFEST = "manifest.jsonl"
 Split = Literal["train", "valid", "test"]
+HEX = re.compile("[0-9a-f]{64}")
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -45,24 +58,30 @@ class Clip:
 
     def __post_init__(self) -> None:
         for name, path in (("path", self.path), ("notes", self.notes or "none")):
-            parts = PurePosixPath(path).parts
-            if not parts or path.startswith("/") or ".." in parts:
+            parts = path.split("/")
+            if path.startswith("/") or ".." in parts or set(parts) <= {"", "."}:
                 raise ConfigError(f"{name} must lie inside the folder, got {printable(path)!r}")
         for name, least in (("frames", 1), ("sample_rate", 1), ("start", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}")
-        if not re.fullmatch("[0-9a-f]{64}", self.digest):
+        if self.frames >= 2**63:
+            raise ConfigError(f"frames must be under 2**63, got {self.frames}")
+        if not HEX.fullmatch(self.digest):
             raise ConfigError(f"digest must be 64 hex digits, got {printable(self.digest)!r}")
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
-    """Write `clips` to the file `path`, atomically."""
-    lines = [json.dumps(dataclasses.asdict(clip)) + "\n" for clip in clips]
-    write_text(path, "".join(lines))
+    """Write `clips` to the file `path`, atomically, and its index beside it."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for clip in clips:
+            file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
+    _columns(path)
 
 
-def read_manifest(folder: Path, split: str | None = None) -> list[Clip]:
+def read_manifest(folder: Path, split: str | None = None) -> "Manifest":
     """Return the clips that `folder/manifest.jsonl` lists, in its order.
+
+    The first reading looks at every line and leaves an index, with which later ones open at once.
 
     Args:
         folder: A prepared folder.
@@ -72,25 +91,197 @@ def read_manifest(folder: Path, split: str | None = None) -> list[Clip]:
         ConfigError: `split` is none of train, valid and test.
         DataError: There is no manifest, or a line of it is not a clip.
     """
-    if split is not None and split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {printable(split)!r}")
-    path = folder / MANIFEST
+    if split is not None:
+        _number(split)  # before the work
+    whole = Manifest(folder, _columns(folder / MANIFEST))
+    return whole if split is None else whole.of_split(split)
+
+
+class Manifest(Sequence[Clip]):
+    """Clips of a prepared folder, read only: all of them, a split, or a slice of these.
+
+    A clip is read from its line when it is asked for, and kept by nobody. What is asked of all
+    clips at once is in columns. Another process is sent the path.
+
+    Args:
+        folder: The prepared folder.
+        columns: Of its manifest.
+        by_split: Count clips in the order of the splits, not of the manifest.
+        part: Which of them; absent for all.
+    """
+
+    def __init__(
+        self, folder: Path, columns: Columns, by_split: bool = False, part: range | None = None
+    ) -> None:
+        self.folder = folder
+        self._columns = columns
+        self._by_split = by_split
+        self._part = range(len(columns.frames)) if part is None else part
+        self._where = printable(folder / MANIFEST)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole manifest, in hex: it changes with any clip of the folder."""
+        return self._columns.about.digest
+
+    @property
+    def sample_rates(self) -> tuple[int, ...]:
+        """Rates of the folder's clips, in Hz."""
+        return self._columns.about.sample_rates
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """Samples of each clip, `(N,)`."""
+        return self._of(self._columns.frames)
+
+    @property
+    def speakers(self) -> NDArray[np.int32]:
+        """Speaker of each clip, `(N,)`: places in the folder's names, which are in order."""
+        return self._of(self._columns.speaker)
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """SHA-256 of each clip's file, `(N, 32)`."""
+        return self._of(self._columns.digest)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of those who speak, in their order; the empty one left out."""
+        known = self._columns.about.speakers
+        return tuple(known[number] for number in np.unique(self.speakers) if known[number])
+
+    def of_split(self, split: str) -> "Manifest":
+        """Return the clips of one split of the folder."""
+        counts, number = self._columns.about.splits, _number(split)
+        first = sum(counts[:number])
+        part = range(first, first + counts[number])
+        return Manifest(self.folder, self._columns, by_split=True, part=part)
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Manifest": ...
+    def __getitem__(self, index: int | slice) -> "Clip | Manifest":
+        if isinstance(index, slice):
+            return Manifest(self.folder, self._columns, self._by_split, self._part[index])
+        return next(self._read([self._part[index]]))
+
+    def __iter__(self) -> Iterator[Clip]:
+        return self._read(self._part)
+
+    def _of(self, column: NDArray[Column]) -> NDArray[Column]:
+        part = self._part
+        places: Any = slice(part.start, part.stop) if part.step == 1 else list(part)
+        rows = self._columns.by_split[places] if self._by_split else places
+        return cast("NDArray[Column]", column[rows])
+
+    def _read(self, places: Iterable[int]) -> Iterator[Clip]:
+        columns = self._columns
+        try:
+            with (self.folder / MANIFEST).open("rb") as file:
+                for place in places:
+                    row = int(columns.by_split[place]) if self._by_split else place
+                    start, stop = (int(x) for x in columns.offset[row : row + 2])
+                    file.seek(start)
+                    clip = _clip(file.read(stop - start), self._where, row)
+                    if clip.frames != columns.frames[row]:
+                        raise DataError(
+                            f"{self._where}, line {row + 1}, is not what its index says: one of "
+                            f"them was changed meanwhile; remove {INDEX} there, and start again"
+                        )
+                    yield clip
+        except OSError as error:
+            raise DataError(f"{self._where} cannot be read: {error.strerror}") from error
+
+
+def frames_of(clips: Sequence[Clip]) -> NDArray[np.int64]:
+    """Return the samples of each of some clips, `(N,)`."""
+    if isinstance(clips, Manifest):
+        return clips.frames
+    return np.array([clip.frames for clip in clips], np.int64)
+
+
+def speakers_of(clips: Sequence[Clip]) -> NDArray[np.int32]:
+    """Return a number for the speaker of each of some clips, `(N,)`, in the order of the names."""
+    if isinstance(clips, Manifest):
+        return clips.speakers
+    numbers = {name: n for n, name in enumerate(sorted({clip.speaker for clip in clips}))}
+    return np.array([numbers[clip.speaker] for clip in clips], np.int32)
+
+
+def digests_of(clips: Sequence[Clip]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of each clip's file, `(N, 32)`."""
+    if isinstance(clips, Manifest):
+        return clips.digests
+    found = b"".join(bytes.fromhex(clip.digest) for clip in clips)
+    return np.frombuffer(found, np.uint8).reshape(-1, 32)
+
+
+def _number(split: str) -> int:
+    """Return the place of `split` among the splits."""
+    names = [str(name) for name in SPLITS]
+    if split not in names:
+        raise ConfigError(f"split must be one of {', '.join(names)}, got {printable(split)!r}")
+    return names.index(split)
+
+
+def _columns(path: Path) -> Columns:
+    """Return the columns of a manifest, from its index or, for the first time, from its lines."""
     try:
-        text = path.read_text(encoding="utf-8")
+        status = path.stat()
+        return read_index(path, status.st_size, status.st_mtime_ns) or write_index(
+            path, _indexed(path), status.st_mtime_ns
+        )
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"{printable(folder)} holds no {MANIFEST}: prepare it with wavenet-prepare"
+            f"{printable(path.parent)} holds no {MANIFEST}: prepare it with wavenet-prepare"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{printable(path)}: not text ({error}): prepare it anew") from None
-    lines = text.removesuffix("\n").split("\n") if text else []
-    clips = [_clip(line, f"{printable(path)}, line {n}") for n, line in enumerate(lines, 1)]
-    return [clip for clip in clips if split in (None, clip.split)]
 
 
-def _clip(line: str, where: str) -> Clip:
+def _indexed(path: Path) -> Columns:
+    """Return the columns of a manifest from a look at every line."""
+    digest, where = hashlib.sha256(), printable(path)
+    offset, frames, speaker, split = array("q", [0]), array("q"), array("q"), array("b")
+    digests, numbers, rates = bytearray(), dict[str, int](), set[int]()
+    with path.open("rb") as file:
+        for row, line in enumerate(file):
+            clip = _clip(line, where, row)
+            digest.update(line)
+            offset.append(offset[-1] + len(line))
+            frames.append(clip.frames)
+            speaker.append(numbers.setdefault(clip.speaker, len(numbers)))
+            split.append(SPLITS.index(clip.split))
+            digests += bytes.fromhex(clip.digest)
+            rates.add(clip.sample_rate)
+    names = sorted(numbers)
+    order = np.zeros(len(names), np.int32)  # of the names, for the order in which they came
+    order[[numbers[name] for name in names]] = np.arange(len(names))
+    splits = np.array(split)
+    return Columns(
+        About(
+            size=offset[-1],
+            digest=digest.hexdigest(),
+            speakers=tuple(names),
+            sample_rates=tuple(sorted(rates)),
+            splits=tuple(np.bincount(splits, minlength=len(SPLITS)).tolist()),
+        ),
+        offset=np.array(offset),
+        frames=np.array(frames),
+        speaker=order[np.array(speaker)],
+        digest=np.frombuffer(digests, np.uint8).reshape(-1, 32),
+        by_split=np.argsort(splits, kind="stable").astype(np.uint32),
+    )
+
+
+def _clip(line: bytes, where: str, row: int) -> Clip:
+    place = f"{where}, line {row + 1}"
     try:
-        return from_dict(Clip, json.loads(line), where)
+        return from_dict(Clip, json.loads(line.decode("utf-8")), place)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not text ({error}): prepare the folder anew") from None
     except (ConfigError, ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else f"{where}: {error}"
+        reason = str(error) if isinstance(error, ConfigError) else f"{place}: {error}"
         raise DataError(f"{reason}; prepare the folder anew") from None

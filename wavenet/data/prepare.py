@@ -1,52 +1,41 @@
 """A folder of recordings to a prepared folder: all of them checked first, then all converted.
 
-The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` and `prepare.json`. It
-is built in a work folder beside it and takes its name in one rename; interrupted, the next run
-takes up what is finished.
+The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` with its index, and
+`prepare.json`. It is built in a work folder beside it and takes its name in one rename;
+interrupted, the next run takes up what is finished. Several jobs can each fill the work folder for
+a shard of the recordings (`wavenet.data.share`); `prepare` then takes up what they all did.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from wavenet.data.audio import WAV_HEADER
-from wavenet.data.conversion import AUDIO, NOTES, convert
+from wavenet.data.conversion import AUDIO, NOTES
 from wavenet.data.corpora import corpus_of
-from wavenet.data.inspection import Inspection, inspect
+from wavenet.data.index import INDEX
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest, write_manifest
 from wavenet.data.options import PrepareOptions
-from wavenet.data.sources import Found, Source
+from wavenet.data.sources import Found
 from wavenet.data.splits import assign_splits, split_clips
+from wavenet.data.steps import bad_files, check_all, convert_all, read_records
 from wavenet.data.summary import Summary, summarize
-from wavenet.data.work import (
-    FORMAT,
-    Record,
-    discard,
-    keep_only,
-    key_of,
-    read_records,
-    work_folder,
-    write_record,
-)
-from wavenet.errors import ConfigError, DataError, WavenetError, printable, require
-from wavenet.files import atomic_directory, write_text
+from wavenet.data.work import FORMAT, Record, discard, keep_only, key_of, work_folder
+from wavenet.errors import ConfigError, DataError, EnvironmentFault, WavenetError, printable
+from wavenet.files import leftovers, put_directory, remove_leftovers, write_text
 from wavenet.plain import from_dict, to_dict
 
 __all__ = ["PrepareOptions", "Summary", "prepare"]
 
 log = logging.getLogger("wavenet")
 PREPARED = "prepare.json"
-MOST_FILES = 12  # named in a message
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+READY = "ready"  # in the work folder: what is to take its name
 
 
 def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = False) -> Summary:
@@ -63,57 +52,42 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
     Raises:
         ConfigError: `output` is something else's folder, or it and `root` lie inside each other.
         DataError: Recordings are bad: all of them are listed, and nothing is written.
-        EnvironmentFault: The disk refuses, or another process prepares the same output.
+        EnvironmentFault: The disk refuses, or other processes prepare the same output.
     """
-    _check_places(root, output)
+    check_places(root, output)
     found = corpus_of(options.corpus).find(root)
     key = key_of(found.sources, options)
-    summary = _already_prepared(output, key)
+    target = Path(os.path.realpath(output))
+    summary = already_prepared(output, key)
     if summary is not None:
+        _tidy(target)
         return summary
-    if _about(output) is not None:
-        log.warning(
-            "warning: %s holds clips of other recordings or options: they are replaced; "
-            "data.prepared=FOLDER puts these elsewhere",
-            printable(output),
-        )
-    with work_folder(Path(os.path.realpath(output))) as work:
-        records = read_records(work, found.sources, options)
+    with work_folder(target) as work:
+        _recover(target, work)
+        summary = already_prepared(output, key)
+        if summary is not None:  # it was put back, or finished by another meanwhile
+            return summary
+        if _about(output) is not None:
+            log.warning(
+                "warning: %s holds clips of other recordings or options: they are replaced; "
+                "data.prepared=FOLDER puts these elsewhere",
+                printable(output),
+            )
+        records = read_records(work, found.sources, options, quiet)
+        keep_only(work, (clip for entry in records.values() for clip in entry.converted.clips))
         todo = [source for source in found.sources if source.name not in records]
-        good, bad = _check(todo, options, quiet)
+        good, bad = check_all(todo, options, quiet)
         names = good.keys() | records.keys()
         taken = [source for source in found.sources if source.name in names]
         if not taken:
-            raise DataError(_bad_files(bad, "no recording is left"))
+            raise DataError(bad_files(bad, "no recording is left"))
         assign_splits(taken, options)  # what cannot be split fails here, before the work
-
-        def finish(source: Source) -> Record:
-            converted = convert(source, good[source.name], work, options)
-            record = Record(key_of([source], options), good[source.name], converted)
-            write_record(work, source, record)
-            return record
-
-        todo = [source for source in taken if source.name in good]
-        fresh = _each(finish, todo, "preparing", options.jobs, quiet)
-        records |= {record.inspection.name: record for record in fresh}
+        records |= convert_all(todo, good, work, options, quiet)
         done = [records[source.name] for source in taken]
         clips = _split(found, done, options)
         summary = summarize(found, done, clips, bad, options.sample_rate)
         _publish(work, output, clips, {"key": key, "options": to_dict(options)}, summary)
     return summary
-
-
-def _check(
-    sources: Sequence[Source], options: PrepareOptions, quiet: bool
-) -> tuple[dict[str, Inspection], list[Inspection]]:
-    """Return the good recordings by name, and the bad ones where they may be left out."""
-    inspections = list(
-        _each(lambda source: inspect(source, options), sources, "checking", options.jobs, quiet)
-    )
-    bad = [inspection for inspection in inspections if inspection.problems]
-    if bad and not options.skip_bad:
-        raise DataError(_bad_files(bad, "nothing was prepared"))
-    return {entry.name: entry for entry in inspections if not entry.problems}, bad
 
 
 def _split(found: Found, records: Sequence[Record], options: PrepareOptions) -> Sequence[Clip]:
@@ -138,14 +112,31 @@ def _publish(
     about["options"].pop("jobs")
     text = json.dumps({"format": FORMAT, **about, "summary": to_dict(summary)}, indent=2)
     write_text(work / PREPARED, text + "\n")
-    with atomic_directory(output) as folder:
-        for name in (AUDIO, NOTES, MANIFEST, PREPARED):
-            if (work / name).exists():  # there are scores, or not
-                os.replace(work / name, folder / name)
+    (work / READY).mkdir()
+    for name in (AUDIO, NOTES, MANIFEST, INDEX, PREPARED):
+        if (work / name).exists():  # there are scores, or not
+            os.replace(work / name, work / READY / name)
+    put_directory(work / READY, output)
     discard(work)
 
 
-def _already_prepared(output: Path, key: str) -> Summary | None:
+def _recover(target: Path, work: Path) -> None:
+    """Take up what a run left that ended while it published: clips, and older ones aside."""
+    for part in (AUDIO, NOTES):
+        if (work / READY / part).exists() and not (work / part).exists():
+            os.replace(work / READY / part, work / part)
+    shutil.rmtree(work / READY, ignore_errors=True)
+    remove_leftovers(target.parent, target.name)
+
+
+def _tidy(target: Path) -> None:
+    """Remove what a killed run left beside `target`, which is whole, unless that is in use."""
+    if leftovers(target.parent, target.name):
+        with contextlib.suppress(EnvironmentFault), work_folder(target):
+            remove_leftovers(target.parent, target.name)
+
+
+def already_prepared(output: Path, key: str) -> Summary | None:
     """Return the summary of `output` where it is whole and its key is `key`."""
     about = _about(output)
     if about is None or about.get("key") != key:
@@ -171,7 +162,7 @@ def _about(output: Path) -> dict[str, Any] | None:
     return about if isinstance(about, dict) and "key" in about else None
 
 
-def _check_places(root: Path, output: Path) -> None:
+def check_places(root: Path, output: Path) -> None:
     source, target = Path(os.path.realpath(root)), Path(os.path.realpath(output))
     if target == source or source in target.parents or target in source.parents:
         raise ConfigError(
@@ -185,49 +176,3 @@ def _check_places(root: Path, output: Path) -> None:
             f"output {printable(output)} holds files and no {PREPARED} of ours: it is left as it "
             "is; choose another place, or empty it yourself"
         )
-
-
-def _bad_files(bad: Sequence[Inspection], outcome: str) -> str:
-    """Return a message that names the first `MOST_FILES` of `bad`, and counts what helps."""
-    lines = [f"{outcome}; recordings that cannot be used as they are: {len(bad)}"]
-    for entry in bad[:MOST_FILES]:
-        said = "; ".join(
-            f"{printable(problem.reason)} ({problem.way_out})" for problem in entry.problems
-        )
-        lines.append(f"  {printable(entry.name, 100)}: {said}")
-    if len(bad) > MOST_FILES:
-        lines.append(f"  and {len(bad) - MOST_FILES} more")
-    ways = Counter(way for entry in bad for way in {p.way_out for p in entry.problems})
-    ways.pop("data.skip_bad=true", None)
-    if ways:
-        helps = ", ".join(f"{way} ({count})" for way, count in sorted(ways.items()))
-        lines.append(f"These repair them, with the files that each concerns: {helps}.")
-    lines.append("data.skip_bad=true leaves out, by name, whatever is still bad.")
-    return "\n".join(lines)
-
-
-def _each(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    label: str,
-    jobs: int | None,
-    quiet: bool,
-) -> Iterator[Result]:
-    """Yield `function` of each item, in order, from a pool of threads."""
-    pool = ThreadPoolExecutor(jobs or _cores())
-    try:
-        futures: Iterable[Future[Result]] = [pool.submit(function, item) for item in items]
-        if sys.stderr.isatty() and not quiet:
-            tqdm = require("tqdm", "generate").tqdm
-            futures = tqdm(futures, desc=label, unit="file", smoothing=0)
-        for future in futures:
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -6,7 +6,10 @@ from pathlib import Path
 from wavenet.data.corpora import corpus_of
 from wavenet.data.options import DataOptions
 from wavenet.data.prepare import Summary, prepare
+from wavenet.data.share import prepare_share
+from wavenet.data.summary import Share
 from wavenet.errors import ConfigError, printable
+from wavenet.shard import Shard
 
 log = logging.getLogger("wavenet")
 
@@ -26,12 +29,37 @@ def fetched_and_prepared(options: DataOptions) -> Summary:
     Raises:
         ConfigError: The corpus cannot be fetched by a program.
     """
-    corpus, root = corpus_of(options.corpus), options.source
-    if options.download and not (root.exists() and any(root.iterdir())):
-        if corpus.fetch is None:
+    if _is_to_fetch(options):
+        _fetch(options)
+    return prepare(options.source, options.folder, options.preparation)
+
+
+def prepared_share(options: DataOptions, shard: Shard) -> Share | Summary:
+    """Prepare one shard of the recordings, and say how it went; see `prepare_share`.
+
+    Raises:
+        ConfigError: The corpus cannot be fetched by a program, or not by this shard.
+    """
+    if _is_to_fetch(options):
+        if shard.number > 1:
             raise ConfigError(
-                f"data.download: {corpus.name} cannot be fetched by a program; {corpus.about}"
+                f"data.download: {printable(options.source)} is not there, and only the first "
+                f"shard fetches it: run shard=1/{shard.count} alone, then the others"
             )
-        log.info("fetching %s into %s", corpus.name, printable(root))
-        corpus.fetch(root)
-    return prepare(root, options.folder, options.preparation)
+        _fetch(options)
+    return prepare_share(options.source, options.folder, options.preparation, shard)
+
+
+def _is_to_fetch(options: DataOptions) -> bool:
+    root = options.source
+    return options.download and not (root.exists() and any(root.iterdir()))
+
+
+def _fetch(options: DataOptions) -> None:
+    corpus, root = corpus_of(options.corpus), options.source
+    if corpus.fetch is None:
+        raise ConfigError(
+            f"data.download: {corpus.name} cannot be fetched by a program; {corpus.about}"
+        )
+    log.info("fetching %s into %s", corpus.name, printable(root))
+    corpus.fetch(root)

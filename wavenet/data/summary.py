@@ -129,6 +129,40 @@ class Summary:
         return [line for said, line in lines if said]
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several jobs did, each of which prepares a shard of the recordings.
+
+    Attributes:
+        shard: Which one, as `i/n`.
+        files: Recordings found, of all shards.
+        mine: Of them, the shard's.
+        before: Of the shard's, those that an earlier job had finished.
+        left_out: Of the shard's, those left out and why.
+        finished: Recordings that are finished, of all shards.
+    """
+
+    shard: str
+    files: int
+    mine: int
+    before: int
+    left_out: tuple[Named, ...]
+    finished: int
+
+    def table(self) -> str:
+        """Return all of it, and what is still to say, in lines for people."""
+        now = self.mine - self.before - len(self.left_out)
+        did = f"{now} prepared now, {self.before} before"
+        lines = [
+            f"shard {self.shard}: {self.mine} of {self.files} recordings, {did}",
+            *_names("left out", self.left_out),
+            f"finished in all shards: {self.finished} of {self.files}",
+            "when all have ended, the same command without shard= does what is left and puts the",
+            "clips in place; so does training",
+        ]
+        return "\n".join(lines)
+
+
 def summarize(
     found: Found,
     records: Sequence[Record],
@@ -150,7 +184,7 @@ def summarize(
     frames = sum(inspection.frames for inspection in seen)
     energy = math.fsum(inspection.power * inspection.frames for inspection in seen)
     left_out = [
-        *(Named(bad.name, "; ".join(p.reason for p in bad.problems)) for bad in skipped),
+        *named(skipped),
         *(
             Named(record.inspection.name, "no piece is as long as min_seconds")
             for record in records
@@ -178,6 +212,11 @@ def summarize(
         silent=sum(inspection.silent for inspection in seen),
         speakers=len({clip.speaker for clip in clips} - {""}),
     )
+
+
+def named(bad: Iterable[Inspection]) -> tuple[Named, ...]:
+    """Return recordings and what is wrong with them."""
+    return tuple(Named(one.name, "; ".join(p.reason for p in one.problems)) for one in bad)
 
 
 def _total(split: str, clips: Iterable[Clip]) -> SplitTotal:

@@ -3,6 +3,9 @@
 It lies beside the output as `.NAME.partial`. A recording is finished when its record is there:
 the record holds what was found and written, under a key over the options and the recording's size
 and time. A record whose key or files no longer fit is dropped, and the recording done again.
+
+Several jobs may fill it at once, each for its shard of the recordings; they remove nothing. Who
+publishes holds it alone.
 """
 
 import contextlib
@@ -22,6 +25,7 @@ from wavenet.data.sources import Source
 from wavenet.errors import ConfigError, EnvironmentFault, printable
 from wavenet.files import file_digest, locked, write_text
 from wavenet.plain import from_dict, to_dict
+from wavenet.shard import Shard
 
 FORMAT = 2  # one higher whenever the same recording and options give another clip
 RECORDS = "records"
@@ -53,17 +57,19 @@ def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
 
 
 @contextlib.contextmanager
-def work_folder(output: Path) -> Iterator[Path]:
-    """Yield the work folder of `output`, ours alone; it stays if a recording in it is finished.
+def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
+    """Yield the work folder of `output`, ours alone or ours for one shard.
+
+    It stays if a recording in it is finished.
 
     Raises:
-        EnvironmentFault: Another process prepares the same output, or the disk refuses.
+        EnvironmentFault: Another process prepares the same output or shard, or the disk refuses.
     """
     folder = output.with_name(f".{output.name[:200]}.partial")
     with contextlib.ExitStack() as stack:
         try:
             (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder))
+            _hold(folder, shard, stack)
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write {printable(folder)}: {error.strerror}: choose another place"
@@ -71,8 +77,19 @@ def work_folder(output: Path) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            if not any((folder / RECORDS).glob("*.json")):
+            if shard is None and not any((folder / RECORDS).glob("*.json")):
                 discard(folder)
+
+
+def _hold(folder: Path, shard: Shard | None, stack: contextlib.ExitStack) -> None:
+    """Lock the work folder for one shard, or against all of them: who holds one is named."""
+    if shard is not None:
+        stack.enter_context(locked(folder, shared=True))
+        stack.enter_context(locked(folder, f"shard {shard.number} of {shard.count}"))
+        return
+    for path in sorted(folder.glob("shard * of *")):
+        stack.enter_context(locked(folder, path.name))
+    stack.enter_context(locked(folder))
 
 
 def write_record(folder: Path, source: Source, record: Record) -> None:
@@ -80,27 +97,28 @@ def write_record(folder: Path, source: Source, record: Record) -> None:
     write_text(_place(folder, source), json.dumps(to_dict(record)))
 
 
-def read_records(
-    folder: Path, sources: Iterable[Source], options: PrepareOptions
-) -> dict[str, Record]:
-    """Return the records that still hold, by name of their source; whatever else is there goes."""
-    records = {}
-    for source in sources:
-        with contextlib.suppress(OSError, ValueError, RecursionError, ConfigError):
-            record = from_dict(Record, json.loads(_place(folder, source).read_text("utf-8")))
-            if record.key == key_of([source], options) and _is_there(folder, record):
-                records[source.name] = record
-    keep_only(folder, (clip for entry in records.values() for clip in entry.converted.clips))
-    return records
+def finished(folder: Path, sources: Iterable[Source]) -> list[Source]:
+    """Return those of `sources` that have a record, whether it still holds or not."""
+    names = {path.name for path in (folder / RECORDS).iterdir()}
+    return [source for source in sources if _place(folder, source).name in names]
+
+
+def read_record(folder: Path, source: Source, options: PrepareOptions) -> Record | None:
+    """Return the record of `source` if it still holds: the clips are read to their last byte."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, ConfigError):
+        record = from_dict(Record, json.loads(_place(folder, source).read_text("utf-8")))
+        if record.key == key_of([source], options) and _is_there(folder, record):
+            return record
+    return None
 
 
 def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
     """Remove every recording and score of the work folder that belongs to none of `clips`."""
-    kept = {folder / path for clip in clips for path in (clip.path, clip.notes)}
+    kept = {str(folder / path) for clip in clips for path in (clip.path, clip.notes)}
     for part in (AUDIO, NOTES):
         for place, folders, names in os.walk(folder / part, topdown=False):
             for name in names:
-                if Path(place, name) not in kept:
+                if str(Path(place, name)) not in kept:
                     Path(place, name).unlink()
             for name in folders:
                 with contextlib.suppress(OSError):  # not empty

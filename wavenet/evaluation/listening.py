@@ -8,7 +8,7 @@ from pathlib import Path
 from wavenet.checkpoint import Checkpoint
 from wavenet.conventions import ShapingConfig
 from wavenet.data.excerpts import Excerpts
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, frames_of
 from wavenet.errors import printable
 from wavenet.evaluation.distances import HEADINGS, CopyScores, mean_scores, row_of
 from wavenet.evaluation.likelihood import Nats
@@ -77,7 +77,7 @@ class Subject:
     seed: int = 0
 
     @property
-    def measured(self) -> list[Clip]:
+    def measured(self) -> Sequence[Clip]:
         """The clips whose bits are measured."""
         return first_seconds(self.clips, self.options.evaluate_seconds)
 
@@ -149,7 +149,7 @@ def together(subject: Subject, parts: Sequence[Part]) -> Evaluation:
             for name in parts[0].nats
         }
         result.bits = scores(nats, loaded.model, subject.excerpts(), measured)
-        seconds = sum(clip.frames for clip in measured) / loaded.audio.sample_rate
+        seconds = int(frames_of(measured).sum()) / loaded.audio.sample_rate
         result.facts[MEASURED] = (
             f"{len(measured)} held-out clip{'s' * (len(measured) > 1)}, {seconds:.0f} s"
         )

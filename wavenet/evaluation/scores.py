@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows
 from wavenet.data.excerpts import Excerpts
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, Manifest, frames_of
 from wavenet.data.shaping import check_peak
 from wavenet.evaluation.likelihood import Nats, nats_of
 from wavenet.evaluation.yardsticks import yardsticks
@@ -72,7 +73,7 @@ def _signal(excerpts: Excerpts, clip: Clip) -> Tensor:
 
 def samples_measured(model: WaveNetConfig, clips: Sequence[Clip]) -> int:
     """Return how many samples `model_nats` tells its progress of."""
-    return sum(clip.frames for clip in clips) * (3 if model.speakers > 1 else 1)
+    return int(frames_of(clips).sum()) * (3 if model.speakers > 1 else 1)
 
 
 def excerpts_of(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> Excerpts:
@@ -90,19 +91,15 @@ def score_table(bits: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def held_out(clips: Sequence[Clip]) -> list[Clip]:
+def held_out(clips: Manifest) -> Manifest:
     """Return the clips of the test split, or of validation where none tests."""
-    test = [clip for clip in clips if clip.split == "test"]
-    return test or [clip for clip in clips if clip.split == "valid"]
+    return clips.of_split("test") or clips.of_split("valid")
 
 
-def first_seconds(clips: Sequence[Clip], seconds: float | None) -> list[Clip]:
+def first_seconds(clips: Sequence[Clip], seconds: float | None) -> Sequence[Clip]:
     """Return the first clips, until that much audio is there; all where `seconds` is absent."""
-    if seconds is None:
-        return list(clips)
-    taken: list[Clip] = []
-    for clip in clips:
-        if sum(other.frames / other.sample_rate for other in taken) >= seconds:
-            break
-        taken.append(clip)
-    return taken
+    if seconds is None or not clips:
+        return clips
+    frames = frames_of(clips)
+    before = np.cumsum(frames) - frames
+    return clips[: int(np.searchsorted(before, seconds * clips[0].sample_rate))]

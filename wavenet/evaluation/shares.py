@@ -14,6 +14,7 @@ from pathlib import Path
 
 from wavenet.checkpoint import read_config
 from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.manifest import digests_of
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.distances import CopyScores
 from wavenet.evaluation.likelihood import Nats
@@ -33,7 +34,7 @@ class About:
 
     Attributes:
         checkpoint: SHA-256 of the model's weights, and of its config.
-        clips: SHA-256 of the list of held-out clips.
+        clips: SHA-256 of the held-out clips' own, in their order.
         report: How much is measured.
         seed: Of the draws.
     """
@@ -119,7 +120,7 @@ def about(subject: Subject, checkpoint: Path) -> About:
     assert config.sha256 is not None
     return About(
         checkpoint=f"{config.sha256.weights}-{config.sha256.config}",
-        clips=hashlib.sha256(repr(list(subject.clips)).encode()).hexdigest(),
+        clips=hashlib.sha256(digests_of(subject.clips).tobytes()).hexdigest(),
         report=subject.options,
         seed=subject.seed,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.data.clips import read_clip
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, frames_of
 from wavenet.data.notes import read_notes
 from wavenet.data.shaping import shaping_of
 from wavenet.distributions import Draw
@@ -105,8 +105,8 @@ class Voice:
 
     def longest(self, clips: Sequence[Clip]) -> list[Clip]:
         """Return the clips that are spoken again, the longest first, cut as copies are."""
-        ordered = sorted(clips, key=lambda clip: -clip.frames)
-        return [self._cut(clip) for clip in ordered][: self.options.copies]
+        order = np.argsort(-frames_of(clips), kind="stable")[: self.options.copies]
+        return [self._cut(clips[int(place)]) for place in order]
 
     def beside(self, clip: Clip, copy: Samples) -> tuple[Samples, dict[str, Samples]]:
         """Return the original of a copy, and the copy beside those that anyone can make."""
@@ -134,12 +134,13 @@ class Voice:
         """Yield a held-out clip whose start the model goes on from, and the clip."""
         options, rate = self.options, self.audio.sample_rate
         length, before = (round(s * rate) for s in (options.seconds, options.prompt_seconds))
-        long_enough = [clip for clip in clips if clip.frames > before]
-        if not long_enough or not before:
+        long_enough = np.flatnonzero(frames_of(clips) > before)
+        if not len(long_enough) or not before:
             return
-        clip = read_clip(self.folder, long_enough[0])[: before + length]
+        longer = clips[int(long_enough[0])]
+        clip = read_clip(self.folder, longer)[: before + length]
         prompt = self.shaping.apply(torch.from_numpy(clip[:before]))
-        conditions = conditions_of_clip(self.audio, self.folder, long_enough[0])
+        conditions = conditions_of_clip(self.audio, self.folder, longer)
         sound = self._draw(length, _Told(length), prompt=prompt, **conditions)
         note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is drawn"
         yield self.recording("continued", sound, note)

@@ -2,7 +2,6 @@
 
 import ctypes
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -10,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -18,7 +18,7 @@ from wavenet import checkpoint
 from wavenet.config import check_conditions
 from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows
-from wavenet.data.manifest import Clip, read_manifest
+from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.mel import with_statistics
 from wavenet.data.notes import read_notes
 from wavenet.data.ready import ensure_prepared
@@ -27,7 +27,7 @@ from wavenet.data.shaping import measured
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
-from wavenet.files import locked, write_text
+from wavenet.files import locked, remove_leftovers, write_text
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict, to_dict
 from wavenet.training.data import training_loader
@@ -37,6 +37,7 @@ from wavenet.training.module import TrainingModule
 from wavenet.training.options import RunConfig
 from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
+from wavenet.training.saves import FOLDER as SAVES
 from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
 from wavenet.training.signals import StopFlag
 
@@ -104,15 +105,15 @@ def conditioned(config: RunConfig) -> RunConfig:
     """Return a run's config with what its data say of conditions: names, means, deviations."""
     data, audio, model = config.data, config.audio, config.model
     everything = read_manifest(data.folder)
-    clips = [clip for clip in everything if clip.split == "train"]
+    clips = everything.of_split("train")
     if data.speakers:
-        names = tuple(sorted({clip.speaker for clip in clips} - {""}))
+        names = clips.names
         if not names:
             raise DataError(
                 f"{printable(data.folder)} names no speakers, and data.speakers=true wants them: "
                 "prepare it with data.speaker_folders=true, or from a corpus that has them"
             )
-        others = sorted({clip.speaker for clip in everything} - {*names, ""})
+        others = sorted({*everything.names} - {*names})
         if others:
             log.warning(
                 "warning: speakers who are held out and not trained on, told as unknown: %s",
@@ -120,7 +121,7 @@ def conditioned(config: RunConfig) -> RunConfig:
             )
         audio = dataclasses.replace(audio, speakers=names)
         model = dataclasses.replace(model, speakers=len(names))
-    unheard = sorted({*audio.speakers} - {clip.speaker for clip in clips})
+    unheard = sorted({*audio.speakers} - {*clips.names})
     if unheard:
         raise ConfigError(
             f"audio.speakers: no training clip is of {printable(', '.join(unheard))}; "
@@ -151,6 +152,9 @@ def keep_freed_memory() -> None:
 
 
 def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> None:
+    remove_leftovers(run / SAVES)
+    for name in (CONFIG, "model"):
+        remove_leftovers(run, name)
     folder = config.data.folder
     clips = read_manifest(folder)
     train, held_out = _splits(folder, clips, config)
@@ -167,7 +171,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
             context=config.model.receptive_field,
             limit_seconds=config.trainer.valid_seconds,
         )
-    seconds = sum(clip.frames for clip in train) / config.audio.sample_rate
+    seconds = int(train.frames.sum()) / config.audio.sample_rate
     history = History(
         run,
         config.audio,
@@ -177,7 +181,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
         stop,
         _preview(folder, held_out, config),
     )
-    module.data_digest = hashlib.sha256(repr(clips).encode()).hexdigest()
+    module.data_digest = clips.digest
     step = 0 if save is None else step_of(save)
     if save is not None:
         _compare(read_save(save), module)
@@ -197,7 +201,7 @@ def _fit(
     stop: StopFlag,
     module: TrainingModule,
     history: History,
-    train: list[Clip],
+    train: Manifest,
     save: Path | None,
 ) -> None:
     options = config.trainer
@@ -251,24 +255,24 @@ def _compare(saved: dict[str, Any], module: TrainingModule) -> None:
         )
 
 
-def _splits(folder: Path, clips: list[Clip], config: RunConfig) -> tuple[list[Clip], list[Clip]]:
-    rates = {clip.sample_rate for clip in clips} - {config.audio.sample_rate}
+def _splits(folder: Path, clips: Manifest, config: RunConfig) -> tuple[Manifest, Manifest]:
+    rates = {*clips.sample_rates} - {config.audio.sample_rate}
     if rates:
         raise DataError(
             f"{printable(folder)} holds clips at {sorted(rates)} Hz, the model wants "
             f"{config.audio.sample_rate}: set audio.sample_rate, or prepare anew"
         )
-    train = [clip for clip in clips if clip.split == "train"]
+    train = clips.of_split("train")
     if not train:
         raise DataError(f"{printable(folder)} holds no clip of the split train")
-    return train, [clip for clip in clips if clip.split == "valid"]
+    return train, clips.of_split("valid")
 
 
-def _preview(folder: Path, held_out: list[Clip], config: RunConfig) -> Preview | None:
+def _preview(folder: Path, held_out: Manifest, config: RunConfig) -> Preview | None:
     length = round(config.trainer.preview_seconds * config.audio.sample_rate)
     if not held_out or not length:
         return None
-    longest = max(held_out, key=lambda clip: clip.frames)
+    longest = held_out[int(np.argmax(held_out.frames))]
     clip = read_clip(folder, longest)[:length]
     conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
     return Preview(clip, config.audio, conditions)
