@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +13,27 @@ from wavenet.data.features import Features
 from wavenet.distributions import Distribution
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
+
+
+class Sharers(Protocol):
+    """Processes that share out the windows of one evaluation."""
+
+    rank: int
+    size: int
+
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """Return what each process gives, in their order."""
+
+
+class Alone:
+    """This process, which does all by itself."""
+
+    rank = 0
+    size = 1
+
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """Return what this process gives."""
+        return [own]
 
 
 @contextlib.contextmanager
@@ -31,6 +53,7 @@ def bits_per_sample(
     windows: Windows,
     progress: Callable[[int], None] | None = None,
     told: Callable[[Tensor], Tensor] | None = None,
+    sharers: Sharers | None = None,
 ) -> float:
     """Return the mean negative log-likelihood in bits per sample, each with its full past.
 
@@ -39,6 +62,8 @@ def bits_per_sample(
         windows: The audio, each sample counted once.
         progress: Called after each window with the samples that it counted.
         told: Given the numbers of the speakers, returns those that the model is told instead.
+        sharers: Processes that evaluate the same together; all return the same, to the bit that
+            one would. Absent for this one alone.
     """
     device = next(model.parameters()).device
 
@@ -49,7 +74,7 @@ def bits_per_sample(
         return model.nll(waveform.to(device), **there)
 
     with evaluating(model):
-        return _mean_bits(nll, windows, progress)
+        return _mean_bits(nll, windows, progress, sharers)
 
 
 def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows) -> float:
@@ -71,15 +96,21 @@ def _mean_bits(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: Windows,
     progress: Callable[[int], None] | None = None,
+    sharers: Sharers | None = None,
 ) -> float:
     nats, count = 0.0, 0
+    sharers = sharers or Alone()
     features = Features(windows.excerpts.audio)
-    for index in range(len(windows)):
-        window = windows[index]
-        counted = int(window["mask"].sum())
-        nats_each = nll(window["waveform"], features(window)).cpu().double()
-        nats += float((nats_each * window["mask"]).sum())
-        count += counted
-        if progress is not None:
-            progress(counted)
+    for first in range(0, len(windows), sharers.size):
+        own = torch.zeros(2, dtype=torch.float64)
+        if first + sharers.rank < len(windows):
+            window = windows[first + sharers.rank]
+            nats_each = nll(window["waveform"], features(window)).cpu().double()
+            own[0] = (nats_each * window["mask"]).sum()
+            own[1] = window["mask"].sum()
+        for total, counted in torch.stack(sharers.gather(own)).tolist():
+            nats += total
+            count += int(counted)
+            if progress is not None:
+                progress(int(counted))
     return nats / max(count, 1) / math.log(2)
