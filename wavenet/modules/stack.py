@@ -77,7 +77,7 @@ class ResidualStack(nn.Module):
         skips = [block.skip for block in self._blocks()]
         weight = torch.cat([skip.weight.squeeze(-1) for skip in skips], dim=1)
         biases = [skip.bias for skip in skips if skip.bias is not None]
-        bias = torch.stack(biases).sum(dim=0) if biases else None
+        bias = _sum(biases) if biases else None
         return F.linear(torch.cat(gates, dim=-1), weight, bias).transpose(1, 2) * self.skip_scale
 
     def new_queues(self, batch_size: int) -> list[Tensor]:
@@ -107,3 +107,15 @@ class ResidualStack(nn.Module):
 
     def _blocks(self) -> list[ResidualBlock]:
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+
+
+def _sum(biases: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the biases, to each of which a gradient of its own goes back.
+
+    By itself it would be one place in memory for all, and what clips or adds up gradients in place
+    would do so to that place once for every block.
+    """
+    stacked = torch.stack(list(biases))
+    if stacked.requires_grad:
+        stacked.register_hook(Tensor.contiguous)
+    return stacked.sum(dim=0)
