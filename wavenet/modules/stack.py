@@ -117,5 +117,5 @@ def _sum(biases: Sequence[Tensor]) -> Tensor:
     """
     stacked = torch.stack(list(biases))
     if stacked.requires_grad:
-        stacked.register_hook(Tensor.contiguous)
+        stacked.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return stacked.sum(dim=0)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import signal
 import subprocess
 import warnings
 from pathlib import Path
@@ -185,8 +184,13 @@ def _go_on(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
         if save is not None:
             log.info("going on with %s from step %d", run, step_of(save))
         _train(config, run, stop, team, save)
-    if team.rank == 0 and stop.signal == signal.SIGUSR1 and config.trainer.requeue:
-        requeue(os.environ.get("SLURM_JOB_ID"))
+
+    def queue() -> None:
+        ended_early = stop.signal is not None and stop.signal.name == "SIGUSR1"
+        if ended_early and config.trainer.requeue:
+            requeue(os.environ.get("SLURM_JOB_ID"))
+
+    team.share(queue)  # the others wait, for Slurm may end the step when one of them ends
 
 
 def requeue(job: str | None) -> None:

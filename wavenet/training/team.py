@@ -30,6 +30,12 @@ START = datetime.timedelta(minutes=30)  # between the first process and the last
 log = logging.getLogger("wavenet")
 
 
+class ConnectionFault(WavenetError):
+    """Another process of the team ended, stopped, or cannot be reached: there is no going on."""
+
+    exit_code = EnvironmentFault.exit_code
+
+
 class Team:
     """A process among its like.
 
@@ -124,14 +130,14 @@ class Team:
         """Say in a sentence if another process is lost within the block.
 
         Raises:
-            EnvironmentFault: It ended, stopped, or cannot be reached.
+            ConnectionFault: It ended, stopped, or cannot be reached.
         """
         try:
             yield
         except RuntimeError as error:
             if self.group is None or not _of_the_network(error):
                 raise
-            raise EnvironmentFault(
+            raise ConnectionFault(
                 f"process {self.rank} of {self.size} lost another: it failed, and says why itself, "
                 f"or gave no sign for trainer.timeout_seconds={self.timeout:g} s "
                 f"({printable(error, 120)})"
@@ -169,7 +175,7 @@ def assembled(options: TrainerOptions) -> Iterator[Team]:
 
     Raises:
         ConfigError: There are more processes than GPUs.
-        EnvironmentFault: The others do not come.
+        ConnectionFault: The others do not come.
     """
     launch = launch_of(os.environ)
     if launch.size == 1:
@@ -190,7 +196,7 @@ def assembled(options: TrainerOptions) -> Iterator[Team]:
         )
         group = distributed.new_group(backend="gloo", timeout=timeout)
     except RuntimeError as error:
-        raise EnvironmentFault(
+        raise ConnectionFault(
             f"process {launch.rank} of {launch.size} does not find the others: {printable(error)}; "
             "GLOO_SOCKET_IFNAME=NAME (and NCCL_SOCKET_IFNAME) say which network interface to use"
         ) from error
