@@ -65,12 +65,7 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
-        self.parts = world_size * accumulate
-        if batch_size % self.parts:
-            raise ConfigError(
-                f"trainer.batch_size={batch_size} is to be shared out over {world_size} processes "
-                f"with trainer.accumulate={accumulate} each: choose a multiple of {self.parts}"
-            )
+        self.rows = crops_of_a_batch(batch_size, world_size, accumulate)
         self.excerpts = excerpts
         self.clips = clips
         self.crop = crop
@@ -95,7 +90,7 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
             on how many samples it counts in a batch of this update, as a mean over its batches.
         """
         update, part = divmod(index, self.accumulate)
-        rows, length = self.batch_size // self.parts, self.context + self.crop
+        rows, length = self.rows, self.context + self.crop
         first = (part * self.world_size + self.rank) * rows
         items, counts = [], []
         mask = np.zeros((rows, length), np.bool_)
@@ -106,7 +101,7 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
             if 0 <= item - first < rows:
                 mask[item - first, begin:end] = True
                 items.append(self.excerpts.read(clip, start, length))
-        count = torch.tensor(sum(counts) / self.parts)
+        count = torch.tensor(sum(counts) * rows / self.batch_size)
         return {**stack(items), "mask": torch.from_numpy(mask), "count": count}
 
     def _excerpt(self, update: int, item: int) -> tuple[Clip, int]:
@@ -187,6 +182,21 @@ class Windows(Dataset[dict[str, Tensor]]):
         mask = torch.zeros(1, stop - start, dtype=torch.bool)
         mask[:, target - start :] = True
         return {**stack([item]), "mask": mask}
+
+
+def crops_of_a_batch(batch_size: int, world_size: int, accumulate: int) -> int:
+    """Return how many crops of an update each of its batches has.
+
+    Raises:
+        ConfigError: They cannot all have as many.
+    """
+    parts = world_size * accumulate
+    if batch_size % parts:
+        raise ConfigError(
+            f"trainer.batch_size={batch_size} is to be shared out over {world_size} processes "
+            f"with trainer.accumulate={accumulate} each: choose a multiple of {parts}"
+        )
+    return batch_size // parts
 
 
 def _check(folder: Path, clips: Sequence[Clip], least: dict[str, tuple[int, int]]) -> None:

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from wavenet import checkpoint
 from wavenet.config import check_conditions
 from wavenet.data.clips import read_clip
-from wavenet.data.crops import Windows
+from wavenet.data.crops import Windows, crops_of_a_batch
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.mel import with_statistics
 from wavenet.data.notes import read_notes
@@ -72,8 +72,8 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag, team: Team) -> Pa
             log.info("%s was begun by this launch (%s)", begun, team.launch.name)
             if (begun / CONFIG).is_file():
                 its_own = read_run(begun)
-                return _at_its_place(its_own), begun, _finished(its_own, begun)
-        complete = conditioned(_at_its_place(config))
+                return _ready(its_own, team), begun, _finished(its_own, begun)
+        complete = conditioned(_ready(config, team))
         return complete, begun or new_folder(config, run, team.launch.name), False
 
     complete, folder, finished = team.share(begin)
@@ -94,7 +94,7 @@ def resume(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
         stop: Set by a signal.
         team: The processes that train it.
     """
-    _go_on(team.share(lambda: _at_its_place(config)), run, stop, team)
+    _go_on(team.share(lambda: _ready(config, team)), run, stop, team)
 
 
 def read_run(run: Path) -> RunConfig:
@@ -162,8 +162,9 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def _at_its_place(config: RunConfig) -> RunConfig:
+def _ready(config: RunConfig, team: Team) -> RunConfig:
     """Prepare the data where that is not done; return the config with absolute paths."""
+    crops_of_a_batch(config.trainer.batch_size, team.size, config.trainer.accumulate)
     config = dataclasses.replace(config, data=config.data.anywhere())
     ensure_prepared(config.data)
     return config
