@@ -1,4 +1,7 @@
-"""Train by a recipe: `wavenet-train recipe=demo`, `wavenet-train resume=RUN`."""
+"""Train by a recipe: `wavenet-train recipe=demo`, `wavenet-train resume=RUN`.
+
+`torchrun --standalone --nproc-per-node=2 $(which wavenet-train) recipe=demo` trains on two GPUs.
+"""
 
 from pathlib import Path
 
@@ -15,17 +18,21 @@ def train(options: TrainCommand, composed: Composed) -> Outcome:
     require("pytorch_lightning", "train")
     from wavenet.training import run
     from wavenet.training.signals import StopFlag
+    from wavenet.training.team import assembled
 
     stop = StopFlag()
-    if options.resume is None:
-        chosen = None if options.run_dir is None else Path(options.run_dir)
-        folder = run.start(options.run, chosen, stop)
-    else:
-        folder = Path(options.resume)
-        run.resume(changed(run.read_run(folder), composed), folder, stop)
+    folder = None if options.resume is None else Path(options.resume)
+    config = options.run if folder is None else changed(run.read_run(folder), composed)
+    with assembled(config.trainer) as team:
+        if folder is None:
+            chosen = None if options.run_dir is None else Path(options.run_dir)
+            folder = run.start(config, chosen, stop, team)
+        else:
+            run.resume(config, folder, stop, team)
     if stop.signal is None:
         return outcome_of_run(folder)
-    print(f"stopped and saved; go on with: wavenet-train resume={folder}")
+    if team.rank == 0:
+        print(f"stopped and saved; go on with: wavenet-train resume={folder}")
     return outcome_of_run(folder, 128 + stop.signal)
 
 

@@ -157,6 +157,22 @@ def test_every_weight_has_a_gradient() -> None:
     assert not without
 
 
+@settings(max_examples=30)
+@given(config=configs())
+def test_what_is_done_to_a_gradient_in_place_is_done_to_it_alone(config: WaveNetConfig) -> None:
+    model = WaveNet(config)
+    waveform = torch.rand(2, 20) * 2 - 1
+    model.nll(waveform, **conditions_for(config, 2, 20)).mean().backward()
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    before = [gradient.clone() for gradient in gradients]
+
+    for gradient in gradients:
+        gradient += 1
+
+    for gradient, one in zip(gradients, before, strict=True):
+        torch.testing.assert_close(gradient, one + 1, rtol=0, atol=0)
+
+
 def test_a_clone_of_a_state_goes_on_by_itself() -> None:
     model = WaveNet(SMALL)
     state = model.new_state()

@@ -9,9 +9,15 @@ from types import ModuleType
 
 
 class WavenetError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: Of a command that it ends.
+        told: Whether another process, of those that work together, says it.
+    """
 
     exit_code = 1
+    told = False
 
 
 class ConfigError(WavenetError, ValueError):

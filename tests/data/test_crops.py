@@ -45,7 +45,7 @@ def every(windows: Windows) -> list[dict[str, torch.Tensor]]:
     return [windows[index] for index in range(len(windows))]
 
 
-def test_a_batch_is_a_pure_function_of_seed_step_and_rank(
+def test_a_batch_is_a_pure_function_of_seed_index_and_rank(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     first, again = crops(tmp_path, clips), crops(tmp_path, clips)
@@ -95,15 +95,31 @@ def test_windows_over_a_manifest_are_those_over_its_clips(
         assert torch.equal(one["waveform"], other["waveform"])
 
 
-def test_ranks_share_out_the_batch_that_one_would_draw(tmp_path: Path, clips: list[Clip]) -> None:
-    whole = crops(tmp_path, clips, batch_size=6)[5]["waveform"]
+@pytest.mark.parametrize(("size", "times"), [(3, 1), (1, 3), (1, 1), (2, 3)])
+def test_ranks_and_accumulated_batches_share_out_what_one_would_draw(
+    tmp_path: Path, clips: list[Clip], size: int, times: int
+) -> None:
+    whole = crops(tmp_path, clips, batch_size=6)[5]
 
     parts = [
-        crops(tmp_path, clips, batch_size=2, rank=rank, world_size=3)[5]["waveform"]
-        for rank in range(3)
+        crops(tmp_path, clips, batch_size=6, rank=rank, world_size=size, accumulate=times)[
+            5 * times + part
+        ]
+        for part in range(times)
+        for rank in range(size)
     ]
 
-    torch.testing.assert_close(torch.cat(parts), whole)
+    assert torch.equal(torch.cat([part["waveform"] for part in parts]), whole["waveform"])
+    assert torch.equal(torch.cat([part["mask"] for part in parts]), whole["mask"])
+    for part in parts:
+        assert float(part["count"]) == pytest.approx(float(whole["mask"].sum()) / len(parts))
+
+
+def test_an_update_that_cannot_be_shared_out_is_refused_with_the_numbers(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size=8.*3 processes.*multiple of 6"):
+        crops(tmp_path, clips, batch_size=8, world_size=3, accumulate=2)
 
 
 def test_a_crop_lies_within_one_clip_and_its_mask_follows_the_context(
@@ -231,7 +247,8 @@ def test_no_clips_at_all_is_a_data_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"crop": 0}, {"context": -1}, {"batch_size": 0}, {"seed": -1}, {"rank": 1}]
+    "changes",
+    [{"crop": 0}, {"context": -1}, {"batch_size": 0}, {"seed": -1}, {"rank": 1}, {"accumulate": 0}],
 )
 def test_an_argument_out_of_range_is_refused(
     tmp_path: Path, clips: list[Clip], changes: dict[str, int]

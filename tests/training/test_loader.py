@@ -8,7 +8,9 @@ from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import read_manifest
 from wavenet.data.prepare import PrepareOptions, prepare
 from wavenet.training.data import training_loader
+from wavenet.training.launch import Launch
 from wavenet.training.options import TrainerOptions
+from wavenet.training.team import Team
 
 
 @pytest.mark.slow
@@ -22,7 +24,7 @@ def test_batches_from_any_step_on_are_those_of_the_whole(
     options = TrainerOptions(batch_size=2, crop=100, workers=workers)
 
     def batches(first: int, count: int, options: TrainerOptions) -> list[torch.Tensor]:
-        loader = training_loader(Excerpts(folder), clips, options, context=20, seed=3, first=first)
+        loader = training_loader(Excerpts(folder), clips, options, 20, 3, first, Team(Launch()))
         return [batch["waveform"] for batch in islice(loader, count)]
 
     whole = batches(0, 8, TrainerOptions(batch_size=2, crop=100))

@@ -16,7 +16,7 @@ def test_the_loss_counts_samples_of_the_mask_alone() -> None:
     values = torch.tensor([[1.0, 2.0, 100.0], [3.0, 100.0, 100.0]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
 
-    assert masked_mean(values, mask) == 2.0
+    assert masked_mean(values, mask, torch.tensor(3.0)) == 2.0
 
 
 def test_the_loss_of_a_crop_is_that_of_its_target_samples() -> None:
@@ -25,7 +25,7 @@ def test_the_loss_of_a_crop_is_that_of_its_target_samples() -> None:
     mask = torch.zeros(2, 30, dtype=torch.bool)
     mask[:, 10:] = True
 
-    loss = module.training_step({"waveform": waveform, "mask": mask}, 0)
+    loss = module.training_step({"waveform": waveform, "mask": mask, "count": mask.sum()}, 0)
 
     torch.testing.assert_close(loss, module.model.nll(waveform)[:, 10:].mean())
 
@@ -35,8 +35,9 @@ def test_a_loss_that_is_no_number_stops_training() -> None:
     with torch.no_grad():
         module.model.head.output.weight[0] = torch.nan
 
+    batch = {"waveform": torch.zeros(1, 5), "mask": torch.ones(1, 5), "count": torch.tensor(5.0)}
     with pytest.raises(ConfigError, match=r"the loss is nan at step 0: training diverged"):
-        module.training_step({"waveform": torch.zeros(1, 5), "mask": torch.ones(1, 5)}, 0)
+        module.training_step(batch, 0)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential"])

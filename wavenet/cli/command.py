@@ -76,7 +76,8 @@ def command(
     except WavenetError as error:
         if debug:
             traceback.print_exc()
-        _say(f"{type(error).__name__}: {error}")
+        if not error.told:
+            _say(f"{type(error).__name__}: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _say("interrupted; nothing half-written stays")

@@ -23,19 +23,22 @@ Voices = list["range | NDArray[np.intp]"]  # places of clips, by speaker
 class RandomCrops(Dataset[dict[str, Tensor]]):
     """Batches of crops, drawn so that every sample of every clip is as likely as any other.
 
-    Item `step` is a pure function of (seed, step, rank), without end: give the loader the steps as
-    its sampler, and `batch_size=None`. A crop lies within one clip, and what comes before its
-    target is context, on which the loss does not count; where it begins with the clip, all counts.
+    An update of the weights sees `batch_size` crops, whoever draws them: they are shared out over
+    the batches that it is made of, `accumulate` in each of `world_size` processes. Item `index` is
+    a pure function of (seed, index, rank), without end: give the loader the numbers as its sampler,
+    and `batch_size=None`. A crop lies within one clip, and what comes before its target is context,
+    on which the loss does not count; where it begins with the clip, all counts.
 
     Args:
         excerpts: Reads the clips, and what conditions them.
         clips: From the folder's manifest.
         crop: Samples on which the loss counts.
         context: Samples before them: the receptive field.
-        batch_size: Crops in an item.
+        batch_size: Crops of an update.
         seed: Another seed draws other crops.
         rank: This process, from 0.
         world_size: Processes that draw together, each its own crops.
+        accumulate: Items of each process that make an update.
         balance: Draw a speaker first, each as likely as any other, then a sample of theirs.
     """
 
@@ -50,46 +53,63 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
         balance: bool = False,
     ) -> None:
         folder = excerpts.folder
         _check(folder, clips, {"crop": (crop, 1), "context": (context, 0)})
         _check(folder, clips, {"batch_size": (batch_size, 1), "seed": (seed, 0)})
+        _check(folder, clips, {"accumulate": (accumulate, 1)})
         if crop < excerpts.hop_size:
             raise ConfigError(
                 f"trainer.crop must be {excerpts.hop_size} or more, the frames' hop, got {crop}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
+        self.rows = crops_of_a_batch(batch_size, world_size, accumulate)
         self.excerpts = excerpts
         self.clips = clips
         self.crop = crop
         self.context = context
         self.batch_size = batch_size
         self.seed = seed
-        self.first_item = rank * batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.accumulate = accumulate
         everyone: Voices = [range(len(clips))]
         self.voices = _places_by_speaker(clips) if balance else everyone
         frames = frames_of(clips)
         self.ends = [np.cumsum(frames[voice] if balance else frames) for voice in self.voices]
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """Return batch `step`.
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return batch `index`.
 
         Returns:
-            `waveform`, float32 `(batch_size, context + crop)`, what conditions it (see
-            `Excerpts.read`), and `mask`, bool of the waveform's shape, true where the loss counts.
+            `waveform`, float32 `(B, context + crop)`, what conditions it (see `Excerpts.read`),
+            `mask`, bool of the waveform's shape, true where the loss counts, and `count`, float32,
+            on how many samples it counts in a batch of this update, as a mean over its batches.
         """
-        items = []
+        update, part = divmod(index, self.accumulate)
+        rows, length = self.rows, self.context + self.crop
+        first = (part * self.world_size + self.rank) * rows
+        items, counts = [], []
+        mask = np.zeros((rows, length), np.bool_)
+        for item in range(self.batch_size):
+            clip, start = self._excerpt(update, item)
+            begin, end = 0 if start == 0 else self.context, min(length, clip.frames - start)
+            counts.append(end - begin)
+            if 0 <= item - first < rows:
+                mask[item - first, begin:end] = True
+                items.append(self.excerpts.read(clip, start, length))
+        count = torch.tensor(sum(counts) * rows / self.batch_size)
+        return {**stack(items), "mask": torch.from_numpy(mask), "count": count}
+
+    def _excerpt(self, update: int, item: int) -> tuple[Clip, int]:
+        """Return which clip the crop is of, and where the excerpt with it begins."""
+        clip, target = self._draw(update, item)
         length, hop = self.context + self.crop, self.excerpts.hop_size
-        mask = np.zeros((self.batch_size, length), np.bool_)
-        for row in range(self.batch_size):
-            clip, target = self._draw(step, self.first_item + row)
-            last = -(-max(0, clip.frames - length) // hop) * hop  # reaches the clip's end
-            start = min(max(0, target - self.context) // hop * hop, last)
-            items.append(self.excerpts.read(clip, start, length))
-            mask[row, 0 if start == 0 else self.context : clip.frames - start] = True
-        return {**stack(items), "mask": torch.from_numpy(mask)}
+        last = -(-max(0, clip.frames - length) // hop) * hop  # reaches the clip's end
+        return clip, min(max(0, target - self.context) // hop * hop, last)
 
     def _draw(self, step: int, item: int) -> tuple[Clip, int]:
         """Return a clip and a sample of it, one of all samples of all clips."""
@@ -168,6 +188,21 @@ def _places_by_speaker(clips: Sequence[Clip]) -> Voices:
     speakers = speakers_of(clips)
     order = np.argsort(speakers, kind="stable")
     return [*np.split(order, np.flatnonzero(np.diff(speakers[order])) + 1)]
+
+
+def crops_of_a_batch(batch_size: int, world_size: int, accumulate: int) -> int:
+    """Return how many crops of an update each of its batches has.
+
+    Raises:
+        ConfigError: They cannot all have as many.
+    """
+    parts = world_size * accumulate
+    if batch_size % parts:
+        raise ConfigError(
+            f"trainer.batch_size={batch_size} is to be shared out over {world_size} processes "
+            f"with trainer.accumulate={accumulate} each: choose a multiple of {parts}"
+        )
+    return batch_size // parts
 
 
 def _check(folder: Path, clips: Sequence[Clip], least: dict[str, tuple[int, int]]) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +31,27 @@ class Nats(NamedTuple):
         return Nats(self.nats + other.nats, self.samples + other.samples)
 
 
+class Sharers(Protocol):
+    """Processes that share out the windows of one evaluation."""
+
+    rank: int
+    size: int
+
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """Return what each process gives, in their order."""
+
+
+class Alone:
+    """This process, which does all by itself."""
+
+    rank = 0
+    size = 1
+
+    def gather(self, own: Tensor) -> list[Tensor]:
+        """Return what this process gives."""
+        return [own]
+
+
 @contextlib.contextmanager
 def evaluating(model: WaveNet) -> Iterator[None]:
     """Put the model in evaluation mode within the block."""
@@ -48,9 +69,10 @@ def bits_per_sample(
     windows: Windows,
     progress: Callable[[int], None] | None = None,
     told: Callable[[Tensor], Tensor] | None = None,
+    sharers: Sharers | None = None,
 ) -> float:
     """Return the mean negative log-likelihood in bits per sample; see `nats_of`."""
-    return nats_of(model, windows, progress, told).bits_per_sample
+    return nats_of(model, windows, progress, told, sharers).bits_per_sample
 
 
 def nats_of(
@@ -58,6 +80,7 @@ def nats_of(
     windows: Windows,
     progress: Callable[[int], None] | None = None,
     told: Callable[[Tensor], Tensor] | None = None,
+    sharers: Sharers | None = None,
 ) -> Nats:
     """Return the negative log-likelihood of all samples, each with its full past.
 
@@ -66,6 +89,8 @@ def nats_of(
         windows: The audio, each sample counted once.
         progress: Called after each window with the samples that it counted.
         told: Given the numbers of the speakers, returns those that the model is told instead.
+        sharers: Processes that evaluate the same together; all return the same, to the bit that
+            one would. Absent for this one alone.
     """
     device = next(model.parameters()).device
 
@@ -76,7 +101,7 @@ def nats_of(
         return model.nll(waveform.to(device), **there)
 
     with evaluating(model):
-        return _nats(nll, windows, progress)
+        return _nats(nll, windows, progress, sharers)
 
 
 def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows) -> float:
@@ -98,15 +123,21 @@ def _nats(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: Windows,
     progress: Callable[[int], None] | None = None,
+    sharers: Sharers | None = None,
 ) -> Nats:
     nats, count = 0.0, 0
+    sharers = sharers or Alone()
     features = Features(windows.excerpts.audio)
-    for index in range(len(windows)):
-        window = windows[index]
-        counted = int(window["mask"].sum())
-        nats_each = nll(window["waveform"], features(window)).cpu().double()
-        nats += float((nats_each * window["mask"]).sum())
-        count += counted
-        if progress is not None:
-            progress(counted)
+    for first in range(0, len(windows), sharers.size):
+        own = torch.zeros(2, dtype=torch.float64)
+        if first + sharers.rank < len(windows):
+            window = windows[first + sharers.rank]
+            nats_each = nll(window["waveform"], features(window)).cpu().double()
+            own[0] = (nats_each * window["mask"]).sum()
+            own[1] = window["mask"].sum()
+        for total, counted in torch.stack(sharers.gather(own)).tolist():
+            nats += total
+            count += int(counted)
+            if progress is not None:
+                progress(int(counted))
     return Nats(nats, count)

@@ -10,6 +10,7 @@ from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
 from wavenet.training.module import Batch
 from wavenet.training.options import TrainerOptions
+from wavenet.training.team import Team
 
 
 class StepsFrom(Sampler[int]):
@@ -32,8 +33,9 @@ def training_loader(
     context: int,
     seed: int,
     first: int,
+    team: Team,
 ) -> DataLoader[Batch]:
-    """Return an endless loader of crops that starts with batch number `first`.
+    """Return an endless loader of crops, this process's, that starts with batch number `first`.
 
     Args:
         excerpts: Reads the clips, and what conditions them.
@@ -42,6 +44,7 @@ def training_loader(
         context: Samples before each crop, the model's receptive field.
         seed: With the batch number, what decides the crops.
         first: Batches that came before.
+        team: The processes that share out each update.
     """
     crops = RandomCrops(
         excerpts,
@@ -50,6 +53,9 @@ def training_loader(
         context=context,
         batch_size=options.batch_size,
         seed=seed,
+        rank=team.rank,
+        world_size=team.size,
+        accumulate=options.accumulate,
         balance=options.balance_speakers,
     )
     return DataLoader(

@@ -19,7 +19,7 @@ from wavenet.data.crops import Windows
 from wavenet.errors import EnvironmentFault
 from wavenet.evaluation.likelihood import bits_per_sample
 from wavenet.training.module import TrainingModule
-from wavenet.training.signals import StopFlag
+from wavenet.training.updates import Updates
 
 log = logging.getLogger("wavenet")
 POINTS = 500  # of the loss curve, at most
@@ -34,7 +34,7 @@ class History(pl.Callback):
         training: What the model's card says of its data.
         windows: Held-out audio, or absent if none was held out: then the latest is exported.
         every: Updates between validations.
-        stop: Set by a signal: a validation is then left out.
+        updates: What came of each update; where it is to be the last, no validation follows.
         after: Called after a validation with the trainer and the module, if there.
     """
 
@@ -45,7 +45,7 @@ class History(pl.Callback):
         training: checkpoint.Training,
         windows: Windows | None,
         every: int,
-        stop: StopFlag,
+        updates: Updates,
         after: Callable[[pl.Trainer, TrainingModule], None] | None,
     ) -> None:
         self.run = run
@@ -53,12 +53,13 @@ class History(pl.Callback):
         self.training = training
         self.windows = windows
         self.every = every
-        self.stop = stop
+        self.updates = updates
+        self.team = updates.team
         self.after = after
         self.train: list[tuple[int, float]] = []
         self.valid: list[tuple[int, float]] = []
         self.nats = 0.0  # since the last point of the curve
-        self.batches = 0
+        self.count = 0
         self.seen = 0
         self.owed = False  # an export that the disk refused
 
@@ -68,7 +69,7 @@ class History(pl.Callback):
             "train": self.train,
             "valid": self.valid,
             "nats": self.nats,
-            "batches": self.batches,
+            "updates": self.count,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -76,7 +77,7 @@ class History(pl.Callback):
         self.train = [tuple(point) for point in state_dict["train"]]
         self.valid = [tuple(point) for point in state_dict["valid"]]
         self.nats = state_dict["nats"]
-        self.batches = state_dict["batches"]
+        self.count = state_dict["updates"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note where training starts."""
@@ -86,22 +87,22 @@ class History(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Add to the curve, and validate where it is due."""
-        self.nats += float(outputs["loss"]) * trainer.accumulate_grad_batches
-        self.batches += 1
         step = trainer.global_step
         if step == self.seen:
             return
         self.seen = step
+        self.nats += self.updates.nats
+        self.count += 1
         last = step == trainer.max_steps
         if step % max(1, int(trainer.max_steps) // POINTS) == 0 or last:
             self._add_point(trainer, step)
-        if (step % self.every == 0 or last) and not self.stop:
+        if (step % self.every == 0 or last) and not self.updates.stop:
             assert isinstance(module, TrainingModule)
             self._validate(trainer, module, step)
 
     def _add_point(self, trainer: pl.Trainer, step: int) -> None:
-        bits = self.nats / self.batches / math.log(2)
-        self.nats, self.batches = 0.0, 0
+        bits = self.nats / self.count / math.log(2)
+        self.nats, self.count = 0.0, 0
         self.train.append((step, bits))
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         for logger in trainer.loggers:
@@ -111,21 +112,22 @@ class History(pl.Callback):
         started = time.monotonic()
         best = True
         if self.windows is not None:
-            bits = bits_per_sample(module.exported, self.windows)
+            bits = bits_per_sample(module.exported, self.windows, sharers=self.updates)
             best = bits <= min((bits for _, bits in self.valid), default=math.inf)
             self.valid.append((step, bits))
             for logger in trainer.loggers:
                 logger.log_metrics({"bits/valid": bits}, step)
             took = time.monotonic() - started
             log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
-        if (best or self.owed) and trainer.is_global_zero:
+        if best or self.owed:
             self._export(module, step, last=step == trainer.max_steps)
-        if self.after is not None:
-            self.after(trainer, module)
+        after = self.after
+        if after is not None:
+            self.team.share(lambda: after(trainer, module))
 
     def _export(self, module: TrainingModule, step: int, *, last: bool) -> None:
         try:
-            self.export(module, step)
+            self.team.share(lambda: self.export(module, step))
             self.owed = False
         except EnvironmentFault as fault:
             if last:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from wavenet.config import AudioConfig
 from wavenet.data.features import Features
 from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
+from wavenet.training.launch import Launch
 from wavenet.training.options import OptimOptions
+from wavenet.training.team import Team
 
 Batch = dict[str, Tensor]
 
@@ -30,10 +33,16 @@ class TrainingModule(pl.LightningModule):
         optim: Optimiser, schedule and averaging.
         max_steps: Updates in all, where the schedule ends.
         audio: What conditions the signal.
+        team: The processes that train it; absent for this one alone.
     """
 
     def __init__(
-        self, model: WaveNet, optim: OptimOptions, max_steps: int, audio: AudioConfig | None = None
+        self,
+        model: WaveNet,
+        optim: OptimOptions,
+        max_steps: int,
+        audio: AudioConfig | None = None,
+        team: Team | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -43,6 +52,7 @@ class TrainingModule(pl.LightningModule):
         self.average: WaveNet | None = None
         if optim.ema_decay is not None:
             self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.team = Team(Launch()) if team is None else team
         self.random_state: Tensor | None = None
         self.data_digest = ""
 
@@ -52,9 +62,12 @@ class TrainingModule(pl.LightningModule):
         return self.model if self.average is None else self.average
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the mean negative log-likelihood of the batch's counted samples, in nats."""
+        """Return the negative log-likelihood of the batch's counted samples, in nats.
+
+        It is a mean such that the mean over all batches of an update is that over its samples.
+        """
         nll = self.model.nll(batch["waveform"], **self.features(batch))
-        loss = masked_mean(nll, batch["mask"])
+        loss = masked_mean(nll, batch["mask"], batch["count"])
         if not bool(loss.isfinite()):
             raise ConfigError(
                 f"the loss is {loss.item()} at step {self.global_step}: training diverged; start "
@@ -94,13 +107,17 @@ class TrainingModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random numbers' state, and what else must be the same when the run goes on."""
-        checkpoint["random_state"] = torch.get_rng_state()
+        checkpoint["random_states"] = self.team.gather(torch.get_rng_state())
         checkpoint["threads"] = torch.get_num_threads()
         checkpoint["data"] = self.data_digest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the random numbers until training starts."""
-        self.random_state = checkpoint["random_state"]
+        states = checkpoint["random_states"]
+        if len(states) == self.team.size:
+            self.random_state = states[self.team.rank]
+        else:
+            torch.manual_seed(seed_of(torch.initial_seed(), checkpoint["global_step"]))
 
     def on_train_start(self) -> None:
         """Go on with the random numbers where the checkpoint left them."""
@@ -108,9 +125,14 @@ class TrainingModule(pl.LightningModule):
             torch.set_rng_state(self.random_state.cpu())
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of `values` where `mask` is true, both `(B, T)`."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
+    """Return the sum of `values` where `mask` is true, both `(B, T)`, over `count`."""
+    return (values * mask).sum() / count
+
+
+def seed_of(*numbers: int) -> int:
+    """Return the seed of a stream of random numbers that is like that of no other numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def rate_factor(optim: OptimOptions, max_steps: int) -> Callable[[int], float]:

@@ -58,13 +58,15 @@ class TrainerOptions:
 
     Attributes:
         max_steps: Updates of the weights.
-        batch_size: Crops of one batch.
+        batch_size: Crops of one update, which all processes share out.
         crop: Samples of each crop that the loss covers; the receptive field comes before them.
-        accumulate: Batches of one update.
+        accumulate: Batches that an update is made of, one after the other, to save memory.
         precision: `fp32`, or `bf16` for matrix products in bfloat16 under autocast.
         device: `auto` takes a GPU where there is one.
         balance_speakers: Draw each voice as often as any other, however much of it there is.
         workers: Processes that read audio; 0 reads in the training process.
+        timeout_seconds: Without a sign of life for so long, another training process is lost.
+        requeue: Ask Slurm to start the job again when it ends it early, with SIGUSR1.
         save_every: Updates between saves.
         keep_last: Saves that are kept.
         valid_every: Updates between validations.
@@ -81,6 +83,8 @@ class TrainerOptions:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     balance_speakers: bool = False
     workers: int = 0
+    timeout_seconds: float = 60.0
+    requeue: bool = False
     save_every: int = 1000
     keep_last: int = 2
     valid_every: int = 1000
@@ -94,6 +98,9 @@ class TrainerOptions:
             check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in ("workers", "preview_seconds"):
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        check(self.timeout_seconds > 0, "timeout_seconds", "positive", self.timeout_seconds)
+        wanted = f"a multiple of accumulate={self.accumulate}"
+        check(self.batch_size % self.accumulate == 0, "batch_size", wanted, self.batch_size)
         seconds = self.valid_seconds
         check(seconds is None or seconds > 0, "valid_seconds", "positive, or null", seconds)
 

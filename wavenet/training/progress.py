@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from wavenet.errors import require
 from wavenet.training.history import History
 from wavenet.training.module import TrainingModule
+from wavenet.training.updates import Updates
 
 log = logging.getLogger("wavenet")
 SECONDS = 15.0  # between lines
@@ -23,11 +24,13 @@ class Progress(pl.Callback):
     Args:
         samples_per_step: Samples that the loss covers in one update.
         history: Where the last validation stands.
+        updates: Where the loss of the last update stands.
     """
 
-    def __init__(self, samples_per_step: int, history: History) -> None:
+    def __init__(self, samples_per_step: int, history: History, updates: Updates) -> None:
         self.samples_per_step = samples_per_step
         self.history = history
+        self.updates = updates
         self.bits = math.nan
         self.warned = False
         self.bar: Any = None
@@ -36,7 +39,7 @@ class Progress(pl.Callback):
         """Start the clock and, on a terminal, the bar."""
         self.first = self.seen = trainer.global_step
         self.started = self.told = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and trainer.is_global_zero:
             tqdm = require("tqdm", "train")
             self.bar = tqdm.tqdm(total=trainer.max_steps, initial=self.first, unit="step")
 
@@ -44,13 +47,13 @@ class Progress(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Tell how far training is, and call out a model that has learnt nothing."""
-        bits = float(outputs["loss"]) * trainer.accumulate_grad_batches / math.log(2)
-        known = not math.isnan(self.bits)
-        self.bits = SMOOTHING * self.bits + (1 - SMOOTHING) * bits if known else bits
         step = trainer.global_step
         if step == self.seen:
             return
         self.seen = step
+        bits = self.updates.nats / math.log(2)
+        known = not math.isnan(self.bits)
+        self.bits = SMOOTHING * self.bits + (1 - SMOOTHING) * bits if known else bits
         now = time.monotonic()
         rate = (step - self.first) / max(now - self.started, 1e-9)
         if self.bar is not None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,78 +13,89 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet import checkpoint
 from wavenet.config import check_conditions
 from wavenet.data.clips import read_clip
-from wavenet.data.crops import Windows
+from wavenet.data.crops import Windows, crops_of_a_batch
 from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.mel import with_statistics
 from wavenet.data.notes import read_notes
 from wavenet.data.ready import ensure_prepared
 from wavenet.data.roll import check_pitches
 from wavenet.data.shaping import measured
-from wavenet.errors import ConfigError, DataError, printable
+from wavenet.errors import ConfigError, DataError, EnvironmentFault, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
-from wavenet.files import locked, remove_leftovers, write_text
+from wavenet.files import remove_leftovers, write_text
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict, to_dict
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
+from wavenet.training.folder import held, new_folder, started_before
 from wavenet.training.history import History
-from wavenet.training.module import TrainingModule
-from wavenet.training.options import RunConfig
+from wavenet.training.module import TrainingModule, seed_of
+from wavenet.training.options import RunConfig, TrainerOptions
 from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
 from wavenet.training.saves import FOLDER as SAVES
 from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
 from wavenet.training.signals import StopFlag
+from wavenet.training.strategy import TeamStrategy
+from wavenet.training.team import Team
+from wavenet.training.updates import Updates
 
 CONFIG = "run.json"
 log = logging.getLogger("wavenet")
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it advises and advertises
 
 
-def start(config: RunConfig, run: Path | None, stop: StopFlag) -> Path:
+def start(config: RunConfig, run: Path | None, stop: StopFlag, team: Team) -> Path:
     """Train in a new folder, and report; return the folder.
+
+    Where a launcher starts the same again, the run goes on from its last save.
 
     Args:
         config: The run.
         run: Its folder; absent for `runs/NAME`, or `runs/NAME-2` and so on where that is taken.
         stop: Set by a signal.
+        team: The processes that train it.
 
     Raises:
         ConfigError: The folder holds something already.
     """
-    ensure_prepared(config.data)
-    config = conditioned(dataclasses.replace(config, data=config.data.anywhere()))
-    run = _new_folder(config, run)
-    log.info("run folder: %s", run)
-    with locked(run):
-        _train(config, run, stop, save=None)
-    return run
+
+    def begin() -> tuple[RunConfig, Path, bool]:
+        begun = started_before(config, run, team.launch.name)
+        if begun is not None:
+            log.info("%s was begun by this launch (%s)", begun, team.launch.name)
+            if (begun / CONFIG).is_file():
+                its_own = read_run(begun)
+                return _ready(its_own, team), begun, _finished(its_own, begun)
+        complete = conditioned(_ready(config, team))
+        return complete, begun or new_folder(config, run, team.launch.name), False
+
+    complete, folder, finished = team.share(begin)
+    if finished:
+        log.info("%s is finished: another launch, or run_dir=FOLDER, starts anew", folder)
+        return folder
+    log.info("run folder: %s", folder)
+    _go_on(complete, folder, stop, team)
+    return folder
 
 
-def resume(config: RunConfig, run: Path, stop: StopFlag) -> None:
+def resume(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
     """Go on with a run from its last save, and report.
 
     Args:
         config: The run's own, or with a later end.
         run: Its folder.
         stop: Set by a signal.
+        team: The processes that train it.
     """
-    config = dataclasses.replace(config, data=config.data.anywhere())
-    ensure_prepared(config.data)
-    saves = find_saves(run)
-    save = saves[-1] if saves else None
-    if save is None:
-        log.info("%s has no save yet: starting at step 0", run)
-    else:
-        log.info("going on with %s from step %d", run, step_of(save))
-    with locked(run):
-        _train(config, run, stop, save)
+    _go_on(team.share(lambda: _ready(config, team)), run, stop, team)
 
 
 def read_run(run: Path) -> RunConfig:
@@ -151,16 +163,75 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> None:
-    remove_leftovers(run / SAVES)
-    for name in (CONFIG, "model"):
-        remove_leftovers(run, name)
+def _ready(config: RunConfig, team: Team) -> RunConfig:
+    """Prepare the data where that is not done; return the config with absolute paths."""
+    crops_of_a_batch(config.trainer.batch_size, team.size, config.trainer.accumulate)
+    config = dataclasses.replace(config, data=config.data.anywhere())
+    ensure_prepared(config.data)
+    return config
+
+
+def _finished(config: RunConfig, run: Path) -> bool:
+    """Whether nothing is left to do for a run, its report neither."""
+    saves = find_saves(run)
+    trained = bool(saves) and step_of(saves[-1]) >= config.trainer.max_steps
+    return trained and (not config.report.seconds or (run / "report.html").is_file())
+
+
+def _go_on(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
+    """Train from the last save on, if there is one, to the end or a signal."""
+    with held(run, team):
+        saves = team.share(lambda: find_saves(run))
+        save = saves[-1] if saves else None
+        if save is not None:
+            log.info("going on with %s from step %d", run, step_of(save))
+        _train(config, run, stop, team, save)
+
+    def queue() -> None:
+        ended_early = stop.signal is not None and stop.signal.name == "SIGUSR1"
+        if ended_early and config.trainer.requeue:
+            requeue(os.environ.get("SLURM_JOB_ID"))
+
+    team.share(queue)  # the others wait, for Slurm may end the step when one of them ends
+
+
+def requeue(job: str | None) -> None:
+    """Ask Slurm to start a job again.
+
+    Args:
+        job: Its number; absent if this is no job.
+
+    Raises:
+        EnvironmentFault: It does not.
+    """
+    if job is None:
+        raise EnvironmentFault("trainer.requeue: there is no SLURM_JOB_ID, so this is no Slurm job")
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise EnvironmentFault(
+            f"trainer.requeue: scontrol does not start ({error.strerror}); the run is saved, "
+            f"submit job {job} again by hand"
+        ) from error
+    if done.returncode:
+        raise EnvironmentFault(
+            f"trainer.requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
+            "the run is saved, submit the job again by hand"
+        )
+    log.info("asked Slurm to start job %s again", job)
+
+
+def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path | None) -> None:
     folder = config.data.folder
     clips = read_manifest(folder)
     train, held_out = _splits(folder, clips, config)
     torch.manual_seed(config.seed)
     model, max_steps = WaveNet(config.model), config.trainer.max_steps
-    module = TrainingModule(model, config.optim, max_steps, config.audio)
+    if team.rank:
+        torch.manual_seed(seed_of(config.seed, team.rank))  # of its own dropout
+    module = TrainingModule(model, config.optim, max_steps, config.audio, team)
     excerpts = excerpts_of(config.model, config.audio, folder)
     windows = None
     if held_out:
@@ -172,39 +243,52 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
             limit_seconds=config.trainer.valid_seconds,
         )
     seconds = int(train.frames.sum()) / config.audio.sample_rate
+    updates = Updates(team, stop)
     history = History(
         run,
         config.audio,
         checkpoint.Training(data=config.name, seconds_of_audio=seconds),
         windows,
         config.trainer.valid_every,
-        stop,
+        updates,
         _preview(folder, held_out, config),
     )
     module.data_digest = clips.digest
     step = 0 if save is None else step_of(save)
     if save is not None:
         _compare(read_save(save), module)
-    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
+    team.share(lambda: _write_config(run, config))
     if step < config.trainer.max_steps:
-        _fit(config, run, stop, module, history, train, save)
+        _fit(config, run, updates, module, history, train, save)
     elif save is not None:
         log.info("step %d was the last: trainer.max_steps=N goes further", step)
         history.load_state_dict(read_save(save)["callbacks"]["History"])
-    if not stop and config.report.seconds:
-        finish(run, config, history)
+
+    def end() -> None:
+        if not stop and config.report.seconds:
+            finish(run, config, history)
+
+    team.share(end)
+
+
+def _write_config(run: Path, config: RunConfig) -> None:
+    """Write down what the run is, and remove what a killed process left half-written."""
+    remove_leftovers(run / SAVES)
+    for name in (CONFIG, "model"):
+        remove_leftovers(run, name)
+    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
 
 
 def _fit(
     config: RunConfig,
     run: Path,
-    stop: StopFlag,
+    updates: Updates,
     module: TrainingModule,
     history: History,
     train: Manifest,
     save: Path | None,
 ) -> None:
-    options = config.trainer
+    options, team = config.trainer, updates.team
     step = 0 if save is None else step_of(save)
     keep_freed_memory()
     loader = training_loader(
@@ -214,10 +298,10 @@ def _fit(
         config.model.receptive_field,
         config.seed,
         step * options.accumulate,
+        team,
     )
-    samples_per_step = options.batch_size * options.crop * options.accumulate
     trainer = pl.Trainer(
-        accelerator=options.device,
+        **_placed(options, team),
         devices=1,
         precision={"fp32": "32-true", "bf16": "bf16-mixed"}[options.precision],  # type: ignore[arg-type]
         max_steps=options.max_steps,
@@ -225,12 +309,13 @@ def _fit(
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=config.optim.clip_norm,
         callbacks=[
+            updates,
             history,
-            Progress(samples_per_step, history),
-            Saves(run, options.save_every, options.keep_last, stop),
+            Progress(options.batch_size * options.crop, history, updates),
+            Saves(run, options.save_every, options.keep_last, updates.stop),
         ],
         logger=TensorBoardLogger(run, name="tensorboard", version="", purge_step=step or None),
-        plugins=[DurableCheckpointIO()],
+        plugins=[DurableCheckpointIO(), LightningEnvironment()],  # not that of a launcher
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
@@ -241,14 +326,35 @@ def _fit(
     with warnings.catch_warnings():
         # Lightning advises on loaders and logging that are as they should be here.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        with stop.listening():
+        with updates.asked.listening(), team.together():
             trainer.fit(module, loader, ckpt_path=save, weights_only=True)
+    updates.asked.signal = updates.asked.signal or updates.stop.signal
+
+
+def _placed(options: TrainerOptions, team: Team) -> dict[str, Any]:
+    """Return what the trainer is told of devices and processes."""
+    if team.device is not None:
+        return {"accelerator": team.device.type, "strategy": TeamStrategy(team)}
+    idle = torch.cuda.device_count() - 1
+    if options.device in ("auto", "cuda") and idle > 0:
+        log.info(
+            "this run uses one GPU, and %d more are here: "
+            "torchrun --standalone --nproc-per-node=%d $(which wavenet-train) ... uses all",
+            *(idle, idle + 1),
+        )
+    return {"accelerator": options.device}
 
 
 def _compare(saved: dict[str, Any], module: TrainingModule) -> None:
     """Warn of what makes a run go on otherwise than it would have."""
     if saved["threads"] != torch.get_num_threads():
         log.warning("warning: another number of threads than before: sums may differ in last bits")
+    if len(saved["random_states"]) != module.team.size:
+        log.warning(
+            "warning: another number of processes than before (%d, now %d): it goes on with other "
+            "random numbers, and sums may differ in last bits",
+            *(len(saved["random_states"]), module.team.size),
+        )
     if saved["data"] != module.data_digest:
         log.warning(
             "warning: the clips are not those that the run began with: it goes on with these"
@@ -276,22 +382,3 @@ def _preview(folder: Path, held_out: Manifest, config: RunConfig) -> Preview | N
     clip = read_clip(folder, longest)[:length]
     conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
     return Preview(clip, config.audio, conditions)
-
-
-def _new_folder(config: RunConfig, run: Path | None) -> Path:
-    """Make and return the run's folder; two runs that start together get one each."""
-    if run is not None:
-        if run.exists() and any(run.iterdir()):
-            way_out = f"resume={printable(run)} goes on with it, or choose another run_dir"
-            raise ConfigError(f"run_dir {printable(run)} is not empty: {way_out}")
-        run.mkdir(parents=True, exist_ok=True)
-        return run
-    number = 1
-    while True:
-        run = Path("runs") / (config.name if number == 1 else f"{config.name}-{number}")
-        try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return run

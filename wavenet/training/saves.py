@@ -85,7 +85,7 @@ class Saves(pl.Callback):
         run: The run's folder.
         every: Updates between saves.
         keep: Saves that are kept.
-        stop: Set by a signal; the update is ended and saved, then training stops.
+        stop: Set when the update that was just made is to be saved, and training to stop.
         retries: Saves in a row that may fail, the disk being full, before training stops.
     """
 
@@ -100,9 +100,8 @@ class Saves(pl.Callback):
         self.seen = 0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Take the signals back from Lightning, which takes them when it starts."""
+        """Note where training starts."""
         self.seen = trainer.global_step
-        self.stop.listen()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
@@ -129,5 +128,5 @@ class Saves(pl.Callback):
             return
         self.failures = 0
         log.info("saved step %d", step)
-        for old in find_saves(self.run)[: -self.keep]:
+        for old in find_saves(self.run)[: -self.keep] if trainer.is_global_zero else []:
             old.unlink(missing_ok=True)

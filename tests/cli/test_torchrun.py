@@ -1,0 +1,207 @@
+"""torchrun starts the command, and starts it again when a process dies, stops or is cut off.
+
+Each run that was interrupted must come to what one comes to that was not, to the bit.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ROOT, environment
+from tests.teams import TRAIN, assert_same_bits, free_port, train_together
+
+pytestmark = pytest.mark.slow
+FULL = "WAVENET_FULL" in os.environ
+LAST = 6000 if FULL else 400
+STEPS = (
+    *("model.dropout=0.1", "trainer.batch_size=4", f"trainer.max_steps={LAST}"),
+    *("trainer.save_every=50", "trainer.valid_every=100", "trainer.keep_last=1000"),
+)
+full = pytest.mark.skipif(not FULL, reason="takes minutes: WAVENET_FULL=1 runs it")
+
+
+@pytest.fixture(scope="module")
+def whole(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = train_together(folder, 2, *TRAIN, *STEPS, f"data.root={recordings}", "run_dir=run")
+    assert [one.returncode for one in done] == [0, 0], done
+    return folder / "run"
+
+
+@contextmanager
+def torchrun(
+    folder: Path,
+    recordings: Path,
+    *arguments: str,
+    options: tuple[str, ...] = ("--standalone", "--nproc-per-node=2", "--max-restarts=20"),
+    before: tuple[str, ...] = (),
+    interface: str = "lo",
+) -> Iterator["subprocess.Popen[str]"]:
+    """Yield torchrun as it trains in `folder`, its words in `torchrun.txt`; end it at the end."""
+    command = [*before, sys.executable, "-m", "torch.distributed.run", *options]
+    command += [str(ROOT / "recipes" / "train.py"), *TRAIN, *STEPS, f"data.root={recordings}"]
+    with (folder / "torchrun.txt").open("a") as words:
+        process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env={**environment(), "GLOO_SOCKET_IFNAME": interface},
+            stdout=words,
+            stderr=words,
+            text=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def said(folder: Path) -> str:
+    return (folder / "torchrun.txt").read_text()
+
+
+def workers(agent: int) -> list[int]:
+    """Return the processes that torchrun started and that live, in the order of their ranks."""
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    return [int(number) for number in children]
+
+
+def saves(folder: Path) -> int:
+    return len(list(folder.glob("runs/folder/checkpoints/*.ckpt")))
+
+
+def wait_for_save(process: "subprocess.Popen[str]", folder: Path, more_than: int = 0) -> None:
+    while saves(folder) <= more_than and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=full)])
+def test_a_killed_process_costs_no_more_than_what_came_after_the_last_save(
+    whole: Path, recordings: Path, tmp_path: Path, kills: int
+) -> None:
+    draw, killed = random.Random(0), 0
+    with torchrun(tmp_path, recordings) as process:
+        wait_for_save(process, tmp_path)
+        while killed < kills and process.poll() is None:
+            time.sleep(draw.uniform(0, 20) if kills > 1 else 0)
+            alive = workers(process.pid)
+            if alive and saves(tmp_path) < LAST // 50:
+                os.kill(draw.choice(alive), signal.SIGKILL)
+                killed += 1
+        code = process.wait(1800)
+
+    assert code == 0, said(tmp_path)
+    assert killed == kills
+    assert "going on with runs/folder from step" in said(tmp_path)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["folder"]
+    assert_same_bits(whole, tmp_path / "runs" / "folder")
+
+
+@full
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_stopped_process_is_found_within_the_timeout(
+    whole: Path, recordings: Path, tmp_path: Path, which: int
+) -> None:
+    with torchrun(tmp_path, recordings, "trainer.timeout_seconds=10") as process:
+        wait_for_save(process, tmp_path)
+        os.kill(workers(process.pid)[which], signal.SIGSTOP)
+        code = process.wait(300)
+
+    assert code == 0, said(tmp_path)
+    assert_same_bits(whole, tmp_path / "runs" / "folder")
+
+
+def test_torchrun_told_to_end_lets_its_processes_save(recordings: Path, tmp_path: Path) -> None:
+    with torchrun(tmp_path, recordings, "trainer.save_every=1000") as process:
+        while process.poll() is None and "step 100: held-out" not in said(tmp_path):
+            time.sleep(0.01)
+        process.terminate()
+        process.wait(60)
+
+    assert "stopped and saved; go on with: wavenet-train resume=runs/folder" in said(tmp_path)
+    assert saves(tmp_path) == 1
+
+
+def net(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Yield the names of two network namespaces, joined by a cable named `cable` in each."""
+    number = os.getpid()
+    names = (f"wavenet-a-{number}", f"wavenet-b-{number}")
+    try:
+        for name in names:
+            net("netns", "add", name)
+        for name in names:
+            net("-n", name, "link", "set", "lo", "up")
+        ends = ("cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns")
+        net("link", "add", *ends, names[1])
+        for index, name in enumerate(names, 1):
+            net("-n", name, "address", "add", f"10.213.7.{index}/24", "dev", "cable")
+            net("-n", name, "link", "set", "cable", "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def namespaces() -> bool:
+    try:
+        with two_hosts():
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+@pytest.mark.skipif(not namespaces(), reason="needs root and network namespaces (ip netns)")
+def test_two_hosts_whose_network_is_cut_go_on_when_it_is_back(
+    whole: Path, recordings: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    with two_hosts() as names:
+        started = []
+        stack = []
+        for index, name in enumerate(names, 1):
+            options = (
+                *("--nnodes=2", "--nproc-per-node=1", "--max-restarts=3", "--rdzv-id=cut"),
+                *("--rdzv-backend=c10d", f"--rdzv-endpoint=10.213.7.1:{port}"),
+                f"--rdzv-conf=is_host={'true' if index == 1 else 'false'}",
+                f"--local-addr=10.213.7.{index}",
+            )
+            host = torchrun(
+                tmp_path,
+                recordings,
+                "trainer.timeout_seconds=10",
+                options=options,
+                before=("ip", "netns", "exec", name),
+                interface="cable",
+            )
+            stack.append(host)
+            started.append(host.__enter__())
+        try:
+            wait_for_save(started[0], tmp_path)
+            net("-n", names[0], "link", "set", "cable", "down")
+            cut_at = saves(tmp_path)
+            time.sleep(15)
+            net("-n", names[0], "link", "set", "cable", "up")
+            codes = [process.wait(240) for process in started]
+        finally:
+            for host in stack:
+                host.__exit__(None, None, None)
+
+    assert codes == [0, 0], said(tmp_path)
+    assert cut_at < LAST // 50
+    assert "going on with runs/folder from step" in said(tmp_path)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["folder"]
+    assert_same_bits(whole, tmp_path / "runs" / "folder")
