@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -96,6 +96,18 @@ class Benchmark:
             lines.append(f"held-out bits per sample, {precision:9} {bits:.4f} ({cost:+.4f})")
         return "\n".join(lines)
 
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+        speeds = [
+            {
+                **dataclasses.asdict(speed),
+                "median": speed.median,
+                "share_of_ceiling": speed.share_of_ceiling,
+            }
+            for speed in self.speeds
+        ]
+        return {**dataclasses.asdict(self), "speeds": speeds}
+
 
 def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
     """Measure one model after the other.
@@ -104,7 +116,7 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
         ConfigError: A size or precision is unknown, or no core is left.
     """
     if options.output is not None:
-        _require_charts()
+        require_charts()
     cores = available_cores()
     threads = [count for count in options.threads if count <= cores]
     if not threads:
@@ -178,28 +190,7 @@ def machine() -> str:
     return f"{available_cores()} cores of {processor()}, PyTorch {torch.__version__}"
 
 
-def plain(results: Sequence[Benchmark]) -> dict[str, Any]:
-    """Return all that was measured as plain data."""
-    return {
-        "machine": machine(),
-        "models": [
-            {
-                **dataclasses.asdict(result),
-                "speeds": [
-                    {
-                        **dataclasses.asdict(speed),
-                        "median": speed.median,
-                        "share_of_ceiling": speed.share_of_ceiling,
-                    }
-                    for speed in result.speeds
-                ],
-            }
-            for result in results
-        ],
-    }
-
-
-def _require_charts() -> None:
+def require_charts() -> None:
     """Raise now, not after minutes of measuring, where no chart can be drawn."""
     try:
         require("matplotlib", "train")
@@ -207,7 +198,33 @@ def _require_charts() -> None:
         raise EnvironmentFault(f"{fault}; or say output=null for no chart") from fault
 
 
-def pictured(results: Sequence[Benchmark], output: str | None) -> list[Path]:
+class Charted(Protocol):
+    """What was measured of one model, by any benchmark."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that it stores."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Of its signal, in Hz."""
+
+    @property
+    def speeds(self) -> Sequence[Any]:
+        """Cases with their rates."""
+
+    def table(self) -> str:
+        """Return all of it as lines to print."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain data."""
+
+
+def pictured(results: Sequence[Charted], output: str | None) -> list[Path]:
     """Draw a bar chart for each model, if they are wanted; return their files."""
     if output is None:
         return []

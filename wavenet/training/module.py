@@ -34,6 +34,7 @@ class TrainingModule(pl.LightningModule):
         max_steps: Updates in all, where the schedule ends.
         audio: What conditions the signal.
         team: The processes that train it; absent for this one alone.
+        compiled: Have `torch.compile` fuse what is around the stack.
     """
 
     def __init__(
@@ -43,9 +44,12 @@ class TrainingModule(pl.LightningModule):
         max_steps: int,
         audio: AudioConfig | None = None,
         team: Team | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self.nll = torch.compile(model.nll) if compiled else model.nll
         self.features = Features(audio)
         self.optim = optim
         self.max_steps = max_steps
@@ -66,7 +70,7 @@ class TrainingModule(pl.LightningModule):
 
         It is a mean such that the mean over all batches of an update is that over its samples.
         """
-        nll = self.model.nll(batch["waveform"], **self.features(batch))
+        nll = self.nll(batch["waveform"], **self.features(batch))
         loss = masked_mean(nll, batch["mask"], batch["count"])
         if not bool(loss.isfinite()):
             raise ConfigError(
@@ -85,6 +89,7 @@ class TrainingModule(pl.LightningModule):
             betas=(optim.betas[0], optim.betas[1]),
             eps=optim.eps,
             weight_decay=optim.weight_decay,
+            fused=True,  # all weights in one go
         )
         factor = rate_factor(optim, self.max_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -92,6 +97,11 @@ class TrainingModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        """Shorten the gradient; Lightning's own way refuses optimisers that are fused."""
+        if self.optim.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the weights, then their average."""

@@ -31,10 +31,12 @@ from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.files import remove_leftovers, write_text
 from wavenet.model import WaveNet
+from wavenet.modules import ResidualStack
 from wavenet.plain import from_dict, to_dict
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
 from wavenet.training.folder import held, new_folder, started_before
+from wavenet.training.gates import gates_here
 from wavenet.training.history import History
 from wavenet.training.module import TrainingModule, seed_of
 from wavenet.training.options import RunConfig, TrainerOptions
@@ -151,6 +153,14 @@ def conditioned(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, audio=audio, model=model)
 
 
+def hasten(model: WaveNet, options: TrainerOptions) -> None:
+    """Have a model's stacks computed in the fastest way here, in the memory that is wanted."""
+    for module in model.modules():
+        if isinstance(module, ResidualStack):
+            module.gates = gates_here()
+            module.recompute = options.activation_checkpointing
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed: an update allocates the same again.
 
@@ -231,7 +241,9 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
     model, max_steps = WaveNet(config.model), config.trainer.max_steps
     if team.rank:
         torch.manual_seed(seed_of(config.seed, team.rank))  # of its own dropout
-    module = TrainingModule(model, config.optim, max_steps, config.audio, team)
+    hasten(model, config.trainer)
+    compiled = config.trainer.compile
+    module = TrainingModule(model, config.optim, max_steps, config.audio, team, compiled=compiled)
     excerpts = excerpts_of(config.model, config.audio, folder)
     windows = None
     if held_out:
@@ -307,7 +319,6 @@ def _fit(
         max_steps=options.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=config.optim.clip_norm,
         callbacks=[
             updates,
             history,
