@@ -240,6 +240,36 @@ def test_benchmark_prints_a_table_and_draws_a_chart_for_each_size(run: Run, tmp_
         assert (tmp_path / f"benchmark-{size}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_benchmark_of_training_measures_each_way_and_draws_a_chart(
+    run: Run, tmp_path: Path
+) -> None:
+    done = run(
+        "benchmark",
+        "train",
+        "sizes=[S]",
+        "crops=[1x500]",
+        "precisions=[bf16]",
+        "rounds=1",
+        "seconds=0.01",
+        "--json",
+    )
+
+    assert done.returncode == 0, done.stderr
+    (size,) = json.loads(done.stdout)["models"]
+    assert [way["case"]["way"] for way in size["ways"]] == ["textbook", "wavenet"]
+    assert size["ways"][0]["times_textbook"] == 1.0
+    assert size["crops_read"]["500"] > 0
+    assert "one process reads" in done.stderr
+    assert (tmp_path / "benchmark-train.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_crops_of_a_benchmark_are_said_as_a_product(run: Run) -> None:
+    done = run("benchmark", "train", "crops=[16000]")
+
+    assert done.returncode == 2
+    assert "crops must be such as 1x16000" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
     [

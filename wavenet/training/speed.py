@@ -138,7 +138,8 @@ class _Worker:
         if not line:
             self.process.wait()
             assert self.process.stderr is not None
-            words = printable(self.process.stderr.read()[-300:])
+            said = self.process.stderr.read().strip().splitlines()
+            words = printable(said[-1] if said else "it said nothing", 300)
             raise EnvironmentFault(f"the process that measures {self.name} failed: {words}")
         found: dict[str, float] = json.loads(line)
         return found
