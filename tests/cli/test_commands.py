@@ -264,7 +264,7 @@ def test_benchmark_of_training_measures_each_way_and_draws_a_chart(
 
 
 def test_crops_of_a_benchmark_are_said_as_a_product(run: Run) -> None:
-    done = run("benchmark", "train", "crops=[16000]")
+    done = run("benchmark", "train", "crops=[1*16000]")
 
     assert done.returncode == 2
     assert "crops must be such as 1x16000" in done.stderr

@@ -62,3 +62,29 @@ def test_the_average_is_not_trained() -> None:
 
     assert module.exported is not module.model
     assert not any(p.requires_grad for p in module.exported.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler looks at it
+@pytest.mark.slow
+def test_compiling_around_the_stack_changes_neither_loss_nor_gradient() -> None:
+    torch.manual_seed(0)
+    plain = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=10)
+    torch.manual_seed(0)
+    compiled = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=10, compiled=True)
+    batch = {
+        "waveform": torch.rand(1, 40) * 2 - 1,
+        "mask": torch.ones(1, 40, dtype=torch.bool),
+        "count": torch.tensor(40.0),
+    }
+
+    losses = [module.training_step(batch, 0) for module in (plain, compiled)]
+    for loss in losses:
+        loss.backward()
+
+    torch.testing.assert_close(losses[1], losses[0])
+    pairs = zip(plain.model.parameters(), compiled.model.parameters(), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(other.grad, one.grad)
+    assert compiled.average is not None
+    waveform = batch["waveform"]
+    torch.testing.assert_close(compiled.average.nll(waveform), plain.model.nll(waveform))

@@ -12,7 +12,7 @@ The numbers are those of the blocks one after the other. What differs is how the
 Under autocast all of it, the path from block to block too, is in autocast's precision.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ def training_pass(
     batch_size, _, length = x.shape
     beside = None if condition is None else _rows(condition)
     keep = torch.is_grad_enabled()
-    skips = _applied(_rows(x), beside, batch_size, plan, keep, *tensors)
+    skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)
     return skips.view(length, batch_size, -1).permute(1, 2, 0)
 
 
@@ -128,10 +128,6 @@ class _Pass(torch.autograd.Function):
     def backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         with torch.autocast(grad_skips.device.type, enabled=False):
             return _backward(ctx, grad_skips)
-
-
-# It is written out already: nothing is left for torch.compile to do.
-_applied: Callable[..., Tensor] = torch.compiler.disable(_Pass.apply)  # type: ignore[no-untyped-call]
 
 
 def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:

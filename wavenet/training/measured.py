@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict
+from wavenet.training.module import compiled_nll
 from wavenet.training.options import TrainerOptions
 from wavenet.training.speed import Case
 from wavenet.training.textbook import Textbook
@@ -50,7 +51,7 @@ def _update(case: Case, config: WaveNetConfig) -> Callable[[], None]:
     nn.Module.to(model, case.device)
     nll: Callable[[Tensor], Tensor] = model.nll
     if case.way.endswith("compiled"):
-        nll = torch.compile(nll)
+        nll = compiled_nll(model) if isinstance(model, WaveNet) else torch.compile(nll)
     fused = case.way.startswith("wavenet")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused or None)
     waveform = torch.rand(case.batch_size, case.crop, device=case.device) * 2 - 1

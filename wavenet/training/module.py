@@ -18,6 +18,7 @@ from wavenet.config import AudioConfig
 from wavenet.data.features import Features
 from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
+from wavenet.modules import ResidualStack
 from wavenet.training.launch import Launch
 from wavenet.training.options import OptimOptions
 from wavenet.training.team import Team
@@ -49,13 +50,13 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.nll = torch.compile(model.nll) if compiled else model.nll
         self.features = Features(audio)
         self.optim = optim
         self.max_steps = max_steps
         self.average: WaveNet | None = None
         if optim.ema_decay is not None:
             self.average = copy.deepcopy(model).requires_grad_(False).eval()
+        self.nll = compiled_nll(model) if compiled else model.nll
         self.team = Team(Launch()) if team is None else team
         self.random_state: Tensor | None = None
         self.data_digest = ""
@@ -133,6 +134,14 @@ class TrainingModule(pl.LightningModule):
         """Go on with the random numbers where the checkpoint left them."""
         if self.random_state is not None:
             torch.set_rng_state(self.random_state.cpu())
+
+
+def compiled_nll(model: WaveNet) -> Callable[..., Tensor]:
+    """Return a model's `nll` with what is around its stacks compiled: those are written out."""
+    for module in model.modules():
+        if isinstance(module, ResidualStack):
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore
+    return torch.compile(model.nll)
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
