@@ -20,7 +20,7 @@ from tests.teams import TRAIN, assert_same_bits, free_port, train_together
 
 pytestmark = pytest.mark.slow
 FULL = "WAVENET_FULL" in os.environ
-LAST = 6000 if FULL else 400
+LAST = 10_000 if FULL else 400
 STEPS = (
     *("model.dropout=0.1", "trainer.batch_size=4", f"trainer.max_steps={LAST}"),
     *("trainer.save_every=50", "trainer.valid_every=100", "trainer.keep_last=1000"),

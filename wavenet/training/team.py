@@ -18,15 +18,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
-from torch._C._distributed_c10d import Store, TCPStore
-from torch.distributed.rendezvous import rendezvous
 
 from wavenet.errors import ConfigError, EnvironmentFault, WavenetError, printable
 from wavenet.training.launch import Launch, launch_of
+from wavenet.training.meeting import meeting
 from wavenet.training.options import TrainerOptions
 
 T = TypeVar("T")
-START = datetime.timedelta(minutes=30)  # between the first process and the last
 log = logging.getLogger("wavenet")
 
 
@@ -189,7 +187,7 @@ def assembled(options: TrainerOptions) -> Iterator[Team]:
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=_meeting(launch),
+            store=meeting(launch),
             rank=launch.rank,
             world_size=launch.size,
             timeout=timeout,
@@ -203,19 +201,6 @@ def assembled(options: TrainerOptions) -> Iterator[Team]:
     assert isinstance(group, distributed.ProcessGroup)
     yield Team(launch, device, options.timeout_seconds, group)
     distributed.destroy_process_group()  # not after an error: it could wait for those who are lost
-
-
-def _meeting(launch: Launch) -> Store:
-    """Return the store where the processes meet, when all have come."""
-    store: Store
-    if launch.address is None:
-        store, _, _ = next(rendezvous("env://", timeout=START))
-    else:
-        host, port = launch.address
-        store = TCPStore(host, port, launch.size, launch.rank == 0, START)
-    store.set(f"here/{launch.rank}", "")
-    store.wait([f"here/{rank}" for rank in range(launch.size)], START)
-    return store
 
 
 def _device(launch: Launch, options: TrainerOptions) -> torch.device:
