@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.errors import EnvironmentFault
-from wavenet.files import atomic_directory, atomic_file, locked, write_text
+from wavenet.files import atomic_directory, atomic_file, locked, recover, write_text
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -139,3 +139,17 @@ def test_a_file_follows_the_umask(tmp_path: Path) -> None:
         os.umask(before)
 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_a_dead_process_left_goes_and_the_older_folder_comes_back(tmp_path: Path) -> None:
+    for name in (".model.old-1", ".model.tmp-1", ".other.tmp-1", ".done.old-1", "done"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "origin").write_text(name)
+    (tmp_path / ".step-1.ckpt.tmp-1").touch()
+
+    for pattern in ("model", "done", "step-*.ckpt"):
+        recover(tmp_path, pattern)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "done", ".other.tmp-1"}
+    assert (tmp_path / "model" / "origin").read_text() == ".model.old-1"
+    assert (tmp_path / "done" / "origin").read_text() == "done"

@@ -67,6 +67,28 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def recover(folder: Path, pattern: str) -> None:
+    """Put right what a process left that died while it wrote; nobody may be writing now.
+
+    Temporary files go; an older folder that was moved aside comes back where no new one came.
+
+    Args:
+        folder: Where to look.
+        pattern: Of the names that were to be, as in `step-*.ckpt`.
+    """
+    for old in folder.glob(f".{pattern}.old-*"):
+        path = folder / old.name[1:].rpartition(".old-")[0]
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, path)
+    for temporary in folder.glob(f".{pattern}.tmp-*"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, atomically and durably."""
     with atomic_file(path) as temporary:

@@ -19,7 +19,7 @@ from wavenet.data.crops import Windows
 from wavenet.errors import EnvironmentFault
 from wavenet.evaluation.likelihood import bits_per_sample
 from wavenet.training.module import TrainingModule
-from wavenet.training.signals import StopFlag
+from wavenet.training.signals import StopFlag, Stopped
 
 log = logging.getLogger("wavenet")
 POINTS = 500  # of the loss curve, at most
@@ -34,8 +34,12 @@ class History(pl.Callback):
         training: What the model's card says of its data.
         windows: Held-out audio, or absent if none was held out: then the latest is exported.
         every: Updates between validations.
-        stop: Set by a signal: a validation is then left out.
-        after: Called after a validation with the trainer and the module, if there.
+        stop: Set by a signal: a validation is then left, and made up for when the run goes on.
+        after: Called at a validation with the trainer, the module and the step, if there.
+
+    Attributes:
+        pending: Step of a validation that was left, or absent.
+        made_up: Step of a validation that was made up for in this process, or absent.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class History(pl.Callback):
         windows: Windows | None,
         every: int,
         stop: StopFlag,
-        after: Callable[[pl.Trainer, TrainingModule], None] | None,
+        after: Callable[[pl.Trainer, TrainingModule, int], None] | None,
     ) -> None:
         self.run = run
         self.audio = audio
@@ -61,6 +65,14 @@ class History(pl.Callback):
         self.batches = 0
         self.seen = 0
         self.owed = False  # an export that the disk refused
+        self.pending: int | None = None
+        self.made_up: int | None = None
+
+    @property
+    def best(self) -> int | None:
+        """Step of the best validation so far, the latest of equals; absent if there is none."""
+        ranks = [(bits, -step) for step, bits in self.valid if math.isfinite(bits)]
+        return -min(ranks)[1] if ranks else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history as plain types."""
@@ -69,6 +81,8 @@ class History(pl.Callback):
             "valid": self.valid,
             "nats": self.nats,
             "batches": self.batches,
+            "owed": self.owed,
+            "pending": self.pending,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -77,6 +91,16 @@ class History(pl.Callback):
         self.valid = [tuple(point) for point in state_dict["valid"]]
         self.nats = state_dict["nats"]
         self.batches = state_dict["batches"]
+        self.owed = state_dict["owed"]
+        self.pending = state_dict["pending"]
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Make up for a validation that was left when the run stopped."""
+        if self.pending is not None:
+            assert isinstance(module, TrainingModule)
+            step = self.pending
+            self._validate(trainer, module, step)
+            self.made_up = step if self.pending is None else None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note where training starts."""
@@ -86,8 +110,10 @@ class History(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
         """Add to the curve, and validate where it is due."""
-        self.nats += float(outputs["loss"]) * trainer.accumulate_grad_batches
-        self.batches += 1
+        nats = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        if math.isfinite(nats):  # an update that is left out has no place on the curve
+            self.nats += nats
+            self.batches += 1
         step = trainer.global_step
         if step == self.seen:
             return
@@ -95,11 +121,13 @@ class History(pl.Callback):
         last = step == trainer.max_steps
         if step % max(1, int(trainer.max_steps) // POINTS) == 0 or last:
             self._add_point(trainer, step)
-        if (step % self.every == 0 or last) and not self.stop:
+        if step % self.every == 0 or last:
             assert isinstance(module, TrainingModule)
             self._validate(trainer, module, step)
 
     def _add_point(self, trainer: pl.Trainer, step: int) -> None:
+        if not self.batches:
+            return
         bits = self.nats / self.batches / math.log(2)
         self.nats, self.batches = 0.0, 0
         self.train.append((step, bits))
@@ -108,20 +136,33 @@ class History(pl.Callback):
             logger.log_metrics({"bits/train": bits, "learning_rate": rate}, step)
 
     def _validate(self, trainer: pl.Trainer, module: TrainingModule, step: int) -> None:
-        started = time.monotonic()
+        self.pending = step
+        try:
+            self.stop.look()
+            bits = self._measure(module, step)
+            if self.after is not None:
+                self.after(trainer, module, step)
+        except Stopped:
+            return
+        self.pending = None
         best = True
-        if self.windows is not None:
-            bits = bits_per_sample(module.exported, self.windows)
-            best = bits <= min((bits for _, bits in self.valid), default=math.inf)
+        if bits is not None:
             self.valid.append((step, bits))
+            best = self.best == step
             for logger in trainer.loggers:
                 logger.log_metrics({"bits/valid": bits}, step)
-            took = time.monotonic() - started
-            log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
         if (best or self.owed) and trainer.is_global_zero:
             self._export(module, step, last=step == trainer.max_steps)
-        if self.after is not None:
-            self.after(trainer, module)
+
+    def _measure(self, module: TrainingModule, step: int) -> float | None:
+        """Return bits per sample of the held-out audio, if there is any."""
+        if self.windows is None:
+            return None
+        started = time.monotonic()
+        bits = bits_per_sample(module.exported, self.windows, progress=self.stop.look)
+        took = time.monotonic() - started
+        log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
+        return bits
 
     def _export(self, module: TrainingModule, step: int, *, last: bool) -> None:
         try:
@@ -134,7 +175,12 @@ class History(pl.Callback):
             log.warning("warning: %s Training goes on and exports at the next validation.", fault)
 
     def export(self, module: TrainingModule, step: int) -> None:
-        """Write the model of this moment to `run/model`."""
+        """Write the model of this moment to `run/model`.
+
+        Raises:
+            ConfigError: What training has come to is not finite; nothing is touched.
+        """
+        module.check_finite()
         training = checkpoint.Training(
             data=self.training.data,
             steps=step,

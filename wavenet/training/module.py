@@ -5,9 +5,10 @@ optimiser's and the schedule's state, and the state of torch's random numbers (d
 """
 
 import copy
+import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -17,9 +18,12 @@ from wavenet.config import AudioConfig
 from wavenet.data.features import Features
 from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
+from wavenet.training.finite import first_nonfinite
 from wavenet.training.options import OptimOptions
 
 Batch = dict[str, Tensor]
+MOST_SKIPPED = 20  # updates in a row
+log = logging.getLogger("wavenet")
 
 
 class TrainingModule(pl.LightningModule):
@@ -30,16 +34,30 @@ class TrainingModule(pl.LightningModule):
         optim: Optimiser, schedule and averaging.
         max_steps: Updates in all, where the schedule ends.
         audio: What conditions the signal.
+        on_nonfinite: What becomes of an update whose gradient is not finite.
+
+    Attributes:
+        skipped: Updates that were left out, in all.
+        skipped_in_a_row: Those since the last one that was made.
     """
 
     def __init__(
-        self, model: WaveNet, optim: OptimOptions, max_steps: int, audio: AudioConfig | None = None
+        self,
+        model: WaveNet,
+        optim: OptimOptions,
+        max_steps: int,
+        audio: AudioConfig | None = None,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         super().__init__()
         self.model = model
         self.features = Features(audio)
         self.optim = optim
         self.max_steps = max_steps
+        self.on_nonfinite = on_nonfinite
+        self.losses: list[Tensor] = []  # of the batches of the update under way
+        self.skipped = 0
+        self.skipped_in_a_row = 0
         self.average: WaveNet | None = None
         if optim.ema_decay is not None:
             self.average = copy.deepcopy(model).requires_grad_(False).eval()
@@ -55,11 +73,7 @@ class TrainingModule(pl.LightningModule):
         """Return the mean negative log-likelihood of the batch's counted samples, in nats."""
         nll = self.model.nll(batch["waveform"], **self.features(batch))
         loss = masked_mean(nll, batch["mask"])
-        if not bool(loss.isfinite()):
-            raise ConfigError(
-                f"the loss is {loss.item()} at step {self.global_step}: training diverged; start "
-                "again with a lower optim.lr or optim.clip_norm"
-            )
+        self.losses.append(loss.detach())
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -83,7 +97,7 @@ class TrainingModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the weights, then their average."""
         super().optimizer_step(*args, **kwargs)
-        if self.average is None or self.optim.ema_decay is None:
+        if self.average is None or self.optim.ema_decay is None or self.skipped_in_a_row:
             return
         step = self.global_step
         decay = min(self.optim.ema_decay, (1 + step) / (10 + step))  # forget the start soon
@@ -92,15 +106,71 @@ class TrainingModule(pl.LightningModule):
             weights: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(average, weights, 1 - decay)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the gradients, all batches of an update summed: one that is not finite is no use.
+
+        Raises:
+            ConfigError: One is not finite, and training is to stop then.
+        """
+        losses, self.losses = self.losses, []
+        named = self.model.named_parameters()
+        gradients = {name: weight.grad for name, weight in named if weight.grad is not None}
+        name = first_nonfinite(gradients)
+        if name is None:
+            self.skipped_in_a_row = 0
+            return
+        loss = float(torch.stack(losses).mean()) if losses else math.nan
+        found = (
+            f"gradient of {name} is not finite at step {self.global_step + 1}, where the loss is "
+            f"{loss:.4g}"
+        )
+        way_out = "start again with a lower optim.lr or optim.clip_norm"
+        if self.on_nonfinite == "stop":
+            raise ConfigError(
+                f"{found}: training diverged; {way_out}, or go on with trainer.on_nonfinite=skip"
+            )
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise ConfigError(f"{found}: {MOST_SKIPPED} updates in a row were left out; {way_out}")
+        log.warning("warning: %s: the update is left out (%d so far)", found, self.skipped)
+        for weight in self.model.parameters():
+            weight.grad = None  # so that the optimiser has nothing to do
+
+    def check_finite(self) -> None:
+        """Look at all that a save holds.
+
+        Raises:
+            ConfigError: Weights, their average or the optimiser's moments are not finite.
+        """
+        tensors: dict[str, Tensor] = dict(self.model.named_parameters())
+        names: dict[Tensor, str] = {weight: name for name, weight in tensors.items()}
+        if self.average is not None:
+            averages = self.average.named_parameters()
+            tensors.update({f"average of {name}": tensor for name, tensor in averages})
+        for optimizer in self.trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                moments = {kind: value for kind, value in state.items() if kind != "step"}
+                tensors.update({f"{kind} of {names[weight]}": t for kind, t in moments.items()})
+        name = first_nonfinite(tensors)
+        if name is not None:
+            raise ConfigError(
+                f"{name} is not finite at step {self.global_step}: training diverged, and nothing "
+                "is written over what was saved before; start again with a lower optim.lr or "
+                "optim.clip_norm"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random numbers' state, and what else must be the same when the run goes on."""
         checkpoint["random_state"] = torch.get_rng_state()
         checkpoint["threads"] = torch.get_num_threads()
         checkpoint["data"] = self.data_digest
+        checkpoint["skipped"] = (self.skipped, self.skipped_in_a_row)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers until training starts."""
+        """Keep the state of the random numbers until training starts; go on counting."""
         self.random_state = checkpoint["random_state"]
+        self.skipped, self.skipped_in_a_row = checkpoint["skipped"]
 
     def on_train_start(self) -> None:
         """Go on with the random numbers where the checkpoint left them."""

@@ -65,8 +65,11 @@ class TrainerOptions:
         device: `auto` takes a GPU where there is one.
         balance_speakers: Draw each voice as often as any other, however much of it there is.
         workers: Processes that read audio; 0 reads in the training process.
+        on_nonfinite: What becomes of an update whose gradient is not finite: `stop` ends training,
+            `skip` leaves it out, with a warning, and stops after 20 in a row.
         save_every: Updates between saves.
         keep_last: Saves that are kept.
+        keep_best: Save where a validation is the best so far too, and keep that one beside them.
         valid_every: Updates between validations.
         valid_seconds: Held-out audio that a validation covers; absent for all.
         preview_seconds: Length of the held-out clip that each validation plays back, teacher-forced
@@ -81,8 +84,10 @@ class TrainerOptions:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     balance_speakers: bool = False
     workers: int = 0
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     save_every: int = 1000
     keep_last: int = 2
+    keep_best: bool = True
     valid_every: int = 1000
     valid_seconds: float | None = 60.0
     preview_seconds: float = 1.0

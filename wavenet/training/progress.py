@@ -45,7 +45,7 @@ class Progress(pl.Callback):
     ) -> None:
         """Tell how far training is, and call out a model that has learnt nothing."""
         bits = float(outputs["loss"]) * trainer.accumulate_grad_batches / math.log(2)
-        known = not math.isnan(self.bits)
+        known = math.isfinite(self.bits)
         self.bits = SMOOTHING * self.bits + (1 - SMOOTHING) * bits if known else bits
         step = trainer.global_step
         if step == self.seen:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet import checkpoint
 from wavenet.config import check_conditions
@@ -27,17 +26,25 @@ from wavenet.data.shaping import measured
 from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
-from wavenet.files import locked, write_text
+from wavenet.files import locked, recover, write_text
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict, to_dict
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
 from wavenet.training.history import History
+from wavenet.training.logs import Curves
 from wavenet.training.module import TrainingModule
 from wavenet.training.options import RunConfig
 from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
-from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
+from wavenet.training.saves import (
+    FOLDER,
+    DurableCheckpointIO,
+    Saves,
+    find_saves,
+    read_save,
+    step_of,
+)
 from wavenet.training.signals import StopFlag
 
 CONFIG = "run.json"
@@ -75,13 +82,17 @@ def resume(config: RunConfig, run: Path, stop: StopFlag) -> None:
     """
     config = dataclasses.replace(config, data=config.data.anywhere())
     ensure_prepared(config.data)
-    saves = find_saves(run)
-    save = saves[-1] if saves else None
-    if save is None:
-        log.info("%s has no save yet: starting at step 0", run)
-    else:
-        log.info("going on with %s from step %d", run, step_of(save))
     with locked(run):
+        for pattern in (CONFIG, "model", "report.html", "learning_curve.png"):
+            recover(run, pattern)
+        recover(run / "samples", "*")
+        recover(run / FOLDER, "step-*.ckpt")
+        saves = find_saves(run)
+        save = saves[-1] if saves else None
+        if save is None:
+            log.info("%s has no save yet: starting at step 0", run)
+        else:
+            log.info("going on with %s from step %d", run, step_of(save))
         _train(config, run, stop, save)
 
 
@@ -156,7 +167,8 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
     train, held_out = _splits(folder, clips, config)
     torch.manual_seed(config.seed)
     model, max_steps = WaveNet(config.model), config.trainer.max_steps
-    module = TrainingModule(model, config.optim, max_steps, config.audio)
+    skip_or_stop = config.trainer.on_nonfinite
+    module = TrainingModule(model, config.optim, max_steps, config.audio, skip_or_stop)
     excerpts = excerpts_of(config.model, config.audio, folder)
     windows = None
     if held_out:
@@ -175,18 +187,20 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, save: Path | None) -> N
         windows,
         config.trainer.valid_every,
         stop,
-        _preview(folder, held_out, config),
+        _preview(folder, held_out, config, stop),
     )
     module.data_digest = hashlib.sha256(repr(clips).encode()).hexdigest()
     step = 0 if save is None else step_of(save)
     if save is not None:
-        _compare(read_save(save), module)
+        saved = read_save(save)
+        _compare(saved, module)
+        history.load_state_dict(saved["callbacks"][history.state_key])
     write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
-    if step < config.trainer.max_steps:
-        _fit(config, run, stop, module, history, train, save)
-    elif save is not None:
+    if step < config.trainer.max_steps or history.pending is not None:
+        with stop.listening():
+            _fit(config, run, stop, module, history, train, save)
+    else:
         log.info("step %d was the last: trainer.max_steps=N goes further", step)
-        history.load_state_dict(read_save(save)["callbacks"]["History"])
     if not stop and config.report.seconds:
         finish(run, config, history)
 
@@ -223,9 +237,9 @@ def _fit(
         callbacks=[
             history,
             Progress(samples_per_step, history),
-            Saves(run, options.save_every, options.keep_last, stop),
+            Saves(run, options, history, stop),
         ],
-        logger=TensorBoardLogger(run, name="tensorboard", version="", purge_step=step or None),
+        logger=Curves(run, step),
         plugins=[DurableCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -237,7 +251,7 @@ def _fit(
     with warnings.catch_warnings():
         # Lightning advises on loaders and logging that are as they should be here.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        with stop.listening():
+        with loader.watched():
             trainer.fit(module, loader, ckpt_path=save, weights_only=True)
 
 
@@ -264,20 +278,23 @@ def _splits(folder: Path, clips: list[Clip], config: RunConfig) -> tuple[list[Cl
     return train, [clip for clip in clips if clip.split == "valid"]
 
 
-def _preview(folder: Path, held_out: list[Clip], config: RunConfig) -> Preview | None:
+def _preview(
+    folder: Path, held_out: list[Clip], config: RunConfig, stop: StopFlag
+) -> Preview | None:
     length = round(config.trainer.preview_seconds * config.audio.sample_rate)
     if not held_out or not length:
         return None
     longest = max(held_out, key=lambda clip: clip.frames)
     clip = read_clip(folder, longest)[:length]
     conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
-    return Preview(clip, config.audio, conditions)
+    return Preview(clip, config.audio, conditions, stop)
 
 
 def _new_folder(config: RunConfig, run: Path | None) -> Path:
     """Make and return the run's folder; two runs that start together get one each."""
     if run is not None:
-        if run.exists() and any(run.iterdir()):
+        names = {entry.name for entry in run.iterdir()} if run.exists() else set()
+        if {name for name in names if not name.startswith((".run.json.", "lock"))}:
             way_out = f"resume={printable(run)} goes on with it, or choose another run_dir"
             raise ConfigError(f"run_dir {printable(run)} is not empty: {way_out}")
         run.mkdir(parents=True, exist_ok=True)
