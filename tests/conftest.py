@@ -13,6 +13,11 @@ hypothesis.settings.register_profile("wavenet", deadline=None)  # speed is for b
 hypothesis.settings.load_profile("wavenet")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--full`."""
+    parser.addoption("--full", action="store_true", help="try all faults instead of a tenth")
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six short recordings at 8 kHz: tones that fade, over a little noise."""
