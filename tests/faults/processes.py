@@ -103,7 +103,8 @@ class Forks:
             folder: Where it works.
             words: Of its command line.
             how: `stop=True` to stop before the work; `signal_at=[what, n]` for a SIGTERM to itself
-                at the start of update `n` or of window `n` of the process's validations.
+                at the start of update `n`, of window `n` of the process's validations, or of
+                Lightning's `fit`.
         """
         self.count += 1
         log = self.folder / f"{self.count}.log"
@@ -239,11 +240,13 @@ def _leave(fault: Exception) -> None:
 
 def _arrange_signal(what: str, n: int) -> None:
     """Send this process a SIGTERM at one moment of training."""
+    import pytorch_lightning as pl
+
     from wavenet.data.crops import Windows
     from wavenet.training.module import TrainingModule
 
     seen, sent = 0, False
-    trained, read = TrainingModule.training_step, Windows.__getitem__
+    trained, read, fitted = TrainingModule.training_step, Windows.__getitem__, pl.Trainer.fit
 
     def training_step(self: TrainingModule, *args: Any) -> Any:
         nonlocal sent
@@ -259,8 +262,16 @@ def _arrange_signal(what: str, n: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return read(self, index)
 
-    hooks = ((TrainingModule, "training_step", training_step), (Windows, "__getitem__", window))
-    for owner, name, hook in hooks:
+    def fit(self: pl.Trainer, *args: Any, **words: Any) -> None:
+        if what == "fit":
+            os.kill(os.getpid(), signal.SIGTERM)
+        fitted(self, *args, **words)
+
+    for owner, name, hook in (
+        (TrainingModule, "training_step", training_step),
+        (Windows, "__getitem__", window),
+        (pl.Trainer, "fit", fit),
+    ):
         setattr(owner, name, hook)
 
 

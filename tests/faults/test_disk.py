@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Tally
 from tests.faults.processes import Child, Forks, traced
 from tests.faults.runs import Whole, acknowledged, broken, go_on, newest, temporary
+from tests.faults.tally import Tally
 from wavenet import checkpoint
 from wavenet.files import recover
 from wavenet.training.saves import read_save

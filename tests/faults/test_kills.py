@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Tally
 from tests.faults.processes import Forks
 from tests.faults.runs import (
     STEPS,
@@ -21,6 +20,7 @@ from tests.faults.runs import (
     temporary,
     unequal,
 )
+from tests.faults.tally import Tally
 from wavenet.training.saves import find_saves, read_save, step_of
 
 pytestmark = [
@@ -90,6 +90,25 @@ def test_a_run_that_is_interrupted_at_any_step_goes_on_to_the_same_bits(
     tally.add("interrupted runs", len(cases))
     tally.add("differing tensors", found)
     assert found == 0
+
+
+def test_a_signal_before_the_first_update_is_taken(
+    forks: Forks, whole: Whole, tmp_path: Path, tally: Tally
+) -> None:
+    run = tmp_path / "run"
+
+    child = go_on(forks, whole, run, "trainer.workers=2", signal_at=("fit", 0))
+    assert child.wait() == 143, child.said()
+    assert find_saves(run) == []
+    assert go_on(forks, whole, run, signal_at=("update", 6)).wait() == 143
+    child = go_on(forks, whole, run, signal_at=("fit", 0))
+    assert child.wait() == 143, child.said()
+    assert newest(run) == 7
+    assert go_on(forks, whole, run).wait() == 0
+
+    found = differences(whole.run, run)
+    tally.add("differing tensors", len(found))
+    assert found == []
 
 
 def test_a_validation_that_is_left_is_made_up_for(

@@ -178,9 +178,10 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_nobody_behind(
 def test_workers_end_when_the_training_process_is_killed(recordings: Path, tmp_path: Path) -> None:
     process = started(recordings, tmp_path)
     workers = children(process.pid)
+    os.kill(workers[0], signal.SIGSTOP)  # as one that hangs and cannot look around
 
     process.kill()
-    process.communicate(timeout=120)
+    process.wait(timeout=120)
 
     until = time.monotonic() + 60
     while any(Path(f"/proc/{worker}").exists() for worker in workers):

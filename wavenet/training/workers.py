@@ -106,11 +106,10 @@ class Batches:
         """End workers that may hang: torch would wait for them."""
         if not self.workers:
             return
-        before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise once more
-        for worker in self.workers:
-            worker.kill()
-            worker.join()
-        signal.signal(signal.SIGCHLD, before)
+        with _deaf_to_children():
+            for worker in self.workers:
+                worker.kill()
+                worker.join()
 
 
 @contextlib.contextmanager
@@ -120,3 +119,17 @@ def _no_batch_yet() -> Iterator[None]:
     except RuntimeError as error:
         if "timed out" not in str(error):
             raise
+
+
+@contextlib.contextmanager
+def _deaf_to_children() -> Iterator[None]:
+    """Keep torch from raising within the block for a worker that ends."""
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None:  # Windows
+        yield
+        return
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
