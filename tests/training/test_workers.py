@@ -181,7 +181,7 @@ def test_workers_end_when_the_training_process_is_killed(recordings: Path, tmp_p
     os.kill(workers[0], signal.SIGSTOP)  # as one that hangs and cannot look around
 
     process.kill()
-    process.wait(timeout=120)
+    process.communicate(timeout=60)
 
     until = time.monotonic() + 60
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
