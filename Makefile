@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/train,dev.stamp# both named: from dev alone pip sees too late which torch suits torchaudio
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test faults check clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -17,6 +17,9 @@ demo: $(VENV)/train.stamp ## train on nine minutes of speech; more on the line: 
 
 test: $(DEV) ## run the tests; a part of them: make test ARGS=tests/modules
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(DEV) ## kill, cut and fill up training in every way; as root for all of it, Linux
+	$(BIN)/python -m pytest tests/faults --full $(ARGS)
 
 check: $(DEV) ## check style, types and who imports whom
 	$(BIN)/ruff check .

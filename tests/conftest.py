@@ -1,5 +1,6 @@
 """What all tests share: one thread each, and a few recordings."""
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,17 @@ import torch
 torch.set_num_threads(1)  # small products are fastest so, on a busy machine too
 hypothesis.settings.register_profile("wavenet", deadline=None)  # speed is for benchmarks
 hypothesis.settings.load_profile("wavenet")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--full`."""
+    parser.addoption("--full", action="store_true", help="try all faults instead of a tenth")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell modules of tests of `--full`, before they are read."""
+    if config.getoption("full"):
+        os.environ["WAVENET_FULL"] = "1"
 
 
 @pytest.fixture(scope="session")

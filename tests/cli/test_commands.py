@@ -134,7 +134,7 @@ def test_a_prompt_at_another_rate_exits_3_with_both_rates(
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "workers"), [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 2)]
+    ("number", "code", "workers"), [(signal.SIGINT, 130, 0), (signal.SIGUSR1, 138, 2)]
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     run: Run, recordings: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int

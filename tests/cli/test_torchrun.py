@@ -25,7 +25,7 @@ STEPS = (
     *("model.dropout=0.1", "trainer.batch_size=4", f"trainer.max_steps={LAST}"),
     *("trainer.save_every=50", "trainer.valid_every=100", "trainer.keep_last=1000"),
 )
-full = pytest.mark.skipif(not FULL, reason="takes minutes: WAVENET_FULL=1 runs it")
+full = pytest.mark.skipif(not FULL, reason="takes minutes: pytest --full runs it")
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_torchrun_told_to_end_lets_its_processes_save(recordings: Path, tmp_path
         process.wait(60)
 
     assert "stopped and saved; go on with: wavenet-train resume=runs/folder" in said(tmp_path)
-    assert saves(tmp_path) == 1
+    assert saves(tmp_path) <= 2  # the last, and that of the best validation
 
 
 def net(*words: str) -> None:

@@ -2,15 +2,25 @@ import os
 import resource
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from tests.training.small import CONFIG, fit
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.errors import CheckpointError, EnvironmentFault
 from wavenet.model import WaveNet
-from wavenet.training.saves import DurableCheckpointIO, find_saves, read_save
+from wavenet.training.history import History
+from wavenet.training.launch import Launch
+from wavenet.training.module import TrainingModule
+from wavenet.training.options import OptimOptions, TrainerOptions
+from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
+from wavenet.training.signals import StopFlag
+from wavenet.training.team import Team
+from wavenet.training.updates import Updates
 
 
 class Payload:
@@ -78,3 +88,51 @@ def test_saves_are_found_in_the_order_of_their_steps(tmp_path: Path) -> None:
         (folder / name).touch()
 
     assert [path.name for path in find_saves(tmp_path)] == ["step-99.ckpt", "step-00000100.ckpt"]
+
+
+def trained_with_saves(run: Path, options: TrainerOptions, bits: dict[int, float]) -> list[int]:
+    """Train 12 steps with these validations; return the steps whose saves are kept."""
+    stop = StopFlag()
+    updates = Updates(Team(Launch()), stop)
+    history = History(run, AudioConfig(), checkpoint.Training(), None, 99, updates, after=None)
+
+    class Validate(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            step = trainer.global_step
+            if step in bits:
+                history.valid.append((step, bits[step]))
+
+    module = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=12)
+    fit(module, run, 12, Validate(), Saves(run, options, history, stop))
+    return [step_of(save) for save in find_saves(run)]
+
+
+@pytest.mark.parametrize(
+    ("bits", "keep_best", "kept"),
+    [
+        ({2: 5.0, 3: 4.0, 7: 4.5}, True, [3, 8, 12]),  # step 3 is due for its validation alone
+        ({2: 5.0, 3: 4.0, 7: 4.5}, False, [8, 12]),
+        ({2: 5.0, 3: 4.0, 7: 4.0}, True, [7, 8, 12]),  # of equals the latest
+        ({2: 5.0, 3: 4.0, 12: 3.0}, True, [8, 12]),
+        ({2: torch.nan, 3: 4.0}, True, [3, 8, 12]),
+        ({}, True, [8, 12]),
+    ],
+)
+def test_the_last_saves_and_that_of_the_best_validation_are_kept(
+    tmp_path: Path, bits: dict[int, float], keep_best: bool, kept: list[int]
+) -> None:
+    options = TrainerOptions(save_every=4, keep_last=2, keep_best=keep_best)
+
+    assert trained_with_saves(tmp_path, options, bits) == kept
+
+
+def test_a_save_that_was_made_is_told_after_it_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "checkpoints").write_text("a file is in the way")
+
+    with caplog.at_level("INFO", "wavenet"), pytest.raises(EnvironmentFault):
+        trained_with_saves(tmp_path, TrainerOptions(save_every=2), {})
+
+    assert "saved step" not in caplog.text
+    assert caplog.text.count("tries again at the next save") == 2

@@ -5,19 +5,22 @@ import sys
 
 import pytest
 
-from wavenet.training.signals import StopFlag
+from wavenet.training.signals import StopFlag, Stopped
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_sets_the_flag_and_nothing_else(number: signal.Signals) -> None:
     stop = StopFlag()
     before = signal.getsignal(number)
 
     with stop.listening():
         assert not stop
+        stop.look()
         os.kill(os.getpid(), number)
         assert stop
 
+    with pytest.raises(Stopped):
+        stop.look()
     assert stop.signal is number
     assert signal.getsignal(number) is before
 

@@ -1,7 +1,7 @@
 """A recipe's `main`: Hydra composes, a dataclass checks, errors become exit codes.
 
     0 done    2 command line or config    3 audio or data    4 checkpoint
-    5 disk, permission, lock, missing extra    130 SIGINT    143 SIGTERM
+    5 disk, permission, lock, missing extra    130 SIGINT    143 SIGTERM    138 SIGUSR1
 
 A config never names code: there is no `_target_`, and Hydra's resolvers of the environment are off.
 """
@@ -42,7 +42,7 @@ class Checked(Generic[T]):
 
 
 class Terminated(BaseException):
-    """SIGTERM came: like `KeyboardInterrupt`, so that whoever writes a file cleans up."""
+    """SIGTERM or SIGUSR1 came: as `KeyboardInterrupt`, so that whoever writes a file cleans up."""
 
 
 def command(
@@ -82,9 +82,9 @@ def command(
     except KeyboardInterrupt:
         _say("interrupted; nothing half-written stays")
         sys.exit(128 + signal.SIGINT)
-    except Terminated:
+    except Terminated as end:
         _say("terminated; nothing half-written stays")
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + end.args[0])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -109,13 +109,16 @@ def _tell_and_leave(conf: Path, verb: str, words: set[str]) -> None:
 @contextlib.contextmanager
 def _terminated_by_signal() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    names = ("SIGTERM", "SIGUSR1")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, terminate) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(message: str) -> None:

@@ -8,9 +8,9 @@ from torch.utils.data import DataLoader, Sampler
 from wavenet.data.crops import RandomCrops
 from wavenet.data.excerpts import Excerpts
 from wavenet.data.manifest import Clip
-from wavenet.training.module import Batch
 from wavenet.training.options import TrainerOptions
 from wavenet.training.team import Team
+from wavenet.training.workers import Batches, Told, start_worker
 
 
 class StepsFrom(Sampler[int]):
@@ -34,7 +34,7 @@ def training_loader(
     seed: int,
     first: int,
     team: Team,
-) -> DataLoader[Batch]:
+) -> Batches:
     """Return an endless loader of crops, this process's, that starts with batch number `first`.
 
     Args:
@@ -58,10 +58,13 @@ def training_loader(
         accumulate=options.accumulate,
         balance=options.balance_speakers,
     )
-    return DataLoader(
-        crops,
+    loader = DataLoader(
+        Told(crops),
         batch_size=None,
         sampler=StepsFrom(first),
         num_workers=options.workers,
+        worker_init_fn=start_worker,
+        timeout=1 if options.workers else 0,  # how often `Batches` looks up while it waits
         generator=torch.Generator(),  # of its own: the default one belongs to the model
     )
+    return Batches(loader)

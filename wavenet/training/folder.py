@@ -45,13 +45,19 @@ def new_folder(config: RunConfig, run: Path | None, launch: str | None) -> Path:
     """
     if run is None:
         run = _next_folder(config.name)
-    elif run.exists() and any(run.iterdir()):
+    elif run.exists() and not _only_begun(run):
         way_out = f"resume={printable(run)} goes on with it, or choose another run_dir"
         raise ConfigError(f"run_dir {printable(run)} is not empty: {way_out}")
     run.mkdir(parents=True, exist_ok=True)
     if launch is not None:
         write_text(run / LAUNCH, _mark(config, launch))
     return run
+
+
+def _only_begun(run: Path) -> bool:
+    """Whether a folder holds no more than what a run that was killed at once left there."""
+    names = {entry.name for entry in run.iterdir()}
+    return all(name == "lock" or name.startswith((".run.json.", ".launch.")) for name in names)
 
 
 @contextlib.contextmanager

@@ -5,9 +5,10 @@ optimiser's and the schedule's state, and the state of torch's random numbers (d
 """
 
 import copy
+import logging
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,11 +20,14 @@ from wavenet.data.features import Features
 from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
 from wavenet.modules import ResidualStack
+from wavenet.training.finite import first_nonfinite
 from wavenet.training.launch import Launch
 from wavenet.training.options import OptimOptions
 from wavenet.training.team import Team
 
 Batch = dict[str, Tensor]
+MOST_SKIPPED = 20  # updates in a row
+log = logging.getLogger("wavenet")
 
 
 class TrainingModule(pl.LightningModule):
@@ -35,7 +39,12 @@ class TrainingModule(pl.LightningModule):
         max_steps: Updates in all, where the schedule ends.
         audio: What conditions the signal.
         team: The processes that train it; absent for this one alone.
+        on_nonfinite: What becomes of an update whose gradient is not finite.
         compiled: Have `torch.compile` fuse what is around the stack.
+
+    Attributes:
+        skipped: Updates that were left out, in all.
+        skipped_in_a_row: Those since the last one that was made.
     """
 
     def __init__(
@@ -46,6 +55,7 @@ class TrainingModule(pl.LightningModule):
         audio: AudioConfig | None = None,
         team: Team | None = None,
         *,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
         compiled: bool = False,
     ) -> None:
         super().__init__()
@@ -53,6 +63,10 @@ class TrainingModule(pl.LightningModule):
         self.features = Features(audio)
         self.optim = optim
         self.max_steps = max_steps
+        self.on_nonfinite = on_nonfinite
+        self.losses: list[Tensor] = []  # of the batches of the update under way
+        self.skipped = 0
+        self.skipped_in_a_row = 0
         self.average: WaveNet | None = None
         if optim.ema_decay is not None:
             self.average = copy.deepcopy(model).requires_grad_(False).eval()
@@ -73,11 +87,7 @@ class TrainingModule(pl.LightningModule):
         """
         nll = self.nll(batch["waveform"], **self.features(batch))
         loss = masked_mean(nll, batch["mask"], batch["count"])
-        if not bool(loss.isfinite()):
-            raise ConfigError(
-                f"the loss is {loss.item()} at step {self.global_step}: training diverged; start "
-                "again with a lower optim.lr or optim.clip_norm"
-            )
+        self.losses.append(loss.detach())
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -107,7 +117,7 @@ class TrainingModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the weights, then their average."""
         super().optimizer_step(*args, **kwargs)
-        if self.average is None or self.optim.ema_decay is None:
+        if self.average is None or self.optim.ema_decay is None or self.skipped_in_a_row:
             return
         step = self.global_step
         decay = min(self.optim.ema_decay, (1 + step) / (10 + step))  # forget the start soon
@@ -116,19 +126,75 @@ class TrainingModule(pl.LightningModule):
             weights: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(average, weights, 1 - decay)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the gradients, all batches of an update summed: one that is not finite is no use.
+
+        Raises:
+            ConfigError: One is not finite, and training is to stop then.
+        """
+        losses, self.losses = self.losses, []
+        named = self.model.named_parameters()
+        gradients = {name: weight.grad for name, weight in named if weight.grad is not None}
+        name = first_nonfinite(gradients)
+        if name is None:
+            self.skipped_in_a_row = 0
+            return
+        loss = float(torch.stack(losses).mean()) if losses else math.nan
+        found = (
+            f"gradient of {name} is not finite at step {self.global_step + 1}, where the loss is "
+            f"{loss:.4g}"
+        )
+        way_out = "start again with a lower optim.lr or optim.clip_norm"
+        if self.on_nonfinite == "stop":
+            raise ConfigError(
+                f"{found}: training diverged; {way_out}, or go on with trainer.on_nonfinite=skip"
+            )
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise ConfigError(f"{found}: {MOST_SKIPPED} updates in a row were left out; {way_out}")
+        log.warning("warning: %s: the update is left out (%d so far)", found, self.skipped)
+        for weight in self.model.parameters():
+            weight.grad = None  # so that the optimiser has nothing to do
+
+    def check_finite(self) -> None:
+        """Look at all that a save holds.
+
+        Raises:
+            ConfigError: Weights, their average or the optimiser's moments are not finite.
+        """
+        tensors: dict[str, Tensor] = dict(self.model.named_parameters())
+        names: dict[Tensor, str] = {weight: name for name, weight in tensors.items()}
+        if self.average is not None:
+            averages = self.average.named_parameters()
+            tensors.update({f"average of {name}": tensor for name, tensor in averages})
+        for optimizer in self.trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                moments = {kind: value for kind, value in state.items() if kind != "step"}
+                tensors.update({f"{kind} of {names[weight]}": t for kind, t in moments.items()})
+        name = first_nonfinite(tensors)
+        if name is not None:
+            raise ConfigError(
+                f"{name} is not finite at step {self.global_step}: training diverged, and nothing "
+                "is written over what was saved before; start again with a lower optim.lr or "
+                "optim.clip_norm"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random numbers' state, and what else must be the same when the run goes on."""
         checkpoint["random_states"] = self.team.gather(torch.get_rng_state())
         checkpoint["threads"] = torch.get_num_threads()
         checkpoint["data"] = self.data_digest
+        checkpoint["skipped"] = (self.skipped, self.skipped_in_a_row)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers until training starts."""
+        """Keep the state of the random numbers until training starts; go on counting."""
         states = checkpoint["random_states"]
         if len(states) == self.team.size:
             self.random_state = states[self.team.rank]
         else:
             torch.manual_seed(seed_of(torch.initial_seed(), checkpoint["global_step"]))
+        self.skipped, self.skipped_in_a_row = checkpoint["skipped"]
 
     def on_train_start(self) -> None:
         """Go on with the random numbers where the checkpoint left them."""

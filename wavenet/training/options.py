@@ -71,8 +71,11 @@ class TrainerOptions:
         workers: Processes that read audio; 0 reads in the training process.
         timeout_seconds: Without a sign of life for so long, another training process is lost.
         requeue: Ask Slurm to start the job again when it ends it early, with SIGUSR1.
+        on_nonfinite: What becomes of an update whose gradient is not finite: `stop` ends training,
+            `skip` leaves it out, with a warning, and stops after 20 in a row.
         save_every: Updates between saves.
         keep_last: Saves that are kept.
+        keep_best: Save where a validation is the best so far too, and keep that one beside them.
         valid_every: Updates between validations.
         valid_seconds: Held-out audio that a validation covers; absent for all.
         preview_seconds: Length of the held-out clip that each validation plays back, teacher-forced
@@ -91,8 +94,10 @@ class TrainerOptions:
     workers: int = 0
     timeout_seconds: float = 60.0
     requeue: bool = False
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     save_every: int = 1000
     keep_last: int = 2
+    keep_best: bool = True
     valid_every: int = 1000
     valid_seconds: float | None = 60.0
     preview_seconds: float = 1.0

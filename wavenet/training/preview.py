@@ -10,16 +10,16 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from wavenet.config import AudioConfig
 from wavenet.data.shaping import shaping_of
 from wavenet.evaluation.likelihood import evaluating
-from wavenet.evaluation.pictures import spectrogram_image
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
+from wavenet.training.logs import Curves
 from wavenet.training.module import TrainingModule
+from wavenet.training.signals import StopFlag
 
 
 class Preview:
@@ -29,32 +29,37 @@ class Preview:
         clip: The start of a held-out recording, `(T,)` float32.
         audio: Meaning of the model's signal.
         conditions: Of the clip, a batch of one.
+        stop: Set by a signal.
     """
 
     def __init__(
-        self, clip: NDArray[np.float32], audio: AudioConfig, conditions: dict[str, Any]
+        self,
+        clip: NDArray[np.float32],
+        audio: AudioConfig,
+        conditions: dict[str, Any],
+        stop: StopFlag,
     ) -> None:
+        self.stop = stop
         self.shaping = shaping_of(audio)
         self.original = clip
         self.clip = self.shaping.apply(torch.from_numpy(clip))
         self.conditions = conditions
         self.sample_rate = audio.sample_rate
 
-    def __call__(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        """Log the clip at the trainer's step."""
+    def __call__(self, trainer: pl.Trainer, module: TrainingModule, step: int) -> None:
+        """Log the clip at `step`.
+
+        Raises:
+            Stopped: A signal came before all was generated; nothing is logged.
+        """
         model = module.exported
         sounds = {
-            "original": self.original,
-            "teacher_forced": self.teacher_forced(model),
-            "generated": self.generated(model),
+            "held_out/original": self.original,
+            "held_out/teacher_forced": self.teacher_forced(model),
+            "held_out/generated": self.generated(model),
         }
-        if not isinstance(trainer.logger, TensorBoardLogger):
-            return
-        writer, step = trainer.logger.experiment, trainer.global_step
-        for name, sound in sounds.items():
-            writer.add_audio(f"held_out/{name}", sound[None], step, self.sample_rate)
-            image = spectrogram_image(sound, self.sample_rate)
-            writer.add_image(f"held_out/{name}", image, step, dataformats="HWC")
+        if isinstance(trainer.logger, Curves):
+            trainer.logger.log_sounds(sounds, step, self.sample_rate)
 
     def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:
         """Return the likeliest sample after each true past, `(T,)`."""
@@ -69,7 +74,8 @@ class Preview:
         half = len(self.clip) // 2
         prompt = self.clip[:half]
         sampler, rest = make_sampler(model), len(self.clip) - half
-        drawn = sampler.generate(rest, prompt=prompt, **self.conditions)[0].cpu()
+        told = {"prompt": prompt, **self.conditions}
+        drawn = sampler.generate(rest, progress=self.stop.look, **told)[0].cpu()
         return self._undone(torch.cat([prompt, drawn])[None])
 
     def _undone(self, signal: Tensor) -> NDArray[np.float32]:

@@ -52,7 +52,7 @@ class Progress(pl.Callback):
             return
         self.seen = step
         bits = self.updates.nats / math.log(2)
-        known = not math.isnan(self.bits)
+        known = math.isfinite(self.bits)
         self.bits = SMOOTHING * self.bits + (1 - SMOOTHING) * bits if known else bits
         now = time.monotonic()
         rate = (step - self.first) / max(now - self.started, 1e-9)

@@ -14,7 +14,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet import checkpoint
 from wavenet.config import check_conditions
@@ -38,6 +37,7 @@ from wavenet.training.finish import finish
 from wavenet.training.folder import held, new_folder, started_before
 from wavenet.training.gates import gates_here
 from wavenet.training.history import History
+from wavenet.training.logs import Curves
 from wavenet.training.module import TrainingModule, seed_of
 from wavenet.training.options import RunConfig, TrainerOptions
 from wavenet.training.preview import Preview
@@ -242,8 +242,15 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
     if team.rank:
         torch.manual_seed(seed_of(config.seed, team.rank))  # of its own dropout
     hasten(model, config.trainer)
-    compiled = config.trainer.compile
-    module = TrainingModule(model, config.optim, max_steps, config.audio, team, compiled=compiled)
+    module = TrainingModule(
+        model,
+        config.optim,
+        max_steps,
+        config.audio,
+        team,
+        on_nonfinite=config.trainer.on_nonfinite,
+        compiled=config.trainer.compile,
+    )
     excerpts = excerpts_of(config.model, config.audio, folder)
     windows = None
     if held_out:
@@ -263,18 +270,21 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
         windows,
         config.trainer.valid_every,
         updates,
-        _preview(folder, held_out, config),
+        _preview(folder, held_out, config, stop),
     )
     module.data_digest = clips.digest
     step = 0 if save is None else step_of(save)
     if save is not None:
-        _compare(read_save(save), module)
+        saved = read_save(save)
+        _compare(saved, module)
+        history.load_state_dict(saved["callbacks"][history.state_key])
     team.share(lambda: _write_config(run, config))
-    if step < config.trainer.max_steps:
-        _fit(config, run, updates, module, history, train, save)
-    elif save is not None:
+    if step < config.trainer.max_steps or history.pending is not None:
+        with stop.listening(), team.together():
+            _fit(config, run, updates, module, history, train, save)
+        stop.signal = stop.signal or updates.stop.signal
+    else:
         log.info("step %d was the last: trainer.max_steps=N goes further", step)
-        history.load_state_dict(read_save(save)["callbacks"]["History"])
 
     def end() -> None:
         if not stop and config.report.seconds:
@@ -286,7 +296,8 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
 def _write_config(run: Path, config: RunConfig) -> None:
     """Write down what the run is, and remove what a killed process left half-written."""
     remove_leftovers(run / SAVES)
-    for name in (CONFIG, "model"):
+    remove_leftovers(run / "samples")
+    for name in (CONFIG, "model", "report.html", "learning_curve.png"):
         remove_leftovers(run, name)
     write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
 
@@ -323,9 +334,9 @@ def _fit(
             updates,
             history,
             Progress(options.batch_size * options.crop, history, updates),
-            Saves(run, options.save_every, options.keep_last, updates.stop),
+            Saves(run, options, history, updates.stop),
         ],
-        logger=TensorBoardLogger(run, name="tensorboard", version="", purge_step=step or None),
+        logger=Curves(run, step),
         plugins=[DurableCheckpointIO(), LightningEnvironment()],  # not that of a launcher
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -337,9 +348,8 @@ def _fit(
     with warnings.catch_warnings():
         # Lightning advises on loaders and logging that are as they should be here.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        with updates.asked.listening(), team.together():
+        with loader.watched():
             trainer.fit(module, loader, ckpt_path=save, weights_only=True)
-    updates.asked.signal = updates.asked.signal or updates.stop.signal
 
 
 def _placed(options: TrainerOptions, team: Team) -> dict[str, Any]:
@@ -385,11 +395,11 @@ def _splits(folder: Path, clips: Manifest, config: RunConfig) -> tuple[Manifest,
     return train, clips.of_split("valid")
 
 
-def _preview(folder: Path, held_out: Manifest, config: RunConfig) -> Preview | None:
+def _preview(folder: Path, held_out: Manifest, config: RunConfig, stop: StopFlag) -> Preview | None:
     length = round(config.trainer.preview_seconds * config.audio.sample_rate)
     if not held_out or not length:
         return None
     longest = held_out[int(np.argmax(held_out.frames))]
     clip = read_clip(folder, longest)[:length]
     conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
-    return Preview(clip, config.audio, conditions)
+    return Preview(clip, config.audio, conditions, stop)

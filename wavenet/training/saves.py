@@ -6,7 +6,9 @@ atomically and durably, named by its step, and read back as tensors and plain ty
 
 import io
 import logging
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from wavenet.errors import CheckpointError, EnvironmentFault, printable
 from wavenet.files import atomic_file
+from wavenet.training.history import History
+from wavenet.training.module import TrainingModule
+from wavenet.training.options import TrainerOptions
 from wavenet.training.signals import StopFlag
 
 FOLDER = "checkpoints"
@@ -79,29 +84,40 @@ def step_of(save: Path) -> int:
 
 
 class Saves(pl.Callback):
-    """Saves every so many updates, at the last one, and when a signal asks for the end.
+    """Saves every so many updates, at the best validation, at the end, and when a signal asks.
 
     Args:
         run: The run's folder.
-        every: Updates between saves.
-        keep: Saves that are kept.
+        options: How often, and which saves are kept.
+        history: Knows the best validation; it must come before among the callbacks.
         stop: Set when the update that was just made is to be saved, and training to stop.
         retries: Saves in a row that may fail, the disk being full, before training stops.
     """
 
-    def __init__(self, run: Path, every: int, keep: int, stop: StopFlag, retries: int = 3) -> None:
+    def __init__(
+        self, run: Path, options: TrainerOptions, history: History, stop: StopFlag, retries: int = 3
+    ) -> None:
         self.folder = run / FOLDER
         self.run = run
-        self.every = every
-        self.keep = keep
+        self.options = options
+        self.history = history
+        self.team = history.team
         self.stop = stop
         self.retries = retries
         self.failures = 0
         self.seen = 0
 
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Add a validation that was made up for to the save of its step."""
+        step = self.history.made_up
+        if step is not None:
+            self._attempt(step, self._amend, last_chance=False)
+
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Note where training starts."""
         self.seen = trainer.global_step
+        if self.stop:
+            trainer.should_stop = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, *args: Any
@@ -111,22 +127,45 @@ class Saves(pl.Callback):
         if step == self.seen:
             return  # a batch whose gradients only add up
         self.seen = step
-        if step % self.every == 0 or step == trainer.max_steps or self.stop:
-            self._save(trainer, step)
+        last = bool(self.stop) or step == trainer.max_steps
+        best = self.options.keep_best and step == self.history.best
+        if step % self.options.save_every == 0 or best or last:
+            assert isinstance(module, TrainingModule)
+            module.check_finite()
+            self._attempt(step, trainer.save_checkpoint, last_chance=last)
         if self.stop:
             trainer.should_stop = True
 
-    def _save(self, trainer: pl.Trainer, step: int) -> None:
+    def _attempt(self, step: int, write: Callable[[Path], None], *, last_chance: bool) -> None:
         try:
-            trainer.save_checkpoint(self.folder / f"step-{step:08d}.ckpt")
+            write(self.folder / f"step-{step:08d}.ckpt")
         except EnvironmentFault as fault:
             self.failures += 1
-            last_chance = self.stop or step == trainer.max_steps or self.failures >= self.retries
-            if last_chance:
+            if last_chance or self.failures >= self.retries:
                 raise
             log.warning("warning: %s Training goes on and tries again at the next save.", fault)
             return
         self.failures = 0
         log.info("saved step %d", step)
-        for old in find_saves(self.run)[: -self.keep] if trainer.is_global_zero else []:
-            old.unlink(missing_ok=True)
+        if self.team.rank == 0:
+            self._remove_old()
+
+    def _amend(self, save: Path) -> None:
+        self.team.share(lambda: amend(save, self.history))
+
+    def _remove_old(self) -> None:
+        """Remove the saves that are neither among the last nor that of the best validation."""
+        saves = find_saves(self.run)
+        bits = {step: bits for step, bits in self.history.valid if math.isfinite(bits)}
+        known = [save for save in saves if step_of(save) in bits]
+        best = min(known, key=lambda save: (bits[step_of(save)], -step_of(save)), default=None)
+        for save in saves[: -self.options.keep_last]:
+            if save != best or not self.options.keep_best:
+                save.unlink(missing_ok=True)
+
+
+def amend(save: Path, history: History) -> None:
+    """Put a history in the place of the one that a save holds."""
+    contents = read_save(save)
+    contents["callbacks"][history.state_key] = history.state_dict()
+    DurableCheckpointIO().save_checkpoint(contents, save)

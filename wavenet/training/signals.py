@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that the loop looks at; a second one leaves at once.
+"""Ctrl-C, SIGTERM and SIGUSR1 as a flag that every loop looks at; a second one leaves at once.
 
 A handler does nothing but set the flag, so that it can come at any moment, inside a save too.
 """
@@ -9,7 +9,15 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1")  # the last is what Slurm can be asked to send
+    if hasattr(signal, name)
+)
+
+
+class Stopped(Exception):
+    """A loop was left before its end, because a signal asked for that."""
 
 
 class StopFlag:
@@ -24,6 +32,15 @@ class StopFlag:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def look(self, *done: object) -> None:
+        """Leave a loop that calls this as it goes, once a signal came.
+
+        Raises:
+            Stopped: A signal came.
+        """
+        if self:
+            raise Stopped
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

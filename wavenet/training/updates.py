@@ -48,6 +48,7 @@ class Updates(pl.Callback):
         self.seen = trainer.global_step
         self.asked.listen()
         self.team.align([weight.data for weight in module.parameters()])
+        self.agree()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -72,6 +73,10 @@ class Updates(pl.Callback):
         own = torch.tensor([sum(self.parts) / len(self.parts)], dtype=torch.float64)
         self.parts = []
         self.nats = float(torch.cat(self.gather(own)).mean())
+
+    def agree(self) -> None:
+        """Stop all if one was asked to; all call it."""
+        self.gather(torch.zeros(0, dtype=torch.float64))
 
     def gather(self, own: Tensor) -> list[Tensor]:
         """Return what each process gives, float64 `(N,)`, and stop all if one was asked to."""

@@ -1,0 +1,57 @@
+"""What the fault tests share: processes that cost no start, and counts shown at the end."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.processes import Forks
+from tests.faults.runs import Whole, whole_run
+from tests.faults.tally import Tally
+
+COUNTS = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether all faults are to be tried, or a tenth of them."""
+    return bool(request.config.getoption("full"))
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Return counts that are shown when all tests are done."""
+    counts = Tally(request.node.name)
+    yield counts
+    request.config.stash.setdefault(COUNTS, []).append(str(counts))
+
+
+@pytest.fixture
+def chance(full: bool, tally: Tally) -> random.Random:
+    """Return random numbers: the same ones in the suite, fresh ones with `--full`; shown."""
+    seed = random.SystemRandom().randrange(10**6) if full else 0
+    tally.add("seed", seed)
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Return what starts processes that have all imported already."""
+    with Forks(tmp_path_factory.mktemp("forks")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def whole(forks: Forks, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Return a run that nothing interrupts."""
+    return whole_run(forks, recordings, tmp_path_factory.mktemp("whole"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the counts."""
+    lines = terminalreporter.config.stash.get(COUNTS, [])
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,0 +1,237 @@
+"""Faults of the disk: at every system call of a save, a power cut, a disk that is too small."""
+
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.processes import Child, Forks, traced
+from tests.faults.runs import Whole, acknowledged, broken, go_on, newest, temporary
+from tests.faults.tally import Tally
+from wavenet import checkpoint
+from wavenet.files import remove_leftovers
+from wavenet.training.saves import read_save
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="strace and mounts are Linux's"),
+]
+CALLS = ("openat", "write", "fsync", "rename", "unlink", "unlinkat", "mkdir", "rmdir", "close")
+WRITING = ("write", "fsync", "rename")
+
+
+@pytest.fixture(scope="module")
+def strace(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skip where strace is not there or may not trace."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], check=False, capture_output=True)
+    if tried.returncode:
+        pytest.skip("strace may not trace here")
+
+
+def points(forks: Forks, work: str, folder: Path) -> list[tuple[str, int]]:
+    """Return each system call of a save: its name, and the how-manieth of that name it is."""
+    child = forks.start(work, folder, stop=True)
+    with traced(child, "-e", f"trace={','.join(CALLS)},symlink") as trace:
+        assert child.wait() == 0, child.said()
+    counts: Counter[str] = Counter()
+    found = []
+    for line in trace.read_text().splitlines():
+        match = re.match(r"(?:\d+ +)?(\w+)\(", line)
+        if match is None:
+            continue  # news of signals
+        if match[1] == "symlink":
+            break  # acknowledged: what follows is the end of the process
+        counts[match[1]] += 1
+        found.append((match[1], counts[match[1]]))
+    return found
+
+
+def strike(forks: Forks, work: str, folder: Path, point: tuple[str, int], how: str) -> Child:
+    """Let a fault happen at one system call of a save."""
+    folder.mkdir()
+    child = forks.start(work, folder, stop=True)
+    name, number = point
+    with traced(child, "-e", f"trace={name}", "-e", f"inject={name}:{how}:when={number}"):
+        child.wait()
+    return child
+
+
+def check(work: str, folder: Path) -> tuple[int, int]:
+    """Return how many files are not whole, and how many acknowledged ones are lost."""
+    corrupt = lost = 0
+    told = (folder / "acknowledged").is_symlink()
+    if work == "save":
+        for path in (folder / "checkpoints").glob("step-*.ckpt"):
+            corrupt += read_save(path)["step"] != int(path.stem[5:])
+        lost += not (folder / "checkpoints" / "step-00000001.ckpt").exists()
+        lost += told and not (folder / "checkpoints" / "step-00000002.ckpt").exists()
+    else:
+        remove_leftovers(folder, "model")
+        steps = checkpoint.load(folder / "model").training.steps
+        lost += told and steps != 2
+        corrupt += steps not in (1, 2)
+    return corrupt, lost
+
+
+@pytest.mark.parametrize("work", ["save", "export"])
+def test_a_kill_at_any_system_call_of_a_save_breaks_nothing(
+    forks: Forks,
+    strace: None,
+    tmp_path: Path,
+    work: str,
+    full: bool,
+    tally: Tally,
+    chance: random.Random,
+) -> None:
+    (tmp_path / "plain").mkdir()
+    everything = [
+        (point, how)
+        for point in points(forks, work, tmp_path / "plain")
+        for how in ("error=EIO:signal=KILL", "signal=KILL")  # before the call, after it
+    ]
+    chosen = everything if full else chance.sample(everything, 4)
+    corrupt = lost = 0
+    for number, (point, how) in enumerate(chosen):
+        folder = tmp_path / str(number)
+        child = strike(forks, work, folder, point, how)
+        assert child.code == -signal.SIGKILL, (point, how, child.said())
+        found = check(work, folder)
+        corrupt, lost = corrupt + found[0], lost + found[1]
+    tally.add("kills", len(chosen))
+    tally.add("of points", len(everything))
+    tally.add("corrupt files", corrupt)
+    tally.add("lost acknowledged saves", lost)
+    assert (corrupt, lost) == (0, 0)
+
+
+@pytest.mark.parametrize("work", ["save", "export"])
+def test_an_error_of_the_disk_at_any_call_of_a_save_is_told_and_breaks_nothing(
+    forks: Forks,
+    strace: None,
+    tmp_path: Path,
+    work: str,
+    full: bool,
+    tally: Tally,
+    chance: random.Random,
+) -> None:
+    (tmp_path / "plain").mkdir()
+    everything = [
+        (point, f"error={code}")
+        for point in points(forks, work, tmp_path / "plain")
+        if point[0] in WRITING
+        for code in ("ENOSPC", "EIO", "EDQUOT")
+    ]
+    chosen = everything if full else chance.sample(everything, 4)
+    corrupt = lost = stayed = 0
+    for number, (point, how) in enumerate(chosen):
+        folder = tmp_path / str(number)
+        child = strike(forks, work, folder, point, how)
+        assert child.code == 5, (point, how, child.said())
+        assert child.said().startswith("EnvironmentFault: cannot write "), child.said()
+        stayed += len(temporary(folder))
+        found = check(work, folder)
+        corrupt, lost = corrupt + found[0], lost + found[1]
+    tally.add("errors", len(chosen))
+    tally.add("of", len(everything))
+    tally.add("corrupt files", corrupt)
+    tally.add("lost saves", lost)
+    tally.add("temporary files that stayed", stayed)
+    assert (corrupt, lost, stayed) == (0, 0, 0)
+
+
+@contextmanager
+def mounted(folder: Path, *how: str) -> Iterator[Path]:
+    """Mount something at `folder`, or skip the test where that is not allowed."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", *how, str(folder)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_power_cut_loses_no_acknowledged_save(
+    forks: Forks,
+    whole: Whole,
+    tmp_path: Path,
+    full: bool,
+    tally: Tally,
+    chance: random.Random,
+) -> None:
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("mkfs.ext4 is not installed")
+    disk, copy = tmp_path / "disk.img", tmp_path / "copy.img"
+    with open(disk, "wb") as file:
+        file.truncate(24 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    images, corrupt, lost = 50 if full else 5, 0, 0
+    endless = ("trainer.save_every=1", "trainer.max_steps=1000000", "trainer.workers=0")
+    with mounted(tmp_path / "disk", "-o", "loop", str(disk)) as place:
+        child = go_on(forks, whole, place / "run", *endless)
+        while not acknowledged(child.said()):
+            assert child.state() != "Z", child.said()
+            time.sleep(0.01)
+        for _ in range(images):
+            time.sleep(chance.uniform(0, 0.2))
+            child.signal(signal.SIGSTOP)
+            while child.state() not in "TZ":
+                time.sleep(0.001)
+            assert child.state() == "T", child.said()
+            told = acknowledged(child.said())
+            shutil.copyfile(disk, copy)
+            child.signal(signal.SIGCONT)
+            with mounted(tmp_path / "copy", "-o", "loop", str(copy)) as image:
+                lost += newest(image / "run") < told
+                corrupt += len(broken(image / "run"))
+        child.signal(signal.SIGKILL)
+        child.wait()
+    tally.add("power cuts", images)
+    tally.add("corrupt files", corrupt)
+    tally.add("lost acknowledged saves", lost)
+    assert (corrupt, lost) == (0, 0)
+
+
+def test_a_disk_of_any_size_ends_a_run_well_or_with_exit_5(
+    forks: Forks, whole: Whole, tmp_path: Path, full: bool, tally: Tally
+) -> None:
+    need = sum(path.stat().st_size for path in whole.run.rglob("*") if path.is_file())
+    shares = [3 * i / 19 for i in range(20)] if full else [0.8, 3.0]
+    ended: Counter[int] = Counter()
+    corrupt = lost = stayed = 0
+    for number, share in enumerate(shares):
+        size = max(4096, round(need * share))  # of 0 bytes tmpfs makes no limit
+        place = tmp_path / f"disk-{number}"
+        with mounted(place, "-t", "tmpfs", "-o", f"size={size}", "none"):
+            child = go_on(forks, whole, place / "run", "report.seconds=0.05")
+            code = child.wait()
+            ended[code] += 1
+            assert code in (0, 5), child.said()
+            assert code == 0 or re.search("No space left|disk", child.said()), child.said()
+            assert "Traceback" not in child.said()
+            lost += newest(place / "run") < acknowledged(child.said())
+            stayed += len(temporary(place))
+            away = tmp_path / f"away-{number}"
+            shutil.copytree(place, away)
+        corrupt += len(broken(away / "run"))
+    tally.add("disks", len(shares))
+    tally.add("runs that finished", ended[0])
+    tally.add("runs that ended with exit 5", ended[5])
+    tally.add("corrupt files", corrupt)
+    tally.add("lost acknowledged saves", lost)
+    tally.add("temporary files that stayed", stayed)
+    assert (corrupt, lost, stayed) == (0, 0, 0)
+    assert ended[0]
+    assert ended[5]

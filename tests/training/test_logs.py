@@ -1,0 +1,64 @@
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wavenet.training.logs import Curves
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_points_and_sounds_reach_tensorboard(tmp_path: Path) -> None:
+    curves, hook = Curves(tmp_path, 0), threading.excepthook
+
+    curves.log_metrics({"bits": 1.0}, 1)
+    curves.log_sounds({"voice": np.zeros(400, np.float32)}, 1, 8000)
+    curves.finalize("success")
+
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    assert b"voice" in events.read_bytes()
+    assert not curves.failed
+    assert threading.excepthook is hook
+
+
+def test_a_folder_that_cannot_be_made_is_told_once_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tensorboard").write_text("a file is in the way")
+    curves = Curves(tmp_path, 0)
+
+    with caplog.at_level("WARNING", "wavenet"):
+        for step in range(3):
+            curves.log_metrics({"bits": 1.0}, step)
+            curves.log_sounds({"voice": np.zeros(400, np.float32)}, step, 8000)
+        curves.save()
+        curves.finalize("success")
+
+    (warning,) = warnings_of(caplog)
+    assert "TensorBoard cannot write" in warning
+    assert "Training goes on" in warning
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the machine has no /dev/full")
+def test_a_disk_that_fills_up_is_told_once_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    curves = Curves(tmp_path, 0)
+    curves.log_metrics({"bits": 1.0}, 0)
+    curves.save()
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    events.unlink()
+    events.symlink_to("/dev/full")
+
+    with caplog.at_level("WARNING", "wavenet"):
+        for step in range(1, 5):
+            curves.log_metrics({"bits": 1.0}, step)
+            curves.save()
+        curves.finalize("success")
+
+    (warning,) = warnings_of(caplog)
+    assert "No space left on device" in warning
