@@ -19,7 +19,7 @@ test: $(DEV) ## run the tests; a part of them: make test ARGS=tests/modules
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(DEV) ## kill, cut and fill up training in every way; as root for all of it, Linux
-	$(BIN)/python -m pytest tests/faults --full $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/cli/test_torchrun.py --full $(ARGS)
 
 check: $(DEV) ## check style, types and who imports whom
 	$(BIN)/ruff check .

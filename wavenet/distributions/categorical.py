@@ -1,5 +1,7 @@
 """Softmax over mu-law classes: the output of the first WaveNet."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,12 +9,17 @@ from torch.nn import functional as F
 from wavenet.companding import mu_law_decode, mu_law_encode
 from wavenet.distributions.distribution import Distribution, Draw, refuse
 
+CrossEntropy = Callable[[Tensor, Tensor], Tensor]
+
 
 class Categorical(Distribution):
     """Softmax over mu-law classes (WaveNet, section 2.2); the parameters are logits.
 
     Args:
         levels: Number of classes.
+
+    Attributes:
+        cross_entropy: What computes the likelihood; one written for a machine may take its place.
     """
 
     num_noise = 1
@@ -20,6 +27,7 @@ class Categorical(Distribution):
     def __init__(self, levels: int = 256) -> None:
         self.levels = levels
         self.num_params = levels
+        self.cross_entropy: CrossEntropy = cross_entropy
         self._values = mu_law_decode(torch.arange(levels), levels, torch.float64)
 
     def encode(self, waveform: Tensor) -> Tensor:
@@ -30,10 +38,9 @@ class Categorical(Distribution):
         return self._values.to(codes.device, dtype)[codes]
 
     def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
-        logits = params if params.dtype == torch.float64 else params.float()
         codes = self.encode(waveform)
-        rows = logits.transpose(1, 2).flatten(0, 1)  # a view of what the network puts out
-        return F.cross_entropy(rows, codes.flatten(), reduction="none").view_as(waveform)
+        rows = params.transpose(1, 2).flatten(0, 1)  # a view of what the network puts out
+        return self.cross_entropy(rows, codes.flatten()).view_as(waveform)
 
     def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
         peak, mode = params.max(dim=-1, keepdim=True)
@@ -50,6 +57,17 @@ class Categorical(Distribution):
 
     def initial_bias(self) -> Tensor:
         return torch.zeros(self.num_params)
+
+
+def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+    """Return the negative log-likelihood of classes in nats, `(N,)`, float32 or wider.
+
+    Args:
+        logits: Of the classes, `(N, classes)`.
+        codes: Which class each was, `(N,)`.
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(wide, codes, reduction="none")
 
 
 def pick(weights: Tensor, noise: Tensor) -> Tensor:

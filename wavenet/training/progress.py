@@ -12,10 +12,12 @@ from wavenet.errors import require
 from wavenet.training.history import History
 from wavenet.training.module import TrainingModule
 from wavenet.training.updates import Updates
+from wavenet.training.workers import Batches
 
 log = logging.getLogger("wavenet")
 SECONDS = 15.0  # between lines
 SMOOTHING = 0.98
+STARVED = 0.1  # share of the time that goes into waiting for audio
 
 
 class Progress(pl.Callback):
@@ -25,12 +27,17 @@ class Progress(pl.Callback):
         samples_per_step: Samples that the loss covers in one update.
         history: Where the last validation stands.
         updates: Where the loss of the last update stands.
+        batches: Know how long training has waited for them.
     """
 
-    def __init__(self, samples_per_step: int, history: History, updates: Updates) -> None:
+    def __init__(
+        self, samples_per_step: int, history: History, updates: Updates, batches: Batches
+    ) -> None:
         self.samples_per_step = samples_per_step
         self.history = history
         self.updates = updates
+        self.batches = batches
+        self.starved = False
         self.bits = math.nan
         self.warned = False
         self.bar: Any = None
@@ -71,6 +78,7 @@ class Progress(pl.Callback):
             )
         assert isinstance(module, TrainingModule)
         self._call_out(module, step)
+        self._call_for_workers(step, now)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Close the bar."""
@@ -85,6 +93,17 @@ class Progress(pl.Callback):
     def _close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+    def _call_for_workers(self, step: int, now: float) -> None:
+        """Say once that reading does not keep up, after enough updates to know."""
+        share = self.batches.waited / max(now - self.started, 1e-9)
+        if step - self.first >= 100 and share > STARVED and not self.starved:
+            self.starved = True
+            log.warning(
+                "warning: %.0f %% of the time goes into waiting for audio: trainer.workers=%d "
+                "reads ahead in processes of its own",
+                *(100 * share, 2 * self.batches.loader.num_workers or 2),
+            )
 
     def _bits(self) -> str:
         text = f"train {self.bits:.3f} bits"

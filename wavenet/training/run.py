@@ -25,6 +25,7 @@ from wavenet.data.notes import read_notes
 from wavenet.data.ready import ensure_prepared
 from wavenet.data.roll import check_pitches
 from wavenet.data.shaping import measured
+from wavenet.distributions import Categorical
 from wavenet.errors import ConfigError, DataError, EnvironmentFault, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
@@ -38,6 +39,7 @@ from wavenet.training.folder import held, new_folder, started_before
 from wavenet.training.gates import gates_here
 from wavenet.training.history import History
 from wavenet.training.logs import Curves
+from wavenet.training.losses import cross_entropy_here
 from wavenet.training.module import TrainingModule, seed_of
 from wavenet.training.options import RunConfig, TrainerOptions
 from wavenet.training.preview import Preview
@@ -154,7 +156,9 @@ def conditioned(config: RunConfig) -> RunConfig:
 
 
 def hasten(model: WaveNet, options: TrainerOptions) -> None:
-    """Have a model's stacks computed in the fastest way here, in the memory that is wanted."""
+    """Have a model computed in the fastest way here, in the memory that is wanted."""
+    if isinstance(model.distribution, Categorical):
+        model.distribution.cross_entropy = cross_entropy_here()
     for module in model.modules():
         if isinstance(module, ResidualStack):
             module.gates = gates_here()
@@ -333,7 +337,7 @@ def _fit(
         callbacks=[
             updates,
             history,
-            Progress(options.batch_size * options.crop, history, updates),
+            Progress(options.batch_size * options.crop, history, updates, loader),
             Saves(run, options, history, updates.stop),
         ],
         logger=Curves(run, step),

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,18 +51,24 @@ class Batches:
     Args:
         loader: With a timeout of one second, if it has workers.
         patience: Seconds in which a batch must come.
+
+    Attributes:
+        waited: Seconds that training has waited for batches.
     """
 
     def __init__(self, loader: DataLoader[Any], patience: int = PATIENCE) -> None:
         self.loader = loader
         self.patience = patience
         self.workers: list[Any] = []
+        self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
         source = iter(self.loader)
         self.workers = list(getattr(source, "_workers", []))
         while True:
+            started = time.monotonic()
             item = self._next(source)
+            self.waited += time.monotonic() - started
             if isinstance(item, WavenetError):
                 raise item
             yield item

@@ -1,0 +1,89 @@
+"""Compiled kernels on the threads that PyTorch has already.
+
+PyTorch's threads wait busily between two products. Threads of another pool would have to wait for
+those, so kernels run on the same: OpenMP's `GOMP_parallel` is what PyTorch's own kernels call.
+
+A kernel works on rows, a block at a time, and whichever thread is free takes the next block. A row
+is computed by the same instructions in every thread, so that their number changes no bit.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from llvmlite import ir
+from numba import cfunc
+from numba.core import types
+from torch import Tensor
+
+from wavenet.sampling.cpu.compiler import Builder, Value, emitted
+from wavenet.sampling.cpu.vector import I16, I64, INTS, LANES, Vector, load, pointer
+
+BLOCK = 128  # rows that a thread takes at a time
+NUMBERS = 16  # of a task
+NEXT = NUMBERS - 1  # the one that threads count up
+PRECISIONS = (torch.float32, torch.bfloat16)  # that kernels know
+TASK = types.CPointer(types.int64)  # type: ignore[attr-defined]
+SHORTS = ir.VectorType(I16, LANES)
+
+
+@lru_cache
+def openmp() -> Callable[..., None]:
+    """Return what runs a function on all of PyTorch's threads.
+
+    Raises:
+        OSError: PyTorch's OpenMP is another one, or none.
+    """
+    try:
+        found = ctypes.CDLL("libgomp.so.1", mode=getattr(os, "RTLD_NOLOAD", 0)).GOMP_parallel
+    except AttributeError as error:
+        raise OSError(str(error)) from error
+    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    found.restype = None
+    return found
+
+
+def run(kernel: Any, *numbers: int) -> None:
+    """Run a kernel on a task: up to fifteen numbers, sizes and addresses."""
+    task = (ctypes.c_int64 * NUMBERS)(*numbers)
+    openmp()(kernel.address, ctypes.addressof(task), torch.get_num_threads(), 0)
+
+
+def step(rows: Tensor) -> int:
+    """Return the bytes from one row to the next."""
+    return rows.stride(0) * rows.element_size()
+
+
+def kernel(function: Callable[[Any], None]) -> Any:
+    """Compile a function of a task."""
+    return cfunc(types.void(TASK))(function)
+
+
+@emitted(types.int64, TASK)
+def take(builder: Builder, task: Value) -> Value:
+    """Return the number of the next block that no thread has taken."""
+    place = builder.inttoptr(
+        builder.add(builder.ptrtoint(task, I64), I64(8 * NEXT)), I64.as_pointer()
+    )
+    return builder.atomic_rmw("add", place, I64(1), "monotonic")
+
+
+def read(builder: Builder, address: Value, halves: bool) -> Vector:
+    """Return sixteen numbers of float32, or of bfloat16 where these are `halves`."""
+    if not halves:
+        return load(builder, address)
+    shorts = builder.load(pointer(builder, address), typ=SHORTS, align=1)
+    return (Vector(builder, builder.zext(shorts, INTS)) << 16).floats()
+
+
+def write(builder: Builder, numbers: Vector, address: Value, halves: bool) -> None:
+    """Write sixteen numbers as float32, or as bfloat16, rounded to the nearest, even of two."""
+    if not halves:
+        numbers.store(address)
+        return
+    bits = numbers.bits()
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    builder.store(builder.trunc(rounded.value, SHORTS), pointer(builder, address), align=2)
