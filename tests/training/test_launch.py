@@ -7,7 +7,7 @@ import pytest
 from tests.teams import slurm_environment, torchrun_environment
 from wavenet.errors import EnvironmentFault
 from wavenet.training.launch import Launch, launch_of
-from wavenet.training.run import requeue
+from wavenet.training.requeue import requeue
 
 
 def test_a_process_that_a_person_starts_is_alone() -> None:

@@ -81,6 +81,11 @@ class Benchmark:
     start: Start | None
     bits: dict[str, float]
 
+    @property
+    def mark(self) -> tuple[float, str]:
+        """Real time."""
+        return self.sample_rate, f"real time, {self.sample_rate:,} Hz"
+
     def table(self) -> str:
         """Return all of it as lines to print."""
         lines = [f"{self.name}: {self.parameters:,} parameters, {self.sample_rate:,} Hz"]
@@ -210,8 +215,8 @@ class Charted(Protocol):
         """Numbers that it stores."""
 
     @property
-    def sample_rate(self) -> int:
-        """Of its signal, in Hz."""
+    def mark(self) -> tuple[float, str]:
+        """Speed to compare with, in samples a second, and its name."""
 
     @property
     def speeds(self) -> Sequence[Any]:
@@ -240,6 +245,6 @@ def pictured(results: Sequence[Charted], output: str | None) -> list[Path]:
             speed.case.name: (max(speed.rates) - min(speed.rates)) / 2 for speed in result.speeds
         }
         title = f"{result.name}: {result.parameters:,} parameters"
-        pictures.save(pictures.speed_bars(title, rates, spreads, result.sample_rate), path)
+        pictures.save(pictures.speed_bars(title, rates, spreads, result.mark), path)
         paths.append(path)
     return paths

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.plain import from_dict
+from wavenet.training.hardware import hasten, keep_freed_memory
 from wavenet.training.module import compiled_nll
 from wavenet.training.options import TrainerOptions
 from wavenet.training.speed import Case
@@ -38,8 +39,6 @@ def _serve(said: str) -> None:
 
 def _update(case: Case, config: WaveNetConfig) -> Callable[[], None]:
     """Return what does one update of the weights."""
-    from wavenet.training.run import hasten, keep_freed_memory
-
     torch.manual_seed(0)
     model: WaveNet | Textbook
     if case.way.startswith("textbook"):

@@ -1,11 +1,9 @@
 """A training run from its config to its report, started or gone on with."""
 
-import ctypes
 import dataclasses
 import json
 import logging
 import os
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,34 +14,28 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from wavenet import checkpoint
-from wavenet.config import check_conditions
 from wavenet.data.clips import read_clip
 from wavenet.data.crops import Windows, crops_of_a_batch
 from wavenet.data.manifest import Manifest, read_manifest
-from wavenet.data.mel import with_statistics
-from wavenet.data.notes import read_notes
 from wavenet.data.ready import ensure_prepared
-from wavenet.data.roll import check_pitches
-from wavenet.data.shaping import measured
-from wavenet.distributions import Categorical
-from wavenet.errors import ConfigError, DataError, EnvironmentFault, printable
+from wavenet.errors import ConfigError, DataError, printable
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.files import remove_leftovers, write_text
 from wavenet.model import WaveNet
-from wavenet.modules import ResidualStack
 from wavenet.plain import from_dict, to_dict
+from wavenet.training.conditioned import conditioned
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
 from wavenet.training.folder import held, new_folder, started_before
-from wavenet.training.gates import gates_here
+from wavenet.training.hardware import hasten, keep_freed_memory
 from wavenet.training.history import History
 from wavenet.training.logs import Curves
-from wavenet.training.losses import cross_entropy_here
 from wavenet.training.module import TrainingModule, seed_of
 from wavenet.training.options import RunConfig, TrainerOptions
 from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
+from wavenet.training.requeue import requeue
 from wavenet.training.saves import FOLDER as SAVES
 from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
 from wavenet.training.signals import StopFlag
@@ -117,66 +109,6 @@ def read_run(run: Path) -> RunConfig:
         raise ConfigError(f"{printable(path)}: {printable(error)}") from error
 
 
-def conditioned(config: RunConfig) -> RunConfig:
-    """Return a run's config with what its data say of conditions: names, means, deviations."""
-    data, audio, model = config.data, config.audio, config.model
-    everything = read_manifest(data.folder)
-    clips = everything.of_split("train")
-    if data.speakers:
-        names = clips.names
-        if not names:
-            raise DataError(
-                f"{printable(data.folder)} names no speakers, and data.speakers=true wants them: "
-                "prepare it with data.speaker_folders=true, or from a corpus that has them"
-            )
-        others = sorted({*everything.names} - {*names})
-        if others:
-            log.warning(
-                "warning: speakers who are held out and not trained on, told as unknown: %s",
-                printable(", ".join(others)),
-            )
-        audio = dataclasses.replace(audio, speakers=names)
-        model = dataclasses.replace(model, speakers=len(names))
-    unheard = sorted({*audio.speakers} - {*clips.names})
-    if unheard:
-        raise ConfigError(
-            f"audio.speakers: no training clip is of {printable(', '.join(unheard))}; "
-            "data.speakers=true takes the names from the clips"
-        )
-    if audio.mel is not None and data.normalise and not audio.mel.clip:
-        mel = with_statistics(data.folder, clips, audio.mel)
-        audio = dataclasses.replace(audio, mel=mel)
-    if audio.notes is not None:
-        for clip in everything:
-            if clip.notes:
-                check_pitches(read_notes(data.folder / clip.notes), audio.notes, clip.notes)
-    audio = dataclasses.replace(audio, shaping=measured(data.folder, everything, audio))
-    check_conditions(model, audio)
-    return dataclasses.replace(config, audio=audio, model=model)
-
-
-def hasten(model: WaveNet, options: TrainerOptions) -> None:
-    """Have a model computed in the fastest way here, in the memory that is wanted."""
-    if isinstance(model.distribution, Categorical):
-        model.distribution.cross_entropy = cross_entropy_here()
-    for module in model.modules():
-        if isinstance(module, ResidualStack):
-            module.gates = gates_here()
-            module.recompute = options.activation_checkpointing
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed: an update allocates the same again.
-
-    Without it, each large tensor is mapped, faulted in page by page and unmapped again.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mmap_max, trim_threshold = -4, -1  # malloc.h
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
-
-
 def _ready(config: RunConfig, team: Team) -> RunConfig:
     """Prepare the data where that is not done; return the config with absolute paths."""
     crops_of_a_batch(config.trainer.batch_size, team.size, config.trainer.accumulate)
@@ -207,34 +139,6 @@ def _go_on(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
             requeue(os.environ.get("SLURM_JOB_ID"))
 
     team.share(queue)  # the others wait, for Slurm may end the step when one of them ends
-
-
-def requeue(job: str | None) -> None:
-    """Ask Slurm to start a job again.
-
-    Args:
-        job: Its number; absent if this is no job.
-
-    Raises:
-        EnvironmentFault: It does not.
-    """
-    if job is None:
-        raise EnvironmentFault("trainer.requeue: there is no SLURM_JOB_ID, so this is no Slurm job")
-    try:
-        done = subprocess.run(
-            ["scontrol", "requeue", job], capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise EnvironmentFault(
-            f"trainer.requeue: scontrol does not start ({error.strerror}); the run is saved, "
-            f"submit job {job} again by hand"
-        ) from error
-    if done.returncode:
-        raise EnvironmentFault(
-            f"trainer.requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
-            "the run is saved, submit the job again by hand"
-        )
-    log.info("asked Slurm to start job %s again", job)
 
 
 def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path | None) -> None:
