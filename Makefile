@@ -16,7 +16,7 @@ demo: $(VENV)/train.stamp ## train on nine minutes of speech; more on the line: 
 	$(BIN)/wavenet-train recipe=demo $(ARGS)
 
 test: $(DEV) ## run the tests; a part of them: make test ARGS=tests/modules
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 faults: $(DEV) ## kill, cut and fill up training in every way; as root for all of it, Linux
 	$(BIN)/python -m pytest tests/faults tests/cli/test_torchrun.py --full $(ARGS)

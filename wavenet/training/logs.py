@@ -29,7 +29,7 @@ class Curves(TensorBoardLogger):
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        super().__init__(run, name="tensorboard", version="", purge_step=step or None)
+        super().__init__(run, name="tensorboard", version="", purge_step=step + 1 if step else None)
         self.failed = False
         self.hook: Any = None  # of threads that fail, where ours stands in for it
 

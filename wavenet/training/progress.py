@@ -17,7 +17,8 @@ from wavenet.training.workers import Batches
 log = logging.getLogger("wavenet")
 SECONDS = 15.0  # between lines
 SMOOTHING = 0.98
-STARVED = 0.1  # share of the time that goes into waiting for audio
+STARVED = 0.2  # share of the time that goes into waiting for audio
+LONG_ENOUGH = 60.0  # seconds of training, to know that
 
 
 class Progress(pl.Callback):
@@ -97,7 +98,8 @@ class Progress(pl.Callback):
     def _call_for_workers(self, step: int, now: float) -> None:
         """Say once that reading does not keep up, after enough updates to know."""
         share = self.batches.waited / max(now - self.started, 1e-9)
-        if step - self.first >= 100 and share > STARVED and not self.starved:
+        enough = step - self.first >= 100 and now - self.started > LONG_ENOUGH
+        if enough and share > STARVED and not self.starved:
             self.starved = True
             log.warning(
                 "warning: %.0f %% of the time goes into waiting for audio: trainer.workers=%d "
