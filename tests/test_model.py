@@ -61,7 +61,7 @@ def test_parameters_see_the_receptive_field_and_nothing_else(config: WaveNetConf
 
     # The quantisation has no gradient: look from the first convolution's input on.
     x = delay(waveform).unsqueeze(1).requires_grad_()
-    model.head(model.stack(model.input(x)))[0, :, t].abs().sum().backward()
+    model.head(unconditioned(model, x))[0, :, t].abs().sum().backward()
     assert x.grad is not None
     seen[:-1] = x.grad[0, 0, 1:]  # the input is one sample late
 
@@ -71,6 +71,14 @@ def test_parameters_see_the_receptive_field_and_nothing_else(config: WaveNetConf
     assert set(seen.nonzero().flatten().tolist()) <= reached
     if alive(model, x, t):
         assert seen[t - field] != 0, "does not see as far back as it says"
+
+
+def unconditioned(model: WaveNet, x: torch.Tensor) -> torch.Tensor:
+    """Sum of the skips where the condition, if there is one, is zero."""
+    width = model.config.condition_channels
+    condition = x.new_zeros(len(x), width, x.shape[2]) if width else None
+    skips: torch.Tensor = model.stack(model.input(x), condition)
+    return skips
 
 
 def reach(config: WaveNetConfig) -> set[int]:
@@ -84,7 +92,7 @@ def reach(config: WaveNetConfig) -> set[int]:
 def alive(model: WaveNet, x: torch.Tensor, t: int) -> bool:
     """Whether every unit of the head lets gradients through at sample `t` of an input `x`."""
     with torch.no_grad():
-        skips = model.stack(model.input(x))[..., t : t + 1]
+        skips = unconditioned(model, x)[..., t : t + 1]
         hidden = model.head.hidden(skips.relu())
     return bool((skips > 0).all()) and bool((hidden > 0).all())
 

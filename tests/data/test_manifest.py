@@ -262,3 +262,16 @@ def test_an_empty_manifest_has_no_clips(tmp_path: Path) -> None:
     assert list(manifest) == []
     assert manifest.names == ()
     assert not read_manifest(tmp_path, "train").digests.size
+
+
+def test_an_edit_that_hides_behind_the_old_time_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    write_manifest(
+        path, [dataclasses.replace(CLIP, path=name, split="train") for name in ("a.wav", "b.wav")]
+    )
+    before = path.stat()
+    path.write_text(path.read_text().replace('"train"', '"valid"', 1))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(DataError, match="is not what its index says"):
+        list(read_manifest(tmp_path, "train"))

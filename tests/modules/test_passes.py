@@ -99,8 +99,9 @@ def test_recomputing_keeps_less_for_the_way_back() -> None:
     whole = kept()
     stack.recompute = True
 
-    assert kept() == 4 * 16 * 1000  # the blocks' inputs
-    assert whole == 4 * (16 + 32 + 16) * 1000
+    weights = sum(weight.numel() for weight in stack.parameters())
+    assert kept() - weights == 4 * 16 * 1000  # the blocks' inputs
+    assert whole - weights == 4 * (16 + 32 + 16) * 1000
 
 
 def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weights() -> None:
@@ -115,6 +116,37 @@ def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weight
     assert y.dtype == torch.bfloat16
     assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in stack.parameters())
     torch.testing.assert_close(y.float(), plain, rtol=0.05, atol=0.02)
+
+
+def test_a_condition_of_another_shape_is_refused() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3, condition_channels=3)
+    x = torch.randn(2, 4, 40)
+
+    for condition in (torch.randn(1, 3, 80), torch.randn(4, 3, 20), torch.randn(2, 3, 1), None):
+        with pytest.raises(ValueError, match=r"condition must be \(2, 3, 40\)"):
+            stack(x, condition)
+    with pytest.raises(ValueError, match="condition must be left out"):
+        ResidualStack((1, 2), 4, 6, 3)(x, torch.randn(2, 3, 40))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_weight_that_is_changed_before_the_way_back_is_noticed(recompute: bool) -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    stack.recompute = recompute
+    y = stack(torch.randn(1, 4, 10)).sum()
+    with torch.no_grad():
+        next(stack.parameters()).mul_(2)
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+def test_hooks_that_would_not_run_are_refused() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    stack.blocks[0].get_submodule("conv").register_forward_pre_hook(lambda module, inputs: None)
+
+    with pytest.raises(ValueError, match="which the training pass does not run"):
+        stack(torch.randn(1, 4, 10))
 
 
 def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:

@@ -178,6 +178,13 @@ class Manifest(Sequence[Clip]):
         rows = self._columns.by_split[places] if self._by_split else places
         return cast("NDArray[Column]", column[rows])
 
+    def _fits(self, clip: Clip, place: int) -> bool:
+        """Whether a clip is of the split that its place says."""
+        if not self._by_split:
+            return True
+        ends = np.cumsum(self._columns.about.splits)
+        return SPLITS[int(np.searchsorted(ends, place, side="right"))] == clip.split
+
     def _read(self, places: Iterable[int]) -> Iterator[Clip]:
         columns = self._columns
         try:
@@ -187,7 +194,7 @@ class Manifest(Sequence[Clip]):
                     start, stop = (int(x) for x in columns.offset[row : row + 2])
                     file.seek(start)
                     clip = _clip(file.read(stop - start), self._where, row)
-                    if clip.frames != columns.frames[row]:
+                    if clip.frames != columns.frames[row] or not self._fits(clip, place):
                         raise DataError(
                             f"{self._where}, line {row + 1}, is not what its index says: one of "
                             f"them was changed meanwhile; remove {INDEX} there, and start again"

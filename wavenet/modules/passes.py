@@ -69,8 +69,15 @@ def training_pass(
         plan: What of the stack is no tensor.
         tensors: For each block weight and bias of its dilated convolution, weight of its condition,
             weight and bias of its residual and of its skip convolution.
+
+    Raises:
+        ValueError: The condition is missing, of another shape, or not asked for.
     """
     batch_size, _, length = x.shape
+    wanted = None if tensors[2] is None else (batch_size, tensors[2].shape[1], length)
+    given = None if condition is None else tuple(condition.shape)
+    if given != wanted:
+        raise ValueError(f"condition must be {wanted or 'left out'}, got {given or 'none'}")
     beside = None if condition is None else _rows(condition)
     keep = torch.is_grad_enabled()
     skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)
@@ -120,7 +127,8 @@ class _Pass(torch.autograd.Function):
                 skips *= plan.skip_scale
         ctx.plan, ctx.batch_size, ctx.blocks = plan, batch_size, blocks
         ctx.likes = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors]
-        ctx.save_for_backward(condition, None if plan.recompute else gated, *kept)
+        # the weights too: autograd then notices if one is changed before the way back
+        ctx.save_for_backward(condition, None if plan.recompute else gated, *tensors, *kept)
         return skips
 
     @staticmethod
@@ -133,6 +141,7 @@ class _Pass(torch.autograd.Function):
 def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     plan, blocks = ctx.plan, ctx.blocks
     condition, gated, *kept = ctx.saved_tensors
+    kept = kept[len(ctx.likes) :]  # behind the weights
     half = blocks[0].skip.shape[1]
     grad_skips = grad_skips.to(blocks[0].taps.dtype).contiguous()
     if plan.skip_scale != 1.0:

@@ -122,9 +122,19 @@ class ResidualStack(nn.Module):
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
 
     def _tensors(self) -> list[Tensor | None]:
-        """Return what the training pass computes with, seven tensors a block."""
+        """Return what the training pass computes with, seven tensors a block.
+
+        Raises:
+            ValueError: A convolution has hooks, which would not run.
+        """
         found: list[Tensor | None] = []
         for block in self._blocks():
+            for part in block.children():
+                if part._forward_pre_hooks or part._forward_hooks:
+                    raise ValueError(
+                        "the parts of a block have hooks, which the training pass does not run: "
+                        "use plain(), or torch.nn.utils.parametrizations in the place of hooks"
+                    )
             condition, residual = block.condition, block.residual
             found += [
                 block.conv.weight,
