@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet.errors import printable
 from wavenet.evaluation.pictures import spectrogram_image
+from wavenet.training.workers import of_a_worker
 
 log = logging.getLogger("wavenet")
 
@@ -72,6 +73,8 @@ class Curves(TensorBoardLogger):
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - no fault of a log is worth a run
+            if of_a_worker(error):
+                raise
             self._give_up(error.__cause__ or error)
             return None
 

@@ -92,12 +92,21 @@ class Batches:
         """
         try:
             yield
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):  # torch's words, wherever the news came
+        except (RuntimeError, ConnectionError) as error:
+            if not of_a_worker(error) and not (isinstance(error, ConnectionError) and self._died()):
                 raise
             raise EnvironmentFault(f"{self._what_died()}: {WAY_OUT}") from error
         finally:
             self._kill()
+
+    def _died(self) -> bool:
+        """Whether a worker ended, or does within a second."""
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            if any(worker.exitcode for worker in self.workers):
+                return True
+            time.sleep(0.01)
+        return False
 
     def _what_died(self) -> str:
         codes = {worker.pid: worker.exitcode for worker in self.workers}
@@ -117,6 +126,11 @@ class Batches:
             for worker in self.workers:
                 worker.kill()
                 worker.join()
+
+
+def of_a_worker(error: Exception) -> bool:
+    """Whether an error, wherever it is raised, is torch's news of a worker that died."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
 
 
 @contextlib.contextmanager
