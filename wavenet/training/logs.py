@@ -72,7 +72,7 @@ class Curves(TensorBoardLogger):
             return None
         try:
             return work()
-        except Exception as error:  # noqa: BLE001 - no fault of a log is worth a run
+        except Exception as error:
             if of_a_worker(error):
                 raise
             self._give_up(error.__cause__ or error)
