@@ -1,9 +1,11 @@
 import logging
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wavenet.training.logs import Curves
 
@@ -62,3 +64,21 @@ def test_a_disk_that_fills_up_is_told_once_and_training_goes_on(
 
     (warning,) = warnings_of(caplog)
     assert "No space left on device" in warning
+
+
+def test_a_run_that_goes_on_keeps_the_points_up_to_its_save_and_drops_those_past_it(
+    tmp_path: Path,
+) -> None:
+    for first, steps in ((0, (1, 2, 3, 4)), (2, (3, 4, 5))):  # killed after 4, saved at 2
+        curves = Curves(tmp_path, first)
+        for step in steps:
+            curves.log_metrics({"bits": step + first / 10}, step)
+        curves.finalize("success")
+        time.sleep(1.1)  # TensorBoard's files are in the order of their seconds
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+
+    points = events.Scalars("bits")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5]
+    assert [point.value for point in points] == pytest.approx([1.0, 2.0, 3.2, 4.2, 5.2])
