@@ -62,10 +62,10 @@ class TrainerOptions:
         crop: Samples of each crop that the loss covers; the receptive field comes before them.
         accumulate: Batches that an update is made of, one after the other, to save memory.
         precision: `fp32`, or `bf16` for matrix products in bfloat16 under autocast.
-        compile: Have `torch.compile` fuse what is around the stack: input, head and loss. It pays
-            in long runs alone: the first update takes half a minute more.
+        compile: Have `torch.compile` fuse what is around the stack: input, head and loss. Measure
+            whether it pays, with `wavenet-benchmark train`; on CPUs it did not.
         activation_checkpointing: Keep each block's input alone for the way back, and compute the
-            rest again: for a third of the memory, a fifth more time.
+            rest again: a third less memory, a sixth more time.
         device: `auto` takes a GPU where there is one.
         balance_speakers: Draw each voice as often as any other, however much of it there is.
         workers: Processes that read audio; 0 reads in the training process.
