@@ -102,14 +102,13 @@ def _forwards(halves: bool) -> Any:
         numbers = carray(task, (NUMBERS,))
         rows, half, y, z = numbers[0], numbers[1], numbers[2], numbers[3]
         beside, between = numbers[4], numbers[5]
-        while True:
-            first = take(task) * BLOCK
-            if first >= rows:
-                break
+        first = take(task) * BLOCK
+        while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
                 gate_row(
                     y + row * 2 * half * size, z + row * half * size, beside + row * between, half
                 )
+            first = take(task) * BLOCK
 
     return forwards
 
@@ -124,10 +123,8 @@ def _backwards(halves: bool) -> Any:
         rows, half, y, grad_z, grad_y = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
         across, z_across, z, between = numbers[5], numbers[6], numbers[7], numbers[8]
         wide = 2 * half * size
-        while True:
-            first = take(task) * BLOCK
-            if first >= rows:
-                break
+        first = take(task) * BLOCK
+        while first < rows:
             for tile in range(first, min(first + BLOCK, rows), LANES):
                 start = min(tile, rows - LANES)  # the last tile may do some rows again
                 for row in range(start, start + LANES):
@@ -146,6 +143,7 @@ def _backwards(halves: bool) -> Any:
                         z_across + (column * rows + start) * size,
                         rows * size,
                     )
+            first = take(task) * BLOCK
 
     return backwards
 

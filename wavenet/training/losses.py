@@ -96,10 +96,8 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
         numbers = carray(task, (NUMBERS,))
         rows, classes, logits = numbers[0], numbers[1], numbers[2]
         codes, peaks, log_sums, nats = numbers[3], numbers[4], numbers[5], numbers[6]
-        while True:
-            first = take(task) * BLOCK
-            if first >= rows:
-                break
+        first = take(task) * BLOCK
+        while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
                 log_sum(
                     logits + row * classes * size,
@@ -109,16 +107,15 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
                     log_sums + row * 4,
                     nats + row * 4,
                 )
+            first = take(task) * BLOCK
 
     @kernel
     def backwards(task: Any) -> None:
         numbers = carray(task, (NUMBERS,))
         rows, classes, logits, codes = numbers[0], numbers[1], numbers[2], numbers[3]
         peaks, log_sums, grads, grad_logits = numbers[4], numbers[5], numbers[6], numbers[7]
-        while True:
-            first = take(task) * BLOCK
-            if first >= rows:
-                break
+        first = take(task) * BLOCK
+        while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
                 grad_row(
                     logits + row * classes * size,
@@ -129,6 +126,7 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
                     grads + row * 4,
                     grad_logits + row * classes * size,
                 )
+            first = take(task) * BLOCK
 
     return forwards, backwards
 
