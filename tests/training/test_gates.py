@@ -18,7 +18,7 @@ def both_ways(kind: type[Gates], y: Tensor, grad_z: Tensor) -> Ways:
     gates = kind(rows, half, y)
     z = y.new_zeros(rows, 3 * half)[:, half : 2 * half]
     returned = gates.forward(y, z).clone()
-    grad_y, across, z_across = gates.backward(y, z, grad_z)
+    grad_y, across, z_across = gates.backward(y, grad_z)
     return z, returned, grad_y, across.t(), z_across.t()
 
 

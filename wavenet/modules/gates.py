@@ -30,18 +30,18 @@ class Gates:
         tanh, sigmoid = y.chunk(2, dim=1)
         return torch.mul(tanh.tanh(), sigmoid.sigmoid(), out=z)
 
-    def backward(self, y: Tensor, z: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradient of `y`, the same across, `(2 * half, rows)`, and `z` across.
+    def backward(self, y: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradient of `y`, the same across, `(2 * half, rows)`, and the gate across.
 
         Across they are what a weight's gradient is a product of. They are good until the next call.
 
         Args:
             y: What went into the gate.
-            z: What came out.
-            grad_z: Gradient of that.
+            grad_z: Gradient of what came out.
         """
         tanh, sigmoid = y.chunk(2, dim=1)
         tanh, sigmoid = tanh.tanh(), sigmoid.sigmoid()
+        z = tanh * sigmoid
         grad_y = torch.cat(
             [grad_z * sigmoid * (1 - tanh * tanh), grad_z * z * (1 - sigmoid)], dim=1
         )

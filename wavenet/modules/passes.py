@@ -14,15 +14,14 @@ Under autocast all of it, the path from block to block too, is in autocast's pre
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wavenet.modules.gates import Gates
-
-PER_BLOCK = 7  # tensors of a block: see `Weights`
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,21 @@ class Plan:
     recompute: bool
 
 
+class Weights(NamedTuple):
+    """A stack's tensors by kind, each with an entry a block; absent ones are `None`."""
+
+    conv: Sequence[Tensor | None]  # (gate_channels, residual_channels, kernel_size)
+    conv_bias: Sequence[Tensor | None]
+    condition: Sequence[Tensor | None]  # (gate_channels, condition_channels, 1)
+    residual: Sequence[Tensor | None]  # (residual_channels, gate_channels / 2, 1)
+    residual_bias: Sequence[Tensor | None]
+    skip: Sequence[Tensor | None]  # (skip_channels, gate_channels / 2, 1)
+    skip_bias: Sequence[Tensor | None]
+
+
 @dataclass
-class Weights:
-    """A block's tensors, in the precision that is computed in; absent ones are `None`."""
+class Block:
+    """What a block computes with, in the precision that is computed in."""
 
     taps: Tensor  # (kernel_size, gate_channels, residual_channels), the current sample's last
     bias: Tensor | None
@@ -58,28 +69,27 @@ class Weights:
     skip: Tensor  # (skip_channels, gate_channels / 2)
 
 
-def training_pass(
-    x: Tensor, condition: Tensor | None, plan: Plan, tensors: Sequence[Tensor | None]
-) -> Tensor:
+def training_pass(x: Tensor, condition: Tensor | None, plan: Plan, weights: Weights) -> Tensor:
     """Return the sum of the skips, `(B, skip_channels, T)`.
 
     Args:
         x: Input of the first block, `(B, residual_channels, T)`.
         condition: Of every sample, `(B, condition_channels, T)`.
         plan: What of the stack is no tensor.
-        tensors: For each block weight and bias of its dilated convolution, weight of its condition,
-            weight and bias of its residual and of its skip convolution.
+        weights: The stack's tensors.
 
     Raises:
         ValueError: The condition is missing, of another shape, or not asked for.
     """
     batch_size, _, length = x.shape
-    wanted = None if tensors[2] is None else (batch_size, tensors[2].shape[1], length)
+    asks = weights.condition[0]
+    wanted = None if asks is None else (batch_size, asks.shape[1], length)
     given = None if condition is None else tuple(condition.shape)
     if given != wanted:
         raise ValueError(f"condition must be {wanted or 'left out'}, got {given or 'none'}")
     beside = None if condition is None else _rows(condition)
     keep = torch.is_grad_enabled()
+    tensors = [tensor for kind in weights for tensor in kind]
     skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)
     return skips.view(length, batch_size, -1).permute(1, 2, 0)
 
@@ -99,7 +109,8 @@ class _Pass(torch.autograd.Function):
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         with torch.autocast(kind, enabled=False):
-            blocks = _blocks(tensors, dtype)
+            weights = Weights(*_kinds(tensors, len(plan.dilations)))
+            skip, blocks = _blocks(weights, dtype)
             x = x.to(dtype)
             condition = None if condition is None else condition.to(dtype)
             kept: list[Tensor] = []
@@ -118,11 +129,11 @@ class _Pass(torch.autograd.Function):
                     x.addmm_(z, block.residual.t())
                     if plan.residual_scale != 1.0:
                         x *= plan.residual_scale
-            weight = torch.cat([block.skip for block in blocks], dim=1)
-            skips = gated @ weight.t()
-            biases = [bias for bias in tensors[6::PER_BLOCK] if bias is not None]
+            biases = [bias for bias in weights.skip_bias if bias is not None]
             if biases:
-                skips += torch.stack(biases).sum(dim=0).to(dtype)
+                skips = torch.addmm(torch.stack(biases).sum(dim=0).to(dtype), gated, skip.t())
+            else:
+                skips = gated @ skip.t()
             if plan.skip_scale != 1.0:
                 skips *= plan.skip_scale
         ctx.plan, ctx.batch_size, ctx.blocks = plan, batch_size, blocks
@@ -142,18 +153,23 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     plan, blocks = ctx.plan, ctx.blocks
     condition, gated, *kept = ctx.saved_tensors
     kept = kept[len(ctx.likes) :]  # behind the weights
-    half = blocks[0].skip.shape[1]
+    count, (width, half) = len(blocks), blocks[0].skip.shape
     grad_skips = grad_skips.to(blocks[0].taps.dtype).contiguous()
     if plan.skip_scale != 1.0:
         grad_skips = grad_skips * plan.skip_scale
+    new = grad_skips.new_empty
     gates = plan.gates(len(grad_skips), half, grad_skips)
-    grad_z = grad_skips.new_empty(len(grad_skips), half)
+    grad_z = new(len(grad_skips), half)
     grad_condition = None if condition is None else torch.zeros_like(condition)
-    skip_weights = gated if gated is None else grad_skips.t() @ gated
-    skip_bias = grad_skips.sum(dim=0)
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
-    grads: list[tuple[Tensor | None, ...]] = []
-    for index in reversed(range(len(blocks))):
+    # gradients of weights, those of a kind side by side
+    taps = new(count, *blocks[0].taps.shape)
+    biases = new(count, 2 * half)
+    besides = None if condition is None else new(count, 2 * half, condition.shape[1])
+    residuals = new(count - 1, half, blocks[0].taps.shape[2])
+    residual_biases = new(count - 1, residuals.shape[2])
+    skips = new(width, count * half) if gated is None else grad_skips.t() @ gated
+    for index in reversed(range(count)):
         block, place = blocks[index], slice(index * half, (index + 1) * half)
         shifts = _shifts(plan.dilations[index] * ctx.batch_size, len(block.taps))
         mask = kept.pop() if plan.dropout else None
@@ -163,51 +179,60 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         if y is None:
             y = _convolved(seen, condition, block, shifts)
             z = gates.forward(y, torch.empty_like(grad_z))
-            skip_weight = grad_skips.t() @ z
-        else:
-            assert skip_weights is not None
-            z, skip_weight = gated[:, place], skip_weights[:, place]
+            skips[:, place] = grad_skips.t() @ z
         torch.mm(grad_skips, block.skip, out=grad_z)
         if grad_x is not None:
             if plan.residual_scale != 1.0:
                 grad_x *= plan.residual_scale
             grad_z.addmm_(grad_x, block.residual)
-        grad_y, across, z_across = gates.backward(y, z, grad_z)
-        residual = None if grad_x is None else ((z_across @ grad_x).t(), grad_x.sum(dim=0))
-        taps = _taps(across, seen, shifts)
+        grad_y, across, z_across = gates.backward(y, grad_z)
+        if grad_x is not None:
+            torch.mm(z_across, grad_x, out=residuals[index])
+            torch.sum(grad_x, dim=0, out=residual_biases[index])
+        torch.sum(across, dim=1, out=biases[index])
+        if besides is not None:
+            torch.mm(across, condition, out=besides[index])
+        _taps(across, seen, shifts, taps[index])
         grad_x = _down(grad_x, grad_y, block, shifts, mask)
         if grad_condition is not None:
             grad_condition.addmm_(grad_y, block.condition)
-        beside = None if condition is None else across @ condition
-        bias = grad_y.sum(dim=0)
-        grads.append((taps, bias, beside, *(residual or (None, None)), skip_weight, skip_bias))
-    given = [grad for block in reversed(grads) for grad in block]
-    shaped = (
-        None if like is None or grad is None else _as(grad, *like)
-        for grad, like in zip(given, ctx.likes, strict=True)
+    found = (
+        taps.permute(0, 2, 3, 1),
+        biases,
+        besides,
+        residuals.transpose(1, 2),
+        residual_biases,
+        skips.view(width, count, half).transpose(0, 1),
+        grad_skips.sum(dim=0).expand(count, -1),
     )
-    return (grad_x, grad_condition, None, None, None, *shaped)
+    apart = (
+        grad
+        for grads, likes in zip(found, _kinds(ctx.likes, count), strict=True)
+        for grad in _apart(grads, likes)
+    )
+    return (grad_x, grad_condition, None, None, None, *apart)
 
 
-def _taps(across: Tensor, seen: Tensor, shifts: Sequence[int]) -> Tensor:
-    """Return the gradient of a dilated convolution's weight, `(gate_channels, C, kernel_size)`.
+def _taps(across: Tensor, seen: Tensor, shifts: Sequence[int], taps: Tensor) -> None:
+    """Write the gradient of a dilated convolution's weight.
 
     Args:
         across: Gradient of its output, `(gate_channels, rows)`.
         seen: Its input, `(rows, C)`.
         shifts: Rows that each tap looks back.
+        taps: Where to, `(kernel_size, gate_channels, C)`.
     """
-    taps = seen.new_zeros(len(shifts), len(across), seen.shape[1])
-    for tap, shift in enumerate(shifts):
+    for tap, shift in zip(taps, shifts, strict=True):
         if shift < len(seen):
-            torch.mm(across[:, shift:], seen[: len(seen) - shift], out=taps[tap])
-    return taps.permute(1, 2, 0)
+            torch.mm(across[:, shift:], seen[: len(seen) - shift], out=tap)
+        else:
+            tap.zero_()
 
 
 def _down(
     grad_x: Tensor | None,
     grad_y: Tensor,
-    block: Weights,
+    block: Block,
     shifts: Sequence[int],
     mask: Tensor | None,
 ) -> Tensor:
@@ -230,26 +255,45 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(2, 0, 1).reshape(-1, x.shape[1])
 
 
-def _blocks(tensors: Sequence[Tensor | None], dtype: torch.dtype) -> list[Weights]:
-    found = []
-    for first in range(0, len(tensors), PER_BLOCK):
-        conv, bias, condition, residual, residual_bias, skip, _ = (
-            None if tensor is None else tensor.to(dtype)
-            for tensor in tensors[first : first + PER_BLOCK]
-        )
-        assert conv is not None
-        assert skip is not None
-        found.append(
-            Weights(
-                taps=conv.permute(2, 0, 1).contiguous(),
-                bias=bias,
-                condition=None if condition is None else condition.squeeze(-1),
-                residual=None if residual is None else residual.squeeze(-1),
-                residual_bias=residual_bias,
-                skip=skip.squeeze(-1),
-            )
-        )
-    return found
+def _kinds(entries: Sequence[Any], count: int) -> list[Sequence[Any]]:
+    """Return what lies in a row as it was before: `count` entries of each kind."""
+    return [entries[first : first + count] for first in range(0, len(entries), count)]
+
+
+def _blocks(weights: Weights, dtype: torch.dtype) -> tuple[Tensor, list[Block]]:
+    """Return the skip weights of all blocks side by side, and what each block computes with.
+
+    What is of one kind is brought to its precision as one tensor.
+    """
+    taps = _stacked(weights.conv, dtype).permute(0, 3, 1, 2).contiguous()
+    skips = _stacked(weights.skip, dtype).squeeze(-1)
+    kinds = (
+        taps,
+        _stacked(weights.conv_bias, dtype),
+        _stacked(weights.condition, dtype).squeeze(-1),
+        _stacked(weights.residual, dtype).squeeze(-1),
+        _stacked(weights.residual_bias, dtype),
+        skips,
+    )
+    # the last block has fewer
+    blocks = [Block(*entries) for entries in zip_longest(*(kind.unbind() for kind in kinds))]
+    return skips.transpose(0, 1).flatten(1), blocks
+
+
+def _stacked(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
+    """Return those that are there, one behind the other, in a precision."""
+    there = [tensor for tensor in kind if tensor is not None]
+    return torch.stack(there).to(dtype) if there else torch.empty(0)
+
+
+def _apart(grads: Tensor | None, likes: Sequence[Any]) -> list[Tensor | None]:
+    """Return gradients in their weights' shape and precision, in contiguous memory of their own."""
+    there = [like for like in likes if like is not None]
+    if grads is None or not there:
+        return [None] * len(likes)
+    shape, dtype = there[0]
+    entries = grads.reshape(len(there), *shape).to(dtype).contiguous().unbind()
+    return [*entries, *[None] * (len(likes) - len(there))]
 
 
 def _shifts(dilation: int, kernel_size: int) -> list[int]:
@@ -257,9 +301,7 @@ def _shifts(dilation: int, kernel_size: int) -> list[int]:
     return [dilation * back for back in range(kernel_size - 1, -1, -1)]
 
 
-def _convolved(
-    x: Tensor, condition: Tensor | None, block: Weights, shifts: Sequence[int]
-) -> Tensor:
+def _convolved(x: Tensor, condition: Tensor | None, block: Block, shifts: Sequence[int]) -> Tensor:
     """Return what goes into the gate, `(rows, gate_channels)`."""
     now = block.taps[-1].t()
     y = x @ now if block.bias is None else torch.addmm(block.bias, x, now)
@@ -276,8 +318,3 @@ def _mask(x: Tensor, dropout: float) -> Tensor | None:
     if not dropout:
         return None
     return torch.empty_like(x).bernoulli_(1 - dropout).div_(1 - dropout)
-
-
-def _as(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return a gradient in its weight's shape and precision, in memory of its own."""
-    return grad.new_empty(shape, dtype=dtype).copy_(grad.reshape(shape))

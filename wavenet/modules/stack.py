@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from wavenet.modules.gates import Gates
-from wavenet.modules.passes import Plan, training_pass
+from wavenet.modules.passes import Plan, Weights, training_pass
 from wavenet.modules.residual import ResidualBlock
 
 
@@ -84,7 +84,7 @@ class ResidualStack(nn.Module):
             gates=self.gates,
             recompute=self.recompute,
         )
-        return training_pass(x, condition, plan, self._tensors())
+        return training_pass(x, condition, plan, self._weights())
 
     def plain(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what `forward` returns, block by block: the definition."""
@@ -121,28 +121,25 @@ class ResidualStack(nn.Module):
     def _blocks(self) -> list[ResidualBlock]:
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]
 
-    def _tensors(self) -> list[Tensor | None]:
-        """Return what the training pass computes with, seven tensors a block.
+    def _weights(self) -> Weights:
+        """Return what the training pass computes with.
 
         Raises:
             ValueError: A convolution has hooks, which would not run.
         """
-        found: list[Tensor | None] = []
-        for block in self._blocks():
-            for part in block.children():
-                if part._forward_pre_hooks or part._forward_hooks:
-                    raise ValueError(
-                        "the parts of a block have hooks, which the training pass does not run: "
-                        "use plain(), or torch.nn.utils.parametrizations in the place of hooks"
-                    )
-            condition, residual = block.condition, block.residual
-            found += [
-                block.conv.weight,
-                block.conv.bias,
-                None if condition is None else condition.weight,
-                None if residual is None else residual.weight,
-                None if residual is None else residual.bias,
-                block.skip.weight,
-                block.skip.bias,
-            ]
-        return found
+        blocks = self._blocks()
+        for part in (part for block in blocks for part in block.children()):
+            if part._forward_pre_hooks or part._forward_hooks:
+                raise ValueError(
+                    "the parts of a block have hooks, which the training pass does not run: "
+                    "use plain(), or torch.nn.utils.parametrizations in the place of hooks"
+                )
+        return Weights(
+            conv=[block.conv.weight for block in blocks],
+            conv_bias=[block.conv.bias for block in blocks],
+            condition=[getattr(block.condition, "weight", None) for block in blocks],
+            residual=[getattr(block.residual, "weight", None) for block in blocks],
+            residual_bias=[getattr(block.residual, "bias", None) for block in blocks],
+            skip=[block.skip.weight for block in blocks],
+            skip_bias=[block.skip.bias for block in blocks],
+        )

@@ -17,7 +17,7 @@ from torch import Tensor
 from wavenet.modules import Gates
 from wavenet.sampling.cpu.compiler import ADDRESS, Builder, Value, emitted
 from wavenet.sampling.cpu.vector import (
-    I16,
+    FLOATS,
     I32,
     I64,
     LANES,
@@ -31,8 +31,10 @@ from wavenet.training.threads import (
     BLOCK,
     NUMBERS,
     PRECISIONS,
+    SHORTS,
     kernel,
     openmp,
+    pack,
     read,
     run,
     step,
@@ -61,15 +63,15 @@ class CpuGates(Gates):
         run(self.forwards, self.rows, self.half, *map(Tensor.data_ptr, (y, self.z, z)), step(z))
         return self.z
 
-    def backward(self, y: Tensor, z: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, y: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not self.fits:
-            return super().backward(y, z, grad_z)
+            return super().backward(y, grad_z)
         if not len(self.grad_y):
             self.grad_y = torch.empty_like(y)
             self.across = y.new_empty(2 * self.half, self.rows)
             self.z_across = y.new_empty(self.half, self.rows)
-        places = (y, grad_z, self.grad_y, self.across, self.z_across, z)
-        run(self.backwards, self.rows, self.half, *map(Tensor.data_ptr, places), step(z))
+        places = (y, grad_z, self.grad_y, self.across, self.z_across)
+        run(self.backwards, self.rows, self.half, *map(Tensor.data_ptr, places))
         return self.grad_y, self.across, self.z_across
 
 
@@ -95,7 +97,7 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
 
 def _forwards(halves: bool) -> Any:
     size = 2 if halves else 4
-    gate_row, _, _ = _rows_of(halves)
+    gate_row, _ = _parts(halves)
 
     @kernel
     def forwards(task: Any) -> None:
@@ -115,32 +117,27 @@ def _forwards(halves: bool) -> Any:
 
 def _backwards(halves: bool) -> Any:
     size = 2 if halves else 4
-    _, grad_row, turn = _rows_of(halves)
+    _, grad_tile = _parts(halves)
 
     @kernel
     def backwards(task: Any) -> None:
         numbers = carray(task, (NUMBERS,))
-        rows, half, y, grad_z, grad_y = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-        across, z_across, z, between = numbers[5], numbers[6], numbers[7], numbers[8]
-        wide = 2 * half * size
+        rows, half, y, grad_z = numbers[0], numbers[1], numbers[2], numbers[3]
+        grad_y, across, z_across = numbers[4], numbers[5], numbers[6]
         first = take(task) * BLOCK
         while first < rows:
-            for tile in range(first, min(first + BLOCK, rows), LANES):
-                start = min(tile, rows - LANES)  # the last tile may do some rows again
-                for row in range(start, start + LANES):
-                    grad_row(y + row * wide, grad_z + row * half * size, grad_y + row * wide, half)
-                for column in range(0, 2 * half, LANES):
-                    turn(
-                        grad_y + start * wide + column * size,
-                        wide,
-                        across + (column * rows + start) * size,
-                        rows * size,
-                    )
-                for column in range(0, half, LANES):
-                    turn(
-                        z + start * between + column * size,
-                        between,
-                        z_across + (column * rows + start) * size,
+            for column in range(0, half, LANES):  # a whole line of what lies across after the other
+                for tile in range(first, min(first + BLOCK, rows), LANES):
+                    start = min(tile, rows - LANES)  # the last tile may do some rows again
+                    at = (start * 2 * half + column) * size
+                    turned = (column * rows + start) * size
+                    grad_tile(
+                        y + at,
+                        grad_z + (start * half + column) * size,
+                        grad_y + at,
+                        across + turned,
+                        z_across + turned,
+                        half * size,
                         rows * size,
                     )
             first = take(task) * BLOCK
@@ -149,10 +146,10 @@ def _backwards(halves: bool) -> Any:
 
 
 @lru_cache
-def _rows_of(halves: bool) -> tuple[Any, Any, Any]:
-    """Return compiled code for a row of each way, and for a square of sixteen that is turned."""
+def _parts(halves: bool) -> tuple[Any, Any]:
+    """Return compiled code for a row forward, and for a tile, sixteen by sixteen, backward."""
     size = 2 if halves else 4
-    kind = ir.VectorType(I16 if halves else I32, LANES)
+    kind = SHORTS if halves else FLOATS
 
     @emitted(types.void, ADDRESS, ADDRESS, ADDRESS, types.int64)
     def gate_row(builder: Builder, y: Value, z: Value, beside: Value, half: Value) -> None:
@@ -164,29 +161,42 @@ def _rows_of(halves: bool) -> tuple[Any, Any, Any]:
             for place in (z, beside):
                 write(builder, tanh * sigmoid, builder.add(place, at), halves)
 
-    @emitted(types.void, ADDRESS, ADDRESS, ADDRESS, types.int64)
-    def grad_row(builder: Builder, y: Value, grad_z: Value, grad_y: Value, half: Value) -> None:
-        off = builder.mul(half, I64(size))
-        with cgutils.for_range(builder, builder.sdiv(half, I64(LANES))) as loop:
-            at = builder.mul(loop.index, I64(LANES * size))
-            a, b = (
-                read(builder, builder.add(place, at), halves) for place in (y, builder.add(y, off))
+    @emitted(types.void, *[ADDRESS] * 5, types.int64, types.int64)
+    def grad_tile(
+        builder: Builder,
+        y: Value,
+        grad_z: Value,
+        grad_y: Value,
+        across: Value,
+        z_across: Value,
+        wide: Value,
+        stride: Value,
+    ) -> None:  # wide: bytes of a row of z; stride: of a row across
+        twice, one = builder.add(wide, wide), constant(builder, 1.0)
+        lines = [cgutils.alloca_once(builder, kind, I64(LANES)) for _ in range(3)]
+        with cgutils.for_range(builder, I64(LANES)) as loop:
+            row = builder.mul(loop.index, twice)
+            off = builder.add(row, wide)
+            tanh, sigmoid = _tanh_and_sigmoid(
+                *(read(builder, builder.add(y, at), halves) for at in (row, off))
             )
-            tanh, sigmoid = _tanh_and_sigmoid(a, b)
-            grad, one = read(builder, builder.add(grad_z, at), halves), constant(builder, 1.0)
-            write(builder, grad * sigmoid * (one - tanh * tanh), builder.add(grad_y, at), halves)
-            behind = builder.add(builder.add(grad_y, off), at)
-            write(builder, grad * tanh * sigmoid * (one - sigmoid), behind, halves)
+            grad = read(builder, builder.add(grad_z, builder.mul(loop.index, wide)), halves)
+            z = tanh * sigmoid
+            found = (grad * sigmoid * (one - tanh * tanh), grad * z * (one - sigmoid), z)
+            packed = [pack(builder, numbers, halves) for numbers in found]
+            for line, numbers in zip(lines, packed, strict=True):
+                builder.store(numbers, builder.gep(line, [loop.index], source_etype=kind))
+            for at, numbers in zip((row, off), packed, strict=False):
+                builder.store(numbers, pointer(builder, builder.add(grad_y, at)), align=2)
+        behind = builder.add(across, builder.mul(builder.sdiv(wide, I64(size)), stride))
+        for line, target in zip(lines, (across, behind, z_across), strict=True):
+            places = [builder.gep(line, [I64(row)], source_etype=kind) for row in range(LANES)]
+            turned = _turned(builder, [builder.load(at, typ=kind) for at in places])
+            for row, numbers in enumerate(turned):
+                at = builder.add(target, builder.mul(stride, I64(row)))
+                builder.store(numbers, pointer(builder, at), align=2)
 
-    @emitted(types.void, ADDRESS, types.int64, ADDRESS, types.int64)
-    def turn(builder: Builder, source: Value, step: Value, target: Value, stride: Value) -> None:
-        places = [builder.add(source, builder.mul(step, I64(line))) for line in range(LANES)]
-        lines = [builder.load(pointer(builder, at), typ=kind, align=1) for at in places]
-        for line, turned in enumerate(_turned(builder, lines)):
-            at = builder.add(target, builder.mul(stride, I64(line)))
-            builder.store(turned, pointer(builder, at), align=2)
-
-    return gate_row, grad_row, turn
+    return gate_row, grad_tile
 
 
 def _tanh_and_sigmoid(a: Vector, b: Vector) -> tuple[Vector, Vector]:

@@ -19,8 +19,8 @@ from numba import cfunc
 from numba.core import types
 from torch import Tensor
 
-from wavenet.sampling.cpu.compiler import Builder, Value, emitted
-from wavenet.sampling.cpu.vector import I16, I64, INTS, LANES, Vector, load, pointer
+from wavenet.sampling.cpu.compiler import Builder, Value, emitted, features
+from wavenet.sampling.cpu.vector import BFLOATS, I16, I64, INTS, LANES, Vector, load, pointer
 
 BLOCK = 128  # rows that a thread takes at a time
 NUMBERS = 16  # of a task
@@ -80,10 +80,17 @@ def read(builder: Builder, address: Value, halves: bool) -> Vector:
 
 
 def write(builder: Builder, numbers: Vector, address: Value, halves: bool) -> None:
-    """Write sixteen numbers as float32, or as bfloat16, rounded to the nearest, even of two."""
+    """Write sixteen numbers as float32, or as bfloat16 where they are to be `halves`."""
+    align = 2 if halves else 4
+    builder.store(pack(builder, numbers, halves), pointer(builder, address), align=align)
+
+
+def pack(builder: Builder, numbers: Vector, halves: bool) -> Value:
+    """Return sixteen numbers as they lie in memory: bfloat16 is the nearest, the even of two."""
     if not halves:
-        numbers.store(address)
-        return
+        return numbers.value
+    if "avx512bf16" in features():  # elsewhere LLVM may want a function that nobody has
+        return builder.bitcast(builder.fptrunc(numbers.value, BFLOATS), SHORTS)
     bits = numbers.bits()
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    builder.store(builder.trunc(rounded.value, SHORTS), pointer(builder, address), align=2)
+    return builder.trunc(rounded.value, SHORTS)

@@ -35,6 +35,7 @@ from wavenet.sampling.cpu.vector import (
     I64,
     INTS,
     LANES,
+    BFloat,
     Vector,
     call,
     constant,
@@ -54,17 +55,6 @@ WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 INPUT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
 AT_ONCE = {"float32": 1, "bfloat16": 2, "int8": 2}  # inputs that one instruction multiplies
 SCALE_BYTES = 64  # an int8 row ends with its scale
-
-
-class _BFloat(ir.Type):  # type: ignore[misc] # llvmlite knows none
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
 
 
 def rows_at_once() -> tuple[int, ...]:
@@ -176,7 +166,7 @@ def _multiply_add(builder: Builder, precision: str, total: Value, weight: Value,
     if precision == "int8":
         return _short_pairs(builder, total, weight, x)
     if "avx512bf16" in features():
-        pairs = ir.VectorType(_BFloat(), 32)
+        pairs = ir.VectorType(BFloat(), 32)
         operands = [builder.bitcast(value, pairs) for value in (weight, x)]
         return call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, total, *operands)
     low, high = ((_half(builder, weight, top), _half(builder, x, top)) for top in (False, True))

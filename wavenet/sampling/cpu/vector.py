@@ -20,9 +20,24 @@ from wavenet.sampling.cpu.compiler import Builder, Value
 LANES = 16
 BYTES = 4 * LANES  # of a vector
 
+
+class BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat16, which llvmlite does not know."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat)
+
+    def __hash__(self) -> int:
+        return hash(BFloat)
+
+
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 F32 = ir.FloatType()
 FLOATS, INTS = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+BFLOATS = ir.VectorType(BFloat(), LANES)
 POINTER = ir.PointerType()
 
 
