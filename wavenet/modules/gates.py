@@ -31,9 +31,11 @@ class Gates:
         return torch.mul(tanh.tanh(), sigmoid.sigmoid(), out=z)
 
     def backward(self, y: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradient of `y`, the same across, `(2 * half, rows)`, and the gate across.
+        """Return the gradient of `y`, the same across, and the gate across.
 
-        Across they are what a weight's gradient is a product of. They are good until the next call.
+        Across, `(2 * half, rows)` and `(half + 1, rows)`, they are what a weight's gradient is a
+        product of; the gate's last row is ones, for the gradient of a bias. All are good until the
+        next call.
 
         Args:
             y: What went into the gate.
@@ -45,4 +47,4 @@ class Gates:
         grad_y = torch.cat(
             [grad_z * sigmoid * (1 - tanh * tanh), grad_z * z * (1 - sigmoid)], dim=1
         )
-        return grad_y, grad_y.t(), z.t()
+        return grad_y, grad_y.t(), torch.cat([z, torch.ones_like(z[:, :1])], dim=1).t()

@@ -5,7 +5,8 @@ The numbers are those of the blocks one after the other. What differs is how the
 - *Rows.* A signal `(B, C, T)` lies in memory as `T * B` rows of `C` numbers, sample by sample, so
   that a 1x1 convolution is one matrix product, and a delay by `d` samples a view from row `d * B`
   on: each tap is a product that adds to some of the rows.
-- *Skips.* The gates of all blocks stand side by side, and one product adds up all skips.
+- *Skips.* The gates of all blocks stand side by side, and one product adds up all skips; on the
+  way back one product serves `GROUP` blocks.
 - *Memory.* Kept for the way back are each block's input, what goes into its gate, and its gates;
   with `recompute`, its input alone.
 
@@ -22,6 +23,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wavenet.modules.gates import Gates
+
+GROUP = 4  # blocks
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class _Pass(torch.autograd.Function):
                 skips = gated @ skip.t()
             if plan.skip_scale != 1.0:
                 skips *= plan.skip_scale
-        ctx.plan, ctx.batch_size, ctx.blocks = plan, batch_size, blocks
+        ctx.plan, ctx.batch_size, ctx.blocks, ctx.skip = plan, batch_size, blocks, skip
         ctx.likes = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors]
         # the weights too: autograd then notices if one is changed before the way back
         ctx.save_for_backward(condition, None if plan.recompute else gated, *tensors, *kept)
@@ -159,15 +162,14 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         grad_skips = grad_skips * plan.skip_scale
     new = grad_skips.new_empty
     gates = plan.gates(len(grad_skips), half, grad_skips)
-    grad_z = new(len(grad_skips), half)
+    grad_zs = new(len(grad_skips), min(GROUP, count) * half)
     grad_condition = None if condition is None else torch.zeros_like(condition)
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
     # gradients of weights, those of a kind side by side
     taps = new(count, *blocks[0].taps.shape)
     biases = new(count, 2 * half)
     besides = None if condition is None else new(count, 2 * half, condition.shape[1])
-    residuals = new(count - 1, half, blocks[0].taps.shape[2])
-    residual_biases = new(count - 1, residuals.shape[2])
+    residuals = new(count - 1, half + 1, blocks[0].taps.shape[2])  # the bias last
     skips = new(width, count * half) if gated is None else grad_skips.t() @ gated
     for index in reversed(range(count)):
         block, place = blocks[index], slice(index * half, (index + 1) * half)
@@ -178,9 +180,13 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         seen = x if mask is None else x * mask
         if y is None:
             y = _convolved(seen, condition, block, shifts)
-            z = gates.forward(y, torch.empty_like(grad_z))
+            z = gates.forward(y, new(len(y), half))
             skips[:, place] = grad_skips.t() @ z
-        torch.mm(grad_skips, block.skip, out=grad_z)
+        first = index - index % GROUP  # of its group
+        if index == min(first + GROUP, count) - 1:
+            group = slice(first * half, place.stop)
+            torch.mm(grad_skips, ctx.skip[:, group], out=grad_zs[:, : group.stop - group.start])
+        grad_z = grad_zs[:, (index - first) * half :][:, :half]
         if grad_x is not None:
             if plan.residual_scale != 1.0:
                 grad_x *= plan.residual_scale
@@ -188,7 +194,6 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         grad_y, across, z_across = gates.backward(y, grad_z)
         if grad_x is not None:
             torch.mm(z_across, grad_x, out=residuals[index])
-            torch.sum(grad_x, dim=0, out=residual_biases[index])
         torch.sum(across, dim=1, out=biases[index])
         if besides is not None:
             torch.mm(across, condition, out=besides[index])
@@ -200,8 +205,8 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         taps.permute(0, 2, 3, 1),
         biases,
         besides,
-        residuals.transpose(1, 2),
-        residual_biases,
+        residuals[:, :half].transpose(1, 2),
+        residuals[:, half],
         skips.view(width, count, half).transpose(0, 1),
         grad_skips.sum(dim=0).expand(count, -1),
     )

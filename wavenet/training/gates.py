@@ -69,9 +69,11 @@ class CpuGates(Gates):
         if not len(self.grad_y):
             self.grad_y = torch.empty_like(y)
             self.across = y.new_empty(2 * self.half, self.rows)
-            self.z_across = y.new_empty(self.half, self.rows)
-        places = (y, grad_z, self.grad_y, self.across, self.z_across)
-        run(self.backwards, self.rows, self.half, *map(Tensor.data_ptr, places))
+            self.z_across = y.new_empty(self.half + 1, self.rows)
+            self.z_across[-1] = 1
+        places = (y, self.grad_y, self.across, self.z_across, grad_z)
+        addresses = map(Tensor.data_ptr, places)
+        run(self.backwards, self.rows, self.half, *addresses, step(grad_z))
         return self.grad_y, self.across, self.z_across
 
 
@@ -122,8 +124,8 @@ def _backwards(halves: bool) -> Any:
     @kernel
     def backwards(task: Any) -> None:
         numbers = carray(task, (NUMBERS,))
-        rows, half, y, grad_z = numbers[0], numbers[1], numbers[2], numbers[3]
-        grad_y, across, z_across = numbers[4], numbers[5], numbers[6]
+        rows, half, y, grad_y = numbers[0], numbers[1], numbers[2], numbers[3]
+        across, z_across, grad_z, between = numbers[4], numbers[5], numbers[6], numbers[7]
         first = take(task) * BLOCK
         while first < rows:
             for column in range(0, half, LANES):  # a whole line of what lies across after the other
@@ -132,12 +134,13 @@ def _backwards(halves: bool) -> Any:
                     at = (start * 2 * half + column) * size
                     turned = (column * rows + start) * size
                     grad_tile(
+                        half * size,
                         y + at,
-                        grad_z + (start * half + column) * size,
                         grad_y + at,
+                        grad_z + start * between + column * size,
+                        between,
                         across + turned,
                         z_across + turned,
-                        half * size,
                         rows * size,
                     )
             first = take(task) * BLOCK
@@ -161,17 +164,18 @@ def _parts(halves: bool) -> tuple[Any, Any]:
             for place in (z, beside):
                 write(builder, tanh * sigmoid, builder.add(place, at), halves)
 
-    @emitted(types.void, *[ADDRESS] * 5, types.int64, types.int64)
+    @emitted(types.void, *[types.int64] * 8)
     def grad_tile(
         builder: Builder,
+        wide: Value,  # bytes of half a row of `y`
         y: Value,
-        grad_z: Value,
         grad_y: Value,
+        grad_z: Value,
+        between: Value,  # bytes from row to row
         across: Value,
         z_across: Value,
-        wide: Value,
-        stride: Value,
-    ) -> None:  # wide: bytes of a row of z; stride: of a row across
+        stride: Value,  # bytes from row to row across
+    ) -> None:
         twice, one = builder.add(wide, wide), constant(builder, 1.0)
         lines = [cgutils.alloca_once(builder, kind, I64(LANES)) for _ in range(3)]
         with cgutils.for_range(builder, I64(LANES)) as loop:
@@ -180,7 +184,7 @@ def _parts(halves: bool) -> tuple[Any, Any]:
             tanh, sigmoid = _tanh_and_sigmoid(
                 *(read(builder, builder.add(y, at), halves) for at in (row, off))
             )
-            grad = read(builder, builder.add(grad_z, builder.mul(loop.index, wide)), halves)
+            grad = read(builder, builder.add(grad_z, builder.mul(loop.index, between)), halves)
             z = tanh * sigmoid
             found = (grad * sigmoid * (one - tanh * tanh), grad * z * (one - sigmoid), z)
             packed = [pack(builder, numbers, halves) for numbers in found]
