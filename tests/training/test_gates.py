@@ -9,20 +9,21 @@ pytestmark = pytest.mark.skipif(
     gates_here() is Gates, reason="PyTorch's threads here are not OpenMP's of GNU"
 )
 
-Ways = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Ways = tuple[Tensor, ...]
 
 
-def both_ways(kind: type[Gates], y: Tensor, grad_z: Tensor) -> Ways:
+def both_ways(kind: type[Gates], y: Tensor, grad_z: Tensor, bias: Tensor | None = None) -> Ways:
     """The gates' output and where it was written, and what comes back, of rows with a stride."""
     rows, half = grad_z.shape
+    grad_z = torch.cat([grad_z, grad_z], dim=1)[:, half:]
     gates = kind(rows, half, y)
     z = y.new_zeros(rows, 3 * half)[:, half : 2 * half]
-    returned = gates.forward(y, z).clone()
-    grad_y, across, z_across = gates.backward(y, grad_z)
-    return z, returned, grad_y, across.t(), z_across.t()
+    returned = gates.forward(y, bias, z).clone()
+    grad_y, across, z_across, grad_bias = gates.backward(y, bias, grad_z)
+    return z, returned, grad_y, across.t(), z_across.t(), grad_bias.sum(dim=0) / rows**0.5
 
 
-@pytest.mark.parametrize("rows", [16, 17, 300, 1000])
+@pytest.mark.parametrize("rows", [5, 16, 17, 300, 1000])
 @pytest.mark.parametrize("half", [16, 48])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.bfloat16, 0.01)])
 def test_compiled_gates_are_those_of_pytorch_in_double(
@@ -32,9 +33,11 @@ def test_compiled_gates_are_those_of_pytorch_in_double(
     y[0], y[-1] = 1e-3 * y[0], 100 * y[-1]
     y, grad_z = y.to(dtype), grad_z.to(dtype)
 
-    found = both_ways(CpuGates, y, grad_z)
+    bias = torch.randn(2 * half)
 
-    expected = both_ways(Gates, y.double(), grad_z.double())
+    found = both_ways(CpuGates, y, grad_z, bias)
+
+    expected = both_ways(Gates, y.double(), grad_z.double(), bias)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=near, atol=near)
 

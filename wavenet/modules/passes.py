@@ -7,6 +7,7 @@ The numbers are those of the blocks one after the other. What differs is how the
   on: each tap is a product that adds to some of the rows.
 - *Skips.* The gates of all blocks stand side by side, and one product adds up all skips; on the
   way back one product serves `GROUP` blocks.
+- *Biases.* The gate adds what would take a look at all rows of its own.
 - *Memory.* Kept for the way back are each block's input, what goes into its gate, and its gates;
   with `recompute`, its input alone.
 
@@ -65,7 +66,7 @@ class Block:
     """What a block computes with, in the precision that is computed in."""
 
     taps: Tensor  # (kernel_size, gate_channels, residual_channels), the current sample's last
-    bias: Tensor | None
+    bias: Tensor | None  # in its own precision
     condition: Tensor | None  # (gate_channels, condition_channels)
     residual: Tensor | None  # (residual_channels, gate_channels / 2)
     residual_bias: Tensor | None
@@ -124,7 +125,7 @@ class _Pass(torch.autograd.Function):
                 mask = _mask(x, plan.dropout)
                 shifts = _shifts(plan.dilations[index] * batch_size, len(block.taps))
                 y = _convolved(x if mask is None else x * mask, condition, block, shifts)
-                z = gates.forward(y, gated[:, index * half : (index + 1) * half])
+                z = gates.forward(y, block.bias, gated[:, index * half : (index + 1) * half])
                 if keep:
                     kept += [x, *([] if plan.recompute else [y]), *([] if mask is None else [mask])]
                 if block.residual is not None:
@@ -167,7 +168,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
     # gradients of weights, those of a kind side by side
     taps = new(count, *blocks[0].taps.shape)
-    biases = new(count, 2 * half)
+    biases: list[Tensor] = []
     besides = None if condition is None else new(count, 2 * half, condition.shape[1])
     residuals = new(count - 1, half + 1, blocks[0].taps.shape[2])  # the bias last
     skips = new(width, count * half) if gated is None else grad_skips.t() @ gated
@@ -180,7 +181,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         seen = x if mask is None else x * mask
         if y is None:
             y = _convolved(seen, condition, block, shifts)
-            z = gates.forward(y, new(len(y), half))
+            z = gates.forward(y, block.bias, new(len(y), half))
             skips[:, place] = grad_skips.t() @ z
         first = index - index % GROUP  # of its group
         if index == min(first + GROUP, count) - 1:
@@ -191,10 +192,10 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
             if plan.residual_scale != 1.0:
                 grad_x *= plan.residual_scale
             grad_z.addmm_(grad_x, block.residual)
-        grad_y, across, z_across = gates.backward(y, grad_z)
+        grad_y, across, z_across, bias = gates.backward(y, block.bias, grad_z)
+        biases.append(bias)
         if grad_x is not None:
             torch.mm(z_across, grad_x, out=residuals[index])
-        torch.sum(across, dim=1, out=biases[index])
         if besides is not None:
             torch.mm(across, condition, out=besides[index])
         _taps(across, seen, shifts, taps[index])
@@ -203,7 +204,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
             grad_condition.addmm_(grad_y, block.condition)
     found = (
         taps.permute(0, 2, 3, 1),
-        biases,
+        torch.stack(biases[::-1]).sum(dim=1),
         besides,
         residuals[:, :half].transpose(1, 2),
         residuals[:, half],
@@ -274,14 +275,14 @@ def _blocks(weights: Weights, dtype: torch.dtype) -> tuple[Tensor, list[Block]]:
     skips = _stacked(weights.skip, dtype).squeeze(-1)
     kinds = (
         taps,
-        _stacked(weights.conv_bias, dtype),
+        weights.conv_bias,
         _stacked(weights.condition, dtype).squeeze(-1),
         _stacked(weights.residual, dtype).squeeze(-1),
         _stacked(weights.residual_bias, dtype),
         skips,
     )
     # the last block has fewer
-    blocks = [Block(*entries) for entries in zip_longest(*(kind.unbind() for kind in kinds))]
+    blocks = [Block(*entries) for entries in zip_longest(*kinds)]
     return skips.transpose(0, 1).flatten(1), blocks
 
 
@@ -307,9 +308,8 @@ def _shifts(dilation: int, kernel_size: int) -> list[int]:
 
 
 def _convolved(x: Tensor, condition: Tensor | None, block: Block, shifts: Sequence[int]) -> Tensor:
-    """Return what goes into the gate, `(rows, gate_channels)`."""
-    now = block.taps[-1].t()
-    y = x @ now if block.bias is None else torch.addmm(block.bias, x, now)
+    """Return what goes into the gate but for the bias, `(rows, gate_channels)`."""
+    y = x @ block.taps[-1].t()
     for tap, shift in enumerate(shifts[:-1]):
         if shift < len(x):
             y[shift:].addmm_(x[: len(x) - shift], block.taps[tap].t())

@@ -15,7 +15,7 @@ from numba.core import cgutils, types
 from torch import Tensor
 
 from wavenet.modules import Gates
-from wavenet.sampling.cpu.compiler import ADDRESS, Builder, Value, emitted
+from wavenet.sampling.cpu.compiler import Builder, Value, emitted
 from wavenet.sampling.cpu.vector import (
     FLOATS,
     I32,
@@ -25,6 +25,7 @@ from wavenet.sampling.cpu.vector import (
     constant,
     exp,
     expm1,
+    load,
     pointer,
 )
 from wavenet.training.threads import (
@@ -50,31 +51,41 @@ class CpuGates(Gates):
 
     def __init__(self, rows: int, half: int, like: Tensor) -> None:
         super().__init__(rows, half, like)
-        fits = rows >= LANES and half % LANES == 0 and like.device.type == "cpu"
+        fits = half % LANES == 0 and like.device.type == "cpu"
         self.fits = fits and like.dtype in PRECISIONS
         if self.fits:
-            self.forwards, self.backwards = _kernels(like.dtype == torch.bfloat16)
+            self.halves = like.dtype == torch.bfloat16
             self.z = like.new_empty(rows, half)
             self.grad_y = like.new_empty(0)  # made when there is a way back
+            self.zeros = torch.zeros(2 * half)
 
-    def forward(self, y: Tensor, z: Tensor) -> Tensor:
+    def forward(self, y: Tensor, bias: Tensor | None, z: Tensor) -> Tensor:
         if not self.fits:
-            return super().forward(y, z)
-        run(self.forwards, self.rows, self.half, *map(Tensor.data_ptr, (y, self.z, z)), step(z))
+            return super().forward(y, bias, z)
+        added = self.zeros if bias is None else bias.float()
+        places = (y, added, self.z, z)
+        run(_forwards(self.halves), self.rows, self.half, *map(Tensor.data_ptr, places), step(z))
         return self.z
 
-    def backward(self, y: Tensor, grad_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(
+        self, y: Tensor, bias: Tensor | None, grad_z: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if not self.fits:
-            return super().backward(y, grad_z)
+            return super().backward(y, bias, grad_z)
         if not len(self.grad_y):
             self.grad_y = torch.empty_like(y)
-            self.across = y.new_empty(2 * self.half, self.rows)
-            self.z_across = y.new_empty(self.half + 1, self.rows)
+            whole = -(-self.rows // LANES) * LANES  # the last tile too
+            self.across = y.new_empty(2 * self.half, whole)
+            self.z_across = y.new_empty(self.half + 1, whole)
             self.z_across[-1] = 1
-        places = (y, self.grad_y, self.across, self.z_across, grad_z)
+        added = self.zeros if bias is None else bias.float()
+        sums = torch.zeros(-(-self.rows // BLOCK), 2 * self.half)
+        places = (y, added, self.grad_y, self.across, self.z_across, sums, grad_z)
         addresses = map(Tensor.data_ptr, places)
-        run(self.backwards, self.rows, self.half, *addresses, step(grad_z))
-        return self.grad_y, self.across, self.z_across
+        steps = step(grad_z), step(self.across)
+        run(_backwards(self.halves), self.rows, self.half, *addresses, *steps)
+        across, z_across = (whole[:, : self.rows] for whole in (self.across, self.z_across))
+        return self.grad_y, across, z_across, sums
 
 
 def gates_here() -> type[Gates]:
@@ -88,119 +99,136 @@ def gates_here() -> type[Gates]:
 
 
 @lru_cache
-def _kernels(halves: bool) -> tuple[Any, Any]:
-    """Return the kernels of both ways, for bfloat16 (`halves`) or float32.
-
-    Each takes a task: rows, width of the gate's output, addresses, and bytes from row to row of
-    the last.
-    """
-    return _forwards(halves), _backwards(halves)
-
-
 def _forwards(halves: bool) -> Any:
-    size = 2 if halves else 4
-    gate_row, _ = _parts(halves)
+    """Return the kernel of the way there, for bfloat16 (`halves`) or float32."""
+    size, gate_row = 2 if halves else 4, _gate_row(halves)
 
     @kernel
     def forwards(task: Any) -> None:
         numbers = carray(task, (NUMBERS,))
-        rows, half, y, z = numbers[0], numbers[1], numbers[2], numbers[3]
-        beside, between = numbers[4], numbers[5]
+        rows, half, y, bias = numbers[0], numbers[1], numbers[2], numbers[3]
+        z, beside, between = numbers[4], numbers[5], numbers[6]
         first = take(task) * BLOCK
         while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
-                gate_row(
-                    y + row * 2 * half * size, z + row * half * size, beside + row * between, half
-                )
+                own = row * half * size
+                gate_row(half, y + 2 * own, bias, z + own, beside + row * between)
             first = take(task) * BLOCK
 
     return forwards
 
 
+@lru_cache
 def _backwards(halves: bool) -> Any:
-    size = 2 if halves else 4
-    _, grad_tile = _parts(halves)
+    """Return the kernel of the way back, for bfloat16 (`halves`) or float32."""
+    size, grad_tile = 2 if halves else 4, _grad_tile(halves)
 
     @kernel
     def backwards(task: Any) -> None:
         numbers = carray(task, (NUMBERS,))
-        rows, half, y, grad_y = numbers[0], numbers[1], numbers[2], numbers[3]
-        across, z_across, grad_z, between = numbers[4], numbers[5], numbers[6], numbers[7]
+        rows, half, y, bias, grad_y = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+        across, z_across, sums = numbers[5], numbers[6], numbers[7]
+        grad_z, between, stride = numbers[8], numbers[9], numbers[10]
         first = take(task) * BLOCK
         while first < rows:
-            for column in range(0, half, LANES):  # a whole line of what lies across after the other
+            own_sums = sums + first // BLOCK * 2 * half * 4
+            for column in range(0, half, LANES):  # in this order lines across are written whole
                 for tile in range(first, min(first + BLOCK, rows), LANES):
-                    start = min(tile, rows - LANES)  # the last tile may do some rows again
-                    at = (start * 2 * half + column) * size
-                    turned = (column * rows + start) * size
+                    at = (tile * 2 * half + column) * size
+                    turned = column * stride + tile * size
                     grad_tile(
-                        half * size,
+                        min(LANES, rows - tile),
+                        half,
                         y + at,
+                        bias + column * 4,
                         grad_y + at,
-                        grad_z + start * between + column * size,
-                        between,
                         across + turned,
                         z_across + turned,
-                        rows * size,
+                        own_sums + column * 4,
+                        grad_z + tile * between + column * size,
+                        between,
+                        stride,
                     )
             first = take(task) * BLOCK
 
     return backwards
 
 
-@lru_cache
-def _parts(halves: bool) -> tuple[Any, Any]:
-    """Return compiled code for a row forward, and for a tile, sixteen by sixteen, backward."""
+def _gate_row(halves: bool) -> Any:
+    """Return compiled code for a row of the way there."""
     size = 2 if halves else 4
-    kind = SHORTS if halves else FLOATS
 
-    @emitted(types.void, ADDRESS, ADDRESS, ADDRESS, types.int64)
-    def gate_row(builder: Builder, y: Value, z: Value, beside: Value, half: Value) -> None:
-        behind = builder.add(y, builder.mul(half, I64(size)))
+    @emitted(types.void, *[types.int64] * 5)
+    def gate_row(
+        builder: Builder, half: Value, y: Value, bias: Value, z: Value, beside: Value
+    ) -> None:
         with cgutils.for_range(builder, builder.sdiv(half, I64(LANES))) as loop:
             at = builder.mul(loop.index, I64(LANES * size))
-            a, b = (read(builder, builder.add(place, at), halves) for place in (y, behind))
-            tanh, sigmoid = _tanh_and_sigmoid(a, b)
+            added = builder.add(bias, builder.mul(loop.index, I64(LANES * 4)))
+            tanh, sigmoid = _gate_at(builder, halves, half, builder.add(y, at), added)
             for place in (z, beside):
                 write(builder, tanh * sigmoid, builder.add(place, at), halves)
 
-    @emitted(types.void, *[types.int64] * 8)
+    return gate_row
+
+
+def _grad_tile(halves: bool) -> Any:
+    """Return compiled code for a tile of the way back, up to sixteen rows by sixteen columns.
+
+    It takes rows, width of the gate's output, addresses, and bytes from row to row of `grad_z` and
+    of what lies across; of this a whole tile is written.
+    """
+    size, kind = (2, SHORTS) if halves else (4, FLOATS)
+
+    @emitted(types.void, *[types.int64] * 11)
     def grad_tile(
         builder: Builder,
-        wide: Value,  # bytes of half a row of `y`
+        rows: Value,
+        half: Value,
         y: Value,
+        bias: Value,
         grad_y: Value,
-        grad_z: Value,
-        between: Value,  # bytes from row to row
         across: Value,
         z_across: Value,
-        stride: Value,  # bytes from row to row across
+        sums: Value,
+        grad_z: Value,
+        between: Value,
+        stride: Value,
     ) -> None:
-        twice, one = builder.add(wide, wide), constant(builder, 1.0)
-        lines = [cgutils.alloca_once(builder, kind, I64(LANES)) for _ in range(3)]
-        with cgutils.for_range(builder, I64(LANES)) as loop:
-            row = builder.mul(loop.index, twice)
-            off = builder.add(row, wide)
-            tanh, sigmoid = _tanh_and_sigmoid(
-                *(read(builder, builder.add(y, at), halves) for at in (row, off))
-            )
+        wide, one = builder.mul(half, I64(size)), constant(builder, 1.0)
+        totals = (sums, builder.add(sums, builder.mul(half, I64(4))))
+        cells = [cgutils.alloca_once_value(builder, load(builder, at).value) for at in totals]
+        tiles = [cgutils.alloca_once(builder, kind, I64(LANES)) for _ in range(3)]
+        with cgutils.for_range(builder, rows) as loop:
+            row = builder.mul(loop.index, builder.mul(wide, I64(2)))
+            tanh, sigmoid = _gate_at(builder, halves, half, builder.add(y, row), bias)
             grad = read(builder, builder.add(grad_z, builder.mul(loop.index, between)), halves)
             z = tanh * sigmoid
-            found = (grad * sigmoid * (one - tanh * tanh), grad * z * (one - sigmoid), z)
-            packed = [pack(builder, numbers, halves) for numbers in found]
-            for line, numbers in zip(lines, packed, strict=True):
-                builder.store(numbers, builder.gep(line, [loop.index], source_etype=kind))
-            for at, numbers in zip((row, off), packed, strict=False):
+            found = (grad * sigmoid * (one - tanh * tanh), grad * z * (one - sigmoid))
+            for cell, numbers in zip(cells, found, strict=True):
+                builder.store((numbers + Vector(builder, builder.load(cell))).value, cell)
+            packed = [pack(builder, numbers, halves) for numbers in (*found, z)]
+            for tile, numbers in zip(tiles, packed, strict=True):
+                builder.store(numbers, builder.gep(tile, [loop.index], source_etype=kind))
+            for at, numbers in zip((row, builder.add(row, wide)), packed, strict=False):
                 builder.store(numbers, pointer(builder, builder.add(grad_y, at)), align=2)
-        behind = builder.add(across, builder.mul(builder.sdiv(wide, I64(size)), stride))
-        for line, target in zip(lines, (across, behind, z_across), strict=True):
-            places = [builder.gep(line, [I64(row)], source_etype=kind) for row in range(LANES)]
-            turned = _turned(builder, [builder.load(at, typ=kind) for at in places])
-            for row, numbers in enumerate(turned):
-                at = builder.add(target, builder.mul(stride, I64(row)))
-                builder.store(numbers, pointer(builder, at), align=2)
+        for cell, at in zip(cells, totals, strict=True):
+            Vector(builder, builder.load(cell)).store(at)
+        behind = builder.add(across, builder.mul(half, stride))
+        for tile, target in zip(tiles, (across, behind, z_across), strict=True):
+            _write_turned(builder, kind, tile, target, stride)
 
-    return gate_row, grad_tile
+    return grad_tile
+
+
+def _gate_at(
+    builder: Builder, halves: bool, half: Value, y: Value, bias: Value
+) -> tuple[Vector, Vector]:
+    """Return tanh and sigmoid of sixteen columns, whose first are at `y` and `bias`."""
+    a = read(builder, y, halves) + load(builder, bias)
+    behind = builder.add(y, builder.mul(half, I64(2 if halves else 4)))
+    b = read(builder, behind, halves) + load(builder, builder.add(bias, builder.mul(half, I64(4))))
+    return _tanh_and_sigmoid(a, b)
 
 
 def _tanh_and_sigmoid(a: Vector, b: Vector) -> tuple[Vector, Vector]:
@@ -214,16 +242,17 @@ def _tanh_and_sigmoid(a: Vector, b: Vector) -> tuple[Vector, Vector]:
     return fade * -1.0 * down * inverse, up * inverse
 
 
-def _turned(builder: Builder, lines: list[Value]) -> list[Value]:
-    """Return sixteen vectors of sixteen with lines and columns exchanged, by halves of halves."""
-    lines = list(lines)
+def _write_turned(builder: Builder, kind: Value, tile: Value, target: Value, stride: Value) -> None:
+    """Write sixteen vectors of sixteen with rows and columns exchanged, by halves of halves."""
+    places = [builder.gep(tile, [I64(row)], source_etype=kind) for row in range(LANES)]
+    rows = [builder.load(place, typ=kind) for place in places]
     for half in (8, 4, 2, 1):
         low = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
         high = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
         masks = [ir.Constant(ir.VectorType(I32, LANES), order) for order in (low, high)]
-        for line in (line for line in range(LANES) if not line & half):
-            pair = lines[line], lines[line + half]
-            lines[line], lines[line + half] = (
-                builder.shuffle_vector(*pair, mask) for mask in masks
-            )
-    return lines
+        for row in (row for row in range(LANES) if not row & half):
+            pair = rows[row], rows[row + half]
+            rows[row], rows[row + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+    for row, numbers in enumerate(rows):
+        at = builder.add(target, builder.mul(stride, I64(row)))
+        builder.store(numbers, pointer(builder, at), align=2)
