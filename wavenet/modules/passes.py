@@ -6,7 +6,7 @@ The numbers are those of the blocks one after the other. What differs is how the
   that a 1x1 convolution is one matrix product, and a delay by `d` samples a view from row `d * B`
   on: each tap is a product that adds to some of the rows.
 - *Skips.* The gates of all blocks stand side by side, and one product adds up all skips; on the
-  way back one product serves `GROUP` blocks.
+  way back one product serves a few blocks.
 - *Biases.* The gate adds what would take a look at all rows of its own.
 - *Memory.* Kept for the way back are each block's input, what goes into its gate, and its gates;
   with `recompute`, its input alone.
@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from wavenet.modules.gates import Gates
 
-GROUP = 4  # blocks
+GROUP_BYTES = 512  # of a row: more would leave the cache before it is read
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         grad_skips = grad_skips * plan.skip_scale
     new = grad_skips.new_empty
     gates = plan.gates(len(grad_skips), half, grad_skips)
-    grad_zs = new(len(grad_skips), min(GROUP, count) * half)
+    group = min(count, max(1, GROUP_BYTES // (half * grad_skips.element_size())))
+    grad_zs = new(len(grad_skips), group * half)
     grad_condition = None if condition is None else torch.zeros_like(condition)
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
     # gradients of weights, those of a kind side by side
@@ -183,10 +184,10 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
             y = _convolved(seen, condition, block, shifts)
             z = gates.forward(y, block.bias, new(len(y), half))
             skips[:, place] = grad_skips.t() @ z
-        first = index - index % GROUP  # of its group
-        if index == min(first + GROUP, count) - 1:
-            group = slice(first * half, place.stop)
-            torch.mm(grad_skips, ctx.skip[:, group], out=grad_zs[:, : group.stop - group.start])
+        first = index - index % group
+        if index == min(first + group, count) - 1:
+            skip = ctx.skip[:, first * half : place.stop]
+            torch.mm(grad_skips, skip, out=grad_zs[:, : skip.shape[1]])
         grad_z = grad_zs[:, (index - first) * half :][:, :half]
         if grad_x is not None:
             if plan.residual_scale != 1.0:
