@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from tests.teams import (
@@ -20,8 +21,17 @@ from tests.teams import (
     torchrun_environment,
     train_together,
 )
+from tests.training.small import CONFIG
+from wavenet.checkpoint import Training
+from wavenet.config import AudioConfig
 from wavenet.errors import DataError
+from wavenet.model import WaveNet
+from wavenet.training.history import History
+from wavenet.training.module import TrainingModule
+from wavenet.training.options import OptimOptions
+from wavenet.training.signals import StopFlag
 from wavenet.training.team import Team
+from wavenet.training.updates import Updates
 
 pytestmark = pytest.mark.slow
 SHORT = (
@@ -68,6 +78,22 @@ def stopped_while_shared(team: Team) -> object:
     return team.share(lambda: "never")
 
 
+def left_in_the_preview(team: Team) -> object:
+    """A signal comes to process 0, which alone plays the preview of a validation."""
+    updates = Updates(team, StopFlag())
+
+    def preview(*args: object) -> None:
+        updates.asked.signal = signal.SIGTERM
+        updates.asked.look()
+
+    about = AudioConfig(sample_rate=8000), Training()
+    history = History(Path("run"), *about, None, 1, updates, preview)
+    history.pending = 5
+    module = TrainingModule(WaveNet(CONFIG), OptimOptions(), 5, team=team)
+    history.on_fit_start(pl.Trainer(accelerator="cpu", logger=False), module)
+    return updates.stop.signal, history.pending, Path("run").exists()
+
+
 def test_processes_give_their_parts_in_order(tmp_path: Path) -> None:
     assert act_together(3, gathered, 20, tmp_path) == ["[[0, 7], [1, 7], [2, 7]]"] * 3
 
@@ -91,6 +117,14 @@ def test_a_process_without_a_sign_of_life_is_lost_after_the_timeout(tmp_path: Pa
 
     assert said.startswith("ConnectionFault False process 1 of 2 lost another")
     assert "trainer.timeout_seconds=1" in said
+
+
+def test_a_signal_in_the_preview_of_process_0_stops_all_and_the_validation_is_owed(
+    tmp_path: Path,
+) -> None:
+    said = act_together(2, left_in_the_preview, 20, tmp_path)
+
+    assert said == [str((signal.SIGTERM, 5, False))] * 2
 
 
 @pytest.fixture(scope="module")
