@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from wavenet.modules.gates import Gates
 
+PIECE_BYTES = 2**21  # of what taps add up in: it stays in the cache until all have
 GROUP_BYTES = 512  # of a row: more would leave the cache before it is read
 
 
@@ -251,9 +252,11 @@ def _down(
     if grad_x is None:
         grad_x = grad_y.new_zeros(rows, block.taps.shape[2])
     grad_seen = grad_x if mask is None else torch.zeros_like(grad_x)
-    for tap, shift in zip(block.taps, shifts, strict=True):
-        if shift < rows:
-            grad_seen[: rows - shift].addmm_(grad_y[shift:], tap)
+    for first, last in _pieces(grad_y):
+        for tap, shift in zip(block.taps, shifts, strict=True):
+            stop = min(last, rows - shift)
+            if first < stop:
+                grad_seen[first:stop].addmm_(grad_y[first + shift : stop + shift], tap)
     return grad_x if mask is None else grad_x.addcmul_(grad_seen, mask)
 
 
@@ -310,13 +313,25 @@ def _shifts(dilation: int, kernel_size: int) -> list[int]:
 
 def _convolved(x: Tensor, condition: Tensor | None, block: Block, shifts: Sequence[int]) -> Tensor:
     """Return what goes into the gate but for the bias, `(rows, gate_channels)`."""
-    y = x @ block.taps[-1].t()
-    for tap, shift in enumerate(shifts[:-1]):
-        if shift < len(x):
-            y[shift:].addmm_(x[: len(x) - shift], block.taps[tap].t())
-    if condition is not None and block.condition is not None:
-        y.addmm_(condition, block.condition.t())
+    y = x.new_empty(len(x), block.taps.shape[1])
+    for first, last in _pieces(y):
+        torch.mm(x[first:last], block.taps[-1].t(), out=y[first:last])
+        for tap, shift in zip(block.taps[:-1], shifts[:-1], strict=True):
+            start = max(first, shift)
+            if start < last:
+                y[start:last].addmm_(x[start - shift : last - shift], tap.t())
+        if condition is not None and block.condition is not None:
+            y[first:last].addmm_(condition[first:last], block.condition.t())
     return y
+
+
+def _pieces(sums: Tensor) -> list[tuple[int, int]]:
+    """Return first and last row of the pieces in which a CPU adds up what comes to these rows."""
+    rows = len(sums)
+    size = rows
+    if sums.device.type == "cpu":
+        size = max(1, PIECE_BYTES // (sums.shape[1] * sums.element_size()))
+    return [(first, min(first + size, rows)) for first in range(0, rows, size)]
 
 
 def _mask(x: Tensor, dropout: float) -> Tensor | None:
