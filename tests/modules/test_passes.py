@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from wavenet.modules import ResidualStack, passes
+from wavenet.modules import Gates, ResidualStack, passes
+from wavenet.training.gates import gates_here
 
 
 @st.composite
@@ -53,6 +54,25 @@ def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
     expected = torch.autograd.grad((plain * weights).sum(), inputs)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Gates, gates_here()])
+def test_a_block_may_lack_biases_and_another_have_one_that_lies_scattered(
+    kind: type[Gates],
+) -> None:
+    stack = ResidualStack((1, 2, 4), 16, 32, 8)
+    stack.gates = kind
+    first, middle, _ = stack.blocks
+    middle.conv.bias = middle.residual.bias = middle.skip.bias = None  # type: ignore[union-attr]
+    first.conv.bias = nn.Parameter(torch.randn(32, 2)[:, 0])  # type: ignore[union-attr]
+    x, weights = torch.randn(1, 16, 50), list(stack.parameters())
+
+    fast, plain = stack(x), stack.plain(x)
+
+    torch.testing.assert_close(fast, plain)
+    found, expected = (torch.autograd.grad(y.sum(), weights) for y in (fast, plain))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

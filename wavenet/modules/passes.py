@@ -7,7 +7,8 @@ The numbers are those of the blocks one after the other. What differs is how the
   on: each tap is a product that adds to some of the rows.
 - *Skips.* The gates of all blocks stand side by side, and one product adds up all skips; on the
   way back one product serves a few blocks.
-- *Biases.* The gate adds what would take a look at all rows of its own.
+- *Biases.* The gate adds those of the dilated convolutions and sums their gradients, since it looks
+  at all rows anyhow.
 - *Memory.* Kept for the way back are each block's input, what goes into its gate, and its gates;
   with `recompute`, its input alone.
 
@@ -71,7 +72,6 @@ class Block:
     condition: Tensor | None  # (gate_channels, condition_channels)
     residual: Tensor | None  # (residual_channels, gate_channels / 2)
     residual_bias: Tensor | None
-    skip: Tensor  # (skip_channels, gate_channels / 2)
 
 
 def training_pass(x: Tensor, condition: Tensor | None, plan: Plan, weights: Weights) -> Tensor:
@@ -119,7 +119,7 @@ class _Pass(torch.autograd.Function):
             x = x.to(dtype)
             condition = None if condition is None else condition.to(dtype)
             kept: list[Tensor] = []
-            half, rows = blocks[0].skip.shape[1], len(x)
+            half, rows = skip.shape[1] // len(blocks), len(x)
             gates = plan.gates(rows, half, x)
             gated = x.new_empty(rows, len(blocks) * half)
             for index, block in enumerate(blocks):
@@ -158,7 +158,8 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     plan, blocks = ctx.plan, ctx.blocks
     condition, gated, *kept = ctx.saved_tensors
     kept = kept[len(ctx.likes) :]  # behind the weights
-    count, (width, half) = len(blocks), blocks[0].skip.shape
+    count, width = len(blocks), len(ctx.skip)
+    half = ctx.skip.shape[1] // count
     grad_skips = grad_skips.to(blocks[0].taps.dtype).contiguous()
     if plan.skip_scale != 1.0:
         grad_skips = grad_skips * plan.skip_scale
@@ -276,18 +277,15 @@ def _blocks(weights: Weights, dtype: torch.dtype) -> tuple[Tensor, list[Block]]:
     What is of one kind is brought to its precision as one tensor.
     """
     taps = _stacked(weights.conv, dtype).permute(0, 3, 1, 2).contiguous()
-    skips = _stacked(weights.skip, dtype).squeeze(-1)
     kinds = (
-        taps,
+        taps.unbind(),
         weights.conv_bias,
-        _stacked(weights.condition, dtype).squeeze(-1),
-        _stacked(weights.residual, dtype).squeeze(-1),
-        _stacked(weights.residual_bias, dtype),
-        skips,
+        _placed(_stacked(weights.condition, dtype).squeeze(-1), weights.condition),
+        _placed(_stacked(weights.residual, dtype).squeeze(-1), weights.residual),
+        _placed(_stacked(weights.residual_bias, dtype), weights.residual_bias),
     )
-    # the last block has fewer
-    blocks = [Block(*entries) for entries in zip_longest(*kinds)]
-    return skips.transpose(0, 1).flatten(1), blocks
+    skip = _stacked(weights.skip, dtype).squeeze(-1).transpose(0, 1).flatten(1)
+    return skip, [Block(*entries) for entries in zip(*kinds, strict=True)]
 
 
 def _stacked(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
@@ -296,14 +294,26 @@ def _stacked(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
     return torch.stack(there).to(dtype) if there else torch.empty(0)
 
 
+def _placed(stacked: Tensor, kind: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return what was stacked at the places where it was."""
+    entries = iter(stacked.unbind())
+    return [None if tensor is None else next(entries) for tensor in kind]
+
+
 def _apart(grads: Tensor | None, likes: Sequence[Any]) -> list[Tensor | None]:
-    """Return gradients in their weights' shape and precision, in contiguous memory of their own."""
-    there = [like for like in likes if like is not None]
-    if grads is None or not there:
+    """Return gradients in their weights' shape and precision, in contiguous memory of their own.
+
+    Args:
+        grads: One behind the other; the last block's may lack.
+        likes: Shape and precision of each block's; absent where there is no weight.
+    """
+    like = next((like for like in likes if like is not None), None)
+    if grads is None or like is None:
         return [None] * len(likes)
-    shape, dtype = there[0]
-    entries = grads.reshape(len(there), *shape).to(dtype).contiguous().unbind()
-    return [*entries, *[None] * (len(likes) - len(there))]
+    shape, dtype = like
+    entries = grads.reshape(len(grads), *shape).to(dtype).contiguous().unbind()
+    pairs = zip_longest(entries, likes)
+    return [None if wanted is None else entry for entry, wanted in pairs]
 
 
 def _shifts(dilation: int, kernel_size: int) -> list[int]:

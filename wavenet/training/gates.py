@@ -62,7 +62,7 @@ class CpuGates(Gates):
     def forward(self, y: Tensor, bias: Tensor | None, z: Tensor) -> Tensor:
         if not self.fits:
             return super().forward(y, bias, z)
-        added = self.zeros if bias is None else bias.float()
+        added = self.zeros if bias is None else bias.float().contiguous()
         places = (y, added, self.z, z)
         run(_forwards(self.halves), self.rows, self.half, *map(Tensor.data_ptr, places), step(z))
         return self.z
@@ -78,7 +78,7 @@ class CpuGates(Gates):
             self.across = y.new_empty(2 * self.half, whole)
             self.z_across = y.new_empty(self.half + 1, whole)
             self.z_across[-1] = 1
-        added = self.zeros if bias is None else bias.float()
+        added = self.zeros if bias is None else bias.float().contiguous()
         sums = torch.zeros(-(-self.rows // BLOCK), 2 * self.half)
         places = (y, added, self.grad_y, self.across, self.z_across, sums, grad_z)
         addresses = map(Tensor.data_ptr, places)
