@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -90,3 +94,21 @@ def test_a_stack_with_compiled_gates_learns_the_same(half: int) -> None:
     for weight, other in zip(stack.parameters(), expected, strict=True):
         assert weight.grad is not None
         torch.testing.assert_close(weight.grad, other, rtol=1e-4, atol=1e-4)
+
+
+FEWER = """
+import torch
+from wavenet.training.gates import CpuGates
+torch.set_num_threads(3)
+y, z = torch.randn(1000, 64), torch.full((1000, 32), torch.nan)
+CpuGates(1000, 32, y).forward(y, None, z)
+torch.testing.assert_close(z, y[:, :32].tanh() * y[:, 32:].sigmoid())
+"""
+
+
+def test_fewer_threads_than_asked_for_do_it_all() -> None:
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+
+    done = subprocess.run([sys.executable, "-c", FEWER], env=environment, capture_output=True)
+
+    assert done.returncode == 0, done.stderr.decode()

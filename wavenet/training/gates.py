@@ -108,12 +108,12 @@ def _forwards(halves: bool) -> Any:
         numbers = carray(task, (NUMBERS,))
         rows, half, y, bias = numbers[0], numbers[1], numbers[2], numbers[3]
         z, beside, between = numbers[4], numbers[5], numbers[6]
-        first = take(task) * BLOCK
+        first = take(task, rows)
         while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
                 own = row * half * size
                 gate_row(half, y + 2 * own, bias, z + own, beside + row * between)
-            first = take(task) * BLOCK
+            first = take(task, rows)
 
     return forwards
 
@@ -129,7 +129,7 @@ def _backwards(halves: bool) -> Any:
         rows, half, y, bias, grad_y = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
         across, z_across, sums = numbers[5], numbers[6], numbers[7]
         grad_z, between, stride = numbers[8], numbers[9], numbers[10]
-        first = take(task) * BLOCK
+        first = take(task, rows)
         while first < rows:
             own_sums = sums + first // BLOCK * 2 * half * 4
             for column in range(0, half, LANES):  # in this order lines across are written whole
@@ -149,7 +149,7 @@ def _backwards(halves: bool) -> Any:
                         between,
                         stride,
                     )
-            first = take(task) * BLOCK
+            first = take(task, rows)
 
     return backwards
 

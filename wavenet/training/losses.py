@@ -96,7 +96,7 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
         numbers = carray(task, (NUMBERS,))
         rows, classes, logits = numbers[0], numbers[1], numbers[2]
         codes, peaks, log_sums, nats = numbers[3], numbers[4], numbers[5], numbers[6]
-        first = take(task) * BLOCK
+        first = take(task, rows)
         while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
                 log_sum(
@@ -107,14 +107,14 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
                     log_sums + row * 4,
                     nats + row * 4,
                 )
-            first = take(task) * BLOCK
+            first = take(task, rows)
 
     @kernel
     def backwards(task: Any) -> None:
         numbers = carray(task, (NUMBERS,))
         rows, classes, logits, codes = numbers[0], numbers[1], numbers[2], numbers[3]
         peaks, log_sums, grads, grad_logits = numbers[4], numbers[5], numbers[6], numbers[7]
-        first = take(task) * BLOCK
+        first = take(task, rows)
         while first < rows:
             for row in range(first, min(first + BLOCK, rows)):
                 grad_row(
@@ -126,7 +126,7 @@ def _kernels(halves: bool) -> tuple[Any, Any]:
                     grads + row * 4,
                     grad_logits + row * classes * size,
                 )
-            first = take(task) * BLOCK
+            first = take(task, rows)
 
     return forwards, backwards
 

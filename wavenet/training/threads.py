@@ -3,8 +3,9 @@
 PyTorch's threads wait busily between two products. Threads of another pool would have to wait for
 those, so kernels run on the same: OpenMP's `GOMP_parallel` is what PyTorch's own kernels call.
 
-A kernel works on rows, a block at a time, and whichever thread is free takes the next block. A row
-is computed by the same instructions in every thread, so that their number changes no bit.
+A kernel works on rows, a block at a time. A thread starts with its share, which is its own in
+PyTorch's products too, so that it finds in its cache what it left there; then it helps the others.
+A row is computed by the same instructions in every thread, so that their number changes no bit.
 """
 
 import ctypes
@@ -14,20 +15,21 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from llvmlite import ir
-from numba import cfunc
+from llvmlite import binding, ir
+from numba import carray, cfunc
 from numba.core import types
 from torch import Tensor
 
-from wavenet.sampling.cpu.compiler import Builder, Value, emitted, features
+from wavenet.sampling.cpu.compiler import Builder, Value, emitted, features, inlined
 from wavenet.sampling.cpu.vector import BFLOATS, I16, I64, INTS, LANES, Vector, load, pointer
 
 BLOCK = 128  # rows that a thread takes at a time
-NUMBERS = 16  # of a task
-NEXT = NUMBERS - 1  # the one that threads count up
+NUMBERS = 16  # of a task, the last one how many threads there are; counters follow
+LINE = 8  # numbers in a line of the cache, one for the counter of each thread
 PRECISIONS = (torch.float32, torch.bfloat16)  # that kernels know
 TASK = types.CPointer(types.int64)  # type: ignore[attr-defined]
 SHORTS = ir.VectorType(I16, LANES)
+THREAD_NUMBER = types.ExternalFunction("omp_get_thread_num", types.int32())
 
 
 @lru_cache
@@ -38,9 +40,11 @@ def openmp() -> Callable[..., None]:
         OSError: PyTorch's OpenMP is another one, or none.
     """
     try:
-        found = ctypes.CDLL("libgomp.so.1", mode=getattr(os, "RTLD_NOLOAD", 0)).GOMP_parallel
+        library = ctypes.CDLL("libgomp.so.1", mode=getattr(os, "RTLD_NOLOAD", 0))
+        found, number = library.GOMP_parallel, library.omp_get_thread_num
     except AttributeError as error:
         raise OSError(str(error)) from error
+    binding.add_symbol(THREAD_NUMBER.symbol, ctypes.cast(number, ctypes.c_void_p).value)
     found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     found.restype = None
     return found
@@ -48,8 +52,10 @@ def openmp() -> Callable[..., None]:
 
 def run(kernel: Any, *numbers: int) -> None:
     """Run a kernel on a task: up to fifteen numbers, sizes and addresses."""
-    task = (ctypes.c_int64 * NUMBERS)(*numbers)
-    openmp()(kernel.address, ctypes.addressof(task), torch.get_num_threads(), 0)
+    threads = torch.get_num_threads()
+    task = (ctypes.c_int64 * (NUMBERS + threads * LINE))(*numbers)
+    task[NUMBERS - 1] = threads
+    openmp()(kernel.address, ctypes.addressof(task), threads, 0)
 
 
 def step(rows: Tensor) -> int:
@@ -59,16 +65,27 @@ def step(rows: Tensor) -> int:
 
 def kernel(function: Callable[[Any], None]) -> Any:
     """Compile a function of a task."""
+    openmp()  # which says where threads have their numbers
     return cfunc(types.void(TASK))(function)
 
 
-@emitted(types.int64, TASK)
-def take(builder: Builder, task: Value) -> Value:
-    """Return the number of the next block that no thread has taken."""
-    place = builder.inttoptr(
-        builder.add(builder.ptrtoint(task, I64), I64(8 * NEXT)), I64.as_pointer()
-    )
-    return builder.atomic_rmw("add", place, I64(1), "monotonic")
+@inlined
+def take(task: Any, rows: int) -> int:
+    """Return the first row of a block that no thread has taken; `rows` if there is none."""
+    blocks, threads = -(-rows // BLOCK), carray(task, (NUMBERS,))[NUMBERS - 1]
+    for other in range(threads):
+        thread = (THREAD_NUMBER() + other) % threads
+        block = blocks * thread // threads + _count(task, thread)
+        if block < blocks * (thread + 1) // threads:
+            return int(block * BLOCK)
+    return rows
+
+
+@emitted(types.int64, TASK, types.int64)
+def _count(builder: Builder, task: Value, thread: Value) -> Value:
+    """Return how many blocks of a thread's share were taken before, and count one more."""
+    place = builder.add(I64(NUMBERS), builder.mul(thread, I64(LINE)))
+    return builder.atomic_rmw("add", builder.gep(task, [place]), I64(1), "monotonic")
 
 
 def read(builder: Builder, address: Value, halves: bool) -> Vector:
