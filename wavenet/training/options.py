@@ -65,7 +65,7 @@ class TrainerOptions:
         compile: Have `torch.compile` fuse what is around the stack: input, head and loss. Measure
             whether it pays, with `wavenet-benchmark train`; on CPUs it did not.
         activation_checkpointing: Keep each block's input alone for the way back, and compute the
-            rest again: a third less memory, a sixth more time.
+            rest again: three tenths less memory, a fifth more time.
         device: `auto` takes a GPU where there is one.
         balance_speakers: Draw each voice as often as any other, however much of it there is.
         workers: Processes that read audio; 0 reads in the training process.
