@@ -66,6 +66,27 @@ def test_a_disk_that_fills_up_is_told_once_and_training_goes_on(
     assert "No space left on device" in warning
 
 
+def test_threads_that_fail_at_the_same_moment_tell_it_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(OSError):
+        def __str__(self) -> str:
+            time.sleep(0.2)
+            return "no space"
+
+    def fail() -> None:
+        raise Slow
+
+    curves = Curves(tmp_path, 0)
+    threads = [threading.Thread(target=curves._attempt, args=(fail,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(warnings_of(caplog)) == 1
+
+
 def test_a_run_that_goes_on_keeps_the_points_up_to_its_save_and_drops_those_past_it(
     tmp_path: Path,
 ) -> None:

@@ -32,6 +32,7 @@ class Curves(TensorBoardLogger):
     def __init__(self, run: Path, step: int) -> None:
         super().__init__(run, name="tensorboard", version="", purge_step=step + 1 if step else None)
         self.failed = False
+        self.lock = threading.Lock()  # TensorBoard's thread and ours may fail at the same moment
         self.hook: Any = None  # of threads that fail, where ours stands in for it
 
     @property
@@ -86,9 +87,10 @@ class Curves(TensorBoardLogger):
             self.hook(args)
 
     def _give_up(self, error: BaseException | None) -> None:
-        if not self.failed:
+        with self.lock:
+            told, self.failed = self.failed, True
+        if not told:
             log.warning(
                 "warning: TensorBoard cannot write to %s: %s. Training goes on without its curves.",
                 *(printable(self.log_dir), printable(error)),
             )
-        self.failed = True
