@@ -173,6 +173,30 @@ def test_a_signal_to_the_whole_group_saves_and_leaves_nobody_behind(
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
+ORPHAN = """
+import multiprocessing, os, signal, time
+from wavenet.training.workers import start_worker
+
+def work(parent):
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    start_worker(0)
+    print("alive", flush=True)
+
+multiprocessing.set_start_method("fork")
+multiprocessing.Process(target=work, args=(os.getpid(),)).start()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_a_worker_whose_training_process_was_killed_before_it_began_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, timeout=60)
+
+    assert done.returncode == -signal.SIGKILL
+    assert not done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_workers_end_when_the_training_process_is_killed(recordings: Path, tmp_path: Path) -> None:

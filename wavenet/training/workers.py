@@ -6,6 +6,8 @@ that process, and end with it.
 
 import contextlib
 import ctypes
+import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -43,6 +45,10 @@ def start_worker(number: int) -> None:
     if sys.platform == "linux":
         die_with_parent = 1  # PR_SET_PDEATHSIG of sys/prctl.h
         ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
+        parent = multiprocessing.parent_process()
+        started_by_it = multiprocessing.get_start_method() != "forkserver"
+        if parent is not None and started_by_it and os.getppid() != parent.pid:
+            os._exit(1)  # it died before it was to be said
 
 
 class Batches:
