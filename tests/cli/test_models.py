@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from tests.commands import Run
 from wavenet import WaveNet
-from wavenet.cli.compose import Composed, compose_with, register_resolvers
+from wavenet.cli.compose import Composed, register_resolvers
+from wavenet.cli.jobs import compose_with
 from wavenet.cli.sweep import Outcome
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
 from wavenet.conventions import CONVENTIONS

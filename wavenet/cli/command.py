@@ -19,9 +19,10 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 import wavenet
-from wavenet.cli.compose import Composed, compose_with
+from wavenet.cli.compose import Composed
 from wavenet.cli.console import listen_to_log
 from wavenet.cli.help import help_text
+from wavenet.cli.jobs import compose_with
 from wavenet.cli.sweep import Outcome
 from wavenet.errors import EnvironmentFault, WavenetError, printable, require
 from wavenet.plain import from_dict
