@@ -1,5 +1,9 @@
 """The training pass against the blocks one after the other: values, and every gradient."""
 
+import copy
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -165,12 +169,120 @@ def test_a_weight_that_is_changed_before_the_way_back_is_noticed(recompute: bool
         y.backward()
 
 
-def test_hooks_that_would_not_run_are_refused() -> None:
-    stack = ResidualStack((1, 2), 4, 6, 3)
-    stack.blocks[0].get_submodule("conv").register_forward_pre_hook(lambda module, inputs: None)
+class Adapted(nn.Module):
+    """A convolution with something beside it, that shows the convolution's weights."""
 
-    with pytest.raises(ValueError, match="which the training pass does not run"):
+    def __init__(self, inner: nn.Conv1d) -> None:
+        super().__init__()
+        self.inner = inner
+        self.weight, self.bias = inner.weight, inner.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x)
+        return 2 * y
+
+
+def part(stack: ResidualStack, name: str) -> nn.Conv1d:
+    found = stack.blocks.get_submodule(name)
+    assert isinstance(found, nn.Conv1d)
+    return found
+
+
+def hang_on_block(stack: ResidualStack) -> None:
+    stack.blocks[0].register_forward_hook(lambda block, inputs, output: (output[0], 3 * output[1]))
+
+
+def hang_on_part(stack: ResidualStack) -> None:
+    part(stack, "0.skip").register_forward_pre_hook(lambda part, inputs: 2 * inputs[0])
+
+
+def hang_on_the_way_back(stack: ResidualStack) -> None:
+    def doubled(module: nn.Module, grads: Any, _: Any) -> tuple[Tensor]:
+        return (2 * grads[0],)
+
+    part(stack, "0.conv").register_full_backward_hook(doubled)
+
+
+def exchange_part(stack: ResidualStack) -> None:
+    stack.blocks[0].skip = Adapted(part(stack, "0.skip"))
+
+
+def exchange_call(stack: ResidualStack) -> None:
+    vars(part(stack, "1.skip"))["forward"] = lambda z: z[:, :3]
+
+
+def exchange_dilation(stack: ResidualStack) -> None:
+    stack.blocks[1].conv = stack.blocks[0].conv
+
+
+def leave_out_block(stack: ResidualStack) -> None:
+    stack.blocks = stack.blocks[:2]
+
+
+def do_not_drop(stack: ResidualStack) -> None:
+    for block in stack.blocks:
+        block.eval()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hang_on_block,
+        hang_on_part,
+        hang_on_the_way_back,
+        exchange_part,
+        exchange_call,
+        exchange_dilation,
+        leave_out_block,
+        do_not_drop,
+    ],
+)
+def test_what_others_made_of_the_blocks_counts(change: Callable[[ResidualStack], None]) -> None:
+    stack = ResidualStack((1, 2, 4), 4, 6, 3, dropout=0.5 if change is do_not_drop else 0.0)
+    x, before = torch.randn(1, 4, 20, requires_grad=True), copy.deepcopy(stack)
+    change(stack)
+
+    y = stack(x)
+
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    expected = stack.plain(x)
+    torch.testing.assert_close(y, expected, rtol=0.0, atol=0.0)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), x)[0])
+    assert not torch.equal(grad, torch.autograd.grad(before(x).sum(), x)[0])
+
+
+def test_parametrized_weights_are_those_of_the_pass() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    nn.utils.parametrizations.weight_norm(part(stack, "0.conv"))
+
+    with torch.autograd.profiler.profile() as profile:
         stack(torch.randn(1, 4, 10))
+
+    assert any(event.name == "_Pass" for event in profile.function_events or ())
+
+
+def test_second_derivatives_are_refused_with_the_way_to_have_them() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    x = torch.randn(1, 4, 10, requires_grad=True)
+
+    with pytest.raises(RuntimeError, match="say stack.forward = stack.plain"):
+        torch.autograd.grad(stack(x).sum(), x, create_graph=True)
+    stack.forward = stack.plain  # type: ignore[method-assign]
+    (grad,) = torch.autograd.grad(stack(x).sum(), x, create_graph=True)
+    grad.square().sum().backward()
+
+
+@pytest.mark.parametrize(("batch_size", "dropout"), [(0, 0.0), (1, 1.0)])
+def test_nothing_at_all_and_nothing_left(batch_size: int, dropout: float) -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3, dropout=dropout)
+    x = torch.randn(batch_size, 4, 10, requires_grad=True)
+
+    y = stack(x)
+
+    torch.testing.assert_close(y, stack.plain(x))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(out.sum(), x)[0] for out in (y, stack.plain(x)))
+    )
 
 
 def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:

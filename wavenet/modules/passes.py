@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from wavenet.modules.gates import Gates
 
@@ -96,7 +95,7 @@ def training_pass(x: Tensor, condition: Tensor | None, plan: Plan, weights: Weig
     keep = torch.is_grad_enabled()
     tensors = [tensor for kind in weights for tensor in kind]
     skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)
-    return skips.view(length, batch_size, -1).permute(1, 2, 0)
+    return skips.view(length, batch_size, skips.shape[1]).permute(1, 2, 0)
 
 
 class _Pass(torch.autograd.Function):
@@ -148,8 +147,11 @@ class _Pass(torch.autograd.Function):
         return skips
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise RuntimeError(
+                "the training pass has no second derivatives: say stack.forward = stack.plain"
+            )
         with torch.autocast(grad_skips.device.type, enabled=False):
             return _backward(ctx, grad_skips)
 
@@ -348,4 +350,6 @@ def _mask(x: Tensor, dropout: float) -> Tensor | None:
     """Return what the input of a convolution is multiplied by: 0, or what makes up for zeros."""
     if not dropout:
         return None
+    if dropout == 1.0:
+        return torch.zeros_like(x)
     return torch.empty_like(x).bernoulli_(1 - dropout).div_(1 - dropout)

@@ -5,16 +5,23 @@ WaveNet, section 2.1.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
+from wavenet.modules.conv import CausalConv1d
 from wavenet.modules.gates import Gates
 from wavenet.modules.passes import Plan, Weights, training_pass
 from wavenet.modules.residual import ResidualBlock
 
+FORWARDS = tuple(kind.forward for kind in (ResidualBlock, CausalConv1d, nn.Conv1d, nn.Dropout))
+
 
 class ResidualStack(nn.Module):
     """`ResidualBlock`s one after the other; the sum of their skip outputs is the output.
+
+    `forward` is one pass over all blocks, for as long as they are as they were made: where one has
+    hooks, other modes or other parts, it is `plain`.
 
     Args:
         dilations: Samples between taps, one entry a block.
@@ -76,6 +83,8 @@ class ResidualStack(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if not self._as_made():
+            return self.plain(x, condition)
         plan = Plan(
             dilations=self.dilations,
             dropout=self.dropout if self.training else 0.0,
@@ -119,21 +128,23 @@ class ResidualStack(nn.Module):
         return skips * self.skip_scale
 
     def _blocks(self) -> list[ResidualBlock]:
-        return [block for block in self.blocks if isinstance(block, ResidualBlock)]
+        return cast("list[ResidualBlock]", list(self.blocks))
+
+    def _as_made(self) -> bool:
+        """Whether the training pass gives what the blocks would."""
+        blocks = self._blocks()
+        return len(blocks) == len(self.dilations) and all(
+            type(block) is ResidualBlock
+            and all(map(_calls_its_class, (block, *block.children())))
+            and block.conv.dilation == (dilation,)
+            and block.residual_scale == self.residual_scale
+            and (block.dropout.p, block.dropout.training) == (self.dropout, self.training)
+            for block, dilation in zip(blocks, self.dilations, strict=True)
+        )
 
     def _weights(self) -> Weights:
-        """Return what the training pass computes with.
-
-        Raises:
-            ValueError: A convolution has hooks, which would not run.
-        """
+        """Return what the training pass computes with."""
         blocks = self._blocks()
-        for part in (part for block in blocks for part in block.children()):
-            if part._forward_pre_hooks or part._forward_hooks:
-                raise ValueError(
-                    "the parts of a block have hooks, which the training pass does not run: "
-                    "use plain(), or torch.nn.utils.parametrizations in the place of hooks"
-                )
         return Weights(
             conv=[block.conv.weight for block in blocks],
             conv_bias=[block.conv.bias for block in blocks],
@@ -143,3 +154,11 @@ class ResidualStack(nn.Module):
             skip=[block.skip.weight for block in blocks],
             skip_bias=[block.skip.bias for block in blocks],
         )
+
+
+def _calls_its_class(part: nn.Module) -> bool:
+    """Whether a call of a block, or of a part of it, does what its class says and nothing more."""
+    hooks = part._forward_pre_hooks, part._forward_hooks
+    backward_hooks = part._backward_pre_hooks, part._backward_hooks
+    written = type(part).forward in FORWARDS and "forward" not in vars(part)
+    return written and not any((*hooks, *backward_hooks))
