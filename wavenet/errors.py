@@ -4,8 +4,12 @@ A message names the file or key, what was found, what was wanted and the way out
 people as it is, so text that comes from a file goes through `printable` first.
 """
 
+import contextlib
 import importlib
-from types import ModuleType
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, ModuleType
 
 
 class WavenetError(Exception):
@@ -61,10 +65,35 @@ def require(module: str, extra: str) -> ModuleType:
         EnvironmentFault: `module` is not installed or does not load.
     """
     try:
-        return importlib.import_module(module)
+        with _signals_later():
+            return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         missing = isinstance(error, ModuleNotFoundError)
         found = "is not installed" if missing else f"does not load ({printable(error)})"
         raise EnvironmentFault(
             f"{module} {found}: it comes with pip install 'torch-wavenet[{extra}]'"
         ) from error
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Hold signals back: an import of compiled code that one broke off could not be done again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    ours = [(number, handler) for number, handler in handlers if callable(handler)]
+    for number, _ in ours:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in ours:
+            signal.signal(number, handler)
+    for arrived in came:
+        signal.raise_signal(arrived)

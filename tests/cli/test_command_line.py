@@ -25,6 +25,11 @@ from tests.commands import ROOT, Run, command_line, environment
         ("run_dir=", "names no path"),
         ("--data.root=x", "without the dashes"),
         ("runs/demo", "write KEY=PATH"),
+        ("trian", "'trian' says no key: write KEY=VALUE"),
+        ("--hepl", "did you mean '--help'"),
+        ("trainer=null", "must be a string"),
+        ("trainer.valid_seconds=1e300", "at most 1e+09"),
+        ("report.seconds=1e300", "at most 1e+09"),
         ("recipe=folder", "data.root is not said"),
     ],
 )

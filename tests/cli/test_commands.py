@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -13,6 +14,7 @@ import torch
 
 from tests.commands import Run, command_line, environment
 from wavenet.checkpoint import load
+from wavenet.training.saves import read_save
 
 pytestmark = pytest.mark.slow
 
@@ -314,3 +316,28 @@ def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "receptive field: 16 samples" in done.stdout
     assert (tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_save_that_is_not_the_runs_is_refused_with_the_way_out(
+    run: Run, recordings: Path
+) -> None:
+    said = (*TRAIN, f"data.root={recordings}", "run_dir=a", "report.seconds=0")
+    assert run("train", *said, "trainer.max_steps=1").returncode == 0
+    save = Path("a/checkpoints/step-00000001.ckpt")
+    its_own = read_save(save)
+    weight = next(iter(its_own["state_dict"]))
+    wider = {**its_own["state_dict"], weight: torch.rand(3)}
+    others: list[tuple[Any, str]] = [
+        ([1], "is no save of a run"),
+        ({"a": 1}, "is no save of a run"),
+        ({key: its_own[key] for key in its_own if key != "random_states"}, "is no save of a run"),
+        ({**its_own, "state_dict": wider}, f"is of another run ({weight} is (3,) in it, wanted"),
+        ({**its_own, "callbacks": {}}, "is of another run (it has no history)"),
+    ]
+
+    for contents, words in others:
+        torch.save(contents, save)
+        done = run("train", "resume=a", "trainer.max_steps=2")
+        assert done.returncode == 4
+        assert words in done.stderr
+        assert "remove it to go on from the one before" in done.stderr

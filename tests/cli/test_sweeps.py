@@ -69,6 +69,7 @@ def test_a_quoted_text_is_itself_to_hydra(text: str) -> None:
         (12, ("optim.lr=0.001", "model=small"), "12-optim.lr-0.001-model-small"),
         (1, ("model.dilations=[1,2]", "name='a b/../c'"), "1-model.dilations-1-2-name-a-b-..-c"),
         (3, (), "3"),
+        (0, ("optim.lr=0.0012520653814999472", "x=1e-05"), "0-optim.lr-0.001252-x-1e-05"),
         (1, ("a" * 300,), "1-" + "a" * 118),
     ],
 )
@@ -81,6 +82,7 @@ def test_what_is_the_same_for_all_does_not_differ() -> None:
     overrides = ("recipe=demo", "optim.lr=0.001", "model=small")
 
     assert sweep.differing(overrides, ("recipe", "model")) == ("optim.lr=0.001",)
+    assert sweep.differing(("seed=1", "seed=2"), ()) == ("seed=2",)
 
 
 def test_each_sweep_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: Any) -> None:
@@ -158,7 +160,9 @@ def test_a_sweep_does_every_job_and_tells_the_best_first(
     odd = tmp_path / "a,b=c [d] ${e}"
     odd.symlink_to(recordings)
 
-    done = run("train", *TRAIN, "-m", "optim.lr=-1,1e-2,1e-7", f"data.root={odd}", "run_dir=o,p")
+    said = (*TRAIN, "optim.lr=1", "-m", "optim.lr=-1,1e-2,1e-7")  # the last one counts
+
+    done = run("train", *said, f"data.root={odd}", "run_dir=o,p")
 
     assert done.returncode == 2  # the worst
     assert "job 0 failed (optim.lr=-1): ConfigError: optim: lr must be positive" in done.stderr

@@ -61,6 +61,21 @@ def test_a_cut_save_is_refused_with_the_way_out(tmp_path: Path) -> None:
         read_save(path)
 
 
+def test_a_bit_that_turned_is_noticed_wherever_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.ckpt"
+    weights = torch.rand(8)
+    DurableCheckpointIO().save_checkpoint({"weights": weights}, path)
+    whole = path.read_bytes()
+    first = whole.index(weights.numpy().tobytes())
+
+    for bit in range(8 * 4 * len(weights)):
+        damaged = bytearray(whole)
+        damaged[first + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="is damaged: its part archive/data/0"):
+            read_save(path)
+
+
 def test_a_full_disk_is_an_environment_fault_and_leaves_the_older_save(tmp_path: Path) -> None:
     path = tmp_path / "step-00000001.ckpt"
     DurableCheckpointIO().save_checkpoint({"step": 1}, path)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import wavenet
 from wavenet.cli.compose import Composed
@@ -74,12 +74,6 @@ def command(
             conf = Path(script).resolve().parents[1] / "conf"
             _tell_and_leave(conf, verb, set(sys.argv[1:]))
             sys.exit(compose_with(conf, verb, Checked(options, task), sweeps=sweeps))
-    except WavenetError as error:
-        if debug:
-            traceback.print_exc()
-        if not error.told:
-            _say(f"{type(error).__name__}: {error}")
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _say("interrupted; nothing half-written stays")
         sys.exit(128 + signal.SIGINT)
@@ -89,12 +83,23 @@ def command(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
+    except (WavenetError, OSError, MemoryError) as error:
         if debug:
             traceback.print_exc()
+        _tell(error)
+        _leave(error.exit_code if isinstance(error, WavenetError) else EnvironmentFault.exit_code)
+
+
+def _tell(error: Exception) -> None:
+    """Say in a sentence what ended the command, unless another process does."""
+    if isinstance(error, WavenetError):
+        if not error.told:
+            _say(f"{type(error).__name__}: {error}")
+    elif isinstance(error, OSError):
         place = f" {printable(error.filename)}" if error.filename else ""
         _say(f"EnvironmentFault:{place} {error.strerror or printable(error)}")
-        sys.exit(EnvironmentFault.exit_code)
+    else:
+        _say(f"EnvironmentFault: not enough memory: {printable(error) or 'ask for less at once'}")
 
 
 def _tell_and_leave(conf: Path, verb: str, words: set[str]) -> None:
@@ -120,6 +125,20 @@ def _terminated_by_signal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit with a code.
+
+    A process that others still expect to talk to goes at once: Python's own end frees what threads
+    of PyTorch still use, and now and then aborts.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _say(message: str) -> None:

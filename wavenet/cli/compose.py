@@ -25,6 +25,11 @@ PATHS = (
     "run_dir",
     "speaker",
 )
+FLAGS = (  # Hydra's, and --json
+    *("--help", "--version", "--json", "--multirun", "--run", "--cfg", "--resolve", "--package"),
+    *("--info", "--hydra-help", "--config-dir", "--config-name", "--config-path"),
+    *("--shell-completion", "--experimental-rerun"),
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ def refuse_foreign_words(arguments: Iterable[str]) -> None:
             raise ConfigError(f"{printable(argument)!r}: write it without the dashes")
         if "/" in argument and "=" not in argument:
             raise ConfigError(f"{printable(argument)!r} says no key: write KEY=PATH")
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag not in FLAGS:
+            raise ConfigError(f"unknown {printable(flag)!r}{nearest(flag, FLAGS)}")
 
 
 def keys_said(arguments: Iterable[str]) -> tuple[str, ...]:

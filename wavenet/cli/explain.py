@@ -26,6 +26,8 @@ def explain(error: Exception, conf: Path, name: str) -> str:
                 "pip install 'torch-wavenet[sweep]'"
             )
         return f"{group}={printable(choice)}: no such choice{nearest(choice, error.options)}"
+    if isinstance(error, OverrideParseException) and "=" not in str(error.override):
+        return f"{printable(error.override)!r} says no key: write KEY=VALUE (--help lists keys)"
     if isinstance(error, OverrideParseException):
         return f"{printable(error.override)!r} does not read as KEY=VALUE: {printable(text, 300)}"
     match = re.search(r"Could not override '([^']+)'", text)

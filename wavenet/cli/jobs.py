@@ -23,7 +23,7 @@ from wavenet.cli.explain import explain
 from wavenet.cli.sweep import Outcome
 from wavenet.errors import ConfigError, EnvironmentFault, WavenetError, printable
 
-FLAGS = {"--json": "json=true"}  # what is commonly said with dashes
+DASHED = {"--json": "json=true"}  # what is commonly said with dashes
 SIGNALLED = 128  # exit codes from here on are a signal's
 log = logging.getLogger("wavenet")
 
@@ -137,7 +137,8 @@ def compose_with(conf: Path, name: str, task: Task, *, sweeps: bool = False) -> 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    given = [FLAGS.get(word, word) for word in sys.argv[1:]]
+    of_composing = (HydraException, OmegaConfBaseException)
+    given = [DASHED.get(word, word) for word in sys.argv[1:]]
     paths, rest = split_paths(given)
     refuse_foreign_words(rest)
     several = sweep.is_sweep(rest)
@@ -151,14 +152,16 @@ def compose_with(conf: Path, name: str, task: Task, *, sweeps: bool = False) -> 
             return _sweep(conf, name, task, given)
         job = SingleJob(conf, before[0], tuple(given), task)
         _hydra(conf, name, job, rest)
-        for left in job.left:
-            if isinstance(left, Exception):
-                raise left
-        return max((left.code for left in job.left if isinstance(left, Outcome)), default=0)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (*of_composing, ValueError) as error:
         raise ConfigError(explain(error, conf, name)) from error
     finally:
         sys.argv = [before[0], *given]
+    for left in job.left:
+        if isinstance(left, of_composing):
+            raise ConfigError(explain(left, conf, name)) from left
+        if isinstance(left, Exception):
+            raise left
+    return max((left.code for left in job.left if isinstance(left, Outcome)), default=0)
 
 
 def _hydra(conf: Path, name: str, job: Job, words: Sequence[str]) -> None:
@@ -177,7 +180,8 @@ def _sweep(conf: Path, name: str, task: Task, given: Sequence[str]) -> int:
     paths, rest = split_paths(given)
     said = [word for word in rest if not word.startswith("-")]
     parsed = OverridesParser.create().parse_overrides(said)
-    fixed = tuple(str(one.key_or_group) for one in parsed if not one.is_sweep_override())
+    swept = {str(one.key_or_group) for one in parsed if one.is_sweep_override()}
+    fixed = tuple(key for key in (str(one.key_or_group) for one in parsed) if key not in swept)
     folder = sweep.new_folder(paths.pop("run_dir", None), rest)
     words = (*(f"{key}={value}" for key, value in paths.items()), *rest)
     job = SweepJob(conf, sys.argv[0], words, task, folder, fixed, os.getpid())

@@ -110,12 +110,14 @@ def new_folder(chosen: str | None, words: Sequence[str]) -> Path:
 def run_name(job: int, overrides: Sequence[str]) -> str:
     """Return the name of a job's run: its number and what differs, in harmless characters."""
     text = "-".join([str(job), *overrides])
+    text = re.sub(r"\d+\.\d{5,}(e[+-]?\d+)?", lambda found: f"{float(found[0]):.4g}", text)
     return re.sub(r"[^A-Za-z0-9._]+", "-", text)[:LONGEST].strip("-.")
 
 
 def differing(overrides: Sequence[str], fixed: Sequence[str]) -> tuple[str, ...]:
-    """Return the overrides of a job whose keys are not the same for all."""
-    return tuple(word for word in overrides if word.partition("=")[0] not in fixed)
+    """Return the overrides of a job whose keys are not the same for all: the last of each key."""
+    last = {word.partition("=")[0]: word for word in overrides}
+    return tuple(word for key, word in last.items() if key not in fixed)
 
 
 def begin(folder: Path, name: str) -> None:

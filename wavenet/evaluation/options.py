@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from wavenet.plain import check
 
+MOST_SECONDS = 1e9
+LENGTH = f"positive and at most {MOST_SECONDS:g}, or null"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
@@ -32,4 +35,7 @@ class ReportOptions:
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in ("copy_seconds", "evaluate_seconds"):
             seconds = getattr(self, name)
-            check(seconds is None or seconds > 0, name, "positive, or null", seconds)
+            check(seconds is None or 0 < seconds <= MOST_SECONDS, name, LENGTH, seconds)
+        for name in ("seconds", "prompt_seconds"):
+            length = getattr(self, name)
+            check(length <= MOST_SECONDS, name, f"at most {MOST_SECONDS:g}", length)

@@ -3,12 +3,31 @@
 import ctypes
 import os
 
+import torch
+
 from wavenet.distributions import Categorical
+from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
 from wavenet.modules import ResidualStack
 from wavenet.training.gates import gates_here
 from wavenet.training.losses import cross_entropy_here
 from wavenet.training.options import TrainerOptions
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ConfigError: PyTorch finds none.
+    """
+    there = device not in ("cuda", "mps")
+    there |= device == "cuda" and torch.cuda.is_available()
+    there |= device == "mps" and bool(torch.backends.mps.is_available())
+    if not there:
+        raise ConfigError(
+            f"trainer.device={device}: PyTorch {torch.__version__} finds none here; "
+            "say trainer.device=cpu, or leave it to auto"
+        )
 
 
 def hasten(model: WaveNet, options: TrainerOptions) -> None:

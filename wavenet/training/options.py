@@ -5,7 +5,7 @@ from typing import Literal
 
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
 from wavenet.data.options import DataOptions
-from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.options import LENGTH, MOST_SECONDS, ReportOptions
 from wavenet.plain import check
 
 
@@ -109,11 +109,13 @@ class TrainerOptions:
             check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in ("workers", "preview_seconds"):
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        check(self.timeout_seconds > 0, "timeout_seconds", "positive", self.timeout_seconds)
+        timeout = self.timeout_seconds
+        wanted = f"positive and at most {MOST_SECONDS:g}"
+        check(0 < timeout <= MOST_SECONDS, "timeout_seconds", wanted, timeout)
         wanted = f"a multiple of accumulate={self.accumulate}"
         check(self.batch_size % self.accumulate == 0, "batch_size", wanted, self.batch_size)
         seconds = self.valid_seconds
-        check(seconds is None or seconds > 0, "valid_seconds", "positive, or null", seconds)
+        check(seconds is None or 0 < seconds <= MOST_SECONDS, "valid_seconds", LENGTH, seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

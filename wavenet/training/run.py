@@ -28,7 +28,7 @@ from wavenet.training.conditioned import conditioned
 from wavenet.training.data import training_loader
 from wavenet.training.finish import finish
 from wavenet.training.folder import held, new_folder, started_before
-from wavenet.training.hardware import hasten, keep_freed_memory
+from wavenet.training.hardware import check_device, hasten, keep_freed_memory
 from wavenet.training.history import History
 from wavenet.training.logs import Curves
 from wavenet.training.module import TrainingModule, seed_of
@@ -37,7 +37,7 @@ from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
 from wavenet.training.requeue import requeue
 from wavenet.training.saves import FOLDER as SAVES
-from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save, step_of
+from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save_of, step_of
 from wavenet.training.signals import StopFlag
 from wavenet.training.strategy import TeamStrategy
 from wavenet.training.team import Team
@@ -111,6 +111,7 @@ def read_run(run: Path) -> RunConfig:
 
 def _ready(config: RunConfig, team: Team) -> RunConfig:
     """Prepare the data where that is not done; return the config with absolute paths."""
+    check_device(config.trainer.device)
     crops_of_a_batch(config.trainer.batch_size, team.size, config.trainer.accumulate)
     config = dataclasses.replace(config, data=config.data.anywhere())
     ensure_prepared(config.data)
@@ -183,7 +184,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
     module.data_digest = clips.digest
     step = 0 if save is None else step_of(save)
     if save is not None:
-        saved = read_save(save)
+        saved = read_save_of(save, module, history)
         _compare(saved, module)
         history.load_state_dict(saved["callbacks"][history.state_key])
     team.share(lambda: _write_config(run, config))

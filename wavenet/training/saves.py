@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from wavenet.training.signals import StopFlag
 
 FOLDER = "checkpoints"
 NAME = re.compile(r"step-(\d+)\.ckpt")
+PARTS = ("state_dict", "callbacks", "global_step", "random_states", "threads", "data", "skipped")
 log = logging.getLogger("wavenet")
 
 
@@ -58,16 +60,48 @@ def read_save(path: Path) -> dict[str, Any]:
     """Return a save's contents.
 
     Raises:
-        CheckpointError: It is damaged, or holds more than tensors and plain types.
+        CheckpointError: It is damaged, down to a bit, or holds more than tensors and plain types.
     """
     try:
-        contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()  # against their checksums, which torch.load leaves alone
+        contents = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except Exception as error:
-        raise CheckpointError(
-            f"{printable(path)} is no whole save ({type(error).__name__}): remove it to go on from "
-            "the one before"
-        ) from error
+        raise _unusable(path, f"is no whole save ({type(error).__name__})") from error
+    if damaged is not None:
+        raise _unusable(path, f"is damaged: its part {printable(damaged)} has another checksum")
+    if not isinstance(contents, dict):
+        raise _unusable(path, "is no save of a run")
+    found: dict[str, Any] = contents
+    return found
+
+
+def read_save_of(path: Path, module: TrainingModule, history: History) -> dict[str, Any]:
+    """Return the contents of a save that fits a run.
+
+    Raises:
+        CheckpointError: It is damaged, or of another run.
+    """
+    contents = read_save(path)
+    if not contents.keys() >= set(PARTS):
+        raise _unusable(path, "is no save of a run")
+    own, saved = _shapes(module.state_dict()), _shapes(contents["state_dict"])
+    for name in {**own, **saved}:
+        wanted, found = own.get(name, "nothing"), saved.get(name, "nothing")
+        if wanted != found:
+            reason = f"{printable(name)} is {found} in it, wanted {wanted}"
+            raise _unusable(path, f"is of another run ({reason})")
+    if history.state_key not in contents["callbacks"]:
+        raise _unusable(path, "is of another run (it has no history)")
     return contents
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _unusable(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{printable(path)} {reason}: remove it to go on from the one before")
 
 
 def find_saves(run: Path) -> list[Path]:
