@@ -1,6 +1,6 @@
 """Train by a recipe: `wavenet-train recipe=demo`, `wavenet-train resume=RUN`.
 
-`torchrun --standalone --nproc-per-node=2 $(which wavenet-train) recipe=demo` trains on two GPUs.
+On two GPUs: `torchrun --standalone --nproc-per-node=2 $(which wavenet-train) recipe=ljspeech`.
 """
 
 from pathlib import Path

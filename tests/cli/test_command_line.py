@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 import wavenet
 from tests.commands import ROOT, Run, command_line, environment
@@ -40,6 +41,25 @@ def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, w
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 20
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused_without_a_run(run: Run, recordings: Path) -> None:
+    done = run("train", "recipe=folder", f"data.root={recordings}", "trainer.device=cuda")
+
+    assert done.returncode == 2
+    assert "trainer.device=cuda: PyTorch" in done.stderr
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.slow
+def test_memory_that_is_not_there_exits_5(run: Run, recordings: Path) -> None:
+    said = ("recipe=folder", "audio=8khz", "model=tiny", f"data.root={recordings}")
+
+    done = run("train", *said, "trainer.crop=100000000000000", "trainer.batch_size=1")
+
+    assert done.returncode == 5
+    assert "EnvironmentFault: not enough memory" in done.stderr
 
 
 VERBS = ["prepare", "train", "generate", "evaluate", "benchmark", "inspect"]

@@ -206,13 +206,16 @@ def test_a_second_run_returns_the_same_summary_at_once(corpus: Path) -> None:
 
 
 def test_changed_options_or_recordings_are_prepared_anew(
-    corpus: Path, record: Record, noise: Samples
+    corpus: Path, record: Record, noise: Samples, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(corpus)
 
     assert not run(corpus, speaker_folders=True).already_prepared
+    assert "holds clips of other options (speaker_folders=false): they are replaced" in caplog.text
+    caplog.clear()
     record("new.wav", noise)
     assert not run(corpus, speaker_folders=True).already_prepared
+    assert "holds clips of other recordings: they are replaced" in caplog.text
     assert len(read_manifest(corpus / "out")) == 7
 
 

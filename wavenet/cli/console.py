@@ -9,8 +9,12 @@ from wavenet.errors import require
 
 
 class _Console(logging.Handler):
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
     def emit(self, record: logging.LogRecord) -> None:
-        message = self.format(record)
+        message = f"{self.prefix}{self.format(record)}"
         tqdm = sys.modules.get("tqdm")
         if tqdm is not None and sys.stderr.isatty():
             tqdm.tqdm.write(message, file=sys.stderr)
@@ -18,10 +22,10 @@ class _Console(logging.Handler):
             print(message, file=sys.stderr, flush=True)
 
 
-def listen_to_log() -> None:
-    """Show what the package logs."""
+def listen_to_log(prefix: str = "") -> None:
+    """Show what the package logs, with a prefix where several processes do."""
     log = logging.getLogger("wavenet")
-    log.handlers = [_Console()]
+    log.handlers = [_Console(prefix)]
     log.setLevel(logging.INFO)
     log.propagate = False
 

@@ -102,7 +102,7 @@ class SweepJob(Job):
         told = sweep.differing(overrides, self.fixed)
         name = sweep.run_name(number, told)
         run = str(self.folder / name)
-        sweep.begin(self.folder, name)
+        sweep.begin(self.folder, name, apart=os.getpid() != self.process)
         code, bits, reason = 1, None, None
         try:
             paths = [f"{key}={value}" for key, value in split_paths(self.words)[0].items()]

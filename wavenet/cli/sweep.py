@@ -120,10 +120,16 @@ def differing(overrides: Sequence[str], fixed: Sequence[str]) -> tuple[str, ...]
     return tuple(word for key, word in last.items() if key not in fixed)
 
 
-def begin(folder: Path, name: str) -> None:
-    """Say that a job begins, and show what it logs."""
-    if not logging.getLogger("wavenet").handlers:  # a process that a launcher started
-        listen_to_log()
+def begin(folder: Path, name: str, *, apart: bool) -> None:
+    """Say that a job begins, and show what it logs.
+
+    Args:
+        folder: The sweep's.
+        name: The job's.
+        apart: Whether it runs in another process, beside others.
+    """
+    if apart:
+        listen_to_log(f"job {name.partition('-')[0]}: ")
     log.info("job %s of %s", name, printable(folder))
 
 

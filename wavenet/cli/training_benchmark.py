@@ -1,6 +1,7 @@
 """`wavenet-benchmark train`'s work: ways to train side by side, and whether reading keeps up."""
 
 import itertools
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from wavenet.training.speed import (
 
 CLIPS = 50  # of five seconds at 16 kHz, that crops are read from
 SECONDS = 1.0  # of reading
+log = logging.getLogger("wavenet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,7 @@ def train_benchmarks(options: TrainBenchmarkCommand) -> Iterator[TrainBenchmark]
                 crops, options.ways, options.precisions
             )
         ]
+        log.info("measuring %s: %d ways, %d rounds", size, len(cases), options.rounds)
         with progress_bar(len(cases) * options.rounds, "measurement") as advance:
             speeds = measure_training(config, cases, options.rounds, options.seconds, advance)
         yield TrainBenchmark(

@@ -67,11 +67,12 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
         summary = already_prepared(output, key)
         if summary is not None:  # it was put back, or finished by another meanwhile
             return summary
-        if _about(output) is not None:
+        before = _about(output)
+        if before is not None:
             log.warning(
-                "warning: %s holds clips of other recordings or options: they are replaced; "
-                "data.prepared=FOLDER puts these elsewhere",
-                printable(output),
+                "warning: %s holds clips of %s: they are replaced; data.prepared=FOLDER puts these "
+                "elsewhere",
+                *(printable(output), _difference(before.get("options"), options)),
             )
         records = read_records(work, found.sources, options, quiet)
         keep_only(work, (clip for entry in records.values() for clip in entry.converted.clips))
@@ -88,6 +89,17 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
         summary = summarize(found, done, clips, bad, options.sample_rate)
         _publish(work, output, clips, {"key": key, "options": to_dict(options)}, summary)
     return summary
+
+
+def _difference(before: Any, options: PrepareOptions) -> str:
+    """Return in what clips that were made before differ from what is asked for now."""
+    if isinstance(before, dict):
+        now = to_dict(options)
+        now.pop("jobs")
+        other = {name: before.get(name) for name in now if before.get(name) != now[name]}
+        said = ", ".join(f"{name}={json.dumps(value)}" for name, value in other.items())
+        return f"other options ({printable(said)})" if said else "other recordings"
+    return "other recordings or options"
 
 
 def _split(found: Found, records: Sequence[Record], options: PrepareOptions) -> Sequence[Clip]:

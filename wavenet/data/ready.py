@@ -19,7 +19,8 @@ def ensure_prepared(options: DataOptions) -> Path:
     folder = options.folder
     if options.root is None:
         return folder  # reading its manifest says what is wrong, if anything is
-    log.info("%s", fetched_and_prepared(options).table())
+    summary = fetched_and_prepared(options)
+    log.info("%s", summary.line() if summary.already_prepared else summary.table())
     return folder
 
 

@@ -85,6 +85,12 @@ class Summary:
     speakers: int
     already_prepared: bool = False
 
+    def line(self) -> str:
+        """Return what there is, in a line for people who have seen the table before."""
+        seconds = sum(total.seconds for total in self.splits)
+        clips = sum(total.clips for total in self.splits)
+        return f"already prepared: {clips:,} clips, {seconds / 60:.2f} minutes"
+
     def table(self) -> str:
         """Return all of it in lines for people."""
         clips = sum(total.clips for total in self.splits)

@@ -168,7 +168,8 @@ def together(subject: Subject, parts: Sequence[Part]) -> Evaluation:
     if drawn:
         took = voice.took + sum(part.took for part in parts)
         factor = result.real_time_factor = took * loaded.audio.sample_rate / drawn
-        result.facts[PACE] = f"{factor:.3f} on one core ({voice.sampler.name}, float32)"
+        way = f"one core, {voice.sampler.name}, float32"
+        result.facts[PACE] = f"{factor:.3f}, {1 / factor:.2f} times real time ({way})"
         result.facts["Temperature"] = f"{options.temperature:g}"
     return result
 

@@ -16,6 +16,7 @@ from wavenet.training.workers import Batches
 
 log = logging.getLogger("wavenet")
 SECONDS = 15.0  # between lines
+SOON = 3.0  # seconds to the first line
 SMOOTHING = 0.98
 STARVED = 0.2  # share of the time that goes into waiting for audio
 LONG_ENOUGH = 60.0  # seconds of training, to know that
@@ -46,7 +47,8 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock and, on a terminal, the bar."""
         self.first = self.seen = trainer.global_step
-        self.started = self.told = time.monotonic()
+        self.started = time.monotonic()
+        self.told = self.started + SOON - SECONDS
         if sys.stderr.isatty() and trainer.is_global_zero:
             tqdm = require("tqdm", "train")
             self.bar = tqdm.tqdm(total=trainer.max_steps, initial=self.first, unit="step")
