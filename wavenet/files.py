@@ -155,6 +155,21 @@ def locked(folder: Path, name: str = "lock", *, shared: bool = False) -> Iterato
         yield
 
 
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock `path` within the block; wait for whoever holds it.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with open(path, "a", encoding="utf-8") as file:
+        with contextlib.suppress(ImportError):  # Windows
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
+
+
 def _lock(file: TextIO, folder: Path, shared: bool) -> None:
     try:
         import fcntl

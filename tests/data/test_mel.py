@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from librosa.feature import melspectrogram
 from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig
 from wavenet.conventions import CONVENTIONS, MelConfig
 from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.compiled import compiled_librosa
 from wavenet.data.excerpts import Excerpts, stack
 from wavenet.data.features import Features
 from wavenet.data.manifest import Clip
@@ -48,7 +48,7 @@ def frames_of(config: MelConfig, samples: Samples) -> torch.Tensor:
 
 
 def librosa_mel(config: MelConfig, samples: Samples) -> NDArray[np.float32]:
-    mel: NDArray[np.float32] = melspectrogram(
+    mel: NDArray[np.float32] = compiled_librosa().feature.melspectrogram(
         y=samples,
         sr=config.sample_rate,
         n_fft=config.fft_size,

@@ -8,12 +8,12 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.data.audio import WavWriter, read_blocks
+from wavenet.data.compiled import compiled_librosa
 from wavenet.data.inspection import Inspection
 from wavenet.data.manifest import Clip
 from wavenet.data.notes import excerpt, read_notes, write_notes
@@ -89,13 +89,12 @@ def convert(
 
 def sounding(samples: Samples, options: PrepareOptions) -> list[tuple[int, int]]:
     """Return where `samples`, `(T,)`, sound: first sample and the one after the last, in order."""
-    effects: Any = require("librosa", "train").effects
     start, stop = 0, len(samples)
     if options.trim_db is not None and stop:
-        _, (start, stop) = effects.trim(samples, top_db=options.trim_db)
+        _, (start, stop) = compiled_librosa().effects.trim(samples, top_db=options.trim_db)
     if options.split_db is None or stop <= start:
         return [(int(start), int(stop))] if stop > start else []
-    spans = effects.split(samples[start:stop], top_db=options.split_db)
+    spans = compiled_librosa().effects.split(samples[start:stop], top_db=options.split_db)
     return [(int(start + first), int(start + last)) for first, last in spans]
 
 

@@ -1,12 +1,10 @@
 """F0 and voicing of a waveform, by librosa's pYIN (Mauch and Dixon 2014)."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.conventions import PitchConfig
-from wavenet.errors import require
+from wavenet.data.compiled import compiled_librosa
 
 REFERENCE_HZ = 100.0
 PERIODS = 4  # of the lowest F0 in a frame
@@ -22,12 +20,11 @@ def pitch(waveform: NDArray[np.float32], config: PitchConfig) -> NDArray[np.floa
         waveform: Samples in [-1, 1], `(T,)`.
         config: Range of F0 and hop.
     """
-    librosa: Any = require("librosa", "train")
     count = -(-len(waveform) // config.hop_size)
     length = 2 ** int(np.ceil(np.log2(PERIODS * config.sample_rate / config.fmin)))
     if not len(waveform):
         return np.zeros((3, 0), np.float32)
-    f0, voiced, probability = librosa.pyin(
+    f0, voiced, probability = compiled_librosa().pyin(
         np.pad(waveform, (0, max(0, length - len(waveform)))),
         fmin=config.fmin,
         fmax=config.fmax,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wavenet.data.compiled import compiled_librosa
 from wavenet.data.notes import Note
 from wavenet.errors import EnvironmentFault, require
 
@@ -58,8 +59,7 @@ def sound_onsets(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.
 
     The flux peaks late, some 30 ms on a piano: each peak is traced back to where it rises from.
     """
-    librosa: Any = require("librosa", "train")
-    onsets: NDArray[np.float64] = librosa.onset.onset_detect(
+    onsets: NDArray[np.float64] = compiled_librosa().onset.onset_detect(
         y=waveform,
         sr=sample_rate,
         hop_length=round(HOP_SECONDS * sample_rate),
