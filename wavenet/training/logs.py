@@ -64,6 +64,8 @@ class Curves(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         """Write what waits, and close."""
         self._attempt(lambda: super(Curves, self).finalize(status))
+        with self.lock:  # what fails meanwhile in TensorBoard's thread is told before
+            pass
         if self.hook is not None:
             threading.excepthook, self.hook = self.hook, None
 
@@ -87,10 +89,11 @@ class Curves(TensorBoardLogger):
             self.hook(args)
 
     def _give_up(self, error: BaseException | None) -> None:
-        with self.lock:
-            told, self.failed = self.failed, True
-        if not told:
-            log.warning(
-                "warning: TensorBoard cannot write to %s: %s. Training goes on without its curves.",
-                *(printable(self.log_dir), printable(error)),
-            )
+        with self.lock:  # until it is told: who finds it failed may end the run
+            if not self.failed:
+                log.warning(
+                    "warning: TensorBoard cannot write to %s: %s. Training goes on without its "
+                    "curves.",
+                    *(printable(self.log_dir), printable(error)),
+                )
+            self.failed = True
