@@ -29,14 +29,13 @@ def compiled_librosa() -> Any:
         EnvironmentFault: It is not installed.
     """
     librosa: Any = require("librosa", "train")  # its parts are loaded when they are asked for
-    beside = Path(librosa.__file__).parent / "__pycache__"
+    beside = Path(librosa.__file__).parent  # is there from the start, as __pycache__ may not be
     noise = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
     with _alone(beside, Path(tempfile.gettempdir())):
         librosa.pyin(noise, fmin=100.0, fmax=200.0, sr=8000, frame_length=512)
         librosa.onset.onset_detect(y=noise, sr=8000, units="time", backtrack=True)
         librosa.effects.trim(noise)
         librosa.effects.split(noise)
-        librosa.feature.melspectrogram(y=noise, sr=8000, n_fft=512)
     return librosa
 
 
