@@ -5,10 +5,10 @@ import logging
 import sys
 from collections.abc import Iterable
 
+from wavenet.benchmarks.options import BenchmarkCommand, TrainBenchmarkCommand
 from wavenet.cli.benchmark import Charted, benchmarks, machine, pictured
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
-from wavenet.cli.options import BenchmarkCommand, TrainBenchmarkCommand
 
 log = logging.getLogger("wavenet")
 

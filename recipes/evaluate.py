@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
-from wavenet.cli.options import EvaluateCommand
+from wavenet.evaluation.options import EvaluateCommand
 
 log = logging.getLogger("wavenet")
 

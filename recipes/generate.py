@@ -4,10 +4,10 @@ from pathlib import Path
 
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
-from wavenet.cli.generation import write_recordings
-from wavenet.cli.inputs import input_folder
-from wavenet.cli.many import speak_folder
-from wavenet.cli.options import GenerateCommand
+from wavenet.generation.generate import write_recordings
+from wavenet.generation.generate_folder import speak_folder
+from wavenet.generation.inputs import input_folder
+from wavenet.generation.options import GenerateCommand
 
 
 def generate(options: GenerateCommand, composed: Composed) -> None:

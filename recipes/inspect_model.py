@@ -5,8 +5,8 @@ from pathlib import Path
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.cli.options import InspectCommand
-from wavenet.errors import require
-from wavenet.summary import layer_table
+from wavenet.model_summary import layer_table
+from wavenet.utils.errors import require
 
 
 def inspect(options: InspectCommand, composed: Composed) -> None:
@@ -20,7 +20,7 @@ def inspect(options: InspectCommand, composed: Composed) -> None:
     print(layer_table(model, rate))
     if options.output is not None:
         require("matplotlib", "train")
-        from wavenet.evaluation import pictures
+        from wavenet.evaluation import plots as pictures
 
         pictures.save(pictures.dilation_tree(model), Path(options.output))
         print(f"dilation tree: {options.output}")

@@ -3,14 +3,14 @@
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.cli.options import PrepareCommand
-from wavenet.shard import Shard
+from wavenet.utils.sharding import Shard
 
 
 def prepare(options: PrepareCommand, composed: Composed) -> None:
     """Prepare the recordings, and print what came in, went out and was left out."""
     from wavenet.data.manifest import read_manifest
-    from wavenet.data.mel import with_statistics
-    from wavenet.data.ready import fetched_and_prepared, prepared_share
+    from wavenet.data.preparation.ensure import fetched_and_prepared, prepared_share
+    from wavenet.features.mel import with_statistics
 
     if options.shard is not None:
         print(prepared_share(options.data, Shard.from_text(options.shard)).table())

@@ -10,15 +10,15 @@ from wavenet.cli.compose import Composed
 from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
 from wavenet.cli.sweep import Outcome, outcome_of_run
-from wavenet.errors import require
+from wavenet.utils.errors import require
 
 
 def train(options: TrainCommand, composed: Composed) -> Outcome:
     """Start a run or go on with one; return what it came to, with the code of a signal."""
     require("pytorch_lightning", "train")
     from wavenet.training import run
+    from wavenet.training.distributed.process_group import assembled
     from wavenet.training.signals import StopFlag
-    from wavenet.training.team import assembled
 
     stop = StopFlag()
     folder = None if options.resume is None else Path(options.resume)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from tests.commands import Done
-from wavenet.errors import WavenetError
+from wavenet.training.distributed.process_group import Team, assembled
 from wavenet.training.options import TrainerOptions
-from wavenet.training.team import Team, assembled
+from wavenet.utils.errors import WavenetError
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.teams", "recipes.train", "wavenet.training.run"])

@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.errors import CheckpointError
-from wavenet.files import file_digest
 from wavenet.model import WaveNet
+from wavenet.utils.errors import CheckpointError
+from wavenet.utils.files import file_digest
 
 CONFIG = WaveNetConfig(levels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
 AUDIO = AudioConfig(sample_rate=8000)

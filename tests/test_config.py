@@ -3,8 +3,8 @@ from hypothesis import given
 
 from tests.architectures import configs
 from wavenet.config import WaveNetConfig
-from wavenet.errors import ConfigError
-from wavenet.plain import from_dict, to_dict
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError
 
 
 @given(configs())

@@ -6,7 +6,7 @@ from scipy import stats
 
 from wavenet.distributions import Categorical, Draw
 from wavenet.distributions.categorical import truncate
-from wavenet.errors import CheckpointError
+from wavenet.utils.errors import CheckpointError
 
 
 def draw_codes(logits: torch.Tensor, draws: int, draw: Draw) -> torch.Tensor:

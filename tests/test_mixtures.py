@@ -5,8 +5,8 @@ from scipy import stats
 from torch import Tensor
 
 from wavenet.distributions import Draw, GaussianMixture, LogisticMixture, Mixture
-from wavenet.errors import CheckpointError, ConfigError
-from wavenet.sampling.cpu.densities import normal_quantile
+from wavenet.sampling.cpu.draw_mixture import normal_quantile
+from wavenet.utils.errors import CheckpointError, ConfigError
 
 KINDS = [LogisticMixture, GaussianMixture]
 CODES = torch.arange(65536)

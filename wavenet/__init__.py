@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavenet.checkpoint import load, save
     from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
-    from wavenet.conventions import CONVENTIONS, MelConfig, NotesConfig, PitchConfig
     from wavenet.distributions import Categorical, Draw, GaussianMixture, LogisticMixture
+    from wavenet.mel_presets import CONVENTIONS, MelConfig, NotesConfig, PitchConfig
     from wavenet.model import WaveNet, WaveNetState
     from wavenet.sampling import make_sampler
 
@@ -37,16 +37,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CONVENTIONS": "conventions",
+    "CONVENTIONS": "mel_presets",
     "AudioConfig": "config",
     "Categorical": "distributions",
     "Draw": "distributions",
     "GaussianMixture": "distributions",
     "LocalConfig": "config",
     "LogisticMixture": "distributions",
-    "MelConfig": "conventions",
-    "NotesConfig": "conventions",
-    "PitchConfig": "conventions",
+    "MelConfig": "mel_presets",
+    "NotesConfig": "mel_presets",
+    "PitchConfig": "mel_presets",
     "WaveNet": "model",
     "WaveNetConfig": "config",
     "WaveNetState": "model",

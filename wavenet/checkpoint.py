@@ -22,10 +22,10 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.errors import CheckpointError, ConfigError, EnvironmentFault, printable
-from wavenet.files import atomic_directory, file_digest
 from wavenet.model import WaveNet, unset
-from wavenet.plain import from_dict, to_dict
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import CheckpointError, ConfigError, EnvironmentFault, printable
+from wavenet.utils.files import atomic_directory, file_digest
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

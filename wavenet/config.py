@@ -1,14 +1,14 @@
 """What fixes the shape of a model's weights, and what its signal means.
 
-A config is a frozen dataclass that checks itself once; `wavenet.plain` reads and writes it.
+A config is a frozen dataclass that checks itself once; `wavenet.utils.dataclass_io` reads and writes it.
 """
 
 import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wavenet.conventions import MelConfig, NotesConfig, PitchConfig, ShapingConfig
-from wavenet.plain import check
+from wavenet.mel_presets import MelConfig, NotesConfig, PitchConfig, ShapingConfig
+from wavenet.utils.dataclass_io import check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch
 
 from tests.commands import Run, command_line, environment
 from wavenet.checkpoint import load
-from wavenet.training.saves import read_save
+from wavenet.training.checkpointing import read_save
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
 from wavenet.config import WaveNetConfig
 from wavenet.data.options import DataOptions
-from wavenet.errors import ConfigError
 from wavenet.evaluation.options import ReportOptions
-from wavenet.plain import from_dict, to_dict
 from wavenet.training.options import OptimOptions, TrainerOptions
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPES = sorted(path.stem for path in (CONF / "recipe").iterdir())

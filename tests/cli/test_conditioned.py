@@ -12,9 +12,9 @@ import torch
 from tests.commands import Run
 from wavenet.checkpoint import load, save
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.conventions import ShapingConfig
-from wavenet.data.mel import LogMel
-from wavenet.data.mel_file import write_mel
+from wavenet.features.mel import LogMel
+from wavenet.features.mel_file import write_mel
+from wavenet.mel_presets import ShapingConfig
 from wavenet.model import WaveNet
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ import torch
 
 from tests.commands import Run
 from wavenet.checkpoint import save
-from wavenet.cli.inputs import Input
-from wavenet.cli.speaking import side_by_side
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
-from wavenet.conventions import CONVENTIONS, NotesConfig, ShapingConfig
-from wavenet.data.mel import LogMel
-from wavenet.data.mel_file import write_mel
+from wavenet.features.mel import LogMel
+from wavenet.features.mel_file import write_mel
+from wavenet.generation.inputs import Input
+from wavenet.generation.wav_stream import side_by_side
+from wavenet.mel_presets import CONVENTIONS, NotesConfig, ShapingConfig
 from wavenet.model import WaveNet
 
 RATE = 8000

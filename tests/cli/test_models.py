@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 from tests.commands import Run
 from wavenet import WaveNet
 from wavenet.cli.compose import Composed, register_resolvers
-from wavenet.cli.jobs import compose_with
+from wavenet.cli.hydra_main import compose_with
 from wavenet.cli.sweep import Outcome
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
-from wavenet.conventions import CONVENTIONS
-from wavenet.errors import ConfigError
-from wavenet.plain import from_dict
+from wavenet.mel_presets import CONVENTIONS
+from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").iterdir())

@@ -13,7 +13,7 @@ import torch
 from tests.commands import Done, Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
-from wavenet.conventions import CONVENTIONS
+from wavenet.mel_presets import CONVENTIONS
 from wavenet.model import WaveNet
 
 RATE = 8000

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.commands import Done, Run, command_line, environment
 from wavenet.cli import sweep
 from wavenet.cli.compose import quoted
-from wavenet.errors import ConfigError
+from wavenet.utils.errors import ConfigError
 
 TRAIN = (
     "recipe=folder",

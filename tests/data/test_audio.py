@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wavenet.data.audio import AudioHeader, WavWriter, read_blocks, read_header, read_samples
-from wavenet.errors import DataError, EnvironmentFault
+from wavenet.utils.errors import DataError, EnvironmentFault
 
 Record = Callable[..., Path]
 Samples = NDArray[np.float32]

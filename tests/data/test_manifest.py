@@ -16,7 +16,7 @@ from wavenet.data.manifest import (
     speakers_of,
     write_manifest,
 )
-from wavenet.errors import ConfigError, DataError
+from wavenet.utils.errors import ConfigError, DataError
 
 CLIP = Clip(
     path="audio/é\n.wav",

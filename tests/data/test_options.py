@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from wavenet.data.options import PrepareOptions
-from wavenet.errors import ConfigError
+from wavenet.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(

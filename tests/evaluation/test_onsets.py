@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wavenet.data.notes import Note
 from wavenet.evaluation.onsets import onset_score, score_onsets, sound_onsets
+from wavenet.features.score import Note
 
 RATE = 8000
 STARTS = (0.5, 1.0, 1.35, 2.1, 2.5)

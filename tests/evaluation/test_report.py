@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from wavenet.config import WaveNetConfig
-from wavenet.errors import DataError
-from wavenet.evaluation.pictures import dilation_tree, png
+from wavenet.evaluation.plots import dilation_tree, png
 from wavenet.evaluation.report import Recording, wav_bytes, write_report
+from wavenet.utils.errors import DataError
 
 RNG = np.random.default_rng(0)
 NASTY = "<script>alert('\"')</script> & {title}"

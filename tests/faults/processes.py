@@ -194,8 +194,8 @@ def _save(order: dict[str, Any]) -> None:
     """Make a save beside an older one, and say so."""
     import torch
 
-    from wavenet.errors import EnvironmentFault
-    from wavenet.training.saves import DurableCheckpointIO
+    from wavenet.training.checkpointing import DurableCheckpointIO
+    from wavenet.utils.errors import EnvironmentFault
 
     def contents(step: int) -> dict[str, Any]:
         return {"step": step, "weights": torch.full((3000,), float(step))}
@@ -215,8 +215,8 @@ def _export(order: dict[str, Any]) -> None:
     """Export a model over an older one, and say so."""
     from wavenet import checkpoint
     from wavenet.config import AudioConfig, WaveNetConfig
-    from wavenet.errors import EnvironmentFault
     from wavenet.model import WaveNet
+    from wavenet.utils.errors import EnvironmentFault
 
     config = WaveNetConfig(
         levels=16, dilations=(1, 2), residual_channels=4, gate_channels=4, skip_channels=8
@@ -245,7 +245,7 @@ def _arrange_signal(what: str, n: int) -> None:
     """Send this process a SIGTERM at one moment of training."""
     import pytorch_lightning as pl
 
-    from wavenet.data.crops import Windows
+    from wavenet.data.dataset import Windows
     from wavenet.training.module import TrainingModule
 
     seen, sent = 0, False

@@ -14,9 +14,9 @@ import torch
 
 from tests.faults.processes import Child, Forks
 from wavenet import checkpoint
-from wavenet.errors import WavenetError
-from wavenet.files import remove_leftovers
-from wavenet.training.saves import find_saves, read_save, step_of
+from wavenet.training.checkpointing import find_saves, read_save, step_of
+from wavenet.utils.errors import WavenetError
+from wavenet.utils.files import remove_leftovers
 
 STEPS = 20
 TRAIN = (

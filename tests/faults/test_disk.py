@@ -18,8 +18,8 @@ from tests.faults.processes import Child, Forks, traced
 from tests.faults.runs import Whole, acknowledged, broken, go_on, newest, temporary
 from tests.faults.tally import Tally
 from wavenet import checkpoint
-from wavenet.files import remove_leftovers
-from wavenet.training.saves import read_save
+from wavenet.training.checkpointing import read_save
+from wavenet.utils.files import remove_leftovers
 
 pytestmark = [
     pytest.mark.slow,

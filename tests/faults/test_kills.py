@@ -21,7 +21,7 @@ from tests.faults.runs import (
     unequal,
 )
 from tests.faults.tally import Tally
-from wavenet.training.saves import find_saves, read_save, step_of
+from wavenet.training.checkpointing import find_saves, read_save, step_of
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.cli.compose import Composed
-from wavenet.cli.jobs import compose_with
+from wavenet.cli.hydra_main import compose_with
 from wavenet.cli.sweep import Outcome
 
 pytestmark = pytest.mark.slow

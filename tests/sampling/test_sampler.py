@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from tests.architectures import SMALL
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Draw
-from wavenet.errors import CheckpointError, ConfigError
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
 from wavenet.sampling.noise import uniforms
+from wavenet.utils.errors import CheckpointError, ConfigError
 
 GREEDY = Draw(temperature=0)
 

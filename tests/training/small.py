@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from wavenet.config import WaveNetConfig
+from wavenet.training.checkpointing import DurableCheckpointIO
 from wavenet.training.module import TrainingModule
-from wavenet.training.saves import DurableCheckpointIO
 
 CONFIG = WaveNetConfig(levels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
 

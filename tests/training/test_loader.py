@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavenet.data.excerpts import Excerpts
+from wavenet.data.clip_reader import Excerpts
 from wavenet.data.manifest import read_manifest
-from wavenet.data.prepare import PrepareOptions, prepare
+from wavenet.data.preparation.prepare import PrepareOptions, prepare
 from wavenet.training.data import training_loader
-from wavenet.training.launch import Launch
+from wavenet.training.distributed.launcher import Launch
+from wavenet.training.distributed.process_group import Team
 from wavenet.training.options import TrainerOptions
-from wavenet.training.team import Team
 
 
 @pytest.mark.slow

@@ -12,17 +12,17 @@ from torch import Tensor
 from tests.training.small import CONFIG, fit
 from wavenet import checkpoint
 from wavenet.config import AudioConfig
-from wavenet.errors import ConfigError
 from wavenet.model import WaveNet
-from wavenet.training.finite import first_nonfinite
-from wavenet.training.history import History
-from wavenet.training.launch import Launch
+from wavenet.training.checkpointing import Saves
+from wavenet.training.distributed.gradient_sync import Updates
+from wavenet.training.distributed.launcher import Launch
+from wavenet.training.distributed.process_group import Team
 from wavenet.training.module import MOST_SKIPPED, TrainingModule
+from wavenet.training.nonfinite import first_nonfinite
 from wavenet.training.options import OptimOptions, TrainerOptions
-from wavenet.training.saves import Saves
 from wavenet.training.signals import StopFlag
-from wavenet.training.team import Team
-from wavenet.training.updates import Updates
+from wavenet.training.validation import History
+from wavenet.utils.errors import ConfigError
 
 NAMES = [name for name, _ in WaveNet(CONFIG).named_parameters()]
 BAD_STEP = 2  # updates before the one that is spoilt

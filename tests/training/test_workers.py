@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tests.commands import command_line, environment
-from wavenet.errors import DataError, EnvironmentFault
 from wavenet.training.data import StepsFrom
 from wavenet.training.workers import Batches, Told, start_worker
+from wavenet.utils.errors import DataError, EnvironmentFault
 
 TRAIN = (
     "recipe=folder",

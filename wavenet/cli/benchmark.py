@@ -10,17 +10,8 @@ from typing import Any, Protocol
 import torch
 
 from wavenet import checkpoint
-from wavenet.cli.console import progress_bar
-from wavenet.cli.evaluation import subject_of
-from wavenet.cli.options import BenchmarkCommand, EvaluateCommand
-from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.data.crops import Windows
-from wavenet.data.options import DataOptions
-from wavenet.errors import ConfigError, DataError, EnvironmentFault, require
-from wavenet.evaluation.likelihood import sampler_bits
-from wavenet.evaluation.options import ReportOptions
-from wavenet.evaluation.scores import first_seconds
-from wavenet.evaluation.speed import (
+from wavenet.benchmarks.options import BenchmarkCommand
+from wavenet.benchmarks.sampling_speed import (
     NOTHING,
     Speed,
     Start,
@@ -29,8 +20,17 @@ from wavenet.evaluation.speed import (
     measure_start,
     speed_table,
 )
+from wavenet.cli.evaluation import subject_of
+from wavenet.cli.logging import progress_bar
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.data.dataset import Windows
+from wavenet.data.options import DataOptions
+from wavenet.evaluation.nll import sampler_bits
+from wavenet.evaluation.options import EvaluateCommand, ReportOptions
+from wavenet.evaluation.scores import first_seconds
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
+from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, require
 
 log = logging.getLogger("wavenet")
 DOUBLING = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -190,7 +190,7 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
 def machine() -> str:
     """Return a line on what is measured here."""
     require("numba", "generate")
-    from wavenet.sampling.cpu.compiler import processor
+    from wavenet.kernels.compiler import processor
 
     return f"{available_cores()} cores of {processor()}, PyTorch {torch.__version__}"
 
@@ -233,7 +233,7 @@ def pictured(results: Sequence[Charted], output: str | None) -> list[Path]:
     """Draw a bar chart for each model, if they are wanted; return their files."""
     if output is None:
         return []
-    from wavenet.evaluation import pictures
+    from wavenet.evaluation import plots as pictures
 
     paths = []
     for result in results:

@@ -20,12 +20,12 @@ from typing import Generic, NoReturn, TypeVar
 
 import wavenet
 from wavenet.cli.compose import Composed
-from wavenet.cli.console import listen_to_log
 from wavenet.cli.help import help_text
-from wavenet.cli.jobs import compose_with
+from wavenet.cli.hydra_main import compose_with
+from wavenet.cli.logging import listen_to_log
 from wavenet.cli.sweep import Outcome
-from wavenet.errors import EnvironmentFault, WavenetError, printable, require
-from wavenet.plain import from_dict
+from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.errors import EnvironmentFault, WavenetError, printable, require
 
 T = TypeVar("T")
 log = logging.getLogger("wavenet")

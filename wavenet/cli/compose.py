@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wavenet.conventions import CONVENTIONS
-from wavenet.errors import ConfigError, printable
-from wavenet.plain import nearest, to_dict
+from wavenet.mel_presets import CONVENTIONS
+from wavenet.utils.dataclass_io import nearest, to_dict
+from wavenet.utils.errors import ConfigError, printable
 
 PATHS = (
     "checkpoint",

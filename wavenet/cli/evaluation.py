@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from wavenet import checkpoint
-from wavenet.cli.console import progress_bar
-from wavenet.cli.options import EvaluateCommand
+from wavenet.cli.logging import progress_bar
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import DataOptions
-from wavenet.data.ready import ensure_prepared
-from wavenet.errors import ConfigError, DataError, printable
-from wavenet.evaluation import listening
-from wavenet.evaluation.listening import Subject
-from wavenet.evaluation.options import ReportOptions
+from wavenet.data.preparation.ensure import ensure_prepared
+from wavenet.evaluation import evaluate as listening
+from wavenet.evaluation.evaluate import Subject
+from wavenet.evaluation.options import EvaluateCommand, ReportOptions
+from wavenet.evaluation.partial_results import about, gathered, read_share, share_path, write_share
 from wavenet.evaluation.scores import held_out, samples_measured
-from wavenet.evaluation.shares import about, gathered, read_share, share_path, write_share
-from wavenet.plain import from_dict
-from wavenet.shard import Shard
+from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.sharding import Shard
 
 OUTPUT = "evaluation.html"  # beside which shares lie where no page is wanted
 log = logging.getLogger("wavenet")

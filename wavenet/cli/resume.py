@@ -3,9 +3,9 @@
 from typing import Any
 
 from wavenet.cli.compose import Composed
-from wavenet.errors import ConfigError
-from wavenet.plain import from_dict, to_dict
 from wavenet.training.options import RunConfig
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError
 
 CHANGEABLE = ("trainer.", "report.", "data.root", "data.prepared", "data.jobs")
 ABOUT_THE_COMMAND = ("resume", "debug")

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wavenet import checkpoint
-from wavenet.cli.console import listen_to_log
-from wavenet.errors import ConfigError, WavenetError, printable
-from wavenet.files import write_text
-from wavenet.plain import from_dict
+from wavenet.cli.logging import listen_to_log
+from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.errors import ConfigError, WavenetError, printable
+from wavenet.utils.files import write_text
 
 MULTIRUN = ("-m", "--multirun")
 JOBS, SUMMARY = "jobs", "summary.json"

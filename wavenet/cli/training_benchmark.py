@@ -12,15 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavenet.cli.benchmark import SIZES, require_charts
-from wavenet.cli.console import progress_bar
-from wavenet.cli.options import TrainBenchmarkCommand
-from wavenet.data.audio import WavWriter
-from wavenet.data.crops import RandomCrops
-from wavenet.data.excerpts import Excerpts
-from wavenet.data.manifest import Clip, read_manifest, write_manifest
-from wavenet.files import file_digest
-from wavenet.training.speed import (
+from wavenet.benchmarks.options import TrainBenchmarkCommand
+from wavenet.benchmarks.training_speed import (
     Case,
     TrainingSpeed,
     base_of,
@@ -28,6 +21,13 @@ from wavenet.training.speed import (
     plain_speeds,
     training_table,
 )
+from wavenet.cli.benchmark import SIZES, require_charts
+from wavenet.cli.logging import progress_bar
+from wavenet.data.audio import WavWriter
+from wavenet.data.clip_reader import Excerpts
+from wavenet.data.dataset import RandomCrops
+from wavenet.data.manifest import Clip, read_manifest, write_manifest
+from wavenet.utils.files import file_digest
 
 CLIPS = 50  # of five seconds at 16 kHz, that crops are read from
 SECONDS = 1.0  # of reading
@@ -106,7 +106,7 @@ def train_benchmarks(options: TrainBenchmarkCommand) -> Iterator[TrainBenchmark]
 
 def config_parameters(size: str) -> int:
     """Return how many numbers a model of a size stores."""
-    from wavenet.summary import layer_rows
+    from wavenet.model_summary import layer_rows
 
     return sum(row.parameters for row in layer_rows(SIZES[size]))
 

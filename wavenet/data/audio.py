@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.chunks import TruncatedAudio, check_whole
-from wavenet.errors import DataError, EnvironmentFault, printable, require
-from wavenet.files import atomic_file
+from wavenet.data.container_headers import TruncatedAudio, check_whole
+from wavenet.utils.errors import DataError, EnvironmentFault, printable, require
+from wavenet.utils.files import atomic_file
 
 MOST_CHANNELS = 64
 MOST_HZ = 768000

@@ -1,7 +1,7 @@
 """The list of clips in a prepared folder: `manifest.jsonl`, one JSON object a line.
 
 The file is the one source of truth. `Manifest` shows it as a sequence of clips that are read one
-by one, and as columns (see `wavenet.data.index`), so that millions of clips cost next to nothing.
+by one, and as columns (see `wavenet.data.manifest_index`), so that millions of clips cost next to nothing.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.index import INDEX, About, Columns, read_index, write_index
-from wavenet.errors import ConfigError, DataError, printable
-from wavenet.files import atomic_file
-from wavenet.plain import from_dict
+from wavenet.data.manifest_index import INDEX, About, Columns, read_index, write_index
+from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.files import atomic_file
 
 Column = TypeVar("Column", bound=np.generic)
 

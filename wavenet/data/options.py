@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wavenet.data.audio import MOST_HZ
-from wavenet.errors import ConfigError
-from wavenet.plain import check, narrow
+from wavenet.utils.dataclass_io import check, narrow
+from wavenet.utils.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.companding import mu_law_decode, mu_law_encode
 from wavenet.distributions.distribution import Distribution, Draw, refuse
+from wavenet.mu_law import mu_law_decode, mu_law_encode
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavenet.errors import CheckpointError
+from wavenet.utils.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from wavenet.distributions.categorical import pick
 from wavenet.distributions.distribution import Distribution, Draw, refuse
-from wavenet.errors import ConfigError
+from wavenet.utils.errors import ConfigError
 
 LEVELS = 65536
 HALF = 1 / LEVELS  # of a bin's width, in a waveform of [-1, 1]

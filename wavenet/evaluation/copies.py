@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wavenet.conventions import MelConfig
-from wavenet.data.mel import LogMel
-from wavenet.data.shaping import Shaping
 from wavenet.distributions import Distribution
-from wavenet.errors import require
+from wavenet.features.filters import Shaping
+from wavenet.features.mel import LogMel
+from wavenet.mel_presets import MelConfig
+from wavenet.utils.errors import require
 
 Samples = NDArray[np.float32]
 ITERATIONS = 60

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.compiled import compiled_librosa
-from wavenet.data.notes import Note
-from wavenet.errors import EnvironmentFault, require
+from wavenet.features.librosa_lock import compiled_librosa
+from wavenet.features.score import Note
+from wavenet.utils.errors import EnvironmentFault, require
 
 WINDOW_SECONDS = 0.05
 HOP_SECONDS = 0.01

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavenet.errors import DataError, printable
-from wavenet.evaluation.pictures import png, spectrogram
-from wavenet.files import write_text
+from wavenet.evaluation.plots import png, spectrogram
+from wavenet.utils.errors import DataError, printable
+from wavenet.utils.files import write_text
 
 
 @dataclass(frozen=True)

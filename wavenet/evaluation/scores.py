@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.data.clip_reader import Excerpts
 from wavenet.data.clips import read_clip
-from wavenet.data.crops import Windows
-from wavenet.data.excerpts import Excerpts
+from wavenet.data.dataset import Windows
 from wavenet.data.manifest import Clip, Manifest, frames_of
-from wavenet.data.shaping import check_peak
-from wavenet.evaluation.likelihood import Nats, nats_of
-from wavenet.evaluation.yardsticks import yardsticks
+from wavenet.evaluation.baselines import yardsticks
+from wavenet.evaluation.nll import Nats, nats_of
+from wavenet.features.filters import check_peak
 from wavenet.model import WaveNet
 from wavenet.modules.conditioning import UNKNOWN
 

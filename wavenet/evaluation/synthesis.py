@@ -7,9 +7,9 @@ import torch
 
 from wavenet.config import AudioConfig
 from wavenet.data.clips import read_clip
-from wavenet.data.features import Features
 from wavenet.data.manifest import Clip
-from wavenet.data.notes import read_notes
+from wavenet.features.frames import Features
+from wavenet.features.score import read_notes
 from wavenet.modules.conditioning import UNKNOWN
 
 

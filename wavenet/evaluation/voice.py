@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from wavenet.checkpoint import Checkpoint
 from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip, frames_of
-from wavenet.data.notes import read_notes
-from wavenet.data.shaping import shaping_of
 from wavenet.distributions import Draw
 from wavenet.evaluation.copies import griffin_lim, invertible, round_trip
-from wavenet.evaluation.distances import CopyScores, copy_scores
+from wavenet.evaluation.metrics import CopyScores, copy_scores
 from wavenet.evaluation.onsets import onset_score
 from wavenet.evaluation.options import ReportOptions
 from wavenet.evaluation.report import Recording
 from wavenet.evaluation.synthesis import conditions_of_clip
+from wavenet.features.filters import shaping_of
+from wavenet.features.score import read_notes
 from wavenet.sampling import make_sampler
-from wavenet.shard import Shard
+from wavenet.utils.sharding import Shard
 
 Samples = NDArray[np.float32]
 log = logging.getLogger("wavenet")

@@ -3,7 +3,7 @@
 from wavenet.modules.conditioning import GlobalCondition, LocalCondition
 from wavenet.modules.conv import CausalConv1d, SameConv1d
 from wavenet.modules.embedding import CausalEmbedding
-from wavenet.modules.gates import Gates
+from wavenet.modules.gated_activation import Gates
 from wavenet.modules.head import Head
 from wavenet.modules.residual import ResidualBlock
 from wavenet.modules.stack import ResidualStack

@@ -10,8 +10,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from wavenet.modules.conv import CausalConv1d
-from wavenet.modules.gates import Gates
-from wavenet.modules.passes import Plan, Weights, training_pass
+from wavenet.modules.fused_stack import Plan, Weights, training_pass
+from wavenet.modules.gated_activation import Gates
 from wavenet.modules.residual import ResidualBlock
 
 FORWARDS = tuple(kind.forward for kind in (ResidualBlock, CausalConv1d, nn.Conv1d, nn.Dropout))

@@ -7,10 +7,10 @@ the whole loop compiled by Numba, a few dozen times as fast.
 import logging
 import os
 
-from wavenet.errors import ConfigError, EnvironmentFault, printable, require
 from wavenet.model import WaveNet
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler, SamplerState
+from wavenet.utils.errors import ConfigError, EnvironmentFault, printable, require
 
 BACKENDS = ("cpu", "reference")  # the fastest first
 PRECISIONS = ("float32", "bfloat16", "int8")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wavenet.distributions import Draw
 from wavenet.model import WaveNet, WaveNetState, unset
-from wavenet.sampling.conditions import Conditions
+from wavenet.sampling.conditioning import Conditions
 from wavenet.sampling.sampler import Sampler, SamplerState, check_state
 
 

@@ -19,12 +19,12 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from wavenet.distributions import Draw
-from wavenet.errors import CheckpointError, printable
-from wavenet.files import atomic_file
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.embedding import NOTHING
-from wavenet.sampling.conditions import Conditions, conditions_of
+from wavenet.sampling.conditioning import Conditions, conditions_of
 from wavenet.sampling.noise import uniforms
+from wavenet.utils.errors import CheckpointError, printable
+from wavenet.utils.files import atomic_file
 
 PLAIN = Draw()
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from wavenet.data.crops import RandomCrops
-from wavenet.data.excerpts import Excerpts
+from wavenet.data.clip_reader import Excerpts
+from wavenet.data.dataset import RandomCrops
 from wavenet.data.manifest import Clip
+from wavenet.training.distributed.process_group import Team
 from wavenet.training.options import TrainerOptions
-from wavenet.training.team import Team
 from wavenet.training.workers import Batches, Told, start_worker
 
 

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig
-from wavenet.data.features import Features
-from wavenet.errors import ConfigError
+from wavenet.features.frames import Features
 from wavenet.model import WaveNet
 from wavenet.modules import ResidualStack
-from wavenet.training.finite import first_nonfinite
-from wavenet.training.launch import Launch
+from wavenet.training.distributed.launcher import Launch
+from wavenet.training.distributed.process_group import Team
+from wavenet.training.nonfinite import first_nonfinite
 from wavenet.training.options import OptimOptions
-from wavenet.training.team import Team
+from wavenet.utils.errors import ConfigError
 
 Batch = dict[str, Tensor]
 MOST_SKIPPED = 20  # updates in a row

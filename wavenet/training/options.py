@@ -6,7 +6,7 @@ from typing import Literal
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import LENGTH, MOST_SECONDS, ReportOptions
-from wavenet.plain import check
+from wavenet.utils.dataclass_io import check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from wavenet.errors import require
-from wavenet.training.history import History
+from wavenet.training.distributed.gradient_sync import Updates
 from wavenet.training.module import TrainingModule
-from wavenet.training.updates import Updates
+from wavenet.training.validation import History
 from wavenet.training.workers import Batches
+from wavenet.utils.errors import require
 
 log = logging.getLogger("wavenet")
 SECONDS = 15.0  # between lines

@@ -15,33 +15,39 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from wavenet import checkpoint
 from wavenet.data.clips import read_clip
-from wavenet.data.crops import Windows, crops_of_a_batch
+from wavenet.data.dataset import Windows, crops_of_a_batch
 from wavenet.data.manifest import Manifest, read_manifest
-from wavenet.data.ready import ensure_prepared
-from wavenet.errors import ConfigError, DataError, printable
+from wavenet.data.preparation.ensure import ensure_prepared
 from wavenet.evaluation.scores import WINDOW, excerpts_of
 from wavenet.evaluation.synthesis import conditions_of_clip
-from wavenet.files import remove_leftovers, write_text
 from wavenet.model import WaveNet
-from wavenet.plain import from_dict, to_dict
-from wavenet.training.conditioned import conditioned
+from wavenet.training.acceleration import check_device, hasten, keep_freed_memory
+from wavenet.training.audio_preview import Preview
+from wavenet.training.checkpointing import FOLDER as SAVES
+from wavenet.training.checkpointing import (
+    DurableCheckpointIO,
+    Saves,
+    find_saves,
+    read_save_of,
+    step_of,
+)
 from wavenet.training.data import training_loader
-from wavenet.training.finish import finish
-from wavenet.training.folder import held, new_folder, started_before
-from wavenet.training.hardware import check_device, hasten, keep_freed_memory
-from wavenet.training.history import History
-from wavenet.training.logs import Curves
+from wavenet.training.distributed.gradient_sync import Updates
+from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.slurm import requeue
+from wavenet.training.final_report import finish
 from wavenet.training.module import TrainingModule, seed_of
 from wavenet.training.options import RunConfig, TrainerOptions
-from wavenet.training.preview import Preview
 from wavenet.training.progress import Progress
-from wavenet.training.requeue import requeue
-from wavenet.training.saves import FOLDER as SAVES
-from wavenet.training.saves import DurableCheckpointIO, Saves, find_saves, read_save_of, step_of
+from wavenet.training.resolve_config import conditioned
+from wavenet.training.run_dir import held, new_folder, started_before
 from wavenet.training.signals import StopFlag
 from wavenet.training.strategy import TeamStrategy
-from wavenet.training.team import Team
-from wavenet.training.updates import Updates
+from wavenet.training.tensorboard import Curves
+from wavenet.training.validation import History
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.files import remove_leftovers, write_text
 
 CONFIG = "run.json"
 log = logging.getLogger("wavenet")

@@ -10,7 +10,7 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
-from wavenet.training.team import Team
+from wavenet.training.distributed.process_group import Team
 
 
 class TeamStrategy(SingleDeviceStrategy):

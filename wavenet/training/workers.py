@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from wavenet.errors import EnvironmentFault, WavenetError
 from wavenet.training.module import Batch
 from wavenet.training.signals import SIGNALS
+from wavenet.utils.errors import EnvironmentFault, WavenetError
 
 PATIENCE = 120  # seconds for one batch
 WAY_OUT = "the run can go on from its last save; trainer.workers=0 reads in the training process"

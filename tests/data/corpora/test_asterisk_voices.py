@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from wavenet.data.corpora.asterisk_voices import VOICES, decode_all, find
-from wavenet.errors import DataError, EnvironmentFault
+from wavenet.utils.errors import DataError, EnvironmentFault
 
 TONE = (0.3 * 32767 * np.sin(np.arange(3200) / 8)).astype(np.int16)
 

@@ -6,9 +6,9 @@ import pytest
 import soundfile
 
 from wavenet.data.corpora.chorales import RATE, TEMPI, find, midi_file, play_all, tempo_of
-from wavenet.data.notes import Note, read_notes
-from wavenet.errors import DataError
 from wavenet.evaluation.onsets import onset_score
+from wavenet.features.score import Note, read_notes
+from wavenet.utils.errors import DataError
 
 NOTES = [Note(0.0, 0.5, 60), Note(0.0, 1.0, 64), Note(0.75, 300.0, 67)]
 

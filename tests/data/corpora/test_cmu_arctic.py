@@ -1,7 +1,7 @@
 import pytest
 
 from wavenet.data.corpora.cmu_arctic import find
-from wavenet.errors import DataError
+from wavenet.utils.errors import DataError
 
 from .conftest import Plant
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.data.corpora import CORPORA, corpus_of
-from wavenet.errors import ConfigError, DataError
+from wavenet.utils.errors import ConfigError, DataError
 
 from .conftest import Plant
 

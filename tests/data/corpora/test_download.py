@@ -12,8 +12,8 @@ import pytest
 
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.ljspeech import find
-from wavenet.errors import ConfigError, DataError, EnvironmentFault
-from wavenet.files import file_digest
+from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault
+from wavenet.utils.files import file_digest
 
 from .conftest import Plant
 

@@ -1,7 +1,7 @@
 import pytest
 
 from wavenet.data.corpora.ljspeech import find
-from wavenet.errors import DataError
+from wavenet.utils.errors import DataError
 
 from .conftest import Plant
 

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from wavenet.data.corpora.yesno import find
-from wavenet.errors import DataError
+from wavenet.utils.errors import DataError
 
 from .conftest import Plant
 

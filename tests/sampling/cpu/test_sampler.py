@@ -13,13 +13,13 @@ from tests.architectures import SMALL
 from tests.commands import ROOT
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Draw
-from wavenet.errors import CheckpointError, ConfigError
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 from wavenet.sampling.cpu import CpuSampler
 from wavenet.sampling.cpu.kernel import Part
 from wavenet.sampling.cpu.packing import sizes_of
 from wavenet.sampling.cpu.sampler import parts
+from wavenet.utils.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize("threads", [0, available_cores() + 1])

@@ -14,9 +14,9 @@ from wavenet.data.corpora import (
     yesno,
 )
 from wavenet.data.corpora.corpus import Corpus
-from wavenet.data.sources import find_sources
-from wavenet.errors import ConfigError, printable
-from wavenet.plain import nearest
+from wavenet.data.preparation.sources import find_sources
+from wavenet.utils.dataclass_io import nearest
+from wavenet.utils.errors import ConfigError, printable
 
 __all__ = ["CORPORA", "Corpus", "corpus_of"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from wavenet.data.corpora.corpus import Corpus
-from wavenet.data.sources import Found, Source, find_sources
-from wavenet.errors import DataError, EnvironmentFault, printable, require
-from wavenet.files import atomic_directory
+from wavenet.data.preparation.sources import Found, Source, find_sources
+from wavenet.utils.errors import DataError, EnvironmentFault, printable, require
+from wavenet.utils.files import atomic_directory
 
 log = logging.getLogger("wavenet")
 INSTALLED = Path("/usr/share/asterisk/sounds")

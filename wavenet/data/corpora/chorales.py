@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.data.corpora.corpus import Corpus
-from wavenet.data.notes import Note, write_notes
-from wavenet.data.sources import Found, find_sources
-from wavenet.errors import DataError, EnvironmentFault, printable, require
-from wavenet.files import atomic_directory
+from wavenet.data.preparation.sources import Found, find_sources
+from wavenet.features.score import Note, write_notes
+from wavenet.utils.errors import DataError, EnvironmentFault, printable, require
+from wavenet.utils.files import atomic_directory
 
 log = logging.getLogger("wavenet")
 PIECES = 60

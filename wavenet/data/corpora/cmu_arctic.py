@@ -10,7 +10,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import folders_in, home_of, listed
-from wavenet.data.sources import Found, list_files
+from wavenet.data.preparation.sources import Found, list_files
 
 FOLDER = re.compile(r"cmu_us_([a-z]+)_arctic")
 ARCHIVES = tuple(

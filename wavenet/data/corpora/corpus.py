@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavenet.data.corpora.layout import seen_in
-from wavenet.data.sources import Found
-from wavenet.errors import DataError, printable
+from wavenet.data.preparation.sources import Found
+from wavenet.utils.errors import DataError, printable
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, TypeVar
 
-from wavenet.errors import ConfigError, DataError, EnvironmentFault, printable, require
-from wavenet.files import atomic_directory
+from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, printable, require
+from wavenet.utils.files import atomic_directory
 
 BLOCK = 1 << 20  # bytes
 PATIENCE = 60  # seconds without a byte

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from wavenet.errors import DataError, EnvironmentFault, printable
+from wavenet.utils.errors import DataError, EnvironmentFault, printable
 
 MOST_NAMES = 6  # in a message
 

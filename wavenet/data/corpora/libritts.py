@@ -11,7 +11,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
-from wavenet.data.sources import Found, Source, list_files
+from wavenet.data.preparation.sources import Found, Source, list_files
 
 FOLDER = "LibriTTS"
 PARTS = (

@@ -6,7 +6,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import home_of, lines_of, listed
-from wavenet.data.sources import Found, list_files
+from wavenet.data.preparation.sources import Found, list_files
 
 FOLDER = "LJSpeech-1.1"
 SPEAKER = "LJ"

@@ -12,7 +12,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
-from wavenet.data.sources import Found, Source, list_files
+from wavenet.data.preparation.sources import Found, Source, list_files
 
 FOLDERS = ("VCTK-Corpus-0.92", "VCTK-Corpus")
 TRIMMED, WHOLE = "wav48_silence_trimmed", "wav48"  # where versions 0.92 and 0.80 have the audio

@@ -7,7 +7,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import home_of
-from wavenet.data.sources import Found, list_files
+from wavenet.data.preparation.sources import Found, list_files
 
 FOLDER = "waves_yesno"
 RECORDINGS = 60

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.sampling.cpu.arithmetic import add, copy, encode_of, gate, relu, scale_add
-from wavenet.sampling.cpu.compiler import Address, compiled, inlined
-from wavenet.sampling.cpu.densities import draw_from_mixture
-from wavenet.sampling.cpu.drawing import draw, guide
-from wavenet.sampling.cpu.products import INPUT_BYTES, WEIGHT_BYTES, product_of
-from wavenet.sampling.cpu.teamwork import LINE, tell_progress, wait_for, wait_for_all
+from wavenet.kernels.compiler import Address, compiled, inlined
+from wavenet.kernels.elementwise import add, copy, encode_of, gate, relu, scale_add
+from wavenet.kernels.matmul import INPUT_BYTES, WEIGHT_BYTES, product_of
+from wavenet.sampling.cpu.draw_categorical import draw, guide
+from wavenet.sampling.cpu.draw_mixture import draw_from_mixture
+from wavenet.sampling.cpu.thread_sync import LINE, tell_progress, wait_for, wait_for_all
 
 NOTHING = -1  # class of the samples before the first
 

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.distributions import GaussianMixture, Mixture
+from wavenet.kernels.alignment import aligned
+from wavenet.kernels.matmul import WEIGHT_BYTES, pack, row_bytes
+from wavenet.kernels.vectors import BYTES, LANES
 from wavenet.model import WaveNet
 from wavenet.modules import CausalEmbedding, ResidualBlock
 from wavenet.sampling.cpu.kernel import (
@@ -30,9 +33,6 @@ from wavenet.sampling.cpu.kernel import (
     Sizes,
     Weights,
 )
-from wavenet.sampling.cpu.memory import aligned
-from wavenet.sampling.cpu.products import WEIGHT_BYTES, pack, row_bytes
-from wavenet.sampling.cpu.vector import BYTES, LANES
 
 Array = NDArray[np.float32]
 NEVER = -np.inf  # logit of the classes that pad the output

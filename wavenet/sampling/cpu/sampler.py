@@ -15,18 +15,18 @@ from torch import Tensor
 
 from wavenet.distributions import Draw
 from wavenet.distributions.distribution import refuse
-from wavenet.errors import CheckpointError
+from wavenet.kernels.alignment import aligned
+from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.kernels.matmul import BLOCK, encode_rows
 from wavenet.model import WaveNet
-from wavenet.sampling.conditions import Conditions
-from wavenet.sampling.cpu.cache import KernelCache, private_folder
+from wavenet.sampling.conditioning import Conditions
 from wavenet.sampling.cpu.kernel import MOST_BASES, Part, Sizes, Task, kernel_of
-from wavenet.sampling.cpu.memory import aligned
 from wavenet.sampling.cpu.packing import sizes_of, weights_of
-from wavenet.sampling.cpu.products import BLOCK, encode_rows
 from wavenet.sampling.cpu.state import Layout, PackedState
-from wavenet.sampling.cpu.teamwork import LINE, THE_END
+from wavenet.sampling.cpu.thread_sync import LINE, THE_END
 from wavenet.sampling.reference import folded
 from wavenet.sampling.sampler import PLAIN, Sampler, SamplerState, check_state
+from wavenet.utils.errors import CheckpointError
 
 log = logging.getLogger("wavenet")
 

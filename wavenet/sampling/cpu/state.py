@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavenet.kernels.alignment import aligned
+from wavenet.kernels.matmul import decode_rows, encode_rows
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling.cpu.kernel import MOST_BASES, NOTHING, Memory, Sizes
-from wavenet.sampling.cpu.memory import aligned
 from wavenet.sampling.cpu.packing import constants_of
-from wavenet.sampling.cpu.products import decode_rows, encode_rows
 
 Array = NDArray[np.float32]
 MOST_AHEAD = 24  # rows of a look-ahead: enough for weights to be loaded seldom

@@ -1,0 +1,65 @@
+import pytest
+
+from wavenet.benchmarks.training_speed import Case, TrainingSpeed, measure_training, training_table
+from wavenet.config import WaveNetConfig
+from wavenet.utils.errors import EnvironmentFault
+
+TINY = WaveNetConfig(
+    dilations=(1, 2), residual_channels=16, gate_channels=32, skip_channels=16, head_channels=16
+)
+
+
+def case(way: str, precision: str = "fp32", crop: int = 200) -> Case:
+    return Case(way=way, precision=precision, batch_size=1, crop=crop, device="cpu")  # type: ignore[arg-type]
+
+
+def speed(way: str, rates: list[float], crop: int = 200) -> TrainingSpeed:
+    return TrainingSpeed(
+        case=case(way, crop=crop), operations=10, rates=rates, peaks=[1000.0] * len(rates)
+    )
+
+
+@pytest.mark.slow
+def test_each_way_is_measured_in_every_round_in_a_process_of_its_own() -> None:
+    cases = [case("textbook"), case("wavenet", "bf16"), case("wavenet_saving")]
+    told: list[int] = []
+
+    speeds = measure_training(TINY, cases, rounds=2, seconds=0.01, progress=told.append)
+
+    assert told == [1] * 6
+    for found in speeds:
+        assert len(found.rates) == len(found.peaks) == 2
+        assert min(found.rates) > 0
+        assert 0 < found.share_of_peak < 1
+    assert len(training_table(speeds).splitlines()) == 4
+
+
+def test_a_ratio_is_the_middle_of_those_within_rounds() -> None:
+    fast, slow = speed("wavenet", [10.0, 90.0, 30.0]), speed("textbook", [5.0, 30.0, 15.0])
+
+    assert fast.times(slow) == 2.0
+    assert fast.median == 30.0
+    assert fast.share_of_peak == 0.3
+
+
+def test_a_way_is_compared_with_the_textbook_of_the_same_crops() -> None:
+    speeds = [
+        speed("textbook", [10.0]),
+        speed("textbook", [100.0], crop=400),
+        speed("wavenet", [200.0], crop=400),
+    ]
+
+    table = training_table(speeds).splitlines()
+
+    assert "x 2.00" in table[-1]
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_why() -> None:
+    wrong = Case(way="wavenet", precision="fp32", batch_size=1, crop=200, device="nowhere")
+
+    with pytest.raises(
+        EnvironmentFault,
+        match=r"measures wavenet, fp32, 1 x 200 failed: RuntimeError: Expected one of cpu",
+    ):
+        measure_training(TINY, [wrong], rounds=1, seconds=0.01)

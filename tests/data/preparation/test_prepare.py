@@ -1,0 +1,436 @@
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.commands import environment
+from wavenet.data.manifest import read_manifest
+from wavenet.data.preparation.prepare import PrepareOptions, Summary, prepare
+from wavenet.data.preparation.work_dir import work_folder
+from wavenet.features.score import read_notes
+from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault
+
+Record = Callable[..., Path]
+Samples = NDArray[np.float32]
+
+
+def run(folder: Path, output: str = "out", **options: Any) -> Summary:
+    settings = PrepareOptions(sample_rate=16000, jobs=2, **options)
+    return prepare(folder / "root", folder / output, settings, quiet=True)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, hidden ones too."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def corpus(record: Record, noise: Samples, tmp_path: Path) -> Path:
+    """Return a folder whose `root` holds six good recordings of two speakers."""
+    for number in range(6):
+        record(f"p{number % 2}/{number}.flac", noise * np.float32(1 - number / 10))
+    return tmp_path
+
+
+@pytest.fixture
+def nasty(corpus: Path, record: Record, noise: Samples) -> Path:
+    """Return the same folder with one recording of each fault."""
+    silence = np.zeros(8000, np.float32)
+    record("silent.wav", silence)
+    record("stereo.wav", np.stack([noise, noise], axis=1))
+    record("44100.wav", noise, 44100)
+    record("short.wav", noise[:160])
+    record("loud.wav", noise * 2, subtype="FLOAT")
+    record("nan.wav", np.where(np.arange(8000) == 77, np.nan, noise), subtype="FLOAT")
+    for name in ("cut.wav", "cut.flac"):
+        path = record(name, np.tile(noise, 5))
+        path.write_bytes(path.read_bytes()[:-9000])
+    (corpus / "root" / "empty.wav").touch()
+    (corpus / "root" / "text.ogg").write_text("no audio")
+    os.mkfifo(corpus / "root" / "pipe.wav")
+    return corpus
+
+
+def test_the_output_holds_clips_a_manifest_and_an_account(corpus: Path) -> None:
+    summary = run(corpus, speaker_folders=True)
+
+    clips = read_manifest(corpus / "out")
+    assert [clip.source for clip in clips] == [
+        f"p{i}/{n}.flac" for i in (0, 1) for n in (i, i + 2, i + 4)
+    ]
+    assert {clip.speaker for clip in clips} == {"p0", "p1"}
+    assert sorted(path.name for path in (corpus / "out").iterdir()) == [
+        "audio",
+        "manifest.index",
+        "manifest.jsonl",
+        "prepare.json",
+    ]
+    assert [(total.split, total.files) for total in summary.splits] == [
+        ("train", 4),
+        ("valid", 1),
+        ("test", 1),
+    ]
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
+
+
+def test_all_bad_recordings_are_listed_at_once_and_nothing_is_written(nasty: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        run(nasty)
+
+    message = str(caught.value)
+    for name, words in {
+        "silent.wav": "data.keep_silent=true",
+        "stereo.wav": "2 channels, wanted 1 (data.mixdown=true)",
+        "44100.wav": "44100 Hz, wanted 16000 Hz (data.resample=true)",
+        "short.wav": "0.010 s long",
+        "loud.wav": "data.clip=true",
+        "nan.wav": "nan at frame 77 of channel 0",
+        "cut.wav": "data.keep_truncated=true",
+        "cut.flac": "data.keep_truncated=true",
+        "empty.wav": "0 bytes",
+        "text.ogg": "no audio",
+        "pipe.wav": "a pipe",
+    }.items():
+        (line,) = [line for line in message.splitlines() if line.startswith(f"  {name}:")]
+        assert words in line
+    assert [path.name for path in nasty.iterdir()] == ["root"]
+
+
+def test_a_long_list_is_cut_and_every_repair_is_counted(
+    record: Record, noise: Samples, tmp_path: Path
+) -> None:
+    for number in range(30):
+        record(f"{number}\n\x1b.wav", noise[:2000], 8000)
+
+    with pytest.raises(DataError) as caught:
+        run(tmp_path)
+
+    message = str(caught.value)
+    assert len(message.splitlines()) <= 20
+    assert "and 18 more" in message
+    assert "data.resample=true (30)" in message
+    assert "\x1b" not in message
+
+
+def test_skipped_recordings_are_counted_and_named(nasty: Path) -> None:
+    summary = run(nasty, skip_bad=True)
+
+    assert len(read_manifest(nasty / "out")) == 6
+    assert len(summary.left_out) == 11
+    assert "left out: 11" in summary.table()
+    assert "and 1 more" in summary.table()
+
+
+def test_every_repair_together_leaves_out_only_what_none_can_help(nasty: Path) -> None:
+    repairs = ("resample", "mixdown", "clip", "zero_nan", "keep_truncated", "keep_silent")
+    options: dict[str, Any] = dict.fromkeys((*repairs, "skip_bad"), True)
+    summary = run(nasty, **options)
+
+    assert {entry.name for entry in summary.left_out} == {
+        "short.wav",
+        "empty.wav",
+        "text.ogg",
+        "pipe.wav",
+    }
+    assert {entry.name for entry in summary.repairs} == set(repairs)
+    assert (summary.silent, summary.clipped > 0) == (1, True)
+
+
+def test_skipping_all_is_an_error(record: Record, noise: Samples, tmp_path: Path) -> None:
+    record("a.wav", noise, 8000)
+
+    with pytest.raises(DataError, match="no recording is left"):
+        run(tmp_path, skip_bad=True)
+
+
+def test_content_of_another_format_is_taken_and_named(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    record("really.wav", noise / 2, format="MP3")
+
+    assert "really.wav: is MP3, not what its suffix says" in run(corpus).table()
+
+
+def test_strange_names_are_names_like_any_other(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    names = ["é ü/日本.wav", "new\nline\x1b[31m.wav", "é" * 125 + ".flac", "a=b,c#[d]{e}$~.wav"]
+    for name in names:
+        record(name, noise + np.float32(0.1), subtype="PCM_16")
+    os.rename(record("x.wav", noise), os.fsencode(corpus) + b"/root/\xff.wav")
+
+    summary = run(corpus)
+
+    clips = read_manifest(corpus / "out")
+    assert {*names, "\udcff.wav"} <= {clip.source for clip in clips}
+    assert all((corpus / "out" / clip.path).is_file() for clip in clips)
+    assert all(line.isprintable() for line in summary.table().splitlines())
+
+
+def test_pieces_of_one_recording_stay_in_one_split(
+    record: Record, noise: Samples, tmp_path: Path
+) -> None:
+    speech = np.concatenate([noise, np.zeros(12000, np.float32)] * 3)
+    for number in range(8):
+        record(f"{number}.wav", speech)
+
+    run(tmp_path, split_db=40.0, valid_fraction=0.25, test_fraction=0.25)
+
+    clips = read_manifest(tmp_path / "out")
+    splits = {(clip.source, clip.split) for clip in clips}
+    assert (len(clips), len(splits)) == (24, 8)
+
+
+def test_a_second_run_returns_the_same_summary_at_once(corpus: Path) -> None:
+    first = run(corpus)
+    before = content(corpus / "out")
+    times = {path: path.stat().st_mtime_ns for path in (corpus / "out").rglob("*")}
+
+    second = run(corpus)
+
+    assert "already prepared" in second.table()
+    assert second.table().splitlines()[1:] == first.table().splitlines()
+    assert content(corpus / "out") == before
+    assert times == {path: path.stat().st_mtime_ns for path in (corpus / "out").rglob("*")}
+
+
+def test_changed_options_or_recordings_are_prepared_anew(
+    corpus: Path, record: Record, noise: Samples, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(corpus)
+
+    assert not run(corpus, speaker_folders=True).already_prepared
+    assert "holds clips of other options (speaker_folders=false): they are replaced" in caplog.text
+    caplog.clear()
+    record("new.wav", noise)
+    assert not run(corpus, speaker_folders=True).already_prepared
+    assert "holds clips of other recordings: they are replaced" in caplog.text
+    assert len(read_manifest(corpus / "out")) == 7
+
+
+def test_a_damaged_output_is_prepared_anew(corpus: Path) -> None:
+    run(corpus)
+    whole = content(corpus / "out")
+    (corpus / "out" / read_manifest(corpus / "out")[0].path).write_bytes(b"RIFF")
+
+    assert not run(corpus).already_prepared
+    assert content(corpus / "out") == whole
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    record("p0/long.flac", np.tile(noise, 4))  # after three others; too long for the disk
+    run(corpus, "whole")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        with pytest.raises(EnvironmentFault):
+            run(corpus)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    work = corpus / ".out.partial"
+    finished = {path: path.stat().st_mtime_ns for path in work.rglob("*.wav")}
+    damaged = min(finished)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    (work / "audio" / "stray.wav").write_bytes(b"left over")
+
+    run(corpus)
+
+    again = {path.name: path.stat().st_mtime_ns for path in (corpus / "out").rglob("*.wav")}
+    assert len(finished) >= 2
+    assert {p.name for p, time in finished.items() if again[p.name] != time} == {damaged.name}
+    assert content(corpus / "out") == content(corpus / "whole")
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import prepare
+
+rename, renames = os.rename, []
+def counted(old, new):
+    if len(renames) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    renames.append(rename(old, new))
+os.rename = counted
+options = PrepareOptions(sample_rate=16000, jobs=2, skip_bad=True)
+prepare(Path("root"), Path("out"), options, quiet=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_run_killed_while_it_publishes_is_taken_up_and_leaves_nothing(
+    corpus: Path, renames: int
+) -> None:
+    run(corpus)
+    old = content(corpus / "out")
+    run(corpus, "whole", skip_bad=True)
+    killed = [sys.executable, "-c", KILLED, str(renames)]
+    done = subprocess.run(killed, cwd=corpus, env=environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    ready = corpus / ".out.partial" / "ready"
+    times = sorted(path.stat().st_mtime_ns for path in ready.rglob("*.wav"))
+    (corpus / ".other.tmp-01234567").mkdir()
+
+    if renames == 1:  # between the two, when the older clips have no name
+        assert not (corpus / "out").exists()
+        assert run(corpus).already_prepared
+        assert content(corpus / "out") == old
+    run(corpus, skip_bad=True)
+
+    assert content(corpus / "out") == content(corpus / "whole")
+    assert sorted(path.stat().st_mtime_ns for path in (corpus / "out").rglob("*.wav")) == times
+    assert sorted(path.name for path in corpus.iterdir()) == [
+        ".other.tmp-01234567",
+        "out",
+        "root",
+        "whole",
+    ]
+
+
+def test_what_lies_beside_whole_clips_is_removed_unless_another_run_holds_them(
+    corpus: Path,
+) -> None:
+    run(corpus)
+    left = corpus / ".out.old-01234567"
+    left.mkdir()
+
+    with work_folder(corpus / "out"):
+        assert run(corpus).already_prepared
+        assert left.exists()
+    assert run(corpus).already_prepared
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
+
+
+def test_what_is_finished_counts_only_for_the_same_options(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    run(corpus, "plain")
+    shutil.copytree(corpus / "plain" / "audio", corpus / ".out.partial" / "audio")
+
+    run(corpus, split_db=40.0)
+
+    assert all(clip.path.endswith(".0001.wav") for clip in read_manifest(corpus / "out"))
+    assert len(list((corpus / "out").rglob("*.wav"))) == 6
+
+
+def test_a_folder_of_something_else_is_left_alone(corpus: Path) -> None:
+    (corpus / "out").mkdir()
+    (corpus / "out" / "thesis.txt").touch()
+
+    with pytest.raises(ConfigError, match="choose another place"):
+        run(corpus)
+    assert content(corpus / "out") == {"thesis.txt": b""}
+
+
+@pytest.mark.parametrize("output", ["root", "root/out", "."])
+def test_output_and_root_inside_each_other_are_refused(corpus: Path, output: str) -> None:
+    with pytest.raises(ConfigError, match="inside each other"):
+        run(corpus, output)
+
+
+def test_one_recording_can_train_when_nothing_is_held_out(
+    record: Record, noise: Samples, tmp_path: Path
+) -> None:
+    record("a.wav", noise)
+
+    with pytest.raises(DataError, match=r"data\.test_fraction=0"):
+        run(tmp_path)
+    summary = run(tmp_path, valid_fraction=0.0, test_fraction=0.0)
+    assert [total.files for total in summary.splits] == [1, 0, 0]
+
+
+def test_recordings_without_a_long_enough_piece_are_named(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    clicks = np.zeros(32000, np.float32)
+    clicks[::8000] = 0.5
+    record("clicks.wav", clicks)
+
+    summary = run(corpus, split_db=40.0, min_seconds=0.3)
+
+    assert [(entry.name, entry.text) for entry in summary.left_out] == [
+        ("clicks.wav", "no piece is as long as min_seconds")
+    ]
+    with pytest.raises(DataError, match="gave no clip"):
+        run(corpus, "none", split_db=1e-3, min_seconds=0.4)
+
+
+def test_two_at_once_do_not_share_a_work_folder(corpus: Path) -> None:
+    with work_folder(corpus / "out"), pytest.raises(EnvironmentFault, match="in use by process"):
+        run(corpus)
+
+
+def test_the_account_keeps_the_options_and_not_the_jobs(corpus: Path) -> None:
+    run(corpus)
+
+    account = json.loads((corpus / "out" / "prepare.json").read_text())
+
+    assert account["options"]["sample_rate"] == 16000
+    assert "jobs" not in account["options"]
+    assert run(corpus).already_prepared
+
+
+def test_a_score_comes_along_with_times_from_its_clips_start(
+    record: Record, noise: Samples, tmp_path: Path
+) -> None:
+    for number in range(3):
+        silence = np.zeros(16000, np.float32)
+        record(f"{number}.wav", np.concatenate([silence, noise]))
+        (tmp_path / "root" / f"{number}.csv").write_text("0.5,0.75,60\n1.125,1.25,62\n")
+
+    run(tmp_path, corpus="chorales", trim_db=20.0)
+
+    out = tmp_path / "out"
+    clips = read_manifest(out)
+    assert [clip.notes for clip in clips] == [f"notes/{n}.wav.csv" for n in range(3)]
+    for clip in clips:
+        (note,) = read_notes(out / clip.notes)
+        assert note.onset == pytest.approx(1.125 - clip.start / 16000, abs=1e-5)
+        assert note.pitch == 62
+
+
+def test_a_changed_score_is_prepared_anew(record: Record, noise: Samples, tmp_path: Path) -> None:
+    for number in range(3):
+        record(f"{number}.wav", noise)
+        (tmp_path / "root" / f"{number}.csv").write_text("0,0.25,60\n")
+    run(tmp_path, corpus="chorales")
+    assert run(tmp_path, corpus="chorales").already_prepared
+    (tmp_path / "root" / "1.csv").write_text("0,0.25,61\n")
+
+    again = run(tmp_path, corpus="chorales")
+
+    assert not again.already_prepared
+    out = tmp_path / "out"
+    assert [read_notes(out / clip.notes)[0].pitch for clip in read_manifest(out)] == [60, 61, 60]
+
+
+def test_a_corpus_says_who_speaks(record: Record, noise: Samples, tmp_path: Path) -> None:
+    for speaker in ("bdl", "slt"):
+        for number in range(2):
+            record(f"cmu_us_{speaker}_arctic/wav/{number}.wav", noise)
+
+    run(tmp_path, corpus="cmu_arctic")
+
+    found = {(clip.speaker, clip.source.split("_")[2]) for clip in read_manifest(tmp_path / "out")}
+    assert found == {("bdl", "bdl"), ("slt", "slt")}
+
+
+def test_a_corpus_of_no_name_is_refused_with_the_nearest(corpus: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'ljspech' is not known; did you mean 'ljspeech'"):
+        run(corpus, corpus="ljspech")

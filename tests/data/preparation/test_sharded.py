@@ -1,0 +1,275 @@
+"""Shards: several jobs prepare one data set side by side, and what they leave is taken up."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.commands import command_line, environment
+from wavenet.data.options import DataOptions, PrepareOptions
+from wavenet.data.preparation.ensure import ensure_prepared, prepared_share
+from wavenet.data.preparation.prepare import prepare
+from wavenet.data.preparation.sharded import prepare_share
+from wavenet.data.preparation.summary import Share, Summary
+from wavenet.data.preparation.work_dir import work_folder
+from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault
+from wavenet.utils.sharding import Shard
+
+Record = Callable[..., Path]
+Samples = NDArray[np.float32]
+
+
+def options(**changes: Any) -> PrepareOptions:
+    return PrepareOptions(sample_rate=16000, jobs=2, **changes)
+
+
+def whole(folder: Path, output: str = "out", **changes: Any) -> Summary:
+    return prepare(folder / "root", folder / output, options(**changes), quiet=True)
+
+
+def share(folder: Path, text: str, **changes: Any) -> Share:
+    shard = Shard.from_text(text)
+    done = prepare_share(folder / "root", folder / "out", options(**changes), shard, quiet=True)
+    assert isinstance(done, Share)
+    return done
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder, by name."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def corpus(record: Record, noise: Samples, tmp_path: Path) -> Path:
+    """Return a folder whose `root` holds ten good recordings with pieces between silences."""
+    silence = np.zeros(8000, np.float32)
+    for number in range(10):
+        pieces = [noise * np.float32(1 - number / 20), silence, noise[number:]]
+        record(f"p{number % 3}/{number}.flac", np.concatenate(pieces))
+    return tmp_path
+
+
+def test_shards_and_a_last_run_give_what_one_run_gives(corpus: Path) -> None:
+    whole(corpus, "whole", split_db=40.0)
+
+    shares = [share(corpus, f"{number}/3", split_db=40.0) for number in (2, 1, 3)]
+    work = {path: path.stat().st_mtime_ns for path in (corpus / ".out.partial").rglob("*.wav")}
+    assert not (corpus / "out").exists()
+    summary = whole(corpus, split_db=40.0)
+
+    assert [(done.mine, done.before, done.finished) for done in shares] == [
+        (3, 0, 3),
+        (4, 0, 7),
+        (3, 0, 10),
+    ]
+    assert len(work) == 20
+    published = sorted(path.stat().st_mtime_ns for path in (corpus / "out").rglob("*.wav"))
+    assert published == sorted(work.values()), "a finished recording was done again"
+    assert digests(corpus / "out") == digests(corpus / "whole")
+    assert not summary.already_prepared
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
+
+
+def test_a_shard_says_what_it_did_and_what_is_still_to_say(corpus: Path) -> None:
+    share(corpus, "1/2")
+    (corpus / ".out.partial" / "audio" / "p0" / "0.flac.wav").unlink()
+
+    table = share(corpus, "1/2").table()
+
+    assert "shard 1/2: 5 of 10 recordings, 1 prepared now, 4 before" in table
+    assert "finished in all shards: 5 of 10" in table
+    assert "the same command without shard=" in table
+
+
+def test_the_last_run_does_what_a_dead_shard_left_undone(corpus: Path) -> None:
+    whole(corpus, "whole")
+    share(corpus, "2/3")
+
+    whole(corpus)
+
+    assert digests(corpus / "out") == digests(corpus / "whole")
+
+
+def test_training_takes_up_what_shards_finished(corpus: Path) -> None:
+    said = DataOptions(sample_rate=16000, root=str(corpus / "root"), prepared=str(corpus / "out"))
+    for number in (1, 2):
+        prepared_share(said, Shard(number, 2))
+    (before,) = (corpus / ".out.partial").rglob("0.flac.wav")
+    time_before = before.stat().st_mtime_ns
+
+    folder = ensure_prepared(said)
+
+    assert (folder / "audio" / "p0" / "0.flac.wav").stat().st_mtime_ns == time_before
+
+
+def test_a_shard_removes_nothing_of_another(corpus: Path) -> None:
+    share(corpus, "1/2")
+    halfway = corpus / ".out.partial" / "audio" / "p1" / ".7.flac.wav.tmp-01234567"
+    halfway.write_bytes(b"another shard writes here")
+    before = digests(corpus / ".out.partial" / "audio")
+
+    share(corpus, "2/2")
+
+    after = digests(corpus / ".out.partial" / "audio")
+    assert before.items() < after.items()
+    whole(corpus)
+    assert not list(corpus.rglob("*.tmp-*"))
+
+
+def test_bad_recordings_of_a_shard_are_listed_and_stop_no_other(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    record("z.wav", noise, 8000)  # the eleventh in the order of names
+
+    with pytest.raises(DataError, match=r"z.wav: 8000 Hz, wanted 16000 Hz \(data.resample=true\)"):
+        share(corpus, "2/3")
+    assert share(corpus, "1/3").finished == 4
+    done = share(corpus, "2/3", skip_bad=True)
+    assert [entry.name for entry in done.left_out] == ["z.wav"]
+    assert "left out: 1" in done.table()
+
+
+def test_the_last_run_names_what_shards_left_out(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    record("z.wav", noise, 8000)
+    for number in (1, 2):
+        share(corpus, f"{number}/2", skip_bad=True)
+
+    summary = whole(corpus, skip_bad=True)
+
+    assert [entry.name for entry in summary.left_out] == ["z.wav"]
+    assert summary == whole(corpus, "whole", skip_bad=True)
+
+
+def test_more_shards_than_recordings_leave_some_without_work(corpus: Path) -> None:
+    assert share(corpus, "12/12").mine == 0
+
+
+def test_too_few_recordings_to_split_are_told_before_the_work(
+    record: Record, noise: Samples, tmp_path: Path
+) -> None:
+    record("a.wav", noise)
+
+    with pytest.raises(DataError, match=r"data\.test_fraction=0"):
+        share(tmp_path, "1/2")
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_a_shard_of_what_is_prepared_has_nothing_to_do(corpus: Path) -> None:
+    whole(corpus)
+
+    done = prepare_share(corpus / "root", corpus / "out", options(), Shard(1, 2), quiet=True)
+
+    assert "already prepared" in done.table()
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
+
+
+def test_shards_run_at_once_and_a_merge_or_the_same_shard_is_refused(corpus: Path) -> None:
+    with work_folder(corpus / "out", Shard(1, 3)), work_folder(corpus / "out", Shard(2, 3)):
+        holder = f"in use by process {os.getpid()} on .*"
+        share(corpus, "3/3")
+        with pytest.raises(EnvironmentFault, match=rf"{holder}\(shard 1 of 3\)"):
+            whole(corpus)
+        with pytest.raises(EnvironmentFault, match=rf"{holder}\(shard 2 of 3\)"):
+            share(corpus, "2/3")
+    assert not (corpus / "out").exists()
+    whole(corpus)
+
+
+def test_a_shard_without_a_record_leaves_the_folder_to_the_others(corpus: Path) -> None:
+    with work_folder(corpus / "out", Shard(1, 2)) as work:
+        with work_folder(corpus / "out", Shard(2, 2)):
+            pass
+        assert work.is_dir()
+        with pytest.raises(EnvironmentFault, match=r"\(shard 1 of 2\)"):
+            whole(corpus)
+
+
+def test_no_shard_starts_while_the_clips_are_published(corpus: Path) -> None:
+    with (
+        work_folder(corpus / "out"),
+        pytest.raises(EnvironmentFault, match=f"in use by process {os.getpid()} on"),
+    ):
+        share(corpus, "1/2")
+
+
+def test_only_the_first_shard_fetches_a_corpus(tmp_path: Path) -> None:
+    said = DataOptions(sample_rate=8000, corpus="yesno", root=str(tmp_path / "none"), download=True)
+
+    with pytest.raises(ConfigError, match=r"only the first shard fetches it: run shard=1/4 alone"):
+        prepared_share(said, Shard(2, 4))
+
+
+@pytest.mark.slow
+def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None:
+    whole(corpus, "whole", split_db=40.0)
+    said = ("audio=16khz", "data.root=root", "data.prepared=out", "data.split_db=40.0")
+
+    def start(*more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command_line("prepare", *said, *more),
+            cwd=corpus,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    jobs = [start(f"shard={number}/4") for number in range(1, 5)]
+    told = [job.communicate(timeout=300) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0, 0], told
+    for number, (out, _) in enumerate(told, 1):
+        assert f"shard {number}/4: {3 if number < 3 else 2} of 10 recordings" in out
+    assert not (corpus / "out").exists()
+    merge = start()
+    out, err = merge.communicate(timeout=300)
+
+    assert merge.returncode == 0, err
+    assert "taken         10" in out
+    assert digests(corpus / "out") == digests(corpus / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from wavenet.data.preparation import conversion
+from wavenet.data.preparation import pipeline as steps
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.sharded import prepare_share
+from wavenet.utils.sharding import Shard
+
+done = []
+def convert(*arguments):
+    if len(done) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(conversion.convert(*arguments))
+    return done[-1]
+steps.convert = convert
+options = PrepareOptions(sample_rate=16000, jobs=1)
+prepare_share(Path("root"), Path("out"), options, Shard(1, 2), quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_shard_frees_its_lock_and_its_next_run_goes_on(corpus: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=corpus, env=environment(), check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+
+    again = share(corpus, "1/2")
+
+    assert (again.mine, again.before >= 1, again.finished) == (5, True, 5)

@@ -1,0 +1,58 @@
+import dataclasses
+
+from wavenet.data.preparation.summary import Counted, Named, SplitTotal, Summary
+from wavenet.utils.dataclass_io import from_dict, to_dict
+
+SUMMARY = Summary(
+    sample_rate=16000,
+    files=20,
+    seconds=600.0,
+    splits=(SplitTotal("train", 4, 8, 540.0), SplitTotal("valid", 1, 2, 60.0)),
+    left_out=tuple(Named(f"{n}\n.wav", "silent") for n in range(15)),
+    repairs=(Counted("clip", 2),),
+    notes=(Named("a.wav", "is MP3, not what its suffix says"),),
+    others=(Counted("txt", 3),),
+    hidden=1,
+    linked_folders=0,
+    peak=1.0,
+    rms=0.1,
+    clipped=7,
+    overshoot=3,
+    too_short=0,
+    removed_seconds=0.0,
+    silent=0,
+    speakers=2,
+)
+
+
+def test_the_table_says_what_came_in_and_what_went_out() -> None:
+    lines = SUMMARY.table().splitlines()
+
+    assert lines[1].split() == ["found", "20"]
+    assert lines[3].split() == ["train", "4", "8", "9.00"]
+    assert lines[5].split() == ["out", "5", "10", "10.00"]
+    assert "peak 0.0 dBFS, RMS -20.0 dBFS" in SUMMARY.table()
+    assert "recordings repaired: clip 2" in lines
+    assert "samples put past 1.0 by resampling, clipped: 3" in lines
+    assert "other files, not looked at: 3 txt" in lines
+
+
+def test_a_long_list_of_names_is_cut_and_every_line_is_printable() -> None:
+    lines = SUMMARY.table().splitlines()
+
+    assert "left out: 15" in lines
+    assert "  and 5 more" in lines
+    assert all(line.isprintable() for line in lines)
+
+
+def test_what_did_not_happen_is_not_mentioned() -> None:
+    table = SUMMARY.table()
+
+    assert "linked" not in table
+    assert "silent recordings" not in table
+    assert "already" not in table
+    assert "already prepared" in dataclasses.replace(SUMMARY, already_prepared=True).table()
+
+
+def test_a_summary_survives_json() -> None:
+    assert from_dict(Summary, to_dict(SUMMARY)) == SUMMARY

@@ -1,0 +1,54 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from wavenet.data.container_headers import TruncatedAudio, check_whole
+
+Record = Callable[..., Path]
+Samples = NDArray[np.float32]
+
+FORMS = ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST", "SVX", "OGG"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("missing", [1, 4000])
+def test_a_file_that_was_cut_short_is_refused(
+    record: Record, noise: Samples, form: str, missing: int
+) -> None:
+    path = record("cut", noise, format=form)
+    check_whole(path)
+    path.write_bytes(path.read_bytes()[:-missing])
+
+    with pytest.raises(TruncatedAudio, match=r"promises|last page"):
+        check_whole(path)
+
+
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\0\0\0\0"])
+def test_a_header_that_a_stream_left_open_is_refused_with_the_way_out(
+    record: Record, noise: Samples, size: bytes
+) -> None:
+    path = record("stream.wav", noise)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"data" + content[40:44], b"data" + size))
+
+    with pytest.raises(TruncatedAudio, match="ffmpeg -i OLD NEW"):
+        check_whole(path)
+
+
+def test_what_follows_the_samples_does_not_matter(record: Record, noise: Samples) -> None:
+    path = record("more.wav", noise)
+    path.write_bytes(path.read_bytes() + b"LIST\xff\xff\xff\x00half a chunk")
+
+    check_whole(path)
+
+
+def test_a_big_endian_file_is_understood(record: Record, noise: Samples) -> None:
+    path = record("rifx", noise, format="WAV", endian="BIG")
+    check_whole(path)
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(TruncatedAudio, match="promises 16000 bytes of samples, found 15999"):
+        check_whole(path)

@@ -1,0 +1,265 @@
+import dataclasses
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from wavenet.distributions import Categorical, Distribution, LogisticMixture
+from wavenet.evaluation.copies import griffin_lim, round_trip
+from wavenet.evaluation.metrics import (
+    CopyScores,
+    copy_scores,
+    mean_scores,
+    mel_cepstral_distortion,
+    pesq,
+    stft_distance,
+    stoi,
+)
+from wavenet.features.filters import shaping_of
+from wavenet.features.mel import LogMel
+from wavenet.mel_presets import CONVENTIONS, MelConfig
+
+Samples = NDArray[np.float32]
+NO_STEPS = shaping_of(None)
+MELS = {name: CONVENTIONS[name] for name in ("8khz", "16khz", "tacotron2", "parallel_wavegan")} | {
+    "decibels, normalised": dataclasses.replace(
+        CONVENTIONS["8khz"], power=2, log="decibel", mean=(-40.0,), std=(20.0,)
+    )
+}
+
+
+def voice(frequency_hz: float = 150.0, sample_rate: int = 16000, seconds: float = 1.0) -> Samples:
+    """Return something like speech: harmonics of one pitch, four syllables a second."""
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    harmonics = range(1, int(0.5 * sample_rate / frequency_hz))
+    tone = sum(np.sin(2 * np.pi * k * frequency_hz * t) / k for k in harmonics)
+    return np.asarray(0.1 * tone * (1 - np.cos(2 * np.pi * 4 * t)), np.float32)
+
+
+def noise(samples: int) -> Samples:
+    return np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050])
+def test_a_recording_is_at_no_distance_from_itself(sample_rate: int) -> None:
+    scores = copy_scores(voice(150.0, sample_rate), voice(150.0, sample_rate), sample_rate)
+
+    assert scores.mel_db == scores.stft == scores.mcd_db == 0
+    assert scores.pitch_cents == scores.voicing == 0
+
+
+@pytest.mark.parametrize(("sample_rate", "best"), [(8000, 4.549), (16000, 4.644), (22050, 4.644)])
+def test_a_recording_has_the_best_pesq_and_stoi(sample_rate: int, best: float) -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    original = voice(150.0, sample_rate)
+
+    assert pesq(original, original, sample_rate) == pytest.approx(best, abs=1e-3)
+    assert stoi(original, original, sample_rate) == pytest.approx(1)
+
+
+def test_more_noise_is_a_larger_distance() -> None:
+    original = voice()
+    copies = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
+
+    scores = [copy_scores(original, copy, 16000) for copy in copies]
+
+    for less, more in pairwise(scores):
+        assert less.mel_db < more.mel_db
+        assert less.stft is not None
+        assert more.stft is not None
+        assert less.stft < more.stft
+        assert less.mcd_db < more.mcd_db
+
+
+def test_more_noise_has_a_worse_pesq_and_stoi() -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    original = voice()
+    copies = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
+
+    for measure in (pesq, stoi):
+        scores = [measure(original, copy, 16000) or 0.0 for copy in copies]
+        assert scores == sorted(set(scores), reverse=True)
+
+
+@pytest.mark.parametrize("cents", [-100, 30, 100])
+def test_a_tone_that_is_shifted_has_an_error_of_so_many_cents(cents: int) -> None:
+    shifted = voice(150.0 * 2 ** (cents / 1200))
+
+    scores = copy_scores(voice(150.0), shifted, 16000)
+
+    assert scores.pitch_cents == pytest.approx(abs(cents), abs=10)
+    assert scores.voicing < 0.05
+
+
+def test_noise_in_place_of_a_voice_is_an_error_of_voicing_and_has_no_pitch() -> None:
+    original = voice()
+
+    scores = copy_scores(original, 1e-4 * noise(len(original)), 16000)
+
+    assert scores.voicing > 0.9
+    assert scores.pitch_cents is None
+
+
+def test_half_as_loud_is_6_db_and_no_cepstral_distortion() -> None:
+    original = voice() + 0.01 * noise(16000)  # above the floor everywhere
+
+    scores = copy_scores(original, original * np.float32(0.5), 16000)
+
+    assert scores.mel_db == pytest.approx(20 * math.log10(2), abs=1e-3)
+    assert scores.mcd_db == pytest.approx(0, abs=1e-3)
+    assert scores.stft == pytest.approx(0.5 + math.log(2), abs=1e-2)
+
+
+@pytest.mark.parametrize("ripples", [1, 5, 13])
+def test_a_ripple_over_the_bands_distorts_by_its_effective_value(ripples: int) -> None:
+    bands = torch.arange(80)
+    ripple = 6 * torch.cos(math.pi * ripples * (bands + 0.5) / 80)
+
+    distortion = mel_cepstral_distortion(torch.zeros(80, 3), ripple[:, None].expand(80, 3))
+
+    assert distortion == pytest.approx(6 / math.sqrt(2), rel=1e-4)
+
+
+def test_a_finer_ripple_than_13_coefficients_does_not_count() -> None:
+    ripple = torch.cos(math.pi * 14 * (torch.arange(80) + 0.5) / 80)
+
+    assert mel_cepstral_distortion(torch.zeros(80, 1), ripple[:, None]) < 1e-4
+
+
+def test_silence_has_no_spectral_distance() -> None:
+    silence = np.zeros(4000, np.float32)
+
+    assert stft_distance(silence, silence) is None
+
+
+@pytest.mark.parametrize("shape", [(15999,), (16000, 1)])
+def test_a_copy_of_another_length_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"wanted two waveforms \(T,\), got \(16000,\) and "):
+        copy_scores(voice(), np.zeros(shape, np.float32), 16000)
+
+
+def test_pesq_is_absent_where_there_is_too_little_to_judge() -> None:
+    pytest.importorskip("pesq")
+
+    assert pesq(voice(seconds=0.1), voice(seconds=0.1), 16000) is None
+    assert pesq(np.zeros(16000, np.float32), voice(), 16000) is None
+
+
+def test_stoi_is_absent_where_there_is_too_little_to_judge() -> None:
+    pytest.importorskip("pystoi")
+
+    assert stoi(voice(seconds=0.1), voice(seconds=0.1), 16000) is None
+
+
+def test_mean_scores_are_over_the_clips_where_they_could_be_measured() -> None:
+    one = CopyScores(1.0, 2.0, 3.0, 10.0, 0.25, None, None)
+    other = CopyScores(3.0, 4.0, 5.0, None, 0.75, 4.0, None)
+
+    assert mean_scores([one, other]) == CopyScores(2.0, 3.0, 4.0, 10.0, 0.5, 4.0, None)
+
+
+@pytest.mark.parametrize(
+    "distribution", [Categorical(256), LogisticMixture()], ids=["8 bit", "16 bit"]
+)
+def test_a_round_trip_is_on_the_codes_and_near(distribution: Distribution) -> None:
+    original = voice()
+
+    copy = round_trip(original, distribution, NO_STEPS)
+
+    assert copy.dtype == np.float32
+    assert np.abs(copy - original).max() < 0.02
+    np.testing.assert_array_equal(round_trip(copy, distribution, NO_STEPS), copy)
+
+
+def test_a_round_trip_by_more_levels_is_nearer() -> None:
+    original = voice()
+
+    distances = [
+        stft_distance(original, round_trip(original, distribution, NO_STEPS)) or 0.0
+        for distribution in (Categorical(16), Categorical(256), LogisticMixture())
+    ]
+
+    assert distances == sorted(distances, reverse=True)
+
+
+@pytest.mark.parametrize("config", MELS.values(), ids=MELS)
+@pytest.mark.parametrize("seconds", [0.4, 0.413])
+def test_griffin_lim_is_as_long_as_its_original_and_has_its_mel(
+    config: MelConfig, seconds: float
+) -> None:
+    original = voice(150.0, config.sample_rate, seconds)
+    original += 0.003 * noise(len(original))
+
+    copy = griffin_lim(original, config, iterations=30)
+
+    assert copy.shape == original.shape
+    assert np.abs(copy).max() <= 1
+    wanted, found = (LogMel(config)(torch.from_numpy(x)[None]) for x in (original, copy))
+    assert (wanted - found).abs().mean() < 0.15 * wanted.std()
+    assert copy.std() == pytest.approx(original.std(), rel=0.1)
+
+
+@pytest.mark.parametrize("samples", [800, 801, 1599])
+def test_griffin_lim_takes_short_recordings(samples: int) -> None:
+    copy = griffin_lim(voice()[:samples], CONVENTIONS["16khz"], iterations=3)
+
+    assert copy.shape == (samples,)
+
+
+def test_griffin_lim_is_the_same_each_time_and_draws_nothing_from_others() -> None:
+    original, config = voice(150.0, 8000, 0.3), CONVENTIONS["8khz"]
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+
+    torch.manual_seed(1)
+    first = griffin_lim(original, config, iterations=3)
+    drawn = torch.rand(3)
+    second = griffin_lim(original, config, iterations=3)
+
+    assert torch.equal(drawn, expected)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_more_iterations_come_nearer() -> None:
+    original, config = voice(150.0, 8000, 0.5), CONVENTIONS["8khz"]
+
+    def error(iterations: int) -> float:
+        copies: list[Any] = [original, griffin_lim(original, config, iterations)]
+        wanted, found = (LogMel(config)(torch.from_numpy(x)[None]) for x in copies)
+        return float((wanted - found).abs().mean())
+
+    assert error(30) < error(1)
+
+
+def test_what_cannot_be_measured_is_absent() -> None:
+    tone = voice()
+    silence = np.zeros_like(tone)
+
+    assert copy_scores(silence, tone, 16000).stft is None
+    assert copy_scores(silence, tone, 16000).pesq is None
+    assert copy_scores(silence, tone, 16000).stoi is None
+    assert copy_scores(tone, silence, 16000).pesq == 1
+    assert copy_scores(tone[:1000], tone[:1000], 16000).stoi is None
+
+
+def test_griffin_lim_copies_what_is_shorter_than_a_frame() -> None:
+    assert griffin_lim(np.ones(1, np.float32), CONVENTIONS["8khz"]).shape == (1,)
+
+
+def test_pesq_of_a_long_recording_is_the_mean_of_its_pieces() -> None:
+    pytest.importorskip("pesq")
+    original = voice(sample_rate=8000, seconds=75.0)
+    copy = original + 0.01 * noise(len(original))
+
+    whole = pesq(original, copy, 8000)
+
+    pieces = [
+        pesq(original[i : i + 120000], copy[i : i + 120000], 8000) for i in range(0, 600000, 120000)
+    ]
+    assert whole == pytest.approx(sum(piece or 0.0 for piece in pieces) / 5)

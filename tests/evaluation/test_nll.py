@@ -1,0 +1,90 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavenet.config import WaveNetConfig
+from wavenet.data.clip_reader import Excerpts
+from wavenet.data.clips import read_clip
+from wavenet.data.dataset import Windows
+from wavenet.data.manifest import read_manifest, write_manifest
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import prepare
+from wavenet.evaluation.nll import bits_per_sample
+from wavenet.evaluation.scores import first_seconds, held_out, model_nats, score_table, scores
+from wavenet.model import WaveNet
+
+CONFIG = WaveNetConfig(
+    levels=16,
+    dilations=(1, 2, 4),
+    residual_channels=4,
+    gate_channels=6,
+    skip_channels=8,
+    head_channels=8,
+    dropout=0.5,
+)
+
+
+@pytest.fixture
+def folder(recordings: Path, tmp_path: Path) -> Path:
+    prepare(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000), quiet=True)
+    return tmp_path / "prepared"
+
+
+@pytest.mark.parametrize("window", [700, 6000])
+def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -> None:
+    model = WaveNet(CONFIG).eval()
+    clips = read_manifest(folder)
+    windows = Windows(Excerpts(folder), clips, window=window, context=CONFIG.receptive_field)
+    with torch.no_grad():
+        whole = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
+
+    bits = bits_per_sample(model, windows)
+
+    assert bits == pytest.approx(float(torch.cat(whole, dim=1).mean()) / math.log(2), rel=1e-5)
+
+
+def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) -> None:
+    model = WaveNet(CONFIG).train()
+    windows = Windows(
+        Excerpts(folder), read_manifest(folder), window=6000, context=CONFIG.receptive_field
+    )
+    random_state = torch.get_rng_state()
+
+    assert bits_per_sample(model, windows) == bits_per_sample(model, windows)
+
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_scores_name_the_model_first_and_every_yardstick(folder: Path) -> None:
+    clips = held_out(read_manifest(folder))
+
+    model, excerpts = WaveNet(CONFIG), Excerpts(folder)
+
+    found = scores(model_nats(model, excerpts, clips), model, excerpts, clips)
+
+    assert next(iter(found)) == "model"
+    assert found["uniform"] == 4.0
+    assert len(score_table(found).splitlines()) == 6
+
+
+def test_the_test_split_is_held_out_before_validation(folder: Path) -> None:
+    clips = read_manifest(folder)
+
+    assert {clip.split for clip in held_out(clips)} == {"test"}
+    write_manifest(folder / "manifest.jsonl", [clip for clip in clips if clip.split != "test"])
+    assert {clip.split for clip in held_out(read_manifest(folder))} == {"valid"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"), [(0.1, 1), (0.75, 1), (0.76, 2), (1.5, 2), (99.0, 6), (None, 6)]
+)
+def test_the_first_clips_are_taken_until_that_much_audio_is_there(
+    folder: Path, seconds: float | None, count: int
+) -> None:
+    clips = read_manifest(folder)  # of 0.75 s each
+
+    assert list(first_seconds(clips, seconds)) == list(clips)[:count]
+    assert list(first_seconds(list(clips), seconds)) == list(clips)[:count]

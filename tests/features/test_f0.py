@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from wavenet.config import AudioConfig
+from wavenet.data.audio import WavWriter
+from wavenet.data.clip_reader import Excerpts
+from wavenet.data.manifest import Clip
+from wavenet.features.f0 import REFERENCE_HZ, pitch
+from wavenet.features.frames import Features
+from wavenet.mel_presets import PitchConfig
+
+Samples = NDArray[np.float32]
+CONFIG = PitchConfig(sample_rate=8000, hop_size=80)
+
+
+def tone(frequency_hz: float, samples: int = 4000) -> Samples:
+    """Return eight harmonics, each softer than the one below."""
+    phase = 2 * np.pi * frequency_hz * np.arange(samples) / 8000
+    return np.asarray(sum(0.3 / k * np.sin(k * phase) for k in range(1, 9)), np.float32)
+
+
+def between(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return frames of which none sees the ends of the tone."""
+    return frames[:, 6:-6]
+
+
+@pytest.mark.parametrize("frequency_hz", [120.0, 220.0])
+def test_the_pitch_of_a_tone_is_found_within_20_cents(frequency_hz: float) -> None:
+    height, voiced, probability = between(pitch(tone(frequency_hz), CONFIG))
+
+    assert 1200 * np.abs(height - np.log2(frequency_hz / REFERENCE_HZ)).max() < 20
+    assert voiced.all()
+    assert probability.min() > 0.5
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-4])
+def test_silence_and_faint_noise_are_unvoiced_and_have_no_pitch(size: float) -> None:
+    generator = np.random.default_rng(0)
+
+    height, voiced, _ = pitch((size * generator.standard_normal(4000)).astype(np.float32), CONFIG)
+
+    assert not voiced.any()
+    assert not height.any()
+
+
+def test_voicing_follows_a_tone_that_stops_and_pitch_is_carried_on() -> None:
+    silence = np.zeros(2400, np.float32)
+    signal = np.concatenate([silence, tone(150.0), silence, tone(200.0), silence])
+    generator = np.random.default_rng(0)
+    signal += 1e-3 * generator.standard_normal(len(signal)).astype(np.float32)
+
+    height, voiced, _ = pitch(signal, CONFIG)
+
+    expected = np.repeat([0, 1, 0, 1, 0], [30, 50, 30, 50, 30])
+    clear = np.r_[:23, 37:73, 87:103, 117:153, 167:190]  # sees neither start nor end of a tone
+    np.testing.assert_array_equal(voiced[clear], expected[clear])
+    low, high = np.log2([150 / REFERENCE_HZ, 200 / REFERENCE_HZ])
+    np.testing.assert_allclose(height[:20], low, atol=0.02)
+    np.testing.assert_allclose(height[-20:], high, atol=0.02)
+    gap = height[80:110]
+    assert (np.diff(gap) >= -0.02).all()  # a straight line from one to the other
+    assert gap[15] == pytest.approx((low + high) / 2, abs=0.03)
+
+
+@pytest.mark.parametrize("samples", [1, 79, 80, 81, 1000, 4001])
+def test_every_sample_has_a_frame(samples: int) -> None:
+    frames = pitch(tone(120.0, samples), CONFIG)
+
+    assert frames.shape == (3, -(-samples // 80))
+    assert frames.dtype == np.float32
+    assert np.isfinite(frames).all()
+
+
+def test_no_samples_have_no_frames() -> None:
+    assert pitch(np.zeros(0, np.float32), CONFIG).shape == (3, 0)
+
+
+def test_a_tone_out_of_range_is_not_voiced_at_its_own_height() -> None:
+    narrow = PitchConfig(sample_rate=8000, hop_size=80, fmin=200.0, fmax=400.0)
+
+    height, voiced, _ = between(pitch(tone(100.0), narrow))
+
+    assert (REFERENCE_HZ * 2 ** height[voiced > 0] >= 199.0).all()
+
+
+def test_features_are_those_of_the_recording() -> None:
+    audio = AudioConfig(sample_rate=8000, pitch=CONFIG)
+
+    frames = Features(audio).of_signal(tone(120.0, 1000))
+
+    assert audio.channels == 3
+    np.testing.assert_array_equal(frames[0].numpy(), pitch(tone(120.0, 1000), CONFIG))
+
+
+def test_an_excerpts_frames_are_the_whole_clips(tmp_path: Path) -> None:
+    config = PitchConfig(sample_rate=8000, hop_size=80)
+    with WavWriter(tmp_path / "a.wav", 8000) as writer:
+        t = np.arange(8000) / 8000
+        writer.write((0.3 * np.sin(2 * np.pi * (120 + 60 * t) * t)).astype(np.float32))
+    clip = Clip("a.wav", 8000, 8000, "", "train", "0" * 64, "a.wav", 0)
+    excerpts = Excerpts(tmp_path, AudioConfig(sample_rate=8000, pitch=config), lookahead=2)
+    whole = excerpts.read(clip, 0, 8000)["frames"]
+
+    middle, end = (excerpts.read(clip, start, 1600)["frames"] for start in (3200, 7200))
+
+    np.testing.assert_array_equal(middle, whole[:, 40:62])
+    np.testing.assert_array_equal(end[:, :10], whole[:, 90:100])
+    assert end.shape == (3, 22)

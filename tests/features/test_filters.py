@@ -1,0 +1,157 @@
+"""What is done to recordings before the model is undone after it, in pieces too."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from wavenet.config import AudioConfig
+from wavenet.data.clip_reader import Excerpts
+from wavenet.data.manifest import read_manifest
+from wavenet.data.preparation.prepare import PrepareOptions, prepare
+from wavenet.features.filters import ORDER, SHELF_DB, Shaping, measured, predictor_of, shaping_of
+from wavenet.mel_presets import ShapingConfig
+from wavenet.utils.errors import ConfigError
+
+RATE = 8000
+PREDICTOR = (-1.4, 0.7)
+STEPS = {
+    "nothing": ShapingConfig(),
+    "gain": ShapingConfig(gain=0.5),
+    "high-pass": ShapingConfig(high_pass=70.0),
+    "pre-emphasis": ShapingConfig(pre_emphasis=0.97),
+    "noise shaping": ShapingConfig(noise_shaping=0.5, predictor=PREDICTOR),
+    "all": ShapingConfig(
+        gain=0.4, high_pass=70.0, pre_emphasis=0.85, noise_shaping=0.7, predictor=PREDICTOR
+    ),
+}
+
+
+def coloured(seconds: float = 0.5, seed: int = 0) -> Tensor:
+    """Noise with most of its power low down, as speech has."""
+    white = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+    samples = np.zeros_like(white)
+    for index in range(2, len(white)):
+        samples[index] = white[index] + 1.6 * samples[index - 1] - 0.7 * samples[index - 2]
+    return torch.from_numpy((0.5 * samples / np.abs(samples).max()).astype(np.float32))
+
+
+def level_db(shaping: Shaping, frequency: float) -> float:
+    z = np.exp(2j * np.pi * frequency / RATE * np.arange(len(shaping.response)))
+    return 20 * float(np.log10(np.abs(shaping.response.numpy() @ z.conj())))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("recordings")
+    for number in range(4):
+        samples = coloured(seed=number).numpy()
+        soundfile.write(root / f"{number}.wav", samples, RATE, subtype="PCM_16")
+    prepared = root.parent / "prepared-shaping"
+    prepare(root, prepared, PrepareOptions(sample_rate=RATE), quiet=True)
+    return prepared
+
+
+@pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
+def test_what_is_done_is_undone_in_pieces_of_any_size(config: ShapingConfig) -> None:
+    shaping, waveform = Shaping(config, RATE), torch.stack([coloured(), coloured(seed=1)])
+    undone = shaping.undone()
+
+    pieces = torch.split(shaping.apply(waveform), [1, 7, 1000, 2992], dim=1)
+    back = torch.cat([undone(piece) for piece in pieces], dim=1)
+
+    torch.testing.assert_close(back, waveform, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("start", [0, 3, 2000])
+def test_an_excerpt_is_shaped_as_the_whole_is(
+    config: ShapingConfig, start: int, folder: Path
+) -> None:
+    audio = AudioConfig(sample_rate=RATE, shaping=config)
+    clip = read_manifest(folder)[0]
+    whole = Excerpts(folder, audio).read(clip, 0, clip.frames)["waveform"]
+
+    excerpt = Excerpts(folder, audio).read(clip, start, 500)["waveform"]
+
+    torch.testing.assert_close(excerpt, whole[start : start + 500], atol=1e-7, rtol=0)
+
+
+def test_the_high_pass_takes_its_depth_from_what_is_low_and_nothing_from_what_is_high() -> None:
+    shaping = Shaping(ShapingConfig(high_pass=70.0), RATE)
+
+    assert level_db(shaping, 0) == pytest.approx(-SHELF_DB, abs=0.01)
+    assert level_db(shaping, 70) == pytest.approx(-3, abs=0.3)
+    assert level_db(shaping, 3000) == pytest.approx(0, abs=0.3)
+
+
+def test_pre_emphasis_and_gain_are_the_filter_that_they_are_called() -> None:
+    shaping = Shaping(ShapingConfig(gain=0.5, pre_emphasis=0.97), RATE)
+
+    assert shaping.response.tolist() == pytest.approx([0.5, -0.485])
+    assert shaping.memory == 1
+
+
+def test_the_predictor_solves_the_normal_equations() -> None:
+    signal = coloured(seconds=2.0).double()
+    power = torch.fft.rfft(signal, 2 * len(signal)).abs().square()
+    r = torch.fft.irfft(power)[: ORDER + 1]
+    toeplitz = torch.stack([r[(torch.arange(ORDER) - row).abs()] for row in range(ORDER)])
+
+    expected = torch.linalg.solve(toeplitz, -r[1:])
+
+    assert predictor_of(r) == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_silence_has_a_predictor_that_does_nothing() -> None:
+    assert predictor_of(torch.zeros(ORDER + 1)) == pytest.approx([0.0] * ORDER)
+
+
+def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path) -> None:
+    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(noise_shaping=1.0))
+    clips = read_manifest(folder)
+    shaping = Shaping(measured(folder, clips, audio), RATE)
+
+    white = torch.randn(1, 40000, generator=torch.Generator().manual_seed(0)) / 1000
+    noise = shaping.undone()(white)[0]
+
+    bands = [
+        torch.stft(x, 64, window=torch.hann_window(64), return_complex=True).abs().log().mean(1)
+        for x in (noise, coloured(seconds=5.0, seed=9))
+    ]
+    difference = bands[0] - bands[1]
+    assert float((difference - difference.mean()).abs().max()) < 0.35
+    assert float(bands[1].max() - bands[1].min()) > 3
+
+
+def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -> None:
+    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=4.0))
+
+    with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.shaping.gain to 1\.9,"):
+        measured(folder, read_manifest(folder), audio)
+
+
+def test_steps_that_leave_next_to_nothing_are_refused_with_the_gain_that_does_not(
+    folder: Path,
+) -> None:
+    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=0.01))
+
+    with pytest.raises(ConfigError, match=r"peak of 0\.005, lost.*audio.shaping.gain to 1\.9,"):
+        measured(folder, read_manifest(folder), audio)
+
+
+def test_without_steps_a_signal_is_the_recording_itself() -> None:
+    shaping, waveform = shaping_of(AudioConfig()), coloured()[None]
+
+    assert shaping.memory == 0
+    assert shaping.apply(waveform) is not None
+    assert torch.equal(shaping.apply(waveform), waveform)
+    assert torch.equal(shaping.undone()(waveform), waveform)
+
+
+def test_a_corner_above_half_the_rate_is_refused() -> None:
+    with pytest.raises(ConfigError, match="high_pass must be under 4000"):
+        Shaping(ShapingConfig(high_pass=5000.0), RATE)

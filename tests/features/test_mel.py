@@ -1,0 +1,251 @@
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from wavenet.config import AudioConfig
+from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.clip_reader import Excerpts, stack
+from wavenet.data.manifest import Clip
+from wavenet.features.frames import Features
+from wavenet.features.librosa_lock import compiled_librosa
+from wavenet.features.mel import LEAST_STD, LogMel, with_statistics
+from wavenet.mel_presets import CONVENTIONS, MelConfig
+from wavenet.utils.errors import DataError
+
+Samples = NDArray[np.float32]
+SMALL = MelConfig(
+    sample_rate=8000, fft_size=256, hop_size=50, window_size=200, bins=12, fmin=50.0, fmax=4000.0
+)
+
+
+def write_clip(folder: Path, name: str, samples: Samples) -> Clip:
+    with WavWriter(folder / name, 8000) as writer:
+        writer.write(samples)
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    return Clip(name, len(samples), 8000, "", "train", digest, name, 0)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Clip]:
+    """Write two clips of noise, one louder; neither is a whole number of hops."""
+    generator = np.random.default_rng(1)
+    return [
+        write_clip(tmp_path, name, (size * generator.standard_normal(frames)).astype(np.float32))
+        for name, frames, size in (("soft.wav", 1777, 0.01), ("loud.wav", 1201, 0.1))
+    ]
+
+
+def frames_of(config: MelConfig, samples: Samples) -> torch.Tensor:
+    mel: torch.Tensor = LogMel(config)(torch.from_numpy(samples)[None])[0]
+    return mel
+
+
+def librosa_mel(config: MelConfig, samples: Samples) -> NDArray[np.float32]:
+    mel: NDArray[np.float32] = compiled_librosa().feature.melspectrogram(
+        y=samples,
+        sr=config.sample_rate,
+        n_fft=config.fft_size,
+        hop_length=config.hop_size,
+        win_length=config.window_size,
+        window="hann",
+        center=True,
+        pad_mode=config.padding,
+        power=config.power,
+        n_mels=config.bins,
+        fmin=config.fmin,
+        fmax=config.fmax,
+        htk=config.mel_scale == "htk",
+        norm=None if config.norm == "none" else config.norm,
+    )
+    return mel
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_convention_is_librosas_spectrum(name: str, noise: Samples) -> None:
+    config = dataclasses.replace(CONVENTIONS[name], mean=(0.0,), std=(1.0,), clip=False)
+    count = -(-len(noise) // config.hop_size)
+
+    found = frames_of(config, noise)
+
+    log = np.log if config.log == "natural" else np.log10
+    factor = 20 if config.log == "decibel" else 1
+    expected = factor * log(np.maximum(librosa_mel(config, noise), config.floor))
+    assert found.shape == (config.bins, count)
+    np.testing.assert_allclose(found.numpy(), expected[:, :count], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("norm", ["slaney", "none"])
+@pytest.mark.parametrize("mel_scale", ["slaney", "htk"])
+def test_power_norm_and_scale_are_librosas(
+    power: Any, norm: Any, mel_scale: Any, noise: Samples
+) -> None:
+    config = dataclasses.replace(SMALL, power=power, norm=norm, mel_scale=mel_scale)
+
+    found = frames_of(config, noise).exp()
+
+    np.testing.assert_allclose(found.numpy(), librosa_mel(config, noise)[:, :-1], rtol=1e-3)
+
+
+def test_decibels_are_of_magnitude_and_of_energy(noise: Samples) -> None:
+    decibels = dataclasses.replace(SMALL, log="decibel", floor=1e-20)
+    energies = dataclasses.replace(decibels, power=2)
+
+    magnitude, energy = frames_of(decibels, noise), frames_of(energies, noise)
+
+    expected = 20 * np.log10(librosa_mel(decibels, noise)[:, :-1])
+    np.testing.assert_allclose(magnitude.numpy(), expected, rtol=0, atol=1e-3)
+    expected = 10 * np.log10(librosa_mel(energies, noise)[:, :-1])
+    np.testing.assert_allclose(energy.numpy(), expected, rtol=0, atol=1e-3)
+
+
+def test_silence_is_the_floor() -> None:
+    config = dataclasses.replace(SMALL, log="log10", floor=1e-4)
+
+    found = frames_of(config, np.zeros(500, np.float32))
+
+    torch.testing.assert_close(found, torch.full((12, 10), -4.0))
+
+
+def test_mean_and_std_normalise_and_clip_limits(noise: Samples) -> None:
+    plain = frames_of(SMALL, noise)
+    mean, std = (-1.0, 0.0, 1.0) * 4, (2.0, 3.0, 4.0) * 4
+    config = dataclasses.replace(SMALL, mean=mean, std=std)
+
+    normalised = frames_of(config, noise)
+    clipped = frames_of(dataclasses.replace(config, clip=True), noise)
+
+    expected = (plain - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]
+    torch.testing.assert_close(normalised, expected)
+    torch.testing.assert_close(clipped, normalised.clamp(0, 1))
+    assert not torch.equal(clipped, normalised)
+
+
+@pytest.mark.parametrize("frame", [0, 3, 19])
+def test_a_click_is_loudest_in_the_frame_that_is_centred_on_it(frame: int) -> None:
+    click = np.zeros(1000, np.float32)
+    click[frame * SMALL.hop_size] = 1.0
+
+    loudness = frames_of(SMALL, click).sum(dim=0)
+
+    assert loudness.argmax() == frame
+    for distance in (1, 2):
+        around = [loudness[f] for f in (frame - distance, frame + distance) if 0 <= f < 20]
+        torch.testing.assert_close(max(around), min(around))
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 1), (50, 1), (51, 2), (1000, 20)])
+@pytest.mark.parametrize("padding", ["constant", "reflect"])
+def test_every_sample_has_a_frame(samples: int, frames: int, padding: Any) -> None:
+    config = dataclasses.replace(SMALL, padding=padding)
+
+    assert LogMel(config)(torch.zeros(3, samples)).shape == (3, 12, frames)
+
+
+def test_a_frame_is_the_same_alone_and_in_a_batch(noise: Samples) -> None:
+    batch = torch.from_numpy(noise).view(4, 2000)
+
+    together = LogMel(SMALL)(batch)
+
+    for row, mel in zip(batch, together, strict=True):
+        torch.testing.assert_close(LogMel(SMALL)(row[None])[0], mel)
+
+
+@pytest.mark.parametrize("start", [0, 50, 150, 800, 1500, 1750])
+@pytest.mark.parametrize("length", [50, 120, 400])
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_frames_of_an_excerpt_are_those_of_the_whole_clip(
+    tmp_path: Path, clips: list[Clip], start: int, length: int, lookahead: int
+) -> None:
+    audio = AudioConfig(sample_rate=8000, mel=SMALL)
+    features, clip, first = Features(audio), clips[0], start // SMALL.hop_size
+    whole = features.of_signal(read_samples(tmp_path / clip.path)[:, 0])[0]
+
+    item = Excerpts(tmp_path, audio, lookahead).read(clip, start, length)
+    local = features(stack([item, item]))["local"]
+
+    count = -(-length // SMALL.hop_size) + lookahead
+    within = min(count, whole.shape[1] - first)
+    assert local.shape == (2, 12, count)
+    torch.testing.assert_close(local[1, :, :within], whole[:, first : first + within])
+
+
+def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    config = with_statistics(tmp_path, clips, SMALL)
+
+    frames = [frames_of(config, read_samples(tmp_path / clip.path)[:, 0]) for clip in clips]
+
+    every = torch.cat(frames, dim=1)
+    assert len(config.mean) == len(config.std) == SMALL.bins
+    torch.testing.assert_close(every.mean(dim=1), torch.zeros(12), atol=1e-4, rtol=0)
+    torch.testing.assert_close(every.std(dim=1, correction=0), torch.ones(12), atol=1e-4, rtol=0)
+
+
+def test_a_band_that_never_changes_has_the_least_deviation(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path, "silence.wav", np.zeros(500, np.float32))
+
+    config = with_statistics(tmp_path, [clip], SMALL)
+
+    assert config.std == (LEAST_STD,) * 12
+    assert frames_of(config, np.zeros(500, np.float32)).abs().max() < 0.1
+
+
+def test_statistics_are_kept_in_the_folder(tmp_path: Path, clips: list[Clip]) -> None:
+    measured = with_statistics(tmp_path, clips, SMALL)
+    for clip in clips:
+        (tmp_path / clip.path).unlink()
+
+    already_normalised = dataclasses.replace(SMALL, mean=(3.0,), std=(4.0,))
+    assert with_statistics(tmp_path, clips, SMALL) == measured
+    assert with_statistics(tmp_path, clips[::-1], already_normalised) == measured
+    assert len(list(tmp_path.glob("mel-*.json"))) == 1
+
+
+def test_another_convention_or_other_clips_are_measured_anew(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    first = with_statistics(tmp_path, clips, SMALL)
+
+    others = [
+        with_statistics(tmp_path, clips[:1], SMALL),
+        with_statistics(tmp_path, clips, dataclasses.replace(SMALL, power=2)),
+    ]
+
+    assert first.mean not in [other.mean for other in others]
+    assert others[0].mean < first.mean  # the softer clip alone
+    assert len(list(tmp_path.glob("mel-*.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"mean": [1.0]}', '{"mean": 1, "std": 2}', '{"mean": [0, 0], "std": [1, 1]}'],
+)
+def test_damaged_statistics_are_a_data_error(tmp_path: Path, clips: list[Clip], text: str) -> None:
+    with_statistics(tmp_path, clips, SMALL)
+    (path,) = tmp_path.glob("mel-*.json")
+    path.write_text(text)
+
+    with pytest.raises(DataError, match=rf"{path.name} does not hold the mel statistics: remove"):
+        with_statistics(tmp_path, clips, SMALL)
+
+
+@pytest.mark.parametrize(("name", "bad"), [("mean", "a"), ("mean", np.nan), ("std", -1.0)])
+def test_statistics_that_are_no_numbers_are_a_data_error(
+    tmp_path: Path, clips: list[Clip], name: str, bad: Any
+) -> None:
+    with_statistics(tmp_path, clips, SMALL)
+    (path,) = tmp_path.glob("mel-*.json")
+    good = {"mean": [0.0] * 12, "std": [1.0] * 12}
+    path.write_text(json.dumps({**good, name: [*good[name][1:], bad]}))
+
+    with pytest.raises(DataError, match="does not hold the mel statistics"):
+        with_statistics(tmp_path, clips, SMALL)

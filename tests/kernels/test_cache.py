@@ -1,0 +1,190 @@
+"""Whatever becomes of the cache, the result is the same; at worst it is compiled again."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from numba import njit
+
+from tests.commands import ROOT
+from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.sampling import PRECISIONS
+
+CODE = """
+import logging, sys, torch
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+from wavenet import WaveNet, WaveNetConfig, make_sampler
+torch.manual_seed(0)
+model = WaveNet(WaveNetConfig(levels=16, dilations=(1, 2)))
+for precision in sys.argv[1:]:
+    sampler = make_sampler(model, "cpu", precision=precision)
+    print("signal", sampler.parameters(torch.linspace(-1, 1, 30)[None]).tolist())
+"""
+
+
+def generate(
+    folder: str, code: str = CODE, precisions: Sequence[str] = ("float32",)
+) -> tuple[str, bool]:
+    """Return what a new process generates, and whether it had to compile."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *precisions],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "WAVENET_CACHE": folder},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    signals = [line for line in done.stdout.splitlines() if line.startswith("signal")]
+    return "\n".join(signals), "compiled in" in done.stdout
+
+
+def compiled(folder: Path | None) -> bool:
+    """Run a small function as a new process would; return whether it had to be compiled."""
+    function = njit(lambda x: 3 * x + 1)
+    function._cache = KernelCache("small", folder)
+    assert function(5) == 16
+    return bool(function._cache.hits == 0)
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds a compiled function."""
+    monkeypatch.setenv("WAVENET_CACHE", str(tmp_path / "made" / "here"))
+    made = private_folder()
+    assert made is not None
+    assert compiled(made)
+    assert not compiled(made)
+    return made
+
+
+def test_the_folder_is_private(folder: Path) -> None:
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert only_file(folder).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_cut_anywhere_is_compiled_again_and_replaced(folder: Path) -> None:
+    path = only_file(folder)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:length])
+
+        assert compiled(folder)
+        assert not compiled(folder)
+
+
+@pytest.mark.parametrize("place", [0, 40, 5000, -1])
+def test_a_flipped_bit_is_noticed(folder: Path, place: int) -> None:
+    path = only_file(folder)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+    assert compiled(folder)
+
+
+def test_a_foreign_file_with_the_right_digest_is_of_no_use_and_no_harm(folder: Path) -> None:
+    path = only_file(folder)
+    path.write_bytes(hashlib.sha256(b"not a pickle").digest() + b"not a pickle")
+
+    assert compiled(folder)
+    assert not compiled(folder)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_folder_that_others_can_write_is_not_taken(
+    folder: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.chmod(mode)
+
+    assert private_folder() is None
+    assert "open to others" in caplog.text
+
+
+def test_a_file_that_others_can_write_is_not_read(folder: Path) -> None:
+    only_file(folder).chmod(0o666)
+
+    assert compiled(folder)
+
+
+def test_a_link_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    monkeypatch.setenv("WAVENET_CACHE", str(link))
+
+    assert private_folder() is None
+
+
+@pytest.mark.parametrize("place", ["", "/proc/none", "/dev/null", "/dev/null/folder"])
+def test_where_nothing_can_be_written_there_is_no_folder(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAVENET_CACHE", place)
+
+    assert private_folder() is None
+    assert compiled(None)
+
+
+def test_a_folder_that_is_taken_away_costs_the_cache_alone(folder: Path) -> None:
+    only_file(folder).unlink()
+    folder.rmdir()
+    folder.write_text("a file is here")
+
+    assert compiled(folder)
+
+
+def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WAVENET_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc/none")
+
+    assert private_folder() is None
+
+
+def test_new_sources_are_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavenet.kernels.cache._sources", lambda: "of another version")
+
+    assert compiled(folder)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_cold_starts_at_once_end_well_and_the_next_process_does_not_compile(tmp_path: Path) -> None:
+    folder = str(tmp_path / "new")
+    with ThreadPoolExecutor(2) as pool:
+        cold = list(pool.map(generate, [folder] * 2))
+    warm = generate(folder)
+
+    assert [compiles for _, compiles in [*cold, warm]] == [True, True, False]
+    assert len({signal for signal, _ in [*cold, warm]}) == 1
+
+
+@pytest.mark.slow
+def test_kernels_that_different_processes_compiled_do_not_mix(tmp_path: Path) -> None:
+    folder = str(tmp_path / "new")
+    apart = [generate(folder, precisions=[precision]) for precision in PRECISIONS]
+
+    together, compiles = generate(folder, precisions=PRECISIONS)
+
+    assert not compiles
+    assert together == "\n".join(signal for signal, _ in apart)
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_the_cache_alone(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+
+    _, compiles = generate(str(tmp_path / "cache"), f"{limit}\n{CODE}")
+
+    assert compiles
+    assert not list((tmp_path / "cache").iterdir())

@@ -1,0 +1,128 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from wavenet.kernels.alignment import aligned
+from wavenet.kernels.matmul import (
+    INPUT_BYTES,
+    PIECE,
+    decode_rows,
+    encode_rows,
+    pack,
+    product_of,
+    row_bytes,
+    to_bfloat16,
+)
+from wavenet.sampling import PRECISIONS
+
+Array = NDArray[np.float32]
+
+
+def product(matrix: Array, x: Array, y: Array, precision: str) -> Array:
+    """Return `y` plus the product of `matrix` with each row of `x`."""
+    packed, out = pack(matrix, precision), y.copy()
+    weights, scales = aligned(packed.weights), aligned(packed.scales)
+    rows = np.ascontiguousarray(encode_rows(x, precision))
+    outputs, inputs = matrix.shape
+    product_of(precision)(
+        weights.ctypes.data,
+        scales.ctypes.data,
+        inputs,
+        outputs,
+        rows.ctypes.data,
+        rows.strides[0],
+        rows.ctypes.data + inputs * INPUT_BYTES[precision],
+        out.ctypes.data,
+        out.strides[0],
+        len(x),
+    )
+    return out
+
+
+def rounded(matrix: Array, precision: str) -> Array:
+    """Return the weights that a precision can say."""
+    if precision == "int8":
+        scales = np.abs(matrix).max(axis=1, keepdims=True) / np.float32(127)
+        steps: Array = np.rint(matrix / scales) * scales
+        return steps
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    values: Array = torch.from_numpy(matrix).to(kind).float().numpy()
+    return values
+
+
+def numbers(*shape: int) -> Array:
+    values: Array = np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+    return values
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@settings(max_examples=60)
+@given(
+    outputs=st.integers(1, 12).map(lambda count: 16 * count),
+    inputs=st.integers(1, 9).map(lambda count: 16 * count),
+    rows=st.integers(1, 15),
+)
+def test_a_product_is_numpys_of_the_rounded_numbers(
+    precision: str, outputs: int, inputs: int, rows: int
+) -> None:
+    matrix, x, y = numbers(outputs, inputs), numbers(rows, inputs), numbers(rows, outputs)
+
+    found = product(matrix, x, y, precision)
+
+    seen = decode_rows(encode_rows(x, precision), inputs, precision).astype(np.float64)
+    weights = rounded(matrix, precision).astype(np.float64)
+    error = np.abs(found - (y + seen @ weights.T))
+    assert (error <= 1e-6 * (1 + np.abs(seen) @ np.abs(weights.T))).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_row_comes_out_the_same_in_any_company(precision: str) -> None:
+    for outputs, inputs in itertools.product([16, 48, 128, 176], [16, 80, 256]):
+        matrix, x, y = numbers(outputs, inputs), numbers(13, inputs), numbers(13, outputs)
+
+        together = product(matrix, x, y, precision)
+
+        for row in range(13):
+            alone = product(matrix, x[row : row + 1], y[row : row + 1], precision)
+            assert np.array_equal(alone[0], together[row])
+
+
+def test_int8_sums_of_the_largest_numbers_do_not_overflow() -> None:
+    matrix, x = np.full((16, 2 * PIECE), 3.0, np.float32), np.full((1, 2 * PIECE), 7.99, np.float32)
+
+    found = product(matrix, x, np.zeros((1, 16), np.float32), "int8")
+
+    np.testing.assert_allclose(found, 2 * PIECE * 3 * 7.99, rtol=1e-3)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@given(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=16, max_size=16),
+    st.floats(2.0**-40, 2.0**10, width=32),
+)
+def test_an_encoded_row_comes_back_and_gives_the_same_row(
+    precision: str, values: list[float], scale: float
+) -> None:
+    row = (np.array([values], np.float32) * np.float32(scale)).astype(np.float32)
+
+    encoded = encode_rows(row, precision)
+
+    decoded = decode_rows(encoded, 16, precision)
+    assert encoded.shape == (1, row_bytes(16, precision))
+    assert np.array_equal(encode_rows(decoded, precision), encoded)
+    worst = {"float32": 0.0, "bfloat16": 2.0**-8, "int8": 2.0**-12}[precision]
+    assert (np.abs(decoded - row) <= worst * np.abs(row).max() + 2.0**-72).all()
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1))
+def test_bfloat16_is_torchs(numbers: list[float]) -> None:
+    values = np.array(numbers, np.float32)
+
+    found = (to_bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+
+    assert np.array_equal(found, torch.from_numpy(values).bfloat16().float().numpy())

@@ -1,0 +1,295 @@
+"""The training pass against the blocks one after the other: values, and every gradient."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from wavenet.kernels.gated_activation import gates_here
+from wavenet.modules import Gates, ResidualStack
+from wavenet.modules import fused_stack as passes
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
+    """Any stack, small, in float64, with an input and a condition if it wants one."""
+    width, condition = draw(st.integers(1, 5)), draw(st.sampled_from([0, 3]))
+    stack = ResidualStack(
+        draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)),
+        width,
+        2 * draw(st.integers(1, 4)),
+        draw(st.integers(1, 5)),
+        draw(st.integers(1, 4)),
+        bias=draw(st.booleans()),
+        residual_scale=draw(st.sampled_from([1.0, 0.5**0.5])),
+        skip_scale=draw(st.sampled_from([1.0, 0.3])),
+        condition_channels=condition,
+    ).double()
+    shape = draw(st.integers(1, 3)), draw(st.integers(1, 20))
+    x = torch.randn(shape[0], width, shape[1], dtype=torch.float64, requires_grad=True)
+    if not condition:
+        return stack, x, None
+    return stack, x, torch.randn(shape[0], 3, shape[1], dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("cache", [64, 2**21])
+@settings(max_examples=100)
+@given(drawn=stacks(), recompute=st.booleans())
+def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
+    cache: int, drawn: tuple[ResidualStack, Tensor, Tensor | None], recompute: bool
+) -> None:
+    stack, x, condition = drawn
+    stack.recompute = recompute
+    inputs = [x, *([] if condition is None else [condition]), *stack.parameters()]
+    plain = stack.plain(x, condition)
+    weights = torch.randn_like(plain)
+
+    with pytest.MonkeyPatch.context() as machine:
+        machine.setattr(passes, "PIECE_BYTES", cache)
+        machine.setattr(passes, "GROUP_BYTES", cache)
+        fast = stack(x, condition)
+        found = torch.autograd.grad((fast * weights).sum(), inputs)
+
+    torch.testing.assert_close(fast, plain)
+    expected = torch.autograd.grad((plain * weights).sum(), inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Gates, gates_here()])
+def test_a_block_may_lack_biases_and_another_have_one_that_lies_scattered(
+    kind: type[Gates],
+) -> None:
+    stack = ResidualStack((1, 2, 4), 16, 32, 8)
+    stack.gates = kind
+    first, middle, _ = stack.blocks
+    middle.conv.bias = middle.residual.bias = middle.skip.bias = None  # type: ignore[union-attr]
+    first.conv.bias = nn.Parameter(torch.randn(32, 2)[:, 0])  # type: ignore[union-attr]
+    x, weights = torch.randn(1, 16, 50), list(stack.parameters())
+
+    fast, plain = stack(x), stack.plain(x)
+
+    torch.testing.assert_close(fast, plain)
+    found, expected = (torch.autograd.grad(y.sum(), weights) for y in (fast, plain))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_with_dropout_are_those_of_what_was_computed(recompute: bool) -> None:
+    stack = ResidualStack((1, 3), 3, 4, 2, dropout=0.5, residual_scale=0.7).double()
+    stack.recompute = recompute
+
+    def same_drops(x: Tensor, *weights: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        given_ones = dict(zip(names, weights, strict=True))
+        y: Tensor = torch.func.functional_call(stack, given_ones, (x,))
+        return y
+
+    names, weights = zip(*stack.named_parameters(), strict=True)
+    x = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
+
+    assert torch.autograd.gradcheck(same_drops, (x, *weights))
+
+
+def test_dropout_drops_its_share_and_makes_up_for_it() -> None:
+    stack = ResidualStack((1,), 1, 2, 1, kernel_size=1, bias=False, dropout=0.25)
+    with torch.no_grad():
+        for weight in stack.parameters():
+            weight.fill_(1e-3)  # so small that the gate is as good as linear
+
+    y = stack(torch.ones(1, 1, 20_000))
+
+    dropped = y == 0
+    assert 0.23 < dropped.float().mean() < 0.27
+    expected = stack.eval()(torch.ones(1, 1, 1)) / 0.75
+    torch.testing.assert_close(y[~dropped], expected.expand_as(y)[~dropped], rtol=1e-3, atol=0.0)
+
+
+def test_recomputing_keeps_less_for_the_way_back() -> None:
+    stack = ResidualStack((1, 2, 4, 8), 16, 32, 16)
+
+    def kept() -> int:
+        sizes: list[int] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            stack(torch.randn(1, 16, 1000, requires_grad=True))
+        return sum(sizes)
+
+    whole = kept()
+    stack.recompute = True
+
+    weights = sum(weight.numel() for weight in stack.parameters())
+    assert kept() - weights == 4 * 16 * 1000  # the blocks' inputs
+    assert whole - weights == 4 * (16 + 32 + 16) * 1000
+
+
+def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weights() -> None:
+    stack = ResidualStack((1, 2, 4), 16, 32, 8)
+    x = torch.randn(1, 16, 200)
+    plain = stack.plain(x)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        y = stack(x)
+    y.float().square().mean().backward()
+
+    assert y.dtype == torch.bfloat16
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in stack.parameters())
+    torch.testing.assert_close(y.float(), plain, rtol=0.05, atol=0.02)
+
+
+def test_a_condition_of_another_shape_is_refused() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3, condition_channels=3)
+    x = torch.randn(2, 4, 40)
+
+    for condition in (torch.randn(1, 3, 80), torch.randn(4, 3, 20), torch.randn(2, 3, 1), None):
+        with pytest.raises(ValueError, match=r"condition must be \(2, 3, 40\)"):
+            stack(x, condition)
+    with pytest.raises(ValueError, match="condition must be left out"):
+        ResidualStack((1, 2), 4, 6, 3)(x, torch.randn(2, 3, 40))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_weight_that_is_changed_before_the_way_back_is_noticed(recompute: bool) -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    stack.recompute = recompute
+    y = stack(torch.randn(1, 4, 10)).sum()
+    with torch.no_grad():
+        next(stack.parameters()).mul_(2)
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+class Adapted(nn.Module):
+    """A convolution with something beside it, that shows the convolution's weights."""
+
+    def __init__(self, inner: nn.Conv1d) -> None:
+        super().__init__()
+        self.inner = inner
+        self.weight, self.bias = inner.weight, inner.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x)
+        return 2 * y
+
+
+def part(stack: ResidualStack, name: str) -> nn.Conv1d:
+    found = stack.blocks.get_submodule(name)
+    assert isinstance(found, nn.Conv1d)
+    return found
+
+
+def hang_on_block(stack: ResidualStack) -> None:
+    stack.blocks[0].register_forward_hook(lambda block, inputs, output: (output[0], 3 * output[1]))
+
+
+def hang_on_part(stack: ResidualStack) -> None:
+    part(stack, "0.skip").register_forward_pre_hook(lambda part, inputs: 2 * inputs[0])
+
+
+def hang_on_the_way_back(stack: ResidualStack) -> None:
+    def doubled(module: nn.Module, grads: Any, _: Any) -> tuple[Tensor]:
+        return (2 * grads[0],)
+
+    part(stack, "0.conv").register_full_backward_hook(doubled)
+
+
+def exchange_part(stack: ResidualStack) -> None:
+    stack.blocks[0].skip = Adapted(part(stack, "0.skip"))
+
+
+def exchange_call(stack: ResidualStack) -> None:
+    vars(part(stack, "1.skip"))["forward"] = lambda z: z[:, :3]
+
+
+def exchange_dilation(stack: ResidualStack) -> None:
+    stack.blocks[1].conv = stack.blocks[0].conv
+
+
+def leave_out_block(stack: ResidualStack) -> None:
+    stack.blocks = stack.blocks[:2]
+
+
+def do_not_drop(stack: ResidualStack) -> None:
+    for block in stack.blocks:
+        block.eval()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hang_on_block,
+        hang_on_part,
+        hang_on_the_way_back,
+        exchange_part,
+        exchange_call,
+        exchange_dilation,
+        leave_out_block,
+        do_not_drop,
+    ],
+)
+def test_what_others_made_of_the_blocks_counts(change: Callable[[ResidualStack], None]) -> None:
+    stack = ResidualStack((1, 2, 4), 4, 6, 3, dropout=0.5 if change is do_not_drop else 0.0)
+    x, before = torch.randn(1, 4, 20, requires_grad=True), copy.deepcopy(stack)
+    change(stack)
+
+    y = stack(x)
+
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    expected = stack.plain(x)
+    torch.testing.assert_close(y, expected, rtol=0.0, atol=0.0)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), x)[0])
+    assert not torch.equal(grad, torch.autograd.grad(before(x).sum(), x)[0])
+
+
+def test_parametrized_weights_are_those_of_the_pass() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    nn.utils.parametrizations.weight_norm(part(stack, "0.conv"))
+
+    with torch.autograd.profiler.profile() as profile:
+        stack(torch.randn(1, 4, 10))
+
+    assert any(event.name == "_Pass" for event in profile.function_events or ())
+
+
+def test_second_derivatives_are_refused_with_the_way_to_have_them() -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3)
+    x = torch.randn(1, 4, 10, requires_grad=True)
+
+    with pytest.raises(RuntimeError, match="say stack.forward = stack.plain"):
+        torch.autograd.grad(stack(x).sum(), x, create_graph=True)
+    stack.forward = stack.plain  # type: ignore[method-assign]
+    (grad,) = torch.autograd.grad(stack(x).sum(), x, create_graph=True)
+    grad.square().sum().backward()
+
+
+@pytest.mark.parametrize(("batch_size", "dropout"), [(0, 0.0), (1, 1.0)])
+def test_nothing_at_all_and_nothing_left(batch_size: int, dropout: float) -> None:
+    stack = ResidualStack((1, 2), 4, 6, 3, dropout=dropout)
+    x = torch.randn(batch_size, 4, 10, requires_grad=True)
+
+    y = stack(x)
+
+    torch.testing.assert_close(y, stack.plain(x))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(out.sum(), x)[0] for out in (y, stack.plain(x)))
+    )
+
+
+def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
+    stack = ResidualStack((1, 2), 4, 4, 4)
+
+    with torch.no_grad():
+        y = stack(torch.randn(1, 4, 10))
+
+    assert y.grad_fn is None

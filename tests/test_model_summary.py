@@ -1,0 +1,76 @@
+"""The printed table of a model tells the truth about it."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import architectures
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.model import WaveNet
+from wavenet.model_summary import layer_rows, layer_table
+
+configs = st.builds(
+    WaveNetConfig,
+    levels=st.integers(2, 9),
+    input=st.sampled_from(["embedding", "scalar"]),
+    input_kernel_size=st.integers(1, 3),
+    dilations=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
+    kernel_size=st.integers(1, 3),
+    residual_channels=st.integers(1, 5),
+    gate_channels=st.integers(1, 3).map(lambda half: 2 * half),
+    skip_channels=st.integers(1, 5),
+    head_channels=st.integers(1, 5),
+    bias=st.booleans(),
+    weight_norm=st.booleans(),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(config=architectures.configs())
+def test_the_parameters_of_all_rows_are_those_of_the_model(config: WaveNetConfig) -> None:
+    model = WaveNet(config)
+
+    total = sum(row.parameters for row in layer_rows(config))
+
+    assert total == sum(parameter.numel() for parameter in model.parameters())
+
+
+@settings(max_examples=25, deadline=None)
+@given(config=configs)
+def test_without_bias_a_kernel_of_one_multiplies_each_weight_once(config: WaveNetConfig) -> None:
+    plain = {**vars(config), "bias": False, "weight_norm": False, "input": "scalar"}
+
+    for row in layer_rows(WaveNetConfig(**plain)):
+        assert row.operations == 2 * row.parameters
+
+
+@given(config=configs)
+def test_the_last_row_sees_the_whole_receptive_field(config: WaveNetConfig) -> None:
+    rows = layer_rows(config)
+
+    assert len(rows) == len(config.dilations) + 2
+    assert rows[-1].receptive_field == config.receptive_field
+    assert [row.receptive_field for row in rows] == sorted(row.receptive_field for row in rows)
+
+
+def test_a_frames_operations_are_shared_out_among_its_samples() -> None:
+    local = LocalConfig(channels=80, width=64, scales=(10, 8), upsampling="repeat", kernel_size=2)
+    rows = layer_rows(WaveNetConfig(dilations=(1,), local=local, speakers=3))
+
+    assert [row.name for row in rows[:3]] == ["global condition", "local condition", "input"]
+    assert rows[1].operations == 2 * 2 * 80 * 64 / 80
+    bare = layer_rows(WaveNetConfig(dilations=(1,)))
+    assert rows[3].operations - bare[1].operations == 2 * (64 + 16) * 128
+
+
+def test_the_table_has_a_line_for_each_layer_and_ends_with_the_receptive_field() -> None:
+    config = WaveNetConfig(dilations=(1, 2, 4, 8))
+
+    lines = layer_table(config, sample_rate=8000).splitlines()
+
+    assert [line.split("  ")[0] for line in lines[2:-3]] == [
+        *("input", "block 1", "block 2", "block 3", "block 4", "head")
+    ]
+    assert lines[-1] == "receptive field: 16 samples, 0.002 s at 8,000 Hz"
+    total = sum(row.parameters for row in layer_rows(config))
+    assert lines[-2].split()[:2] == ["total", f"{total:,}"]
+    assert len({len(line) for line in lines[:-1]}) == 1

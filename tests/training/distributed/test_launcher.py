@@ -1,0 +1,105 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.teams import slurm_environment, torchrun_environment
+from wavenet.training.distributed.launcher import Launch, launch_of
+from wavenet.training.distributed.slurm import requeue
+from wavenet.utils.errors import EnvironmentFault
+
+
+def test_a_process_that_a_person_starts_is_alone() -> None:
+    assert launch_of({}) == Launch()
+    assert launch_of({"RANK": "1", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == Launch()
+
+
+def test_an_interactive_shell_of_slurm_is_no_launch() -> None:
+    environment = {**slurm_environment(0, 2, 4000, "7"), "SLURM_STEP_ID": "4294967290"}
+
+    assert launch_of(environment) == Launch()
+
+
+def test_torchrun_says_who_a_process_is() -> None:
+    environment = torchrun_environment(5, 8, 4000, "run-9") | {
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
+        "GROUP_RANK": "1",
+    }
+
+    assert launch_of(environment) == Launch(5, 8, 1, 4, 1, "torchrun run-9")
+
+
+def test_a_run_of_torchrun_without_a_name_is_known_by_its_agent() -> None:
+    environment = torchrun_environment(0, 2, 4000, "none")
+
+    first, again = launch_of(environment), launch_of(environment)
+
+    assert first.name == again.name
+    assert f"agent {os.getppid()} on" in (first.name or "")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "first", "sizes"),
+    [
+        ("gpu[007-012,020],other", "4(x2),3", "gpu007", [4, 4, 3]),
+        ("gpu-3", "2", "gpu-3", [2]),
+        ("a1,b[2-3]", "1(x3)", "a1", [1, 1, 1]),
+        ("rack[2]-ib,rack4", "8,1", "rack2-ib", [8, 1]),
+    ],
+)
+def test_slurm_says_who_a_process_is_and_where_all_meet(
+    nodes: str, tasks: str, first: str, sizes: list[int]
+) -> None:
+    for node, size in enumerate(sizes):
+        environment = slurm_environment(3, sum(sizes), 4000, "123") | {
+            "SLURM_STEP_NODELIST": nodes,
+            "SLURM_STEP_TASKS_PER_NODE": tasks,
+            "SLURM_NODEID": str(node),
+            "SLURM_LOCALID": "0",
+        }
+
+        found = launch_of(environment)
+
+        assert found.address == (first, 4000)
+        assert (found.local_size, found.name) == (size, "slurm 123.0")
+
+
+def test_steps_of_a_job_meet_at_ports_of_their_own() -> None:
+    ports = set()
+    for step in range(5):
+        environment = slurm_environment(0, 2, 4000, "123") | {"SLURM_STEP_ID": str(step)}
+        del environment["MASTER_PORT"]
+        ports.add((launch_of(environment).address or ("", 0))[1])
+
+    assert len(ports) == 5
+
+
+def scontrol(folder: Path, script: str) -> None:
+    """Put a program of that name in `folder`."""
+    program = folder / "scontrol"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def test_a_job_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scontrol(tmp_path, f'echo "$@" > {tmp_path}/said')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    requeue("123")
+
+    assert (tmp_path / "said").read_text() == "requeue 123\n"
+
+
+def test_a_job_that_cannot_be_queued_again_is_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentFault, match=r"scontrol does not start.*the run is saved"):
+        requeue("123")
+    with pytest.raises(EnvironmentFault, match=r"no Slurm job"):
+        requeue(None)
+    scontrol(tmp_path, 'echo "Job is not allowed" >&2; exit 1')
+    with pytest.raises(EnvironmentFault, match=r"requeue 123 failed \(Job is not allowed\)"):
+        requeue("123")

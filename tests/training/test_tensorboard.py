@@ -1,0 +1,105 @@
+import logging
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from wavenet.training.tensorboard import Curves
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_points_and_sounds_reach_tensorboard(tmp_path: Path) -> None:
+    curves, hook = Curves(tmp_path, 0), threading.excepthook
+
+    curves.log_metrics({"bits": 1.0}, 1)
+    curves.log_sounds({"voice": np.zeros(400, np.float32)}, 1, 8000)
+    curves.finalize("success")
+
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    assert b"voice" in events.read_bytes()
+    assert not curves.failed
+    assert threading.excepthook is hook
+
+
+def test_a_folder_that_cannot_be_made_is_told_once_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tensorboard").write_text("a file is in the way")
+    curves = Curves(tmp_path, 0)
+
+    with caplog.at_level("WARNING", "wavenet"):
+        for step in range(3):
+            curves.log_metrics({"bits": 1.0}, step)
+            curves.log_sounds({"voice": np.zeros(400, np.float32)}, step, 8000)
+        curves.save()
+        curves.finalize("success")
+
+    (warning,) = warnings_of(caplog)
+    assert "TensorBoard cannot write" in warning
+    assert "Training goes on" in warning
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the machine has no /dev/full")
+def test_a_disk_that_fills_up_is_told_once_and_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    curves = Curves(tmp_path, 0)
+    curves.log_metrics({"bits": 1.0}, 0)
+    curves.save()
+    (events,) = (tmp_path / "tensorboard").glob("events*")
+    events.unlink()
+    events.symlink_to("/dev/full")
+
+    with caplog.at_level("WARNING", "wavenet"):
+        for step in range(1, 5):
+            curves.log_metrics({"bits": 1.0}, step)
+            curves.save()
+        curves.finalize("success")
+
+    (warning,) = warnings_of(caplog)
+    assert "No space left on device" in warning
+
+
+def test_threads_that_fail_at_the_same_moment_tell_it_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(OSError):
+        def __str__(self) -> str:
+            time.sleep(0.2)
+            return "no space"
+
+    def fail() -> None:
+        raise Slow
+
+    curves = Curves(tmp_path, 0)
+    threads = [threading.Thread(target=curves._attempt, args=(fail,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(warnings_of(caplog)) == 1
+
+
+def test_a_run_that_goes_on_keeps_the_points_up_to_its_save_and_drops_those_past_it(
+    tmp_path: Path,
+) -> None:
+    for first, steps in ((0, (1, 2, 3, 4)), (2, (3, 4, 5))):  # killed after 4, saved at 2
+        curves = Curves(tmp_path, first)
+        for step in steps:
+            curves.log_metrics({"bits": step + first / 10}, step)
+        curves.finalize("success")
+        time.sleep(1.1)  # TensorBoard's files are in the order of their seconds
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+
+    points = events.Scalars("bits")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5]
+    assert [point.value for point in points] == pytest.approx([1.0, 2.0, 3.2, 4.2, 5.2])

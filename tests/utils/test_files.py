@@ -1,0 +1,259 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import environment
+from wavenet.utils.errors import EnvironmentFault
+from wavenet.utils.files import (
+    atomic_directory,
+    atomic_file,
+    leftovers,
+    locked,
+    remove_leftovers,
+    write_text,
+)
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+
+    assert list(path.parent.iterdir()) == []
+    write_text(path, "whole")
+    assert path.read_text() == "whole"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
+        temporary.write_text("new")
+        raise ZeroDivisionError
+
+    assert path.read_text() == "old"
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+
+    write_text(tmp_path / "link", "text")
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "text"
+
+
+def test_a_directory_replaces_an_older_one_whole(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with atomic_directory(tmp_path / "folder") as temporary:
+            (temporary / text).write_text(text)
+
+    assert [entry.name for entry in (tmp_path / "folder").iterdir()] == ["new"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_failed_directory_leaves_the_older_one(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "folder") as temporary:
+        (temporary / "old").touch()
+
+    with pytest.raises(ZeroDivisionError), atomic_directory(tmp_path / "folder") as temporary:
+        raise ZeroDivisionError
+
+    assert (tmp_path / "folder" / "old").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        write_text(tmp_path / "file" / "below", "text")
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "音" * 83])
+def test_long_names_are_written_twice_too(tmp_path: Path, name: str) -> None:
+    for _ in range(2):
+        write_text(tmp_path / name, "text")
+        with atomic_directory(tmp_path / f"{name[:-2]}d") as temporary:
+            (temporary / "file").touch()
+
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+HOLDING = """
+import pathlib, sys
+from wavenet.utils.files import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_held_folder_names_its_holder_and_is_free_when_that_dies(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    with (
+        pytest.raises(EnvironmentFault, match=f"in use by process {holder.pid} on"),
+        locked(tmp_path),
+    ):
+        pass
+
+    holder.kill()
+    holder.communicate()
+    with locked(tmp_path):
+        pass
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from wavenet.utils.files import atomic_file
+with atomic_file(pathlib.Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "file"], check=False)
+
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.slow
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path / "file"], check=False)
+    (left,) = set(tmp_path.iterdir()) - {tmp_path / "file"}
+    assert leftovers(tmp_path, "file") == leftovers(tmp_path) == [left]
+
+    remove_leftovers(tmp_path, "other")
+    assert left.exists()
+    remove_leftovers(tmp_path, "file")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+FOREIGN = (
+    "run.tmp-01234567",  # not hidden
+    ".run.tmp-0123456",  # too short
+    ".run.tmp-012345678",  # too long
+    ".run.tmp-0123456G",
+    ".run.bak-01234567",
+    ".tmp-01234567",  # of nothing
+    f".{200 * 'a'}.tmp-01234567",  # of any name that starts so
+)
+
+
+def test_only_names_as_we_make_them_are_leftovers(tmp_path: Path) -> None:
+    for name in FOREIGN:
+        (tmp_path / name).touch()
+
+    remove_leftovers(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == set(FOREIGN)
+
+
+def test_leftovers_of_any_name_are_removed_files_folders_and_links(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "b.ckpt").touch()
+    (tmp_path / ".b\n.ckpt.tmp-01234567").touch()
+    (tmp_path / ".c.tmp-89abcdef").mkdir()
+    (tmp_path / ".c.tmp-89abcdef" / "file").touch()
+    (tmp_path / ".d.tmp-89abcdef").symlink_to(tmp_path / "kept")
+
+    remove_leftovers(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "b.ckpt"}
+    assert (tmp_path / "kept" / "file").exists()
+
+
+def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
+    remove_leftovers(tmp_path / "none")
+
+    assert leftovers(tmp_path / "none", "name") == []
+
+
+BETWEEN = """
+import os, pathlib, signal, sys
+from wavenet.utils.files import atomic_directory
+rename, renames = os.rename, []
+def counted(old, new):
+    if len(renames) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    renames.append(rename(old, new))
+os.rename = counted
+with atomic_directory(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "new").touch()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("renames", "absent"), [(0, False), (1, True)])
+def test_the_only_copy_gets_its_name_back(tmp_path: Path, renames: int, absent: bool) -> None:
+    with atomic_directory(tmp_path / "folder") as folder:
+        (folder / "old").touch()
+    killed = [sys.executable, "-c", BETWEEN, str(tmp_path / "folder"), str(renames)]
+
+    done = subprocess.run(killed, env=environment(), check=False)
+
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "folder").exists() is not absent
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path, "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old"]
+
+
+def test_an_older_copy_does_not_replace_what_has_the_name(tmp_path: Path) -> None:
+    for name in (".folder.old-01234567", ".folder.old-89abcdef", "folder"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "folder" / "new").touch()
+
+    remove_leftovers(tmp_path)
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_a_shared_lock_is_held_by_many_or_by_one_alone(tmp_path: Path) -> None:
+    with locked(tmp_path, shared=True), locked(tmp_path, shared=True):
+        with pytest.raises(EnvironmentFault, match="is in use by"), locked(tmp_path):
+            pass
+        with locked(tmp_path, "another name"):
+            pass
+    with (
+        locked(tmp_path),
+        pytest.raises(EnvironmentFault, match=f"in use by process {os.getpid()} on"),
+        locked(tmp_path, shared=True),
+    ):
+        pass
+
+
+def test_a_file_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640

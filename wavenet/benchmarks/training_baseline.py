@@ -1,0 +1,57 @@
+"""WaveNet as a textbook has it, in PyTorch's own layers: what training speed is measured against.
+
+`(B, C, T)` all the way, a padded `Conv1d` a block, tanh times sigmoid, a sum of skips. It learns
+nothing that `WaveNet` does not: the same weights give the same likelihood.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavenet.config import WaveNetConfig
+from wavenet.mu_law import mu_law_encode
+
+
+class Textbook(nn.Module):
+    """An unconditional model of mu-law classes.
+
+    Args:
+        config: Shape of the weights.
+    """
+
+    def __init__(self, config: WaveNetConfig) -> None:
+        super().__init__()
+        width, half = config.residual_channels, config.gate_channels // 2
+        self.levels = config.levels
+        self.kernel_size = config.kernel_size
+        self.dilations = config.dilations
+        self.embedding = nn.Embedding(config.levels, width)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, 2 * half, config.kernel_size, dilation=dilation)
+            for dilation in config.dilations
+        )
+        self.residuals = nn.ModuleList(nn.Conv1d(half, width, 1) for _ in config.dilations[1:])
+        self.skips = nn.ModuleList(
+            nn.Conv1d(half, config.skip_channels, 1) for _ in config.dilations
+        )
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv1d(config.skip_channels, config.head_channels, 1),
+            nn.ReLU(),
+            nn.Conv1d(config.head_channels, config.levels, 1),
+        )
+
+    def nll(self, waveform: Tensor) -> Tensor:
+        """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
+        codes = mu_law_encode(waveform, self.levels)
+        seen = F.pad(codes, (1, 0), value=self.levels // 2)[:, :-1]
+        x = self.embedding(seen).transpose(1, 2)
+        total = torch.zeros((), device=x.device)
+        for block, dilation in enumerate(self.dilations):
+            y = self.convs[block](F.pad(x, ((self.kernel_size - 1) * dilation, 0)))
+            tanh, sigmoid = y.chunk(2, dim=1)
+            z = torch.tanh(tanh) * torch.sigmoid(sigmoid)
+            total = total + self.skips[block](z)
+            if block < len(self.residuals):
+                x = x + self.residuals[block](z)
+        return F.cross_entropy(self.head(total).float(), codes, reduction="none")

@@ -1,0 +1,61 @@
+"""What Hydra found wrong with a command line, in a sentence, with the nearest key or choice."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from wavenet.utils.dataclass_io import nearest
+from wavenet.utils.errors import ConfigError, printable
+
+PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
+
+
+def explain(error: Exception, conf: Path, name: str) -> str:
+    """Return in a sentence what Hydra found wrong, with the nearest key or choice."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    own = _own(error)
+    if own is not None:
+        return str(own)
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if group in ("hydra/launcher", "hydra/sweeper") and choice in PLUGINS:
+            return (
+                f"{group}={choice} is a plugin that is not installed: it comes with "
+                "pip install 'torch-wavenet[sweep]'"
+            )
+        return f"{group}={printable(choice)}: no such choice{nearest(choice, error.options)}"
+    if isinstance(error, OverrideParseException) and "=" not in str(error.override):
+        return f"{printable(error.override)!r} says no key: write KEY=VALUE (--help lists keys)"
+    if isinstance(error, OverrideParseException):
+        return f"{printable(error.override)!r} does not read as KEY=VALUE: {printable(text, 300)}"
+    match = re.search(r"Could not override '([^']+)'", text)
+    if match:
+        return f"unknown key {match[1]!r}{nearest(match[1], known_keys(conf, name))}"
+    return printable(text.replace("\n", " "), limit=500)
+
+
+def _own(error: BaseException) -> ConfigError | None:
+    """Return the error of ours that a resolver raised and OmegaConf wrapped, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def known_keys(conf: Path, name: str) -> list[str]:
+    """Return the dotted keys and the groups of a command's config."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        plain = OmegaConf.to_container(compose(name), resolve=False)
+
+    def dotted(node: Any, prefix: str) -> list[str]:
+        if not isinstance(node, dict):
+            return [prefix]
+        inner = [dotted(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items()]
+        return [prefix] * bool(prefix) + [key for keys in inner for key in keys]
+
+    return [*dotted(plain, ""), "recipe", "cluster", "search"]

@@ -1,0 +1,118 @@
+"""Excerpts of clips, each with what conditions it.
+
+What is cheap to take with the samples is read here, in the loader's workers: the speaker's number,
+the roll of the notes, the pitch. A mel spectrogram is made from the waveform on the training
+device; for it the excerpt's true surroundings come along, so that its frames are those that the
+whole clip would have.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavenet.config import AudioConfig
+from wavenet.data.audio import read_samples
+from wavenet.data.manifest import Clip
+from wavenet.features.f0 import pitch
+from wavenet.features.filters import shaping_of
+from wavenet.features.mel import LogMel
+from wavenet.features.piano_roll import roll
+from wavenet.features.score import read_notes
+from wavenet.mel_presets import PitchConfig
+from wavenet.utils.errors import DataError
+
+Samples = NDArray[np.float32]
+UNKNOWN = -1  # number of a speaker whom the model does not know
+
+
+class Excerpts:
+    """Reads excerpts of prepared clips.
+
+    Args:
+        folder: The prepared folder.
+        audio: What conditions the signal.
+        lookahead: Frames after an excerpt's last that the model sees.
+
+    Attributes:
+        hop_size: Excerpts start at multiples of it; 1 where there are no frames.
+    """
+
+    def __init__(self, folder: Path, audio: AudioConfig | None = None, lookahead: int = 0) -> None:
+        self.folder = folder
+        self.audio = audio
+        self.lookahead = lookahead
+        self.hop_size = (audio.hop_size if audio is not None else None) or 1
+        self.shaping = shaping_of(audio)
+        self._pitches: dict[str, Samples] = {}
+        self.margin = 0
+        if audio is not None and audio.mel is not None:
+            self.margin = LogMel(audio.mel).margin
+        self.numbers = {name: i for i, name in enumerate(audio.speakers)} if audio else {}
+
+    def read(self, clip: Clip, start: int, length: int) -> dict[str, Tensor]:
+        """Return `length` samples of a clip from `start` on, a multiple of `hop_size`.
+
+        What lies outside the clip is silence.
+
+        Returns:
+            `waveform`, `(length,)`; as the audio's conditions ask for them `around`, samples from
+            `margin` before to `margin` after the frames, `frames` `(C, F)` of pitch and notes, and
+            `speaker`, a number.
+        """
+        memory = self.shaping.memory
+        wide = torch.from_numpy(self._samples(clip, start - memory, length + memory))
+        item = {"waveform": self.shaping.valid(wide)}
+        audio = self.audio
+        if audio is None:
+            return item
+        if audio.speakers:
+            item["speaker"] = torch.tensor(self.numbers.get(clip.speaker, UNKNOWN))
+        if not audio.features:
+            return item
+        count = -(-length // self.hop_size) + self.lookahead
+        covered = count * self.hop_size
+        if audio.mel is not None:
+            around = self._samples(clip, start - self.margin, covered + 2 * self.margin)
+            item["around"] = torch.from_numpy(around)
+        rows = []
+        if audio.pitch is not None:
+            rows.append(self._pitch(clip, audio.pitch, start // self.hop_size, count))
+        if audio.notes is not None:
+            if not clip.notes:
+                raise DataError(f"{clip.path} has no notes, and the model is conditioned on them")
+            notes = read_notes(self.folder / clip.notes)
+            rows.append(roll(notes, start // self.hop_size, count, audio.notes))
+        if rows:
+            item["frames"] = torch.from_numpy(np.concatenate(rows))
+        return item
+
+    def _pitch(self, clip: Clip, config: PitchConfig, first: int, count: int) -> Samples:
+        """Return frames of the whole clip's pitch, which is found once: it depends on all of it."""
+        if clip.path not in self._pitches:
+            self._pitches[clip.path] = pitch(self._samples(clip, 0, clip.frames), config)
+        found = self._pitches[clip.path][:, first : first + count]
+        return np.pad(found, ((0, 0), (0, count - found.shape[1])), mode="edge")
+
+    def _samples(self, clip: Clip, start: int, length: int) -> Samples:
+        """Return samples `start` to `start + length`, `(length,)`, silence outside the clip."""
+        samples = np.zeros(length, np.float32)
+        first, stop = max(0, start), min(start + length, clip.frames)
+        if stop > first:
+            samples[first - start : stop - start] = _read(self.folder, clip, first, stop - first)
+        return samples
+
+
+def stack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return excerpts of one length as a batch."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def _read(folder: Path, clip: Clip, start: int, frames: int) -> Samples:
+    """Return `(frames,)` samples of a clip."""
+    try:
+        return read_samples(folder / clip.path, start, frames)[:, 0]
+    except DataError as error:
+        raise DataError(f"{error}; the manifest says otherwise: run wavenet-prepare anew") from None

@@ -1,0 +1,132 @@
+"""Whether a file holds all the samples that its header promises, by the bytes.
+
+libsndfile reads most formats that were cut short without a word, so their headers are read here
+too: chunks (WAV, RF64, W64, AIFF), fixed headers (AU, NIST) and the pages of Ogg. FLAC and MP3 are
+left to the decoder, which notices.
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from wavenet.utils.errors import DataError, printable
+
+MOST_CHUNKS = 4096  # before the samples; a real file has about ten
+SAMPLES = (b"data", b"SSND", b"BODY")
+UNKNOWN = 0xFFFFFFFF  # a size, where a stream was written
+OGG_PAGE = 65307  # bytes, at most
+OGG_END = 4  # flag of a stream's last page
+
+
+class TruncatedAudio(DataError):
+    """A file has fewer samples than its header says."""
+
+
+@dataclass(frozen=True)
+class SampleBytes:
+    """Size of a file's samples, in bytes.
+
+    Attributes:
+        promised: What the header says; `None` where a stream was written and it cannot say.
+        found: What follows the header.
+    """
+
+    promised: int | None
+    found: int
+
+
+def check_whole(path: Path) -> None:
+    """Raise `TruncatedAudio` unless `path` has the samples that its header promises."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(4)
+        if start == b"OggS" and not _ogg_ends(file, size):
+            raise TruncatedAudio(
+                f"{printable(path)}: its last page is missing: the file is cut short, copy it "
+                "again from its origin"
+            )
+        measured = sample_bytes(file, size)
+    if measured is None:
+        return
+    if measured.promised is None:
+        raise TruncatedAudio(
+            f"{printable(path)}: header does not say how long it is, a program wrote it as a "
+            f"stream and {measured.found} bytes follow: write it anew, as in ffmpeg -i OLD NEW.wav"
+        )
+    if measured.found < measured.promised:
+        raise TruncatedAudio(
+            f"{printable(path)}: header promises {measured.promised} bytes of samples, found "
+            f"{measured.found}: the file is cut short, copy it again from its origin"
+        )
+
+
+def sample_bytes(file: BinaryIO, size: int) -> SampleBytes | None:
+    """Return the size of the samples in a file of `size` bytes, `None` where no header says it."""
+    file.seek(0)
+    start = file.read(1024)
+    if start[:4] in (b"RIFF", b"RF64"):
+        return _chunks(file, size, 12, struct.Struct("<4sI"))
+    if start[:4] in (b"RIFX", b"FORM"):
+        return _chunks(file, size, 12, struct.Struct(">4sI"))
+    if start[:4] == b"riff":
+        return _chunks(file, size, 40, struct.Struct("<4s12xQ"))
+    if start[:4] == b".snd" and len(start) >= 24:
+        offset, promised = struct.unpack(">II", start[4:12])
+        return _measure(promised, size - offset)
+    if start[:7] == b"NIST_1A":
+        return _nist(start, size)
+    return None
+
+
+def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> SampleBytes | None:
+    """Walk from chunk to chunk, the first of them at byte `first`, until the samples."""
+    wide = (
+        header.size == 24
+    )  # W64, where a size counts the header and all begins at a multiple of 8
+    long_size = None
+    file.seek(first)
+    for _ in range(MOST_CHUNKS):
+        entry = file.read(header.size)
+        if len(entry) < header.size:
+            return None
+        start = file.tell()
+        name, promised = header.unpack(entry)
+        if wide:
+            promised = max(0, promised - header.size)
+        if name in SAMPLES:
+            known = long_size if promised == UNKNOWN and long_size is not None else promised
+            return _measure(known, size - start)
+        if name == b"ds64":
+            (long_size,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
+        file.seek(min(size, start + promised + -promised % (8 if wide else 2)))
+    return None
+
+
+def _nist(start: bytes, size: int) -> SampleBytes | None:
+    """Read the text header of NIST Sphere, such as `sample_count -i 46797`."""
+    said = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d{1,15})\n", start)}
+    names = (b"sample_count", b"sample_n_bytes", b"channel_count")
+    coded = b"sample_coding" in start and b"sample_coding -s3 pcm\n" not in start
+    if coded or any(name not in said for name in names):
+        return None
+    count, width, channels = (said[name] for name in names)
+    return _measure(count * width * channels, size - int(start[8:15].strip() or b"1024"))
+
+
+def _ogg_ends(file: BinaryIO, size: int) -> bool:
+    """Return whether the last page is whole and says that it is the last."""
+    file.seek(max(0, size - OGG_PAGE))
+    tail = file.read(OGG_PAGE)
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or not page[5] & OGG_END:
+        return False
+    segments = page[27 : 27 + page[26]]
+    return len(page) >= 27 + page[26] + sum(segments)
+
+
+def _measure(promised: int, found: int) -> SampleBytes:
+    found = max(0, found)
+    streamed = promised == UNKNOWN or (promised == 0 and found > 0)
+    return SampleBytes(None if streamed else promised, found)

@@ -1,0 +1,182 @@
+"""One recording to prepared clips: repaired as the options say, mono, 16-bit, at one rate.
+
+Samples stream through in blocks. Only trimming and splitting, which look at the loudest part
+first, hold a whole recording in memory.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.data.audio import WavWriter, read_blocks
+from wavenet.data.manifest import Clip
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.inspection import Inspection
+from wavenet.data.preparation.sources import Source
+from wavenet.features.librosa_lock import compiled_librosa
+from wavenet.features.score import excerpt, read_notes, write_notes
+from wavenet.utils.errors import require
+from wavenet.utils.files import file_digest
+
+AUDIO = "audio"  # folder of the clips
+NOTES = "notes"  # folder of their scores
+LONGEST_NAME = 200  # bytes; file systems hold 255, and a temporary name adds to it
+
+Samples = NDArray[np.float32]
+
+
+@dataclass
+class Overshoot:
+    """Samples that resampling put past 1.0, and that were limited to 1.0."""
+
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of one recording.
+
+    Attributes:
+        clips: What was written, all of them marked `train` until the split is made.
+        overshoot: Samples limited to 1.0 after resampling.
+        too_short: Pieces left out because they are shorter than `min_seconds`.
+        removed_seconds: Silence removed by trimming and splitting, and too short pieces.
+    """
+
+    clips: tuple[Clip, ...]
+    overshoot: int
+    too_short: int
+    removed_seconds: float
+
+
+def convert(
+    source: Source, inspection: Inspection, folder: Path, options: PrepareOptions
+) -> Converted:
+    """Write the clips of `source` below `folder` and return them.
+
+    Args:
+        source: A recording.
+        inspection: What `inspect` found in it.
+        folder: The prepared folder.
+        options: Repairs, trimming and splitting.
+    """
+    overshoot = Overshoot()
+    mono = _mono(source, options)
+    blocks = _at_rate(mono, inspection.sample_rate, options.sample_rate, overshoot)
+    if options.trim_db is None and options.split_db is None:
+        clip = _write(source, folder, options, 0, blocks, None)
+        return Converted((clip,) if clip else (), overshoot.samples, 0, 0.0)
+    whole = np.concatenate([np.zeros(0, np.float32), *blocks])
+    least = max(1, round(options.min_seconds * options.sample_rate))
+    spans = sounding(whole, options)
+    long_enough = [(start, stop) for start, stop in spans if stop - start >= least]
+    clips = []
+    for number, (start, stop) in enumerate(long_enough, 1):
+        piece = number if options.split_db is not None else None
+        clips.append(_write(source, folder, options, start, iter([whole[start:stop]]), piece))
+    kept = sum(stop - start for start, stop in long_enough)
+    return Converted(
+        tuple(clip for clip in clips if clip),
+        overshoot.samples,
+        len(spans) - len(long_enough),
+        (len(whole) - kept) / options.sample_rate,
+    )
+
+
+def sounding(samples: Samples, options: PrepareOptions) -> list[tuple[int, int]]:
+    """Return where `samples`, `(T,)`, sound: first sample and the one after the last, in order."""
+    start, stop = 0, len(samples)
+    if options.trim_db is not None and stop:
+        _, (start, stop) = compiled_librosa().effects.trim(samples, top_db=options.trim_db)
+    if options.split_db is None or stop <= start:
+        return [(int(start), int(stop))] if stop > start else []
+    spans = compiled_librosa().effects.split(samples[start:stop], top_db=options.split_db)
+    return [(int(start + first), int(start + last)) for first, last in spans]
+
+
+def clip_name(source: str, piece: int | None) -> str:
+    """Return where a clip of `source` lies in the prepared folder, unlike any other's place."""
+    path = PurePosixPath(source)
+    ending = ".wav" if piece is None else f".{piece:04}.wav"
+    name = path.name.encode("utf-8", "surrogateescape")
+    if len(name) + len(ending) > LONGEST_NAME:
+        digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        short = name[: LONGEST_NAME - len(digest) - len(ending) - 1].decode("utf-8", "ignore")
+        return str(PurePosixPath(AUDIO, path.parent, f"{short}-{digest}{ending}"))
+    return str(PurePosixPath(AUDIO, path.parent, path.name + ending))
+
+
+def _write(
+    source: Source,
+    folder: Path,
+    options: PrepareOptions,
+    start: int,
+    blocks: Iterator[Samples],
+    piece: int | None,
+) -> Clip | None:
+    """Write one clip and return it, or `None` where `blocks` hold no sample."""
+    name = clip_name(source.name, piece)
+    with WavWriter(folder / name, options.sample_rate) as writer:
+        for block in blocks:
+            writer.write(block)
+    if not writer.frames:
+        (folder / name).unlink()
+        return None
+    parts = PurePosixPath(source.name).parts
+    folder_speaker = parts[0] if options.speaker_folders and len(parts) > 1 else ""
+    return Clip(
+        path=name,
+        frames=writer.frames,
+        sample_rate=options.sample_rate,
+        speaker=source.speaker or folder_speaker,
+        split="train",
+        digest=file_digest(folder / name),
+        source=source.name,
+        start=start,
+        notes=_write_notes(source, folder, name, start, writer.frames, options.sample_rate),
+    )
+
+
+def _write_notes(
+    source: Source, folder: Path, clip: str, start: int, frames: int, rate: int
+) -> str:
+    """Write the score of a clip, times counted from its start; return its path, empty for none."""
+    if source.notes is None:
+        return ""
+    name = str(PurePosixPath(NOTES, PurePosixPath(clip).relative_to(AUDIO)).with_suffix(".csv"))
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    notes = excerpt(read_notes(source.notes), start / rate, (start + frames) / rate)
+    write_notes(folder / name, notes)
+    return name
+
+
+def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:
+    """Yield `source` as one channel in [-1, 1], at its own rate, in blocks `(T,)`."""
+    for block in read_blocks(source.path, allow_truncated=options.keep_truncated):
+        if options.zero_nan:
+            block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+        if options.clip:
+            block = np.clip(block, -1.0, 1.0)
+        yield block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+
+
+def _at_rate(
+    blocks: Iterator[Samples], rate: int, wanted: int, overshoot: Overshoot
+) -> Iterator[Samples]:
+    """Yield `blocks` at the rate `wanted`; what passes 1.0 is limited and counted."""
+    if rate == wanted:
+        yield from blocks
+        return
+    stream = require("soxr", "train").ResampleStream(rate, wanted, 1, "float32", quality="HQ")
+    for block in blocks:
+        yield _limited(stream.resample_chunk(block), overshoot)
+    yield _limited(stream.resample_chunk(np.zeros(0, np.float32), last=True), overshoot)
+
+
+def _limited(samples: Samples, overshoot: Overshoot) -> Samples:
+    overshoot.samples += int((np.abs(samples) > 1.0).sum())
+    return np.clip(samples, -1.0, 1.0)

@@ -1,0 +1,248 @@
+"""What is wrong with one recording, and which option would repair it.
+
+Every sample is decoded, block by block, so that memory stays bounded whatever the header says.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.data.audio import AudioHeader, read_blocks, read_header
+from wavenet.data.container_headers import TruncatedAudio
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.sources import CONTAINERS, Source
+from wavenet.features.score import read_notes
+from wavenet.utils.errors import DataError, WavenetError, printable
+
+SILENT = 1e-4  # standard deviation
+OFFSET = 0.01  # of the mean from 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a recording cannot be taken as it is.
+
+    Attributes:
+        reason: What was found, and what was wanted.
+        option: Name of the option that helps; empty where only leaving it out does.
+    """
+
+    reason: str
+    option: str = ""
+
+    @property
+    def way_out(self) -> str:
+        """The option as one writes it."""
+        lower = "a lower data.min_seconds"
+        return lower if self.option == "min_seconds" else f"data.{self.option or 'skip_bad'}=true"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What one recording holds.
+
+    Attributes:
+        name: The recording, relative to the root.
+        problems: What keeps it out, worst first; empty for a good one.
+        repairs: What the options repair in it.
+        notes: What is strange but harmless.
+        frames: Samples a channel that can be decoded.
+        sample_rate: As recorded, in Hz.
+        peak: Largest absolute sample of any channel.
+        power: Mean square of the channels' mean.
+        offset: Mean of all samples.
+        past_one: Samples past 1.0.
+        silent: Whether the channels' mean is silent.
+    """
+
+    name: str
+    problems: tuple[Problem, ...] = ()
+    repairs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    frames: int = 0
+    sample_rate: int = 1
+    peak: float = 0.0
+    power: float = 0.0
+    offset: float = 0.0
+    past_one: int = 0
+    silent: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return self.frames / self.sample_rate
+
+
+@dataclass
+class _Levels:
+    """Sums over the samples seen so far; those that are not finite count as 0."""
+
+    frames: int = 0
+    peak: float = 0.0
+    past_one: int = 0
+    not_finite: int = 0
+    first_not_finite: str = ""
+    mean_sum: float = 0.0
+    mean_square_sum: float = 0.0
+    square_sum: float = 0.0
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Take in a block, `(T, C)`."""
+        size = np.abs(samples)
+        if not math.isfinite(size.max()):
+            finite = np.isfinite(samples)
+            self._count_not_finite(samples, finite)
+            samples, size = np.where(finite, samples, 0), np.where(finite, size, 0)
+        peak = float(size.max())
+        self.peak = max(self.peak, peak)
+        self.past_one += int((size > 1).sum()) if peak > 1 else 0
+        mean = samples.mean(axis=1, dtype=np.float64) if samples.shape[1] > 1 else samples[:, 0]
+        self.mean_sum += float(mean.sum(dtype=np.float64))
+        self.mean_square_sum += _square_sum(mean)
+        self.square_sum += _square_sum(samples) / samples.shape[1]
+        self.frames += len(samples)
+
+    def _count_not_finite(self, samples: NDArray[np.float32], finite: NDArray[np.bool_]) -> None:
+        if not self.not_finite:
+            frame, channel = np.argwhere(~finite)[0]
+            place = f"frame {self.frames + frame} of channel {channel}"
+            self.first_not_finite = f"{samples[frame, channel]} at {place}"
+        self.not_finite += int(finite.size - finite.sum())
+
+    @property
+    def offset(self) -> float:
+        return self.mean_sum / max(1, self.frames)
+
+    @property
+    def power(self) -> float:
+        return self.mean_square_sum / max(1, self.frames)
+
+    @property
+    def silent(self) -> bool:
+        return self.power - self.offset**2 < SILENT**2
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the channels are loud, and their mean is silent."""
+        return self.silent and self.square_sum / max(1, self.frames) - self.offset**2 > SILENT**2
+
+
+def _square_sum(samples: NDArray[Any]) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())
+
+
+def inspect(source: Source, options: PrepareOptions) -> Inspection:
+    """Decode all of `source` and say what is wrong with it under `options`."""
+    levels, problems, repairs = _Levels(), [], []
+    try:
+        header = read_header(source.path, allow_truncated=options.keep_truncated)
+        for block in read_blocks(source.path, allow_truncated=options.keep_truncated):
+            levels.add(block)
+    except TruncatedAudio as error:
+        return Inspection(source.name, (Problem(_reason(source, error), "keep_truncated"),))
+    except WavenetError as error:
+        return Inspection(source.name, (Problem(_reason(source, error)),))
+
+    if not levels.frames:
+        return Inspection(source.name, (Problem("no sample can be decoded"),))
+    try:
+        late = _notes_after(source, levels.frames / header.sample_rate)
+    except DataError as error:
+        return Inspection(source.name, (Problem(_reason(source, error)),))
+    for found, problem in _findings(header, levels, options):
+        if found and getattr(options, problem.option) is True:
+            repairs.append(problem.option)
+        elif found:
+            problems.append(problem)
+    if options.keep_truncated and _is_truncated(source, header, levels):
+        repairs.append("keep_truncated")
+    return Inspection(
+        source.name,
+        tuple(problems),
+        tuple(repairs),
+        (*_notes(source, header, levels), *late, *_empty_above(header, options)),
+        frames=levels.frames,
+        sample_rate=header.sample_rate,
+        peak=levels.peak,
+        power=levels.power,
+        offset=levels.offset,
+        past_one=levels.past_one,
+        silent=levels.silent,
+    )
+
+
+def _findings(
+    header: AudioHeader, levels: _Levels, options: PrepareOptions
+) -> list[tuple[bool, Problem]]:
+    """Return everything that is looked at, and whether it is wrong."""
+    seconds = levels.frames / header.sample_rate
+    silence = "silent once mixed, its channels cancel" if levels.cancels else "silent"
+    rates = f"{header.sample_rate} Hz, wanted {options.sample_rate} Hz"
+    return [
+        (
+            levels.not_finite > 0,
+            Problem(f"{levels.first_not_finite}, {levels.not_finite} such samples", "zero_nan"),
+        ),
+        (
+            levels.past_one > 0,
+            Problem(f"{levels.past_one} samples past 1.0, peak {levels.peak:.4g}", "clip"),
+        ),
+        (header.sample_rate != options.sample_rate, Problem(rates, "resample")),
+        (header.channels > 1, Problem(f"{header.channels} channels, wanted 1", "mixdown")),
+        (
+            levels.silent,
+            Problem(f"{silence}: standard deviation under {SILENT:g}", "keep_silent"),
+        ),
+        (
+            seconds < options.min_seconds,
+            Problem(
+                f"{seconds:.3f} s long, wanted {options.min_seconds:g} s or more", "min_seconds"
+            ),
+        ),
+    ]
+
+
+def _notes(source: Source, header: AudioHeader, levels: _Levels) -> tuple[str, ...]:
+    notes = []
+    if header.container not in CONTAINERS[source.suffix]:
+        notes.append(f"is {header.container}, not what its suffix says")
+    if abs(levels.offset) > OFFSET:
+        notes.append(f"mean is {levels.offset:+.3f}, not 0 (DC offset)")
+    return tuple(notes)
+
+
+def _notes_after(source: Source, seconds: float) -> tuple[str, ...]:
+    """Return a remark on notes that start after the recording's end."""
+    late = 0
+    if source.notes is not None:
+        late = sum(note.onset >= seconds for note in read_notes(source.notes))
+    return (f"{late} notes start after its end",) if late else ()
+
+
+def _empty_above(header: AudioHeader, options: PrepareOptions) -> tuple[str, ...]:
+    """Return a remark on what a higher rate cannot bring back."""
+    rate = header.sample_rate
+    return (f"{rate} Hz: empty above {rate / 2:g} Hz",) if rate < options.sample_rate else ()
+
+
+def _is_truncated(source: Source, header: AudioHeader, levels: _Levels) -> bool:
+    if levels.frames < header.frames:
+        return True
+    try:
+        read_header(source.path)
+    except TruncatedAudio:
+        return True
+    return False
+
+
+def _reason(source: Source, error: WavenetError) -> str:
+    """Return the message of `error` without the path in front, which the list says by itself."""
+    return str(error).removeprefix(f"{printable(source.path)}: ")
+
+
+def decibels(amplitude: float) -> str:
+    """Return `amplitude` in dB under full scale, such as `-6.0 dBFS`."""
+    return f"{20 * math.log10(amplitude):.1f} dBFS" if amplitude > 0 else "-inf dBFS"

@@ -1,0 +1,158 @@
+"""Which files below a folder are audio, by their suffix, and what else lies there."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from wavenet.utils.errors import DataError, EnvironmentFault, printable
+
+CONTAINERS = {  # suffix: libsndfile's names of what such a file holds
+    **dict.fromkeys(("wav", "wave", "bwf", "rf64"), ("WAV", "WAVEX", "RF64")),
+    **dict.fromkeys(("ogg", "oga", "opus"), ("OGG",)),
+    **dict.fromkeys(("mp1", "mp2", "mp3"), ("MP3",)),
+    **dict.fromkeys(("aif", "aiff", "aifc"), ("AIFF",)),
+    **dict.fromkeys(("au", "snd"), ("AU",)),
+    **dict.fromkeys(("svx", "8svx", "16svx"), ("SVX",)),
+    **dict.fromkeys(("nist", "sph"), ("NIST", "WAV")),
+    **dict.fromkeys(("sf", "ircam"), ("IRCAM",)),
+    **{name: (name.upper(),) for name in ("flac", "caf", "w64", "voc", "avr", "paf", "pvf")},
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An audio file below the root.
+
+    Attributes:
+        name: Path relative to the root, with forward slashes.
+        path: Where it is.
+        size: Bytes.
+        mtime_ns: When it was last written, in nanoseconds.
+        speaker: Who is heard; empty where that is not said.
+        notes: Its score, a CSV file with a line `onset,offset,pitch` (seconds, seconds, MIDI
+            number) a note; absent where there is none.
+    """
+
+    name: str
+    path: Path
+    size: int
+    mtime_ns: int
+    speaker: str = ""
+    notes: Path | None = None
+
+    @property
+    def suffix(self) -> str:
+        """Suffix in small letters, without the dot."""
+        return PurePosixPath(self.name).suffix[1:].lower()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the name: an order that neither the disk nor the alphabet decides."""
+        return hashlib.sha256(self.name.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below a root.
+
+    Attributes:
+        sources: Audio files, ordered by name.
+        others: Count of the other files by suffix (`no suffix` for none), the most first.
+        hidden: Files and folders left alone because their names start with a dot.
+        linked_folders: Symbolic links to folders, which are not followed.
+    """
+
+    sources: tuple[Source, ...]
+    others: tuple[tuple[str, int], ...]
+    hidden: int
+    linked_folders: int
+
+    def spoken(self, speaker_of: Callable[[Source], str | None]) -> "Found":
+        """Return the same with speakers; audio that has none is one of the other files."""
+        taken, others = [], Counter(dict(self.others))
+        for source in self.sources:
+            speaker = speaker_of(source)
+            if speaker is None:
+                others[source.suffix] += 1
+            else:
+                taken.append(replace(source, speaker=speaker))
+        return replace(self, sources=tuple(taken), others=_most_first(others))
+
+
+def find_sources(root: Path) -> Found:
+    """List the audio files below `root`.
+
+    Raises:
+        DataError: `root` is not a folder, or holds no audio.
+        EnvironmentFault: A folder below `root` cannot be read.
+    """
+    if not root.is_dir():
+        said = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {said}: data.root must be a folder of audio files")
+    found = list_files(root, root)
+    if not found.sources:
+        raise DataError(_nothing(root, found))
+    return found
+
+
+def list_files(root: Path, *tops: Path) -> Found:
+    """List what lies below those of `tops` that are folders, with names relative to `root`.
+
+    Raises:
+        EnvironmentFault: A folder cannot be read.
+    """
+    sources, others, hidden, linked = [], Counter[str](), 0, 0
+    for folder, folders, names in _walk(*tops):
+        visible = sorted(name for name in folders if not name.startswith("."))
+        hidden += len(folders) - len(visible)
+        folders[:] = [name for name in visible if not Path(folder, name).is_symlink()]
+        linked += len(visible) - len(folders)
+        for name in names:
+            suffix = PurePosixPath(name).suffix[1:].lower()
+            if name.startswith("."):
+                hidden += 1
+            elif suffix in CONTAINERS:
+                sources.append(_source(root, Path(folder, name)))
+            else:
+                others[suffix or "no suffix"] += 1
+    ordered = tuple(sorted(sources, key=lambda source: source.name))
+    return Found(ordered, _most_first(others), hidden, linked)
+
+
+def _walk(*tops: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    for top in filter(Path.is_dir, tops):
+        yield from os.walk(top, onerror=_unreadable)
+
+
+def _most_first(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def _source(root: Path, path: Path) -> Source:
+    name = path.relative_to(root).as_posix()
+    try:
+        status = path.stat()
+    except OSError:  # a link to nothing: reading it says so
+        return Source(name, path, 0, 0)
+    return Source(name, path, status.st_size, status.st_mtime_ns)
+
+
+def _nothing(root: Path, found: Found) -> str:
+    others = ", ".join(f"{count} {printable(suffix, 20)}" for suffix, count in found.others[:8])
+    hidden = f"{found.hidden} hidden" if found.hidden else ""
+    linked = f"{found.linked_folders} linked folders" if found.linked_folders else ""
+    seen = ", ".join(text for text in (others, hidden, linked) if text) or "nothing"
+    return (
+        f"{printable(root)} holds no audio: found {seen}; looked, in all folders below, for names "
+        f"in .{' .'.join(sorted(CONTAINERS))}; convert other formats, as in ffmpeg -i OLD NEW.wav"
+    )
+
+
+def _unreadable(error: OSError) -> None:
+    raise EnvironmentFault(
+        f"cannot list {printable(error.filename)}: {error.strerror}; "
+        "give yourself the right to read it"
+    )

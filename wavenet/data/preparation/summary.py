@@ -1,0 +1,246 @@
+"""The closing table of `prepare`: what came in, what went out, and what was done on the way."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wavenet.data.manifest import SPLITS, Clip
+from wavenet.data.preparation.inspection import Inspection, decibels
+from wavenet.data.preparation.sources import Found
+from wavenet.data.preparation.work_dir import Record
+from wavenet.utils.errors import printable
+
+MOST_NAMES = 10
+
+
+@dataclass(frozen=True)
+class SplitTotal:
+    """What one split holds: `files` recordings in `clips` clips of `seconds` together."""
+
+    split: str
+    files: int
+    clips: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Named:
+    """A recording and what there is to say of it."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A thing and how often it came."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `prepare` did.
+
+    Attributes:
+        sample_rate: Rate of every clip, in Hz.
+        files: Recordings found.
+        seconds: Length of those that could be decoded and were taken.
+        splits: What went out.
+        left_out: Recordings left out and why.
+        repairs: Recordings repaired, by option.
+        notes: Recordings with something strange but harmless.
+        others: Other files by suffix.
+        hidden: Files and folders left alone because their names start with a dot.
+        linked_folders: Linked folders, which are not followed.
+        peak: Largest absolute sample of the recordings taken.
+        rms: Root of the mean square of the recordings taken.
+        clipped: Samples past 1.0 in the recordings, limited to 1.0.
+        overshoot: Samples that resampling put past 1.0, limited to 1.0.
+        too_short: Pieces left out because they are shorter than `min_seconds`.
+        removed_seconds: Silence and too short pieces left out by trimming and splitting.
+        silent: Recordings taken although they are silent.
+        speakers: Speakers with a name.
+        already_prepared: Whether all of it was there and nothing had to be done.
+    """
+
+    sample_rate: int
+    files: int
+    seconds: float
+    splits: tuple[SplitTotal, ...]
+    left_out: tuple[Named, ...]
+    repairs: tuple[Counted, ...]
+    notes: tuple[Named, ...]
+    others: tuple[Counted, ...]
+    hidden: int
+    linked_folders: int
+    peak: float
+    rms: float
+    clipped: int
+    overshoot: int
+    too_short: int
+    removed_seconds: float
+    silent: int
+    speakers: int
+    already_prepared: bool = False
+
+    def line(self) -> str:
+        """Return what there is, in a line for people who have seen the table before."""
+        seconds = sum(total.seconds for total in self.splits)
+        clips = sum(total.clips for total in self.splits)
+        return f"already prepared: {clips:,} clips, {seconds / 60:.2f} minutes"
+
+    def table(self) -> str:
+        """Return all of it in lines for people."""
+        clips = sum(total.clips for total in self.splits)
+        seconds = sum(total.seconds for total in self.splits)
+        taken = sum(total.files for total in self.splits)
+        lines = ["already prepared: nothing has changed"] if self.already_prepared else []
+        lines += [
+            f"{'':8}{'files':>8}{'clips':>8}{'minutes':>10}",
+            _row("found", self.files, None, None),
+            _row("taken", taken, None, self.seconds),
+            *(_row(total.split, total.files, total.clips, total.seconds) for total in self.splits),
+            _row("out", taken, clips, seconds),
+        ]
+        rate = f"clips are mono, 16-bit, {self.sample_rate} Hz"
+        lines.append(rate + (f", {self.speakers} speakers" if self.speakers else ""))
+        lines.append(
+            f"level of the recordings: peak {decibels(self.peak)}, RMS {decibels(self.rms)}"
+        )
+        lines += self._done()
+        lines += _names("left out", self.left_out)
+        lines += _names("to note", self.notes)
+        return "\n".join(lines)
+
+    def _done(self) -> list[str]:
+        """Return a line for each thing that was done or seen and has a count."""
+        repaired = ", ".join(f"{entry.name} {entry.count}" for entry in self.repairs)
+        others = ", ".join(f"{entry.count} {printable(entry.name, 20)}" for entry in self.others)
+        removed = f"{self.removed_seconds:.1f} s, with {self.too_short} pieces that were"
+        lines = (
+            (repaired, f"recordings repaired: {repaired}"),
+            (self.clipped, f"samples past 1.0, clipped: {self.clipped}"),
+            (self.overshoot, f"samples put past 1.0 by resampling, clipped: {self.overshoot}"),
+            (self.silent, f"silent recordings taken: {self.silent}"),
+            (
+                self.removed_seconds or self.too_short,
+                f"removed by trimming and splitting: {removed} too short",
+            ),
+            (others, f"other files, not looked at: {printable(others, 160)}"),
+            (self.hidden, f"hidden files and folders, not looked at: {self.hidden}"),
+            (self.linked_folders, f"linked folders, not followed: {self.linked_folders}"),
+        )
+        return [line for said, line in lines if said]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several jobs did, each of which prepares a shard of the recordings.
+
+    Attributes:
+        shard: Which one, as `i/n`.
+        files: Recordings found, of all shards.
+        mine: Of them, the shard's.
+        before: Of the shard's, those that an earlier job had finished.
+        left_out: Of the shard's, those left out and why.
+        finished: Recordings that are finished, of all shards.
+    """
+
+    shard: str
+    files: int
+    mine: int
+    before: int
+    left_out: tuple[Named, ...]
+    finished: int
+
+    def table(self) -> str:
+        """Return all of it, and what is still to say, in lines for people."""
+        now = self.mine - self.before - len(self.left_out)
+        did = f"{now} prepared now, {self.before} before"
+        lines = [
+            f"shard {self.shard}: {self.mine} of {self.files} recordings, {did}",
+            *_names("left out", self.left_out),
+            f"finished in all shards: {self.finished} of {self.files}",
+            "when all have ended, the same command without shard= does what is left and puts the",
+            "clips in place; so does training",
+        ]
+        return "\n".join(lines)
+
+
+def summarize(
+    found: Found,
+    records: Sequence[Record],
+    clips: Sequence[Clip],
+    skipped: Iterable[Inspection],
+    sample_rate: int,
+) -> Summary:
+    """Return the summary of a prepared folder.
+
+    Args:
+        found: What lay below the root.
+        records: The finished recordings.
+        clips: What was written, with its splits.
+        skipped: The recordings left out because something is wrong with them.
+        sample_rate: Rate of the clips, in Hz.
+    """
+    taken = [record for record in records if record.converted.clips]
+    seen = [record.inspection for record in taken]
+    frames = sum(inspection.frames for inspection in seen)
+    energy = math.fsum(inspection.power * inspection.frames for inspection in seen)
+    left_out = [
+        *named(skipped),
+        *(
+            Named(record.inspection.name, "no piece is as long as min_seconds")
+            for record in records
+            if not record.converted.clips
+        ),
+    ]
+    repairs = sorted({repair for inspection in seen for repair in inspection.repairs})
+    return Summary(
+        sample_rate=sample_rate,
+        files=len(found.sources),
+        seconds=math.fsum(inspection.seconds for inspection in seen),
+        splits=tuple(_total(split, clips) for split in SPLITS),
+        left_out=tuple(sorted(left_out, key=lambda entry: entry.name)),
+        repairs=tuple(Counted(name, sum(name in i.repairs for i in seen)) for name in repairs),
+        notes=tuple(Named(i.name, "; ".join(i.notes)) for i in seen if i.notes),
+        others=tuple(Counted(name, count) for name, count in found.others),
+        hidden=found.hidden,
+        linked_folders=found.linked_folders,
+        peak=max(inspection.peak for inspection in seen),
+        rms=math.sqrt(energy / max(1, frames)),
+        clipped=sum(inspection.past_one for inspection in seen),
+        overshoot=sum(record.converted.overshoot for record in taken),
+        too_short=sum(record.converted.too_short for record in records),
+        removed_seconds=math.fsum(record.converted.removed_seconds for record in records),
+        silent=sum(inspection.silent for inspection in seen),
+        speakers=len({clip.speaker for clip in clips} - {""}),
+    )
+
+
+def named(bad: Iterable[Inspection]) -> tuple[Named, ...]:
+    """Return recordings and what is wrong with them."""
+    return tuple(Named(one.name, "; ".join(p.reason for p in one.problems)) for one in bad)
+
+
+def _total(split: str, clips: Iterable[Clip]) -> SplitTotal:
+    mine = [clip for clip in clips if clip.split == split]
+    seconds = math.fsum(clip.frames / clip.sample_rate for clip in mine)
+    return SplitTotal(split, len({clip.source for clip in mine}), len(mine), seconds)
+
+
+def _row(name: str, files: int, clips: int | None, seconds: float | None) -> str:
+    minutes = "" if seconds is None else f"{seconds / 60:.2f}"
+    return f"{name:8}{files:8}{'' if clips is None else clips:>8}{minutes:>10}"
+
+
+def _names(title: str, entries: Sequence[Named]) -> list[str]:
+    if not entries:
+        return []
+    lines = [f"{title}: {len(entries)}"]
+    lines += [f"  {printable(e.name, 80)}: {printable(e.text)}" for e in entries[:MOST_NAMES]]
+    if len(entries) > MOST_NAMES:
+        lines.append(f"  and {len(entries) - MOST_NAMES} more")
+    return lines

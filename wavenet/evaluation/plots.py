@@ -1,0 +1,318 @@
+"""Pictures of a recording, of a training run and of what a model sees.
+
+Figures are matplotlib's own objects: nothing global, no window, no pyplot. Colours keep apart
+under every kind of colour blindness (Okabe and Ito's; magma for levels).
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavenet.config import WaveNetConfig
+from wavenet.utils.errors import require
+from wavenet.utils.files import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.floating[Any]]
+
+BLUE, ORANGE, GREEN, INK, PALE = "#0072b2", "#d55e00", "#009e73", "#333333", "#c9ced6"
+RANGE_DB = 80.0  # from the loudest to the quietest level shown
+_DPI = 110
+_TREE_WIDTH = 64  # samples
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure to `path` as PNG, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(png(figure))
+
+
+def png(figure: "Figure") -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def spectrogram(waveform: Array, sample_rate: int, title: str) -> "Figure":
+    """Return a waveform, thin, above its spectrogram in dB below the loudest level.
+
+    Args:
+        waveform: Samples in [-1, 1], `(T,)`.
+        sample_rate: Samples a second, in Hz.
+        title: Plain text; empty for none.
+    """
+    figure = _figure(9.0, 4.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 4])
+    seconds = len(waveform) / sample_rate
+    below.set_xlim(0, max(seconds, 1 / sample_rate))
+    _draw_envelope(above, waveform, sample_rate)
+    image = below.imshow(
+        level_db(waveform, sample_rate),
+        origin="lower",
+        aspect="auto",
+        extent=(0, max(seconds, 1 / sample_rate), 0, sample_rate / 2000),
+        cmap="magma",
+        vmin=-RANGE_DB,
+        vmax=0,
+        interpolation="bilinear",
+    )
+    below.set_xlabel("time (s)")
+    below.set_ylabel("frequency (kHz)")
+    bar = figure.colorbar(image, ax=below, pad=0.015, aspect=25, ticks=[0, -20, -40, -60, -80])
+    bar.set_label("level (dB)")
+    bar.outline.set_visible(False)
+    _title(figure, title)
+    return figure
+
+
+def spectrogram_image(waveform: Array, sample_rate: int) -> npt.NDArray[np.uint8]:
+    """Return the spectrogram of a waveform `(T,)` as RGB pixels `(H, W, 3)`, low notes below."""
+    colours = require("matplotlib", "train").colormaps["magma"]
+    level = level_db(waveform, sample_rate)[::-1] / RANGE_DB + 1
+    pixels: npt.NDArray[np.uint8] = colours(level, bytes=True)[..., :3]
+    return np.ascontiguousarray(pixels)
+
+
+def level_db(waveform: Array, sample_rate: int, max_frames: int = 1200) -> Array:
+    """Return the level of each frequency over time in dB below the loudest, `(H, W)`.
+
+    Frames are 32 ms, Hann windowed; their hop is 4 ms, or more where `max_frames` would not do.
+
+    Args:
+        waveform: Samples, `(T,)`.
+        sample_rate: Samples a second, in Hz.
+        max_frames: Upper limit of `W`.
+    """
+    size = max(64, 1 << round(np.log2(0.032 * sample_rate)))
+    hop = max(1, size // 8, -(-len(waveform) // max_frames))
+    padded = np.pad(np.asarray(waveform, dtype=np.float32), size // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: max(1, len(waveform)) : hop]
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    power = np.abs(np.fft.rfft(frames * window, axis=1)).T ** 2
+    floor = max(float(power.max(initial=0.0)), 1e-20) * 10 ** (-RANGE_DB / 10)
+    level: Array = 10 * np.log10(np.maximum(power, floor) / floor) - RANGE_DB
+    return level
+
+
+def learning_curve(
+    steps: Sequence[int],
+    train_bits: Sequence[float],
+    valid_steps: Sequence[int],
+    valid_bits: Sequence[float],
+    yardsticks: Mapping[str, float] | None = None,
+) -> "Figure":
+    """Return bits per sample over training steps, with yardsticks as level lines.
+
+    Args:
+        steps: Where training was measured.
+        train_bits: Bits per sample there.
+        valid_steps: Where validation was measured.
+        valid_bits: Bits per sample there.
+        yardsticks: Bits per sample by name, of models to compare with.
+    """
+    figure = _figure(8.5, 4.6)
+    axes = figure.subplots()
+    axes.plot(steps, train_bits, color=BLUE, alpha=0.3, linewidth=0.8)
+    axes.plot(steps, _smooth(train_bits), color=BLUE, linewidth=1.8, label="training, smoothed")
+    axes.plot(
+        valid_steps, valid_bits, "o-", color=ORANGE, markersize=4, linewidth=1.8, label="validation"
+    )
+    if len(valid_bits):
+        best = int(np.argmin(valid_bits))
+        axes.annotate(
+            f"{valid_bits[best]:.3f}",
+            (valid_steps[best], valid_bits[best]),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="right" if valid_steps[best] > 0.9 * max(valid_steps) else "center",
+            color=ORANGE,
+            weight="bold",
+        )
+    last = max([1, *steps, *valid_steps])
+    for name, bits in (yardsticks or {}).items():
+        axes.axhline(bits, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            f"{name.replace('_', ' ')}  {bits:.2f}",
+            (last, bits),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            color=INK,
+            fontsize=8.5,
+            parse_math=False,
+        )
+    axes.set_xlim(0, last * 1.02)
+    axes.margins(y=0.1)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("bits per sample (lower is better)")
+    axes.grid(axis="y", color=PALE, linewidth=0.6, alpha=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.01, 1.0))
+    return figure
+
+
+def speed_bars(
+    title: str, rates: Mapping[str, float], spreads: Mapping[str, float], mark: tuple[float, str]
+) -> "Figure":
+    """Return samples a second as bars on a logarithmic scale, with a line to compare with.
+
+    Args:
+        title: Plain text; empty for none.
+        rates: Samples a second by name, from top to bottom.
+        spreads: Half the width of each one's error bar.
+        mark: Samples a second of the line, and its name; bars that reach it are green.
+    """
+    line, name_of_line = mark
+    figure = _figure(9.0, 1.4 + 0.3 * len(rates))
+    axes = figure.subplots()
+    names = list(rates)
+    colours = [GREEN if rates[name] >= line else ORANGE for name in names]
+    errors = [spreads[name] for name in names]
+    axes.barh(names, list(rates.values()), xerr=errors, color=colours, ecolor=INK, height=0.7)
+    for place, name in enumerate(names):
+        axes.annotate(
+            f"{rates[name]:,.0f}",
+            (rates[name] + spreads[name], place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            fontsize=8.5,
+        )
+    axes.axvline(line, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.annotate(
+        name_of_line,
+        (line, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 3),
+        textcoords="offset points",
+        color=INK,
+        fontsize=8.5,
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(min(rates.values()) / 2, max(rates.values()) * 3)
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:,.0f}")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("samples a second (logarithmic)")
+    _title(figure, title)
+    return figure
+
+
+def dilation_tree(config: WaveNetConfig) -> "Figure":
+    """Return the taps that one output depends on, layer by layer (WaveNet, figure 3).
+
+    Thousands of samples would be a wedge: the picture stops in the first run of growing dilations,
+    before it is wider than 64 samples, and its title says what part of the model is shown.
+    """
+    layers = _shown_layers(config)
+    reached = [{0}]  # of each row, output first: samples that reach the output, 0 the newest
+    for _, dilation, taps in reversed(layers):
+        reached.append({at - tap * dilation for at in reached[-1] for tap in range(taps)})
+    reached.reverse()
+    width = 1 - min(reached[0])
+    figure = _figure(10.0, 1.2 + 0.62 * len(layers))
+    axes = figure.subplots()
+    dot = min(90.0, max(9.0, (330 / width) ** 2))  # area in square points
+    for row, at in enumerate(reached):
+        if width <= 2 * _TREE_WIDTH:
+            axes.scatter(range(1 - width, 1), [row] * width, s=dot, color=PALE, zorder=2)
+        colour = ORANGE if row == len(layers) else BLUE
+        axes.scatter(sorted(at), [row] * len(at), s=dot, color=colour, zorder=4)
+    _draw_taps(axes, layers, reached, width)
+    axes.set_frame_on(False)
+    axes.set_xticks([])
+    axes.yaxis.tick_right()
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.set_yticks(range(len(layers) + 1), ["samples", *(name for name, *_ in layers)])
+    axes.margins(x=0.012, y=0.08)
+    _title(figure, _tree_title(config, len(layers) - (config.input_kernel_size > 1), width))
+    return figure
+
+
+def _shown_layers(config: WaveNetConfig) -> list[tuple[str, int, int]]:
+    """Return name, dilation and taps of the layers to draw, the lowest first."""
+    width = config.input_kernel_size
+    layers = [("input convolution", 1, width)] if width > 1 else []
+    before = 0
+    for number, dilation in enumerate(config.dilations, start=1):
+        width += (config.kernel_size - 1) * dilation
+        if dilation <= before or (number > 1 and width > _TREE_WIDTH):
+            break
+        layers.append((f"block {number}, dilation {dilation:,}", dilation, config.kernel_size))
+        before = dilation
+    return layers
+
+
+def _tree_title(config: WaveNetConfig, blocks: int, width: int) -> str:
+    total = len(config.dilations)
+    if blocks == total:
+        return f"What one output of the model sees: {width:,} samples"
+    part = f"the first {blocks} of {total} blocks" if blocks > 1 else f"block 1 of {total}"
+    return f"What {part} see{'s' * (blocks == 1)}: {width:,} of {config.receptive_field:,} samples"
+
+
+def _draw_taps(
+    axes: "Axes", layers: list[tuple[str, int, int]], reached: list[set[int]], width: int
+) -> None:
+    """Draw a line for each tap: pale for all in view where there is room, then those that count."""
+    collections = require("matplotlib.collections", "train")
+    for row, (_, dilation, taps) in enumerate(layers):
+        every = range(1 - width, 1) if width <= _TREE_WIDTH // 2 else ()
+        for outputs, colour, thick, order in (
+            (every, PALE, 0.6, 1),
+            (reached[row + 1], BLUE, 1.4 if width <= _TREE_WIDTH else 0.8, 3),
+        ):
+            lines = [
+                ((at - tap * dilation, row), (at, row + 1))
+                for at in outputs
+                for tap in range(taps)
+                if at - tap * dilation > -width
+            ]
+            axes.add_collection(
+                collections.LineCollection(lines, colors=colour, linewidths=thick, zorder=order)
+            )
+
+
+def _figure(width: float, height: float) -> "Figure":
+    module = require("matplotlib.figure", "train")
+    figure: Figure = module.Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    return figure
+
+
+def _title(figure: "Figure", title: str) -> None:
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
+
+
+def _draw_envelope(axes: "Axes", waveform: Array, sample_rate: int) -> None:
+    """Draw the least and the greatest sample of each of at most 2000 stretches."""
+    width = max(1, -(-len(waveform) // 2000))
+    starts = np.arange(0, len(waveform), width)
+    if len(starts):
+        low, high = np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)
+        seconds = (starts + (width - 1) / 2) / sample_rate
+        axes.fill_between(seconds, low, high, color=BLUE, linewidth=0.4)
+    limit = max(float(np.abs(waveform).max(initial=0.0)), 1e-3) * 1.05
+    axes.set_ylim(-limit, limit)
+    axes.set_axis_off()
+
+
+def _smooth(values: Sequence[float]) -> Array:
+    """Return the mean of a twenty-fifth of the values, each in the middle of its stretch."""
+    reach = len(values) // 50
+    sums = np.cumsum([0.0, *values])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    smooth: Array = (sums[last] - sums[first]) / (last - first)
+    return smooth

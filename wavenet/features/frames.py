@@ -1,0 +1,72 @@
+"""What conditions a model, from excerpts or from a whole signal, on the model's device."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wavenet.config import AudioConfig
+from wavenet.features.f0 import pitch
+from wavenet.features.mel import LogMel
+from wavenet.features.piano_roll import roll
+from wavenet.features.score import Note
+from wavenet.utils.errors import DataError
+
+
+class Features(nn.Module):
+    """Frames and speakers, as a model's `forward` takes them.
+
+    Args:
+        audio: What they are.
+    """
+
+    def __init__(self, audio: AudioConfig | None) -> None:
+        super().__init__()
+        self.audio = audio
+        self.mel = LogMel(audio.mel) if audio is not None and audio.mel is not None else None
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the conditions of a batch of excerpts, from `wavenet.data.clip_reader`."""
+        conditions, parts = {}, []
+        if self.mel is not None:
+            parts.append(self.mel.valid(batch["around"]))
+        if "frames" in batch:
+            parts.append(batch["frames"])
+        if parts:
+            conditions["local"] = torch.cat(parts, dim=1)
+        if "speaker" in batch:
+            conditions["speaker"] = batch["speaker"]
+        return conditions
+
+    def of_signal(
+        self, waveform: NDArray[np.float32] | None, notes: list[Note] | None = None
+    ) -> Tensor:
+        """Return the frames of a whole recording, of its score, or of both, `(1, C, F)`.
+
+        Args:
+            waveform: `(T,)`, at the model's rate.
+            notes: The score.
+
+        Raises:
+            DataError: What the model is conditioned on is not there.
+        """
+        audio, parts = self.audio, []
+        assert audio is not None
+        if waveform is None and (audio.mel is not None or audio.pitch is not None):
+            raise DataError("the model is conditioned on recordings: give it one")
+        if waveform is not None and self.mel is not None:
+            device = self.mel.bank.device
+            parts.append(self.mel(torch.from_numpy(waveform)[None].to(device))[0].cpu())
+        if waveform is not None and audio.pitch is not None:
+            parts.append(torch.from_numpy(pitch(waveform, audio.pitch)))
+        if audio.notes is not None:
+            if notes is None:
+                raise DataError(
+                    "the model is conditioned on notes: give it a score, a .csv file with a line "
+                    "onset,offset,pitch a note, in seconds and MIDI numbers"
+                )
+            hop = audio.notes.hop_size
+            seconds = max((note.offset for note in notes), default=0.0) + 1.0
+            length = round(seconds * audio.sample_rate) if waveform is None else len(waveform)
+            parts.append(torch.from_numpy(roll(notes, 0, -(-length // hop), audio.notes)))
+        return torch.cat(parts)[None]

@@ -1,0 +1,55 @@
+"""A score as frames: for each pitch where its notes start, and where they sound."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.features.score import Note
+from wavenet.mel_presets import NotesConfig
+from wavenet.utils.errors import DataError, printable
+
+FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e
+
+
+def check_pitches(notes: Iterable[Note], config: NotesConfig, where: str = "score") -> None:
+    """Raise a `DataError` that names `where`, where a note lies outside of the pitches."""
+    for note in notes:
+        if not config.lowest <= note.pitch <= config.highest:
+            raise DataError(
+                f"{printable(where)}: pitch {note.pitch} is outside of {config.lowest} to "
+                f"{config.highest}, the model's, which audio.notes says in training"
+            )
+
+
+def roll(
+    notes: Sequence[Note], start_frame: int, frames: int, config: NotesConfig
+) -> NDArray[np.float32]:
+    """Return the roll of frames `start_frame` on, `(2 * pitches, frames)`.
+
+    The first half marks onsets: 1 in the frame in which a note starts, fading while it sounds. The
+    second half is 1 where a note sounds.
+
+    Args:
+        notes: The score, times counted from frame 0.
+        start_frame: First frame.
+        frames: How many.
+        config: Pitches and hop.
+
+    Raises:
+        DataError: A note lies outside of the pitches.
+    """
+    check_pitches(notes, config)
+    room = np.zeros((2, config.pitches, frames), np.float32)
+    seconds = config.hop_size / config.sample_rate
+    for note in notes:
+        row = note.pitch - config.lowest
+        onset, offset = (round(time * config.sample_rate) for time in note[:2])  # in samples
+        first = onset // config.hop_size - start_frame
+        last = max(first + 1, -(-offset // config.hop_size) - start_frame)
+        shown = np.arange(max(first, 0), min(last, frames))
+        if len(shown):
+            age = (shown - first) * seconds
+            room[0, row, shown] = np.maximum(room[0, row, shown], np.exp(-age / FADE_SECONDS))
+            room[1, row, shown] = 1.0
+    return room.reshape(2 * config.pitches, frames)

@@ -1,0 +1,1 @@
+"""Audio files from a checkpoint."""

@@ -1,0 +1,1 @@
+"""Compiled code that sampling and training share."""

@@ -1,0 +1,168 @@
+"""The draw of a 16-bit code from a mixture of densities.
+
+What `Mixture.sample` does, on the kernel's own terms: a component by its weight, then the quantile
+of its density. It is one sample's work for every few thousand products: plain numbers in float64.
+"""
+
+import math
+
+import numpy as np
+
+from wavenet.distributions.mixture import LEAST_NOISE, LEVELS
+from wavenet.kernels.compiler import Address, compiled, inlined
+from wavenet.sampling.cpu.draw_categorical import FAULT, float_at
+
+# The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and
+# denominators of three ratios of polynomials, the highest power first.
+CENTRE = (
+    (
+        2509.0809287301226727,
+        33430.575583588128105,
+        67265.770927008700853,
+        45921.953931549871457,
+        13731.693765509461125,
+        1971.5909503065514427,
+        133.14166789178437745,
+        3.387132872796366608,
+    ),
+    (
+        5226.495278852854561,
+        28729.085735721942674,
+        39307.89580009271061,
+        21213.794301586595867,
+        5394.1960214247511077,
+        687.1870074920579083,
+        42.313330701600911252,
+        1.0,
+    ),
+)
+SIDE = (
+    (
+        7.7454501427834140764e-4,
+        2.27238449892691845833e-2,
+        0.24178072517745061177,
+        1.27045825245236838258,
+        3.64784832476320460504,
+        5.7694972214606914055,
+        4.6303378461565452959,
+        1.42343711074968357734,
+    ),
+    (
+        1.05075007164441684324e-9,
+        5.475938084995344946e-4,
+        1.51986665636164571966e-2,
+        0.14810397642748007459,
+        0.68976733498510000455,
+        1.6763848301838038494,
+        2.05319162663775882187,
+        1.0,
+    ),
+)
+TAIL = (
+    (
+        2.01033439929228813265e-7,
+        2.71155556874348757815e-5,
+        1.24266094738807843860e-3,
+        2.65321895265761230930e-2,
+        0.29656057182850489123,
+        1.7848265399172913358,
+        5.4637849111641143699,
+        6.6579046435011037772,
+    ),
+    (
+        2.04426310338993978564e-15,
+        1.42151175831644588870e-7,
+        1.84631831751005468180e-5,
+        7.868691311456132591e-4,
+        1.48753612908506148525e-2,
+        0.13692988092273580531,
+        0.59983220655588793769,
+        1.0,
+    ),
+)
+
+
+@inlined
+def ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: float) -> float:
+    """Return the ratio of two polynomials at `x`."""
+    above, below = 0.0, 0.0
+    for index in range(8):
+        above = above * x + polynomials[0][index]
+        below = below * x + polynomials[1][index]
+    return above / below
+
+
+@compiled
+def normal_quantile(uniform: float) -> float:
+    """Return below which number the standard normal density has a mass of `uniform`."""
+    q = uniform - 0.5
+    if abs(q) <= 0.425:
+        centre: float = q * ratio(CENTRE, 0.180625 - q * q)
+        return centre
+    r = math.sqrt(-math.log(min(uniform, 1 - uniform)))
+    size: float = ratio(SIDE, r - 1.6) if r <= 5 else ratio(TAIL, r - 5)
+    return size if q > 0 else -size
+
+
+@compiled
+def draw_from_mixture(
+    params: Address,
+    components: int,
+    gaussian: bool,
+    min_log_scale: float,
+    choice: float,
+    noise: float,
+    temperature: float,
+) -> int:
+    """Return a code, 0 to 65,535, or `FAULT` where a parameter is not finite.
+
+    Args:
+        params: Address of the parameters: logits (none for one component), means, log-scales.
+        components: Densities of the mixture.
+        gaussian: Whether they are Gaussian; logistic if not.
+        min_log_scale: Smaller log-scales count as this.
+        choice: Uniform of [0, 1) that chooses the component.
+        noise: Uniform of [0, 1) that chooses the sample.
+        temperature: 0 takes the mean of the heaviest component.
+    """
+    means = params + 4 * components if components > 1 else params
+    scales = means + 4 * components
+    count = 3 * components if components > 1 else 2
+    for index in range(count):
+        if not np.isfinite(float_at(params + 4 * index)):
+            return FAULT
+    chosen = 0
+    if components > 1:
+        chosen = heaviest(params, components)
+        if temperature > 0:
+            peak = np.float64(float_at(params + 4 * chosen))
+            total = 0.0
+            for index in range(components):
+                total += math.exp((np.float64(float_at(params + 4 * index)) - peak) / temperature)
+            threshold, passed, chosen = np.float64(choice) * total, 0.0, components - 1
+            for index in range(components):
+                passed += math.exp((np.float64(float_at(params + 4 * index)) - peak) / temperature)
+                if passed > threshold:
+                    chosen = index
+                    break
+    value = np.float64(float_at(means + 4 * chosen))
+    if temperature > 0:
+        uniform = np.float64(noise) * (1 - 2 * LEAST_NOISE) + LEAST_NOISE
+        if gaussian:
+            quantile = normal_quantile(uniform)
+        else:
+            quantile = math.log(uniform) - math.log1p(-uniform)
+        scale = math.exp(max(np.float64(float_at(scales + 4 * chosen)), min_log_scale))
+        value += scale * temperature * quantile
+    half = LEVELS // 2
+    return int(min(max(np.rint(value * half), -half), half - 1)) + half
+
+
+@inlined
+def heaviest(logits: Address, components: int) -> int:
+    """Return the component with the largest logit, the first on ties."""
+    best = 0
+    for index in range(1, components):
+        if float_at(logits + 4 * index) > float_at(logits + 4 * best):
+            best = index
+    return best

@@ -1,0 +1,36 @@
+"""Slurm, asked to start a job again that it ended early."""
+
+import logging
+import subprocess
+
+from wavenet.utils.errors import EnvironmentFault, printable
+
+log = logging.getLogger("wavenet")
+
+
+def requeue(job: str | None) -> None:
+    """Ask Slurm to start a job again.
+
+    Args:
+        job: Its number; absent if this is no job.
+
+    Raises:
+        EnvironmentFault: It does not.
+    """
+    if job is None:
+        raise EnvironmentFault("trainer.requeue: there is no SLURM_JOB_ID, so this is no Slurm job")
+    try:
+        done = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise EnvironmentFault(
+            f"trainer.requeue: scontrol does not start ({error.strerror}); the run is saved, "
+            f"submit job {job} again by hand"
+        ) from error
+    if done.returncode:
+        raise EnvironmentFault(
+            f"trainer.requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
+            "the run is saved, submit the job again by hand"
+        )
+    log.info("asked Slurm to start job %s again", job)

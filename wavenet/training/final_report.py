@@ -1,0 +1,60 @@
+"""What a finished run leaves to hear and look at: scores, recordings, pictures, one report."""
+
+import logging
+from pathlib import Path
+
+from wavenet import checkpoint
+from wavenet.data.audio import WavWriter
+from wavenet.data.manifest import read_manifest
+from wavenet.evaluation import plots as pictures
+from wavenet.evaluation.evaluate import Subject, evaluate
+from wavenet.evaluation.report import Recording, write_report
+from wavenet.evaluation.scores import held_out
+from wavenet.training.options import RunConfig
+from wavenet.training.validation import History
+
+log = logging.getLogger("wavenet")
+
+
+def finish(run: Path, config: RunConfig, history: History) -> None:
+    """Evaluate, generate and report from `run/model`, the best model of a run.
+
+    Args:
+        run: The run's folder.
+        config: What the run was.
+        history: Loss curve and validations.
+    """
+    loaded = checkpoint.load(run / "model")
+    folder = config.data.folder
+    clips = held_out(read_manifest(folder))
+    log.info("evaluating")
+    found = evaluate(Subject(loaded, folder, clips, config.report, config.seed))
+    log.info("%s", found.text())
+    for recording in found.recordings:
+        _write(run / "samples", recording)
+    curve = pictures.learning_curve(
+        [step for step, _ in history.train],
+        [value for _, value in history.train],
+        [step for step, _ in history.valid],
+        [value for _, value in history.valid],
+        {name: value for name, value in found.bits.items() if name != "model"},
+    )
+    pictures.save(curve, run / "learning_curve.png")
+    write_report(
+        run / "report.html",
+        title=f"WaveNet: {config.name}",
+        facts={**found.facts, "Seed": str(config.seed)},
+        scores=found.bits,
+        tables=found.tables,
+        recordings=found.recordings,
+        curve_png=(run / "learning_curve.png").read_bytes(),
+    )
+    log.info("open %s to listen and look", run / "report.html")
+
+
+def _write(folder: Path, recording: Recording) -> None:
+    folder.mkdir(exist_ok=True)
+    with WavWriter(folder / f"{recording.name}.wav", recording.sample_rate) as file:
+        file.write(recording.waveform)
+    figure = pictures.spectrogram(recording.waveform, recording.sample_rate, recording.name)
+    pictures.save(figure, folder / f"{recording.name}.png")

@@ -1,0 +1,53 @@
+"""What the data say of a run's conditions, which its config cannot know before."""
+
+import dataclasses
+import logging
+
+from wavenet.config import check_conditions
+from wavenet.data.manifest import read_manifest
+from wavenet.features.filters import measured
+from wavenet.features.mel import with_statistics
+from wavenet.features.piano_roll import check_pitches
+from wavenet.features.score import read_notes
+from wavenet.training.options import RunConfig
+from wavenet.utils.errors import ConfigError, DataError, printable
+
+log = logging.getLogger("wavenet")
+
+
+def conditioned(config: RunConfig) -> RunConfig:
+    """Return a run's config with what its data say of conditions: names, means, deviations."""
+    data, audio, model = config.data, config.audio, config.model
+    everything = read_manifest(data.folder)
+    clips = everything.of_split("train")
+    if data.speakers:
+        names = clips.names
+        if not names:
+            raise DataError(
+                f"{printable(data.folder)} names no speakers, and data.speakers=true wants them: "
+                "prepare it with data.speaker_folders=true, or from a corpus that has them"
+            )
+        others = sorted({*everything.names} - {*names})
+        if others:
+            log.warning(
+                "warning: speakers who are held out and not trained on, told as unknown: %s",
+                printable(", ".join(others)),
+            )
+        audio = dataclasses.replace(audio, speakers=names)
+        model = dataclasses.replace(model, speakers=len(names))
+    unheard = sorted({*audio.speakers} - {*clips.names})
+    if unheard:
+        raise ConfigError(
+            f"audio.speakers: no training clip is of {printable(', '.join(unheard))}; "
+            "data.speakers=true takes the names from the clips"
+        )
+    if audio.mel is not None and data.normalise and not audio.mel.clip:
+        mel = with_statistics(data.folder, clips, audio.mel)
+        audio = dataclasses.replace(audio, mel=mel)
+    if audio.notes is not None:
+        for clip in everything:
+            if clip.notes:
+                check_pitches(read_notes(data.folder / clip.notes), audio.notes, clip.notes)
+    audio = dataclasses.replace(audio, shaping=measured(data.folder, everything, audio))
+    check_conditions(model, audio)
+    return dataclasses.replace(config, audio=audio, model=model)
