@@ -17,7 +17,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
         return
     print(fetched_and_prepared(options.data).table())
     mel, folder = options.audio.mel, options.data.folder
-    if mel is not None and options.data.normalise and not mel.clip:
+    if mel is not None and options.data.normalize_mel and not mel.clamp:
         with_statistics(folder, read_manifest(folder, "train"), mel)  # training finds them there
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from wavenet.config import LocalConfig, WaveNetConfig
 
 SMALL = WaveNetConfig(
-    levels=16,
+    quantization_channels=16,
     dilations=(1, 2, 4),
     residual_channels=4,
     gate_channels=6,
@@ -22,10 +22,10 @@ SMALL = WaveNetConfig(
 def local_configs(draw: st.DrawFn) -> LocalConfig:
     """Any way from frames to samples, small."""
     return LocalConfig(
-        channels=draw(st.integers(1, 4)),
-        width=draw(st.integers(1, 6)),
-        scales=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))),
-        upsampling=draw(st.sampled_from(["nearest", "transposed", "repeat"])),
+        in_channels=draw(st.integers(1, 4)),
+        channels=draw(st.integers(1, 6)),
+        upsample_scales=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))),
+        upsample=draw(st.sampled_from(["nearest", "transposed", "repeat"])),
         kernel_size=draw(st.integers(1, 3)),
         lookahead=draw(st.integers(0, 2)),
         context_dilations=tuple(draw(st.lists(st.integers(1, 3), max_size=2))),
@@ -55,7 +55,7 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         "speakers": draw(st.sampled_from([0, 0, 1, 3])),
         "vector_channels": draw(st.sampled_from([0, 0, 2])),
         "global_channels": draw(st.integers(1, 5)),
-        "unknown_rate": 0.0,  # training hides at random: tests of equality want it still
+        "conditioning_dropout": 0.0,  # training hides at random: tests of equality want it still
         "local": draw(st.one_of(st.none(), local_configs())),
     }
     return WaveNetConfig(**{**options, **fixed})
@@ -67,12 +67,12 @@ def conditions_for(
     """Random conditions for a batch of `length` samples, as `forward` takes them."""
     conditions = {}
     if config.local is not None:
-        frames = -(-length // config.local.hop_size)
-        conditions["local"] = torch.randn(batch_size, config.local.channels, frames, dtype=dtype)
-    if config.speakers:
-        conditions["speaker"] = torch.randint(-1, config.speakers, (batch_size,))
-    if config.vector_channels:
-        conditions["vector"] = torch.randn(batch_size, config.vector_channels, dtype=dtype)
+        frames = -(-length // config.local.hop_length)
+        conditions["local"] = torch.randn(batch_size, config.local.in_channels, frames, dtype=dtype)
+    if config.num_speakers:
+        conditions["speaker"] = torch.randint(-1, config.num_speakers, (batch_size,))
+    if config.global_in_channels:
+        conditions["vector"] = torch.randn(batch_size, config.global_in_channels, dtype=dtype)
     return conditions
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tests.commands import Done
-from wavenet.training.distributed.process_group import Team, assembled
+from wavenet.training.distributed.process_group import ProcessGroup, assembled
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import WavenetError
 
@@ -73,7 +73,9 @@ def slurm_environment(rank: int, size: int, port: int, name: str) -> dict[str, s
     }
 
 
-def act_together(size: int, act: Callable[[Team], Any], timeout: float, folder: Path) -> list[str]:
+def act_together(
+    size: int, act: Callable[[ProcessGroup], Any], timeout: float, folder: Path
+) -> list[str]:
     """Call `act` with the team in each of so many processes; return what each says, in order."""
     port, said = free_port(), SERVER.Queue()
     environments = [torchrun_environment(rank, size, port, "7") for rank in range(size)]
@@ -154,14 +156,14 @@ def assert_same_bits(one: Path, other: Path) -> None:
 
 def _act(
     environment: Mapping[str, str],
-    act: Callable[[Team], Any],
+    act: Callable[[ProcessGroup], Any],
     timeout: float,
     said: Any,
     folder: Path,
 ) -> None:
     os.chdir(folder)
     os.environ.update({**environment, "GLOO_SOCKET_IFNAME": "lo"})
-    with assembled(TrainerOptions(timeout_seconds=timeout, device="cpu")) as team:
+    with assembled(TrainerOptions(ddp_timeout_seconds=timeout, device="cpu")) as team:
         try:
             text = str(act(team))
         except WavenetError as error:

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wavenet.distributions import Categorical, Draw
+from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.distributions.categorical import truncate
 from wavenet.utils.errors import CheckpointError
 
 
-def draw_codes(logits: torch.Tensor, draws: int, draw: Draw) -> torch.Tensor:
+def draw_codes(logits: torch.Tensor, draws: int, draw: SamplingConfig) -> torch.Tensor:
     """Classes drawn with evenly spread uniforms."""
     distribution = Categorical(logits.shape[0])
     noise = ((torch.arange(draws) + 0.5) / draws).unsqueeze(1)
@@ -20,7 +20,7 @@ def draw_codes(logits: torch.Tensor, draws: int, draw: Draw) -> torch.Tensor:
 def test_drawn_frequencies_are_the_probabilities() -> None:
     logits = torch.randn(16)
 
-    counts = draw_codes(logits, 100_000, Draw()).bincount(minlength=16)
+    counts = draw_codes(logits, 100_000, SamplingConfig()).bincount(minlength=16)
 
     torch.testing.assert_close(counts / 100_000, logits.softmax(0), atol=2e-5, rtol=0)
 
@@ -29,7 +29,9 @@ def test_random_draws_pass_a_chi_square_test() -> None:
     logits, distribution = torch.randn(16), Categorical(16)
     noise = torch.rand(100_000, 1, generator=torch.Generator().manual_seed(1))
 
-    codes = distribution.encode(distribution.sample(logits.expand(100_000, -1), noise, Draw()))
+    codes = distribution.encode(
+        distribution.sample(logits.expand(100_000, -1), noise, SamplingConfig())
+    )
 
     expected = (logits.double().softmax(0) * 100_000).numpy()
     assert stats.chisquare(codes.bincount(minlength=16).numpy(), expected).pvalue > 1e-4
@@ -40,7 +42,7 @@ def test_a_class_without_probability_is_never_drawn(word: int) -> None:
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 1.0, -torch.inf]])
     noise = torch.tensor([[word * 2.0**-24]])
 
-    sample = Categorical(5).sample(logits, noise, Draw())
+    sample = Categorical(5).sample(logits, noise, SamplingConfig())
 
     assert Categorical(5).encode(sample).item() in (1, 3)
 
@@ -49,7 +51,7 @@ def test_temperature_sharpens_and_flattens() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0])
 
     for temperature in (0.3, 2.0):
-        codes = draw_codes(logits, 50_000, Draw(temperature=temperature))
+        codes = draw_codes(logits, 50_000, SamplingConfig(temperature=temperature))
         frequencies = codes.bincount(minlength=3) / 50_000
         torch.testing.assert_close(
             frequencies, (logits / temperature).softmax(0), atol=1e-4, rtol=0
@@ -60,17 +62,19 @@ def test_temperature_sharpens_and_flattens() -> None:
 def test_no_temperature_takes_the_most_likely_class(temperature: float) -> None:
     logits = torch.tensor([0.0, 3.0, 2.9999])
 
-    assert set(draw_codes(logits, 100, Draw(temperature=temperature)).tolist()) == {1}
+    assert set(draw_codes(logits, 100, SamplingConfig(temperature=temperature)).tolist()) == {1}
 
 
 def test_no_temperature_takes_the_lowest_class_on_ties() -> None:
-    assert set(draw_codes(torch.tensor([0.0, 3.0, 3.0]), 10, Draw(temperature=0)).tolist()) == {1}
+    assert set(
+        draw_codes(torch.tensor([0.0, 3.0, 3.0]), 10, SamplingConfig(temperature=0)).tolist()
+    ) == {1}
 
 
 def test_top_k_draws_from_the_k_most_likely_with_their_proportions() -> None:
     logits = torch.tensor([1.0, 0.0, 3.0, 2.0])
 
-    frequencies = draw_codes(logits, 50_000, Draw(top_k=2)).bincount(minlength=4) / 50_000
+    frequencies = draw_codes(logits, 50_000, SamplingConfig(top_k=2)).bincount(minlength=4) / 50_000
 
     kept = torch.tensor([-torch.inf, -torch.inf, 3.0, 2.0]).softmax(0)
     torch.testing.assert_close(frequencies, kept, atol=1e-4, rtol=0)
@@ -79,27 +83,34 @@ def test_top_k_draws_from_the_k_most_likely_with_their_proportions() -> None:
 def test_top_p_keeps_the_fewest_classes_that_reach_it() -> None:
     weights = torch.tensor([[0.1, 0.5, 0.3, 0.1]])
 
-    assert truncate(weights, weights, Draw(top_p=0.5)).nonzero()[:, 1].tolist() == [1]
-    assert truncate(weights, weights, Draw(top_p=0.51)).nonzero()[:, 1].tolist() == [1, 2]
-    assert truncate(weights, weights, Draw(top_p=1.0)).nonzero()[:, 1].tolist() == [0, 1, 2, 3]
+    assert truncate(weights, weights, SamplingConfig(top_p=0.5)).nonzero()[:, 1].tolist() == [1]
+    assert truncate(weights, weights, SamplingConfig(top_p=0.51)).nonzero()[:, 1].tolist() == [1, 2]
+    assert truncate(weights, weights, SamplingConfig(top_p=1.0)).nonzero()[:, 1].tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_the_likeliest_are_kept_where_heat_makes_all_weights_alike() -> None:
     logits = torch.tensor([0.0, 1.0, 3.0, 2.0])
 
-    assert set(draw_codes(logits, 50, Draw(temperature=1e30, top_k=2)).tolist()) == {2, 3}
+    assert set(draw_codes(logits, 50, SamplingConfig(temperature=1e30, top_k=2)).tolist()) == {2, 3}
 
 
 def test_top_k_and_top_p_hold_together() -> None:
     weights = torch.tensor([[0.1, 0.4, 0.3, 0.2]])
 
-    assert truncate(weights, weights, Draw(top_k=3, top_p=0.5)).nonzero()[:, 1].tolist() == [1, 2]
+    assert truncate(weights, weights, SamplingConfig(top_k=3, top_p=0.5)).nonzero()[
+        :, 1
+    ].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_model_that_puts_out_no_number_is_an_error(bad: float) -> None:
     with pytest.raises(CheckpointError, match="damaged or training diverged"):
-        Categorical(3).sample(torch.tensor([[0.0, bad, 0.0]]), torch.zeros(1, 1), Draw())
+        Categorical(3).sample(torch.tensor([[0.0, bad, 0.0]]), torch.zeros(1, 1), SamplingConfig())
 
 
 def test_probabilities_of_all_classes_sum_to_one() -> None:
@@ -117,4 +128,4 @@ def test_probabilities_of_all_classes_sum_to_one() -> None:
 )
 def test_a_draw_out_of_range_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        Draw(**options)  # type: ignore[arg-type]
+        SamplingConfig(**options)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from wavenet.distributions import Draw, GaussianMixture, LogisticMixture, Mixture
+from wavenet.distributions import GaussianMixture, LogisticMixture, Mixture, SamplingConfig
 from wavenet.sampling.cpu.draw_mixture import normal_quantile
 from wavenet.utils.errors import CheckpointError, ConfigError
 
@@ -34,7 +34,9 @@ def params_around(components: int, dtype: torch.dtype) -> Tensor:
     return torch.cat([logits, means, scales], dim=1).to(dtype)
 
 
-def drawn(distribution: Mixture, params: Tensor, draw: Draw, draws: int = 200_000) -> Tensor:
+def drawn(
+    distribution: Mixture, params: Tensor, draw: SamplingConfig, draws: int = 200_000
+) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     noise = torch.rand(draws, distribution.num_noise, generator=generator)
     return distribution.sample(params.expand(draws, -1), noise, draw)
@@ -119,7 +121,7 @@ def test_draws_have_the_moments_of_the_probabilities(kind: type[Mixture], params
     mean = (probability * values).sum()
     moments = [(probability * (values - mean) ** power).sum() for power in (2, 4)]
 
-    samples = drawn(distribution, params, Draw()).double()
+    samples = drawn(distribution, params, SamplingConfig()).double()
 
     spread = (moments[0] / len(samples)).sqrt()  # of the mean, by chance
     assert abs(samples.mean() - mean) < 4 * spread
@@ -133,7 +135,9 @@ def test_evenly_spread_noise_draws_each_code_as_often_as_is_likely(kind: type[Mi
     noise = ((torch.arange(draws) + 0.5) / draws).unsqueeze(1)
     params = torch.tensor([[0.01, -9.0]])  # a few dozen codes
 
-    codes = distribution.encode(distribution.sample(params.expand(draws, -1), noise, Draw()))
+    codes = distribution.encode(
+        distribution.sample(params.expand(draws, -1), noise, SamplingConfig())
+    )
 
     frequencies = codes.bincount(minlength=65536) / draws
     expected = (-nll_of_codes(distribution, params)[0]).exp()
@@ -143,7 +147,7 @@ def test_evenly_spread_noise_draws_each_code_as_often_as_is_likely(kind: type[Mi
 def test_components_are_drawn_by_their_weights() -> None:
     apart = torch.tensor([0.5, 1.5, 0.0, -0.5, 0.0, 0.5, -9.0, -9.0, -9.0])
 
-    samples = drawn(GaussianMixture(3), apart, Draw(), 100_000)
+    samples = drawn(GaussianMixture(3), apart, SamplingConfig(), 100_000)
 
     frequencies = (samples / 0.5).round().long().add(1).bincount() / len(samples)
     torch.testing.assert_close(frequencies, apart[:3].softmax(0), atol=5e-3, rtol=0)
@@ -163,10 +167,10 @@ def test_normal_quantile_is_that_of_torch() -> None:
 def test_no_temperature_takes_the_mean_of_the_most_probable_component(kind: type[Mixture]) -> None:
     distribution = kind(3)
 
-    samples = drawn(distribution, THREE, Draw(temperature=0), 20)
+    samples = drawn(distribution, THREE, SamplingConfig(temperature=0), 20)
 
     mode = distribution.mode(THREE[None, :, None])
-    torch.testing.assert_close(mode, distribution.quantise(torch.tensor([[0.1]])))
+    torch.testing.assert_close(mode, distribution.quantize(torch.tensor([[0.1]])))
     torch.testing.assert_close(samples, mode[0].expand(20), rtol=0, atol=0)
 
 
@@ -180,7 +184,9 @@ def test_the_first_of_equally_probable_components_is_the_mode() -> None:
 def test_a_single_component_spreads_in_proportion_to_the_temperature(kind: type[Mixture]) -> None:
     params = torch.tensor([0.0, -4.0])
 
-    spreads = [drawn(kind(1), params, Draw(temperature=t), 5000).std() for t in (1.0, 0.5, 0.1)]
+    spreads = [
+        drawn(kind(1), params, SamplingConfig(temperature=t), 5000).std() for t in (1.0, 0.5, 0.1)
+    ]
 
     torch.testing.assert_close(spreads[1] / spreads[0], torch.tensor(0.5), atol=1e-3, rtol=0)
     torch.testing.assert_close(spreads[2] / spreads[0], torch.tensor(0.1), atol=1e-3, rtol=0)
@@ -189,7 +195,7 @@ def test_a_single_component_spreads_in_proportion_to_the_temperature(kind: type[
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lower_temperature_spreads_a_mixture_less(kind: type[Mixture]) -> None:
     spreads = [
-        float(drawn(kind(3), THREE, Draw(temperature=t), 20_000).std())
+        float(drawn(kind(3), THREE, SamplingConfig(temperature=t), 20_000).std())
         for t in (2.0, 1.0, 0.5, 0.2, 0.0)
     ]
 
@@ -217,8 +223,8 @@ def test_a_sample_past_the_edge_has_the_outermost_code(sample: float, code: int)
 def test_the_same_noise_draws_the_same_sample_alone_and_in_a_batch(kind: type[Mixture]) -> None:
     noise = torch.rand(50, 2, generator=torch.Generator().manual_seed(2))
 
-    together = kind(3).sample(THREE.expand(50, -1), noise, Draw())
-    alone = [kind(3).sample(THREE[None], row[None], Draw()) for row in noise]
+    together = kind(3).sample(THREE.expand(50, -1), noise, SamplingConfig())
+    alone = [kind(3).sample(THREE[None], row[None], SamplingConfig()) for row in noise]
 
     assert torch.equal(together, torch.cat(alone))
     assert len(together.unique()) > 40
@@ -227,14 +233,14 @@ def test_the_same_noise_draws_the_same_sample_alone_and_in_a_batch(kind: type[Mi
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("noise", [0.0, 1 - 2.0**-24])
 def test_the_outermost_noise_draws_a_sample(kind: type[Mixture], noise: float) -> None:
-    sample = kind(3).sample(THREE[None], torch.full((1, 2), noise), Draw())
+    sample = kind(3).sample(THREE[None], torch.full((1, 2), noise), SamplingConfig())
 
     assert -1 <= sample.item() < 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("draw", [Draw(top_k=5), Draw(top_p=0.9)], ids=str)
-def test_top_k_and_top_p_are_refused(kind: type[Mixture], draw: Draw) -> None:
+@pytest.mark.parametrize("draw", [SamplingConfig(top_k=5), SamplingConfig(top_p=0.9)], ids=str)
+def test_top_k_and_top_p_are_refused(kind: type[Mixture], draw: SamplingConfig) -> None:
     with pytest.raises(ConfigError, match="top_k and top_p choose among classes"):
         kind(3).sample(THREE[None], torch.zeros(1, 2), draw)
 
@@ -242,7 +248,7 @@ def test_top_k_and_top_p_are_refused(kind: type[Mixture], draw: Draw) -> None:
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_model_that_puts_out_no_density_is_an_error(bad: float) -> None:
     with pytest.raises(CheckpointError, match="damaged or training diverged"):
-        GaussianMixture(1).sample(torch.tensor([[bad, 0.0]]), torch.zeros(1, 1), Draw())
+        GaussianMixture(1).sample(torch.tensor([[bad, 0.0]]), torch.zeros(1, 1), SamplingConfig())
 
 
 @pytest.mark.parametrize("kind", KINDS)

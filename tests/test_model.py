@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.architectures import SMALL, conditions_for, configs, local_configs
 from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.model import WaveNet, WaveNetState, delay, locally_of
+from wavenet.model import WaveNet, WaveNetState, build_local_conditioner, shift_right
 
 
 def step_over(
@@ -43,7 +43,7 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
         model.prefill(state, waveform[:, :prompt_length], before)
 
     with torch.no_grad():
-        stepped = step_over(model, state, delay(waveform)[:, prompt_length:], after)
+        stepped = step_over(model, state, shift_right(waveform)[:, prompt_length:], after)
         expected = model(waveform, **given_ones)[..., prompt_length:]
 
     torch.testing.assert_close(stepped, expected, rtol=0, atol=tolerance)
@@ -60,7 +60,7 @@ def test_parameters_see_the_receptive_field_and_nothing_else(config: WaveNetConf
     seen = torch.zeros(waveform.shape[1], dtype=torch.float64)
 
     # The quantisation has no gradient: look from the first convolution's input on.
-    x = delay(waveform).unsqueeze(1).requires_grad_()
+    x = shift_right(waveform).unsqueeze(1).requires_grad_()
     model.head(unconditioned(model, x))[0, :, t].abs().sum().backward()
     assert x.grad is not None
     seen[:-1] = x.grad[0, 0, 1:]  # the input is one sample late
@@ -75,7 +75,7 @@ def test_parameters_see_the_receptive_field_and_nothing_else(config: WaveNetConf
 
 def unconditioned(model: WaveNet, x: torch.Tensor) -> torch.Tensor:
     """Sum of the skips where the condition, if there is one, is zero."""
-    width = model.config.condition_channels
+    width = model.config.conditioning_channels
     condition = x.new_zeros(len(x), width, x.shape[2]) if width else None
     skips: torch.Tensor = model.stack(model.input(x), condition)
     return skips
@@ -100,7 +100,7 @@ def alive(model: WaveNet, x: torch.Tensor, t: int) -> bool:
 def test_a_wide_model_sees_to_the_very_edge_of_its_receptive_field() -> None:
     torch.manual_seed(0)
     config = dataclasses.replace(
-        SMALL, input="scalar", input_kernel_size=3, kernel_size=3, skip_channels=64
+        SMALL, input_type="scalar", input_kernel_size=3, kernel_size=3, skip_channels=64
     )
     config = dataclasses.replace(config, head_channels=64, residual_channels=32, gate_channels=32)
     model = WaveNet(config).double()
@@ -152,9 +152,9 @@ def test_nll_is_the_cross_entropy_of_the_samples_classes() -> None:
 
 def test_every_weight_has_a_gradient() -> None:
     torch.manual_seed(0)
-    local = LocalConfig(channels=2, scales=(4, 2), lookahead=1, context_dilations=(1, 2))
+    local = LocalConfig(in_channels=2, upsample_scales=(4, 2), lookahead=1, context_dilations=(1, 2))
     wide = dataclasses.replace(SMALL, skip_channels=32, head_channels=32, local=local)
-    config = dataclasses.replace(wide, speakers=2, vector_channels=3, unknown_rate=0.5)
+    config = dataclasses.replace(wide, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5)
     model = WaveNet(config)
     conditions = conditions_for(config, 30, 60)
     conditions["speaker"][:2] = torch.tensor([0, 1])
@@ -205,7 +205,7 @@ def test_a_prompt_is_taken_without_dropout() -> None:
     filled, stepped = model.new_state(), model.new_state()
 
     model.prefill(filled, prompt)
-    step_over(model, stepped, delay(prompt))
+    step_over(model, stepped, shift_right(prompt))
 
     for one, other in zip(filled.queues, stepped.queues, strict=True):
         torch.testing.assert_close(one, other)
@@ -232,7 +232,7 @@ def test_a_model_overfits_one_short_signal() -> None:
         loss.backward()
         optimizer.step()
 
-    assert loss < 0.5 < model.config.levels**0.5  # a guess costs ln 16 = 2.77
+    assert loss < 0.5 < model.config.quantization_channels**0.5  # a guess costs ln 16 = 2.77
 
 
 @settings(max_examples=200)
@@ -243,22 +243,22 @@ def test_a_changed_frame_changes_its_own_samples_and_none_before_but_those_that_
     config = dataclasses.replace(SMALL, local=local, skip_channels=32, head_channels=32)
     torch.manual_seed(0)
     model = WaveNet(config).double()
-    length = 8 * local.hop_size
+    length = 8 * local.hop_length
     waveform = torch.rand(1 + batch, length, dtype=torch.float64) * 2 - 1
-    frames = torch.randn(1 + batch, local.channels, 8, dtype=torch.float64)
+    frames = torch.randn(1 + batch, local.in_channels, 8, dtype=torch.float64)
     other = frames.clone()
     other[0, :, frame] += 1.0
 
     with torch.no_grad():
         changed = (model(waveform, local=frames) - model(waveform, local=other)).abs().sum(1)
-        seen = (model.locally(frames) - model.locally(other)).abs().sum(1)  # type: ignore[misc]
+        seen = (model.local_conditioner(frames) - model.local_conditioner(other)).abs().sum(1)  # type: ignore[misc]
 
-    first = max(0, (frame - local.lookahead) * local.hop_size)
+    first = max(0, (frame - local.lookahead) * local.hop_length)
     assert not changed[0, :first].any(), "sees a frame before its time"
     assert not changed[1:].any(), "sees another item's frame"
     assert seen[0, first:].any(), "does not see a frame at its time"
-    past = model.locally.past if model.locally is not None else 0
-    last = (frame + past + 1) * local.hop_size
+    past = model.local_conditioner.past if model.local_conditioner is not None else 0
+    last = (frame + past + 1) * local.hop_length
     if frame < 7:  # the last one goes on for ever
         assert not seen[0, last:].any(), "sees further back than it says"
 
@@ -266,10 +266,10 @@ def test_a_changed_frame_changes_its_own_samples_and_none_before_but_those_that_
 def test_a_window_of_frames_gives_what_all_frames_give() -> None:
     for upsampling in ("nearest", "transposed", "repeat"):
         local = LocalConfig(
-            channels=3, scales=(2, 3), upsampling=upsampling, kernel_size=2, lookahead=1,
+            in_channels=3, upsample_scales=(2, 3), upsample=upsampling, kernel_size=2, lookahead=1,
             context_dilations=(1, 2),
         )  # fmt: skip
-        layer = locally_of(dataclasses.replace(SMALL, local=local))
+        layer = build_local_conditioner(dataclasses.replace(SMALL, local=local))
         assert layer is not None
         frames = torch.randn(2, 3, 30)
 
@@ -280,7 +280,7 @@ def test_a_window_of_frames_gives_what_all_frames_give() -> None:
 
 def test_each_speaker_and_the_unknown_one_has_a_voice_of_its_own() -> None:
     torch.manual_seed(0)
-    model = WaveNet(dataclasses.replace(SMALL, speakers=2, skip_channels=32, head_channels=32))
+    model = WaveNet(dataclasses.replace(SMALL, num_speakers=2, skip_channels=32, head_channels=32))
     waveform = torch.rand(1, 20) * 2 - 1
 
     with torch.no_grad():
@@ -293,8 +293,8 @@ def test_each_speaker_and_the_unknown_one_has_a_voice_of_its_own() -> None:
 
 
 def test_training_hides_some_speakers_and_evaluation_none() -> None:
-    config = dataclasses.replace(SMALL, speakers=2, vector_channels=3, unknown_rate=0.5)
-    condition = WaveNet(config).globally
+    config = dataclasses.replace(SMALL, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5)
+    condition = WaveNet(config).global_conditioner
     assert condition is not None
     speaker, vector = torch.zeros(400, dtype=torch.int64), torch.ones(400, 3)
 
@@ -318,8 +318,8 @@ def test_training_hides_some_speakers_and_evaluation_none() -> None:
     ],
 )
 def test_a_condition_that_is_none_is_refused(conditions: dict[str, Tensor], message: str) -> None:
-    local = LocalConfig(channels=2, scales=(4,))
-    model = WaveNet(dataclasses.replace(SMALL, local=local, speakers=2))
+    local = LocalConfig(in_channels=2, upsample_scales=(4,))
+    model = WaveNet(dataclasses.replace(SMALL, local=local, num_speakers=2))
 
     with pytest.raises(ValueError, match=message):
         model(torch.zeros(1, 20), **conditions)

@@ -53,8 +53,8 @@ def test_the_last_row_sees_the_whole_receptive_field(config: WaveNetConfig) -> N
 
 
 def test_a_frames_operations_are_shared_out_among_its_samples() -> None:
-    local = LocalConfig(channels=80, width=64, scales=(10, 8), upsampling="repeat", kernel_size=2)
-    rows = layer_rows(WaveNetConfig(dilations=(1,), local=local, speakers=3))
+    local = LocalConfig(in_channels=80, channels=64, upsample_scales=(10, 8), upsample="repeat", kernel_size=2)
+    rows = layer_rows(WaveNetConfig(dilations=(1,), local=local, num_speakers=3))
 
     assert [row.name for row in rows[:3]] == ["global condition", "local condition", "input"]
     assert rows[1].operations == 2 * 2 * 80 * 64 / 80

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavenet.checkpoint import load, save
     from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
-    from wavenet.distributions import Categorical, Draw, GaussianMixture, LogisticMixture
-    from wavenet.mel_presets import CONVENTIONS, MelConfig, NotesConfig, PitchConfig
+    from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture, SamplingConfig
+    from wavenet.mel_presets import MEL_PRESETS, F0Config, MelConfig, ScoreConfig
     from wavenet.model import WaveNet, WaveNetState
     from wavenet.sampling import make_sampler
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CONVENTIONS",
+    "MEL_PRESETS",
     "AudioConfig",
     "Categorical",
-    "Draw",
+    "F0Config",
     "GaussianMixture",
     "LocalConfig",
     "LogisticMixture",
     "MelConfig",
-    "NotesConfig",
-    "PitchConfig",
+    "SamplingConfig",
+    "ScoreConfig",
     "WaveNet",
     "WaveNetConfig",
     "WaveNetState",
@@ -37,16 +37,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CONVENTIONS": "mel_presets",
+    "MEL_PRESETS": "mel_presets",
     "AudioConfig": "config",
     "Categorical": "distributions",
-    "Draw": "distributions",
+    "SamplingConfig": "distributions",
     "GaussianMixture": "distributions",
     "LocalConfig": "config",
     "LogisticMixture": "distributions",
     "MelConfig": "mel_presets",
-    "NotesConfig": "mel_presets",
-    "PitchConfig": "mel_presets",
+    "ScoreConfig": "mel_presets",
+    "F0Config": "mel_presets",
     "WaveNet": "model",
     "WaveNetConfig": "config",
     "WaveNetState": "model",

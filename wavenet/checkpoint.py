@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.model import WaveNet, unset
+from wavenet.model import WaveNet, init_empty
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import CheckpointError, ConfigError, EnvironmentFault, printable
+from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_directory, file_digest
 
 FORMAT = 1
@@ -111,7 +111,7 @@ def save(
     training = training or Training()
     plain = to_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(Path(path)) as folder:
-        (folder / WEIGHTS).write_bytes(serialise(tensors))
+        (folder / WEIGHTS).write_bytes(serialize(tensors))
         plain["sha256"] = {"weights": file_digest(folder / WEIGHTS), "config": _digest(plain)}
         (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(_card(model, audio, training), encoding="utf-8")
@@ -133,7 +133,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     folder = Path(path)
     config = read_config(folder)
     tensors = _read_weights(folder, config)
-    model = unset(config.model)
+    model = init_empty(config.model)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     kinds = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
@@ -196,7 +196,7 @@ def _read_weights(folder: Path, config: CheckpointConfig) -> dict[str, Tensor]:
             )
         return load_file(path)
     except OSError as error:
-        raise EnvironmentFault(f"cannot read {printable(path)}: {error.strerror}") from error
+        raise MachineError(f"cannot read {printable(path)}: {error.strerror}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{printable(path)}: {printable(error)}") from error
 
@@ -259,10 +259,10 @@ def _card(model: WaveNet, audio: AudioConfig, training: Training) -> str:
     extra = "train" if audio.features else "generate"
     source = "seconds=5 output=speech.wav"
     if audio.features:
-        heard = audio.mel is not None or audio.pitch is not None
+        heard = audio.mel is not None or audio.f0 is not None
         source = f"input={'speech.wav' if heard else 'score.csv'} output=copy.wav"
-    if audio.speakers:
-        source += f" speaker='{audio.speakers[0]}'"
+    if audio.speaker_names:
+        source += f" speaker='{audio.speaker_names[0]}'"
     table = "\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items())
     return f"""---
 library_name: torch-wavenet
@@ -282,23 +282,23 @@ wavenet-generate checkpoint=PATH {source}
 
 
 def _output(config: WaveNetConfig, audio: AudioConfig) -> str:
-    if config.output == "categorical":
-        return f"{config.levels} {audio.companding} classes"
-    kind = config.output.removesuffix("_mixture").capitalize()
-    return f"{kind} densities over 16-bit codes: {config.components}"
+    if config.output_distribution == "categorical":
+        return f"{config.quantization_channels} {audio.companding} classes"
+    kind = config.output_distribution.removesuffix("_mixture").capitalize()
+    return f"{kind} densities over 16-bit codes: {config.num_mixtures}"
 
 
 def _conditions(audio: AudioConfig) -> dict[str, str]:
     """Return what a model is told, for its card."""
     rows = {}
     if audio.features:
-        rows["Conditioned on"] = f"{' and '.join(audio.features)}, every {audio.hop_size} samples"
+        rows["Conditioned on"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
     if audio.mel is not None:
         mel = audio.mel
         rows["Mel"] = (
-            f"{mel.bins} bands from {mel.fmin:g} to {mel.fmax:g} Hz, windows of {mel.window_size} "
-            f"samples, FFT of {mel.fft_size}, {mel.log} logarithm; all of it in {CONFIG}"
+            f"{mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz, windows of {mel.win_length} "
+            f"samples, FFT of {mel.n_fft}, {mel.log_base} logarithm; all of it in {CONFIG}"
         )
-    if audio.speakers:
-        rows["Speakers"] = ", ".join(audio.speakers)
+    if audio.speaker_names:
+        rows["Speakers"] = ", ".join(audio.speaker_names)
     return rows

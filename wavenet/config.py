@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wavenet.mel_presets import MelConfig, NotesConfig, PitchConfig, ShapingConfig
+from wavenet.mel_presets import F0Config, FilterConfig, MelConfig, ScoreConfig
 from wavenet.utils.dataclass_io import check
 
 
@@ -16,10 +16,10 @@ class LocalConfig:
     """Shape of what turns frames of features into a condition for every sample.
 
     Attributes:
-        channels: Numbers in a frame, such as mel bands.
-        width: Numbers that condition a sample.
-        scales: Factors by which the rate rises, in order; their product is the hop.
-        upsampling: `nearest` repeats and smooths with a learnt kernel, `transposed` is a transposed
+        in_channels: Numbers in a frame, such as mel bands.
+        channels: Numbers that condition a sample.
+        upsample_scales: Factors by which the rate rises, in order; their product is the hop.
+        upsample: `nearest` repeats and smooths with a learnt kernel, `transposed` is a transposed
             convolution a factor, `repeat` learns nothing.
         kernel_size: Frames that the first convolution sees, its own and those before.
         lookahead: Frames after it that it sees too.
@@ -27,19 +27,19 @@ class LocalConfig:
             none.
     """
 
-    channels: int
-    width: int = 64
-    scales: tuple[int, ...]
-    upsampling: Literal["nearest", "transposed", "repeat"] = "nearest"
+    in_channels: int
+    channels: int = 64
+    upsample_scales: tuple[int, ...]
+    upsample: Literal["nearest", "transposed", "repeat"] = "nearest"
     kernel_size: int = 1
     lookahead: int = 0
     context_dilations: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("channels", "width"):
+        for name in ("in_channels", "channels"):
             check(1 <= getattr(self, name) <= 65536, name, "1 to 65536", getattr(self, name))
-        check(bool(self.scales) and min(self.scales) >= 1, "scales", "1 or more", self.scales)
-        check(self.hop_size <= 65536, "the product of scales", "65536 at most", self.hop_size)
+        check(bool(self.upsample_scales) and min(self.upsample_scales) >= 1, "upsample_scales", "1 or more", self.upsample_scales)
+        check(self.hop_length <= 65536, "the product of scales", "65536 at most", self.hop_length)
         check(1 <= self.kernel_size <= 1024, "kernel_size", "from 1 to 1024", self.kernel_size)
         check(0 <= self.lookahead <= 1024, "lookahead", "from 0 to 1024", self.lookahead)
         dilations = self.context_dilations
@@ -47,9 +47,9 @@ class LocalConfig:
         check(sum(dilations) <= 65536, "context_dilations", "65536 together at most", dilations)
 
     @property
-    def hop_size(self) -> int:
+    def hop_length(self) -> int:
         """Samples from one frame to the next."""
-        return math.prod(self.scales)
+        return math.prod(self.upsample_scales)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +57,12 @@ class WaveNetConfig:
     """Shape of a `WaveNet`.
 
     Attributes:
-        output: What a sample is drawn from: `categorical` over mu-law classes, or a
+        output_distribution: What a sample is drawn from: `categorical` over mu-law classes, or a
             `logistic_mixture` or `gaussian_mixture` over 16-bit codes.
-        levels: Codes of a sample; 256 for mu-law of 8 bits, 65536 for the mixtures.
-        components: Densities of a mixture; 1 for a single one.
+        quantization_channels: Codes of a sample; 256 for mu-law of 8 bits, 65536 for the mixtures.
+        num_mixtures: Densities of a mixture; 1 for a single one.
         min_log_scale: Smallest logarithm of a density's scale.
-        input: What the first convolution sees: `embedding`, the class of each sample (one-hot), or
+        input_type: What the first convolution sees: `embedding`, the class of each sample (one-hot), or
             `scalar`, its value.
         input_kernel_size: Taps of the first causal convolution.
         dilations: Samples between taps, one entry a block.
@@ -76,19 +76,19 @@ class WaveNetConfig:
         weight_norm: Whether convolution weights are learnt as length and direction.
         residual_scale: Factor on each block's sum of input and residual output.
         skip_scale: Factor on the sum of the skip outputs.
-        speakers: Voices that condition the whole signal by number; 0 for none.
-        vector_channels: Numbers of a vector that conditions the whole signal; 0 for none.
+        num_speakers: Voices that condition the whole signal by number; 0 for none.
+        global_in_channels: Numbers of a vector that conditions the whole signal; 0 for none.
         global_channels: Width of what a speaker or a vector becomes.
         unknown_rate: Share of training items whose speaker and vector are hidden, so that the model
             also learns to do without.
         local: Conditioning by frames; absent for none.
     """
 
-    output: Literal["categorical", "logistic_mixture", "gaussian_mixture"] = "categorical"
-    levels: int = 256
-    components: int = 10
+    output_distribution: Literal["categorical", "logistic_mixture", "gaussian_mixture"] = "categorical"
+    quantization_channels: int = 256
+    num_mixtures: int = 10
     min_log_scale: float = -14.0
-    input: Literal["embedding", "scalar"] = "embedding"
+    input_type: Literal["embedding", "scalar"] = "embedding"
     input_kernel_size: int = 1
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) * 3
     kernel_size: int = 2
@@ -101,14 +101,14 @@ class WaveNetConfig:
     weight_norm: bool = False
     residual_scale: float = 1.0
     skip_scale: float = 1.0
-    speakers: int = 0
-    vector_channels: int = 0
+    num_speakers: int = 0
+    global_in_channels: int = 0
     global_channels: int = 16
-    unknown_rate: float = 0.1
+    conditioning_dropout: float = 0.1
     local: LocalConfig | None = None
 
     def __post_init__(self) -> None:
-        check(2 <= self.levels <= 65536, "levels", "from 2 to 65536", self.levels)
+        check(2 <= self.quantization_channels <= 65536, "quantization_channels", "from 2 to 65536", self.quantization_channels)
         check(bool(self.dilations), "dilations", "one entry a block", self.dilations)
         check(min(self.dilations) >= 1, "dilations", "1 or more each", self.dilations)
         check(max(self.dilations) <= 2**24, "dilations", "2**24 at most", max(self.dilations))
@@ -123,29 +123,29 @@ class WaveNetConfig:
             value = getattr(self, name)
             check(math.isfinite(value) and value > 0, name, "positive", value)
         self._check_output()
-        for name in ("speakers", "vector_channels"):
+        for name in ("num_speakers", "global_in_channels"):
             check(0 <= getattr(self, name) <= 10**7, name, "0 or more", getattr(self, name))
         width = self.global_channels
         check(1 <= width <= 65536, "global_channels", "1 to 65536", width)
-        check(0 <= self.unknown_rate < 1, "unknown_rate", "in [0, 1)", self.unknown_rate)
+        check(0 <= self.conditioning_dropout < 1, "conditioning_dropout", "in [0, 1)", self.conditioning_dropout)
 
     def _check_output(self) -> None:
-        check(1 <= self.components <= 1024, "components", "from 1 to 1024", self.components)
+        check(1 <= self.num_mixtures <= 1024, "num_mixtures", "from 1 to 1024", self.num_mixtures)
         least = self.min_log_scale
         check(-30 <= least <= 0, "min_log_scale", "from -30 to 0", least)
-        good = self.output == "categorical" or self.levels == 65536
-        check(good, "levels", f"65536 (16 bits) for output {self.output}", self.levels)
+        good = self.output_distribution == "categorical" or self.quantization_channels == 65536
+        check(good, "quantization_channels", f"65536 (16 bits) for output {self.output_distribution}", self.quantization_channels)
 
     @property
-    def conditioned_globally(self) -> bool:
+    def has_global_conditioning(self) -> bool:
         """Whether a speaker or a vector conditions the whole signal."""
-        return bool(self.speakers or self.vector_channels)
+        return bool(self.num_speakers or self.global_in_channels)
 
     @property
-    def condition_channels(self) -> int:
+    def conditioning_channels(self) -> int:
         """Numbers that condition a sample: local ones first, then global ones."""
-        width = self.global_channels if self.conditioned_globally else 0
-        return width + (self.local.width if self.local is not None else 0)
+        width = self.global_channels if self.has_global_conditioning else 0
+        return width + (self.local.channels if self.local is not None else 0)
 
     @property
     def receptive_field(self) -> int:
@@ -167,26 +167,26 @@ class WaveNetConfig:
 class AudioConfig:
     """What a model's signal means outside the model, and what conditions it.
 
-    A model with local conditioning sees the channels of those of `mel`, `pitch` and `notes` that
+    A model with local conditioning sees the channels of those of `mel`, `f0` and `score` that
     are there, in this order.
 
     Attributes:
         sample_rate: Samples a second, in Hz.
         companding: How a categorical output's classes lie on [-1, 1].
-        shaping: What is done to recordings before the model hears them, and undone after.
+        filter: What is done to recordings before the model hears them, and undone after.
         mel: How its mel spectrogram is made; absent for none.
-        pitch: How its F0 and voicing are found; absent for none.
-        notes: How its score becomes a roll; absent for none.
-        speakers: Names of the voices, in the order of their numbers.
+        f0: How its F0 and voicing are found; absent for none.
+        score: How its score becomes a roll; absent for none.
+        speaker_names: Names of the voices, in the order of their numbers.
     """
 
     sample_rate: int = 16000
     companding: Literal["mu-law"] = "mu-law"
-    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
     mel: MelConfig | None = None
-    pitch: PitchConfig | None = None
-    notes: NotesConfig | None = None
-    speakers: tuple[str, ...] = ()
+    f0: F0Config | None = None
+    score: ScoreConfig | None = None
+    speaker_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(1 <= self.sample_rate <= 768000, "sample_rate", "1 to 768000", self.sample_rate)
@@ -194,20 +194,20 @@ class AudioConfig:
             rate = features.sample_rate
             wanted = f"{self.sample_rate}, the audio's rate"
             check(rate == self.sample_rate, f"{name}.sample_rate", wanted, rate)
-            hop = features.hop_size
-            check(hop == self.hop_size, f"{name}.hop_size", f"{self.hop_size} as the others'", hop)
-        check(len(set(self.speakers)) == len(self.speakers), "speakers", "all different", "twins")
+            hop = features.hop_length
+            check(hop == self.hop_length, f"{name}.hop_size", f"{self.hop_length} as the others'", hop)
+        check(len(set(self.speaker_names)) == len(self.speaker_names), "speaker_names", "all different", "twins")
 
     @property
-    def features(self) -> dict[str, MelConfig | PitchConfig | NotesConfig]:
+    def features(self) -> dict[str, MelConfig | F0Config | ScoreConfig]:
         """What frames consist of, by name, in order."""
-        named = {"mel": self.mel, "pitch": self.pitch, "notes": self.notes}
+        named = {"mel": self.mel, "f0": self.f0, "score": self.score}
         return {name: features for name, features in named.items() if features is not None}
 
     @property
-    def hop_size(self) -> int | None:
+    def hop_length(self) -> int | None:
         """Samples from one frame to the next; absent where there are no frames."""
-        return next((features.hop_size for features in self.features.values()), None)
+        return next((features.hop_length for features in self.features.values()), None)
 
     @property
     def channels(self) -> int:
@@ -215,11 +215,11 @@ class AudioConfig:
         return sum(features.channels for features in self.features.values())
 
 
-def check_conditions(model: WaveNetConfig, audio: AudioConfig) -> None:
+def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
     """Raise a `ConfigError` unless a model's conditions are those that its audio gives."""
     local, found = model.local, " and ".join(audio.features) or "no features"
     if local is None:
-        form = f"{{channels: {audio.channels}, scales: [{audio.hop_size}]}}"
+        form = f"{{channels: {audio.channels}, scales: [{audio.hop_length}]}}"
         wanted = f"there, for audio has {found}: model.local='{form}', with scales of that product"
         check(not audio.features, "model.local", wanted, "none")
     else:
@@ -228,10 +228,11 @@ def check_conditions(model: WaveNetConfig, audio: AudioConfig) -> None:
         )
         check(bool(audio.features), "audio", wanted, "none")
         channels = f"{audio.channels}, those of {found}"
-        check(local.channels == audio.channels, "model.local.channels", channels, local.channels)
-        product = f"{audio.hop_size}, the hop of {found}"
-        hop = f"{local.hop_size} from {list(local.scales)}"
-        good = local.hop_size == audio.hop_size
+        good = local.in_channels == audio.channels
+        check(good, "model.local.in_channels", channels, local.in_channels)
+        product = f"{audio.hop_length}, the hop of {found}"
+        hop = f"{local.hop_length} from {list(local.upsample_scales)}"
+        good = local.hop_length == audio.hop_length
         check(good, "the product of model.local.scales", product, hop)
-    number = f"{len(audio.speakers)}, as many as audio.speakers"
-    check(model.speakers == len(audio.speakers), "model.speakers", number, model.speakers)
+    number = f"{len(audio.speaker_names)}, as many as audio.speakers"
+    check(model.num_speakers == len(audio.speaker_names), "model.speakers", number, model.num_speakers)

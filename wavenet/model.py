@@ -20,9 +20,9 @@ from wavenet.distributions import Categorical, Distribution, GaussianMixture, Lo
 from wavenet.modules import (
     CausalConv1d,
     CausalEmbedding,
-    GlobalCondition,
+    GlobalConditioner,
     Head,
-    LocalCondition,
+    LocalConditioner,
     ResidualStack,
 )
 
@@ -78,11 +78,11 @@ class WaveNet(nn.Module):
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.distribution = distribution_of(config)
+        self.distribution = build_distribution(config)
         width, kernel_size = config.residual_channels, config.input_kernel_size
         self.input: CausalEmbedding | CausalConv1d
-        if config.input == "embedding":
-            self.input = CausalEmbedding(config.levels, width, kernel_size, bias=config.bias)
+        if config.input_type == "embedding":
+            self.input = CausalEmbedding(config.quantization_channels, width, kernel_size, bias=config.bias)
         else:
             self.input = CausalConv1d(1, width, kernel_size, bias=config.bias)
         self.stack = ResidualStack(
@@ -95,7 +95,7 @@ class WaveNet(nn.Module):
             dropout=config.dropout,
             residual_scale=config.residual_scale,
             skip_scale=config.skip_scale,
-            condition_channels=config.condition_channels,
+            conditioning_channels=config.conditioning_channels,
         )
         self.head = Head(
             config.skip_channels,
@@ -103,11 +103,11 @@ class WaveNet(nn.Module):
             self.distribution.num_params,
             bias=config.bias,
         )
-        if self.head.output.bias is not None and config.output != "categorical":
+        if self.head.output.bias is not None and config.output_distribution != "categorical":
             with torch.no_grad():
                 self.head.output.bias.copy_(self.distribution.initial_bias())
-        self.globally = globally_of(config)
-        self.locally = locally_of(config)
+        self.global_conditioner = build_global_conditioner(config)
+        self.local_conditioner = build_local_conditioner(config)
         if config.weight_norm:
             for module in list(self.modules()):
                 if isinstance(module, nn.Conv1d):
@@ -123,11 +123,11 @@ class WaveNet(nn.Module):
     ) -> Tensor:
         """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`."""
         condition = self.condition(*waveform.shape, local=local, speaker=speaker, vector=vector)
-        return self.parameters_given(waveform, condition)
+        return self.forward_from_conditioning(waveform, condition)
 
-    def parameters_given(self, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def forward_from_conditioning(self, waveform: Tensor, condition: Tensor | None) -> Tensor:
         """Return what `forward` returns where `condition` conditions the samples, `(B, C, T)`."""
-        x = self.input(self._seen(delay(waveform)))
+        x = self.input(self._seen(shift_right(waveform)))
         params: Tensor = self.head(self.stack(x, condition))
         return params
 
@@ -150,7 +150,7 @@ class WaveNet(nn.Module):
             ValueError: A condition is missing, too short, or none of this model's.
         """
         parts = []
-        if self.locally is not None:
+        if self.local_conditioner is not None:
             parts.append(self._local(local, batch_size, length))
         elif local is not None:
             raise ValueError("the model knows no local condition: leave local out")
@@ -163,17 +163,17 @@ class WaveNet(nn.Module):
         self, batch_size: int, speaker: Tensor | None = None, vector: Tensor | None = None
     ) -> Tensor | None:
         """Return what conditions each whole signal, `(B, C)`; `None` where nothing does."""
-        if self.globally is not None:
-            condition: Tensor = self.globally(speaker, vector, batch_size)
+        if self.global_conditioner is not None:
+            condition: Tensor = self.global_conditioner(speaker, vector, batch_size)
             return condition
         if speaker is not None or vector is not None:
             raise ValueError("the model knows no speaker and no vector: leave them out")
         return None
 
     def _local(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
-        assert self.locally is not None
+        assert self.local_conditioner is not None
         assert self.config.local is not None
-        channels, hop = self.config.local.channels, self.locally.hop_size
+        channels, hop = self.config.local.in_channels, self.local_conditioner.hop_length
         if local is None:
             raise ValueError(f"the model wants local=, frames of {channels} numbers each")
         if local.dim() != 3 or tuple(local.shape[:2]) != (batch_size, channels):
@@ -183,7 +183,7 @@ class WaveNet(nn.Module):
             raise ValueError(
                 f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
             )
-        condition: Tensor = self.locally(local)
+        condition: Tensor = self.local_conditioner(local)
         return condition[..., :length]
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
@@ -208,7 +208,7 @@ class WaveNet(nn.Module):
             raise ValueError(f"prefill wants a state at its start, got position {state.position}")
         state.position = prompt.shape[1]
         field = self.config.receptive_field  # no queue reaches further back
-        seen = self._seen(delay(prompt)[:, -field:])
+        seen = self._seen(shift_right(prompt)[:, -field:])
         recent = None if condition is None else condition[..., -field:]
         self.input.fill(state.queues[0], seen, state.position)
         self.stack.fill(state.queues[1:], self.input(seen), state.position, recent)
@@ -231,51 +231,51 @@ class WaveNet(nn.Module):
         """Return what the first convolution sees: classes `(B, T)`, or values `(B, 1, T)`."""
         if isinstance(self.input, CausalEmbedding):
             return self.distribution.encode(waveform)
-        return self.distribution.quantise(waveform).unsqueeze(1)
+        return self.distribution.quantize(waveform).unsqueeze(1)
 
 
-def distribution_of(config: WaveNetConfig) -> Distribution:
+def build_distribution(config: WaveNetConfig) -> Distribution:
     """Return what a model of this shape draws its samples from."""
-    if config.output == "categorical":
-        return Categorical(config.levels)
-    kind = LogisticMixture if config.output == "logistic_mixture" else GaussianMixture
-    return kind(config.components, config.min_log_scale)
+    if config.output_distribution == "categorical":
+        return Categorical(config.quantization_channels)
+    kind = LogisticMixture if config.output_distribution == "logistic_mixture" else GaussianMixture
+    return kind(config.num_mixtures, config.min_log_scale)
 
 
-def globally_of(config: WaveNetConfig) -> GlobalCondition | None:
+def build_global_conditioner(config: WaveNetConfig) -> GlobalConditioner | None:
     """Return what turns a speaker or a vector into a condition, if there is one."""
-    if not config.conditioned_globally:
+    if not config.has_global_conditioning:
         return None
-    return GlobalCondition(
+    return GlobalConditioner(
         config.global_channels,
-        config.speakers,
-        config.vector_channels,
-        unknown_rate=config.unknown_rate,
+        config.num_speakers,
+        config.global_in_channels,
+        conditioning_dropout=config.conditioning_dropout,
     )
 
 
-def locally_of(config: WaveNetConfig) -> LocalCondition | None:
+def build_local_conditioner(config: WaveNetConfig) -> LocalConditioner | None:
     """Return what turns frames into a condition, if there is one."""
     local = config.local
     if local is None:
         return None
-    return LocalCondition(
+    return LocalConditioner(
+        local.in_channels,
         local.channels,
-        local.width,
-        local.scales,
-        local.upsampling,
+        local.upsample_scales,
+        local.upsample,
         kernel_size=local.kernel_size,
         lookahead=local.lookahead,
         context_dilations=local.context_dilations,
     )
 
 
-def unset(config: WaveNetConfig) -> WaveNet:
+def init_empty(config: WaveNetConfig) -> WaveNet:
     """Return a model whose weights are to be set; the caller's random numbers are left alone."""
     with torch.random.fork_rng(devices=[]):
         return WaveNet(config)
 
 
-def delay(waveform: Tensor) -> Tensor:
+def shift_right(waveform: Tensor) -> Tensor:
     """Return the waveform one sample late, `(B, T)`: a sample of silence first, the last gone."""
     return F.pad(waveform, (1, 0))[..., :-1]

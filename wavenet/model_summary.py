@@ -72,14 +72,14 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
     residual, gate, skip = config.residual_channels, config.gate_channels, config.skip_channels
     yield from _condition_rows(config)
     seen = config.input_kernel_size
-    embedded = config.input == "embedding"
+    embedded = config.input_type == "embedding"
     yield LayerRow(
         name="input",
         dilation=1,
         effective_kernel_size=seen,
         receptive_field=seen,
         parameters=(
-            seen * config.levels * residual + config.bias * residual
+            seen * config.quantization_channels * residual + config.bias * residual
             if embedded
             else _stored(config, seen, residual)
         ),
@@ -92,7 +92,7 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
         # (inputs of one output, outputs) of each convolution; nothing reads the last residual
         shapes = [(config.kernel_size * residual, gate), (gate // 2, skip)]
         shapes += [(gate // 2, residual)] if number < last else []
-        condition = config.condition_channels
+        condition = config.conditioning_channels
         yield LayerRow(
             name=f"block {number}",
             dilation=dilation,
@@ -103,9 +103,9 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
             operations=sum(2 * inputs * outputs for inputs, outputs in shapes)
             + 2 * condition * gate,
         )
-    outputs = config.levels
-    if config.output != "categorical":  # mean and scale a density, and its weight if there are two
-        outputs = 3 * config.components if config.components > 1 else 2
+    outputs = config.quantization_channels
+    if config.output_distribution != "categorical":  # mean and scale a density, and its weight if there are two
+        outputs = 3 * config.num_mixtures if config.num_mixtures > 1 else 2
     shapes = [(skip, config.head_channels), (config.head_channels, outputs)]
     yield LayerRow(
         name="head",
@@ -120,28 +120,28 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
 def _condition_rows(config: WaveNetConfig) -> Iterator[LayerRow]:
     """Yield what becomes of speakers and vectors, and of frames; they see no samples."""
     said = {"dilation": 1, "effective_kernel_size": 0, "receptive_field": 0}
-    width, vector = config.global_channels, config.vector_channels
-    if config.conditioned_globally:
-        speakers = (config.speakers + 1) * width if config.speakers else 0  # one is unknown
+    width, vector = config.global_channels, config.global_in_channels
+    if config.has_global_conditioning:
+        speakers = (config.num_speakers + 1) * width if config.num_speakers else 0  # one is unknown
         vectors = (vector + 2) * width if vector else 0  # weights, biases, and what stands for none
         yield LayerRow(name="global condition", parameters=speakers + vectors, operations=0, **said)
     local = config.local
     if local is None:
         return
-    width = local.width
-    shapes = [(local.channels * (local.kernel_size + local.lookahead), width)]
+    width = local.channels
+    shapes = [(local.in_channels * (local.kernel_size + local.lookahead), width)]
     for number in range(1, len(local.context_dilations) + 1):
         shapes += [(2 * width, 2 * width), (width, width)]
         shapes += [(width, width)] if number < len(local.context_dilations) else []
     parameters = sum(outputs * (inputs + 1 + config.weight_norm) for inputs, outputs in shapes)
-    operations = sum(2 * inputs * outputs for inputs, outputs in shapes) / local.hop_size
-    rate = 1 / local.hop_size  # of a stage's input, as a share of the samples'
-    for scale in local.scales:
+    operations = sum(2 * inputs * outputs for inputs, outputs in shapes) / local.hop_length
+    rate = 1 / local.hop_length  # of a stage's input, as a share of the samples'
+    for scale in local.upsample_scales:
         rate *= scale
-        if local.upsampling == "nearest":
+        if local.upsample == "nearest":
             parameters += 2 * scale + 1 + config.weight_norm
             operations += 2 * (2 * scale + 1) * width * rate
-        elif local.upsampling == "transposed":
+        elif local.upsample == "transposed":
             parameters += 2 * scale * width * width + width
             operations += 2 * 2 * width * width * rate
     yield LayerRow(

@@ -63,7 +63,7 @@ def test_the_table_has_ratios_to_real_time_and_to_the_reference() -> None:
 
 
 def test_what_it_costs_to_be_told_something_is_said_round_by_round() -> None:
-    local = LocalConfig(channels=3, width=4, scales=(8,))
+    local = LocalConfig(in_channels=3, channels=4, upsample_scales=(8,))
     told = WaveNetConfig(**{**vars(SMALL), "local": local, "speakers": 2, "vector_channels": 2})
     chosen = cases([1, 2], [1], ["float32"], [NOTHING, "mel"])
 

@@ -10,7 +10,7 @@ from wavenet.model import WaveNet
 @pytest.mark.parametrize("kernel_size", [2, 3])
 def test_the_same_weights_give_the_likelihood_of_a_wavenet(kernel_size: int) -> None:
     config = WaveNetConfig(
-        levels=16,
+        quantization_channels=16,
         dilations=(1, 2, 4),
         kernel_size=kernel_size,
         residual_channels=4,

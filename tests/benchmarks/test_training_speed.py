@@ -2,7 +2,7 @@ import pytest
 
 from wavenet.benchmarks.training_speed import Case, TrainingSpeed, measure_training, training_table
 from wavenet.config import WaveNetConfig
-from wavenet.utils.errors import EnvironmentFault
+from wavenet.utils.errors import MachineError
 
 TINY = WaveNetConfig(
     dilations=(1, 2), residual_channels=16, gate_channels=32, skip_channels=16, head_channels=16
@@ -59,7 +59,7 @@ def test_a_process_that_fails_says_why() -> None:
     wrong = Case(way="wavenet", precision="fp32", batch_size=1, crop=200, device="nowhere")
 
     with pytest.raises(
-        EnvironmentFault,
+        MachineError,
         match=r"measures wavenet, fp32, 1 x 200 failed: RuntimeError: Expected one of cpu",
     ):
         measure_training(TINY, [wrong], rounds=1, seconds=0.01)

@@ -13,7 +13,7 @@ from wavenet.cli.options import TrainCommand
 from wavenet.cli.resume import changed
 from wavenet.config import WaveNetConfig
 from wavenet.data.options import DataOptions
-from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
@@ -52,7 +52,7 @@ def test_every_model_is_a_valid_config(model: str) -> None:
     [
         ("data", DataOptions),
         ("optim", OptimOptions),
-        ("report", ReportOptions),
+        ("report", EvaluationOptions),
         ("trainer", TrainerOptions),
         ("model", WaveNetConfig),
     ],
@@ -60,7 +60,7 @@ def test_every_model_is_a_valid_config(model: str) -> None:
 def test_the_configs_show_every_key_with_its_default(group: str, options: type) -> None:
     shown = plain("recipe=folder", "model=base")[group]
     fields = {field.name: field.default for field in dataclasses.fields(options)}
-    recipes_own = {"root", "sample_rate", "resample", "mixdown"}
+    recipes_own = {"root", "sample_rate", "resample", "mono"}
 
     assert set(shown) == set(fields)
     for name in set(fields) - recipes_own:

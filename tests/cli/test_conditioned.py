@@ -14,7 +14,7 @@ from wavenet.checkpoint import load, save
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import write_mel
-from wavenet.mel_presets import ShapingConfig
+from wavenet.mel_presets import FilterConfig
 from wavenet.model import WaveNet
 
 pytestmark = pytest.mark.slow
@@ -78,10 +78,10 @@ def test_mel_and_speaker(run: Run, voices: Path, tmp_path: Path) -> None:
         assert (tmp_path / "run" / "samples" / f"{name}.wav").is_file(), name
 
     loaded = load(tmp_path / "run" / "model")
-    assert loaded.audio.speakers == ("ann", "bob")
+    assert loaded.audio.speaker_names == ("ann", "bob")
     assert loaded.audio.mel is not None
     assert len(loaded.audio.mel.mean) == 64
-    assert loaded.audio.shaping.predictor
+    assert loaded.audio.filter.predictor
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "ann, bob" in card
     assert "64 bands" in card
@@ -190,7 +190,7 @@ def test_prepare_measures_the_mel_that_training_takes(
 def test_a_prompt_that_shaping_brings_past_one_is_refused_by_name(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
-    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=2.0))
+    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=2.0))
     save(tmp_path / "model", WaveNet(WaveNetConfig(dilations=(1, 2))), audio)
     soundfile.write(tmp_path / "loud.wav", np.full(400, 0.75), RATE, subtype="PCM_16")
 

@@ -15,7 +15,7 @@ from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import write_mel
 from wavenet.generation.inputs import Input
 from wavenet.generation.wav_stream import side_by_side
-from wavenet.mel_presets import CONVENTIONS, NotesConfig, ShapingConfig
+from wavenet.mel_presets import MEL_PRESETS, FilterConfig, ScoreConfig
 from wavenet.model import WaveNet
 
 RATE = 8000
@@ -26,7 +26,7 @@ SHAPE: dict[str, Any] = {
     "skip_channels": 8,
     "head_channels": 8,
 }
-MEL = CONVENTIONS["8khz"]
+MEL = MEL_PRESETS["8khz"]
 LENGTHS = {"a.wav": 2500, "b/a.wav": 1600, "b/c d.flac": 3300, "b/e=f,g.wav": 400}
 
 
@@ -46,8 +46,8 @@ def clips(tmp_path: Path) -> Path:
 def vocoder(tmp_path: Path) -> Path:
     """A model that speaks from a mel, and undoes a filter after; nobody trained it."""
     torch.manual_seed(0)
-    local = LocalConfig(channels=MEL.bins, width=8, scales=(8, 10), lookahead=2)
-    audio = AudioConfig(sample_rate=RATE, mel=MEL, shaping=ShapingConfig(pre_emphasis=0.85))
+    local = LocalConfig(in_channels=MEL.n_mels, channels=8, upsample_scales=(8, 10), lookahead=2)
+    audio = AudioConfig(sample_rate=RATE, mel=MEL, filter=FilterConfig(pre_emphasis=0.85))
     save(tmp_path / "model", WaveNet(WaveNetConfig(local=local, **SHAPE)), audio)
     return tmp_path / "model"
 
@@ -190,9 +190,9 @@ def test_mels_are_spoken_beside_recordings(run: Run, vocoder: Path, clips: Path)
 
 
 def test_a_score_beside_a_recording_is_no_input_of_its_own(run: Run, clips: Path) -> None:
-    notes = NotesConfig(sample_rate=RATE, hop_size=80, lowest=60, highest=64)
-    local = LocalConfig(channels=10, width=8, scales=(80,))
-    audio = AudioConfig(sample_rate=RATE, notes=notes)
+    notes = ScoreConfig(sample_rate=RATE, hop_length=80, midi_min=60, midi_max=64)
+    local = LocalConfig(in_channels=10, channels=8, upsample_scales=(80,))
+    audio = AudioConfig(sample_rate=RATE, score=notes)
     save("model", WaveNet(WaveNetConfig(local=local, **SHAPE)), audio)
     (clips / "a.csv").write_text("0,0.1,60\n")
     (clips / "b" / "x.csv").write_text("0,0.01,61\n")

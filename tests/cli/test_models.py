@@ -17,8 +17,8 @@ from wavenet import WaveNet
 from wavenet.cli.compose import Composed, register_resolvers
 from wavenet.cli.hydra_main import compose_with
 from wavenet.cli.sweep import Outcome
-from wavenet.config import AudioConfig, WaveNetConfig, check_conditions
-from wavenet.mel_presets import CONVENTIONS
+from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
+from wavenet.mel_presets import MEL_PRESETS
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError
 
@@ -73,7 +73,7 @@ def composed(monkeypatch: pytest.MonkeyPatch, *arguments: str, conf: Path = CONF
 def test_every_model_can_be_built_and_fits_its_audio(model: str) -> None:
     config, audio = chosen(model)
 
-    check_conditions(config, audio)
+    check_conditioning(config, audio)
 
     assert on_no_device(config).config == config
 
@@ -134,7 +134,7 @@ def test_an_audio_choice_has_the_convention_of_its_name(
 ) -> None:
     plain = composed(monkeypatch, f"audio={audio}")
 
-    assert from_dict(AudioConfig, plain["audio"]).mel == CONVENTIONS[audio.removeprefix("mel_")]
+    assert from_dict(AudioConfig, plain["audio"]).mel == MEL_PRESETS[audio.removeprefix("mel_")]
 
 
 def test_a_convention_is_said_by_name_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_a_convention_is_said_by_name_on_the_command_line(monkeypatch: pytest.Mo
         monkeypatch, "recipe=demo", "audio.mel=${mel:8khz}", "model.skip_channels=${audio.mel.bins}"
     )
 
-    assert from_dict(AudioConfig, plain["audio"]).mel == CONVENTIONS["8khz"]
+    assert from_dict(AudioConfig, plain["audio"]).mel == MEL_PRESETS["8khz"]
     assert plain["model"]["skip_channels"] == 64
 
 
@@ -154,7 +154,7 @@ def test_a_recipe_says_single_keys_of_a_named_convention_anew(
 
     plain = composed(monkeypatch, "recipe=mine", conf=conf)
 
-    expected = dataclasses.replace(CONVENTIONS["tacotron2"], fmax=7000.0)
+    expected = dataclasses.replace(MEL_PRESETS["tacotron2"], f_max=7000.0)
     assert from_dict(AudioConfig, plain["audio"]).mel == expected
 
 
@@ -165,16 +165,16 @@ def test_an_unknown_convention_names_the_nearest(run: Run) -> None:
     assert done.stderr == ("ConfigError: no mel convention 'tacotron'; did you mean 'tacotron2'?\n")
 
 
-@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize("name", MEL_PRESETS)
 def test_every_convention_can_be_said_by_name(name: str) -> None:
     register_resolvers(CONF)
     config = OmegaConf.create(
-        {"sample_rate": CONVENTIONS[name].sample_rate, "mel": f"${{mel:{name}}}"}
+        {"sample_rate": MEL_PRESETS[name].sample_rate, "mel": f"${{mel:{name}}}"}
     )
 
     found = from_dict(AudioConfig, OmegaConf.to_container(config, resolve=True))
 
-    assert found.mel == CONVENTIONS[name]
+    assert found.mel == MEL_PRESETS[name]
 
 
 def test_a_model_beside_audio_of_another_hop_is_refused() -> None:
@@ -182,4 +182,4 @@ def test_a_model_beside_audio_of_another_hop_is_refused() -> None:
     _, audio = chosen("r9y9_mol")
 
     with pytest.raises(ConfigError, match="product of model.local.scales"):
-        check_conditions(config, audio)
+        check_conditioning(config, audio)

@@ -97,5 +97,5 @@ def test_a_recipe_takes_a_step(recipe: str, run: Run, tmp_path: Path) -> None:
     assert config["name"] == recipe
     assert loaded.training.steps == 1
     assert bool(loaded.audio.features) == (loaded.model.config.local is not None)
-    assert (loaded.model.config.speakers > 0) == config["data"]["speakers"]
+    assert (loaded.model.config.num_speakers > 0) == config["data"]["speakers"]
     assert all(bool(torch.isfinite(p).all()) for p in loaded.model.parameters())

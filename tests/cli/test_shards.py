@@ -13,11 +13,11 @@ import torch
 from tests.commands import Done, Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
-from wavenet.mel_presets import CONVENTIONS
+from wavenet.mel_presets import MEL_PRESETS
 from wavenet.model import WaveNet
 
 RATE = 8000
-MEL = CONVENTIONS["8khz"]
+MEL = MEL_PRESETS["8khz"]
 SHAPE: dict[str, Any] = {
     "dilations": (1, 2, 4),
     "residual_channels": 8,
@@ -52,9 +52,9 @@ def voices(tmp_path: Path) -> Path:
 def models(folder: Path) -> None:
     """A model of two speakers that speaks from a mel, and one that speaks by itself; untrained."""
     torch.manual_seed(0)
-    local = LocalConfig(channels=MEL.bins, width=8, scales=(8, 10), lookahead=1)
-    told = WaveNet(WaveNetConfig(local=local, speakers=2, **SHAPE))
-    save(folder / "told", told, AudioConfig(sample_rate=RATE, mel=MEL, speakers=("ann", "bob")))
+    local = LocalConfig(in_channels=MEL.n_mels, channels=8, upsample_scales=(8, 10), lookahead=1)
+    told = WaveNet(WaveNetConfig(local=local, num_speakers=2, **SHAPE))
+    save(folder / "told", told, AudioConfig(sample_rate=RATE, mel=MEL, speaker_names=("ann", "bob")))
     save(folder / "free", WaveNet(WaveNetConfig(**SHAPE)), AudioConfig(sample_rate=RATE))
 
 

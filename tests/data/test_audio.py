@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wavenet.data.audio import AudioHeader, WavWriter, read_blocks, read_header, read_samples
-from wavenet.utils.errors import DataError, EnvironmentFault
+from wavenet.utils.errors import DataError, MachineError
 
 Record = Callable[..., Path]
 Samples = NDArray[np.float32]
@@ -220,7 +220,7 @@ def test_a_full_disk_is_the_environments_fault_and_leaves_nothing(tmp_path: Path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(EnvironmentFault, match="nothing was changed"):
+        with pytest.raises(MachineError, match="nothing was changed"):
             write(tmp_path / "out.wav", *[np.zeros(8000, np.float32)] * 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

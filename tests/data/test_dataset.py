@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import Excerpts
-from wavenet.data.dataset import RandomCrops, Windows
+from wavenet.data.clip_reader import ClipReader
+from wavenet.data.dataset import RandomSegments, Windows
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.utils.errors import ConfigError, DataError
 
@@ -32,9 +32,9 @@ def clips(tmp_path: Path) -> list[Clip]:
     return written
 
 
-def crops(folder: Path, clips: Sequence[Clip], **changes: Any) -> RandomCrops:
+def crops(folder: Path, clips: Sequence[Clip], **changes: Any) -> RandomSegments:
     arguments = {"crop": 32, "context": 20, "batch_size": 4, "seed": 1, **changes}
-    return RandomCrops(Excerpts(folder), clips, **arguments)
+    return RandomSegments(ClipReader(folder), clips, **arguments)
 
 
 def codes_of(waveform: torch.Tensor) -> NDArray[np.int64]:
@@ -86,7 +86,7 @@ def test_windows_over_a_manifest_are_those_over_its_clips(
     write_manifest(tmp_path / "manifest.jsonl", clips)
 
     both = [
-        every(Windows(Excerpts(tmp_path), source, window=64, context=10, limit_seconds=12.0))
+        every(Windows(ClipReader(tmp_path), source, window=64, context=10, limit_seconds=12.0))
         for source in (clips, read_manifest(tmp_path))
     ]
 
@@ -207,7 +207,7 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
     tmp_path: Path, clips: list[Clip], window: int, context: int
 ) -> None:
     counted: list[int] = []
-    for item in every(Windows(Excerpts(tmp_path), clips, window=window, context=context)):
+    for item in every(Windows(ClipReader(tmp_path), clips, window=window, context=context)):
         codes, mask = codes_of(item["waveform"])[0], item["mask"].numpy()[0]
         start = (int(codes[0]) - 1) % 2000
         np.testing.assert_array_equal(codes, codes[0] + np.arange(len(codes)))
@@ -227,7 +227,7 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
 def test_a_limit_takes_the_first_so_many_seconds(
     tmp_path: Path, clips: list[Clip], seconds: float, frames: int
 ) -> None:
-    windows = Windows(Excerpts(tmp_path), clips, window=64, context=10, limit_seconds=seconds)
+    windows = Windows(ClipReader(tmp_path), clips, window=64, context=10, limit_seconds=seconds)
 
     assert sum(int(item["mask"].sum()) for item in every(windows)) == frames
 
@@ -238,7 +238,7 @@ def test_a_clip_that_is_not_what_the_manifest_says_is_a_data_error(
     (tmp_path / "0.wav").unlink()
 
     with pytest.raises(DataError, match=r"0.wav: no such file.*run wavenet-prepare"):
-        Windows(Excerpts(tmp_path), clips, window=64, context=0)[0]
+        Windows(ClipReader(tmp_path), clips, window=64, context=0)[0]
 
 
 def test_no_clips_at_all_is_a_data_error(tmp_path: Path) -> None:
@@ -261,9 +261,9 @@ def test_an_argument_out_of_range_is_refused(
 def test_every_sample_of_a_clip_is_counted_at_last(
     hop: int, tmp_path: Path, clips: list[Clip]
 ) -> None:
-    excerpts = Excerpts(tmp_path)
-    excerpts.hop_size = hop
-    drawn = RandomCrops(excerpts, clips, crop=32, context=20, batch_size=8, seed=0)
+    excerpts = ClipReader(tmp_path)
+    excerpts.hop_length = hop
+    drawn = RandomSegments(excerpts, clips, crop=32, context=20, batch_size=8, seed=0)
 
     seen = {
         int(code)
@@ -276,8 +276,8 @@ def test_every_sample_of_a_clip_is_counted_at_last(
 
 
 def test_crops_shorter_than_a_hop_are_refused(tmp_path: Path, clips: list[Clip]) -> None:
-    excerpts = Excerpts(tmp_path)
-    excerpts.hop_size = 33
+    excerpts = ClipReader(tmp_path)
+    excerpts.hop_length = 33
 
     with pytest.raises(ConfigError, match="trainer.crop must be 33 or more"):
-        RandomCrops(excerpts, clips, crop=32, context=20, batch_size=1, seed=0)
+        RandomSegments(excerpts, clips, crop=32, context=20, batch_size=1, seed=0)

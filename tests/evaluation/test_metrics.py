@@ -21,13 +21,13 @@ from wavenet.evaluation.metrics import (
 )
 from wavenet.features.filters import shaping_of
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import CONVENTIONS, MelConfig
+from wavenet.mel_presets import MEL_PRESETS, MelConfig
 
 Samples = NDArray[np.float32]
 NO_STEPS = shaping_of(None)
-MELS = {name: CONVENTIONS[name] for name in ("8khz", "16khz", "tacotron2", "parallel_wavegan")} | {
+MELS = {name: MEL_PRESETS[name] for name in ("8khz", "16khz", "tacotron2", "parallel_wavegan")} | {
     "decibels, normalised": dataclasses.replace(
-        CONVENTIONS["8khz"], power=2, log="decibel", mean=(-40.0,), std=(20.0,)
+        MEL_PRESETS["8khz"], power=2, log_base="decibel", mean=(-40.0,), std=(20.0,)
     )
 }
 
@@ -207,13 +207,13 @@ def test_griffin_lim_is_as_long_as_its_original_and_has_its_mel(
 
 @pytest.mark.parametrize("samples", [800, 801, 1599])
 def test_griffin_lim_takes_short_recordings(samples: int) -> None:
-    copy = griffin_lim(voice()[:samples], CONVENTIONS["16khz"], iterations=3)
+    copy = griffin_lim(voice()[:samples], MEL_PRESETS["16khz"], iterations=3)
 
     assert copy.shape == (samples,)
 
 
 def test_griffin_lim_is_the_same_each_time_and_draws_nothing_from_others() -> None:
-    original, config = voice(150.0, 8000, 0.3), CONVENTIONS["8khz"]
+    original, config = voice(150.0, 8000, 0.3), MEL_PRESETS["8khz"]
     torch.manual_seed(1)
     expected = torch.rand(3)
 
@@ -227,7 +227,7 @@ def test_griffin_lim_is_the_same_each_time_and_draws_nothing_from_others() -> No
 
 
 def test_more_iterations_come_nearer() -> None:
-    original, config = voice(150.0, 8000, 0.5), CONVENTIONS["8khz"]
+    original, config = voice(150.0, 8000, 0.5), MEL_PRESETS["8khz"]
 
     def error(iterations: int) -> float:
         copies: list[Any] = [original, griffin_lim(original, config, iterations)]
@@ -249,7 +249,7 @@ def test_what_cannot_be_measured_is_absent() -> None:
 
 
 def test_griffin_lim_copies_what_is_shorter_than_a_frame() -> None:
-    assert griffin_lim(np.ones(1, np.float32), CONVENTIONS["8khz"]).shape == (1,)
+    assert griffin_lim(np.ones(1, np.float32), MEL_PRESETS["8khz"]).shape == (1,)
 
 
 def test_pesq_of_a_long_recording_is_the_mean_of_its_pieces() -> None:

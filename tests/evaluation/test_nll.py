@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wavenet.config import WaveNetConfig
-from wavenet.data.clip_reader import Excerpts
+from wavenet.data.clip_reader import ClipReader
 from wavenet.data.clips import read_clip
 from wavenet.data.dataset import Windows
 from wavenet.data.manifest import read_manifest, write_manifest
@@ -16,7 +16,7 @@ from wavenet.evaluation.scores import first_seconds, held_out, model_nats, score
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(
-    levels=16,
+    quantization_channels=16,
     dilations=(1, 2, 4),
     residual_channels=4,
     gate_channels=6,
@@ -36,7 +36,7 @@ def folder(recordings: Path, tmp_path: Path) -> Path:
 def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -> None:
     model = WaveNet(CONFIG).eval()
     clips = read_manifest(folder)
-    windows = Windows(Excerpts(folder), clips, window=window, context=CONFIG.receptive_field)
+    windows = Windows(ClipReader(folder), clips, window=window, context=CONFIG.receptive_field)
     with torch.no_grad():
         whole = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
 
@@ -48,7 +48,7 @@ def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -
 def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) -> None:
     model = WaveNet(CONFIG).train()
     windows = Windows(
-        Excerpts(folder), read_manifest(folder), window=6000, context=CONFIG.receptive_field
+        ClipReader(folder), read_manifest(folder), window=6000, context=CONFIG.receptive_field
     )
     random_state = torch.get_rng_state()
 
@@ -61,7 +61,7 @@ def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) ->
 def test_scores_name_the_model_first_and_every_yardstick(folder: Path) -> None:
     clips = held_out(read_manifest(folder))
 
-    model, excerpts = WaveNet(CONFIG), Excerpts(folder)
+    model, excerpts = WaveNet(CONFIG), ClipReader(folder)
 
     found = scores(model_nats(model, excerpts, clips), model, excerpts, clips)
 

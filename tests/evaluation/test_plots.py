@@ -17,7 +17,7 @@ from wavenet.evaluation.plots import (
     spectrogram,
     spectrogram_image,
 )
-from wavenet.utils.errors import EnvironmentFault
+from wavenet.utils.errors import MachineError
 
 RATE = 8000
 TONE = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)).astype(np.float32)
@@ -74,7 +74,7 @@ def test_a_saved_figure_is_a_picture(tmp_path: Path) -> None:
 def test_a_figure_that_cannot_be_saved_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "tree.png").mkdir()
 
-    with pytest.raises(EnvironmentFault, match="cannot write"):
+    with pytest.raises(MachineError, match="cannot write"):
         save(dilation_tree(WaveNetConfig(dilations=(1, 2))), tmp_path / "tree.png")
 
     assert [path.name for path in tmp_path.iterdir()] == ["tree.png"]

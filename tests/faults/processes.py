@@ -195,7 +195,7 @@ def _save(order: dict[str, Any]) -> None:
     import torch
 
     from wavenet.training.checkpointing import DurableCheckpointIO
-    from wavenet.utils.errors import EnvironmentFault
+    from wavenet.utils.errors import MachineError
 
     def contents(step: int) -> dict[str, Any]:
         return {"step": step, "weights": torch.full((3000,), float(step))}
@@ -206,7 +206,7 @@ def _save(order: dict[str, Any]) -> None:
     _stop(order)
     try:
         files.save_checkpoint(contents(2), "checkpoints/step-00000002.ckpt")
-    except EnvironmentFault as fault:
+    except MachineError as fault:
         _leave(fault)
     Path("acknowledged").symlink_to("2")
 
@@ -216,17 +216,17 @@ def _export(order: dict[str, Any]) -> None:
     from wavenet import checkpoint
     from wavenet.config import AudioConfig, WaveNetConfig
     from wavenet.model import WaveNet
-    from wavenet.utils.errors import EnvironmentFault
+    from wavenet.utils.errors import MachineError
 
     config = WaveNetConfig(
-        levels=16, dilations=(1, 2), residual_channels=4, gate_channels=4, skip_channels=8
+        quantization_channels=16, dilations=(1, 2), residual_channels=4, gate_channels=4, skip_channels=8
     )
     model = WaveNet(config)
     checkpoint.save("model", model, AudioConfig(), checkpoint.Training(steps=1))
     _stop(order)
     try:
         checkpoint.save("model", model, AudioConfig(), checkpoint.Training(steps=2))
-    except EnvironmentFault as fault:
+    except MachineError as fault:
         _leave(fault)
     Path("acknowledged").symlink_to("2")
 

@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import Excerpts
+from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import Clip
 from wavenet.features.f0 import REFERENCE_HZ, pitch
 from wavenet.features.frames import Features
-from wavenet.mel_presets import PitchConfig
+from wavenet.mel_presets import F0Config
 
 Samples = NDArray[np.float32]
-CONFIG = PitchConfig(sample_rate=8000, hop_size=80)
+CONFIG = F0Config(sample_rate=8000, hop_length=80)
 
 
 def tone(frequency_hz: float, samples: int = 4000) -> Samples:
@@ -79,7 +79,7 @@ def test_no_samples_have_no_frames() -> None:
 
 
 def test_a_tone_out_of_range_is_not_voiced_at_its_own_height() -> None:
-    narrow = PitchConfig(sample_rate=8000, hop_size=80, fmin=200.0, fmax=400.0)
+    narrow = F0Config(sample_rate=8000, hop_length=80, f_min=200.0, f_max=400.0)
 
     height, voiced, _ = between(pitch(tone(100.0), narrow))
 
@@ -87,7 +87,7 @@ def test_a_tone_out_of_range_is_not_voiced_at_its_own_height() -> None:
 
 
 def test_features_are_those_of_the_recording() -> None:
-    audio = AudioConfig(sample_rate=8000, pitch=CONFIG)
+    audio = AudioConfig(sample_rate=8000, f0=CONFIG)
 
     frames = Features(audio).of_signal(tone(120.0, 1000))
 
@@ -96,12 +96,12 @@ def test_features_are_those_of_the_recording() -> None:
 
 
 def test_an_excerpts_frames_are_the_whole_clips(tmp_path: Path) -> None:
-    config = PitchConfig(sample_rate=8000, hop_size=80)
+    config = F0Config(sample_rate=8000, hop_length=80)
     with WavWriter(tmp_path / "a.wav", 8000) as writer:
         t = np.arange(8000) / 8000
         writer.write((0.3 * np.sin(2 * np.pi * (120 + 60 * t) * t)).astype(np.float32))
     clip = Clip("a.wav", 8000, 8000, "", "train", "0" * 64, "a.wav", 0)
-    excerpts = Excerpts(tmp_path, AudioConfig(sample_rate=8000, pitch=config), lookahead=2)
+    excerpts = ClipReader(tmp_path, AudioConfig(sample_rate=8000, f0=config), lookahead=2)
     whole = excerpts.read(clip, 0, 8000)["frames"]
 
     middle, end = (excerpts.read(clip, start, 1600)["frames"] for start in (3200, 7200))

@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig
-from wavenet.data.clip_reader import Excerpts
+from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import read_manifest
 from wavenet.data.preparation.prepare import PrepareOptions, prepare
 from wavenet.features.filters import ORDER, SHELF_DB, Shaping, measured, predictor_of, shaping_of
-from wavenet.mel_presets import ShapingConfig
+from wavenet.mel_presets import FilterConfig
 from wavenet.utils.errors import ConfigError
 
 RATE = 8000
 PREDICTOR = (-1.4, 0.7)
 STEPS = {
-    "nothing": ShapingConfig(),
-    "gain": ShapingConfig(gain=0.5),
-    "high-pass": ShapingConfig(high_pass=70.0),
-    "pre-emphasis": ShapingConfig(pre_emphasis=0.97),
-    "noise shaping": ShapingConfig(noise_shaping=0.5, predictor=PREDICTOR),
-    "all": ShapingConfig(
-        gain=0.4, high_pass=70.0, pre_emphasis=0.85, noise_shaping=0.7, predictor=PREDICTOR
+    "nothing": FilterConfig(),
+    "gain": FilterConfig(gain=0.5),
+    "high-pass": FilterConfig(low_shelf_hz=70.0),
+    "pre-emphasis": FilterConfig(pre_emphasis=0.97),
+    "noise shaping": FilterConfig(noise_shaping=0.5, predictor=PREDICTOR),
+    "all": FilterConfig(
+        gain=0.4, low_shelf_hz=70.0, pre_emphasis=0.85, noise_shaping=0.7, predictor=PREDICTOR
     ),
 }
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
-def test_what_is_done_is_undone_in_pieces_of_any_size(config: ShapingConfig) -> None:
+def test_what_is_done_is_undone_in_pieces_of_any_size(config: FilterConfig) -> None:
     shaping, waveform = Shaping(config, RATE), torch.stack([coloured(), coloured(seed=1)])
     undone = shaping.undone()
 
@@ -69,19 +69,19 @@ def test_what_is_done_is_undone_in_pieces_of_any_size(config: ShapingConfig) -> 
 @pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("start", [0, 3, 2000])
 def test_an_excerpt_is_shaped_as_the_whole_is(
-    config: ShapingConfig, start: int, folder: Path
+    config: FilterConfig, start: int, folder: Path
 ) -> None:
-    audio = AudioConfig(sample_rate=RATE, shaping=config)
+    audio = AudioConfig(sample_rate=RATE, filter=config)
     clip = read_manifest(folder)[0]
-    whole = Excerpts(folder, audio).read(clip, 0, clip.frames)["waveform"]
+    whole = ClipReader(folder, audio).read(clip, 0, clip.frames)["waveform"]
 
-    excerpt = Excerpts(folder, audio).read(clip, start, 500)["waveform"]
+    excerpt = ClipReader(folder, audio).read(clip, start, 500)["waveform"]
 
     torch.testing.assert_close(excerpt, whole[start : start + 500], atol=1e-7, rtol=0)
 
 
 def test_the_high_pass_takes_its_depth_from_what_is_low_and_nothing_from_what_is_high() -> None:
-    shaping = Shaping(ShapingConfig(high_pass=70.0), RATE)
+    shaping = Shaping(FilterConfig(low_shelf_hz=70.0), RATE)
 
     assert level_db(shaping, 0) == pytest.approx(-SHELF_DB, abs=0.01)
     assert level_db(shaping, 70) == pytest.approx(-3, abs=0.3)
@@ -89,7 +89,7 @@ def test_the_high_pass_takes_its_depth_from_what_is_low_and_nothing_from_what_is
 
 
 def test_pre_emphasis_and_gain_are_the_filter_that_they_are_called() -> None:
-    shaping = Shaping(ShapingConfig(gain=0.5, pre_emphasis=0.97), RATE)
+    shaping = Shaping(FilterConfig(gain=0.5, pre_emphasis=0.97), RATE)
 
     assert shaping.response.tolist() == pytest.approx([0.5, -0.485])
     assert shaping.memory == 1
@@ -111,7 +111,7 @@ def test_silence_has_a_predictor_that_does_nothing() -> None:
 
 
 def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path) -> None:
-    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(noise_shaping=1.0))
+    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(noise_shaping=1.0))
     clips = read_manifest(folder)
     shaping = Shaping(measured(folder, clips, audio), RATE)
 
@@ -128,7 +128,7 @@ def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path)
 
 
 def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -> None:
-    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=4.0))
+    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=4.0))
 
     with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.shaping.gain to 1\.9,"):
         measured(folder, read_manifest(folder), audio)
@@ -137,7 +137,7 @@ def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -
 def test_steps_that_leave_next_to_nothing_are_refused_with_the_gain_that_does_not(
     folder: Path,
 ) -> None:
-    audio = AudioConfig(sample_rate=RATE, shaping=ShapingConfig(gain=0.01))
+    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=0.01))
 
     with pytest.raises(ConfigError, match=r"peak of 0\.005, lost.*audio.shaping.gain to 1\.9,"):
         measured(folder, read_manifest(folder), audio)
@@ -154,4 +154,4 @@ def test_without_steps_a_signal_is_the_recording_itself() -> None:
 
 def test_a_corner_above_half_the_rate_is_refused() -> None:
     with pytest.raises(ConfigError, match="high_pass must be under 4000"):
-        Shaping(ShapingConfig(high_pass=5000.0), RATE)
+        Shaping(FilterConfig(low_shelf_hz=5000.0), RATE)

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter, read_samples
-from wavenet.data.clip_reader import Excerpts, stack
+from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.mel import LEAST_STD, LogMel, with_statistics
-from wavenet.mel_presets import CONVENTIONS, MelConfig
+from wavenet.mel_presets import MEL_PRESETS, MelConfig
 from wavenet.utils.errors import DataError
 
 Samples = NDArray[np.float32]
 SMALL = MelConfig(
-    sample_rate=8000, fft_size=256, hop_size=50, window_size=200, bins=12, fmin=50.0, fmax=4000.0
+    sample_rate=8000, n_fft=256, hop_length=50, win_length=200, n_mels=12, f_min=50.0, f_max=4000.0
 )
 
 
@@ -51,33 +51,33 @@ def librosa_mel(config: MelConfig, samples: Samples) -> NDArray[np.float32]:
     mel: NDArray[np.float32] = compiled_librosa().feature.melspectrogram(
         y=samples,
         sr=config.sample_rate,
-        n_fft=config.fft_size,
-        hop_length=config.hop_size,
-        win_length=config.window_size,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.win_length,
         window="hann",
         center=True,
-        pad_mode=config.padding,
+        pad_mode=config.pad_mode,
         power=config.power,
-        n_mels=config.bins,
-        fmin=config.fmin,
-        fmax=config.fmax,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
         htk=config.mel_scale == "htk",
         norm=None if config.norm == "none" else config.norm,
     )
     return mel
 
 
-@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize("name", MEL_PRESETS)
 def test_every_convention_is_librosas_spectrum(name: str, noise: Samples) -> None:
-    config = dataclasses.replace(CONVENTIONS[name], mean=(0.0,), std=(1.0,), clip=False)
-    count = -(-len(noise) // config.hop_size)
+    config = dataclasses.replace(MEL_PRESETS[name], mean=(0.0,), std=(1.0,), clamp=False)
+    count = -(-len(noise) // config.hop_length)
 
     found = frames_of(config, noise)
 
-    log = np.log if config.log == "natural" else np.log10
-    factor = 20 if config.log == "decibel" else 1
-    expected = factor * log(np.maximum(librosa_mel(config, noise), config.floor))
-    assert found.shape == (config.bins, count)
+    log = np.log if config.log_base == "natural" else np.log10
+    factor = 20 if config.log_base == "decibel" else 1
+    expected = factor * log(np.maximum(librosa_mel(config, noise), config.log_floor))
+    assert found.shape == (config.n_mels, count)
     np.testing.assert_allclose(found.numpy(), expected[:, :count], rtol=0, atol=1e-3)
 
 
@@ -95,7 +95,7 @@ def test_power_norm_and_scale_are_librosas(
 
 
 def test_decibels_are_of_magnitude_and_of_energy(noise: Samples) -> None:
-    decibels = dataclasses.replace(SMALL, log="decibel", floor=1e-20)
+    decibels = dataclasses.replace(SMALL, log_base="decibel", log_floor=1e-20)
     energies = dataclasses.replace(decibels, power=2)
 
     magnitude, energy = frames_of(decibels, noise), frames_of(energies, noise)
@@ -107,7 +107,7 @@ def test_decibels_are_of_magnitude_and_of_energy(noise: Samples) -> None:
 
 
 def test_silence_is_the_floor() -> None:
-    config = dataclasses.replace(SMALL, log="log10", floor=1e-4)
+    config = dataclasses.replace(SMALL, log_base="log10", log_floor=1e-4)
 
     found = frames_of(config, np.zeros(500, np.float32))
 
@@ -120,7 +120,7 @@ def test_mean_and_std_normalise_and_clip_limits(noise: Samples) -> None:
     config = dataclasses.replace(SMALL, mean=mean, std=std)
 
     normalised = frames_of(config, noise)
-    clipped = frames_of(dataclasses.replace(config, clip=True), noise)
+    clipped = frames_of(dataclasses.replace(config, clamp=True), noise)
 
     expected = (plain - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None]
     torch.testing.assert_close(normalised, expected)
@@ -131,7 +131,7 @@ def test_mean_and_std_normalise_and_clip_limits(noise: Samples) -> None:
 @pytest.mark.parametrize("frame", [0, 3, 19])
 def test_a_click_is_loudest_in_the_frame_that_is_centred_on_it(frame: int) -> None:
     click = np.zeros(1000, np.float32)
-    click[frame * SMALL.hop_size] = 1.0
+    click[frame * SMALL.hop_length] = 1.0
 
     loudness = frames_of(SMALL, click).sum(dim=0)
 
@@ -144,7 +144,7 @@ def test_a_click_is_loudest_in_the_frame_that_is_centred_on_it(frame: int) -> No
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (50, 1), (51, 2), (1000, 20)])
 @pytest.mark.parametrize("padding", ["constant", "reflect"])
 def test_every_sample_has_a_frame(samples: int, frames: int, padding: Any) -> None:
-    config = dataclasses.replace(SMALL, padding=padding)
+    config = dataclasses.replace(SMALL, pad_mode=padding)
 
     assert LogMel(config)(torch.zeros(3, samples)).shape == (3, 12, frames)
 
@@ -165,13 +165,13 @@ def test_frames_of_an_excerpt_are_those_of_the_whole_clip(
     tmp_path: Path, clips: list[Clip], start: int, length: int, lookahead: int
 ) -> None:
     audio = AudioConfig(sample_rate=8000, mel=SMALL)
-    features, clip, first = Features(audio), clips[0], start // SMALL.hop_size
+    features, clip, first = Features(audio), clips[0], start // SMALL.hop_length
     whole = features.of_signal(read_samples(tmp_path / clip.path)[:, 0])[0]
 
-    item = Excerpts(tmp_path, audio, lookahead).read(clip, start, length)
+    item = ClipReader(tmp_path, audio, lookahead).read(clip, start, length)
     local = features(stack([item, item]))["local"]
 
-    count = -(-length // SMALL.hop_size) + lookahead
+    count = -(-length // SMALL.hop_length) + lookahead
     within = min(count, whole.shape[1] - first)
     assert local.shape == (2, 12, count)
     torch.testing.assert_close(local[1, :, :within], whole[:, first : first + within])
@@ -185,7 +185,7 @@ def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
     frames = [frames_of(config, read_samples(tmp_path / clip.path)[:, 0]) for clip in clips]
 
     every = torch.cat(frames, dim=1)
-    assert len(config.mean) == len(config.std) == SMALL.bins
+    assert len(config.mean) == len(config.std) == SMALL.n_mels
     torch.testing.assert_close(every.mean(dim=1), torch.zeros(12), atol=1e-4, rtol=0)
     torch.testing.assert_close(every.std(dim=1, correction=0), torch.ones(12), atol=1e-4, rtol=0)
 

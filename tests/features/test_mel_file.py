@@ -12,11 +12,11 @@ from safetensors.torch import save
 
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import METADATA, read_mel, write_mel
-from wavenet.mel_presets import CONVENTIONS, MelConfig
+from wavenet.mel_presets import MEL_PRESETS, MelConfig
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import ConfigError, DataError
 
-EIGHT = CONVENTIONS["8khz"]  # of 64 bands
+EIGHT = MEL_PRESETS["8khz"]  # of 64 bands
 NORMALISED = dataclasses.replace(
     EIGHT, mean=tuple(-band / 10 for band in range(64)), std=tuple(1 + band for band in range(64))
 )
@@ -71,7 +71,7 @@ def test_another_normalisation_is_brought_to_the_wanted(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("hop_size", 100), ("fmin", 50.0), ("log", "log10"), ("floor", 1e-6), ("norm", "none")],
+    [("hop_length", 100), ("fmin", 50.0), ("log", "log10"), ("floor", 1e-6), ("norm", "none")],
 )
 def test_a_foreign_convention_is_refused_naming_both(
     tmp_path: Path, mel: torch.Tensor, name: str, value: Any
@@ -87,7 +87,7 @@ def test_a_foreign_convention_is_refused_naming_both(
 
 def test_a_convention_of_other_bands_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    write_mel(path, torch.zeros(80, 7), CONVENTIONS["16khz"])
+    write_mel(path, torch.zeros(80, 7), MEL_PRESETS["16khz"])
 
     with pytest.raises(DataError, match="sample_rate: 16000 there, 8000 wanted.* bins: 80 there"):
         read_mel(path, EIGHT)
@@ -137,7 +137,7 @@ PLAIN = to_dict(EIGHT)
         (save(GOOD, {METADATA: "[" * 100_000}), "recursion"),
         (save(GOOD, {METADATA: "[]"}), "must be a mapping"),
         (save(GOOD, {METADATA: json.dumps({**PLAIN, "colour": 1})}), "unknown key 'colour'"),
-        (save(GOOD, {METADATA: json.dumps({**PLAIN, "hop_size": "80"})}), "a whole number"),
+        (save(GOOD, {METADATA: json.dumps({**PLAIN, "hop_length": "80"})}), "a whole number"),
         (save(GOOD, {METADATA: json.dumps({**PLAIN, "std": [0.0]})}), "std must be positive"),
         (save({"lem": GOOD["mel"]}, {METADATA: json.dumps(PLAIN)}), "mel"),
     ],

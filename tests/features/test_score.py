@@ -6,16 +6,16 @@ import torch
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import Excerpts, stack
+from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.piano_roll import FADE_SECONDS, roll
 from wavenet.features.score import Note, excerpt, read_notes, write_notes
-from wavenet.mel_presets import NotesConfig
+from wavenet.mel_presets import ScoreConfig
 from wavenet.utils.errors import DataError
 
 SCORE = [Note(0.0, 0.5, 60), Note(0.25, 1.0, 64), Note(1.5, 1.5, 67), Note(0.6, 2.0, 60)]
-ROLL = NotesConfig(sample_rate=8000, hop_size=80, lowest=60, highest=67)  # frames of 10 ms
+ROLL = ScoreConfig(sample_rate=8000, hop_length=80, midi_min=60, midi_max=67)  # frames of 10 ms
 
 
 def test_a_score_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_a_note_marks_where_it_starts_and_where_it_sounds() -> None:
     assert not frames.any()
 
 
-@pytest.mark.parametrize("hop_size", [80, 100, 256])
+@pytest.mark.parametrize("hop_length", [80, 100, 256])
 def test_a_note_that_starts_with_a_frame_and_ends_with_one_fills_those_between(
-    hop_size: int,
+    hop_length: int,
 ) -> None:
-    config = NotesConfig(sample_rate=22050, hop_size=hop_size, lowest=60, highest=60)
+    config = ScoreConfig(sample_rate=22050, hop_length=hop_length, midi_min=60, midi_max=60)
     for frame in range(500):
-        note = Note(frame * hop_size / 22050, (frame + 3) * hop_size / 22050, 60)
+        note = Note(frame * hop_length / 22050, (frame + 3) * hop_length / 22050, 60)
 
         onsets, sounding = roll([note], frame - 1, 6, config)
 
@@ -136,10 +136,10 @@ def test_frames_of_an_excerpt_of_a_clip_are_those_of_the_whole(tmp_path: Path, s
         writer.write(samples)
     write_notes(tmp_path / "a.csv", SCORE)
     clip = Clip("a.wav", 16000, 8000, "", "train", "0" * 64, "a.wav", 0, "a.csv")
-    audio = AudioConfig(sample_rate=8000, notes=ROLL)
+    audio = AudioConfig(sample_rate=8000, score=ROLL)
     features = Features(audio)
 
-    item = Excerpts(tmp_path, audio).read(clip, start, 2000)
+    item = ClipReader(tmp_path, audio).read(clip, start, 2000)
 
     whole = features.of_signal(samples, SCORE)
     assert whole.shape == (1, 16, 200)
@@ -148,7 +148,7 @@ def test_frames_of_an_excerpt_of_a_clip_are_those_of_the_whole(tmp_path: Path, s
 
 
 def test_a_score_alone_has_frames_until_a_second_after_its_last_note() -> None:
-    features = Features(AudioConfig(sample_rate=8000, notes=ROLL))
+    features = Features(AudioConfig(sample_rate=8000, score=ROLL))
 
     assert features.of_signal(None, SCORE).shape == (1, 16, 300)
 
@@ -157,10 +157,10 @@ def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
     clip = Clip("a.wav", 16000, 8000, "", "train", "0" * 64, "a.wav", 0)
     with WavWriter(tmp_path / "a.wav", 8000) as writer:
         writer.write(np.zeros(16000, np.float32))
-    audio = AudioConfig(sample_rate=8000, notes=ROLL)
+    audio = AudioConfig(sample_rate=8000, score=ROLL)
 
     with pytest.raises(DataError, match=r"a\.wav has no notes"):
-        Excerpts(tmp_path, audio).read(clip, 0, 800)
+        ClipReader(tmp_path, audio).read(clip, 0, 800)
     with pytest.raises(DataError, match="give it a score"):
         Features(audio).of_signal(np.zeros(800, np.float32))
 
@@ -172,7 +172,7 @@ def test_a_pitch_that_the_model_does_not_know_is_refused(pitch: int) -> None:
 
 
 def test_two_notes_of_one_pitch_both_have_their_onset_in_any_order() -> None:
-    config = NotesConfig(sample_rate=8000, hop_size=80, lowest=60, highest=60)
+    config = ScoreConfig(sample_rate=8000, hop_length=80, midi_min=60, midi_max=60)
     notes = [Note(0.1, 0.7, 60), Note(0.5, 0.9, 60)]
 
     there = roll(notes, 0, 100, config)

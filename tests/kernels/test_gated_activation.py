@@ -6,17 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavenet.kernels.gated_activation import CpuGates, gates_here
-from wavenet.modules import Gates, ResidualStack
+from wavenet.kernels.gated_activation import CpuGates, fast_gated_activation
+from wavenet.modules import GatedActivation, ResidualStack
 
 pytestmark = pytest.mark.skipif(
-    gates_here() is Gates, reason="PyTorch's threads here are not OpenMP's of GNU"
+    fast_gated_activation() is GatedActivation,
+    reason="PyTorch's threads here are not OpenMP's of GNU",
 )
 
 Ways = tuple[Tensor, ...]
 
 
-def both_ways(kind: type[Gates], y: Tensor, grad_z: Tensor, bias: Tensor | None = None) -> Ways:
+def both_ways(
+    kind: type[GatedActivation], y: Tensor, grad_z: Tensor, bias: Tensor | None = None
+) -> Ways:
     """The gates' output and where it was written, and what comes back, of rows with a stride."""
     rows, half = grad_z.shape
     grad_z = torch.cat([grad_z, grad_z], dim=1)[:, half:]
@@ -41,7 +44,7 @@ def test_compiled_gates_are_those_of_pytorch_in_double(
 
     found = both_ways(CpuGates, y, grad_z, bias)
 
-    expected = both_ways(Gates, y.double(), grad_z.double(), bias)
+    expected = both_ways(GatedActivation, y.double(), grad_z.double(), bias)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=near, atol=near)
 
@@ -87,7 +90,7 @@ def test_a_stack_with_compiled_gates_learns_the_same(half: int) -> None:
     (stack(x) * weights).sum().backward()
     expected = [weight.grad.clone() for weight in stack.parameters() if weight.grad is not None]
     stack.zero_grad()
-    stack.gates = CpuGates
+    stack.gated_activation = CpuGates
 
     (stack(x) * weights).sum().backward()
 

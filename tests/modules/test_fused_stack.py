@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wavenet.kernels.gated_activation import gates_here
-from wavenet.modules import Gates, ResidualStack
+from wavenet.kernels.gated_activation import fast_gated_activation
+from wavenet.modules import GatedActivation, ResidualStack
 from wavenet.modules import fused_stack as passes
 
 
@@ -28,7 +28,7 @@ def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
         bias=draw(st.booleans()),
         residual_scale=draw(st.sampled_from([1.0, 0.5**0.5])),
         skip_scale=draw(st.sampled_from([1.0, 0.3])),
-        condition_channels=condition,
+        conditioning_channels=condition,
     ).double()
     shape = draw(st.integers(1, 3)), draw(st.integers(1, 20))
     x = torch.randn(shape[0], width, shape[1], dtype=torch.float64, requires_grad=True)
@@ -39,12 +39,12 @@ def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
 
 @pytest.mark.parametrize("cache", [64, 2**21])
 @settings(max_examples=100)
-@given(drawn=stacks(), recompute=st.booleans())
+@given(drawn=stacks(), checkpoint_activations=st.booleans())
 def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
-    cache: int, drawn: tuple[ResidualStack, Tensor, Tensor | None], recompute: bool
+    cache: int, drawn: tuple[ResidualStack, Tensor, Tensor | None], checkpoint_activations: bool
 ) -> None:
     stack, x, condition = drawn
-    stack.recompute = recompute
+    stack.checkpoint_activations = checkpoint_activations
     inputs = [x, *([] if condition is None else [condition]), *stack.parameters()]
     plain = stack.plain(x, condition)
     weights = torch.randn_like(plain)
@@ -61,12 +61,12 @@ def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [Gates, gates_here()])
+@pytest.mark.parametrize("kind", [GatedActivation, fast_gated_activation()])
 def test_a_block_may_lack_biases_and_another_have_one_that_lies_scattered(
-    kind: type[Gates],
+    kind: type[GatedActivation],
 ) -> None:
     stack = ResidualStack((1, 2, 4), 16, 32, 8)
-    stack.gates = kind
+    stack.gated_activation = kind
     first, middle, _ = stack.blocks
     middle.conv.bias = middle.residual.bias = middle.skip.bias = None  # type: ignore[union-attr]
     first.conv.bias = nn.Parameter(torch.randn(32, 2)[:, 0])  # type: ignore[union-attr]
@@ -81,9 +81,11 @@ def test_a_block_may_lack_biases_and_another_have_one_that_lies_scattered(
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_gradients_with_dropout_are_those_of_what_was_computed(recompute: bool) -> None:
+def test_gradients_with_dropout_are_those_of_what_was_computed(
+    checkpoint_activations: bool,
+) -> None:
     stack = ResidualStack((1, 3), 3, 4, 2, dropout=0.5, residual_scale=0.7).double()
-    stack.recompute = recompute
+    stack.checkpoint_activations = checkpoint_activations
 
     def same_drops(x: Tensor, *weights: Tensor) -> Tensor:
         torch.manual_seed(0)
@@ -126,7 +128,7 @@ def test_recomputing_keeps_less_for_the_way_back() -> None:
         return sum(sizes)
 
     whole = kept()
-    stack.recompute = True
+    stack.checkpoint_activations = True
 
     weights = sum(weight.numel() for weight in stack.parameters())
     assert kept() - weights == 4 * 16 * 1000  # the blocks' inputs
@@ -148,7 +150,7 @@ def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weight
 
 
 def test_a_condition_of_another_shape_is_refused() -> None:
-    stack = ResidualStack((1, 2), 4, 6, 3, condition_channels=3)
+    stack = ResidualStack((1, 2), 4, 6, 3, conditioning_channels=3)
     x = torch.randn(2, 4, 40)
 
     for condition in (torch.randn(1, 3, 80), torch.randn(4, 3, 20), torch.randn(2, 3, 1), None):
@@ -159,9 +161,11 @@ def test_a_condition_of_another_shape_is_refused() -> None:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_weight_that_is_changed_before_the_way_back_is_noticed(recompute: bool) -> None:
+def test_a_weight_that_is_changed_before_the_way_back_is_noticed(
+    checkpoint_activations: bool,
+) -> None:
     stack = ResidualStack((1, 2), 4, 6, 3)
-    stack.recompute = recompute
+    stack.checkpoint_activations = checkpoint_activations
     y = stack(torch.randn(1, 4, 10)).sum()
     with torch.no_grad():
         next(stack.parameters()).mul_(2)

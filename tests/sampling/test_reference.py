@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.architectures import conditions_for, configs
 from wavenet.config import WaveNetConfig
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 from wavenet.sampling.noise import uniforms
@@ -30,17 +30,17 @@ def test_each_sample_is_drawn_from_forwards_distribution_of_it(
     with torch.no_grad():
         params = model(whole, **conditions)[..., prompt_length:]
     for t in range(12):
-        drawn = model.distribution.sample(params[..., t], noise[:, t], Draw())
+        drawn = model.distribution.sample(params[..., t], noise[:, t], SamplingConfig())
         assert drawn == signal[:, t]
 
 
 def test_weight_norm_is_folded_without_a_change_of_signal() -> None:
-    config = WaveNetConfig(levels=8, dilations=(1, 2), weight_norm=True, residual_channels=4)
+    config = WaveNetConfig(quantization_channels=8, dilations=(1, 2), weight_norm=True, residual_channels=4)
     model = WaveNet(config).double()
     state = model.new_state()
     sample, signal = torch.zeros(1, dtype=torch.float64), []
     for noise in uniforms([0], 0, 20)[0]:
-        sample = model.distribution.sample(model.step(sample, state), noise[None], Draw())
+        sample = model.distribution.sample(model.step(sample, state), noise[None], SamplingConfig())
         signal.append(sample)
 
     assert torch.equal(

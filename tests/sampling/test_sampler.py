@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.architectures import SMALL
 from wavenet.config import WaveNetConfig
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
 from wavenet.sampling.noise import uniforms
 from wavenet.utils.errors import CheckpointError, ConfigError
 
-GREEDY = Draw(temperature=0)
+GREEDY = SamplingConfig(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +85,16 @@ def test_given_noise_takes_the_place_of_the_seeds(sampler: Sampler) -> None:
 
 
 def test_a_cloned_and_a_saved_state_go_on_alike(sampler: Sampler, tmp_path: Path) -> None:
-    state = sampler.start(batch_size=2, prompt=torch.rand(6) * 2 - 1, seed=9)
-    sampler.advance(state, 11)
+    state = sampler.init_state(batch_size=2, prompt=torch.rand(6) * 2 - 1, seed=9)
+    sampler.generate_next(state, 11)
     clone = state.clone()
     state.save(tmp_path / "state.safetensors")
 
-    expected = sampler.advance(state, 13)
+    expected = sampler.generate_next(state, 13)
 
     loaded = SamplerState.load(tmp_path / "state.safetensors")
-    assert torch.equal(sampler.advance(clone, 13), expected)
-    assert torch.equal(sampler.advance(loaded, 13), expected)
+    assert torch.equal(sampler.generate_next(clone, 13), expected)
+    assert torch.equal(sampler.generate_next(loaded, 13), expected)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_sampler_keeps_the_weights_it_was_made_with(backend: str) -> None:
 
 
 def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:
-    model = WaveNet(WaveNetConfig(levels=4, dilations=(1,), dropout=0.5, weight_norm=True)).train()
+    model = WaveNet(WaveNetConfig(quantization_channels=4, dilations=(1,), dropout=0.5, weight_norm=True)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
 
@@ -157,7 +157,7 @@ def test_one_that_is_finished_leaves_the_others_as_they_were(sampler: Sampler) -
     prompt = torch.rand(4, 8) * 2 - 1
     whole = sampler.generate(30, batch_size=4, prompt=prompt, seed=2)
 
-    signals = sampler.generate_each([30, 11, 0, 20], prompt=prompt, seed=2)
+    signals = sampler.generate_ragged([30, 11, 0, 20], prompt=prompt, seed=2)
 
     assert [len(signal) for signal in signals] == [30, 11, 0, 20]
     for signal, expected in zip(signals, whole, strict=True):
@@ -170,28 +170,28 @@ def test_teacher_forced_parameters_are_forwards(sampler: Sampler, model: WaveNet
     with torch.no_grad():
         expected = model(waveform)
 
-    torch.testing.assert_close(sampler.parameters(waveform), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(sampler.teacher_forced(waveform), expected, rtol=0, atol=1e-5)
 
 
 def test_another_backend_goes_on_from_a_saved_state(model: WaveNet, tmp_path: Path) -> None:
     one, other = (make_sampler(model, name) for name in BACKENDS)
     whole = one.generate(40, batch_size=2, prompt=torch.full((5,), 0.3), seed=3)
     for first, second in [(one, other), (other, one)]:
-        state = first.start(2, torch.full((5,), 0.3), seed=3)
-        first.advance(state, 17)
+        state = first.init_state(2, torch.full((5,), 0.3), seed=3)
+        first.generate_next(state, 17)
         state.save(tmp_path / "state")
 
-        rest = second.advance(SamplerState.load(tmp_path / "state"), 23)
+        rest = second.generate_next(SamplerState.load(tmp_path / "state"), 23)
 
         assert torch.equal(rest, whole[:, 17:])
-        assert torch.equal(second.advance(state, 23), whole[:, 17:])
+        assert torch.equal(second.generate_next(state, 23), whole[:, 17:])
 
 
 def test_a_state_of_another_model_is_refused(sampler: Sampler) -> None:
-    other = make_sampler(WaveNet(WaveNetConfig(levels=16, dilations=(1, 2))), "reference")
+    other = make_sampler(WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2))), "reference")
 
     with pytest.raises(ValueError, match="another model's"):
-        sampler.advance(other.start(), 1)
+        sampler.generate_next(other.init_state(), 1)
 
 
 def test_a_state_of_unequal_batches_is_refused(sampler: Sampler) -> None:
@@ -201,25 +201,25 @@ def test_a_state_of_unequal_batches_is_refused(sampler: Sampler) -> None:
         {"model": WaveNet(SMALL).new_state(5)},
     ):
         with pytest.raises(ValueError, match="seeds of [23] items"):
-            sampler.advance(dataclasses.replace(sampler.start(2), **change), 1)
+            sampler.generate_next(dataclasses.replace(sampler.init_state(2), **change), 1)
 
 
 def test_a_state_of_unknown_classes_is_refused(backend: str) -> None:
     model = WaveNet(dataclasses.replace(SMALL, input_kernel_size=3))
     sampler = make_sampler(model, backend)
-    state = sampler.start()
+    state = sampler.init_state()
     state.model = WaveNetState([q.clone() for q in state.model.plain().queues])
-    state.model.queues[0][0, 0] = SMALL.levels
+    state.model.queues[0][0, 0] = SMALL.quantization_channels
 
     with pytest.raises(ValueError, match="classes outside"):
-        sampler.advance(state, 1)
+        sampler.generate_next(state, 1)
 
 
 @pytest.mark.parametrize("change", [{"position": -1}, {"drawn": 2**62}, {"seeds": [1]}])
 def test_a_saved_state_of_impossible_numbers_is_refused(
     model: WaveNet, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    state = make_sampler(model, "reference").start(2)
+    state = make_sampler(model, "reference").init_state(2)
     state.save(tmp_path / "state")
     tensors = load_file(tmp_path / "state")
     with safe_open(tmp_path / "state", framework="pt") as file:
@@ -232,9 +232,9 @@ def test_a_saved_state_of_impossible_numbers_is_refused(
 
 
 def test_a_state_in_other_numbers_than_the_models_is_brought_to_its(model: WaveNet) -> None:
-    state = make_sampler(copy.deepcopy(model).double(), "reference").start(prompt=torch.zeros(9))
+    state = make_sampler(copy.deepcopy(model).double(), "reference").init_state(prompt=torch.zeros(9))
 
-    signal = make_sampler(model, "reference").advance(state, 5)
+    signal = make_sampler(model, "reference").generate_next(state, 5)
 
     assert signal.dtype == torch.float32
 

@@ -21,12 +21,12 @@ from wavenet.training.checkpointing import (
 )
 from wavenet.training.distributed.gradient_sync import Updates
 from wavenet.training.distributed.launcher import Launch
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.module import TrainingModule
 from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.training.signals import StopFlag
 from wavenet.training.validation import History
-from wavenet.utils.errors import CheckpointError, EnvironmentFault
+from wavenet.utils.errors import CheckpointError, MachineError
 
 
 class Payload:
@@ -90,9 +90,9 @@ def test_a_full_disk_is_an_environment_fault_and_leaves_the_older_save(tmp_path:
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(EnvironmentFault, match="nothing was changed"):
+        with pytest.raises(MachineError, match="nothing was changed"):
             DurableCheckpointIO().save_checkpoint({"weights": torch.rand(100_000)}, path)
-        with pytest.raises(EnvironmentFault, match="nothing was changed"):
+        with pytest.raises(MachineError, match="nothing was changed"):
             checkpoint.save(tmp_path / "model", WaveNet(WaveNetConfig()), AudioConfig())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -114,7 +114,7 @@ def test_saves_are_found_in_the_order_of_their_steps(tmp_path: Path) -> None:
 def trained_with_saves(run: Path, options: TrainerOptions, bits: dict[int, float]) -> list[int]:
     """Train 12 steps with these validations; return the steps whose saves are kept."""
     stop = StopFlag()
-    updates = Updates(Team(Launch()), stop)
+    updates = Updates(ProcessGroup(Launch()), stop)
     history = History(run, AudioConfig(), checkpoint.Training(), None, 99, updates, after=None)
 
     class Validate(pl.Callback):
@@ -129,7 +129,7 @@ def trained_with_saves(run: Path, options: TrainerOptions, bits: dict[int, float
 
 
 @pytest.mark.parametrize(
-    ("bits", "keep_best", "kept"),
+    ("bits", "save_best", "kept"),
     [
         ({2: 5.0, 3: 4.0, 7: 4.5}, True, [3, 8, 12]),  # step 3 is due for its validation alone
         ({2: 5.0, 3: 4.0, 7: 4.5}, False, [8, 12]),
@@ -140,9 +140,9 @@ def trained_with_saves(run: Path, options: TrainerOptions, bits: dict[int, float
     ],
 )
 def test_the_last_saves_and_that_of_the_best_validation_are_kept(
-    tmp_path: Path, bits: dict[int, float], keep_best: bool, kept: list[int]
+    tmp_path: Path, bits: dict[int, float], save_best: bool, kept: list[int]
 ) -> None:
-    options = TrainerOptions(save_every=4, keep_last=2, keep_best=keep_best)
+    options = TrainerOptions(save_every_n_steps=4, save_last_k=2, save_best=save_best)
 
     assert trained_with_saves(tmp_path, options, bits) == kept
 
@@ -152,8 +152,8 @@ def test_a_save_that_was_made_is_told_after_it_is_there(
 ) -> None:
     (tmp_path / "checkpoints").write_text("a file is in the way")
 
-    with caplog.at_level("INFO", "wavenet"), pytest.raises(EnvironmentFault):
-        trained_with_saves(tmp_path, TrainerOptions(save_every=2), {})
+    with caplog.at_level("INFO", "wavenet"), pytest.raises(MachineError):
+        trained_with_saves(tmp_path, TrainerOptions(save_every_n_steps=2), {})
 
     assert "saved step" not in caplog.text
     assert caplog.text.count("tries again at the next save") == 2

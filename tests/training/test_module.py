@@ -8,7 +8,7 @@ from wavenet.model import WaveNet
 from wavenet.training.module import TrainingModule, masked_mean, rate_factor
 from wavenet.training.options import OptimOptions
 
-CONFIG = WaveNetConfig(levels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
+CONFIG = WaveNetConfig(quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
 
 
 def test_the_loss_counts_samples_of_the_mask_alone() -> None:
@@ -31,7 +31,7 @@ def test_the_loss_of_a_crop_is_that_of_its_target_samples() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential"])
 def test_the_rate_rises_then_follows_its_schedule(schedule: str) -> None:
-    optim = OptimOptions(warmup_steps=10, schedule=schedule, final_lr_ratio=0.1)  # type: ignore[arg-type]
+    optim = OptimOptions(warmup_steps=10, lr_schedule=schedule, min_lr_ratio=0.1)  # type: ignore[arg-type]
     factor = rate_factor(optim, 110)
     rates = [factor(step) for step in range(111)]
 

@@ -16,7 +16,7 @@ from wavenet.model import WaveNet
 from wavenet.training.checkpointing import Saves
 from wavenet.training.distributed.gradient_sync import Updates
 from wavenet.training.distributed.launcher import Launch
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.module import MOST_SKIPPED, TrainingModule
 from wavenet.training.nonfinite import first_nonfinite
 from wavenet.training.options import OptimOptions, TrainerOptions
@@ -132,9 +132,9 @@ def test_a_model_that_is_not_finite_is_never_saved_over_a_good_one(
 ) -> None:
     module = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=100)
     run, stop = tmp_path / "run", StopFlag()
-    updates = Updates(Team(Launch()), stop)
+    updates = Updates(ProcessGroup(Launch()), stop)
     history = History(run, AudioConfig(), checkpoint.Training(), None, 2, updates, after=None)
-    saves = Saves(run, TrainerOptions(save_every=3), history, stop)
+    saves = Saves(run, TrainerOptions(save_every_n_steps=3), history, stop)
     name = NAMES[-1]
 
     class Spoil(pl.Callback):

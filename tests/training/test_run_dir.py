@@ -5,7 +5,7 @@ import pytest
 
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
-from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.training.run_dir import new_folder, started_before
 from wavenet.utils.errors import ConfigError
@@ -18,7 +18,7 @@ CONFIG = RunConfig(
     data=DataOptions(sample_rate=AudioConfig().sample_rate),
     optim=OptimOptions(),
     trainer=TrainerOptions(),
-    report=ReportOptions(),
+    evaluation=EvaluationOptions(),
 )
 
 

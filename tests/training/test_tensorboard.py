@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from wavenet.training.tensorboard import Curves
+from wavenet.training.tensorboard import TensorBoard
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -15,7 +15,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_points_and_sounds_reach_tensorboard(tmp_path: Path) -> None:
-    curves, hook = Curves(tmp_path, 0), threading.excepthook
+    curves, hook = TensorBoard(tmp_path, 0), threading.excepthook
 
     curves.log_metrics({"bits": 1.0}, 1)
     curves.log_sounds({"voice": np.zeros(400, np.float32)}, 1, 8000)
@@ -31,7 +31,7 @@ def test_a_folder_that_cannot_be_made_is_told_once_and_training_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "tensorboard").write_text("a file is in the way")
-    curves = Curves(tmp_path, 0)
+    curves = TensorBoard(tmp_path, 0)
 
     with caplog.at_level("WARNING", "wavenet"):
         for step in range(3):
@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_made_is_told_once_and_training_goes_on(
 def test_a_disk_that_fills_up_is_told_once_and_training_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    curves = Curves(tmp_path, 0)
+    curves = TensorBoard(tmp_path, 0)
     curves.log_metrics({"bits": 1.0}, 0)
     curves.save()
     (events,) = (tmp_path / "tensorboard").glob("events*")
@@ -77,7 +77,7 @@ def test_threads_that_fail_at_the_same_moment_tell_it_once(
     def fail() -> None:
         raise Slow
 
-    curves = Curves(tmp_path, 0)
+    curves = TensorBoard(tmp_path, 0)
     threads = [threading.Thread(target=curves._attempt, args=(fail,)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -91,7 +91,7 @@ def test_a_run_that_goes_on_keeps_the_points_up_to_its_save_and_drops_those_past
     tmp_path: Path,
 ) -> None:
     for first, steps in ((0, (1, 2, 3, 4)), (2, (3, 4, 5))):  # killed after 4, saved at 2
-        curves = Curves(tmp_path, first)
+        curves = TensorBoard(tmp_path, first)
         for step in steps:
             curves.log_metrics({"bits": step + first / 10}, step)
         curves.finalize("success")

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tests.commands import command_line, environment
 from wavenet.training.data import StepsFrom
 from wavenet.training.workers import Batches, Told, start_worker
-from wavenet.utils.errors import DataError, EnvironmentFault
+from wavenet.utils.errors import DataError, MachineError
 
 TRAIN = (
     "recipe=folder",
@@ -83,7 +83,7 @@ def test_an_error_in_a_worker_is_raised_as_it_is(workers: int) -> None:
 
 
 def test_a_worker_that_ends_by_itself_is_told_with_its_code() -> None:
-    with pytest.raises(EnvironmentFault, match=r"with code 7.*trainer\.workers=0"):
+    with pytest.raises(MachineError, match=r"with code 7.*trainer\.workers=0"):
         numbers(batches(3, "leave"), 9)
 
 
@@ -91,7 +91,7 @@ def test_a_worker_that_ends_by_itself_is_told_with_its_code() -> None:
 def test_a_worker_that_hangs_is_told_and_killed() -> None:
     loader = batches(3, "stop")
 
-    with pytest.raises(EnvironmentFault, match="brought a batch in 2 seconds"):
+    with pytest.raises(MachineError, match="brought a batch in 2 seconds"):
         numbers(loader, 9)
 
     assert not any(worker.is_alive() for worker in loader.workers)

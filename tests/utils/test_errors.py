@@ -5,7 +5,7 @@ from types import FrameType
 
 import pytest
 
-from wavenet.utils.errors import EnvironmentFault, require
+from wavenet.utils.errors import MachineError, require
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -35,5 +35,5 @@ def test_an_import_is_finished_before_a_signal_counts(
 
 
 def test_what_is_not_installed_is_named_with_its_extra() -> None:
-    with pytest.raises(EnvironmentFault, match=r"nothing_of_the_name is not installed.*\[train\]"):
+    with pytest.raises(MachineError, match=r"nothing_of_the_name is not installed.*\[train\]"):
         require("nothing_of_the_name", "train")

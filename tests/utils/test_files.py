@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import environment
-from wavenet.utils.errors import EnvironmentFault
+from wavenet.utils.errors import MachineError
 from wavenet.utils.files import (
     atomic_directory,
     atomic_file,
@@ -74,7 +74,7 @@ def test_a_failed_directory_leaves_the_older_one(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(EnvironmentFault, match="cannot write"):
+    with pytest.raises(MachineError, match="cannot write"):
         write_text(tmp_path / "file" / "below", "text")
 
 
@@ -109,7 +109,7 @@ def test_a_held_folder_names_its_holder_and_is_free_when_that_dies(tmp_path: Pat
     assert holder.stdout.readline() == "held\n"
 
     with (
-        pytest.raises(EnvironmentFault, match=f"in use by process {holder.pid} on"),
+        pytest.raises(MachineError, match=f"in use by process {holder.pid} on"),
         locked(tmp_path),
     ):
         pass
@@ -237,13 +237,13 @@ def test_an_older_copy_does_not_replace_what_has_the_name(tmp_path: Path) -> Non
 
 def test_a_shared_lock_is_held_by_many_or_by_one_alone(tmp_path: Path) -> None:
     with locked(tmp_path, shared=True), locked(tmp_path, shared=True):
-        with pytest.raises(EnvironmentFault, match="is in use by"), locked(tmp_path):
+        with pytest.raises(MachineError, match="is in use by"), locked(tmp_path):
             pass
         with locked(tmp_path, "another name"):
             pass
     with (
         locked(tmp_path),
-        pytest.raises(EnvironmentFault, match=f"in use by process {os.getpid()} on"),
+        pytest.raises(MachineError, match=f"in use by process {os.getpid()} on"),
         locked(tmp_path, shared=True),
     ):
         pass

@@ -48,11 +48,11 @@ def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:
         sampler: Its packed weights are read, a share by each of its threads.
         seconds: Time to read for.
     """
-    stream, precision = _stream_of(sampler.precision), sampler.precision
+    stream, precision = _stream_of(sampler.weight_dtype), sampler.weight_dtype
     weights, total = sampler.weights.matrices, sampler.packed_bytes
     piece = OUTPUTS * INPUTS * WEIGHT_BYTES[precision]
-    share = max(total // sampler.threads // piece, 1) * piece
-    weights = weights if total >= share * sampler.threads else aligned(np.resize(weights, share))
+    share = max(total // sampler.num_threads // piece, 1) * piece
+    weights = weights if total >= share * sampler.num_threads else aligned(np.resize(weights, share))
     scales, y = aligned(np.zeros(OUTPUTS, np.float32)), np.zeros(64 * 64, np.float32)
     x = aligned(np.zeros(row_bytes(INPUTS, precision), np.uint8))
     end = x.ctypes.data + x.nbytes - 64
@@ -65,7 +65,7 @@ def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:
     def timed(passes: int) -> float:
         others = [
             threading.Thread(target=read, args=(passes, thread))
-            for thread in range(1, sampler.threads)
+            for thread in range(1, sampler.num_threads)
         ]
         started = time.perf_counter()
         for other in others:
@@ -80,4 +80,4 @@ def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:
     while (taken := timed(passes)) < seconds / 4:
         passes *= 2
     passes = max(1, round(passes * seconds / taken))
-    return share * sampler.threads * passes / timed(passes) / total
+    return share * sampler.num_threads * passes / timed(passes) / total

@@ -16,38 +16,38 @@ class BenchmarkCommand:
     Attributes:
         checkpoint: Directory of a model; absent for models of `sizes`.
         sizes: Of `S`, `M`, `L`.
-        told: What models of `sizes` are told, side by side: `nothing`, `mel`, `speaker`.
-        batches: Streams at once, each in turn.
+        conditioning: What models of `sizes` are told, side by side: `nothing`, `mel`, `speaker`.
+        batch_sizes: Streams at once, each in turn.
         threads: Cores, each in turn.
-        precisions: Of the weights, each in turn.
-        rounds: Measurements of each case.
+        weight_dtypes: Of the weights, each in turn.
+        repeats: Measurements of each case.
         seconds: Of one measurement.
         bits_seconds: Held-out audio to measure bits per sample on; 0 for none.
-        startup: Time new processes too.
+        measure_startup: Time new processes too.
         output: PNG of the bar chart; for several models the size comes before the suffix.
         json: Print JSON.
     """
 
     checkpoint: str | None = None
     sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
-    told: tuple[Literal["nothing", "mel", "speaker"], ...] = ("nothing",)
-    batches: tuple[int, ...] = (1, 32)
+    conditioning: tuple[Literal["nothing", "mel", "speaker"], ...] = ("nothing",)
+    batch_sizes: tuple[int, ...] = (1, 32)
     threads: tuple[int, ...] = (1, 2)
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
-    rounds: int = 5
+    weight_dtypes: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+    repeats: int = 5
     seconds: float = 0.4
     bits_seconds: float = 20.0
-    startup: bool = True
+    measure_startup: bool = True
     output: str | None = "benchmark.png"
     json: bool = False
     debug: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "told", "batches", "threads", "precisions"):
+        for name in ("sizes", "conditioning", "batch_sizes", "threads", "weight_dtypes"):
             check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
-        check(min(self.batches) >= 1, "batches", "1 or more each", self.batches)
+        check(min(self.batch_sizes) >= 1, "batch_sizes", "1 or more each", self.batch_sizes)
         check(min(self.threads) >= 1, "threads", "1 or more each", self.threads)
-        check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
+        check(self.repeats >= 1, "repeats", "1 or more", self.repeats)
         check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
         check(self.bits_seconds >= 0, "bits_seconds", "0 or more", self.bits_seconds)
         good = self.output is None or self.output.lower().endswith(".png")
@@ -60,38 +60,38 @@ class TrainBenchmarkCommand:
 
     Attributes:
         sizes: Of `S`, `M`, `L`.
-        crops: Crops of an update and samples of each, as `1x16000`, each in turn.
+        batch_shapes: Crops of an update and samples of each, as `1x16000`, each in turn.
         precisions: Of matrix products, each in turn.
-        ways: `textbook` is PyTorch's layers as they come; `wavenet` what `wavenet-train` does;
+        implementations: `textbook` is PyTorch's layers as they come; `wavenet` what `wavenet-train` does;
             `compiled` with torch.compile, `saving` with activation checkpointing.
         device: `auto` takes a GPU where there is one.
-        rounds: Measurements of each case.
+        repeats: Measurements of each case.
         seconds: Of one measurement, at least one update.
         output: PNG of the bar chart; for several sizes the size comes before the suffix.
         json: Print JSON.
     """
 
     sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
-    crops: tuple[str, ...] = ("1x16000",)
+    batch_shapes: tuple[str, ...] = ("1x16000",)
     precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
-    ways: tuple[
+    implementations: tuple[
         Literal["textbook", "textbook_compiled", "wavenet", "wavenet_compiled", "wavenet_saving"],
         ...,
     ] = ("textbook", "wavenet")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    rounds: int = 7
+    repeats: int = 7
     seconds: float = 2.0
     output: str | None = "benchmark-train.png"
     json: bool = False
     debug: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "crops", "precisions", "ways"):
+        for name in ("sizes", "batch_shapes", "precisions", "implementations"):
             check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
-        for crops in self.crops:
+        for crops in self.batch_shapes:
             good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", crops) is not None
-            check(good, "crops", "such as 1x16000: crops of an update, samples of each", crops)
-        check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
+            check(good, "batch_shapes", "such as 1x16000: crops of an update, samples of each", crops)
+        check(self.repeats >= 1, "repeats", "1 or more", self.repeats)
         check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
         good = self.output is None or self.output.lower().endswith(".png")
         check(good, "output", "a .png file", self.output)

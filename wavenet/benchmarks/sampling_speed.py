@@ -22,7 +22,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, make_sampler
 from wavenet.utils.dataclass_io import to_dict
-from wavenet.utils.errors import EnvironmentFault, printable
+from wavenet.utils.errors import MachineError, printable
 
 REFERENCE = "reference"
 NOTHING = "nothing"  # what a model is told by default
@@ -153,12 +153,12 @@ def some_conditions(config: WaveNetConfig, batch: int, length: int) -> dict[str,
     """Return something to tell a model; what it is costs nothing."""
     conditions: dict[str, Any] = {}
     if config.local is not None:
-        frames = -(-length // config.local.hop_size)
-        conditions["local"] = torch.zeros(batch, config.local.channels, frames)
-    if config.speakers:
+        frames = -(-length // config.local.hop_length)
+        conditions["local"] = torch.zeros(batch, config.local.in_channels, frames)
+    if config.num_speakers:
         conditions["speaker"] = torch.zeros(batch, dtype=torch.int64)
-    if config.vector_channels:
-        conditions["vector"] = torch.zeros(batch, config.vector_channels)
+    if config.global_in_channels:
+        conditions["vector"] = torch.zeros(batch, config.global_in_channels)
     return conditions
 
 
@@ -243,7 +243,7 @@ def measure_start(config: WaveNetConfig) -> Start:
                 check=False,
             )
             if done.returncode:
-                raise EnvironmentFault(f"a new process failed: {printable(done.stderr[-300:])}")
+                raise MachineError(f"a new process failed: {printable(done.stderr[-300:])}")
             runs.append(json.loads(done.stdout))
     (first, *_), (warm, peak, own) = runs
     return Start(first_seconds=first, warm_seconds=warm, memory_mib=peak, sampler_mib=own)

@@ -22,10 +22,10 @@ class Textbook(nn.Module):
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         width, half = config.residual_channels, config.gate_channels // 2
-        self.levels = config.levels
+        self.levels = config.quantization_channels
         self.kernel_size = config.kernel_size
         self.dilations = config.dilations
-        self.embedding = nn.Embedding(config.levels, width)
+        self.embedding = nn.Embedding(config.quantization_channels, width)
         self.convs = nn.ModuleList(
             nn.Conv1d(width, 2 * half, config.kernel_size, dilation=dilation)
             for dilation in config.dilations
@@ -38,7 +38,7 @@ class Textbook(nn.Module):
             nn.ReLU(),
             nn.Conv1d(config.skip_channels, config.head_channels, 1),
             nn.ReLU(),
-            nn.Conv1d(config.head_channels, config.levels, 1),
+            nn.Conv1d(config.head_channels, config.quantization_channels, 1),
         )
 
     def nll(self, waveform: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from wavenet.config import WaveNetConfig
 from wavenet.model_summary import layer_rows
 from wavenet.utils.dataclass_io import to_dict
-from wavenet.utils.errors import EnvironmentFault, printable
+from wavenet.utils.errors import MachineError, printable
 
 Way = Literal["textbook", "textbook_compiled", "wavenet", "wavenet_compiled", "wavenet_saving"]
 Precision = Literal["fp32", "bf16"]
@@ -140,7 +140,7 @@ class _Worker:
             assert self.process.stderr is not None
             said = self.process.stderr.read().strip().splitlines()
             words = printable(said[-1] if said else "it said nothing", 300)
-            raise EnvironmentFault(f"the process that measures {self.name} failed: {words}")
+            raise MachineError(f"the process that measures {self.name} failed: {words}")
         found: dict[str, float] = json.loads(line)
         return found
 

@@ -26,11 +26,11 @@ from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.dataset import Windows
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.nll import sampler_bits
-from wavenet.evaluation.options import EvaluateCommand, ReportOptions
+from wavenet.evaluation.options import EvaluateCommand, EvaluationOptions
 from wavenet.evaluation.scores import first_seconds
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, require
+from wavenet.utils.errors import ConfigError, DataError, MachineError, require
 
 log = logging.getLogger("wavenet")
 DOUBLING = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -56,7 +56,7 @@ SIZES = {
 
 TOLD: dict[str, dict[str, Any]] = {  # what a model is told: nothing, or as vocoders are
     NOTHING: {},
-    "mel": {"local": LocalConfig(channels=80, width=80, scales=(16, 16), lookahead=2)},
+    "mel": {"local": LocalConfig(in_channels=80, channels=80, upsample_scales=(16, 16), lookahead=2)},
     "speaker": {"speakers": 100},
 }
 
@@ -130,17 +130,17 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
         log.info("cores here: %d; more threads than that are left out", cores)
     torch.set_num_threads(1)  # the reference's products are small: one core is the fastest for them
     for name, models, rate, bits in _models(options):
-        chosen = cases(options.batches, threads, options.precisions, list(models))
+        chosen = cases(options.batch_sizes, threads, options.weight_dtypes, list(models))
         model = next(iter(models.values()))
-        total = len(chosen) * options.rounds
+        total = len(chosen) * options.repeats
         with progress_bar(total, "measurement") as advance:
-            speeds = measure(models, chosen, options.rounds, options.seconds, advance)
+            speeds = measure(models, chosen, options.repeats, options.seconds, advance)
         yield Benchmark(
             name=name,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             sample_rate=rate,
             speeds=speeds,
-            start=measure_start(model.config) if options.startup else None,
+            start=measure_start(model.config) if options.measure_startup else None,
             bits=bits,
         )
 
@@ -156,7 +156,7 @@ def _models(
         return
     for size in options.sizes:
         models: dict[str, WaveNet] = {}
-        for told in options.told:
+        for told in options.conditioning:
             torch.manual_seed(0)
             models[told] = WaveNet(dataclasses.replace(SIZES[size], **TOLD[told])).eval()
         yield size, models, 16000, {}
@@ -167,7 +167,7 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     asked = EvaluateCommand(
         checkpoint=path,
         data=DataOptions(sample_rate=1),
-        report=ReportOptions(),
+        evaluation=EvaluationOptions(),
         output=None,
     )
     try:
@@ -183,7 +183,7 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
         precision: sampler_bits(
             make_sampler(model, "cpu", precision=precision), model.distribution, windows
         )
-        for precision in ("float32", *(p for p in options.precisions if p != "float32"))
+        for precision in ("float32", *(p for p in options.weight_dtypes if p != "float32"))
     }
 
 
@@ -199,8 +199,8 @@ def require_charts() -> None:
     """Raise now, not after minutes of measuring, where no chart can be drawn."""
     try:
         require("matplotlib", "train")
-    except EnvironmentFault as fault:
-        raise EnvironmentFault(f"{fault}; or say output=null for no chart") from fault
+    except MachineError as fault:
+        raise MachineError(f"{fault}; or say output=null for no chart") from fault
 
 
 class Charted(Protocol):

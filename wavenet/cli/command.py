@@ -25,7 +25,7 @@ from wavenet.cli.hydra_main import compose_with
 from wavenet.cli.logging import listen_to_log
 from wavenet.cli.sweep import Outcome
 from wavenet.utils.dataclass_io import from_dict
-from wavenet.utils.errors import EnvironmentFault, WavenetError, printable, require
+from wavenet.utils.errors import MachineError, WavenetError, printable, require
 
 T = TypeVar("T")
 log = logging.getLogger("wavenet")
@@ -87,7 +87,7 @@ def command(
         if debug:
             traceback.print_exc()
         _tell(error)
-        _leave(error.exit_code if isinstance(error, WavenetError) else EnvironmentFault.exit_code)
+        _leave(error.exit_code if isinstance(error, WavenetError) else MachineError.exit_code)
 
 
 def _tell(error: Exception) -> None:

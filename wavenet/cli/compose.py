@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wavenet.mel_presets import CONVENTIONS
+from wavenet.mel_presets import MEL_PRESETS
 from wavenet.utils.dataclass_io import nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
 
@@ -67,10 +67,10 @@ def register_resolvers(conf: Path) -> None:
         return str(conf.parent / "recipes" / name)
 
     def mel(name: str) -> DictConfig:
-        if name not in CONVENTIONS:
-            known = nearest(name, CONVENTIONS)
+        if name not in MEL_PRESETS:
+            known = nearest(name, MEL_PRESETS)
             raise ConfigError(f"no mel convention {printable(name)!r}{known}")
-        return OmegaConf.create(to_dict(CONVENTIONS[name]))
+        return OmegaConf.create(to_dict(MEL_PRESETS[name]))
 
     OmegaConf.clear_resolver("oc.env")
     OmegaConf.register_new_resolver("recipes", recipes, replace=True)

@@ -18,7 +18,7 @@ from wavenet.data.options import DataOptions
 from wavenet.data.preparation.ensure import ensure_prepared
 from wavenet.evaluation import evaluate as listening
 from wavenet.evaluation.evaluate import Subject
-from wavenet.evaluation.options import EvaluateCommand, ReportOptions
+from wavenet.evaluation.options import EvaluateCommand, EvaluationOptions
 from wavenet.evaluation.partial_results import about, gathered, read_share, share_path, write_share
 from wavenet.evaluation.scores import held_out, samples_measured
 from wavenet.utils.dataclass_io import from_dict
@@ -42,7 +42,7 @@ def subject_of(options: EvaluateCommand) -> Subject:
     loaded = checkpoint.load(options.checkpoint)
     rate = loaded.audio.sample_rate
     data = dataclasses.replace(options.data, sample_rate=rate)
-    if data.root is None and data.prepared is None:
+    if data.root is None and data.processed_dir is None:
         data = _data_of_run(Path(options.checkpoint).resolve().parent)
     folder = ensure_prepared(data)
     clips = held_out(read_manifest(folder))
@@ -50,7 +50,7 @@ def subject_of(options: EvaluateCommand) -> Subject:
         raise DataError(f"{printable(folder)} holds nothing out: prepare it with test_fraction")
     if clips[0].sample_rate != rate:
         raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {rate} Hz")
-    return Subject(loaded, folder, clips, options.report, options.seed)
+    return Subject(loaded, folder, clips, options.evaluation, options.seed)
 
 
 def write_part(options: EvaluateCommand, subject: Subject, shard: Shard) -> Path:
@@ -110,9 +110,9 @@ def with_temperature_of_run(options: EvaluateCommand, said: Sequence[str]) -> Ev
     if "report.temperature" in said or not path.is_file():
         return options
     run = json.loads(path.read_text(encoding="utf-8"))
-    report = from_dict(ReportOptions, run["report"], str(path))
-    report = dataclasses.replace(options.report, temperature=report.temperature)
-    return dataclasses.replace(options, report=report)
+    report = from_dict(EvaluationOptions, run["report"], str(path))
+    report = dataclasses.replace(options.evaluation, temperature=report.temperature)
+    return dataclasses.replace(options, evaluation=report)
 
 
 def page_of(options: EvaluateCommand) -> Path | None:
@@ -120,7 +120,7 @@ def page_of(options: EvaluateCommand) -> Path | None:
     page = Path(options.output or OUTPUT)
     if page.suffix.lower() != ".html":
         raise ConfigError(f"output must be a .html file, got {printable(page)}")
-    nothing = options.output is None or not options.report.seconds
+    nothing = options.output is None or not options.evaluation.sample_seconds
     return None if nothing or options.part is not None else page
 
 

@@ -21,7 +21,7 @@ from wavenet.cli.compose import (
 )
 from wavenet.cli.hydra_errors import explain
 from wavenet.cli.sweep import Outcome
-from wavenet.utils.errors import ConfigError, EnvironmentFault, WavenetError, printable
+from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 
 DASHED = {"--json": "json=true"}  # what is commonly said with dashes
 SIGNALLED = 128  # exit codes from here on are a signal's
@@ -194,7 +194,7 @@ def _sweep(conf: Path, name: str, task: Task, given: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException, WavenetError, OSError):
         raise
     except Exception as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"the sweep ended early: {type(error).__name__}: {printable(error)}"
         ) from error
     finally:

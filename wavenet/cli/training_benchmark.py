@@ -24,8 +24,8 @@ from wavenet.benchmarks.training_speed import (
 from wavenet.cli.benchmark import SIZES, require_charts
 from wavenet.cli.logging import progress_bar
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import Excerpts
-from wavenet.data.dataset import RandomCrops
+from wavenet.data.clip_reader import ClipReader
+from wavenet.data.dataset import RandomSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.utils.files import file_digest
 
@@ -84,18 +84,18 @@ def train_benchmarks(options: TrainBenchmarkCommand) -> Iterator[TrainBenchmark]
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    crops = [(int(count), int(crop)) for count, crop in (c.split("x") for c in options.crops)]
+    crops = [(int(count), int(crop)) for count, crop in (c.split("x") for c in options.batch_shapes)]
     for size in options.sizes:
         config = SIZES[size]
         cases = [
             Case(way=way, precision=precision, batch_size=count, crop=crop, device=device)
             for (count, crop), way, precision in itertools.product(
-                crops, options.ways, options.precisions
+                crops, options.implementations, options.precisions
             )
         ]
-        log.info("measuring %s: %d ways, %d rounds", size, len(cases), options.rounds)
-        with progress_bar(len(cases) * options.rounds, "measurement") as advance:
-            speeds = measure_training(config, cases, options.rounds, options.seconds, advance)
+        log.info("measuring %s: %d ways, %d rounds", size, len(cases), options.repeats)
+        with progress_bar(len(cases) * options.repeats, "measurement") as advance:
+            speeds = measure_training(config, cases, options.repeats, options.seconds, advance)
         yield TrainBenchmark(
             name=size,
             parameters=config_parameters(size),
@@ -126,8 +126,8 @@ def crops_read(crop: int, context: int) -> float:
                 Clip(path.name, len(samples), 16000, "", "train", file_digest(path), path.name, 0)
             )
         write_manifest(folder / "manifest.jsonl", clips)
-        items = RandomCrops(
-            Excerpts(folder),
+        items = RandomSegments(
+            ClipReader(folder),
             read_manifest(folder, "train"),
             crop=crop,
             context=context,

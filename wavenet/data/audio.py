@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.data.container_headers import TruncatedAudio, check_whole
-from wavenet.utils.errors import DataError, EnvironmentFault, printable, require
+from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_file
 
 MOST_CHANNELS = 64
@@ -219,7 +219,7 @@ def _opened(path: Path, allow_truncated: bool) -> Iterator[tuple[Any, AudioHeade
             place = str(path) if os.name == "nt" else file.fileno()
             sound = stack.enter_context(soundfile.SoundFile(place, closefd=False))
         except OSError as error:
-            raise EnvironmentFault(
+            raise MachineError(
                 f"cannot read {printable(path)}: {error.strerror or error}"
             ) from error
         except (RuntimeError, ValueError) as error:

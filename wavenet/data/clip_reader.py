@@ -21,14 +21,14 @@ from wavenet.features.filters import shaping_of
 from wavenet.features.mel import LogMel
 from wavenet.features.piano_roll import roll
 from wavenet.features.score import read_notes
-from wavenet.mel_presets import PitchConfig
+from wavenet.mel_presets import F0Config
 from wavenet.utils.errors import DataError
 
 Samples = NDArray[np.float32]
-UNKNOWN = -1  # number of a speaker whom the model does not know
+NULL_SPEAKER = -1  # number of a speaker whom the model does not know
 
 
-class Excerpts:
+class ClipReader:
     """Reads excerpts of prepared clips.
 
     Args:
@@ -44,16 +44,16 @@ class Excerpts:
         self.folder = folder
         self.audio = audio
         self.lookahead = lookahead
-        self.hop_size = (audio.hop_size if audio is not None else None) or 1
+        self.hop_length = (audio.hop_length if audio is not None else None) or 1
         self.shaping = shaping_of(audio)
         self._pitches: dict[str, Samples] = {}
         self.margin = 0
         if audio is not None and audio.mel is not None:
             self.margin = LogMel(audio.mel).margin
-        self.numbers = {name: i for i, name in enumerate(audio.speakers)} if audio else {}
+        self.numbers = {name: i for i, name in enumerate(audio.speaker_names)} if audio else {}
 
     def read(self, clip: Clip, start: int, length: int) -> dict[str, Tensor]:
-        """Return `length` samples of a clip from `start` on, a multiple of `hop_size`.
+        """Return `length` samples of a clip from `start` on, a multiple of `hop_length`.
 
         What lies outside the clip is silence.
 
@@ -68,28 +68,28 @@ class Excerpts:
         audio = self.audio
         if audio is None:
             return item
-        if audio.speakers:
-            item["speaker"] = torch.tensor(self.numbers.get(clip.speaker, UNKNOWN))
+        if audio.speaker_names:
+            item["speaker"] = torch.tensor(self.numbers.get(clip.speaker, NULL_SPEAKER))
         if not audio.features:
             return item
-        count = -(-length // self.hop_size) + self.lookahead
-        covered = count * self.hop_size
+        count = -(-length // self.hop_length) + self.lookahead
+        covered = count * self.hop_length
         if audio.mel is not None:
             around = self._samples(clip, start - self.margin, covered + 2 * self.margin)
             item["around"] = torch.from_numpy(around)
         rows = []
-        if audio.pitch is not None:
-            rows.append(self._pitch(clip, audio.pitch, start // self.hop_size, count))
-        if audio.notes is not None:
+        if audio.f0 is not None:
+            rows.append(self._pitch(clip, audio.f0, start // self.hop_length, count))
+        if audio.score is not None:
             if not clip.notes:
                 raise DataError(f"{clip.path} has no notes, and the model is conditioned on them")
             notes = read_notes(self.folder / clip.notes)
-            rows.append(roll(notes, start // self.hop_size, count, audio.notes))
+            rows.append(roll(notes, start // self.hop_length, count, audio.score))
         if rows:
             item["frames"] = torch.from_numpy(np.concatenate(rows))
         return item
 
-    def _pitch(self, clip: Clip, config: PitchConfig, first: int, count: int) -> Samples:
+    def _pitch(self, clip: Clip, config: F0Config, first: int, count: int) -> Samples:
         """Return frames of the whole clip's pitch, which is found once: it depends on all of it."""
         if clip.path not in self._pitches:
             self._pitches[clip.path] = pitch(self._samples(clip, 0, clip.frames), config)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wavenet.data.clip_reader import Excerpts, stack
+from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip, frames_of, speakers_of
 from wavenet.utils.errors import ConfigError, DataError, printable
 
 Voices = list["range | NDArray[np.intp]"]  # places of clips, by speaker
 
 
-class RandomCrops(Dataset[dict[str, Tensor]]):
+class RandomSegments(Dataset[dict[str, Tensor]]):
     """Batches of crops, drawn so that every sample of every clip is as likely as any other.
 
     An update of the weights sees `batch_size` crops, whoever draws them: they are shared out over
@@ -44,7 +44,7 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        excerpts: Excerpts,
+        excerpts: ClipReader,
         clips: Sequence[Clip],
         *,
         crop: int,
@@ -60,9 +60,9 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         _check(folder, clips, {"crop": (crop, 1), "context": (context, 0)})
         _check(folder, clips, {"batch_size": (batch_size, 1), "seed": (seed, 0)})
         _check(folder, clips, {"accumulate": (accumulate, 1)})
-        if crop < excerpts.hop_size:
+        if crop < excerpts.hop_length:
             raise ConfigError(
-                f"trainer.crop must be {excerpts.hop_size} or more, the frames' hop, got {crop}"
+                f"trainer.crop must be {excerpts.hop_length} or more, the frames' hop, got {crop}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
@@ -85,7 +85,7 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
         """Return batch `index`.
 
         Returns:
-            `waveform`, float32 `(B, context + crop)`, what conditions it (see `Excerpts.read`),
+            `waveform`, float32 `(B, context + crop)`, what conditions it (see `ClipReader.read`),
             `mask`, bool of the waveform's shape, true where the loss counts, and `count`, float32,
             on how many samples it counts in a batch of this update, as a mean over its batches.
         """
@@ -107,7 +107,7 @@ class RandomCrops(Dataset[dict[str, Tensor]]):
     def _excerpt(self, update: int, item: int) -> tuple[Clip, int]:
         """Return which clip the crop is of, and where the excerpt with it begins."""
         clip, target = self._draw(update, item)
-        length, hop = self.context + self.crop, self.excerpts.hop_size
+        length, hop = self.context + self.crop, self.excerpts.hop_length
         last = -(-max(0, clip.frames - length) // hop) * hop  # reaches the clip's end
         return clip, min(max(0, target - self.context) // hop * hop, last)
 
@@ -138,7 +138,7 @@ class Windows(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        excerpts: Excerpts,
+        excerpts: ClipReader,
         clips: Sequence[Clip],
         *,
         window: int,
@@ -166,7 +166,7 @@ class Windows(Dataset[dict[str, Tensor]]):
 
         Returns:
             `waveform`, float32 `(1, T)` with `T` up to a hop more than `context + window`, what
-            conditions it (see `Excerpts.read`), and `mask`, bool of the waveform's shape, true
+            conditions it (see `ClipReader.read`), and `mask`, bool of the waveform's shape, true
             where the loss counts.
         """
         if not 0 <= index < len(self):
@@ -174,7 +174,7 @@ class Windows(Dataset[dict[str, Tensor]]):
         which = int(np.searchsorted(self.ends, index, side="right"))
         before = int(self.ends[which - 1]) if which else 0
         target = (index - before) * self.window
-        hop = self.excerpts.hop_size
+        hop = self.excerpts.hop_length
         start = max(0, target - self.context) // hop * hop
         stop = min(target + self.window, int(self.frames[which]))
         item = self.excerpts.read(self.clips[which], start, stop - start)

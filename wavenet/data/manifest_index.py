@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import DataError, EnvironmentFault, printable
+from wavenet.utils.errors import DataError, MachineError, printable
 from wavenet.utils.files import atomic_file, file_digest
 
 INDEX = "manifest.index"
@@ -95,7 +95,7 @@ def write_index(manifest: Path, columns: Columns, mtime_ns: int) -> Columns:
         with atomic_file(path) as temporary:
             temporary.write_bytes(save(arrays, {"about": json.dumps(about)}))
             os.utime(temporary, ns=(mtime_ns, mtime_ns))
-    except EnvironmentFault:
+    except MachineError:
         return columns
     return _load(path) or columns
 

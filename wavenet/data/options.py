@@ -30,25 +30,25 @@ class PrepareOptions:
         valid_fraction: Share of the recordings that validates.
         test_fraction: Share of the recordings that tests.
         speaker_folders: Take the first folder below the root as the speaker's name.
-        jobs: Recordings at a time; `None` for one a core. It does not change the result.
+        num_workers: Recordings at a time; `None` for one a core. It does not change the result.
     """
 
     sample_rate: int
     corpus: str = "folder"
     resample: bool = False
-    mixdown: bool = False
+    mono: bool = False
     clip: bool = False
-    zero_nan: bool = False
-    keep_truncated: bool = False
-    keep_silent: bool = False
-    skip_bad: bool = False
-    trim_db: float | None = None
-    split_db: float | None = None
+    nan_to_num: bool = False
+    allow_truncated: bool = False
+    allow_silent: bool = False
+    skip_invalid: bool = False
+    trim_top_db: float | None = None
+    split_top_db: float | None = None
     min_seconds: float = 0.1
     valid_fraction: float = 0.05
     test_fraction: float = 0.05
-    speaker_folders: bool = False
-    jobs: int | None = None
+    speaker_from_folder: bool = False
+    num_workers: int | None = None
 
     def __post_init__(self) -> None:
         check(1 <= self.sample_rate <= MOST_HZ, "sample_rate", f"1 to {MOST_HZ}", self.sample_rate)
@@ -60,7 +60,7 @@ class PrepareOptions:
             check(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         held = self.valid_fraction + self.test_fraction
         check(held < 1, "valid_fraction + test_fraction", "under 1", held)
-        check(self.jobs is None or self.jobs >= 1, "jobs", "1 or more, or nothing", self.jobs)
+        check(self.num_workers is None or self.num_workers >= 1, "num_workers", "1 or more, or nothing", self.num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +68,24 @@ class DataOptions(PrepareOptions):
     """Where audio comes from, how it is prepared, and where the prepared clips go.
 
     Attributes:
-        root: Folder of recordings; absent if `prepared` is there already.
+        root: Folder of recordings; absent if `processed_dir` is there already.
         download: Fetch the corpus into `root` where that does not exist.
-        prepared: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
-        speakers: Condition the model on who speaks, by the names in the manifest.
+        processed_dir: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
+        use_speakers: Condition the model on who speaks, by the names in the manifest.
         normalise: Bring each mel band to mean 0 and deviation 1 over the training clips; a
             convention that clips keeps its own.
     """
 
     root: str | None = None
     download: bool = False
-    prepared: str | None = None
-    speakers: bool = False
-    normalise: bool = True
+    processed_dir: str | None = None
+    use_speakers: bool = False
+    normalize_mel: bool = True
 
     def anywhere(self) -> "DataOptions":
         """Return the same with whole paths, which hold from any current folder."""
         root = None if self.root is None else str(self.source.resolve())
-        return replace(self, root=root, prepared=str(self.folder.resolve()))
+        return replace(self, root=root, processed_dir=str(self.folder.resolve()))
 
     @property
     def preparation(self) -> PrepareOptions:
@@ -102,6 +102,6 @@ class DataOptions(PrepareOptions):
     @property
     def folder(self) -> Path:
         """The folder of prepared clips."""
-        if self.prepared is not None:
-            return Path(self.prepared)
-        return Path("prepared") / f"{self.source.resolve().name}-{self.sample_rate}"
+        if self.processed_dir is not None:
+            return Path(self.processed_dir)
+        return Path("processed_dir") / f"{self.source.resolve().name}-{self.sample_rate}"

@@ -9,14 +9,14 @@ bits per sample compare, between heads of 16 bit exactly.
 """
 
 from wavenet.distributions.categorical import Categorical
-from wavenet.distributions.distribution import Distribution, Draw
+from wavenet.distributions.distribution import Distribution, SamplingConfig
 from wavenet.distributions.mixture import GaussianMixture, LogisticMixture, Mixture
 
 __all__ = [
     "Categorical",
     "Distribution",
-    "Draw",
     "GaussianMixture",
     "LogisticMixture",
     "Mixture",
+    "SamplingConfig",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.distributions.distribution import Distribution, Draw, refuse
+from wavenet.distributions.distribution import Distribution, SamplingConfig, raise_if_nonfinite
 from wavenet.mu_law import mu_law_decode, mu_law_encode
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
@@ -16,7 +16,7 @@ class Categorical(Distribution):
     """Softmax over mu-law classes (WaveNet, section 2.2); the parameters are logits.
 
     Args:
-        levels: Number of classes.
+        num_classes: Number of classes.
 
     Attributes:
         cross_entropy: What computes the likelihood; one written for a machine may take its place.
@@ -25,13 +25,13 @@ class Categorical(Distribution):
     num_noise = 1
 
     def __init__(self, levels: int = 256) -> None:
-        self.levels = levels
+        self.num_classes = levels
         self.num_params = levels
         self.cross_entropy: CrossEntropy = cross_entropy
         self._values = mu_law_decode(torch.arange(levels), levels, torch.float64)
 
     def encode(self, waveform: Tensor) -> Tensor:
-        return mu_law_encode(waveform, self.levels)
+        return mu_law_encode(waveform, self.num_classes)
 
     def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         # looked up: a formula's last bit depends on how many are computed at once
@@ -42,9 +42,9 @@ class Categorical(Distribution):
         rows = params.transpose(1, 2).flatten(0, 1)  # a view of what the network puts out
         return self.cross_entropy(rows, codes.flatten()).view_as(waveform)
 
-    def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
+    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
         peak, mode = params.max(dim=-1, keepdim=True)
-        refuse(peak.isfinite())
+        raise_if_nonfinite(peak.isfinite())
         if draw.temperature == 0:
             return self.decode(mode.squeeze(-1), params.dtype)
         # float64: the running sum of many small numbers decides the class
@@ -82,7 +82,7 @@ def pick(weights: Tensor, noise: Tensor) -> Tensor:
     return (cumulative <= threshold).sum(dim=-1).clamp(max=weights.shape[1] - 1)
 
 
-def truncate(weights: Tensor, params: Tensor, draw: Draw) -> Tensor:
+def truncate(weights: Tensor, params: Tensor, draw: SamplingConfig) -> Tensor:
     """Return `weights`, `(B, levels)`, with 0 for the classes that top-k and top-p leave out.
 
     Likeliest are those of the largest `params`: a high temperature may make all weights one.

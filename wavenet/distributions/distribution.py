@@ -15,7 +15,7 @@ from wavenet.utils.errors import CheckpointError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class SamplingConfig:
     """How a sample is drawn.
 
     Attributes:
@@ -42,12 +42,12 @@ class Distribution(abc.ABC):
     """Distribution of one sample over its codes.
 
     Attributes:
-        levels: Number of codes.
+        num_classes: Number of codes.
         num_params: Numbers that the network puts out for a sample, `P`.
         num_noise: Uniforms that one draw takes, `K`.
     """
 
-    levels: int
+    num_classes: int
     num_params: int
     num_noise: int
 
@@ -69,7 +69,7 @@ class Distribution(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
+    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
         """Return one drawn sample an item, `(B,)`: the inverse of the cumulative distribution.
 
         Args:
@@ -90,15 +90,15 @@ class Distribution(abc.ABC):
     def initial_bias(self) -> Tensor:
         """Return parameters to start training from, `(P,)`."""
 
-    def check(self, draw: Draw) -> None:  # noqa: B027 most take any
+    def check(self, draw: SamplingConfig) -> None:  # noqa: B027 most take any
         """Raise a `ConfigError` unless `draw` means something here."""
 
-    def quantise(self, waveform: Tensor) -> Tensor:
+    def quantize(self, waveform: Tensor) -> Tensor:
         """Return the waveform as this distribution would put it out."""
         return self.decode(self.encode(waveform), waveform.dtype)
 
 
-def refuse(good: Tensor) -> None:
+def raise_if_nonfinite(good: Tensor) -> None:
     """Raise unless all of `good` is true."""
     if not bool(good.all()):
         raise CheckpointError(

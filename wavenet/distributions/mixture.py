@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.distributions.categorical import pick
-from wavenet.distributions.distribution import Distribution, Draw, refuse
+from wavenet.distributions.distribution import Distribution, SamplingConfig, raise_if_nonfinite
 from wavenet.utils.errors import ConfigError
 
 LEVELS = 65536
@@ -32,21 +32,21 @@ LEAST_NOISE = 2.0**-25  # a uniform of [0, 1) is moved by this: its quantile is 
 class Mixture(Distribution):
     """Mixture of densities, discretised to 16 bits.
 
-    The parameters of a sample are `components` logits of the weights (none for a single
+    The parameters of a sample are `num_mixtures` logits of the weights (none for a single
     component), as many means, in units of the waveform, and as many logarithms of scales.
 
     A temperature flattens or sharpens the weights and scales the scales; at 0 the mean of the
     heaviest component is taken, the first on ties. That is also the `mode`.
 
     Args:
-        components: Densities in the mixture.
+        num_mixtures: Densities in the mixture.
         min_log_scale: Smaller logarithms of scales count as this.
     """
 
     levels = LEVELS
 
     def __init__(self, components: int = 10, min_log_scale: float = -14.0) -> None:
-        self.components = components
+        self.num_mixtures = components
         self.min_log_scale = min_log_scale
         self.num_params = 3 * components if components > 1 else 2
         self.num_noise = 2 if components > 1 else 1
@@ -69,11 +69,11 @@ class Mixture(Distribution):
         mass = torch.where(codes == LEVELS - 1, highest, mass)
         return -torch.logsumexp(F.log_softmax(logits, dim=1) + mass, dim=1)
 
-    def sample(self, params: Tensor, noise: Tensor, draw: Draw) -> Tensor:
+    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
         self.check(draw)
-        refuse(params.isfinite())
+        raise_if_nonfinite(params.isfinite())
         logits, means, log_scales = self.split(params.double())
-        if self.components == 1 or draw.temperature == 0:
+        if self.num_mixtures == 1 or draw.temperature == 0:
             chosen = logits.argmax(dim=1)
         else:
             peak = logits.max(dim=1, keepdim=True).values
@@ -84,14 +84,14 @@ class Mixture(Distribution):
             uniform = noise[:, -1:].double() * (1 - 2 * LEAST_NOISE) + LEAST_NOISE
             scale = log_scales.gather(1, chosen).exp() * draw.temperature
             value = value + scale * self.quantile(uniform)
-        return self.quantise(value.squeeze(1)).to(params.dtype)
+        return self.quantize(value.squeeze(1)).to(params.dtype)
 
     def mode(self, params: Tensor) -> Tensor:
         logits, means, _ = self.split(params)
         heaviest = logits.argmax(dim=1, keepdim=True)
-        return self.quantise(means.gather(1, heaviest).squeeze(1))
+        return self.quantize(means.gather(1, heaviest).squeeze(1))
 
-    def check(self, draw: Draw) -> None:
+    def check(self, draw: SamplingConfig) -> None:
         if draw.top_k is not None or draw.top_p is not None:
             raise ConfigError(
                 "top_k and top_p choose among classes, and this model draws from a density: leave "
@@ -99,15 +99,15 @@ class Mixture(Distribution):
             )
 
     def initial_bias(self) -> Tensor:
-        scales = torch.full((self.components,), -3.0)
-        if self.components == 1:
+        scales = torch.full((self.num_mixtures,), -3.0)
+        if self.num_mixtures == 1:
             return torch.cat([torch.zeros(1), scales])
-        means = torch.linspace(-0.3, 0.3, self.components)
-        return torch.cat([torch.zeros(self.components), means, scales])
+        means = torch.linspace(-0.3, 0.3, self.num_mixtures)
+        return torch.cat([torch.zeros(self.num_mixtures), means, scales])
 
     def split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, means and logarithms of scales, `(B, components, ...)` each."""
-        if self.components == 1:
+        if self.num_mixtures == 1:
             means, log_scales = params[:, :1], params[:, 1:]
             return torch.zeros_like(means), means, log_scales.clamp(min=self.min_log_scale)
         logits, means, log_scales = params.chunk(3, dim=1)

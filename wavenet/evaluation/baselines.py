@@ -49,7 +49,7 @@ def yardsticks(clips: Sequence[Array], distribution: Distribution) -> dict[str, 
         ValueError: There is no sample.
         EnvironmentFault: scipy is not installed.
     """
-    levels, values = distribution.levels, values_of(distribution)
+    levels, values = distribution.num_classes, values_of(distribution)
     codes = [_encode(clip, distribution) for clip in clips if len(clip)]
     if not codes:
         raise ValueError("yardsticks need at least one sample, got none")
@@ -73,14 +73,14 @@ def yardsticks(clips: Sequence[Array], distribution: Distribution) -> dict[str, 
 
 def values_of(distribution: Distribution) -> Array:
     """Return the sample that each code stands for, `(levels,)`."""
-    return distribution.decode(torch.arange(distribution.levels), torch.float64).numpy()
+    return distribution.decode(torch.arange(distribution.num_classes), torch.float64).numpy()
 
 
 def decision_edges(distribution: Distribution) -> Array:
     """Return where one code ends and the next begins, `(levels + 1,)`; the ends are infinite."""
     if isinstance(distribution, Categorical):  # halfway in the companded range
-        halves = torch.arange(distribution.levels - 1) + 0.5
-        inner = mu_law_decode(halves, distribution.levels, torch.float64).numpy()
+        halves = torch.arange(distribution.num_classes - 1) + 0.5
+        inner = mu_law_decode(halves, distribution.num_classes, torch.float64).numpy()
     else:
         values = values_of(distribution)
         inner = (values[1:] + values[:-1]) / 2

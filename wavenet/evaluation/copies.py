@@ -22,14 +22,14 @@ ITERATIONS = 60
 
 def round_trip(waveform: Samples, distribution: Distribution, shaping: Shaping) -> Samples:
     """Return a waveform, `(T,)`, as a model's output could put it out at best."""
-    signal = distribution.quantise(shaping.apply(torch.from_numpy(waveform)))
+    signal = distribution.quantize(shaping.apply(torch.from_numpy(waveform)))
     copy: Samples = shaping.undone()(signal[None])[0].numpy()
     return copy
 
 
 def invertible(mel: MelConfig) -> bool:
     """Return whether windows overlap as Griffin-Lim needs them to."""
-    return mel.fft_size % 2 == 0 and 2 * mel.hop_size <= mel.window_size
+    return mel.n_fft % 2 == 0 and 2 * mel.hop_length <= mel.win_length
 
 
 def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS) -> Samples:
@@ -45,27 +45,27 @@ def griffin_lim(waveform: Samples, mel: MelConfig, iterations: int = ITERATIONS)
     """
     functional: Any = require("torchaudio", "train").functional
     length = len(waveform)
-    waveform = np.pad(waveform, (0, max(0, mel.fft_size - length)))  # to reflect it takes half
+    waveform = np.pad(waveform, (0, max(0, mel.n_fft - length)))  # to reflect it takes half
     layer = LogMel(mel)
     frames = layer(torch.from_numpy(waveform)[None])[0] * layer.std + layer.mean
-    if mel.log == "natural":
+    if mel.log_base == "natural":
         value = frames.exp()
     else:
-        value = 10 ** (frames / (20 / mel.power if mel.log == "decibel" else 1))
+        value = 10 ** (frames / (20 / mel.power if mel.log_base == "decibel" else 1))
     magnitude = _least_squares(layer.bank, value)
     if mel.power == 2:
         magnitude = magnitude.sqrt()
-    more = 1 + len(waveform) // mel.hop_size - magnitude.shape[1]  # torch centres one on the end
+    more = 1 + len(waveform) // mel.hop_length - magnitude.shape[1]  # torch centres one on the end
     magnitude = torch.cat([magnitude, magnitude[:, -1:].expand(-1, more)], dim=1)
-    window = torch.hann_window(mel.window_size)
+    window = torch.hann_window(mel.win_length)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         copy = functional.griffinlim(
             magnitude,
             window,
-            mel.fft_size,
-            mel.hop_size,
-            mel.window_size,
+            mel.n_fft,
+            mel.hop_length,
+            mel.win_length,
             1.0,
             iterations,
             0.99,

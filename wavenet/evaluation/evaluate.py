@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavenet.checkpoint import Checkpoint
-from wavenet.data.clip_reader import Excerpts
+from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.evaluation.metrics import HEADINGS, CopyScores, mean_scores, row_of
 from wavenet.evaluation.nll import Nats
-from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import Recording, Table
 from wavenet.evaluation.scores import (
     excerpts_of,
@@ -20,7 +20,7 @@ from wavenet.evaluation.scores import (
     scores,
 )
 from wavenet.evaluation.voice import ALL, COPY, Copied, Voice
-from wavenet.mel_presets import ShapingConfig
+from wavenet.mel_presets import FilterConfig
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import printable
 from wavenet.utils.sharding import Shard
@@ -73,15 +73,15 @@ class Subject:
     loaded: Checkpoint
     folder: Path
     clips: Sequence[Clip]
-    options: ReportOptions
+    options: EvaluationOptions
     seed: int = 0
 
     @property
     def measured(self) -> Sequence[Clip]:
         """The clips whose bits are measured."""
-        return first_seconds(self.clips, self.options.evaluate_seconds)
+        return first_seconds(self.clips, self.options.eval_seconds)
 
-    def excerpts(self) -> Excerpts:
+    def excerpts(self) -> ClipReader:
         """Return what reads the clips as the model wants them."""
         return excerpts_of(self.loaded.model.config, self.loaded.audio, self.folder)
 
@@ -128,7 +128,7 @@ def measure(subject: Subject, shard: Shard, progress: Callable[[int], None] | No
     loaded = subject.loaded
     clips = shard.of(subject.measured)
     part = Part(model_nats(loaded.model, subject.excerpts(), clips, progress))
-    if subject.options.seconds and loaded.audio.features:
+    if subject.options.sample_seconds and loaded.audio.features:
         voice = subject.voice()
         part.copied = list(voice.copies(subject.clips, shard))
         part.drawn, part.took = voice.drawn, voice.took
@@ -153,7 +153,7 @@ def together(subject: Subject, parts: Sequence[Part]) -> Evaluation:
         result.facts[MEASURED] = (
             f"{len(measured)} held-out clip{'s' * (len(measured) > 1)}, {seconds:.0f} s"
         )
-    if not options.seconds:
+    if not options.sample_seconds:
         return result
     voice = subject.voice()
     if loaded.audio.features:
@@ -244,10 +244,10 @@ def _facts(loaded: Checkpoint) -> dict[str, str]:
     }
     if loaded.audio.features:
         facts["Conditioned on"] = " and ".join(loaded.audio.features)
-    if loaded.audio.shaping != ShapingConfig():
-        said = {**to_dict(loaded.audio.shaping), "predictor": None}
+    if loaded.audio.filter != FilterConfig():
+        said = {**to_dict(loaded.audio.filter), "predictor": None}
         facts["Shaping"] = ", ".join(f"{name} {value:g}" for name, value in said.items() if value)
         facts["Shaping"] += "; bits are of the shaped signal, copies of the recording"
-    if loaded.audio.speakers:
-        facts["Speakers"] = ", ".join(map(printable, loaded.audio.speakers))
+    if loaded.audio.speaker_names:
+        facts["Speakers"] = ", ".join(map(printable, loaded.audio.speaker_names))
     return facts

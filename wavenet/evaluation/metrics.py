@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from wavenet.features.f0 import pitch
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import MelConfig, PitchConfig
-from wavenet.utils.errors import EnvironmentFault, require
+from wavenet.mel_presets import F0Config, MelConfig
+from wavenet.utils.errors import MachineError, require
 
 Samples = NDArray[np.float32]
 RESOLUTIONS = ((1024, 256), (2048, 512), (512, 128))  # samples of a window, and of a hop
@@ -156,7 +156,7 @@ def pesq(original: Samples, copy: Samples, sample_rate: int) -> float | None:
         return LEAST_PESQ
     try:
         package: Any = require("pesq", "evaluate")
-    except EnvironmentFault:
+    except MachineError:
         return None
     rate = 8000 if sample_rate == 8000 else 16000
     one, other = (_at_rate(waveform, sample_rate, rate) for waveform in (original, copy))
@@ -175,7 +175,7 @@ def stoi(original: Samples, copy: Samples, sample_rate: int) -> float | None:
     """Return STOI; absent without the package, or where there is too little speech."""
     try:
         package: Any = require("pystoi", "evaluate")
-    except EnvironmentFault:
+    except MachineError:
         return None
     if not original.any() or len(original) < STOI_SECONDS * sample_rate:
         return None
@@ -197,20 +197,20 @@ def _mel(waveform: Samples, sample_rate: int) -> torch.Tensor:
     size = 2 ** round(math.log2(0.032 * sample_rate))
     config = MelConfig(
         sample_rate=sample_rate,
-        fft_size=2 * size,
-        hop_size=size // 4,
-        window_size=size,
-        fmax=sample_rate / 2,
-        bins=80 if sample_rate >= 16000 else 40,
-        log="decibel",
-        floor=LEAST,
+        n_fft=2 * size,
+        hop_length=size // 4,
+        win_length=size,
+        f_max=sample_rate / 2,
+        n_mels=80 if sample_rate >= 16000 else 40,
+        log_base="decibel",
+        log_floor=LEAST,
     )
     mel: torch.Tensor = LogMel(config)(torch.from_numpy(waveform)[None])[0]
     return mel
 
 
 def _pitch_errors(original: Samples, copy: Samples, sample_rate: int) -> tuple[float | None, float]:
-    config = PitchConfig(sample_rate=sample_rate, hop_size=sample_rate // 100)
+    config = F0Config(sample_rate=sample_rate, hop_length=sample_rate // 100)
     one, other = pitch(original, config), pitch(copy, config)
     both = (one[1] > 0) & (other[1] > 0)
     cents = 1200 * (one[0] - other[0])[both]

@@ -114,7 +114,7 @@ def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows)
     """
 
     def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        return distribution.nll(sampler.parameters(waveform, **conditions), waveform)
+        return distribution.nll(sampler.teacher_forced(waveform, **conditions), waveform)
 
     return _nats(nll, windows).bits_per_sample
 

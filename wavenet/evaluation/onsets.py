@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.score import Note
-from wavenet.utils.errors import EnvironmentFault, require
+from wavenet.utils.errors import MachineError, require
 
 WINDOW_SECONDS = 0.05
 HOP_SECONDS = 0.01
@@ -34,7 +34,7 @@ def onset_score(
     """
     try:
         package: Any = require("mir_eval.onset", "evaluate")
-    except EnvironmentFault:
+    except MachineError:
         return None
     wanted = score_onsets(notes, len(waveform) / sample_rate)
     if not len(wanted):

@@ -11,34 +11,34 @@ LENGTH = f"positive and at most {MOST_SECONDS:g}, or null"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
+class EvaluationOptions:
     """What is measured, and what there is to hear.
 
     Attributes:
-        seconds: Length of each generated recording; 0 for bits per sample alone.
+        sample_seconds: Length of each generated recording; 0 for bits per sample alone.
         prompt_seconds: Held-out audio that the continued recording starts from.
-        count: Unconditional recordings, of each voice.
-        copies: Held-out clips, the longest ones, that a model conditioned by frames speaks again.
+        num_samples: Unconditional recordings, of each voice.
+        num_resynthesis: Held-out clips, the longest ones, that a model conditioned by frames speaks again.
         copy_seconds: Length at which they are cut; absent for all of them.
         temperature: Of the draws.
         evaluate_seconds: Held-out audio that the bits per sample cover; absent for all.
     """
 
-    seconds: float = 3.0
+    sample_seconds: float = 3.0
     prompt_seconds: float = 1.0
-    count: int = 1
-    copies: int = 10
-    copy_seconds: float | None = 12.0
+    num_samples: int = 1
+    num_resynthesis: int = 10
+    resynthesis_seconds: float | None = 12.0
     temperature: float = 1.0
-    evaluate_seconds: float | None = None
+    eval_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "prompt_seconds", "count", "copies", "temperature"):
+        for name in ("sample_seconds", "prompt_seconds", "num_samples", "num_resynthesis", "temperature"):
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        for name in ("copy_seconds", "evaluate_seconds"):
+        for name in ("resynthesis_seconds", "eval_seconds"):
             seconds = getattr(self, name)
             check(seconds is None or 0 < seconds <= MOST_SECONDS, name, LENGTH, seconds)
-        for name in ("seconds", "prompt_seconds"):
+        for name in ("sample_seconds", "prompt_seconds"):
             length = getattr(self, name)
             check(length <= MOST_SECONDS, name, f"at most {MOST_SECONDS:g}", length)
 
@@ -50,7 +50,7 @@ class EvaluateCommand:
     Attributes:
         checkpoint: Directory of the model.
         data: Clips, prepared or to prepare.
-        report: What is measured, and what there is to hear.
+        evaluation: What is measured, and what there is to hear.
         output: HTML file to write; absent for none.
         seed: Of the draws.
         shard: Do every `n`-th clip and copy from the `i`-th on, said as `i/n`, and write what they
@@ -61,7 +61,7 @@ class EvaluateCommand:
 
     checkpoint: str
     data: DataOptions
-    report: ReportOptions
+    evaluation: EvaluationOptions
     output: str | None = "evaluation.html"
     seed: int = 0
     shard: str | None = None

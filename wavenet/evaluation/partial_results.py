@@ -18,7 +18,7 @@ from wavenet.data.manifest import digests_of
 from wavenet.evaluation.evaluate import Part, Subject
 from wavenet.evaluation.metrics import CopyScores
 from wavenet.evaluation.nll import Nats
-from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.voice import COPY, Copied
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
@@ -41,7 +41,7 @@ class About:
 
     checkpoint: str
     clips: str
-    report: ReportOptions
+    report: EvaluationOptions
     seed: int
 
 
@@ -232,7 +232,7 @@ def _differences(found: About, wanted: About) -> list[str]:
         ("seed", found.seed, wanted.seed),
         *(
             (f"report.{field.name}", getattr(found.report, field.name), value)
-            for field in fields(ReportOptions)
+            for field in fields(EvaluationOptions)
             for value in [getattr(wanted.report, field.name)]
         ),
     ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.data.clip_reader import Excerpts
+from wavenet.data.clip_reader import ClipReader
 from wavenet.data.clips import read_clip
 from wavenet.data.dataset import Windows
 from wavenet.data.manifest import Clip, Manifest, frames_of
@@ -16,14 +16,14 @@ from wavenet.evaluation.baselines import yardsticks
 from wavenet.evaluation.nll import Nats, nats_of
 from wavenet.features.filters import check_peak
 from wavenet.model import WaveNet
-from wavenet.modules.conditioning import UNKNOWN
+from wavenet.modules.conditioning import NULL_SPEAKER
 
 WINDOW = 16384  # samples counted in one pass of the model
 
 
 def model_nats(
     model: WaveNet,
-    excerpts: Excerpts,
+    excerpts: ClipReader,
     clips: Sequence[Clip],
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Nats]:
@@ -40,11 +40,11 @@ def model_nats(
     """
     for clip in clips:
         check_peak(_signal(excerpts, clip), clip.source)
-    count = model.config.speakers
+    count = model.config.num_speakers
     told: dict[str, Callable[[Tensor], Tensor] | None] = {"model": None}
     if count > 1:
         told["told another speaker"] = lambda number: (number + 1) % count
-        told["told no speaker"] = lambda number: number * 0 + UNKNOWN
+        told["told no speaker"] = lambda number: number * 0 + NULL_SPEAKER
     if not clips:
         return dict.fromkeys(told, Nats(0.0, 0))
     windows = Windows(excerpts, clips, window=WINDOW, context=model.config.receptive_field)
@@ -52,7 +52,7 @@ def model_nats(
 
 
 def scores(
-    nats: Mapping[str, Nats], model: WaveNet, excerpts: Excerpts, clips: Sequence[Clip]
+    nats: Mapping[str, Nats], model: WaveNet, excerpts: ClipReader, clips: Sequence[Clip]
 ) -> dict[str, float]:
     """Return bits per sample by name: the model's first, then each yardstick's.
 
@@ -67,19 +67,19 @@ def scores(
     return {**bits, **yardsticks(audio, model.distribution)}
 
 
-def _signal(excerpts: Excerpts, clip: Clip) -> Tensor:
+def _signal(excerpts: ClipReader, clip: Clip) -> Tensor:
     return excerpts.shaping.apply(torch.from_numpy(read_clip(excerpts.folder, clip)))
 
 
 def samples_measured(model: WaveNetConfig, clips: Sequence[Clip]) -> int:
     """Return how many samples `model_nats` tells its progress of."""
-    return int(frames_of(clips).sum()) * (3 if model.speakers > 1 else 1)
+    return int(frames_of(clips).sum()) * (3 if model.num_speakers > 1 else 1)
 
 
-def excerpts_of(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> Excerpts:
+def excerpts_of(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> ClipReader:
     """Return what reads a prepared folder as a model wants it."""
     lookahead = model.local.lookahead if model.local is not None else 0
-    return Excerpts(folder, audio, lookahead)
+    return ClipReader(folder, audio, lookahead)
 
 
 def score_table(bits: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
-from wavenet.modules.conditioning import UNKNOWN
+from wavenet.modules.conditioning import NULL_SPEAKER
 
 
 def conditions_of_clip(
@@ -25,13 +25,13 @@ def conditions_of_clip(
         length: Samples from the clip's start that they are to cover; absent for all.
     """
     conditions: dict[str, Any] = {}
-    if audio.speakers:
-        names = {name: number for number, name in enumerate(audio.speakers)}
-        conditions["speaker"] = torch.tensor([names.get(clip.speaker, UNKNOWN)])
+    if audio.speaker_names:
+        names = {name: number for number, name in enumerate(audio.speaker_names)}
+        conditions["speaker"] = torch.tensor([names.get(clip.speaker, NULL_SPEAKER)])
     if audio.features:
         notes = read_notes(folder / clip.notes) if clip.notes else None
         frames = Features(audio).of_signal(read_clip(folder, clip), notes)
         if length is not None:
-            frames = frames[..., : -(-length // (audio.hop_size or 1))]
+            frames = frames[..., : -(-length // (audio.hop_length or 1))]
         conditions["local"] = frames
     return conditions

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from wavenet.checkpoint import Checkpoint
 from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip, frames_of
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.evaluation.copies import griffin_lim, invertible, round_trip
 from wavenet.evaluation.metrics import CopyScores, copy_scores
 from wavenet.evaluation.onsets import onset_score
-from wavenet.evaluation.options import ReportOptions
+from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import Recording
 from wavenet.evaluation.synthesis import conditions_of_clip
 from wavenet.features.filters import shaping_of
@@ -71,7 +71,7 @@ class Voice:
     """
 
     def __init__(
-        self, loaded: Checkpoint, folder: Path, options: ReportOptions, seed: int = 0
+        self, loaded: Checkpoint, folder: Path, options: EvaluationOptions, seed: int = 0
     ) -> None:
         self.model = loaded.model
         self.audio = loaded.audio
@@ -105,7 +105,7 @@ class Voice:
 
     def longest(self, clips: Sequence[Clip]) -> list[Clip]:
         """Return the clips that are spoken again, the longest first, cut as copies are."""
-        order = np.argsort(-frames_of(clips), kind="stable")[: self.options.copies]
+        order = np.argsort(-frames_of(clips), kind="stable")[: self.options.num_resynthesis]
         return [self._cut(clips[int(place)]) for place in order]
 
     def beside(self, clip: Clip, copy: Samples) -> tuple[Samples, dict[str, Samples]]:
@@ -121,19 +121,19 @@ class Voice:
 
     def free(self) -> Iterator[Recording]:
         """Yield what is drawn from silence, in each voice that the model knows."""
-        length = round(self.options.seconds * self.audio.sample_rate)
-        voices = self.audio.speakers or ("unconditional",)
-        told = _Told(length * self.options.count * len(voices))
+        length = round(self.options.sample_seconds * self.audio.sample_rate)
+        voices = self.audio.speaker_names or ("unconditional",)
+        told = _Told(length * self.options.num_samples * len(voices))
         for number, name in enumerate(voices):
-            speaker = torch.tensor([number]) if self.audio.speakers else None
-            for index in range(self.options.count):
+            speaker = torch.tensor([number]) if self.audio.speaker_names else None
+            for index in range(self.options.num_samples):
                 signal = self._draw(length, told, seed=index, speaker=speaker)
                 yield self.recording(f"{name}-{index + 1}", signal, "generated from silence")
 
     def continued(self, clips: Sequence[Clip]) -> Iterator[Recording]:
         """Yield a held-out clip whose start the model goes on from, and the clip."""
         options, rate = self.options, self.audio.sample_rate
-        length, before = (round(s * rate) for s in (options.seconds, options.prompt_seconds))
+        length, before = (round(s * rate) for s in (options.sample_seconds, options.prompt_seconds))
         long_enough = np.flatnonzero(frames_of(clips) > before)
         if not len(long_enough) or not before:
             return
@@ -152,7 +152,7 @@ class Voice:
 
     def _cut(self, clip: Clip) -> Clip:
         """Return the start of a clip, as long as copies may be."""
-        seconds = self.options.copy_seconds
+        seconds = self.options.resynthesis_seconds
         most = clip.frames if seconds is None else max(1, round(seconds * clip.sample_rate))
         return dataclasses.replace(clip, frames=min(clip.frames, most))
 
@@ -164,7 +164,7 @@ class Voice:
         self, clip: Clip, other: Clip, original: Samples, copy: Samples
     ) -> dict[str, float | None]:
         """Return the F-measures of onsets; another clip's score shows what chance gives."""
-        if self.audio.notes is None or not clip.notes:
+        if self.audio.score is None or not clip.notes:
             return {}
         rate, notes = self.audio.sample_rate, read_notes(self.folder / clip.notes)
         onsets = {
@@ -190,7 +190,7 @@ class Voice:
         signal = self.sampler.generate(
             length,
             seed=self.seed + seed,
-            draw=Draw(temperature=self.options.temperature),
+            draw=SamplingConfig(temperature=self.options.temperature),
             progress=told,
             prompt=prompt,
             **how,

@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.features.librosa_lock import compiled_librosa
-from wavenet.mel_presets import PitchConfig
+from wavenet.mel_presets import F0Config
 
 REFERENCE_HZ = 100.0
 PERIODS = 4  # of the lowest F0 in a frame
 
 
-def pitch(waveform: NDArray[np.float32], config: PitchConfig) -> NDArray[np.float32]:
-    """Return log2(F0 / 100 Hz), voicing and its probability, `(3, ceil(T / hop_size))`.
+def pitch(waveform: NDArray[np.float32], config: F0Config) -> NDArray[np.float32]:
+    """Return log2(F0 / 100 Hz), voicing and its probability, `(3, ceil(T / hop_length))`.
 
     F0 is carried on from voiced stretches into unvoiced ones, on a straight line between two; it
     is 0 where nothing is voiced.
@@ -20,17 +20,17 @@ def pitch(waveform: NDArray[np.float32], config: PitchConfig) -> NDArray[np.floa
         waveform: Samples in [-1, 1], `(T,)`.
         config: Range of F0 and hop.
     """
-    count = -(-len(waveform) // config.hop_size)
-    length = 2 ** int(np.ceil(np.log2(PERIODS * config.sample_rate / config.fmin)))
+    count = -(-len(waveform) // config.hop_length)
+    length = 2 ** int(np.ceil(np.log2(PERIODS * config.sample_rate / config.f_min)))
     if not len(waveform):
         return np.zeros((3, 0), np.float32)
     f0, voiced, probability = compiled_librosa().pyin(
         np.pad(waveform, (0, max(0, length - len(waveform)))),
-        fmin=config.fmin,
-        fmax=config.fmax,
+        fmin=config.f_min,
+        fmax=config.f_max,
         sr=config.sample_rate,
         frame_length=length,
-        hop_length=config.hop_size,
+        hop_length=config.hop_length,
     )
     known = np.flatnonzero(voiced[:count])
     height = np.zeros(count)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from wavenet.config import AudioConfig
 from wavenet.data.clips import read_clip
 from wavenet.data.manifest import Clip
-from wavenet.mel_presets import ShapingConfig
+from wavenet.mel_presets import FilterConfig
 from wavenet.utils.dataclass_io import check
 from wavenet.utils.errors import ConfigError, DataError, printable
 
@@ -49,14 +49,14 @@ class Shaping:
         denominator: `A`, from z^0 on, which is 1.
     """
 
-    def __init__(self, config: ShapingConfig, sample_rate: int) -> None:
+    def __init__(self, config: FilterConfig, sample_rate: int) -> None:
         limit = sample_rate / 2
-        good = config.high_pass < limit
-        check(good, "high_pass", f"under {limit:g}, half the rate", config.high_pass)
+        good = config.low_shelf_hz < limit
+        check(good, "high_pass", f"under {limit:g}, half the rate", config.low_shelf_hz)
         self.numerator = [config.gain]
         self.denominator = [1.0]
-        if config.high_pass:
-            pole = math.exp(-2 * math.pi * config.high_pass / sample_rate)
+        if config.low_shelf_hz:
+            pole = math.exp(-2 * math.pi * config.low_shelf_hz / sample_rate)
             zero = 1 - (1 - pole) * 10 ** (-SHELF_DB / 20)
             self.numerator = _product(self.numerator, [1.0, -zero])
             self.denominator = [1.0, -pole]
@@ -148,8 +148,8 @@ class Undone:
 def shaping_of(audio: AudioConfig | None) -> Shaping:
     """Return the steps between recordings and a model's signal; none where nothing is known."""
     if audio is None:
-        return Shaping(ShapingConfig(), 1)
-    return Shaping(audio.shaping, audio.sample_rate)
+        return Shaping(FilterConfig(), 1)
+    return Shaping(audio.filter, audio.sample_rate)
 
 
 def predictor_of(autocorrelation: Tensor) -> tuple[float, ...]:
@@ -173,7 +173,7 @@ def _product(one: list[float], other: list[float]) -> list[float]:
     return result
 
 
-def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> ShapingConfig:
+def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterConfig:
     """Return the steps with the predictor of the training clips, after a look at how loud all get.
 
     Args:
@@ -184,11 +184,11 @@ def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> Shaping
     Raises:
         ConfigError: The steps put samples past 1.0, or leave next to nothing.
     """
-    config = audio.shaping
+    config = audio.filter
     if config.noise_shaping:
         train = [clip for clip in clips if clip.split == "train"]
         config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
-    if config == ShapingConfig():
+    if config == FilterConfig():
         return config
     shaping, peak = Shaping(config, audio.sample_rate), 0.0
     for clip in clips:
@@ -217,7 +217,7 @@ def check_peak(signal: Tensor, name: str) -> None:
 
 def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:
     """Return the linear predictor of the clips after the other steps."""
-    others = dataclasses.replace(audio.shaping, noise_shaping=0.0)
+    others = dataclasses.replace(audio.filter, noise_shaping=0.0)
     shaping = Shaping(others, audio.sample_rate)
     total = torch.zeros(ORDER + 1, dtype=torch.float64)
     for clip in clips:

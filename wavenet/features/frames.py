@@ -52,21 +52,21 @@ class Features(nn.Module):
         """
         audio, parts = self.audio, []
         assert audio is not None
-        if waveform is None and (audio.mel is not None or audio.pitch is not None):
+        if waveform is None and (audio.mel is not None or audio.f0 is not None):
             raise DataError("the model is conditioned on recordings: give it one")
         if waveform is not None and self.mel is not None:
             device = self.mel.bank.device
             parts.append(self.mel(torch.from_numpy(waveform)[None].to(device))[0].cpu())
-        if waveform is not None and audio.pitch is not None:
-            parts.append(torch.from_numpy(pitch(waveform, audio.pitch)))
-        if audio.notes is not None:
+        if waveform is not None and audio.f0 is not None:
+            parts.append(torch.from_numpy(pitch(waveform, audio.f0)))
+        if audio.score is not None:
             if notes is None:
                 raise DataError(
                     "the model is conditioned on notes: give it a score, a .csv file with a line "
                     "onset,offset,pitch a note, in seconds and MIDI numbers"
                 )
-            hop = audio.notes.hop_size
+            hop = audio.score.hop_length
             seconds = max((note.offset for note in notes), default=0.0) + 1.0
             length = round(seconds * audio.sample_rate) if waveform is None else len(waveform)
-            parts.append(torch.from_numpy(roll(notes, 0, -(-length // hop), audio.notes)))
+            parts.append(torch.from_numpy(roll(notes, 0, -(-length // hop), audio.score)))
         return torch.cat(parts)[None]

@@ -37,7 +37,7 @@ class LogMel(nn.Module):
 
     Shape:
         - Input: `(B, T)`, samples in [-1, 1]
-        - Output: `(B, bins, ceil(T / hop_size))`; frame `f` is centred on sample `f * hop_size`
+        - Output: `(B, bins, ceil(T / hop_length))`; frame `f` is centred on sample `f * hop_length`
     """
 
     window: Tensor
@@ -49,17 +49,17 @@ class LogMel(nn.Module):
         super().__init__()
         functional: Any = require("torchaudio", "train").functional
         self.config = config
-        self.margin = config.fft_size // 2
+        self.margin = config.n_fft // 2
         bank = functional.melscale_fbanks(
-            config.fft_size // 2 + 1,
-            config.fmin,
-            config.fmax,
-            config.bins,
+            config.n_fft // 2 + 1,
+            config.f_min,
+            config.f_max,
+            config.n_mels,
             config.sample_rate,
             norm=None if config.norm == "none" else config.norm,
             mel_scale=config.mel_scale,
         )
-        window = torch.hann_window(config.window_size)
+        window = torch.hann_window(config.win_length)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)
         for name in ("mean", "std"):
@@ -68,9 +68,9 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         length, margin = waveform.shape[1], self.margin
-        frames = -(-length // self.config.hop_size)
-        covered = frames * self.config.hop_size
-        reflect = self.config.padding == "reflect" and length > margin
+        frames = -(-length // self.config.hop_length)
+        covered = frames * self.config.hop_length
+        reflect = self.config.pad_mode == "reflect" and length > margin
         mode = "reflect" if reflect else "constant"
         wide = F.pad(waveform.unsqueeze(1), (margin, margin), mode=mode).squeeze(1)
         return self.valid(F.pad(wide, (0, covered - length)))
@@ -79,32 +79,32 @@ class LogMel(nn.Module):
         """Return the frames of an excerpt, given what lies around it.
 
         Shape:
-            - Input: `(B, margin + F * hop_size + margin)`
+            - Input: `(B, margin + F * hop_length + margin)`
             - Output: `(B, bins, F)`
         """
         config = self.config
-        count = (wide.shape[1] - 2 * self.margin) // config.hop_size
+        count = (wide.shape[1] - 2 * self.margin) // config.hop_length
         with torch.autocast(wide.device.type, enabled=False):
             spectrum = torch.stft(
                 wide.float(),
-                config.fft_size,
-                config.hop_size,
-                config.window_size,
+                config.n_fft,
+                config.hop_length,
+                config.win_length,
                 self.window,
                 center=False,
                 return_complex=True,
             )[..., :count]
             energy = spectrum.real.square() + spectrum.imag.square()
             mel = self.bank @ (energy if config.power == 2 else energy.sqrt())
-            value = mel.clamp(min=config.floor)
-            if config.log == "natural":
+            value = mel.clamp(min=config.log_floor)
+            if config.log_base == "natural":
                 value = value.log()
             else:
                 value = value.log10()
-                if config.log == "decibel":
+                if config.log_base == "decibel":
                     value = value * (20 / config.power)
             value = (value - self.mean) / self.std
-        return value.clamp(0, 1) if config.clip else value
+        return value.clamp(0, 1) if config.clamp else value
 
 
 def with_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelConfig:
@@ -141,7 +141,7 @@ def _measured(
     folder: Path, clips: Sequence[Clip], mel: MelConfig
 ) -> tuple[list[float], list[float]]:
     layer, count = LogMel(mel), 0
-    total, squares = (torch.zeros(mel.bins, dtype=torch.float64) for _ in range(2))
+    total, squares = (torch.zeros(mel.n_mels, dtype=torch.float64) for _ in range(2))
     for clip in clips:
         frames = layer(torch.from_numpy(read_clip(folder, clip))[None])[0].double()
         total += frames.sum(dim=1)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor
 
-from wavenet.mel_presets import CONVENTIONS, MelConfig, mel_mismatch, renormalised
+from wavenet.mel_presets import MEL_PRESETS, MelConfig, mel_mismatch, renormalize
 from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import atomic_file
@@ -25,7 +25,7 @@ def write_mel(path: Path, mel: Tensor, config: MelConfig) -> None:
     """Write a mel spectrogram, `(bins, F)`, and its convention, atomically."""
     metadata = {METADATA: json.dumps(to_dict(config))}
     with atomic_file(path) as temporary:
-        temporary.write_bytes(serialise({"mel": mel.contiguous()}, metadata))
+        temporary.write_bytes(serialize({"mel": mel.contiguous()}, metadata))
 
 
 def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Tensor:
@@ -34,7 +34,7 @@ def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Te
     Args:
         path: A `.safetensors` file that `write_mel` wrote, or a `.npy` array `(bins, F)`.
         wanted: The model's convention.
-        convention: Name of a `.npy` array's, one of `CONVENTIONS`, or `model` for the model's own.
+        convention: Name of a `.npy` array's, one of `MEL_PRESETS`, or `model` for the model's own.
 
     Raises:
         ConfigError: No convention has that name, or none was named.
@@ -47,14 +47,14 @@ def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Te
     different = mel_mismatch(wanted, found)
     if different is not None:
         raise DataError(f"{printable(path)}: {different}; make it anew, or give the recording")
-    if mel.dim() != 2 or mel.shape[0] != wanted.bins:
-        turned = "; it looks transposed" if mel.shape[-1:] == (wanted.bins,) else ""
+    if mel.dim() != 2 or mel.shape[0] != wanted.n_mels:
+        turned = "; it looks transposed" if mel.shape[-1:] == (wanted.n_mels,) else ""
         raise DataError(
-            f"{printable(path)} has shape {tuple(mel.shape)}, wanted ({wanted.bins}, F){turned}"
+            f"{printable(path)} has shape {tuple(mel.shape)}, wanted ({wanted.n_mels}, F){turned}"
         )
     if not bool(mel.isfinite().all()):
         raise DataError(f"{printable(path)} holds NaN or infinity")
-    factors, summands = renormalised(wanted, found)
+    factors, summands = renormalize(wanted, found)
     return mel * torch.tensor(factors)[:, None] + torch.tensor(summands)[:, None]
 
 
@@ -74,13 +74,13 @@ def _named(path: Path, wanted: MelConfig, convention: str | None) -> MelConfig:
     if convention is None:
         raise ConfigError(
             f"{printable(path)} does not say how it was made: name its convention, "
-            f"mel_convention=NAME, one of {', '.join(sorted(CONVENTIONS))}, or model for the "
+            f"mel_convention=NAME, one of {', '.join(sorted(MEL_PRESETS))}, or model for the "
             "model's own, normalised alike"
         )
-    if convention not in CONVENTIONS:
-        known = nearest(convention, [*CONVENTIONS, "model"])
+    if convention not in MEL_PRESETS:
+        known = nearest(convention, [*MEL_PRESETS, "model"])
         raise ConfigError(f"no mel convention {printable(convention)!r}{known}")
-    return CONVENTIONS[convention]
+    return MEL_PRESETS[convention]
 
 
 def _ours(path: Path) -> tuple[Tensor, MelConfig]:

@@ -6,24 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.features.score import Note
-from wavenet.mel_presets import NotesConfig
+from wavenet.mel_presets import ScoreConfig
 from wavenet.utils.errors import DataError, printable
 
 FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e
 
 
-def check_pitches(notes: Iterable[Note], config: NotesConfig, where: str = "score") -> None:
+def check_pitches(notes: Iterable[Note], config: ScoreConfig, where: str = "score") -> None:
     """Raise a `DataError` that names `where`, where a note lies outside of the pitches."""
     for note in notes:
-        if not config.lowest <= note.pitch <= config.highest:
+        if not config.midi_min <= note.pitch <= config.midi_max:
             raise DataError(
-                f"{printable(where)}: pitch {note.pitch} is outside of {config.lowest} to "
-                f"{config.highest}, the model's, which audio.notes says in training"
+                f"{printable(where)}: pitch {note.pitch} is outside of {config.midi_min} to "
+                f"{config.midi_max}, the model's, which audio.notes says in training"
             )
 
 
 def roll(
-    notes: Sequence[Note], start_frame: int, frames: int, config: NotesConfig
+    notes: Sequence[Note], start_frame: int, frames: int, config: ScoreConfig
 ) -> NDArray[np.float32]:
     """Return the roll of frames `start_frame` on, `(2 * pitches, frames)`.
 
@@ -41,12 +41,12 @@ def roll(
     """
     check_pitches(notes, config)
     room = np.zeros((2, config.pitches, frames), np.float32)
-    seconds = config.hop_size / config.sample_rate
+    seconds = config.hop_length / config.sample_rate
     for note in notes:
-        row = note.pitch - config.lowest
+        row = note.pitch - config.midi_min
         onset, offset = (round(time * config.sample_rate) for time in note[:2])  # in samples
-        first = onset // config.hop_size - start_frame
-        last = max(first + 1, -(-offset // config.hop_size) - start_frame)
+        first = onset // config.hop_length - start_frame
+        last = max(first + 1, -(-offset // config.hop_length) - start_frame)
         shown = np.arange(max(first, 0), min(last, frames))
         if len(shown):
             age = (shown - first) * seconds

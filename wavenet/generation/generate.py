@@ -13,7 +13,7 @@ from wavenet import checkpoint
 from wavenet.cli.logging import progress_bar
 from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import check_peak, shaping_of
 from wavenet.features.frames import Features
 from wavenet.features.mel_file import read_mel
@@ -34,7 +34,7 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
     loaded = checkpoint.load(options.checkpoint)
     audio = loaded.audio
     rate = audio.sample_rate
-    paths = output_paths(Path(options.output), options.batch)
+    paths = output_paths(Path(options.output), options.num_samples)
     taken = [path for path in paths if path.exists()]
     if taken and not options.overwrite:
         raise ConfigError(f"{printable(taken[0])} exists: choose another output, or overwrite=true")
@@ -44,7 +44,7 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
     voice, draw = voice_from(options, loaded), draw_from(options, loaded)
     before = 0 if prompt is None else len(prompt)
     if options.input is not None:
-        local = read_input(Path(options.input), audio, options.mel_convention)
+        local = read_input(Path(options.input), audio, options.mel_preset)
         there = covered(Path(options.input), local, audio) - before
     length = length_within(options.seconds, there, rate)
     sampler = sampler_from(options, loaded)
@@ -52,8 +52,8 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
         Work(path, options.seed + item, length, local, prompt, heard)
         for item, path in enumerate(paths)
     ]
-    threads = options.threads or threads_that_pay(options)
-    said = (len(works), length / rate, rate, sampler.name, options.precision, threads)
+    threads = options.num_threads or threads_that_pay(options)
+    said = (len(works), length / rate, rate, sampler.name, options.weight_dtype, threads)
     log.info("generating %d x %.2f s at %d Hz: sampler %s, %s, threads %d", *said)
     started = time.perf_counter()
     with progress_bar(length * len(works), "sample") as advance:
@@ -67,14 +67,14 @@ def voice_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> dict[
     Raises:
         ConfigError: The model wants an input or knows no speakers, or the other way round.
     """
-    how: dict[str, Any] = {"guidance": options.guidance}
-    names = loaded.audio.speakers
+    how: dict[str, Any] = {"guidance": options.guidance_scale}
+    names = loaded.audio.speaker_names
     if options.speaker is not None:
         if options.speaker not in names:
             known = nearest(options.speaker, names) or ": the model knows none"
             raise ConfigError(f"no speaker {printable(options.speaker)!r}{known}")
         how["speaker"] = torch.tensor(names.index(options.speaker))
-    if options.guidance != 1.0 and options.speaker is None:
+    if options.guidance_scale != 1.0 and options.speaker is None:
         raise ConfigError("guidance goes towards a speaker: say speaker=NAME, or leave it out")
     wanted = " and ".join(loaded.audio.features)
     if wanted and options.input is None:
@@ -83,25 +83,25 @@ def voice_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> dict[
         raise ConfigError("the model speaks by itself: leave input out, or say prompt=FILE")
     source = Path(options.input or "")
     array = source.suffix.lower() == ".npy" or (options.input is not None and source.is_dir())
-    if options.mel_convention is not None and not array:
+    if options.mel_preset is not None and not array:
         raise ConfigError("mel_convention is for an input=FILE.npy alone: leave it out")
     return how
 
 
-def draw_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Draw:
+def draw_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> SamplingConfig:
     """Return how freely to draw, once the model's distribution knows such a draw."""
-    draw = Draw(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+    draw = SamplingConfig(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
     loaded.model.distribution.check(draw)
     return draw
 
 
 def sampler_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Sampler:
     """Return the sampler that is asked for."""
-    threads = options.threads or threads_that_pay(options)
-    return make_sampler(loaded.model, options.backend, threads=threads, precision=options.precision)
+    threads = options.num_threads or threads_that_pay(options)
+    return make_sampler(loaded.model, options.backend, threads=threads, precision=options.weight_dtype)
 
 
-def read_input(path: Path, audio: AudioConfig, mel_convention: str | None) -> Tensor:
+def read_input(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tensor:
     """Return the frames that a file says, `(1, C, F)`."""
     suffix = path.suffix.lower()
     if suffix in (".npy", ".safetensors"):
@@ -110,11 +110,11 @@ def read_input(path: Path, audio: AudioConfig, mel_convention: str | None) -> Te
                 f"the model speaks from {' and '.join(audio.features)}, not from a mel alone: give "
                 "it a recording"
             )
-        return read_mel(path, audio.mel, mel_convention)[None]
+        return read_mel(path, audio.mel, mel_preset)[None]
     notes = read_notes(path) if suffix == ".csv" else None
     waveform = None if notes else read_recording(path, audio.sample_rate).numpy()
     beside = path.with_suffix(".csv")
-    if notes is None and audio.notes is not None and beside.exists():
+    if notes is None and audio.score is not None and beside.exists():
         notes = read_notes(beside)
     return Features(audio).of_signal(waveform, notes)
 
@@ -129,7 +129,7 @@ def read_prompt(path: Path, audio: AudioConfig) -> tuple[Tensor, Tensor]:
 
 def covered(path: Path, local: Tensor, audio: AudioConfig) -> int:
     """Return how many samples an input's frames cover; no more than a recording has."""
-    samples = local.shape[-1] * (audio.hop_size or 1)
+    samples = local.shape[-1] * (audio.hop_length or 1)
     if path.suffix.lower() not in FRAMES:
         samples = min(samples, read_header(path).frames)
     return samples
@@ -164,7 +164,7 @@ def threads_that_pay(options: GenerateCommand) -> int:
     """
     if options.backend == "reference" or not importlib.util.find_spec("numba"):
         return 1
-    return min(available_cores(), options.batch)
+    return min(available_cores(), options.num_samples)
 
 
 def output_paths(output: Path, batch: int) -> list[Path]:

@@ -20,7 +20,7 @@ from wavenet.generation.generate import (
 from wavenet.generation.inputs import MELS, Input, inputs_below, suffixes_taken
 from wavenet.generation.options import GenerateCommand
 from wavenet.generation.wav_stream import Work, speak
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
@@ -73,7 +73,7 @@ def speak_folder(options: GenerateCommand, folder: Path) -> Spoken:
     voice, draw = voice_from(options, loaded), draw_from(options, loaded)
     every = inputs_below(folder, Path(options.output), suffixes_taken(options, loaded.audio))
     arrays = [one for one in every if one.path.suffix.lower() == MELS[0]]
-    if options.mel_convention is None and arrays:
+    if options.mel_preset is None and arrays:
         raise ConfigError(
             f"{printable(arrays[0].path)} does not say how it was made: name its convention, "
             "mel_convention=NAME, or model for the model's own"
@@ -83,9 +83,9 @@ def speak_folder(options: GenerateCommand, folder: Path) -> Spoken:
     outcome = Spoken(loaded.audio.sample_rate, left=len(mine) - len(wanted))
     sampler = sampler_from(options, loaded)
     share = "" if options.shard is None else f" of shard {options.shard}"
-    said = (len(wanted), len(mine), share, printable(folder), options.batch, sampler.name)
+    said = (len(wanted), len(mine), share, printable(folder), options.num_samples, sampler.name)
     log.info("speaking %d of the %d inputs%s below %s, %d at once: sampler %s", *said)
-    if options.batch > 1:
+    if options.num_samples > 1:
         wanted = sorted(wanted, key=lambda one: -one.size)  # of one length, they end together
     with progress_bar(len(wanted), "file") as advance:
         pace = _Pace(len(wanted))
@@ -111,11 +111,11 @@ def _batches(
     for one in inputs:
         try:
             work = _work(one, options, loaded)
-        except (DataError, EnvironmentFault) as error:
+        except (DataError, MachineError) as error:
             name, reason = printable(one.path), str(error)
             outcome.failures.append(reason if reason.startswith(name) else f"{name}: {reason}")
             continue
-        if works and (len(works) == options.batch or _before(work) != _before(works[0])):
+        if works and (len(works) == options.num_samples or _before(work) != _before(works[0])):
             yield works
             works = []
         works.append(work)
@@ -132,7 +132,7 @@ def _work(one: Input, options: GenerateCommand, loaded: checkpoint.Checkpoint) -
     if options.prompt is not None:
         prompt, heard = read_prompt(one.path, audio)
     else:
-        convention = options.mel_convention if one.path.suffix.lower() == MELS[0] else None
+        convention = options.mel_preset if one.path.suffix.lower() == MELS[0] else None
         local = read_input(one.path, audio, convention)
         there = covered(one.path, local, audio)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from wavenet.config import AudioConfig
 from wavenet.data.preparation.sources import CONTAINERS
 from wavenet.generation.options import GenerateCommand
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
 MELS = (".npy", ".safetensors")
@@ -162,4 +162,4 @@ def _size(path: Path) -> int:
 
 
 def _unreadable(error: OSError) -> None:
-    raise EnvironmentFault(f"cannot list {printable(error.filename)}: {error.strerror}")
+    raise MachineError(f"cannot list {printable(error.filename)}: {error.strerror}")

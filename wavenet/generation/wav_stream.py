@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import shaping_of
 from wavenet.sampling import Sampler
 
@@ -43,7 +43,7 @@ def speak(
     works: Sequence[Work],
     sampler: Sampler,
     audio: AudioConfig,
-    draw: Draw,
+    draw: SamplingConfig,
     advance: Callable[[int], None],
     **voice: Any,
 ) -> None:
@@ -60,7 +60,7 @@ def speak(
         **voice: Speaker and guidance, as a sampler's `start` takes them.
     """
     prompts = [work.heard for work in works if work.heard is not None]
-    state = sampler.start(
+    state = sampler.init_state(
         len(works),
         torch.stack(prompts) if prompts else None,
         [work.seed for work in works],
@@ -71,9 +71,9 @@ def speak(
     with contextlib.ExitStack() as files:
         active = [_File(work, audio, files.enter_context(contextlib.ExitStack())) for work in works]
         while active:
-            border = (state.drawn // chunk + 1) * chunk
+            border = (state.num_generated // chunk + 1) * chunk
             stop = min(border, *(file.work.length for file in active))
-            signal = sampler.advance(state, stop - state.drawn, draw).cpu().float()
+            signal = sampler.generate_next(state, stop - state.num_generated, draw).cpu().float()
             for file, piece in zip(active, signal, strict=True):
                 file.take(piece, whole=stop == border)
             advance(signal.numel())

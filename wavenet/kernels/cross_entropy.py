@@ -54,7 +54,7 @@ def cpu_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
     return nats
 
 
-def cross_entropy_here() -> CrossEntropy:
+def fast_cross_entropy() -> CrossEntropy:
     """Return the fastest cross entropy that runs here."""
     try:
         openmp()

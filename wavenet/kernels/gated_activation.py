@@ -41,13 +41,13 @@ from wavenet.kernels.vectors import (
     load,
     pointer,
 )
-from wavenet.modules import Gates
+from wavenet.modules import GatedActivation
 
 log = logging.getLogger("wavenet")
 
 
-class CpuGates(Gates):
-    """`Gates` in float32 and bfloat16; whatever else comes is PyTorch's."""
+class CpuGates(GatedActivation):
+    """`GatedActivation` in float32 and bfloat16; whatever else comes is PyTorch's."""
 
     def __init__(self, rows: int, half: int, like: Tensor) -> None:
         super().__init__(rows, half, like)
@@ -88,13 +88,13 @@ class CpuGates(Gates):
         return self.grad_y, across, z_across, sums
 
 
-def gates_here() -> type[Gates]:
+def fast_gated_activation() -> type[GatedActivation]:
     """Return the fastest gates that run here."""
     try:
         openmp()
     except OSError as error:
         log.debug("gates are PyTorch's: %s", error)
-        return Gates
+        return GatedActivation
     return CpuGates
 
 

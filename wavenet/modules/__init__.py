@@ -1,9 +1,9 @@
 """Blocks to build with: plain numbers in, torch and nothing else."""
 
-from wavenet.modules.conditioning import GlobalCondition, LocalCondition
+from wavenet.modules.conditioning import GlobalConditioner, LocalConditioner
 from wavenet.modules.conv import CausalConv1d, SameConv1d
 from wavenet.modules.embedding import CausalEmbedding
-from wavenet.modules.gated_activation import Gates
+from wavenet.modules.gated_activation import GatedActivation
 from wavenet.modules.head import Head
 from wavenet.modules.residual import ResidualBlock
 from wavenet.modules.stack import ResidualStack
@@ -11,10 +11,10 @@ from wavenet.modules.stack import ResidualStack
 __all__ = [
     "CausalConv1d",
     "CausalEmbedding",
-    "Gates",
-    "GlobalCondition",
+    "GatedActivation",
+    "GlobalConditioner",
     "Head",
-    "LocalCondition",
+    "LocalConditioner",
     "ResidualBlock",
     "ResidualStack",
     "SameConv1d",

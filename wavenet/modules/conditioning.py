@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from wavenet.modules.stack import ResidualStack
 
-UNKNOWN = -1  # speaker whom nobody named
+NULL_SPEAKER = -1  # speaker whom nobody named
 
 
-class GlobalCondition(nn.Module):
+class GlobalConditioner(nn.Module):
     """Embedding of a speaker, of a vector, or of both: their sum.
 
     In training, items are made unknown at random, so that the model also learns what it can say
@@ -28,12 +28,12 @@ class GlobalCondition(nn.Module):
 
     Args:
         channels: Width of the output.
-        speakers: Speakers with a number; 0 for none.
+        speaker_embedding: Speakers with a number; 0 for none.
         vector_channels: Width of the vector; 0 for none.
         unknown_rate: Probability that a training item is made unknown.
 
     Shape:
-        - Input: speakers `(B,)`, int64 from 0, or `UNKNOWN`; vectors `(B, vector_channels)`
+        - Input: speakers `(B,)`, int64 from 0, or `NULL_SPEAKER`; vectors `(B, vector_channels)`
         - Output: `(B, channels)`
     """
 
@@ -43,13 +43,13 @@ class GlobalCondition(nn.Module):
         speakers: int = 0,
         vector_channels: int = 0,
         *,
-        unknown_rate: float = 0.1,
+        conditioning_dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.unknown_rate = unknown_rate
-        self.speakers = nn.Embedding(speakers + 1, channels) if speakers else None  # unknown last
+        self.conditioning_dropout = conditioning_dropout
+        self.speaker_embedding = nn.Embedding(speakers + 1, channels) if speakers else None  # unknown last
         self.vector = nn.Linear(vector_channels, channels) if vector_channels else None
-        self.no_vector = nn.Parameter(torch.zeros(channels)) if vector_channels else None
+        self.null_vector = nn.Parameter(torch.zeros(channels)) if vector_channels else None
 
     def forward(self, speaker: Tensor | None, vector: Tensor | None, batch_size: int) -> Tensor:
         """Return the condition of each item; what is absent is unknown.
@@ -59,12 +59,12 @@ class GlobalCondition(nn.Module):
         """
         parts = []
         known = self._kept(batch_size)
-        if self.speakers is not None:
-            parts.append(self.speakers(self._numbers(speaker, known, batch_size)))
+        if self.speaker_embedding is not None:
+            parts.append(self.speaker_embedding(self._numbers(speaker, known, batch_size)))
         elif speaker is not None:
             raise ValueError("the model knows no speakers: leave speaker out")
-        if self.vector is not None and self.no_vector is not None:
-            absent = self.no_vector.expand(batch_size, -1)
+        if self.vector is not None and self.null_vector is not None:
+            absent = self.null_vector.expand(batch_size, -1)
             if vector is None:
                 parts.append(absent)
             else:
@@ -78,23 +78,23 @@ class GlobalCondition(nn.Module):
 
     def _kept(self, batch_size: int) -> Tensor:
         device = next(self.parameters()).device
-        if self.training and self.unknown_rate:
-            return torch.rand(batch_size, device=device) >= self.unknown_rate
+        if self.training and self.conditioning_dropout:
+            return torch.rand(batch_size, device=device) >= self.conditioning_dropout
         return torch.ones(batch_size, dtype=torch.bool, device=device)
 
     def _numbers(self, speaker: Tensor | None, known: Tensor, batch_size: int) -> Tensor:
-        assert self.speakers is not None
-        last = self.speakers.num_embeddings - 1
+        assert self.speaker_embedding is not None
+        last = self.speaker_embedding.num_embeddings - 1
         if speaker is None:
             return torch.full((batch_size,), last, device=known.device)
         if speaker.shape != (batch_size,):
             raise ValueError(f"speaker must be ({batch_size},), got {tuple(speaker.shape)}")
-        if not bool(((speaker >= UNKNOWN) & (speaker < last)).all()):
-            raise ValueError(f"speakers are 0 to {last - 1}, or {UNKNOWN} for unknown: {speaker}")
-        return torch.where(known & (speaker != UNKNOWN), speaker, last)
+        if not bool(((speaker >= NULL_SPEAKER) & (speaker < last)).all()):
+            raise ValueError(f"speakers are 0 to {last - 1}, or {NULL_SPEAKER} for unknown: {speaker}")
+        return torch.where(known & (speaker != NULL_SPEAKER), speaker, last)
 
 
-class LocalCondition(nn.Module):
+class LocalConditioner(nn.Module):
     """Frames of features to a condition for every sample.
 
     A convolution over frames, a context stack if asked for, then upsampling factor by factor. All
@@ -116,7 +116,7 @@ class LocalCondition(nn.Module):
 
     Shape:
         - Input: `(B, in_channels, F)`
-        - Output: `(B, channels, F * hop_size)`
+        - Output: `(B, channels, F * hop_length)`
     """
 
     def __init__(
@@ -131,14 +131,16 @@ class LocalCondition(nn.Module):
         context_dilations: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        kind = STAGES[upsampling]
-        self.hop_size = math.prod(scales)
+        kind = UPSAMPLERS[upsampling]
+        self.hop_length = math.prod(scales)
         self.lookahead = lookahead
-        self.first = nn.Conv1d(in_channels, channels, kernel_size + lookahead)
+        self.conv_in = nn.Conv1d(in_channels, channels, kernel_size + lookahead)
         self.context = None
         if context_dilations:
             self.context = ResidualStack(context_dilations, channels, 2 * channels, channels)
-        stages: list[Repeat | Nearest | Transposed] = [kind(channels, scale) for scale in scales]
+        stages: list[RepeatUpsample | NearestUpsample | TransposedUpsample] = [
+            kind(channels, scale) for scale in scales
+        ]
         self.upsampling = nn.ModuleList(stages)
         reach = 0
         for stage in reversed(stages):  # in samples of the stage's input
@@ -154,10 +156,10 @@ class LocalCondition(nn.Module):
 
         Shape:
             - Input: `(B, in_channels, past + F + lookahead)`
-            - Output: `(B, channels, F * hop_size)`
+            - Output: `(B, channels, F * hop_length)`
         """
-        length = (frames.shape[-1] - self.past - self.lookahead) * self.hop_size
-        x: Tensor = self.first(frames)
+        length = (frames.shape[-1] - self.past - self.lookahead) * self.hop_length
+        x: Tensor = self.conv_in(frames)
         if self.context is not None:
             x = x + self.context(x)
         for stage in self.upsampling:
@@ -165,7 +167,7 @@ class LocalCondition(nn.Module):
         return x[..., x.shape[-1] - length :]
 
 
-class Repeat(nn.Module):
+class RepeatUpsample(nn.Module):
     """`scale` copies of each number.
 
     Args:
@@ -183,7 +185,7 @@ class Repeat(nn.Module):
         return x.repeat_interleave(self.scale, dim=-1)
 
 
-class Nearest(nn.Module):
+class NearestUpsample(nn.Module):
     """Copies, then one smoothing kernel for all channels, which starts as a mean over two copies.
 
     Args:
@@ -205,7 +207,7 @@ class Nearest(nn.Module):
         return smooth.view(x.shape[0], x.shape[1], -1)
 
 
-class Transposed(nn.Module):
+class TransposedUpsample(nn.Module):
     """Transposed convolution: each output sees two inputs.
 
     Args:
@@ -225,8 +227,8 @@ class Transposed(nn.Module):
         return y[..., : x.shape[-1] * self.scale]
 
 
-STAGES: dict[str, type[Repeat] | type[Nearest] | type[Transposed]] = {
-    "nearest": Nearest,
-    "transposed": Transposed,
-    "repeat": Repeat,
+UPSAMPLERS: dict[str, type[RepeatUpsample] | type[NearestUpsample] | type[TransposedUpsample]] = {
+    "nearest": NearestUpsample,
+    "transposed": TransposedUpsample,
+    "repeat": RepeatUpsample,
 }

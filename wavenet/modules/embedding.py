@@ -49,8 +49,8 @@ class CausalEmbedding(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         tables = self.weight.unbind()
         y = F.embedding(codes, tables[-1])  # (B, T, channels)
-        for delay, table in enumerate(reversed(tables[:-1]), start=1):
-            late = F.embedding(codes[:, :-delay], table)
+        for shift, table in enumerate(reversed(tables[:-1]), start=1):
+            late = F.embedding(codes[:, :-shift], table)
             y = y + F.pad(late, (0, 0, codes.shape[1] - late.shape[1], 0))
         if self.bias is not None:
             y = y + self.bias
@@ -72,8 +72,8 @@ class CausalEmbedding(nn.Module):
         """Return output sample `position`, `(B, channels)`; `code`, `(B,)`, enters the queue."""
         tables = self.weight.unbind()
         y = F.embedding(code, tables[-1])
-        for delay, table in enumerate(reversed(tables[:-1]), start=1):
-            late = queue[:, (position - delay) % self.memory]
+        for shift, table in enumerate(reversed(tables[:-1]), start=1):
+            late = queue[:, (position - shift) % self.memory]
             there = (late != NOTHING).unsqueeze(-1)
             y = y + F.embedding(late.clamp(min=0), table) * there
         if self.memory:

@@ -10,7 +10,7 @@ The numbers are those of the blocks one after the other. What differs is how the
 - *Biases.* The gate adds those of the dilated convolutions and sums their gradients, since it looks
   at all rows anyhow.
 - *Memory.* Kept for the way back are each block's input, what goes into its gate, and its gates;
-  with `recompute`, its input alone.
+  with `checkpoint_activations`, its input alone.
 
 Under autocast all of it, the path from block to block too, is in autocast's precision.
 """
@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavenet.modules.gated_activation import Gates
+from wavenet.modules.gated_activation import GatedActivation
 
 PIECE_BYTES = 2**21  # of what taps add up in: it stays in the cache until all have
 GROUP_BYTES = 512  # of a row: more would leave the cache before it is read
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackSpec:
     """What of a stack is no tensor.
 
     Attributes:
@@ -46,11 +46,11 @@ class Plan:
     dropout: float
     residual_scale: float
     skip_scale: float
-    gates: type[Gates]
-    recompute: bool
+    gated_activation: type[GatedActivation]
+    checkpoint_activations: bool
 
 
-class Weights(NamedTuple):
+class StackWeights(NamedTuple):
     """A stack's tensors by kind, each with an entry a block; absent ones are `None`."""
 
     conv: Sequence[Tensor | None]  # (gate_channels, residual_channels, kernel_size)
@@ -63,7 +63,7 @@ class Weights(NamedTuple):
 
 
 @dataclass
-class Block:
+class BlockWeights:
     """What a block computes with, in the precision that is computed in."""
 
     taps: Tensor  # (kernel_size, gate_channels, residual_channels), the current sample's last
@@ -73,12 +73,14 @@ class Block:
     residual_bias: Tensor | None
 
 
-def training_pass(x: Tensor, condition: Tensor | None, plan: Plan, weights: Weights) -> Tensor:
+def fused_stack(
+    x: Tensor, condition: Tensor | None, plan: StackSpec, weights: StackWeights
+) -> Tensor:
     """Return the sum of the skips, `(B, skip_channels, T)`.
 
     Args:
         x: Input of the first block, `(B, residual_channels, T)`.
-        condition: Of every sample, `(B, condition_channels, T)`.
+        condition: Of every sample, `(B, conditioning_channels, T)`.
         plan: What of the stack is no tensor.
         weights: The stack's tensors.
 
@@ -105,7 +107,7 @@ class _Pass(torch.autograd.Function):
         x: Tensor,
         condition: Tensor | None,
         batch_size: int,
-        plan: Plan,
+        plan: StackSpec,
         keep: bool,
         *tensors: Tensor | None,
     ) -> Tensor:
@@ -113,21 +115,27 @@ class _Pass(torch.autograd.Function):
         if torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         with torch.autocast(kind, enabled=False):
-            weights = Weights(*_kinds(tensors, len(plan.dilations)))
+            weights = StackWeights(*_kinds(tensors, len(plan.dilations)))
             skip, blocks = _blocks(weights, dtype)
             x = x.to(dtype)
             condition = None if condition is None else condition.to(dtype)
             kept: list[Tensor] = []
             half, rows = skip.shape[1] // len(blocks), len(x)
-            gates = plan.gates(rows, half, x)
+            gated_activation = plan.gated_activation(rows, half, x)
             gated = x.new_empty(rows, len(blocks) * half)
             for index, block in enumerate(blocks):
                 mask = _mask(x, plan.dropout)
                 shifts = _shifts(plan.dilations[index] * batch_size, len(block.taps))
                 y = _convolved(x if mask is None else x * mask, condition, block, shifts)
-                z = gates.forward(y, block.bias, gated[:, index * half : (index + 1) * half])
+                z = gated_activation.forward(
+                    y, block.bias, gated[:, index * half : (index + 1) * half]
+                )
                 if keep:
-                    kept += [x, *([] if plan.recompute else [y]), *([] if mask is None else [mask])]
+                    kept += [
+                        x,
+                        *([] if plan.checkpoint_activations else [y]),
+                        *([] if mask is None else [mask]),
+                    ]
                 if block.residual is not None:
                     x = x.clone() if block.residual_bias is None else x + block.residual_bias
                     x.addmm_(z, block.residual.t())
@@ -143,7 +151,9 @@ class _Pass(torch.autograd.Function):
         ctx.plan, ctx.batch_size, ctx.blocks, ctx.skip = plan, batch_size, blocks, skip
         ctx.likes = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors]
         # the weights too: autograd then notices if one is changed before the way back
-        ctx.save_for_backward(condition, None if plan.recompute else gated, *tensors, *kept)
+        ctx.save_for_backward(
+            condition, None if plan.checkpoint_activations else gated, *tensors, *kept
+        )
         return skips
 
     @staticmethod
@@ -166,7 +176,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     if plan.skip_scale != 1.0:
         grad_skips = grad_skips * plan.skip_scale
     new = grad_skips.new_empty
-    gates = plan.gates(len(grad_skips), half, grad_skips)
+    gated_activation = plan.gated_activation(len(grad_skips), half, grad_skips)
     group = min(count, max(1, GROUP_BYTES // (half * grad_skips.element_size())))
     grad_zs = new(len(grad_skips), group * half)
     grad_condition = None if condition is None else torch.zeros_like(condition)
@@ -181,12 +191,12 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         block, place = blocks[index], slice(index * half, (index + 1) * half)
         shifts = _shifts(plan.dilations[index] * ctx.batch_size, len(block.taps))
         mask = kept.pop() if plan.dropout else None
-        y = None if plan.recompute else kept.pop()
+        y = None if plan.checkpoint_activations else kept.pop()
         x = kept.pop()
         seen = x if mask is None else x * mask
         if y is None:
             y = _convolved(seen, condition, block, shifts)
-            z = gates.forward(y, block.bias, new(len(y), half))
+            z = gated_activation.forward(y, block.bias, new(len(y), half))
             skips[:, place] = grad_skips.t() @ z
         first = index - index % group
         if index == min(first + group, count) - 1:
@@ -197,7 +207,7 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
             if plan.residual_scale != 1.0:
                 grad_x *= plan.residual_scale
             grad_z.addmm_(grad_x, block.residual)
-        grad_y, across, z_across, bias = gates.backward(y, block.bias, grad_z)
+        grad_y, across, z_across, bias = gated_activation.backward(y, block.bias, grad_z)
         biases.append(bias)
         if grad_x is not None:
             torch.mm(z_across, grad_x, out=residuals[index])
@@ -243,7 +253,7 @@ def _taps(across: Tensor, seen: Tensor, shifts: Sequence[int], taps: Tensor) -> 
 def _down(
     grad_x: Tensor | None,
     grad_y: Tensor,
-    block: Block,
+    block: BlockWeights,
     shifts: Sequence[int],
     mask: Tensor | None,
 ) -> Tensor:
@@ -273,7 +283,7 @@ def _kinds(entries: Sequence[Any], count: int) -> list[Sequence[Any]]:
     return [entries[first : first + count] for first in range(0, len(entries), count)]
 
 
-def _blocks(weights: Weights, dtype: torch.dtype) -> tuple[Tensor, list[Block]]:
+def _blocks(weights: StackWeights, dtype: torch.dtype) -> tuple[Tensor, list[BlockWeights]]:
     """Return the skip weights of all blocks side by side, and what each block computes with.
 
     What is of one kind is brought to its precision as one tensor.
@@ -287,7 +297,7 @@ def _blocks(weights: Weights, dtype: torch.dtype) -> tuple[Tensor, list[Block]]:
         _placed(_stacked(weights.residual_bias, dtype), weights.residual_bias),
     )
     skip = _stacked(weights.skip, dtype).squeeze(-1).transpose(0, 1).flatten(1)
-    return skip, [Block(*entries) for entries in zip(*kinds, strict=True)]
+    return skip, [BlockWeights(*entries) for entries in zip(*kinds, strict=True)]
 
 
 def _stacked(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
@@ -323,7 +333,9 @@ def _shifts(dilation: int, kernel_size: int) -> list[int]:
     return [dilation * back for back in range(kernel_size - 1, -1, -1)]
 
 
-def _convolved(x: Tensor, condition: Tensor | None, block: Block, shifts: Sequence[int]) -> Tensor:
+def _convolved(
+    x: Tensor, condition: Tensor | None, block: BlockWeights, shifts: Sequence[int]
+) -> Tensor:
     """Return what goes into the gate but for the bias, `(rows, gate_channels)`."""
     y = x.new_empty(len(x), block.taps.shape[1])
     for first, last in _pieces(y):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Gates:
+class GatedActivation:
     """Gates over rows, by PyTorch.
 
     Args:

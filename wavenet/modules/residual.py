@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
         condition_channels: Width of the condition; 0 for none.
 
     Shape:
-        - Input: `(B, residual_channels, T)`, and the condition, `(B, condition_channels, T)`
+        - Input: `(B, residual_channels, T)`, and the condition, `(B, conditioning_channels, T)`
         - Output: `(B, residual_channels, T)` and skip `(B, skip_channels, T)`
     """
 
@@ -45,7 +45,7 @@ class ResidualBlock(nn.Module):
         dropout: float = 0.0,
         residual_scale: float = 1.0,
         last: bool = False,
-        condition_channels: int = 0,
+        conditioning_channels: int = 0,
     ) -> None:
         if gate_channels % 2:
             raise ValueError(f"gate_channels must be even, tanh and sigmoid, got {gate_channels}")
@@ -55,8 +55,8 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv = CausalConv1d(residual_channels, gate_channels, kernel_size, dilation, bias=bias)
         self.condition = None
-        if condition_channels:
-            self.condition = nn.Conv1d(condition_channels, gate_channels, 1, bias=False)
+        if conditioning_channels:
+            self.condition = nn.Conv1d(conditioning_channels, gate_channels, 1, bias=False)
         self.residual = None if last else nn.Conv1d(half, residual_channels, 1, bias=bias)
         self.skip = nn.Conv1d(half, skip_channels, 1, bias=bias)
 

@@ -10,8 +10,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from wavenet.modules.conv import CausalConv1d
-from wavenet.modules.fused_stack import Plan, Weights, training_pass
-from wavenet.modules.gated_activation import Gates
+from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
+from wavenet.modules.gated_activation import GatedActivation
 from wavenet.modules.residual import ResidualBlock
 
 FORWARDS = tuple(kind.forward for kind in (ResidualBlock, CausalConv1d, nn.Conv1d, nn.Dropout))
@@ -41,7 +41,7 @@ class ResidualStack(nn.Module):
             again on the way back.
 
     Shape:
-        - Input: `(B, residual_channels, T)`, and the condition, `(B, condition_channels, T)`
+        - Input: `(B, residual_channels, T)`, and the condition, `(B, conditioning_channels, T)`
         - Output: `(B, skip_channels, T)`
     """
 
@@ -57,15 +57,15 @@ class ResidualStack(nn.Module):
         dropout: float = 0.0,
         residual_scale: float = 1.0,
         skip_scale: float = 1.0,
-        condition_channels: int = 0,
+        conditioning_channels: int = 0,
     ) -> None:
         super().__init__()
         self.dilations = tuple(dilations)
         self.dropout = dropout
         self.residual_scale = residual_scale
         self.skip_scale = skip_scale
-        self.gates: type[Gates] = Gates
-        self.recompute = False
+        self.gated_activation: type[GatedActivation] = GatedActivation
+        self.checkpoint_activations = False
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 residual_channels,
@@ -77,7 +77,7 @@ class ResidualStack(nn.Module):
                 dropout=dropout,
                 residual_scale=residual_scale,
                 last=index == len(dilations) - 1,
-                condition_channels=condition_channels,
+                conditioning_channels=conditioning_channels,
             )
             for index, dilation in enumerate(dilations)
         )
@@ -85,15 +85,15 @@ class ResidualStack(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         if not self._as_made():
             return self.plain(x, condition)
-        plan = Plan(
+        plan = StackSpec(
             dilations=self.dilations,
             dropout=self.dropout if self.training else 0.0,
             residual_scale=self.residual_scale,
             skip_scale=self.skip_scale,
-            gates=self.gates,
-            recompute=self.recompute,
+            gated_activation=self.gated_activation,
+            checkpoint_activations=self.checkpoint_activations,
         )
-        return training_pass(x, condition, plan, self._weights())
+        return fused_stack(x, condition, plan, self._weights())
 
     def plain(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what `forward` returns, block by block: the definition."""
@@ -142,10 +142,10 @@ class ResidualStack(nn.Module):
             for block, dilation in zip(blocks, self.dilations, strict=True)
         )
 
-    def _weights(self) -> Weights:
+    def _weights(self) -> StackWeights:
         """Return what the training pass computes with."""
         blocks = self._blocks()
-        return Weights(
+        return StackWeights(
             conv=[block.conv.weight for block in blocks],
             conv_bias=[block.conv.bias for block in blocks],
             condition=[getattr(block.condition, "weight", None) for block in blocks],

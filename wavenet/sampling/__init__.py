@@ -10,7 +10,7 @@ import os
 from wavenet.model import WaveNet
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler, SamplerState
-from wavenet.utils.errors import ConfigError, EnvironmentFault, printable, require
+from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
 BACKENDS = ("cpu", "reference")  # the fastest first
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -53,7 +53,7 @@ def make_sampler(
     if backend == "auto":
         try:
             return _cpu(model, threads, precision)
-        except EnvironmentFault as fault:
+        except MachineError as fault:
             log.warning("generating with the slow reference sampler: %s", fault)
             return _reference(model, threads, precision)
     if backend == "cpu":

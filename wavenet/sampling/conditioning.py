@@ -18,55 +18,60 @@ WINDOW = 512  # samples, about
 
 
 @dataclass
-class Conditions:
+class ConditioningBuffer:
     """Conditions of a batch of streams.
 
     Attributes:
-        whole: Of each stream's whole signal, `(streams, C)`; absent where nothing conditions it.
+        global_conditioning: Of each stream's whole signal, `(streams, C)`; absent where nothing conditions it.
         frames: Frames that are still needed, `(B, C, F)`; absent for a model without local ones.
-        first: Number of the first of them.
-        more: Whether further frames may come.
+        first_frame: Number of the first of them.
+        expects_more: Whether further frames may come.
         window: Condition of the samples of the last window, `(B, C, T)`.
         window_number: Which window that was; -1 for none.
     """
 
-    whole: Tensor | None = None
+    global_conditioning: Tensor | None = None
     frames: Tensor | None = None
-    first: int = 0
-    more: bool = False
+    first_frame: int = 0
+    expects_more: bool = False
     window: Tensor | None = field(default=None, repr=False)
     window_number: int = -1
 
-    def clone(self) -> "Conditions":
+    def clone(self) -> "ConditioningBuffer":
         """Return a copy that goes on by itself; tensors are never changed in place."""
-        return Conditions(self.whole, self.frames, self.first, self.more)
+        return ConditioningBuffer(self.global_conditioning, self.frames, self.first_frame, self.expects_more)
 
-    def select(self, items: Sequence[int], streams: Sequence[int]) -> "Conditions":
+    def select(self, items: Sequence[int], streams: Sequence[int]) -> "ConditioningBuffer":
         """Return a copy for some items, whose streams are `streams`."""
-        whole = None if self.whole is None else self.whole[list(streams)]
+        whole = None if self.global_conditioning is None else self.global_conditioning[list(streams)]
         frames = None if self.frames is None else self.frames[list(items)]
-        return Conditions(whole, frames, self.first, self.more)
+        return ConditioningBuffer(whole, frames, self.first_frame, self.expects_more)
 
-    def feed(self, frames: Tensor, *, more: bool) -> None:
-        """Add frames, `(B, C, F)`; `more` says whether others may follow."""
+    def push_frames(self, frames: Tensor, *, more: bool) -> None:
+        """Add frames, `(B, C, F)`; `expects_more` says whether others may follow."""
         assert self.frames is not None
-        if not self.more:
+        if not self.expects_more:
             raise ValueError("the frames had ended: say more=True at the start")
         if frames.shape[:2] != self.frames.shape[:2]:
             wanted = (*self.frames.shape[:2], "F")
             raise ValueError(f"frames must be {wanted}, got {tuple(frames.shape)}")
         self.frames = torch.cat([self.frames, frames.to(self.frames)], dim=-1)
-        self.more = more
+        self.expects_more = more
 
-    def ready(self, model: WaveNet) -> int | None:
+    def samples_available(self, model: WaveNet) -> int | None:
         """Return for how many samples of the whole signal the frames suffice; `None`: for any."""
-        if self.frames is None or model.locally is None:
+        if self.frames is None or model.local_conditioner is None:
             return None
-        known = self.first + self.frames.shape[-1]
-        if not self.more:
-            return known * model.locally.hop_size
+        known = self.first_frame + self.frames.shape[-1]
+        if not self.expects_more:
+            return known * model.local_conditioner.hop_length
         size = window_frames(model)
-        return max(0, known - model.locally.lookahead) // size * size * model.locally.hop_size
+        return (
+            max(0, known - model.local_conditioner.lookahead)
+            // size
+            * size
+            * model.local_conditioner.hop_length
+        )
 
     def of_samples(self, model: WaveNet, start: int, length: int) -> Tensor | None:
         """Return the local condition of samples from `start` on, `(B, C, length)`.
@@ -79,16 +84,16 @@ class Conditions:
         Raises:
             ValueError: Frames for them are missing.
         """
-        ready = self.ready(model)
+        ready = self.samples_available(model)
         if ready is None or self.frames is None:
             return None
         if start + length > ready:
-            hop = model.config.local.hop_size if model.config.local else 1
+            hop = model.config.local.hop_length if model.config.local else 1
             raise ValueError(
                 f"frames suffice for {ready} samples, {start + length} are asked for (a frame "
-                f"covers {hop}): give more of them" + (", or feed" if self.more else "")
+                f"covers {hop}): give more of them" + (", or feed" if self.expects_more else "")
             )
-        size = window_frames(model) * model.config.local.hop_size  # type: ignore[union-attr]
+        size = window_frames(model) * model.config.local.hop_length  # type: ignore[union-attr]
         parts = [self.frames.new_zeros(len(self.frames), model.config.local.width, 0)]  # type: ignore[union-attr]
         while length:
             number, offset = divmod(start, size)
@@ -101,26 +106,26 @@ class Conditions:
         """Return the condition of the samples of window `number`, and let go of older frames."""
         if number == self.window_number and self.window is not None:
             return self.window
-        local, size = model.locally, window_frames(model)
+        local, size = model.local_conditioner, window_frames(model)
         assert local is not None
         assert self.frames is not None
         wanted = torch.arange(number * size - local.past, (number + 1) * size + local.lookahead)
-        there = (wanted - self.first).clamp(0, self.frames.shape[-1] - 1)
+        there = (wanted - self.first_frame).clamp(0, self.frames.shape[-1] - 1)
         around = self.frames[..., there.to(self.frames.device)]
         self.window = torch.cat([local.window(item.unsqueeze(0)) for item in around])
         self.window_number = number
-        old = min(max(0, number * size - local.past - self.first), self.frames.shape[-1] - 1)
-        self.frames, self.first = self.frames[..., old:], self.first + old
+        old = min(max(0, number * size - local.past - self.first_frame), self.frames.shape[-1] - 1)
+        self.frames, self.first_frame = self.frames[..., old:], self.first_frame + old
         return self.window
 
 
 def window_frames(model: WaveNet) -> int:
     """Return the frames of a window."""
-    assert model.locally is not None
-    return max(1, -(-WINDOW // model.locally.hop_size), model.locally.past)
+    assert model.local_conditioner is not None
+    return max(1, -(-WINDOW // model.local_conditioner.hop_length), model.local_conditioner.past)
 
 
-def conditions_of(
+def build_conditioning(
     model: WaveNet,
     batch_size: int,
     *,
@@ -129,7 +134,7 @@ def conditions_of(
     vector: Tensor | None,
     more: bool,
     guided: bool,
-) -> Conditions:
+) -> ConditioningBuffer:
     """Return the conditions of a batch at its start.
 
     Args:
@@ -145,7 +150,7 @@ def conditions_of(
         ValueError: A condition is missing, or none of this model's.
     """
     like = next(model.parameters())
-    if guided and model.globally is None:
+    if guided and model.global_conditioner is None:
         raise ValueError("guidance wants a model with speakers or vectors: this one has none")
     speakers = None if speaker is None else speaker.to(like.device).reshape(-1).expand(batch_size)
     vectors = None if vector is None else vector.to(like).expand(batch_size, -1)
@@ -159,7 +164,7 @@ def conditions_of(
     known = [whole for whole in wholes if whole is not None]
     frames = None
     if model.config.local is not None:
-        channels = model.config.local.channels
+        channels = model.config.local.in_channels
         if local is None and more:
             local = like.new_zeros(channels, 0)
         if local is None:
@@ -170,4 +175,4 @@ def conditions_of(
         frames = local.to(like).expand(batch_size, -1, -1)
     elif local is not None:
         raise ValueError("the model knows no local condition: leave local out")
-    return Conditions(torch.cat(known) if known else None, frames, 0, more)
+    return ConditioningBuffer(torch.cat(known) if known else None, frames, 0, more)

@@ -9,9 +9,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from wavenet.distributions import Draw
-from wavenet.model import WaveNet, WaveNetState, unset
-from wavenet.sampling.conditioning import Conditions
+from wavenet.distributions import SamplingConfig
+from wavenet.model import WaveNet, WaveNetState, init_empty
+from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.sampler import Sampler, SamplerState, check_state
 
 
@@ -25,20 +25,25 @@ class ReferenceSampler(Sampler):
     name = "reference"
 
     def __init__(self, model: WaveNet) -> None:
-        self.model = folded(model).eval().requires_grad_(False)
+        self.model = remove_weight_norm(model).eval().requires_grad_(False)
 
-    def new_model_state(self, streams: int, conditions: Conditions) -> WaveNetState:
+    def init_model_state(self, streams: int, conditions: ConditioningBuffer) -> WaveNetState:
         return self.model.new_state(streams)
 
-    def read(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+    def prefill(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
         plain, whole = state.model.plain(), self._whole(state, condition, prompt.shape[1])
         for stream in range(len(prompt)):
             its = None if whole is None else whole[stream : stream + 1]
             self.model.prefill(_stream(plain, stream), prompt[stream : stream + 1], its)
         plain.position = prompt.shape[1]
 
-    def draw_samples(
-        self, state: SamplerState, length: int, draw: Draw, noise: Tensor, condition: Tensor | None
+    def sample(
+        self,
+        state: SamplerState,
+        length: int,
+        draw: SamplingConfig,
+        noise: Tensor,
+        condition: Tensor | None,
     ) -> Tensor:
         plain, like = state.model.plain(), next(self.model.parameters())
         check_state(plain, self.model)
@@ -46,7 +51,7 @@ class ReferenceSampler(Sampler):
             q.to(like) if q.is_floating_point() else q.to(like.device) for q in plain.queues
         ]
         state.model, state.sample = plain, state.sample.to(like)
-        copies, uniform = state.streams_an_item, noise.to(like.device)
+        copies, uniform = state.streams_per_item, noise.to(like.device)
         if condition is not None:
             condition = condition.repeat_interleave(copies, dim=0)
         whole = self._whole(state, condition, length)
@@ -62,23 +67,23 @@ class ReferenceSampler(Sampler):
                     )
                     for stream, queue in zip(streams, queues, strict=True)
                 ]
-                params = guided(own, others[0], state.guidance) if others else own
+                params = guided(own, others[0], state.guidance_scale) if others else own
                 uniforms = uniform[item : item + 1, t]
                 sample = self.model.distribution.sample(params, uniforms, draw)
                 signal[item, t] = sample
         plain.position += length
         return signal
 
-    def forced(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def teacher_forced_from(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
         waveform = waveform.to(next(self.model.parameters()))
         whole = self._whole(state, condition, waveform.shape[1])
-        params: Tensor = self.model.parameters_given(waveform, whole)
+        params: Tensor = self.model.forward_from_conditioning(waveform, whole)
         return params
 
     def _whole(self, state: SamplerState, condition: Tensor | None, length: int) -> Tensor | None:
         """Return local and global condition of each stream's samples, `(streams, C, length)`."""
         parts = [] if condition is None else [condition]
-        whole = state.conditions.whole
+        whole = state.conditioning.global_conditioning
         if whole is not None:
             like = next(self.model.parameters())
             parts.append(whole.to(like).unsqueeze(-1).expand(-1, -1, length))
@@ -99,10 +104,10 @@ def _stream(state: WaveNetState, stream: int) -> WaveNetState:
 
 
 @torch.no_grad()
-def folded(model: WaveNet) -> WaveNet:
+def remove_weight_norm(model: WaveNet) -> WaveNet:
     """Return a copy of `model` with plain weights where it has weight-normalised ones."""
     like = next(model.parameters())
-    plain = unset(dataclasses.replace(model.config, weight_norm=False)).to(like)
+    plain = init_empty(dataclasses.replace(model.config, weight_norm=False)).to(like)
     sources = dict(model.named_modules())
     for name, module in plain.named_modules():
         for key, parameter in module.named_parameters(recurse=False):

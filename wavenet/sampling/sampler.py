@@ -15,18 +15,18 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
+from safetensors.torch import save as serialize
 from torch import Tensor
 
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.embedding import NOTHING
-from wavenet.sampling.conditioning import Conditions, conditions_of
+from wavenet.sampling.conditioning import ConditioningBuffer, build_conditioning
 from wavenet.sampling.noise import uniforms
 from wavenet.utils.errors import CheckpointError, printable
 from wavenet.utils.files import atomic_file
 
-PLAIN = Draw()
+PLAIN = SamplingConfig()
 
 
 class ModelState(Protocol):
@@ -56,23 +56,23 @@ class SamplerState:
         model: Queues and position, of one stream an item, or two where it is guided.
         sample: The last sample of each item, `(B,)`.
         seeds: Seed of each item's noise.
-        drawn: Samples generated so far.
-        conditions: What conditions the signals.
-        guidance: How far a draw goes from what is likely for an unknown speaker towards what is
+        num_generated: Samples generated so far.
+        conditioning: What conditions the signals.
+        guidance_scale: How far a draw goes from what is likely for an unknown speaker towards what is
             likely for its own: 1 for its own, more for beyond.
     """
 
     model: ModelState
     sample: Tensor
     seeds: tuple[int, ...]
-    drawn: int = 0
-    conditions: Conditions = field(default_factory=Conditions)
-    guidance: float = 1.0
+    num_generated: int = 0
+    conditioning: ConditioningBuffer = field(default_factory=ConditioningBuffer)
+    guidance_scale: float = 1.0
 
     @property
-    def streams_an_item(self) -> int:
+    def streams_per_item(self) -> int:
         """Two where draws are guided: the item's own stream, and one to which it is unknown."""
-        return 1 if self.guidance == 1.0 else 2
+        return 1 if self.guidance_scale == 1.0 else 2
 
     def clone(self) -> "SamplerState":
         """Return a copy that goes on by itself."""
@@ -80,24 +80,24 @@ class SamplerState:
             self,
             model=self.model.clone(),
             sample=self.sample.clone(),
-            conditions=self.conditions.clone(),
+            conditioning=self.conditioning.clone(),
         )
 
     def select(self, items: Sequence[int]) -> "SamplerState":
         """Return a copy of some items of the batch."""
-        chosen, copies = list(items), self.streams_an_item
+        chosen, copies = list(items), self.streams_per_item
         streams = [copies * item + copy for item in chosen for copy in range(copies)]
         return dataclasses.replace(
             self,
             model=self.model.select(streams),
             sample=self.sample[chosen],
             seeds=tuple(self.seeds[item] for item in chosen),
-            conditions=self.conditions.select(chosen, streams),
+            conditioning=self.conditioning.select(chosen, streams),
         )
 
     def save(self, path: Path | str) -> None:
         """Write the state to a safetensors file, atomically; any backend can go on from it."""
-        queues, conditions = self.model.plain().queues, self.conditions
+        queues, conditions = self.model.plain().queues, self.conditioning
         tensors = {f"queue.{index}": queue.contiguous() for index, queue in enumerate(queues)}
         tensors["sample"] = self.sample.contiguous()
         for name in ("whole", "frames"):
@@ -105,15 +105,15 @@ class SamplerState:
                 tensors[name] = getattr(conditions, name).contiguous()
         numbers = {
             "position": self.model.position,
-            "drawn": self.drawn,
+            "num_generated": self.num_generated,
             "seeds": self.seeds,
-            "guidance": self.guidance,
-            "first": conditions.first,
-            "more": conditions.more,
+            "guidance_scale": self.guidance_scale,
+            "first": conditions.first_frame,
+            "more": conditions.expects_more,
         }
         with atomic_file(Path(path)) as temporary:
             metadata = {"wavenet.sampler": json.dumps(numbers)}
-            temporary.write_bytes(serialise(tensors, metadata))
+            temporary.write_bytes(serialize(tensors, metadata))
 
     @classmethod
     def load(cls, path: Path | str) -> "SamplerState":
@@ -128,7 +128,7 @@ class SamplerState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             count = sum(name.startswith("queue.") for name in tensors)
             queues = [tensors[f"queue.{index}"] for index in range(count)]
-            conditions = Conditions(
+            conditions = ConditioningBuffer(
                 tensors.get("whole"),
                 tensors.get("frames"),
                 _count(numbers["first"]),
@@ -138,9 +138,9 @@ class SamplerState:
                 WaveNetState(queues, _count(numbers["position"])),
                 tensors["sample"],
                 tuple(numbers["seeds"]),
-                _count(numbers["drawn"]),
+                _count(numbers["num_generated"]),
                 conditions,
-                float(numbers["guidance"]),
+                float(numbers["guidance_scale"]),
             )
             item_seeds(whole.seeds, check_batch(whole))
             return whole
@@ -170,7 +170,7 @@ class Sampler(abc.ABC):
     def __init__(self, model: WaveNet) -> None: ...
 
     @torch.inference_mode()
-    def start(
+    def init_state(
         self,
         batch_size: int = 1,
         prompt: Tensor | None = None,
@@ -198,7 +198,7 @@ class Sampler(abc.ABC):
         """
         if not math.isfinite(guidance):
             raise ValueError(f"guidance must be a finite number, got {guidance}")
-        conditions = conditions_of(
+        conditions = build_conditioning(
             self.model,
             batch_size,
             local=local,
@@ -210,7 +210,7 @@ class Sampler(abc.ABC):
         like = next(self.model.parameters())
         sample = like.new_zeros(batch_size)
         copies = 1 if guidance == 1.0 else 2
-        fresh = self.new_model_state(copies * batch_size, conditions)
+        fresh = self.init_model_state(copies * batch_size, conditions)
         seeds = item_seeds(seed, batch_size)
         state = SamplerState(fresh, sample, seeds, 0, conditions, guidance)
         if prompt is not None and prompt.numel():
@@ -218,27 +218,31 @@ class Sampler(abc.ABC):
             condition = conditions.of_samples(self.model, 0, prompts.shape[1])
             if condition is not None:
                 condition = condition.repeat_interleave(copies, dim=0)
-            self.read(state, prompts.repeat_interleave(copies, dim=0), condition)
+            self.prefill(state, prompts.repeat_interleave(copies, dim=0), condition)
             state.sample = prompts[:, -1].clone()
         return state
 
-    def feed(self, state: SamplerState, frames: Tensor, *, more: bool = True) -> None:
+    def push_frames(self, state: SamplerState, frames: Tensor, *, more: bool = True) -> None:
         """Add frames that condition what comes next, `(B, C, F)`; `more` if others may follow."""
-        state.conditions.feed(frames, more=more)
+        state.conditioning.push_frames(frames, more=more)
 
-    def ready(self, state: SamplerState) -> int | None:
+    def samples_available(self, state: SamplerState) -> int | None:
         """Return how many samples can be drawn before frames must be fed; `None` for any number."""
-        ready = state.conditions.ready(self.model)
+        ready = state.conditioning.samples_available(self.model)
         return None if ready is None else max(0, ready - state.model.position)
 
     @torch.inference_mode()
-    def advance(
-        self, state: SamplerState, length: int, draw: Draw = PLAIN, noise: Tensor | None = None
+    def generate_next(
+        self,
+        state: SamplerState,
+        length: int,
+        draw: SamplingConfig = PLAIN,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Return the next samples, `(B, length)`, and move the state to their end.
 
         Args:
-            state: From `start`, changed in place.
+            state: From `init_state`, changed in place.
             length: Samples to generate.
             draw: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`; drawn from the state's seeds if absent.
@@ -252,15 +256,15 @@ class Sampler(abc.ABC):
         self.model.distribution.check(draw)
         check_batch(state)
         uniform = item_noise(state, length, self.model.distribution.num_noise, noise)
-        condition = state.conditions.of_samples(self.model, state.model.position, length)
-        signal = self.draw_samples(state, length, draw, uniform, condition)
+        condition = state.conditioning.of_samples(self.model, state.model.position, length)
+        signal = self.sample(state, length, draw, uniform, condition)
         if length:
             state.sample = signal[:, -1].clone()
-        state.drawn += length
+        state.num_generated += length
         return signal
 
     @torch.inference_mode()
-    def parameters(
+    def teacher_forced(
         self,
         waveform: Tensor,
         *,
@@ -273,16 +277,16 @@ class Sampler(abc.ABC):
         What `forward` returns for `waveform`, `(B, T)` in [-1, 1], with the numbers that this
         sampler computes with.
         """
-        state = self.start(len(waveform), local=local, speaker=speaker, vector=vector)
-        condition = state.conditions.of_samples(self.model, 0, waveform.shape[1])
-        return self.forced(state, waveform, condition)
+        state = self.init_state(len(waveform), local=local, speaker=speaker, vector=vector)
+        condition = state.conditioning.of_samples(self.model, 0, waveform.shape[1])
+        return self.teacher_forced_from(state, waveform, condition)
 
     @abc.abstractmethod
-    def new_model_state(self, streams: int, conditions: Conditions) -> ModelState:
+    def init_model_state(self, streams: int, conditions: ConditioningBuffer) -> ModelState:
         """Return the state of streams before their first sample."""
 
     @abc.abstractmethod
-    def read(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+    def prefill(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
         """Take a state from the start to the end of a prompt.
 
         Args:
@@ -292,8 +296,13 @@ class Sampler(abc.ABC):
         """
 
     @abc.abstractmethod
-    def draw_samples(
-        self, state: SamplerState, length: int, draw: Draw, noise: Tensor, condition: Tensor | None
+    def sample(
+        self,
+        state: SamplerState,
+        length: int,
+        draw: SamplingConfig,
+        noise: Tensor,
+        condition: Tensor | None,
     ) -> Tensor:
         """Return the next samples, `(B, length)`; the model state moves to their end.
 
@@ -306,66 +315,71 @@ class Sampler(abc.ABC):
         """
 
     @abc.abstractmethod
-    def forced(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def teacher_forced_from(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
         """Return the parameters of every sample of a waveform, `(B, P, T)`, from the start on."""
 
     def generate(
         self,
         length: int | None = None,
         *,
-        draw: Draw = PLAIN,
+        draw: SamplingConfig = PLAIN,
         noise: Tensor | None = None,
         progress: Callable[[int], None] | None = None,
         **how: Any,
     ) -> Tensor:
-        """Return whole signals, `(B, length)`, without the prompt; see `start` and `advance`.
+        """Return whole signals, `(B, length)`, without the prompt; see `init_state` and `generate_next`.
 
         Args:
             length: Samples to generate; absent for as many as the frames cover.
             draw: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, in place of the seeds'.
             progress: Called now and then with the samples generated since the last call.
-            **how: As `start`: batch size, prompt, seeds, conditions.
+            **how: As `init_state`: batch size, prompt, seeds, conditions.
         """
         if length is not None and length < 0:
             raise ValueError(f"length must be 0 or more, got {length}")
-        state = self.start(**how)
+        state = self.init_state(**how)
         length = self._length(state, length)
         chunks = [state.sample.new_zeros(len(state.seeds), 0)]
         chunk = max(1, self.chunk // max(len(state.seeds), 1))
         for first in range(0, length, chunk):
             count = min(chunk, length - first)
             part = None if noise is None else noise[:, first : first + count]
-            chunks.append(self.advance(state, count, draw, part))
+            chunks.append(self.generate_next(state, count, draw, part))
             if progress is not None:
                 progress(count)
         return torch.cat(chunks, dim=1)
 
-    def generate_each(
-        self, lengths: Sequence[int], *, draw: Draw = PLAIN, **how: Any
+    def generate_ragged(
+        self, lengths: Sequence[int], *, draw: SamplingConfig = PLAIN, **how: Any
     ) -> list[Tensor]:
         """Return a signal of each length, `(T,)`; one that is finished leaves the batch.
 
         Args:
             lengths: Samples to generate, one an item.
             draw: Temperature and truncation.
-            **how: As `start`: prompt, seeds, conditions. Of shorter items, `local` is padded.
+            **how: As `init_state`: prompt, seeds, conditions. Of shorter items, `local` is padded.
         """
         if any(length < 0 for length in lengths):
             raise ValueError(f"lengths must be 0 or more, got {list(lengths)}")
-        state = self.start(len(lengths), **how)
+        state = self.init_state(len(lengths), **how)
         active = list(range(len(lengths)))
         pieces: list[list[Tensor]] = [[state.sample.new_zeros(0)] for _ in lengths]
         for stop in sorted(set(lengths)):
             staying = [place for place, item in enumerate(active) if lengths[item] >= stop]
             state, active = state.select(staying), [active[place] for place in staying]
-            part = self.advance(state, stop - state.drawn, draw)
+            part = self.generate_next(state, stop - state.num_generated, draw)
             for item, piece in zip(active, part, strict=True):
                 pieces[item].append(piece)
         return [torch.cat(piece) for piece in pieces]
 
     def stream(
-        self, length: int | None = None, *, chunk: int = 1024, draw: Draw = PLAIN, **how: Any
+        self,
+        length: int | None = None,
+        *,
+        chunk: int = 1024,
+        draw: SamplingConfig = PLAIN,
+        **how: Any,
     ) -> Iterator[Tensor]:
         """Yield the signal that `generate` would return, `(B, chunk)` at a time.
 
@@ -374,19 +388,19 @@ class Sampler(abc.ABC):
                 model that has none.
             chunk: Samples at a time; the last chunk holds what remains.
             draw: Temperature and truncation.
-            **how: As `start`: batch size, prompt, seeds, conditions.
+            **how: As `init_state`: batch size, prompt, seeds, conditions.
         """
         if chunk < 1:
             raise ValueError(f"chunk must be 1 or more, got {chunk}")
-        state = self.start(**how)
+        state = self.init_state(**how)
         if length is None:
-            length = self.ready(state)
-        while length is None or state.drawn < length:
-            count = chunk if length is None else min(chunk, length - state.drawn)
-            yield self.advance(state, count, draw)
+            length = self.samples_available(state)
+        while length is None or state.num_generated < length:
+            count = chunk if length is None else min(chunk, length - state.num_generated)
+            yield self.generate_next(state, count, draw)
 
     def _length(self, state: SamplerState, length: int | None) -> int:
-        length = self.ready(state) if length is None else length
+        length = self.samples_available(state) if length is None else length
         if length is None:
             raise ValueError("length is not said, and the model has no frames that would say it")
         return length
@@ -408,7 +422,7 @@ def item_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
 def item_noise(state: SamplerState, length: int, num_noise: int, noise: Tensor | None) -> Tensor:
     """Return the noise of the next `length` samples, `(B, length, K)`, given or from the seeds."""
     if noise is None:
-        return uniforms(state.seeds, state.drawn, length, num_noise)
+        return uniforms(state.seeds, state.num_generated, length, num_noise)
     wanted = (len(state.seeds), length, num_noise)
     if tuple(noise.shape) != wanted:
         raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
@@ -431,12 +445,12 @@ def item_prompts(prompt: Tensor, batch_size: int) -> Tensor:
 def check_batch(state: SamplerState) -> int:
     """Return how many items a state has; raise unless all of it has as many."""
     streams, items = state.model.batch_size, len(state.seeds)
-    found = streams / state.streams_an_item, len(state.sample), items
+    found = streams / state.streams_per_item, len(state.sample), items
     if len(set(found)) > 1:
         raise ValueError(
             "the state has queues of {:g}, samples of {} and seeds of {} items".format(*found)
         )
-    for tensor, wanted in ((state.conditions.whole, streams), (state.conditions.frames, items)):
+    for tensor, wanted in ((state.conditioning.global_conditioning, streams), (state.conditioning.frames, items)):
         if tensor is not None and len(tensor) != wanted:
             raise ValueError(f"the state has conditions of {len(tensor)}, wanted {wanted}")
     return items
@@ -451,7 +465,7 @@ def _count(number: object) -> int:
 
 def check_state(state: WaveNetState, model: WaveNet) -> None:
     """Raise unless `state` is one of this model's."""
-    first, levels = state.queues[0], model.config.levels
+    first, levels = state.queues[0], model.config.quantization_channels
     if not first.is_floating_point() and not bool(((first >= NOTHING) & (first < levels)).all()):
         raise ValueError(f"the state is another model's: it holds classes outside of {levels}")
     wanted = [tuple(queue.shape[1:]) for queue in model.new_state(1).queues]

@@ -6,8 +6,8 @@ import os
 import torch
 
 from wavenet.distributions import Categorical
-from wavenet.kernels.cross_entropy import cross_entropy_here
-from wavenet.kernels.gated_activation import gates_here
+from wavenet.kernels.cross_entropy import fast_cross_entropy
+from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.model import WaveNet
 from wavenet.modules import ResidualStack
 from wavenet.training.options import TrainerOptions
@@ -33,11 +33,11 @@ def check_device(device: str) -> None:
 def hasten(model: WaveNet, options: TrainerOptions) -> None:
     """Have a model computed in the fastest way here, in the memory that is wanted."""
     if isinstance(model.distribution, Categorical):
-        model.distribution.cross_entropy = cross_entropy_here()
+        model.distribution.cross_entropy = fast_cross_entropy()
     for module in model.modules():
         if isinstance(module, ResidualStack):
-            module.gates = gates_here()
-            module.recompute = options.activation_checkpointing
+            module.gated_activation = fast_gated_activation()
+            module.checkpoint_activations = options.activation_checkpointing
 
 
 def keep_freed_memory() -> None:

@@ -19,7 +19,7 @@ from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 from wavenet.training.module import TrainingModule
 from wavenet.training.signals import StopFlag
-from wavenet.training.tensorboard import Curves
+from wavenet.training.tensorboard import TensorBoard
 
 
 class Preview:
@@ -58,7 +58,7 @@ class Preview:
             "held_out/teacher_forced": self.teacher_forced(model),
             "held_out/generated": self.generated(model),
         }
-        if isinstance(trainer.logger, Curves):
+        if isinstance(trainer.logger, TensorBoard):
             trainer.logger.log_sounds(sounds, step, self.sample_rate)
 
     def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from wavenet.training.module import TrainingModule
 from wavenet.training.options import TrainerOptions
 from wavenet.training.signals import StopFlag
 from wavenet.training.validation import History
-from wavenet.utils.errors import CheckpointError, EnvironmentFault, printable
+from wavenet.utils.errors import CheckpointError, MachineError, printable
 from wavenet.utils.files import atomic_file
 
 FOLDER = "checkpoints"
@@ -162,8 +162,8 @@ class Saves(pl.Callback):
             return  # a batch whose gradients only add up
         self.seen = step
         last = bool(self.stop) or step == trainer.max_steps
-        best = self.options.keep_best and step == self.history.best
-        if step % self.options.save_every == 0 or best or last:
+        best = self.options.save_best and step == self.history.best
+        if step % self.options.save_every_n_steps == 0 or best or last:
             assert isinstance(module, TrainingModule)
             module.check_finite()
             self._attempt(step, trainer.save_checkpoint, last_chance=last)
@@ -173,7 +173,7 @@ class Saves(pl.Callback):
     def _attempt(self, step: int, write: Callable[[Path], None], *, last_chance: bool) -> None:
         try:
             write(self.folder / f"step-{step:08d}.ckpt")
-        except EnvironmentFault as fault:
+        except MachineError as fault:
             self.failures += 1
             if last_chance or self.failures >= self.retries:
                 raise
@@ -193,8 +193,8 @@ class Saves(pl.Callback):
         bits = {step: bits for step, bits in self.history.valid if math.isfinite(bits)}
         known = [save for save in saves if step_of(save) in bits]
         best = min(known, key=lambda save: (bits[step_of(save)], -step_of(save)), default=None)
-        for save in saves[: -self.options.keep_last]:
-            if save != best or not self.options.keep_best:
+        for save in saves[: -self.options.save_last_k]:
+            if save != best or not self.options.save_best:
                 save.unlink(missing_ok=True)
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from wavenet.data.clip_reader import Excerpts
-from wavenet.data.dataset import RandomCrops
+from wavenet.data.clip_reader import ClipReader
+from wavenet.data.dataset import RandomSegments
 from wavenet.data.manifest import Clip
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.options import TrainerOptions
 from wavenet.training.workers import Batches, Told, start_worker
 
@@ -27,13 +27,13 @@ class StepsFrom(Sampler[int]):
 
 
 def training_loader(
-    excerpts: Excerpts,
+    excerpts: ClipReader,
     clips: Sequence[Clip],
     options: TrainerOptions,
     context: int,
     seed: int,
     first: int,
-    team: Team,
+    team: ProcessGroup,
 ) -> Batches:
     """Return an endless loader of crops, this process's, that starts with batch number `first`.
 
@@ -46,25 +46,25 @@ def training_loader(
         first: Batches that came before.
         team: The processes that share out each update.
     """
-    crops = RandomCrops(
+    crops = RandomSegments(
         excerpts,
         clips,
-        crop=options.crop,
+        crop=options.segment_length,
         context=context,
-        batch_size=options.batch_size,
+        batch_size=options.global_batch_size,
         seed=seed,
         rank=team.rank,
         world_size=team.size,
-        accumulate=options.accumulate,
+        accumulate=options.accumulate_grad_batches,
         balance=options.balance_speakers,
     )
     loader = DataLoader(
         Told(crops),
         batch_size=None,
         sampler=StepsFrom(first),
-        num_workers=options.workers,
+        num_workers=options.num_workers,
         worker_init_fn=start_worker,
-        timeout=1 if options.workers else 0,  # how often `Batches` looks up while it waits
+        timeout=1 if options.num_workers else 0,  # how often `Batches` looks up while it waits
         generator=torch.Generator(),  # of its own: the default one belongs to the model
     )
     return Batches(loader)

@@ -28,7 +28,7 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
     folder = config.data.folder
     clips = held_out(read_manifest(folder))
     log.info("evaluating")
-    found = evaluate(Subject(loaded, folder, clips, config.report, config.seed))
+    found = evaluate(Subject(loaded, folder, clips, config.evaluation, config.seed))
     log.info("%s", found.text())
     for recording in found.recordings:
         _write(run / "samples", recording)

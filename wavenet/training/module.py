@@ -20,7 +20,7 @@ from wavenet.features.frames import Features
 from wavenet.model import WaveNet
 from wavenet.modules import ResidualStack
 from wavenet.training.distributed.launcher import Launch
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.nonfinite import first_nonfinite
 from wavenet.training.options import OptimOptions
 from wavenet.utils.errors import ConfigError
@@ -53,7 +53,7 @@ class TrainingModule(pl.LightningModule):
         optim: OptimOptions,
         max_steps: int,
         audio: AudioConfig | None = None,
-        team: Team | None = None,
+        team: ProcessGroup | None = None,
         *,
         on_nonfinite: Literal["stop", "skip"] = "stop",
         compiled: bool = False,
@@ -71,7 +71,7 @@ class TrainingModule(pl.LightningModule):
         if optim.ema_decay is not None:
             self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.nll = compiled_nll(model) if compiled else model.nll
-        self.team = Team(Launch()) if team is None else team
+        self.team = ProcessGroup(Launch()) if team is None else team
         self.random_state: Tensor | None = None
         self.data_digest = ""
 
@@ -111,8 +111,8 @@ class TrainingModule(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         """Shorten the gradient; Lightning's own way refuses optimisers that are fused."""
-        if self.optim.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip_norm)
+        if self.optim.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.max_grad_norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Update the weights, then their average."""
@@ -226,10 +226,10 @@ def rate_factor(optim: OptimOptions, max_steps: int) -> Callable[[int], float]:
     def factor(step: int) -> float:
         warmup = min((step + 1) / (optim.warmup_steps + 1), 1.0)
         after = max(step - optim.warmup_steps, 0) / max(max_steps - optim.warmup_steps, 1)
-        ratio, after = optim.final_lr_ratio, min(after, 1.0)
-        if optim.schedule == "cosine":
+        ratio, after = optim.min_lr_ratio, min(after, 1.0)
+        if optim.lr_schedule == "cosine":
             return warmup * (ratio + (1 - ratio) * (1 + math.cos(math.pi * after)) / 2)
-        if optim.schedule == "exponential":
+        if optim.lr_schedule == "exponential":
             return float(warmup * ratio**after)
         return warmup
 

@@ -114,7 +114,7 @@ class Progress(pl.Callback):
         return f"{text}, held-out {self.history.valid[-1][1]:.3f}" if self.history.valid else text
 
     def _call_out(self, module: TrainingModule, step: int) -> None:
-        levels = module.model.config.levels
+        levels = module.model.config.quantization_channels
         late = step > module.optim.warmup_steps + 100
         if late and not self.warned and self.bits > math.log2(levels) - 0.05:
             self.warned = True

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 
-from wavenet.config import check_conditions
+from wavenet.config import check_conditioning
 from wavenet.data.manifest import read_manifest
 from wavenet.features.filters import measured
 from wavenet.features.mel import with_statistics
@@ -20,7 +20,7 @@ def conditioned(config: RunConfig) -> RunConfig:
     data, audio, model = config.data, config.audio, config.model
     everything = read_manifest(data.folder)
     clips = everything.of_split("train")
-    if data.speakers:
+    if data.use_speakers:
         names = clips.names
         if not names:
             raise DataError(
@@ -33,21 +33,21 @@ def conditioned(config: RunConfig) -> RunConfig:
                 "warning: speakers who are held out and not trained on, told as unknown: %s",
                 printable(", ".join(others)),
             )
-        audio = dataclasses.replace(audio, speakers=names)
-        model = dataclasses.replace(model, speakers=len(names))
-    unheard = sorted({*audio.speakers} - {*clips.names})
+        audio = dataclasses.replace(audio, speaker_names=names)
+        model = dataclasses.replace(model, num_speakers=len(names))
+    unheard = sorted({*audio.speaker_names} - {*clips.names})
     if unheard:
         raise ConfigError(
             f"audio.speakers: no training clip is of {printable(', '.join(unheard))}; "
             "data.speakers=true takes the names from the clips"
         )
-    if audio.mel is not None and data.normalise and not audio.mel.clip:
+    if audio.mel is not None and data.normalize_mel and not audio.mel.clamp:
         mel = with_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
-    if audio.notes is not None:
+    if audio.score is not None:
         for clip in everything:
             if clip.notes:
-                check_pitches(read_notes(data.folder / clip.notes), audio.notes, clip.notes)
-    audio = dataclasses.replace(audio, shaping=measured(data.folder, everything, audio))
-    check_conditions(model, audio)
+                check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
+    audio = dataclasses.replace(audio, filter=measured(data.folder, everything, audio))
+    check_conditioning(model, audio)
     return dataclasses.replace(config, audio=audio, model=model)

@@ -33,7 +33,7 @@ from wavenet.training.checkpointing import (
 )
 from wavenet.training.data import training_loader
 from wavenet.training.distributed.gradient_sync import Updates
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.distributed.slurm import requeue
 from wavenet.training.final_report import finish
 from wavenet.training.module import TrainingModule, seed_of
@@ -43,7 +43,7 @@ from wavenet.training.resolve_config import conditioned
 from wavenet.training.run_dir import held, new_folder, started_before
 from wavenet.training.signals import StopFlag
 from wavenet.training.strategy import TeamStrategy
-from wavenet.training.tensorboard import Curves
+from wavenet.training.tensorboard import TensorBoard
 from wavenet.training.validation import History
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
@@ -54,7 +54,7 @@ log = logging.getLogger("wavenet")
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it advises and advertises
 
 
-def start(config: RunConfig, run: Path | None, stop: StopFlag, team: Team) -> Path:
+def start(config: RunConfig, run: Path | None, stop: StopFlag, team: ProcessGroup) -> Path:
     """Train in a new folder, and report; return the folder.
 
     Where a launcher starts the same again, the run goes on from its last save.
@@ -88,7 +88,7 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag, team: Team) -> Pa
     return folder
 
 
-def resume(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
+def resume(config: RunConfig, run: Path, stop: StopFlag, team: ProcessGroup) -> None:
     """Go on with a run from its last save, and report.
 
     Args:
@@ -115,10 +115,10 @@ def read_run(run: Path) -> RunConfig:
         raise ConfigError(f"{printable(path)}: {printable(error)}") from error
 
 
-def _ready(config: RunConfig, team: Team) -> RunConfig:
+def _ready(config: RunConfig, team: ProcessGroup) -> RunConfig:
     """Prepare the data where that is not done; return the config with absolute paths."""
     check_device(config.trainer.device)
-    crops_of_a_batch(config.trainer.batch_size, team.size, config.trainer.accumulate)
+    crops_of_a_batch(config.trainer.global_batch_size, team.size, config.trainer.accumulate_grad_batches)
     config = dataclasses.replace(config, data=config.data.anywhere())
     ensure_prepared(config.data)
     return config
@@ -128,10 +128,10 @@ def _finished(config: RunConfig, run: Path) -> bool:
     """Whether nothing is left to do for a run, its report neither."""
     saves = find_saves(run)
     trained = bool(saves) and step_of(saves[-1]) >= config.trainer.max_steps
-    return trained and (not config.report.seconds or (run / "report.html").is_file())
+    return trained and (not config.evaluation.sample_seconds or (run / "report.html").is_file())
 
 
-def _go_on(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
+def _go_on(config: RunConfig, run: Path, stop: StopFlag, team: ProcessGroup) -> None:
     """Train from the last save on, if there is one, to the end or a signal."""
     with held(run, team):
         saves = team.share(lambda: find_saves(run))
@@ -142,13 +142,15 @@ def _go_on(config: RunConfig, run: Path, stop: StopFlag, team: Team) -> None:
 
     def queue() -> None:
         ended_early = stop.signal is not None and stop.signal.name == "SIGUSR1"
-        if ended_early and config.trainer.requeue:
+        if ended_early and config.trainer.auto_requeue:
             requeue(os.environ.get("SLURM_JOB_ID"))
 
     team.share(queue)  # the others wait, for Slurm may end the step when one of them ends
 
 
-def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path | None) -> None:
+def _train(
+    config: RunConfig, run: Path, stop: StopFlag, team: ProcessGroup, save: Path | None
+) -> None:
     folder = config.data.folder
     clips = read_manifest(folder)
     train, held_out = _splits(folder, clips, config)
@@ -164,7 +166,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
         config.audio,
         team,
         on_nonfinite=config.trainer.on_nonfinite,
-        compiled=config.trainer.compile,
+        compiled=config.trainer.torch_compile,
     )
     excerpts = excerpts_of(config.model, config.audio, folder)
     windows = None
@@ -174,7 +176,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
             held_out,
             window=WINDOW,
             context=config.model.receptive_field,
-            limit_seconds=config.trainer.valid_seconds,
+            limit_seconds=config.trainer.val_seconds,
         )
     seconds = int(train.frames.sum()) / config.audio.sample_rate
     updates = Updates(team, stop)
@@ -183,7 +185,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
         config.audio,
         checkpoint.Training(data=config.name, seconds_of_audio=seconds),
         windows,
-        config.trainer.valid_every,
+        config.trainer.val_every_n_steps,
         updates,
         _preview(folder, held_out, config, stop),
     )
@@ -202,7 +204,7 @@ def _train(config: RunConfig, run: Path, stop: StopFlag, team: Team, save: Path 
         log.info("step %d was the last: trainer.max_steps=N goes further", step)
 
     def end() -> None:
-        if not stop and config.report.seconds:
+        if not stop and config.evaluation.sample_seconds:
             finish(run, config, history)
 
     team.share(end)
@@ -235,7 +237,7 @@ def _fit(
         options,
         config.model.receptive_field,
         config.seed,
-        step * options.accumulate,
+        step * options.accumulate_grad_batches,
         team,
     )
     trainer = pl.Trainer(
@@ -244,14 +246,14 @@ def _fit(
         precision={"fp32": "32-true", "bf16": "bf16-mixed"}[options.precision],  # type: ignore[arg-type]
         max_steps=options.max_steps,
         max_epochs=-1,
-        accumulate_grad_batches=options.accumulate,
+        accumulate_grad_batches=options.accumulate_grad_batches,
         callbacks=[
             updates,
             history,
-            Progress(options.batch_size * options.crop, history, updates, loader),
+            Progress(options.global_batch_size * options.segment_length, history, updates, loader),
             Saves(run, options, history, updates.stop),
         ],
-        logger=Curves(run, step),
+        logger=TensorBoard(run, step),
         plugins=[DurableCheckpointIO(), LightningEnvironment()],  # not that of a launcher
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -267,7 +269,7 @@ def _fit(
             trainer.fit(module, loader, ckpt_path=save, weights_only=True)
 
 
-def _placed(options: TrainerOptions, team: Team) -> dict[str, Any]:
+def _placed(options: TrainerOptions, team: ProcessGroup) -> dict[str, Any]:
     """Return what the trainer is told of devices and processes."""
     if team.device is not None:
         return {"accelerator": team.device.type, "strategy": TeamStrategy(team)}

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.options import RunConfig
 from wavenet.utils.dataclass_io import to_dict
-from wavenet.utils.errors import ConfigError, EnvironmentFault, printable
+from wavenet.utils.errors import ConfigError, MachineError, printable
 from wavenet.utils.files import locked, write_text
 
 LAUNCH = "launch"
@@ -61,7 +61,7 @@ def _only_begun(run: Path) -> bool:
 
 
 @contextlib.contextmanager
-def held(run: Path, team: Team) -> Iterator[None]:
+def held(run: Path, team: ProcessGroup) -> Iterator[None]:
     """Hold a run's folder for the team within the block.
 
     A process that a launcher starts again waits for the one before it to end.
@@ -75,7 +75,7 @@ def held(run: Path, team: Team) -> Iterator[None]:
         def hold() -> None:
             until = time.monotonic() + patience
             while time.monotonic() < until:
-                with contextlib.suppress(EnvironmentFault):
+                with contextlib.suppress(MachineError):
                     stack.enter_context(locked(run))
                     return
                 time.sleep(0.2)

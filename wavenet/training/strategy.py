@@ -10,7 +10,7 @@ from typing import Any
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 
 
 class TeamStrategy(SingleDeviceStrategy):
@@ -20,7 +20,7 @@ class TeamStrategy(SingleDeviceStrategy):
         team: The processes.
     """
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, team: ProcessGroup) -> None:
         assert team.device is not None
         super().__init__(device=team.device)
         self.team = team

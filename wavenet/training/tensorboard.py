@@ -21,7 +21,7 @@ from wavenet.utils.errors import printable
 log = logging.getLogger("wavenet")
 
 
-class Curves(TensorBoardLogger):
+class TensorBoard(TensorBoardLogger):
     """Lightning's logger to a run's folder `tensorboard`.
 
     Args:
@@ -40,11 +40,11 @@ class Curves(TensorBoardLogger):
         """TensorBoard's writer, or nothing after a failure."""
         if self.hook is None:
             self.hook, threading.excepthook = threading.excepthook, self._thread_failed
-        return self._attempt(lambda: super(Curves, self).experiment)
+        return self._attempt(lambda: super(TensorBoard, self).experiment)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add a point to each curve."""
-        self._attempt(lambda: super(Curves, self).log_metrics(metrics, step))
+        self._attempt(lambda: super(TensorBoard, self).log_metrics(metrics, step))
 
     def log_sounds(self, sounds: dict[str, NDArray[np.float32]], step: int, rate: int) -> None:
         """Add sounds by name, `(T,)` at `rate` Hz, each to be heard and as a spectrogram."""
@@ -63,7 +63,7 @@ class Curves(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:
         """Write what waits, and close."""
-        self._attempt(lambda: super(Curves, self).finalize(status))
+        self._attempt(lambda: super(TensorBoard, self).finalize(status))
         with self.lock:  # what fails meanwhile in TensorBoard's thread is told before
             pass
         if self.hook is not None:

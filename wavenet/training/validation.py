@@ -20,7 +20,7 @@ from wavenet.evaluation.nll import bits_per_sample
 from wavenet.training.distributed.gradient_sync import Updates
 from wavenet.training.module import TrainingModule
 from wavenet.training.signals import Stopped
-from wavenet.utils.errors import EnvironmentFault
+from wavenet.utils.errors import MachineError
 
 log = logging.getLogger("wavenet")
 POINTS = 500  # of the loss curve, at most
@@ -173,7 +173,7 @@ class History(pl.Callback):
         try:
             self.team.share(lambda: self.export(module, step))
             self.owed = False
-        except EnvironmentFault as fault:
+        except MachineError as fault:
             if last:
                 raise
             self.owed = True

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from wavenet.training.module import Batch
 from wavenet.training.signals import SIGNALS
-from wavenet.utils.errors import EnvironmentFault, WavenetError
+from wavenet.utils.errors import MachineError, WavenetError
 
 PATIENCE = 120  # seconds for one batch
 WAY_OUT = "the run can go on from its last save; trainer.workers=0 reads in the training process"
@@ -84,7 +84,7 @@ class Batches:
             with _no_batch_yet():
                 item: dict[str, Tensor] | WavenetError = next(source)
                 return item
-        raise EnvironmentFault(
+        raise MachineError(
             f"no process that reads audio brought a batch in {self.patience} seconds: is the disk "
             f"or the network under the data at fault? {WAY_OUT}"
         )
@@ -101,7 +101,7 @@ class Batches:
         except (RuntimeError, ConnectionError) as error:
             if not of_a_worker(error) and not (isinstance(error, ConnectionError) and self._died()):
                 raise
-            raise EnvironmentFault(f"{self._what_died()}: {WAY_OUT}") from error
+            raise MachineError(f"{self._what_died()}: {WAY_OUT}") from error
         finally:
             self._kill()
 

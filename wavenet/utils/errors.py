@@ -42,7 +42,7 @@ class CheckpointError(WavenetError):
     exit_code = 4
 
 
-class EnvironmentFault(WavenetError):
+class MachineError(WavenetError):
     """The machine refuses: disk, permission, lock, a missing package."""
 
     exit_code = 5
@@ -70,7 +70,7 @@ def require(module: str, extra: str) -> ModuleType:
     except (ImportError, OSError, RuntimeError) as error:
         missing = isinstance(error, ModuleNotFoundError)
         found = "is not installed" if missing else f"does not load ({printable(error)})"
-        raise EnvironmentFault(
+        raise MachineError(
             f"{module} {found}: it comes with pip install 'torch-wavenet[{extra}]'"
         ) from error
 

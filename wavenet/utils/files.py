@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from wavenet.utils.errors import EnvironmentFault, printable
+from wavenet.utils.errors import MachineError, printable
 
 LEFTOVER = re.compile(r"\.(.+)\.(?:tmp|old)-[0-9a-f]{8}", re.DOTALL)
 LONGEST_STEM = 200  # bytes; the stem of a longer name may be another's too
@@ -181,7 +181,7 @@ def _lock(file: TextIO, folder: Path, shared: bool) -> None:
     except BlockingIOError:
         file.seek(0)
         holder = file.read(200) or "another process"
-        raise EnvironmentFault(
+        raise MachineError(
             f"{printable(folder)} is in use by {printable(holder)}: wait for it, or choose another "
             "place"
         ) from None
@@ -231,7 +231,7 @@ def _disk_faults(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise EnvironmentFault(
+        raise MachineError(
             f"cannot write {printable(path)}: {reason}; nothing was changed. "
             "Free some space or choose another place."
         ) from error

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from wavenet.data.corpora.asterisk_voices import VOICES, decode_all, find
-from wavenet.utils.errors import DataError, EnvironmentFault
+from wavenet.utils.errors import DataError, MachineError
 
 TONE = (0.3 * 32767 * np.sin(np.arange(3200) / 8)).astype(np.int16)
 
@@ -32,12 +32,14 @@ def test_prompts_become_flac_and_their_folder_is_the_voice(installed: Path, tmp_
     samples, rate = soundfile.read(tmp_path / "root" / "en_US_f_Allison" / "digits" / "1.flac")
     assert (len(samples), rate) == (3200, 16000)
     delay = 22  # samples, of the codec's filters
-    np.testing.assert_allclose(samples[500:], TONE[500 - delay : -delay] / 32768, atol=0.01)
+    np.testing.assert_allclose(
+        samples[500:], TONE[500 - delay : -delay] / 32768, atol=0.01
+    )
     assert "CC BY" in (tmp_path / "root" / "ORIGIN.txt").read_text()
 
 
 def test_a_voice_that_is_not_installed_is_named_with_its_package(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="apt install asterisk-core-sounds-en-g722"):
+    with pytest.raises(MachineError, match="apt install asterisk-core-sounds-en-g722"):
         decode_all(tmp_path, tmp_path / "root")
 
     assert not (tmp_path / "root").exists()

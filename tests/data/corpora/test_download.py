@@ -12,7 +12,7 @@ import pytest
 
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.ljspeech import find
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault
+from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.files import file_digest
 
 from .conftest import Plant
@@ -137,7 +137,7 @@ def test_what_is_no_archive_is_said(name: str, source: Path, root: Path) -> None
 
 @pytest.mark.parametrize("url", ["file:///nowhere/a.zip", "http://127.0.0.1:9/a.zip"])
 def test_no_network_names_the_url(url: str, root: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=f"cannot download {url}: .* nothing was kept"):
+    with pytest.raises(MachineError, match=f"cannot download {url}: .* nothing was kept"):
         fetch_archives(root, [Archive(url, WRONG)])
 
     assert list(root.parent.iterdir()) == []
@@ -181,7 +181,7 @@ def halting() -> Iterator[str]:
 
 
 def test_a_download_that_breaks_off_leaves_nothing(halting: str, root: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=f"{halting}/a.zip: it ended after 4 of 100 bytes"):
+    with pytest.raises(MachineError, match=f"{halting}/a.zip: it ended after 4 of 100 bytes"):
         fetch_archives(root, [Archive(f"{halting}/a.zip", WRONG)])
 
     assert list(root.parent.iterdir()) == []

@@ -28,7 +28,7 @@ def prepared(path: Path, name: str = "", **options: Any) -> tuple[Converted, lis
 
 
 def test_a_16_bit_recording_comes_out_to_the_bit(record: Record, noise: Samples) -> None:
-    result, (samples,) = prepared(record("a.flac", noise), "p225/a.flac", speaker_folders=True)
+    result, (samples,) = prepared(record("a.flac", noise), "p225/a.flac", speaker_from_folder=True)
 
     (clip,) = result.clips
     written = (record("x.wav", noise).parent.parent / "out" / clip.path).read_bytes()
@@ -42,7 +42,7 @@ def test_each_repair_does_what_it_says(record: Record, noise: Samples) -> None:
     spoilt[10], spoilt[20], spoilt[30] = (np.nan, 0.5), (np.inf, 0.25), (3.0, -3.0)
     path = record("a.wav", spoilt, subtype="FLOAT")
 
-    _, (samples,) = prepared(path, zero_nan=True, clip=True, mixdown=True)
+    _, (samples,) = prepared(path, nan_to_num=True, clip=True, mono=True)
 
     assert samples[[10, 20, 30]].tolist() == [0.25, 0.125, 0.0]
     np.testing.assert_array_equal(samples[31:], noise[31:])
@@ -72,7 +72,7 @@ def test_trimming_removes_silence_at_both_ends_only(record: Record, noise: Sampl
     silence = np.zeros(16000, np.float32)
     path = record("a.wav", np.concatenate([silence, noise, silence, noise, silence]))
 
-    result, (samples,) = prepared(path, trim_db=40.0)
+    result, (samples,) = prepared(path, trim_top_db=40.0)
 
     assert result.clips[0].start == pytest.approx(16000, abs=2048)
     assert len(samples) == pytest.approx(32000, abs=4096)
@@ -83,7 +83,7 @@ def test_splitting_gives_pieces_that_say_where_they_begin(record: Record, noise:
     silence = np.zeros(16000, np.float32)
     whole = np.concatenate([noise, silence, noise[:400], silence, noise])
 
-    result, pieces = prepared(record("a.wav", whole), split_db=40.0, min_seconds=0.2)
+    result, pieces = prepared(record("a.wav", whole), split_top_db=40.0, min_seconds=0.2)
 
     assert [clip.path for clip in result.clips] == [
         "audio/a.wav.0001.wav",

@@ -37,18 +37,18 @@ def spoil(noise: Samples, index: int, value: float) -> Samples:
 
 
 CASES: list[tuple[str, Callable[[Samples], Samples], int, str]] = [
-    ("zero_nan", lambda x: spoil(x, 77, np.nan), 16000, "nan at frame 77 of channel 0, 1 such"),
-    ("zero_nan", lambda x: spoil(x, 5, -np.inf), 16000, "-inf at frame 5 of channel 0, 1 such"),
+    ("nan_to_num", lambda x: spoil(x, 77, np.nan), 16000, "nan at frame 77 of channel 0, 1 such"),
+    ("nan_to_num", lambda x: spoil(x, 5, -np.inf), 16000, "-inf at frame 5 of channel 0, 1 such"),
     ("clip", lambda x: spoil(x, 9, -1.5), 16000, "1 samples past 1.0, peak 1.5"),
     ("resample", lambda x: x, 44100, "44100 Hz, wanted 16000 Hz"),
-    ("mixdown", lambda x: np.stack([x, x], axis=1), 16000, "2 channels, wanted 1"),
+    ("mono", lambda x: np.stack([x, x], axis=1), 16000, "2 channels, wanted 1"),
     (
-        "keep_silent",
+        "allow_silent",
         lambda x: x * np.float32(1e-5),
         16000,
         "silent: standard deviation under 0.0001",
     ),
-    ("keep_silent", lambda x: x * 0 + np.float32(0.5), 16000, "silent: standard deviation"),
+    ("allow_silent", lambda x: x * 0 + np.float32(0.5), 16000, "silent: standard deviation"),
 ]
 
 
@@ -74,7 +74,7 @@ def test_each_fault_is_named_with_the_option_that_repairs_it(
 def test_channels_that_cancel_are_silent_once_mixed(record: Record, noise: Samples) -> None:
     path = record("a.wav", np.stack([noise, -noise], axis=1), subtype="FLOAT")
 
-    (problem,) = look(path, mixdown=True).problems
+    (problem,) = look(path, mono=True).problems
 
     assert "its channels cancel" in problem.reason
 
@@ -97,10 +97,10 @@ def test_a_cut_recording_is_taken_as_far_as_it_goes_when_asked(
     path.write_bytes(path.read_bytes()[:-5000])
 
     (problem,) = look(path).problems
-    repaired = look(path, keep_truncated=True)
+    repaired = look(path, allow_truncated=True)
 
     assert problem.way_out == "data.keep_truncated=true"
-    assert (repaired.problems, repaired.repairs) == ((), ("keep_truncated",))
+    assert (repaired.problems, repaired.repairs) == ((), ("allow_truncated",))
     assert 0 < repaired.frames < 40_000
 
 
@@ -121,4 +121,4 @@ def test_an_offset_is_noted(record: Record, noise: Samples) -> None:
 def test_every_fault_of_a_file_is_named_at_once(record: Record, noise: Samples) -> None:
     path = record("a.wav", np.stack([noise * 3, noise], axis=1), 8000, subtype="FLOAT")
 
-    assert [p.option for p in look(path).problems] == ["clip", "resample", "mixdown"]
+    assert [p.option for p in look(path).problems] == ["clip", "resample", "mono"]

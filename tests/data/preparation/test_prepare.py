@@ -18,14 +18,14 @@ from wavenet.data.manifest import read_manifest
 from wavenet.data.preparation.prepare import PrepareOptions, Summary, prepare
 from wavenet.data.preparation.work_dir import work_folder
 from wavenet.features.score import read_notes
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault
+from wavenet.utils.errors import ConfigError, DataError, MachineError
 
 Record = Callable[..., Path]
 Samples = NDArray[np.float32]
 
 
 def run(folder: Path, output: str = "out", **options: Any) -> Summary:
-    settings = PrepareOptions(sample_rate=16000, jobs=2, **options)
+    settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
     return prepare(folder / "root", folder / output, settings, quiet=True)
 
 
@@ -63,7 +63,7 @@ def nasty(corpus: Path, record: Record, noise: Samples) -> Path:
 
 
 def test_the_output_holds_clips_a_manifest_and_an_account(corpus: Path) -> None:
-    summary = run(corpus, speaker_folders=True)
+    summary = run(corpus, speaker_from_folder=True)
 
     clips = read_manifest(corpus / "out")
     assert [clip.source for clip in clips] == [
@@ -124,7 +124,7 @@ def test_a_long_list_is_cut_and_every_repair_is_counted(
 
 
 def test_skipped_recordings_are_counted_and_named(nasty: Path) -> None:
-    summary = run(nasty, skip_bad=True)
+    summary = run(nasty, skip_invalid=True)
 
     assert len(read_manifest(nasty / "out")) == 6
     assert len(summary.left_out) == 11
@@ -133,8 +133,8 @@ def test_skipped_recordings_are_counted_and_named(nasty: Path) -> None:
 
 
 def test_every_repair_together_leaves_out_only_what_none_can_help(nasty: Path) -> None:
-    repairs = ("resample", "mixdown", "clip", "zero_nan", "keep_truncated", "keep_silent")
-    options: dict[str, Any] = dict.fromkeys((*repairs, "skip_bad"), True)
+    repairs = ("resample", "mono", "clip", "nan_to_num", "allow_truncated", "allow_silent")
+    options: dict[str, Any] = dict.fromkeys((*repairs, "skip_invalid"), True)
     summary = run(nasty, **options)
 
     assert {entry.name for entry in summary.left_out} == {
@@ -151,7 +151,7 @@ def test_skipping_all_is_an_error(record: Record, noise: Samples, tmp_path: Path
     record("a.wav", noise, 8000)
 
     with pytest.raises(DataError, match="no recording is left"):
-        run(tmp_path, skip_bad=True)
+        run(tmp_path, skip_invalid=True)
 
 
 def test_content_of_another_format_is_taken_and_named(
@@ -185,7 +185,7 @@ def test_pieces_of_one_recording_stay_in_one_split(
     for number in range(8):
         record(f"{number}.wav", speech)
 
-    run(tmp_path, split_db=40.0, valid_fraction=0.25, test_fraction=0.25)
+    run(tmp_path, split_top_db=40.0, valid_fraction=0.25, test_fraction=0.25)
 
     clips = read_manifest(tmp_path / "out")
     splits = {(clip.source, clip.split) for clip in clips}
@@ -210,11 +210,11 @@ def test_changed_options_or_recordings_are_prepared_anew(
 ) -> None:
     run(corpus)
 
-    assert not run(corpus, speaker_folders=True).already_prepared
+    assert not run(corpus, speaker_from_folder=True).already_prepared
     assert "holds clips of other options (speaker_folders=false): they are replaced" in caplog.text
     caplog.clear()
     record("new.wav", noise)
-    assert not run(corpus, speaker_folders=True).already_prepared
+    assert not run(corpus, speaker_from_folder=True).already_prepared
     assert "holds clips of other recordings: they are replaced" in caplog.text
     assert len(read_manifest(corpus / "out")) == 7
 
@@ -236,7 +236,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
     try:
-        with pytest.raises(EnvironmentFault):
+        with pytest.raises(MachineError):
             run(corpus)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -279,7 +279,7 @@ def test_a_run_killed_while_it_publishes_is_taken_up_and_leaves_nothing(
 ) -> None:
     run(corpus)
     old = content(corpus / "out")
-    run(corpus, "whole", skip_bad=True)
+    run(corpus, "whole", skip_invalid=True)
     killed = [sys.executable, "-c", KILLED, str(renames)]
     done = subprocess.run(killed, cwd=corpus, env=environment(), check=False)
     assert done.returncode == -signal.SIGKILL
@@ -291,7 +291,7 @@ def test_a_run_killed_while_it_publishes_is_taken_up_and_leaves_nothing(
         assert not (corpus / "out").exists()
         assert run(corpus).already_prepared
         assert content(corpus / "out") == old
-    run(corpus, skip_bad=True)
+    run(corpus, skip_invalid=True)
 
     assert content(corpus / "out") == content(corpus / "whole")
     assert sorted(path.stat().st_mtime_ns for path in (corpus / "out").rglob("*.wav")) == times
@@ -323,7 +323,7 @@ def test_what_is_finished_counts_only_for_the_same_options(
     run(corpus, "plain")
     shutil.copytree(corpus / "plain" / "audio", corpus / ".out.partial" / "audio")
 
-    run(corpus, split_db=40.0)
+    run(corpus, split_top_db=40.0)
 
     assert all(clip.path.endswith(".0001.wav") for clip in read_manifest(corpus / "out"))
     assert len(list((corpus / "out").rglob("*.wav"))) == 6
@@ -362,17 +362,17 @@ def test_recordings_without_a_long_enough_piece_are_named(
     clicks[::8000] = 0.5
     record("clicks.wav", clicks)
 
-    summary = run(corpus, split_db=40.0, min_seconds=0.3)
+    summary = run(corpus, split_top_db=40.0, min_seconds=0.3)
 
     assert [(entry.name, entry.text) for entry in summary.left_out] == [
         ("clicks.wav", "no piece is as long as min_seconds")
     ]
     with pytest.raises(DataError, match="gave no clip"):
-        run(corpus, "none", split_db=1e-3, min_seconds=0.4)
+        run(corpus, "none", split_top_db=1e-3, min_seconds=0.4)
 
 
 def test_two_at_once_do_not_share_a_work_folder(corpus: Path) -> None:
-    with work_folder(corpus / "out"), pytest.raises(EnvironmentFault, match="in use by process"):
+    with work_folder(corpus / "out"), pytest.raises(MachineError, match="in use by process"):
         run(corpus)
 
 
@@ -394,7 +394,7 @@ def test_a_score_comes_along_with_times_from_its_clips_start(
         record(f"{number}.wav", np.concatenate([silence, noise]))
         (tmp_path / "root" / f"{number}.csv").write_text("0.5,0.75,60\n1.125,1.25,62\n")
 
-    run(tmp_path, corpus="chorales", trim_db=20.0)
+    run(tmp_path, corpus="chorales", trim_top_db=20.0)
 
     out = tmp_path / "out"
     clips = read_manifest(out)

@@ -20,7 +20,7 @@ from wavenet.data.preparation.prepare import prepare
 from wavenet.data.preparation.sharded import prepare_share
 from wavenet.data.preparation.summary import Share, Summary
 from wavenet.data.preparation.work_dir import work_folder
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault
+from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.sharding import Shard
 
 Record = Callable[..., Path]
@@ -28,7 +28,7 @@ Samples = NDArray[np.float32]
 
 
 def options(**changes: Any) -> PrepareOptions:
-    return PrepareOptions(sample_rate=16000, jobs=2, **changes)
+    return PrepareOptions(sample_rate=16000, num_workers=2, **changes)
 
 
 def whole(folder: Path, output: str = "out", **changes: Any) -> Summary:
@@ -62,12 +62,12 @@ def corpus(record: Record, noise: Samples, tmp_path: Path) -> Path:
 
 
 def test_shards_and_a_last_run_give_what_one_run_gives(corpus: Path) -> None:
-    whole(corpus, "whole", split_db=40.0)
+    whole(corpus, "whole", split_top_db=40.0)
 
-    shares = [share(corpus, f"{number}/3", split_db=40.0) for number in (2, 1, 3)]
+    shares = [share(corpus, f"{number}/3", split_top_db=40.0) for number in (2, 1, 3)]
     work = {path: path.stat().st_mtime_ns for path in (corpus / ".out.partial").rglob("*.wav")}
     assert not (corpus / "out").exists()
-    summary = whole(corpus, split_db=40.0)
+    summary = whole(corpus, split_top_db=40.0)
 
     assert [(done.mine, done.before, done.finished) for done in shares] == [
         (3, 0, 3),
@@ -103,7 +103,7 @@ def test_the_last_run_does_what_a_dead_shard_left_undone(corpus: Path) -> None:
 
 
 def test_training_takes_up_what_shards_finished(corpus: Path) -> None:
-    said = DataOptions(sample_rate=16000, root=str(corpus / "root"), prepared=str(corpus / "out"))
+    said = DataOptions(sample_rate=16000, root=str(corpus / "root"), processed_dir=str(corpus / "out"))
     for number in (1, 2):
         prepared_share(said, Shard(number, 2))
     (before,) = (corpus / ".out.partial").rglob("0.flac.wav")
@@ -136,7 +136,7 @@ def test_bad_recordings_of_a_shard_are_listed_and_stop_no_other(
     with pytest.raises(DataError, match=r"z.wav: 8000 Hz, wanted 16000 Hz \(data.resample=true\)"):
         share(corpus, "2/3")
     assert share(corpus, "1/3").finished == 4
-    done = share(corpus, "2/3", skip_bad=True)
+    done = share(corpus, "2/3", skip_invalid=True)
     assert [entry.name for entry in done.left_out] == ["z.wav"]
     assert "left out: 1" in done.table()
 
@@ -146,12 +146,12 @@ def test_the_last_run_names_what_shards_left_out(
 ) -> None:
     record("z.wav", noise, 8000)
     for number in (1, 2):
-        share(corpus, f"{number}/2", skip_bad=True)
+        share(corpus, f"{number}/2", skip_invalid=True)
 
-    summary = whole(corpus, skip_bad=True)
+    summary = whole(corpus, skip_invalid=True)
 
     assert [entry.name for entry in summary.left_out] == ["z.wav"]
-    assert summary == whole(corpus, "whole", skip_bad=True)
+    assert summary == whole(corpus, "whole", skip_invalid=True)
 
 
 def test_more_shards_than_recordings_leave_some_without_work(corpus: Path) -> None:
@@ -181,9 +181,9 @@ def test_shards_run_at_once_and_a_merge_or_the_same_shard_is_refused(corpus: Pat
     with work_folder(corpus / "out", Shard(1, 3)), work_folder(corpus / "out", Shard(2, 3)):
         holder = f"in use by process {os.getpid()} on .*"
         share(corpus, "3/3")
-        with pytest.raises(EnvironmentFault, match=rf"{holder}\(shard 1 of 3\)"):
+        with pytest.raises(MachineError, match=rf"{holder}\(shard 1 of 3\)"):
             whole(corpus)
-        with pytest.raises(EnvironmentFault, match=rf"{holder}\(shard 2 of 3\)"):
+        with pytest.raises(MachineError, match=rf"{holder}\(shard 2 of 3\)"):
             share(corpus, "2/3")
     assert not (corpus / "out").exists()
     whole(corpus)
@@ -194,14 +194,14 @@ def test_a_shard_without_a_record_leaves_the_folder_to_the_others(corpus: Path) 
         with work_folder(corpus / "out", Shard(2, 2)):
             pass
         assert work.is_dir()
-        with pytest.raises(EnvironmentFault, match=r"\(shard 1 of 2\)"):
+        with pytest.raises(MachineError, match=r"\(shard 1 of 2\)"):
             whole(corpus)
 
 
 def test_no_shard_starts_while_the_clips_are_published(corpus: Path) -> None:
     with (
         work_folder(corpus / "out"),
-        pytest.raises(EnvironmentFault, match=f"in use by process {os.getpid()} on"),
+        pytest.raises(MachineError, match=f"in use by process {os.getpid()} on"),
     ):
         share(corpus, "1/2")
 
@@ -215,7 +215,7 @@ def test_only_the_first_shard_fetches_a_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None:
-    whole(corpus, "whole", split_db=40.0)
+    whole(corpus, "whole", split_top_db=40.0)
     said = ("audio=16khz", "data.root=root", "data.prepared=out", "data.split_db=40.0")
 
     def start(*more: str) -> subprocess.Popen[str]:

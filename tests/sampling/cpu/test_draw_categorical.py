@@ -4,13 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavenet.distributions import Categorical, Draw
+from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.kernels.alignment import aligned
 from wavenet.sampling.cpu.draw_categorical import FAULT, draw
 from wavenet.sampling.cpu.packing import NEVER, padded
 
 
-def drawn(logits: np.ndarray, noise: float, how: Draw) -> int:
+def drawn(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
     """The class that compiled code draws."""
     count = padded(len(logits))
     values = np.full(count, NEVER, np.float32)
@@ -22,7 +22,7 @@ def drawn(logits: np.ndarray, noise: float, how: Draw) -> int:
     return int(draw(*addresses, count, np.float32(noise), temperature, top_k, top_p))
 
 
-def expected(logits: np.ndarray, noise: float, how: Draw) -> int:
+def expected(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
     """The class that `Categorical` draws."""
     distribution = Categorical(len(logits))
     params = torch.from_numpy(logits)[None]
@@ -37,14 +37,14 @@ def expected(logits: np.ndarray, noise: float, how: Draw) -> int:
     spread=st.sampled_from([0.1, 1.0, 5.0]),
     noise=st.integers(0, 2**24 - 1),
     how=st.builds(
-        Draw,
+        SamplingConfig,
         temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
         top_k=st.one_of(st.none(), st.integers(1, 310)),
         top_p=st.one_of(st.none(), st.floats(0.01, 1.0)),
     ),
 )
 def test_a_draw_is_categoricals(
-    seed: int, levels: int, spread: float, noise: int, how: Draw
+    seed: int, levels: int, spread: float, noise: int, how: SamplingConfig
 ) -> None:
     logits = (np.random.default_rng(seed).standard_normal(levels) * spread).astype(np.float32)
     uniform = noise * 2.0**-24
@@ -58,10 +58,10 @@ def test_a_draw_is_categoricals(
 def test_of_equal_logits_the_first_stay() -> None:
     logits = np.zeros(40, np.float32)
 
-    classes = {drawn(logits, noise, Draw(top_k=3)) for noise in (0.0, 0.34, 0.67, 0.999)}
+    classes = {drawn(logits, noise, SamplingConfig(top_k=3)) for noise in (0.0, 0.34, 0.67, 0.999)}
 
     assert classes == {0, 1, 2}
-    assert drawn(logits, 0.9, Draw(temperature=0)) == 0
+    assert drawn(logits, 0.9, SamplingConfig(temperature=0)) == 0
 
 
 def test_a_class_without_probability_is_never_drawn() -> None:
@@ -69,7 +69,7 @@ def test_a_class_without_probability_is_never_drawn() -> None:
     logits[[7, 90]] = 0.0
 
     for noise in (0.0, 2.0**-24, 0.5, 1 - 2.0**-24, 1.0):
-        for how in (Draw(), Draw(temperature=1e-30), Draw(top_p=0.9)):
+        for how in (SamplingConfig(), SamplingConfig(temperature=1e-30), SamplingConfig(top_p=0.9)):
             assert drawn(logits, noise, how) in (7, 90)
 
 
@@ -78,14 +78,19 @@ def test_a_class_ruled_out_by_its_logit_is_never_drawn() -> None:
     logits[[3, 17]] = 0.0
 
     for noise in (0.0, 0.49, 0.51, 1.0):
-        for how in (Draw(), Draw(temperature=1e30), Draw(top_k=9), Draw(top_p=0.9)):
+        for how in (
+            SamplingConfig(),
+            SamplingConfig(temperature=1e30),
+            SamplingConfig(top_k=9),
+            SamplingConfig(top_p=0.9),
+        ):
             assert drawn(logits, noise, how) in (3, 17)
 
 
 def test_zero_is_zero_whatever_its_sign() -> None:
     logits = np.array([-0.0, 0.0, -0.0, -5.0], np.float32)
 
-    assert drawn(logits, 0.0, Draw(top_k=1)) == 0
+    assert drawn(logits, 0.0, SamplingConfig(top_k=1)) == 0
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
@@ -93,12 +98,20 @@ def test_a_logit_that_is_not_finite_is_a_fault(number: float) -> None:
     logits = np.zeros(20, np.float32)
     logits[13] = number
 
-    assert drawn(logits, 0.5, Draw()) == FAULT
-    assert drawn(logits, 0.5, Draw(temperature=0)) == FAULT
+    assert drawn(logits, 0.5, SamplingConfig()) == FAULT
+    assert drawn(logits, 0.5, SamplingConfig(temperature=0)) == FAULT
 
 
-@pytest.mark.parametrize("how", [Draw(), Draw(temperature=0.7), Draw(top_k=5), Draw(top_p=0.6)])
-def test_frequencies_are_probabilities(how: Draw) -> None:
+@pytest.mark.parametrize(
+    "how",
+    [
+        SamplingConfig(),
+        SamplingConfig(temperature=0.7),
+        SamplingConfig(top_k=5),
+        SamplingConfig(top_p=0.6),
+    ],
+)
+def test_frequencies_are_probabilities(how: SamplingConfig) -> None:
     logits = np.random.default_rng(0).standard_normal(30).astype(np.float32)
     grid = (np.arange(4000) + 0.5) / 4000
 

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from tests.architectures import conditions_for, configs, some
 from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.distributions import Draw, Mixture
+from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import PRECISIONS, Sampler, SamplerState, available_cores, make_sampler
 from wavenet.sampling.noise import uniforms
 
 DRAWS = [
-    Draw(),
-    Draw(temperature=0),
-    Draw(temperature=0.7),
-    Draw(top_k=3),
-    Draw(top_p=0.8),
-    Draw(temperature=1.3, top_k=5, top_p=0.9),
+    SamplingConfig(),
+    SamplingConfig(temperature=0),
+    SamplingConfig(temperature=0.7),
+    SamplingConfig(top_k=3),
+    SamplingConfig(top_p=0.8),
+    SamplingConfig(temperature=1.3, top_k=5, top_p=0.9),
 ]
 THREADS = [1, 2][: available_cores()]
 BORDER = 1e-5  # a draw may fall on either side of a border that is this near
@@ -45,7 +45,7 @@ def assert_same_signal(
     Where they part, the reference's draw must lie near a border. Both then go on from the
     reference's signal.
     """
-    seed, draw = how.pop("seed", 0), how.pop("draw", Draw())
+    seed, draw = how.pop("seed", 0), how.pop("draw", SamplingConfig())
     noise = uniforms([seed], 0, length, reference.model.distribution.num_noise)
     expected = reference.generate(length, prompt=prompt, noise=noise, draw=draw, **how)
     known = torch.zeros(1, 0) if prompt is None else prompt
@@ -62,7 +62,7 @@ def assert_same_signal(
         start += first
         past = torch.cat([known, expected[:, :start]], dim=1)
         drawn, wanted = float(rest[0, first]), float(expected[0, start])
-        state = reference.start(prompt=past, **how)
+        state = reference.init_state(prompt=past, **how)
         near = near_border(reference, state, noise[:, start], draw, drawn, wanted)
         assert near, f"sample {start} differs"
         parted, start = parted + 1, start + 1
@@ -70,7 +70,12 @@ def assert_same_signal(
 
 
 def near_border(
-    reference: Sampler, state: SamplerState, noise: Tensor, draw: Draw, drawn: float, wanted: float
+    reference: Sampler,
+    state: SamplerState,
+    noise: Tensor,
+    draw: SamplingConfig,
+    drawn: float,
+    wanted: float,
 ) -> bool:
     """Whether rounding may change what is drawn, or what is left to draw from."""
     distribution = reference.model.distribution
@@ -79,11 +84,11 @@ def near_border(
             return True
         steps = [noise + torch.tensor([step, 0.0][: noise.shape[1]]) for step in (-BORDER, BORDER)]
         near = [
-            reference.advance(state.clone(), 1, draw, step.clamp(0, 1)[:, None]) for step in steps
+            reference.generate_next(state.clone(), 1, draw, step.clamp(0, 1)[:, None]) for step in steps
         ]
         return any(abs(float(other) - drawn) * 32768 <= 3 for other in near)
     draws = [
-        reference.advance(state.clone(), 1, draw, (noise[:, None] + step).clamp(0, 1))
+        reference.generate_next(state.clone(), 1, draw, (noise[:, None] + step).clamp(0, 1))
         for step in (-BORDER, BORDER)
     ]
     if any(float(other) == drawn for other in draws):
@@ -98,13 +103,13 @@ def logits_of(reference: Sampler, state: SamplerState) -> Tensor:
     draw = distribution.sample
     distribution.sample = lambda params, *how: (seen.append(params), draw(params, *how))[1]  # type: ignore
     try:
-        reference.advance(state.clone(), 1)
+        reference.generate_next(state.clone(), 1)
     finally:
         del distribution.sample
     return seen[0][0].double()
 
 
-def near_truncation(logits: Tensor, draw: Draw) -> bool:
+def near_truncation(logits: Tensor, draw: SamplingConfig) -> bool:
     """Whether two classes are so alike that rounding may change which one is taken or left out."""
     if draw.temperature == 0:
         best = logits.topk(2).values
@@ -124,7 +129,7 @@ def test_any_architecture_is_the_reference(
 ) -> None:
     model = noisy(config, seed)
     prompt_length = data.draw(st.integers(0, 2 * config.receptive_field))
-    classes = config.output == "categorical"
+    classes = config.output_distribution == "categorical"
     draw = data.draw(st.sampled_from(DRAWS if classes else DRAWS[:3]))
     prompt = torch.rand(batch_size, prompt_length) * 2 - 1
     reference = make_sampler(model, "reference")
@@ -133,15 +138,15 @@ def test_any_architecture_is_the_reference(
     waveform = torch.rand(batch_size, 70) * 2 - 1  # past the slack of the queues
     conditions = conditions_for(config, batch_size, 70)
     torch.testing.assert_close(
-        sampler.parameters(waveform, **conditions),
-        reference.parameters(waveform, **conditions),
+        sampler.teacher_forced(waveform, **conditions),
+        reference.teacher_forced(waveform, **conditions),
         rtol=0,
         atol=1e-4,
     )
 
     how: dict[str, Any] = conditions_for(config, batch_size, prompt_length + 20)
     guidance = 1.0
-    if config.conditioned_globally:
+    if config.has_global_conditioning:
         guidance = data.draw(st.sampled_from([1.0, 1.0, 2.5]))
     signal = sampler.generate(
         20, batch_size=batch_size, prompt=prompt, seed=seed, draw=draw, guidance=guidance, **how
@@ -169,7 +174,7 @@ def test_a_long_signal_is_the_references() -> None:
 
 
 def test_16_bit_scalar_input_is_the_references() -> None:
-    config = WaveNetConfig(levels=65536, input="scalar", input_kernel_size=2, dilations=(1, 3))
+    config = WaveNetConfig(quantization_channels=65536, input_type="scalar", input_kernel_size=2, dilations=(1, 3))
     model = WaveNet(config)
 
     assert_same_signal(make_sampler(model, "cpu"), make_sampler(model, "reference"), 30)
@@ -185,9 +190,9 @@ def test_small_gates_keep_their_digits() -> None:
                 parameter.mul_(1e6)
     waveform = torch.rand(1, 30) * 2 - 1
 
-    params = make_sampler(model, "cpu").parameters(waveform)
+    params = make_sampler(model, "cpu").teacher_forced(waveform)
 
-    expected = make_sampler(model, "reference").parameters(waveform)
+    expected = make_sampler(model, "reference").teacher_forced(waveform)
     assert float((params - expected).abs().max() / expected.std()) < 1e-4
 
 
@@ -218,24 +223,24 @@ def test_batch_threads_and_chunks_change_no_bit(
 def test_conditions_in_pieces_and_batches_change_no_bit(
     precision: str, threads: int, guidance: float
 ) -> None:
-    local = LocalConfig(channels=5, width=20, scales=(4, 5), lookahead=1, kernel_size=2)
+    local = LocalConfig(in_channels=5, channels=20, upsample_scales=(4, 5), lookahead=1, kernel_size=2)
     config = WaveNetConfig(
-        dilations=(1, 2, 5, 30, 97), residual_channels=40, local=local, speakers=3
+        dilations=(1, 2, 5, 30, 97), residual_channels=40, local=local, num_speakers=3
     )
     model, length = noisy(config), 2000
     frames = torch.randn(3, 5, length // 20)
     speaker, prompt = torch.tensor([2, -1, 0]), torch.rand(3, 130) * 2 - 1
     sampler = make_sampler(model, "cpu", threads=threads, precision=precision)
 
-    state = sampler.start(
+    state = sampler.init_state(
         3, prompt, seed=4, local=frames[..., :30], speaker=speaker, guidance=guidance, more=True
     )
     pieces = [torch.zeros(3, 0)]
     for first in range(30, 100, 7):
-        pieces.append(sampler.advance(state, sampler.ready(state) or 0))
+        pieces.append(sampler.generate_next(state, sampler.samples_available(state) or 0))
         state = state.clone()
-        sampler.feed(state, frames[..., first : first + 7], more=first + 7 < 100)
-    pieces.append(sampler.advance(state, sampler.ready(state) or 0))
+        sampler.push_frames(state, frames[..., first : first + 7], more=first + 7 < 100)
+    pieces.append(sampler.generate_next(state, sampler.samples_available(state) or 0))
     together = torch.cat(pieces, dim=1)
 
     alone = make_sampler(model, "cpu", precision=precision)
@@ -253,12 +258,12 @@ def test_conditions_in_pieces_and_batches_change_no_bit(
 def test_a_state_goes_through_its_plain_form_without_a_change(precision: str) -> None:
     config = WaveNetConfig(dilations=(1, 2, 40), residual_channels=24, input_kernel_size=3)
     sampler = make_sampler(noisy(config), "cpu", precision=precision)
-    state = sampler.start(2, torch.rand(30) * 2 - 1)
-    sampler.advance(state, 101)
+    state = sampler.init_state(2, torch.rand(30) * 2 - 1)
+    sampler.generate_next(state, 101)
     clone = state.clone()
     clone.model = clone.model.plain()
 
-    assert torch.equal(sampler.advance(clone, 80), sampler.advance(state, 80))
+    assert torch.equal(sampler.generate_next(clone, 80), sampler.generate_next(state, 80))
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.1), ("int8", 0.15)])
@@ -268,8 +273,8 @@ def test_lower_precision_is_near(precision: str, tolerance: float) -> None:
     model = WaveNet(config)
     waveform = torch.rand(2, 200) * 2 - 1
 
-    params = make_sampler(model, "cpu", precision=precision).parameters(waveform)
+    params = make_sampler(model, "cpu", precision=precision).teacher_forced(waveform)
 
-    exact = make_sampler(model, "reference").parameters(waveform)
+    exact = make_sampler(model, "reference").teacher_forced(waveform)
     error = (params - exact).abs().max()
     assert 0 < error < tolerance * exact.std()

@@ -12,7 +12,7 @@ import torch
 from tests.architectures import SMALL
 from tests.commands import ROOT
 from wavenet.config import WaveNetConfig
-from wavenet.distributions import Draw
+from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 from wavenet.sampling.cpu import CpuSampler
@@ -164,7 +164,7 @@ def test_an_odd_number_of_top_k_compiles_nothing_anew() -> None:
     assert isinstance(sampler, CpuSampler)
     before = len(sampler.run.signatures)
 
-    sampler.generate(np.int32(3), draw=Draw(top_k=np.int16(10**4)))  # type: ignore[arg-type]
+    sampler.generate(np.int32(3), draw=SamplingConfig(top_k=np.int16(10**4)))  # type: ignore[arg-type]
 
     assert len(sampler.run.signatures) == before
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from tests.teams import slurm_environment, torchrun_environment
-from wavenet.training.distributed.launcher import Launch, launch_of
+from wavenet.training.distributed.launcher import Launch, detect_launcher
 from wavenet.training.distributed.slurm import requeue
-from wavenet.utils.errors import EnvironmentFault
+from wavenet.utils.errors import MachineError
 
 
 def test_a_process_that_a_person_starts_is_alone() -> None:
-    assert launch_of({}) == Launch()
-    assert launch_of({"RANK": "1", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == Launch()
+    assert detect_launcher({}) == Launch()
+    assert detect_launcher({"RANK": "1", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == Launch()
 
 
 def test_an_interactive_shell_of_slurm_is_no_launch() -> None:
     environment = {**slurm_environment(0, 2, 4000, "7"), "SLURM_STEP_ID": "4294967290"}
 
-    assert launch_of(environment) == Launch()
+    assert detect_launcher(environment) == Launch()
 
 
 def test_torchrun_says_who_a_process_is() -> None:
@@ -28,13 +28,13 @@ def test_torchrun_says_who_a_process_is() -> None:
         "GROUP_RANK": "1",
     }
 
-    assert launch_of(environment) == Launch(5, 8, 1, 4, 1, "torchrun run-9")
+    assert detect_launcher(environment) == Launch(5, 8, 1, 4, 1, "torchrun run-9")
 
 
 def test_a_run_of_torchrun_without_a_name_is_known_by_its_agent() -> None:
     environment = torchrun_environment(0, 2, 4000, "none")
 
-    first, again = launch_of(environment), launch_of(environment)
+    first, again = detect_launcher(environment), detect_launcher(environment)
 
     assert first.name == again.name
     assert f"agent {os.getppid()} on" in (first.name or "")
@@ -60,7 +60,7 @@ def test_slurm_says_who_a_process_is_and_where_all_meet(
             "SLURM_LOCALID": "0",
         }
 
-        found = launch_of(environment)
+        found = detect_launcher(environment)
 
         assert found.address == (first, 4000)
         assert (found.local_size, found.name) == (size, "slurm 123.0")
@@ -71,7 +71,7 @@ def test_steps_of_a_job_meet_at_ports_of_their_own() -> None:
     for step in range(5):
         environment = slurm_environment(0, 2, 4000, "123") | {"SLURM_STEP_ID": str(step)}
         del environment["MASTER_PORT"]
-        ports.add((launch_of(environment).address or ("", 0))[1])
+        ports.add((detect_launcher(environment).address or ("", 0))[1])
 
     assert len(ports) == 5
 
@@ -96,10 +96,10 @@ def test_a_job_that_cannot_be_queued_again_is_told_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(EnvironmentFault, match=r"scontrol does not start.*the run is saved"):
+    with pytest.raises(MachineError, match=r"scontrol does not start.*the run is saved"):
         requeue("123")
-    with pytest.raises(EnvironmentFault, match=r"no Slurm job"):
+    with pytest.raises(MachineError, match=r"no Slurm job"):
         requeue(None)
     scontrol(tmp_path, 'echo "Job is not allowed" >&2; exit 1')
-    with pytest.raises(EnvironmentFault, match=r"requeue 123 failed \(Job is not allowed\)"):
+    with pytest.raises(MachineError, match=r"requeue 123 failed \(Job is not allowed\)"):
         requeue("123")

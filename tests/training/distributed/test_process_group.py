@@ -26,7 +26,7 @@ from wavenet.checkpoint import Training
 from wavenet.config import AudioConfig
 from wavenet.model import WaveNet
 from wavenet.training.distributed.gradient_sync import Updates
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.module import TrainingModule
 from wavenet.training.options import OptimOptions
 from wavenet.training.signals import StopFlag
@@ -46,17 +46,17 @@ THREE = (
 )
 
 
-def gathered(team: Team) -> object:
+def gathered(team: ProcessGroup) -> object:
     return [part.tolist() for part in team.gather(torch.tensor([team.rank, 7]))]
 
 
-def averaged(team: Team) -> object:
+def averaged(team: ProcessGroup) -> object:
     tensors = [torch.full((2, 1), float(team.rank)), torch.tensor([3.0 * team.rank])]
     team.average(tensors)
     return [tensor.tolist() for tensor in tensors]
 
 
-def slowly_shared(team: Team) -> object:
+def slowly_shared(team: ProcessGroup) -> object:
     def slow() -> str:
         time.sleep(2.5 * team.timeout)
         return f"done by {team.rank}"
@@ -64,21 +64,21 @@ def slowly_shared(team: Team) -> object:
     return team.share(slow)
 
 
-def badly_shared(team: Team) -> object:
+def badly_shared(team: ProcessGroup) -> object:
     def fail() -> None:
         raise DataError("a.wav is cut")
 
     return team.share(fail)
 
 
-def stopped_while_shared(team: Team) -> object:
+def stopped_while_shared(team: ProcessGroup) -> object:
     if team.rank == 0:
         time.sleep(4 * team.timeout)  # without a sign of life, as one who is stopped
         return None
     return team.share(lambda: "never")
 
 
-def left_in_the_preview(team: Team) -> object:
+def left_in_the_preview(team: ProcessGroup) -> object:
     """A signal comes to process 0, which alone plays the preview of a validation."""
     updates = Updates(team, StopFlag())
 

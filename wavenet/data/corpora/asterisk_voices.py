@@ -11,7 +11,7 @@ import numpy as np
 
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.preparation.sources import Found, Source, find_sources
-from wavenet.utils.errors import DataError, EnvironmentFault, printable, require
+from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
 
 log = logging.getLogger("wavenet")
@@ -65,7 +65,7 @@ def decode_all(installed: Path, root: Path) -> None:
     ]
     if missing:
         packages = " ".join(f"asterisk-core-sounds-{name}-g722" for name in missing)
-        raise EnvironmentFault(f"{printable(installed)} lacks voices: apt install {packages}")
+        raise MachineError(f"{printable(installed)} lacks voices: apt install {packages}")
     decoder: Any = require("G722", "corpora").G722
     soundfile: Any = require("soundfile", "generate")
     with atomic_directory(root) as folder:

@@ -19,7 +19,7 @@ from typing import Any
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.preparation.sources import Found, find_sources
 from wavenet.features.score import Note, write_notes
-from wavenet.utils.errors import DataError, EnvironmentFault, printable, require
+from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
 
 log = logging.getLogger("wavenet")
@@ -170,12 +170,12 @@ def _variable(number: int) -> bytes:
 
 def _soundfont() -> Path:
     if shutil.which("fluidsynth") is None:
-        raise EnvironmentFault(
+        raise MachineError(
             "fluidsynth is not installed: apt install fluidsynth fluidr3mono-gm-soundfont"
         )
     there = [path for path in SOUNDFONTS if path.is_file()]
     if not there:
-        raise EnvironmentFault("FluidR3 is not installed: apt install fluidr3mono-gm-soundfont")
+        raise MachineError("FluidR3 is not installed: apt install fluidr3mono-gm-soundfont")
     return there[0]
 
 

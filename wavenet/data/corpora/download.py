@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, TypeVar
 
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, printable, require
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
 
 BLOCK = 1 << 20  # bytes
@@ -103,8 +103,8 @@ def _open(url: str) -> Any:
     return urllib.request.urlopen(request, timeout=PATIENCE)  # noqa: S310 the URLs are ours
 
 
-def _no_network(archive: Archive, reason: str) -> EnvironmentFault:
-    return EnvironmentFault(
+def _no_network(archive: Archive, reason: str) -> MachineError:
+    return MachineError(
         f"cannot download {archive.url}: {reason}; nothing was kept. Try again, or get and unpack "
         "it yourself where there is a network"
     )
@@ -122,7 +122,7 @@ def _unpack(archive: Archive, file: IO[bytes], folder: Path) -> None:
 
 def _untar(archive: Archive, file: IO[bytes], folder: Path) -> None:
     if not hasattr(tarfile, "data_filter"):
-        raise EnvironmentFault(
+        raise MachineError(
             f"this Python {sys.version.split()[0]} cannot unpack {archive.name} safely: take "
             "3.10.12, 3.11.4 or a later one"
         )

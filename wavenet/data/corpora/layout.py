@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from wavenet.utils.errors import DataError, EnvironmentFault, printable
+from wavenet.utils.errors import DataError, MachineError, printable
 
 MOST_NAMES = 6  # in a message
 
@@ -48,6 +48,6 @@ def _names_in(folder: Path) -> list[str]:
     try:
         return sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"cannot list {printable(folder)}: {error.strerror}; give yourself the right to read it"
         ) from error

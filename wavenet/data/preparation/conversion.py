@@ -67,7 +67,7 @@ def convert(
     overshoot = Overshoot()
     mono = _mono(source, options)
     blocks = _at_rate(mono, inspection.sample_rate, options.sample_rate, overshoot)
-    if options.trim_db is None and options.split_db is None:
+    if options.trim_top_db is None and options.split_top_db is None:
         clip = _write(source, folder, options, 0, blocks, None)
         return Converted((clip,) if clip else (), overshoot.samples, 0, 0.0)
     whole = np.concatenate([np.zeros(0, np.float32), *blocks])
@@ -76,7 +76,7 @@ def convert(
     long_enough = [(start, stop) for start, stop in spans if stop - start >= least]
     clips = []
     for number, (start, stop) in enumerate(long_enough, 1):
-        piece = number if options.split_db is not None else None
+        piece = number if options.split_top_db is not None else None
         clips.append(_write(source, folder, options, start, iter([whole[start:stop]]), piece))
     kept = sum(stop - start for start, stop in long_enough)
     return Converted(
@@ -90,11 +90,11 @@ def convert(
 def sounding(samples: Samples, options: PrepareOptions) -> list[tuple[int, int]]:
     """Return where `samples`, `(T,)`, sound: first sample and the one after the last, in order."""
     start, stop = 0, len(samples)
-    if options.trim_db is not None and stop:
-        _, (start, stop) = compiled_librosa().effects.trim(samples, top_db=options.trim_db)
-    if options.split_db is None or stop <= start:
+    if options.trim_top_db is not None and stop:
+        _, (start, stop) = compiled_librosa().effects.trim(samples, top_db=options.trim_top_db)
+    if options.split_top_db is None or stop <= start:
         return [(int(start), int(stop))] if stop > start else []
-    spans = compiled_librosa().effects.split(samples[start:stop], top_db=options.split_db)
+    spans = compiled_librosa().effects.split(samples[start:stop], top_db=options.split_top_db)
     return [(int(start + first), int(start + last)) for first, last in spans]
 
 
@@ -127,7 +127,7 @@ def _write(
         (folder / name).unlink()
         return None
     parts = PurePosixPath(source.name).parts
-    folder_speaker = parts[0] if options.speaker_folders and len(parts) > 1 else ""
+    folder_speaker = parts[0] if options.speaker_from_folder and len(parts) > 1 else ""
     return Clip(
         path=name,
         frames=writer.frames,
@@ -156,8 +156,8 @@ def _write_notes(
 
 def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:
     """Yield `source` as one channel in [-1, 1], at its own rate, in blocks `(T,)`."""
-    for block in read_blocks(source.path, allow_truncated=options.keep_truncated):
-        if options.zero_nan:
+    for block in read_blocks(source.path, allow_truncated=options.allow_truncated):
+        if options.nan_to_num:
             block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
         if options.clip:
             block = np.clip(block, -1.0, 1.0)

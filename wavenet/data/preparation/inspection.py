@@ -138,11 +138,11 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
     """Decode all of `source` and say what is wrong with it under `options`."""
     levels, problems, repairs = _Levels(), [], []
     try:
-        header = read_header(source.path, allow_truncated=options.keep_truncated)
-        for block in read_blocks(source.path, allow_truncated=options.keep_truncated):
+        header = read_header(source.path, allow_truncated=options.allow_truncated)
+        for block in read_blocks(source.path, allow_truncated=options.allow_truncated):
             levels.add(block)
     except TruncatedAudio as error:
-        return Inspection(source.name, (Problem(_reason(source, error), "keep_truncated"),))
+        return Inspection(source.name, (Problem(_reason(source, error), "allow_truncated"),))
     except WavenetError as error:
         return Inspection(source.name, (Problem(_reason(source, error)),))
 
@@ -157,8 +157,8 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
             repairs.append(problem.option)
         elif found:
             problems.append(problem)
-    if options.keep_truncated and _is_truncated(source, header, levels):
-        repairs.append("keep_truncated")
+    if options.allow_truncated and _is_truncated(source, header, levels):
+        repairs.append("allow_truncated")
     return Inspection(
         source.name,
         tuple(problems),
@@ -184,17 +184,17 @@ def _findings(
     return [
         (
             levels.not_finite > 0,
-            Problem(f"{levels.first_not_finite}, {levels.not_finite} such samples", "zero_nan"),
+            Problem(f"{levels.first_not_finite}, {levels.not_finite} such samples", "nan_to_num"),
         ),
         (
             levels.past_one > 0,
             Problem(f"{levels.past_one} samples past 1.0, peak {levels.peak:.4g}", "clip"),
         ),
         (header.sample_rate != options.sample_rate, Problem(rates, "resample")),
-        (header.channels > 1, Problem(f"{header.channels} channels, wanted 1", "mixdown")),
+        (header.channels > 1, Problem(f"{header.channels} channels, wanted 1", "mono")),
         (
             levels.silent,
-            Problem(f"{silence}: standard deviation under {SILENT:g}", "keep_silent"),
+            Problem(f"{silence}: standard deviation under {SILENT:g}", "allow_silent"),
         ),
         (
             seconds < options.min_seconds,

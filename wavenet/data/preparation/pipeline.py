@@ -31,7 +31,7 @@ def read_records(
     """Return the records that still hold, by name of their source."""
     todo = finished(work, sources)
     read = _each(
-        lambda source: read_record(work, source, options), todo, "verifying", options.jobs, quiet
+        lambda source: read_record(work, source, options), todo, "verifying", options.num_workers, quiet
     )
     return {record.inspection.name: record for record in read if record is not None}
 
@@ -41,10 +41,10 @@ def check_all(
 ) -> tuple[dict[str, Inspection], list[Inspection]]:
     """Return the good recordings by name, and the bad ones where they may be left out."""
     inspections = list(
-        _each(lambda source: inspect(source, options), sources, "checking", options.jobs, quiet)
+        _each(lambda source: inspect(source, options), sources, "checking", options.num_workers, quiet)
     )
     bad = [inspection for inspection in inspections if inspection.problems]
-    if bad and not options.skip_bad:
+    if bad and not options.skip_invalid:
         raise DataError(bad_files(bad, "nothing was prepared"))
     return {entry.name: entry for entry in inspections if not entry.problems}, bad
 
@@ -65,7 +65,7 @@ def convert_all(
         return record
 
     todo = [source for source in sources if source.name in good]
-    fresh = _each(finish, todo, "preparing", options.jobs, quiet)
+    fresh = _each(finish, todo, "preparing", options.num_workers, quiet)
     return {record.inspection.name: record for record in fresh}
 
 

@@ -35,7 +35,7 @@ from wavenet.data.preparation.work_dir import (
     work_folder,
 )
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, DataError, EnvironmentFault, WavenetError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, WavenetError, printable
 from wavenet.utils.files import leftovers, put_directory, remove_leftovers, write_text
 
 __all__ = ["PrepareOptions", "Summary", "prepare"]
@@ -151,7 +151,7 @@ def _recover(target: Path, work: Path) -> None:
 def _tidy(target: Path) -> None:
     """Remove what a killed run left beside `target`, which is whole, unless that is in use."""
     if leftovers(target.parent, target.name):
-        with contextlib.suppress(EnvironmentFault), work_folder(target):
+        with contextlib.suppress(MachineError), work_folder(target):
             remove_leftovers(target.parent, target.name)
 
 

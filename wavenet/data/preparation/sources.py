@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from wavenet.utils.errors import DataError, EnvironmentFault, printable
+from wavenet.utils.errors import DataError, MachineError, printable
 
 CONTAINERS = {  # suffix: libsndfile's names of what such a file holds
     **dict.fromkeys(("wav", "wave", "bwf", "rf64"), ("WAV", "WAVEX", "RF64")),
@@ -152,7 +152,7 @@ def _nothing(root: Path, found: Found) -> str:
 
 
 def _unreadable(error: OSError) -> None:
-    raise EnvironmentFault(
+    raise MachineError(
         f"cannot list {printable(error.filename)}: {error.strerror}; "
         "give yourself the right to read it"
     )

@@ -23,7 +23,7 @@ from wavenet.data.preparation.conversion import AUDIO, NOTES, Converted
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import Source
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, EnvironmentFault, printable
+from wavenet.utils.errors import ConfigError, MachineError, printable
 from wavenet.utils.files import file_digest, locked, write_text
 from wavenet.utils.sharding import Shard
 
@@ -71,7 +71,7 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
             (folder / RECORDS).mkdir(parents=True, exist_ok=True)
             _hold(folder, shard, stack)
         except OSError as error:
-            raise EnvironmentFault(
+            raise MachineError(
                 f"cannot write {printable(folder)}: {error.strerror}: choose another place"
             ) from error
         try:

@@ -46,7 +46,7 @@ def sizes_of(model: WaveNet, precision: str) -> Sizes:
     params = padded(model.distribution.num_params)
     gate_bytes = row_bytes(gate, precision)
     widest = max(skip, head, gate)
-    condition = 0 if config.local is None else padded(config.local.width)
+    condition = 0 if config.local is None else padded(config.local.channels)
     mixture = model.distribution if isinstance(model.distribution, Mixture) else None
     return Sizes(
         blocks=len(config.dilations),
@@ -62,7 +62,7 @@ def sizes_of(model: WaveNet, precision: str) -> Sizes:
         gate_bytes=gate_bytes,
         condition=condition,
         condition_bytes=row_bytes(condition, precision) if condition else 1,
-        components=mixture.components if mixture is not None else 0,
+        components=mixture.num_mixtures if mixture is not None else 0,
         gaussian=isinstance(mixture, GaussianMixture),
         work_bytes=_lines(
             4 * (residual + skip + head + 3 * params) + len(config.dilations) * gate_bytes
@@ -104,7 +104,7 @@ def weights_of(model: WaveNet, sizes: Sizes, precision: str) -> Weights:
     for number, block in enumerate(blocks):  # seldom read: they do not stand between the others
         arrays.put_matrix(places[number], PAST, *taps[number][:-1])
         if block.condition is not None and sizes.condition:
-            width = model.config.local.width if model.config.local is not None else 0
+            width = model.config.local.channels if model.config.local is not None else 0
             arrays.put_matrix(
                 places[number], CONDITION, _gates(block.condition.weight[:, :width, 0], sizes)
             )
@@ -123,7 +123,7 @@ def weights_of(model: WaveNet, sizes: Sizes, precision: str) -> Weights:
         residual_scale=np.float32(model.config.residual_scale),
         min_log_scale=float(model.config.min_log_scale),
         tables=tables,
-        levels=model.config.levels,
+        levels=model.config.quantization_channels,
     )
 
 
@@ -218,7 +218,7 @@ def _tables(model: WaveNet, sizes: Sizes) -> Array:
     if isinstance(layer, CausalEmbedding):
         tables = layer.weight
     else:
-        values = model.distribution.decode(torch.arange(model.config.levels))
+        values = model.distribution.decode(torch.arange(model.config.quantization_channels))
         taps = layer.weight[:, 0].to(torch.float32).T  # (taps, residual)
         tables = values[None, :, None].to(taps) * taps[:, None]
     padding = np.zeros((*tables.shape[:2], sizes.residual), np.float32)

@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.distributions import Draw
-from wavenet.distributions.distribution import refuse
+from wavenet.distributions import SamplingConfig
+from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.cache import KernelCache, private_folder
 from wavenet.kernels.matmul import BLOCK, encode_rows
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import Conditions
+from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.cpu.kernel import MOST_BASES, Part, Sizes, Task, kernel_of
 from wavenet.sampling.cpu.packing import sizes_of, weights_of
 from wavenet.sampling.cpu.state import Layout, PackedState
 from wavenet.sampling.cpu.thread_sync import LINE, THE_END
-from wavenet.sampling.reference import folded
+from wavenet.sampling.reference import remove_weight_norm
 from wavenet.sampling.sampler import PLAIN, Sampler, SamplerState, check_state
 from wavenet.utils.errors import CheckpointError
 
@@ -36,8 +36,8 @@ class CpuSampler(Sampler):
 
     Args:
         model: What to draw from; the sampler keeps a copy.
-        threads: Cores to use: they share out a batch's streams, or one stream's layers.
-        precision: Of the weights: `float32`; `bfloat16` or `int8`, faster and less exact.
+        num_threads: Cores to use: they share out a batch's streams, or one stream's layers.
+        weight_dtype: Of the weights: `float32`; `bfloat16` or `int8`, faster and less exact.
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
@@ -50,14 +50,14 @@ class CpuSampler(Sampler):
         for name, parameter in model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
-        plain = folded(model).to("cpu", torch.float32).eval().requires_grad_(False)
+        plain = remove_weight_norm(model).to("cpu", torch.float32).eval().requires_grad_(False)
         self.model = plain
-        self.threads = threads
-        self.precision = precision
+        self.num_threads = threads
+        self.weight_dtype = precision
         sizes = sizes_of(plain, precision)
         self.layout = Layout(plain, sizes, precision, threads)
         self.weights = weights_of(plain, sizes, precision)
-        self.values = plain.distribution.decode(torch.arange(plain.config.levels)).numpy()
+        self.values = plain.distribution.decode(torch.arange(plain.config.quantization_channels)).numpy()
         self.run = ready_kernel(precision)
         self._warm_up()
 
@@ -66,10 +66,10 @@ class CpuSampler(Sampler):
         """Bytes of the matrices, as the kernel reads them."""
         return int(self.weights.matrices.nbytes)
 
-    def new_model_state(self, streams: int, conditions: Conditions) -> PackedState:
-        return self.layout.new_state(streams, conditions.whole)
+    def init_model_state(self, streams: int, conditions: ConditioningBuffer) -> PackedState:
+        return self.layout.new_state(streams, conditions.global_conditioning)
 
-    def read(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+    def prefill(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
         packed, codes = self._packed(state), self.model.distribution.encode(prompt)
         length = codes.shape[1]
         first = max(0, length - self.model.config.receptive_field)  # no queue reaches beyond
@@ -81,20 +81,25 @@ class CpuSampler(Sampler):
         forced = _ints(codes[:, first:])
         self._run(packed, length - first, condition=recent, forced=forced, heads=False)
 
-    def draw_samples(
-        self, state: SamplerState, length: int, draw: Draw, noise: Tensor, condition: Tensor | None
+    def sample(
+        self,
+        state: SamplerState,
+        length: int,
+        draw: SamplingConfig,
+        noise: Tensor,
+        condition: Tensor | None,
     ) -> Tensor:
-        packed, copies = self._packed(state), state.streams_an_item
+        packed, copies = self._packed(state), state.streams_per_item
         if condition is not None:
             condition = condition.repeat_interleave(copies, dim=0)
         given = np.ascontiguousarray(noise.to("cpu", torch.float32).numpy())
-        guided = (copies, state.guidance)
+        guided = (copies, state.guidance_scale)
         codes = self._run(packed, length, draw, noise=given, condition=condition, guided=guided)
         codes = codes[::copies]
-        refuse(torch.tensor(codes.min(initial=0) >= 0))
+        raise_if_nonfinite(torch.tensor(codes.min(initial=0) >= 0))
         return torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
 
-    def forced(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def teacher_forced_from(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
         codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
         room = np.empty((*codes.shape, self.layout.sizes.classes), np.float32)
         packed, length = self._packed(state), codes.shape[1]
@@ -117,17 +122,17 @@ class CpuSampler(Sampler):
         if not isinstance(packed, PackedState) or packed.layout is not self.layout:
             plain = packed.plain()
             check_state(plain, self.model)
-            packed = self.layout.packed(plain, state.conditions.whole)
+            packed = self.layout.packed(plain, state.conditioning.global_conditioning)
             state.model = packed
             last = self.model.distribution.encode(state.sample)
-            packed.memory.codes[:, 0] = _ints(last.repeat_interleave(state.streams_an_item))
+            packed.memory.codes[:, 0] = _ints(last.repeat_interleave(state.streams_per_item))
         return packed
 
     def _run(
         self,
         packed: PackedState,
         length: int,
-        draw: Draw = PLAIN,
+        draw: SamplingConfig = PLAIN,
         noise: NDArray[np.float32] | None = None,
         condition: Tensor | None = None,
         forced: NDArray[np.int32] | None = None,
@@ -158,7 +163,7 @@ class CpuSampler(Sampler):
             guidance=float(guidance),
         )
         model = (task, self.layout.sizes, self.weights, packed.memory)
-        self._share_out(parts(self.layout.sizes, streams, self.threads, copies), model)
+        self._share_out(parts(self.layout.sizes, streams, self.num_threads, copies), model)
         packed.move_on(length)
         return chosen
 
@@ -170,7 +175,7 @@ class CpuSampler(Sampler):
         rows = np.zeros((streams, condition.shape[2] + MOST_BASES, sizes.condition), np.float32)
         values = condition.to("cpu", torch.float32).transpose(1, 2).numpy()
         rows[:, : values.shape[1], : values.shape[2]] = values
-        encoded = encode_rows(rows, self.precision)
+        encoded = encode_rows(rows, self.weight_dtype)
         return aligned(encoded).reshape(encoded.shape)
 
     def _share_out(self, found: Sequence[Part], model: tuple[Any, ...]) -> None:

@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from wavenet.training.distributed.process_group import Team
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.signals import StopFlag
 
 
@@ -33,7 +33,7 @@ class Updates(pl.Callback):
         nats: Loss of the last update, the mean over all that it counted.
     """
 
-    def __init__(self, team: Team, asked: StopFlag) -> None:
+    def __init__(self, team: ProcessGroup, asked: StopFlag) -> None:
         self.team = team
         self.asked = asked
         self.rank = team.rank

@@ -39,7 +39,7 @@ class Launch:
     address: tuple[str, int] | None = None
 
 
-def launch_of(environment: Mapping[str, str]) -> Launch:
+def detect_launcher(environment: Mapping[str, str]) -> Launch:
     """Return what the launcher says in the environment; without one, a process alone."""
     if {"RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"} <= environment.keys():
         return _torchrun(environment)

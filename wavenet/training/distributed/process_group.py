@@ -2,7 +2,7 @@
 
 Process 0 decides and writes: it prepares, makes the run's folder, saves, exports and reports. The
 others wait for what it comes to, and learn of its errors. A wait is as long as the work, yet it is
-noticed within `trainer.timeout_seconds` if a process stops, dies or is cut off: while process 0
+noticed within `trainer.ddp_timeout_seconds` if a process stops, dies or is cut off: while process 0
 works, it gives a sign of life now and then.
 
 Nothing of this is touched by a process alone.
@@ -19,22 +19,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from wavenet.training.distributed.launcher import Launch, launch_of
+from wavenet.training.distributed.launcher import Launch, detect_launcher
 from wavenet.training.distributed.rendezvous import meeting
 from wavenet.training.options import TrainerOptions
-from wavenet.utils.errors import ConfigError, EnvironmentFault, WavenetError, printable
+from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 
 T = TypeVar("T")
 log = logging.getLogger("wavenet")
 
 
-class ConnectionFault(WavenetError):
+class PeerLostError(WavenetError):
     """Another process of the team ended, stopped, or cannot be reached: there is no going on."""
 
-    exit_code = EnvironmentFault.exit_code
+    exit_code = MachineError.exit_code
 
 
-class Team:
+class ProcessGroup:
     """A process among its like.
 
     Args:
@@ -105,7 +105,7 @@ class Team:
         done = threading.Event()
         beats = threading.Thread(target=self._beat, args=(done,), daemon=True)
         beats.start()
-        answer: tuple[str, Any] = ("error", (EnvironmentFault, "process 0 was interrupted"))
+        answer: tuple[str, Any] = ("error", (MachineError, "process 0 was interrupted"))
         try:
             result: T = function()
             answer = ("result", result)
@@ -135,7 +135,7 @@ class Team:
         except RuntimeError as error:
             if self.group is None or not _of_the_network(error):
                 raise
-            raise ConnectionFault(
+            raise PeerLostError(
                 f"process {self.rank} of {self.size} lost another: it failed, and says why itself, "
                 f"or gave no sign for trainer.timeout_seconds={self.timeout:g} s "
                 f"({printable(error, 120)})"
@@ -168,22 +168,22 @@ class Team:
 
 
 @contextlib.contextmanager
-def assembled(options: TrainerOptions) -> Iterator[Team]:
+def assembled(options: TrainerOptions) -> Iterator[ProcessGroup]:
     """Yield the team of this process, connected with the others within the block.
 
     Raises:
         ConfigError: There are more processes than GPUs.
         ConnectionFault: The others do not come.
     """
-    launch = launch_of(os.environ)
+    launch = detect_launcher(os.environ)
     if launch.size == 1:
-        yield Team(launch)
+        yield ProcessGroup(launch)
         return
     if launch.rank:
         log.setLevel(logging.ERROR)  # process 0 tells what goes on
     _share_out_cores(launch)
     device = _device(launch, options)
-    timeout = datetime.timedelta(seconds=options.timeout_seconds)
+    timeout = datetime.timedelta(seconds=options.ddp_timeout_seconds)
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -194,12 +194,12 @@ def assembled(options: TrainerOptions) -> Iterator[Team]:
         )
         group = distributed.new_group(backend="gloo", timeout=timeout)
     except RuntimeError as error:
-        raise ConnectionFault(
+        raise PeerLostError(
             f"process {launch.rank} of {launch.size} does not find the others: {printable(error)}; "
             "GLOO_SOCKET_IFNAME=NAME (and NCCL_SOCKET_IFNAME) say which network interface to use"
         ) from error
     assert isinstance(group, distributed.ProcessGroup)
-    yield Team(launch, device, options.timeout_seconds, group)
+    yield ProcessGroup(launch, device, options.ddp_timeout_seconds, group)
     distributed.destroy_process_group()  # not after an error: it could wait for those who are lost
 
 
@@ -231,7 +231,7 @@ def _told_of(error: Exception) -> tuple[type[Exception], str]:
     """Return what the other processes raise for an error of process 0: our own are known to all."""
     if type(error).__module__.startswith("wavenet."):
         return type(error), str(error)
-    return EnvironmentFault, f"process 0 failed: {printable(error)}"
+    return MachineError, f"process 0 failed: {printable(error)}"
 
 
 def _put(whole: Tensor, tensors: list[Tensor]) -> None:

@@ -3,7 +3,7 @@
 import logging
 import subprocess
 
-from wavenet.utils.errors import EnvironmentFault, printable
+from wavenet.utils.errors import MachineError, printable
 
 log = logging.getLogger("wavenet")
 
@@ -18,18 +18,18 @@ def requeue(job: str | None) -> None:
         EnvironmentFault: It does not.
     """
     if job is None:
-        raise EnvironmentFault("trainer.requeue: there is no SLURM_JOB_ID, so this is no Slurm job")
+        raise MachineError("trainer.requeue: there is no SLURM_JOB_ID, so this is no Slurm job")
     try:
         done = subprocess.run(
             ["scontrol", "requeue", job], capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise EnvironmentFault(
+        raise MachineError(
             f"trainer.requeue: scontrol does not start ({error.strerror}); the run is saved, "
             f"submit job {job} again by hand"
         ) from error
     if done.returncode:
-        raise EnvironmentFault(
+        raise MachineError(
             f"trainer.requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
             "the run is saved, submit the job again by hand"
         )
