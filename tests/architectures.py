@@ -37,10 +37,10 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
     """Any shape of model, small: odd widths, arbitrary dilations, every option."""
     output = draw(st.sampled_from(["categorical", "logistic_mixture", "gaussian_mixture"]))
     options = {
-        "output": output,
-        "levels": draw(st.integers(2, 40)) if output == "categorical" else 65536,
-        "components": draw(st.integers(1, 4)),
-        "input": draw(st.sampled_from(["embedding", "scalar"])),
+        "output_distribution": output,
+        "quantization_channels": draw(st.integers(2, 40)) if output == "categorical" else 65536,
+        "num_mixtures": draw(st.integers(1, 4)),
+        "input_type": draw(st.sampled_from(["embedding", "scalar"])),
         "input_kernel_size": draw(st.integers(1, 4)),
         "dilations": tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))),
         "kernel_size": draw(st.integers(1, 5)),
@@ -52,8 +52,8 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         "weight_norm": draw(st.booleans()),
         "residual_scale": draw(st.sampled_from([1.0, 0.5**0.5])),
         "skip_scale": draw(st.sampled_from([1.0, 0.3])),
-        "speakers": draw(st.sampled_from([0, 0, 1, 3])),
-        "vector_channels": draw(st.sampled_from([0, 0, 2])),
+        "num_speakers": draw(st.sampled_from([0, 0, 1, 3])),
+        "global_in_channels": draw(st.sampled_from([0, 0, 2])),
         "global_channels": draw(st.integers(1, 5)),
         "conditioning_dropout": 0.0,  # training hides at random: tests of equality want it still
         "local": draw(st.one_of(st.none(), local_configs())),

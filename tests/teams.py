@@ -28,11 +28,11 @@ TRAIN = (
     "data.valid_fraction=0.2",
     "optim.lr=0.01",
     "optim.warmup_steps=5",
-    "trainer.batch_size=8",
-    "trainer.crop=200",
+    "trainer.global_batch_size=8",
+    "trainer.segment_length=200",
     "trainer.preview_seconds=0",
-    "trainer.timeout_seconds=120",
-    "report.seconds=0",
+    "trainer.ddp_timeout_seconds=120",
+    "evaluation.sample_seconds=0",
 )
 
 

@@ -12,7 +12,9 @@ from wavenet.model import WaveNet
 from wavenet.utils.errors import CheckpointError
 from wavenet.utils.files import file_digest
 
-CONFIG = WaveNetConfig(quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
+CONFIG = WaveNetConfig(
+    quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
+)
 AUDIO = AudioConfig(sample_rate=8000)
 
 
@@ -35,7 +37,9 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("weight_norm", [False, True])
 def test_a_loaded_model_is_the_saved_one(tmp_path: Path, weight_norm: bool) -> None:
-    model = WaveNet(WaveNetConfig(quantization_channels=8, dilations=(1, 2), weight_norm=weight_norm))
+    model = WaveNet(
+        WaveNetConfig(quantization_channels=8, dilations=(1, 2), weight_norm=weight_norm)
+    )
     waveform = torch.rand(1, 20)
 
     checkpoint.save(tmp_path / "model", model, AUDIO)

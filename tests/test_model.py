@@ -51,7 +51,7 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
 
 
 @settings(max_examples=60)
-@given(config=configs(input="scalar", levels=65536))
+@given(config=configs(input_type="scalar", quantization_channels=65536))
 def test_parameters_see_the_receptive_field_and_nothing_else(config: WaveNetConfig) -> None:
     model = WaveNet(config).double()
     field = config.receptive_field
@@ -152,9 +152,13 @@ def test_nll_is_the_cross_entropy_of_the_samples_classes() -> None:
 
 def test_every_weight_has_a_gradient() -> None:
     torch.manual_seed(0)
-    local = LocalConfig(in_channels=2, upsample_scales=(4, 2), lookahead=1, context_dilations=(1, 2))
+    local = LocalConfig(
+        in_channels=2, upsample_scales=(4, 2), lookahead=1, context_dilations=(1, 2)
+    )
     wide = dataclasses.replace(SMALL, skip_channels=32, head_channels=32, local=local)
-    config = dataclasses.replace(wide, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5)
+    config = dataclasses.replace(
+        wide, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5
+    )
     model = WaveNet(config)
     conditions = conditions_for(config, 30, 60)
     conditions["speaker"][:2] = torch.tensor([0, 1])
@@ -293,7 +297,9 @@ def test_each_speaker_and_the_unknown_one_has_a_voice_of_its_own() -> None:
 
 
 def test_training_hides_some_speakers_and_evaluation_none() -> None:
-    config = dataclasses.replace(SMALL, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5)
+    config = dataclasses.replace(
+        SMALL, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5
+    )
     condition = WaveNet(config).global_conditioner
     assert condition is not None
     speaker, vector = torch.zeros(400, dtype=torch.int64), torch.ones(400, 3)

@@ -10,8 +10,8 @@ from wavenet.model_summary import layer_rows, layer_table
 
 configs = st.builds(
     WaveNetConfig,
-    levels=st.integers(2, 9),
-    input=st.sampled_from(["embedding", "scalar"]),
+    quantization_channels=st.integers(2, 9),
+    input_type=st.sampled_from(["embedding", "scalar"]),
     input_kernel_size=st.integers(1, 3),
     dilations=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
     kernel_size=st.integers(1, 3),
@@ -37,7 +37,7 @@ def test_the_parameters_of_all_rows_are_those_of_the_model(config: WaveNetConfig
 @settings(max_examples=25, deadline=None)
 @given(config=configs)
 def test_without_bias_a_kernel_of_one_multiplies_each_weight_once(config: WaveNetConfig) -> None:
-    plain = {**vars(config), "bias": False, "weight_norm": False, "input": "scalar"}
+    plain = {**vars(config), "bias": False, "weight_norm": False, "input_type": "scalar"}
 
     for row in layer_rows(WaveNetConfig(**plain)):
         assert row.operations == 2 * row.parameters
@@ -53,7 +53,9 @@ def test_the_last_row_sees_the_whole_receptive_field(config: WaveNetConfig) -> N
 
 
 def test_a_frames_operations_are_shared_out_among_its_samples() -> None:
-    local = LocalConfig(in_channels=80, channels=64, upsample_scales=(10, 8), upsample="repeat", kernel_size=2)
+    local = LocalConfig(
+        in_channels=80, channels=64, upsample_scales=(10, 8), upsample="repeat", kernel_size=2
+    )
     rows = layer_rows(WaveNetConfig(dilations=(1,), local=local, num_speakers=3))
 
     assert [row.name for row in rows[:3]] == ["global condition", "local condition", "input"]

@@ -42,7 +42,7 @@ def test_command_lines_of_the_readme_are_valid(command: tuple[str, str]) -> None
     config = plain(*rest, verb=verb)
 
     assert verb in VERBS
-    for key in keys.keys() - {"recipe", "cluster", "search"}:
+    for key in keys.keys() - {"recipe", "launcher", "sweeper"}:
         if key.startswith("hydra."):
             continue
         node = config

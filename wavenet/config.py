@@ -38,7 +38,12 @@ class LocalConfig:
     def __post_init__(self) -> None:
         for name in ("in_channels", "channels"):
             check(1 <= getattr(self, name) <= 65536, name, "1 to 65536", getattr(self, name))
-        check(bool(self.upsample_scales) and min(self.upsample_scales) >= 1, "upsample_scales", "1 or more", self.upsample_scales)
+        check(
+            bool(self.upsample_scales) and min(self.upsample_scales) >= 1,
+            "upsample_scales",
+            "1 or more",
+            self.upsample_scales,
+        )
         check(self.hop_length <= 65536, "the product of scales", "65536 at most", self.hop_length)
         check(1 <= self.kernel_size <= 1024, "kernel_size", "from 1 to 1024", self.kernel_size)
         check(0 <= self.lookahead <= 1024, "lookahead", "from 0 to 1024", self.lookahead)
@@ -84,7 +89,9 @@ class WaveNetConfig:
         local: Conditioning by frames; absent for none.
     """
 
-    output_distribution: Literal["categorical", "logistic_mixture", "gaussian_mixture"] = "categorical"
+    output_distribution: Literal["categorical", "logistic_mixture", "gaussian_mixture"] = (
+        "categorical"
+    )
     quantization_channels: int = 256
     num_mixtures: int = 10
     min_log_scale: float = -14.0
@@ -108,7 +115,12 @@ class WaveNetConfig:
     local: LocalConfig | None = None
 
     def __post_init__(self) -> None:
-        check(2 <= self.quantization_channels <= 65536, "quantization_channels", "from 2 to 65536", self.quantization_channels)
+        check(
+            2 <= self.quantization_channels <= 65536,
+            "quantization_channels",
+            "from 2 to 65536",
+            self.quantization_channels,
+        )
         check(bool(self.dilations), "dilations", "one entry a block", self.dilations)
         check(min(self.dilations) >= 1, "dilations", "1 or more each", self.dilations)
         check(max(self.dilations) <= 2**24, "dilations", "2**24 at most", max(self.dilations))
@@ -127,14 +139,24 @@ class WaveNetConfig:
             check(0 <= getattr(self, name) <= 10**7, name, "0 or more", getattr(self, name))
         width = self.global_channels
         check(1 <= width <= 65536, "global_channels", "1 to 65536", width)
-        check(0 <= self.conditioning_dropout < 1, "conditioning_dropout", "in [0, 1)", self.conditioning_dropout)
+        check(
+            0 <= self.conditioning_dropout < 1,
+            "conditioning_dropout",
+            "in [0, 1)",
+            self.conditioning_dropout,
+        )
 
     def _check_output(self) -> None:
         check(1 <= self.num_mixtures <= 1024, "num_mixtures", "from 1 to 1024", self.num_mixtures)
         least = self.min_log_scale
         check(-30 <= least <= 0, "min_log_scale", "from -30 to 0", least)
         good = self.output_distribution == "categorical" or self.quantization_channels == 65536
-        check(good, "quantization_channels", f"65536 (16 bits) for output {self.output_distribution}", self.quantization_channels)
+        check(
+            good,
+            "quantization_channels",
+            f"65536 (16 bits) for output {self.output_distribution}",
+            self.quantization_channels,
+        )
 
     @property
     def has_global_conditioning(self) -> bool:
@@ -195,8 +217,18 @@ class AudioConfig:
             wanted = f"{self.sample_rate}, the audio's rate"
             check(rate == self.sample_rate, f"{name}.sample_rate", wanted, rate)
             hop = features.hop_length
-            check(hop == self.hop_length, f"{name}.hop_size", f"{self.hop_length} as the others'", hop)
-        check(len(set(self.speaker_names)) == len(self.speaker_names), "speaker_names", "all different", "twins")
+            check(
+                hop == self.hop_length,
+                f"{name}.hop_length",
+                f"{self.hop_length} as the others'",
+                hop,
+            )
+        check(
+            len(set(self.speaker_names)) == len(self.speaker_names),
+            "speaker_names",
+            "all different",
+            "twins",
+        )
 
     @property
     def features(self) -> dict[str, MelConfig | F0Config | ScoreConfig]:
@@ -233,6 +265,11 @@ def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
         product = f"{audio.hop_length}, the hop of {found}"
         hop = f"{local.hop_length} from {list(local.upsample_scales)}"
         good = local.hop_length == audio.hop_length
-        check(good, "the product of model.local.scales", product, hop)
-    number = f"{len(audio.speaker_names)}, as many as audio.speakers"
-    check(model.num_speakers == len(audio.speaker_names), "model.speakers", number, model.num_speakers)
+        check(good, "the product of model.local.upsample_scales", product, hop)
+    number = f"{len(audio.speaker_names)}, as many as audio.speaker_names"
+    check(
+        model.num_speakers == len(audio.speaker_names),
+        "model.num_speakers",
+        number,
+        model.num_speakers,
+    )

@@ -22,7 +22,7 @@ class MelConfig:
     Attributes:
         sample_rate: Of the waveform, in Hz.
         fft_size: Samples of the Fourier transform.
-        hop_size: Samples from one frame to the next.
+        hop_length: Samples from one frame to the next.
         window_size: Samples of the Hann window.
         n_mels: Mel bands.
         f_min: Lower end of the lowest band, in Hz.
@@ -57,7 +57,7 @@ class MelConfig:
     clamp: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "fft_size", "hop_length", "win_length", "n_mels"):
+        for name in ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels"):
             check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         size = self.win_length
         check(size <= self.n_fft, "win_length", f"{self.n_fft} at most, fft_size", size)
@@ -85,7 +85,7 @@ class F0Config:
 
     Attributes:
         sample_rate: Of the waveform, in Hz.
-        hop_size: Samples from one frame to the next.
+        hop_length: Samples from one frame to the next.
         f_min: Lowest F0, in Hz.
         f_max: Highest F0, in Hz.
     """
@@ -115,7 +115,7 @@ class ScoreConfig:
 
     Attributes:
         sample_rate: Of the waveform, in Hz.
-        hop_size: Samples from one frame to the next.
+        hop_length: Samples from one frame to the next.
         midi_min: MIDI number of the lowest pitch.
         midi_max: MIDI number of the highest pitch.
     """

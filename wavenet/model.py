@@ -82,7 +82,9 @@ class WaveNet(nn.Module):
         width, kernel_size = config.residual_channels, config.input_kernel_size
         self.input: CausalEmbedding | CausalConv1d
         if config.input_type == "embedding":
-            self.input = CausalEmbedding(config.quantization_channels, width, kernel_size, bias=config.bias)
+            self.input = CausalEmbedding(
+                config.quantization_channels, width, kernel_size, bias=config.bias
+            )
         else:
             self.input = CausalConv1d(1, width, kernel_size, bias=config.bias)
         self.stack = ResidualStack(

@@ -104,7 +104,9 @@ def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
             + 2 * condition * gate,
         )
     outputs = config.quantization_channels
-    if config.output_distribution != "categorical":  # mean and scale a density, and its weight if there are two
+    if (
+        config.output_distribution != "categorical"
+    ):  # mean and scale a density, and its weight if there are two
         outputs = 3 * config.num_mixtures if config.num_mixtures > 1 else 2
     shapes = [(skip, config.head_channels), (config.head_channels, outputs)]
     yield LayerRow(

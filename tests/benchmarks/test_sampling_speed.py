@@ -64,7 +64,9 @@ def test_the_table_has_ratios_to_real_time_and_to_the_reference() -> None:
 
 def test_what_it_costs_to_be_told_something_is_said_round_by_round() -> None:
     local = LocalConfig(in_channels=3, channels=4, upsample_scales=(8,))
-    told = WaveNetConfig(**{**vars(SMALL), "local": local, "speakers": 2, "vector_channels": 2})
+    told = WaveNetConfig(
+        **{**vars(SMALL), "local": local, "num_speakers": 2, "global_in_channels": 2}
+    )
     chosen = cases([1, 2], [1], ["float32"], [NOTHING, "mel"])
 
     models = {NOTHING: WaveNet(SMALL), "mel": WaveNet(told)}
@@ -73,7 +75,7 @@ def test_what_it_costs_to_be_told_something_is_said_round_by_round() -> None:
     lines = speed_table(speeds, sample_rate=8000).splitlines()
     assert len(lines) == 1 + 5 + 2
     assert lines[-2].startswith("cpu, float32, 1 thread, batch 1, told mel: ")
-    assert lines[-1].endswith(" of nothing")
+    assert lines[-1].endswith(" of none")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ TINY = WaveNetConfig(
 )
 
 
-def case(way: str, precision: str = "fp32", crop: int = 200) -> Case:
+def case(way: str, precision: str = "32-true", crop: int = 200) -> Case:
     return Case(way=way, precision=precision, batch_size=1, crop=crop, device="cpu")  # type: ignore[arg-type]
 
 
@@ -21,7 +21,7 @@ def speed(way: str, rates: list[float], crop: int = 200) -> TrainingSpeed:
 
 @pytest.mark.slow
 def test_each_way_is_measured_in_every_round_in_a_process_of_its_own() -> None:
-    cases = [case("textbook"), case("wavenet", "bf16"), case("wavenet_saving")]
+    cases = [case("baseline"), case("fused", "bf16-mixed"), case("fused_checkpointed")]
     told: list[int] = []
 
     speeds = measure_training(TINY, cases, rounds=2, seconds=0.01, progress=told.append)
@@ -35,7 +35,7 @@ def test_each_way_is_measured_in_every_round_in_a_process_of_its_own() -> None:
 
 
 def test_a_ratio_is_the_middle_of_those_within_rounds() -> None:
-    fast, slow = speed("wavenet", [10.0, 90.0, 30.0]), speed("textbook", [5.0, 30.0, 15.0])
+    fast, slow = speed("fused", [10.0, 90.0, 30.0]), speed("baseline", [5.0, 30.0, 15.0])
 
     assert fast.times(slow) == 2.0
     assert fast.median == 30.0
@@ -44,9 +44,9 @@ def test_a_ratio_is_the_middle_of_those_within_rounds() -> None:
 
 def test_a_way_is_compared_with_the_textbook_of_the_same_crops() -> None:
     speeds = [
-        speed("textbook", [10.0]),
-        speed("textbook", [100.0], crop=400),
-        speed("wavenet", [200.0], crop=400),
+        speed("baseline", [10.0]),
+        speed("baseline", [100.0], crop=400),
+        speed("fused", [200.0], crop=400),
     ]
 
     table = training_table(speeds).splitlines()
@@ -56,10 +56,10 @@ def test_a_way_is_compared_with_the_textbook_of_the_same_crops() -> None:
 
 @pytest.mark.slow
 def test_a_process_that_fails_says_why() -> None:
-    wrong = Case(way="wavenet", precision="fp32", batch_size=1, crop=200, device="nowhere")
+    wrong = Case(way="fused", precision="32-true", batch_size=1, crop=200, device="nowhere")
 
     with pytest.raises(
         MachineError,
-        match=r"measures wavenet, fp32, 1 x 200 failed: RuntimeError: Expected one of cpu",
+        match=r"measures fused, 32-true, 1 x 200 failed: RuntimeError: Expected one of cpu",
     ):
         measure_training(TINY, [wrong], rounds=1, seconds=0.01)

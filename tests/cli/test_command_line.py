@@ -29,8 +29,8 @@ from tests.commands import ROOT, Run, command_line, environment
         ("trian", "'trian' says no key: write KEY=VALUE"),
         ("--hepl", "did you mean '--help'"),
         ("trainer=null", "must be a string"),
-        ("trainer.valid_seconds=1e300", "at most 1e+09"),
-        ("report.seconds=1e300", "at most 1e+09"),
+        ("trainer.val_seconds=1e300", "at most 1e+09"),
+        ("evaluation.sample_seconds=1e300", "at most 1e+09"),
         ("recipe=folder", "data.root is not said"),
     ],
 )
@@ -56,7 +56,9 @@ def test_a_device_that_is_not_there_is_refused_without_a_run(run: Run, recording
 def test_memory_that_is_not_there_exits_5(run: Run, recordings: Path) -> None:
     said = ("recipe=folder", "audio=8khz", "model=tiny", f"data.root={recordings}")
 
-    done = run("train", *said, "trainer.crop=1000000000000000", "trainer.batch_size=1")
+    done = run(
+        "train", *said, "trainer.segment_length=1000000000000000", "trainer.global_batch_size=1"
+    )
 
     assert done.returncode == 5
     assert "EnvironmentFault: not enough memory" in done.stderr
@@ -78,7 +80,7 @@ def test_help_tells_choices_and_what_each_key_means(run: Run) -> None:
     told = run("train", "--help").stdout
 
     assert "* small         0.2 million weights" in told
-    assert "  crop: 8192 # samples of each crop that the loss covers" in told
+    assert "  segment_length: 8192 # samples of each crop that the loss covers" in told
 
 
 def test_every_key_of_the_configs_is_explained() -> None:
@@ -116,7 +118,7 @@ def test_a_checkpoint_that_is_not_there_exits_4(run: Run) -> None:
 
 
 def test_a_folder_without_audio_exits_3(run: Run) -> None:
-    done = run("prepare", "data.root=.", "data.prepared=../prepared")
+    done = run("prepare", "data.root=.", "data.processed_dir=../prepared")
 
     assert done.returncode == 3
 

@@ -28,14 +28,14 @@ TRAIN = (
     "optim.lr=0.01",
     "optim.warmup_steps=5",
     "trainer.max_steps=60",
-    "trainer.batch_size=4",
-    "trainer.crop=200",
-    "trainer.accumulate=2",
-    "trainer.valid_every=20",
-    "trainer.save_every=20",
+    "trainer.global_batch_size=4",
+    "trainer.segment_length=200",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.val_every_n_steps=20",
+    "trainer.save_every_n_steps=20",
     "trainer.preview_seconds=0.05",
-    "report.seconds=0.1",
-    "report.prompt_seconds=0.1",
+    "evaluation.sample_seconds=0.1",
+    "evaluation.prompt_seconds=0.1",
 )
 
 
@@ -74,12 +74,12 @@ def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
     timed = run(
         "benchmark",
         "checkpoint=first/model",
-        "threads=[1]",
-        "batches=[1,2]",
-        "rounds=1",
+        "num_threads=[1]",
+        "batch_sizes=[1,2]",
+        "repeats=1",
         "seconds=0.01",
         "bits_seconds=0.2",
-        "startup=false",
+        "measure_startup=false",
         "output=speed.png",
         "--json",
     )
@@ -111,7 +111,9 @@ def test_a_batch_continues_a_prompt(run: Run, recordings: Path, tmp_path: Path) 
     run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
     prompt = recordings / "tone-0.wav"
 
-    done = run("generate", "checkpoint=first/model", "seconds=0.05", "batch=2", f"prompt={prompt}")
+    done = run(
+        "generate", "checkpoint=first/model", "seconds=0.05", "num_samples=2", f"prompt={prompt}"
+    )
 
     assert done.returncode == 0, done.stderr
     first, second = (soundfile.read(tmp_path / f"generated-{i}.wav")[0] for i in range(2))
@@ -141,10 +143,10 @@ def test_a_prompt_at_another_rate_exits_3_with_both_rates(
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     run: Run, recordings: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
-    arguments = (*TRAIN, f"data.root={recordings}", f"trainer.workers={workers}")
+    arguments = (*TRAIN, f"data.root={recordings}", f"trainer.num_workers={workers}")
     assert run("train", *arguments, "run_dir=whole").returncode == 0
     process = subprocess.Popen(
-        command_line("train", *arguments, "run_dir=cut", "trainer.save_every=7"),
+        command_line("train", *arguments, "run_dir=cut", "trainer.save_every_n_steps=7"),
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -161,7 +163,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert "wavenet-train resume=cut" in out
     saves = sorted((tmp_path / "cut" / "checkpoints").iterdir())
     assert saves[-1].name < "step-00000060.ckpt"
-    resumed = run("train", "resume=cut", f"trainer.workers={2 - workers}")
+    resumed = run("train", "resume=cut", f"trainer.num_workers={2 - workers}")
     assert resumed.returncode == 0, resumed.stderr
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
@@ -196,7 +198,7 @@ def test_a_killed_run_goes_on_from_its_last_save(
 def test_a_finished_run_can_be_given_a_later_end(
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
-    arguments = (*TRAIN, f"data.root={recordings}", "optim.schedule=constant")
+    arguments = (*TRAIN, f"data.root={recordings}", "optim.lr_schedule=constant")
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
     done = run("train", "resume=run", "trainer.max_steps=40")
@@ -213,7 +215,7 @@ def test_a_model_that_learns_nothing_is_called_out(run: Run, recordings: Path) -
         f"data.root={recordings}",
         "optim.lr=1e-12",
         "trainer.max_steps=130",
-        "report.seconds=0",
+        "evaluation.sample_seconds=0",
     )
 
     assert "has learnt nothing yet" in done.stderr
@@ -224,12 +226,12 @@ def test_benchmark_prints_a_table_and_draws_a_chart_for_each_size(run: Run, tmp_
     done = run(
         "benchmark",
         "sizes=[S,M]",
-        "threads=[1,1000]",
-        "batches=[1]",
-        "precisions=[int8]",
-        "rounds=2",
+        "num_threads=[1,1000]",
+        "batch_sizes=[1]",
+        "weight_dtypes=[int8]",
+        "repeats=2",
         "seconds=0.01",
-        "startup=false",
+        "measure_startup=false",
     )
 
     assert done.returncode == 0, done.stderr
@@ -249,16 +251,16 @@ def test_benchmark_of_training_measures_each_way_and_draws_a_chart(
         "benchmark",
         "train",
         "sizes=[S]",
-        "crops=[1x500]",
-        "precisions=[bf16]",
-        "rounds=1",
+        "batch_shapes=[1x500]",
+        "precisions=[bf16-mixed]",
+        "repeats=1",
         "seconds=0.01",
         "--json",
     )
 
     assert done.returncode == 0, done.stderr
     (size,) = json.loads(done.stdout)["models"]
-    assert [way["case"]["way"] for way in size["ways"]] == ["textbook", "wavenet"]
+    assert [way["case"]["way"] for way in size["ways"]] == ["baseline", "fused"]
     assert size["ways"][0]["times_textbook"] == 1.0
     assert size["crops_read"]["500"] > 0
     assert "one process reads" in done.stderr
@@ -266,18 +268,18 @@ def test_benchmark_of_training_measures_each_way_and_draws_a_chart(
 
 
 def test_crops_of_a_benchmark_are_said_as_a_product(run: Run) -> None:
-    done = run("benchmark", "train", "crops=[1*16000]")
+    done = run("benchmark", "train", "batch_shapes=[1*16000]")
 
     assert done.returncode == 2
-    assert "crops must be such as 1x16000" in done.stderr
+    assert "batch_shapes must be such as 1x16000" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
         ("sizes=[XL]", "must be one of S, M, L"),
-        ("precisions=[float16]", "must be one of float32, bfloat16, int8"),
-        ("threads=[1000]", "this machine has"),
+        ("weight_dtypes=[float16]", "must be one of float32, bfloat16, int8"),
+        ("num_threads=[1000]", "this machine has"),
         ("output=chart.jpg", "a .png file"),
     ],
 )
@@ -300,14 +302,14 @@ def test_precision_and_threads_are_choices_of_generate(
         assert done.returncode == 0, done.stderr
         return (tmp_path / "generated.wav").read_bytes()
 
-    plain = generated("threads=1")
+    plain = generated("num_threads=1")
     assert generated() == plain
     assert generated("backend=reference") == plain
-    assert len(generated("precision=int8")) == len(plain)
-    slow = ("backend=reference", "precision=int8")
+    assert len(generated("weight_dtype=int8")) == len(plain)
+    slow = ("backend=reference", "weight_dtype=int8")
     refused = run("generate", "checkpoint=first/model", "output=other.wav", *slow)
     assert refused.returncode == 2
-    assert "precision=int8 are for backend=cpu" in refused.stderr
+    assert "weight_dtype=int8 are for backend=cpu" in refused.stderr
 
 
 def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:
 def test_a_save_that_is_not_the_runs_is_refused_with_the_way_out(
     run: Run, recordings: Path
 ) -> None:
-    said = (*TRAIN, f"data.root={recordings}", "run_dir=a", "report.seconds=0")
+    said = (*TRAIN, f"data.root={recordings}", "run_dir=a", "evaluation.sample_seconds=0")
     assert run("train", *said, "trainer.max_steps=1").returncode == 0
     save = Path("a/checkpoints/step-00000001.ckpt")
     its_own = read_save(save)

@@ -52,7 +52,7 @@ def test_every_model_is_a_valid_config(model: str) -> None:
     [
         ("data", DataOptions),
         ("optim", OptimOptions),
-        ("report", EvaluationOptions),
+        ("evaluation", EvaluationOptions),
         ("trainer", TrainerOptions),
         ("model", WaveNetConfig),
     ],

@@ -27,27 +27,27 @@ TRAIN = (
     "data.test_fraction=0.2",
     "data.valid_fraction=0.2",
     "trainer.max_steps=6",
-    "trainer.batch_size=2",
-    "trainer.crop=200",
-    "trainer.valid_every=3",
-    "trainer.save_every=3",
+    "trainer.global_batch_size=2",
+    "trainer.segment_length=200",
+    "trainer.val_every_n_steps=3",
+    "trainer.save_every_n_steps=3",
     "trainer.preview_seconds=0.05",
-    "report.seconds=0.1",
-    "report.copies=1",
-    "audio.shaping.pre_emphasis=0.85",
-    "audio.shaping.noise_shaping=0.5",
-    "audio.shaping.gain=0.5",
+    "evaluation.sample_seconds=0.1",
+    "evaluation.num_resynthesis=1",
+    "audio.filter.pre_emphasis=0.85",
+    "audio.filter.noise_shaping=0.5",
+    "audio.filter.gain=0.5",
 )
 MEL = (
     "audio.mel=${mel:8khz}",
-    "model.local={channels:64,width:8,scales:[8,10],lookahead:1}",
-    "data.speaker_folders=true",
-    "data.speakers=true",
+    "model.local={in_channels:64,channels:8,upsample_scales:[8,10],lookahead:1}",
+    "data.speaker_from_folder=true",
+    "data.use_speakers=true",
 )
 NOTES = (
     "data.corpus=chorales",
-    "audio.notes={sample_rate:8000,hop_size:80,lowest:60,highest:64}",
-    "model.local={channels:10,width:8,scales:[80]}",
+    "audio.score={sample_rate:8000,hop_length:80,midi_min:60,midi_max:64}",
+    "model.local={in_channels:10,channels:8,upsample_scales:[80]}",
 )
 
 
@@ -86,12 +86,12 @@ def test_mel_and_speaker(run: Run, voices: Path, tmp_path: Path) -> None:
     assert "ann, bob" in card
     assert "64 bands" in card
 
-    evaluated = run("evaluate", "checkpoint=run/model", "report.copies=1")
+    evaluated = run("evaluate", "checkpoint=run/model", "evaluation.num_resynthesis=1")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "mel dB" in evaluated.stdout
     page = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 4
-    again = run("evaluate", "checkpoint=run/model", "report.copies=1")
+    again = run("evaluate", "checkpoint=run/model", "evaluation.num_resynthesis=1")
     assert again.returncode == 2
     assert "overwrite=true" in again.stderr
 
@@ -99,7 +99,9 @@ def test_mel_and_speaker(run: Run, voices: Path, tmp_path: Path) -> None:
 def test_generating_from_a_recording_and_from_its_mel_is_one(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
-    done = run("train", *TRAIN, *MEL, f"data.root={voices}", "run_dir=run", "report.seconds=0")
+    done = run(
+        "train", *TRAIN, *MEL, f"data.root={voices}", "run_dir=run", "evaluation.sample_seconds=0"
+    )
     assert done.returncode == 0, done.stderr
     clip = voices / "ann" / "0.wav"
     mel = load(tmp_path / "run" / "model").audio.mel
@@ -108,7 +110,7 @@ def test_generating_from_a_recording_and_from_its_mel_is_one(
     write_mel(tmp_path / "mel.safetensors", LogMel(mel)(torch.from_numpy(samples)[None])[0], mel)
 
     for source, output in ((clip, "a.wav"), ("mel.safetensors", "b.wav")):
-        said = (f"input={source}", f"output={output}", "speaker=bob", "guidance=1.5")
+        said = (f"input={source}", f"output={output}", "speaker=bob", "guidance_scale=1.5")
         generated = run("generate", "checkpoint=run/model", *said)
         assert generated.returncode == 0, generated.stderr
 
@@ -146,7 +148,7 @@ def test_an_interrupted_conditioned_run_ends_with_the_same_weights(
         *TRAIN,
         *MEL,
         f"data.root={voices}",
-        "report.seconds=0",
+        "evaluation.sample_seconds=0",
         "trainer.balance_speakers=true",
     )
     assert run("train", *said, "run_dir=whole").returncode == 0
@@ -171,15 +173,15 @@ def test_prepare_measures_the_mel_that_training_takes(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
     said = ("audio=8khz", MEL[0], "data.test_fraction=0.2", "data.valid_fraction=0.2")
-    prepared = ("data.prepared=clips", f"data.root={voices}", "data.speaker_folders=true")
-    as_folder = ("data.resample=true", "data.mixdown=true")  # as the recipe does
+    prepared = ("data.processed_dir=clips", f"data.root={voices}", "data.speaker_from_folder=true")
+    as_folder = ("data.resample=true", "data.mono=true")  # as the recipe does
     assert run("prepare", *said, *prepared, *as_folder).returncode == 0
     (found,) = (tmp_path / "clips").glob("mel-*.json")
     numbers = json.loads(found.read_text())
     numbers["mean"][0] = 1.5  # to be known again
     found.write_text(json.dumps(numbers))
 
-    done = run("train", *TRAIN, *MEL, *prepared, "run_dir=run", "report.seconds=0")
+    done = run("train", *TRAIN, *MEL, *prepared, "run_dir=run", "evaluation.sample_seconds=0")
 
     assert done.returncode == 0, done.stderr
     mel = load(tmp_path / "run" / "model").audio.mel

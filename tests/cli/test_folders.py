@@ -85,11 +85,11 @@ def test_batches_and_shards_and_neighbours_change_no_bit(
     said = ("generate", "checkpoint=model", "input=clips", "temperature=0.9", "seed=3")
     assert run(*said, "output=one").returncode == 0
 
-    assert run(*said, "output=batch", "batch=3").returncode == 0
+    assert run(*said, "output=batch", "num_samples=3").returncode == 0
     for shard in ("2/2", "1/2"):
-        assert run(*said, "output=shards", f"shard={shard}", "batch=2").returncode == 0
+        assert run(*said, "output=shards", f"shard={shard}", "num_samples=2").returncode == 0
     (clips / "a.wav").unlink()
-    assert run(*said, "output=fewer", "batch=4").returncode == 0
+    assert run(*said, "output=fewer", "num_samples=4").returncode == 0
 
     whole = written("one")
     assert written("batch") == whole
@@ -105,8 +105,8 @@ def test_a_shard_takes_every_nth_input(run: Run, vocoder: Path, clips: Path) -> 
 
 
 def test_a_single_input_with_a_files_seed_is_the_file(run: Run, vocoder: Path, clips: Path) -> None:
-    said = ("generate", "checkpoint=model", "threads=1")
-    assert run(*said, "input=clips", "output=out", "seed=7", "batch=4").returncode == 0
+    said = ("generate", "checkpoint=model", "num_threads=1")
+    assert run(*said, "input=clips", "output=out", "seed=7", "num_samples=4").returncode == 0
     seed = Input("b/c d", Path(), Path(), 0).seed(7)
 
     single = run(*said, "input=clips/b/c d.flac", "output=single.wav", f"seed={seed}")
@@ -149,7 +149,7 @@ def test_bad_inputs_are_told_at_the_end_and_the_others_are_made(
     for number in range(15):
         (clips / f"z{number:02}.wav").write_bytes(b"")
 
-    done = run("generate", "checkpoint=model", "input=clips", "output=out", "batch=2")
+    done = run("generate", "checkpoint=model", "input=clips", "output=out", "num_samples=2")
 
     assert done.returncode == 3
     assert "4 made, 0 left as they were, 17 failed" in done.stdout
@@ -178,10 +178,10 @@ def test_mels_are_spoken_beside_recordings(run: Run, vocoder: Path, clips: Path)
     mel = LogMel(MEL)(torch.from_numpy(samples)[None])[0]
     write_mel(clips / "m.safetensors", mel, MEL)
     np.save(clips / "n.npy", mel.numpy())
-    said = ("generate", "checkpoint=model", "input=clips", "output=out", "batch=8")
+    said = ("generate", "checkpoint=model", "input=clips", "output=out", "num_samples=8")
 
     refused = run(*said)
-    done = run(*said, "mel_convention=model")
+    done = run(*said, "mel_preset=model")
 
     assert refused.returncode == 2
     assert "n.npy does not say how it was made" in refused.stderr
@@ -210,7 +210,7 @@ def test_prompts_of_a_folder_are_gone_on_from(run: Run, free: Path, clips: Path)
     said = ("generate", "checkpoint=free", "prompt=clips", "seconds=0.05")
 
     assert run(*said, "output=one").returncode == 0
-    assert run(*said, "output=batch", "batch=4").returncode == 0
+    assert run(*said, "output=batch", "num_samples=4").returncode == 0
 
     given, _ = soundfile.read(clips / "b" / "c d.flac")
     made, _ = soundfile.read("one/b/c d.wav")

@@ -34,7 +34,7 @@ data:
   root: mine
 audio:
   mel:
-    fmax: 7000.0
+    f_max: 7000.0
 """
 
 
@@ -139,7 +139,10 @@ def test_an_audio_choice_has_the_convention_of_its_name(
 
 def test_a_convention_is_said_by_name_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = composed(
-        monkeypatch, "recipe=demo", "audio.mel=${mel:8khz}", "model.skip_channels=${audio.mel.bins}"
+        monkeypatch,
+        "recipe=demo",
+        "audio.mel=${mel:8khz}",
+        "model.skip_channels=${audio.mel.n_mels}",
     )
 
     assert from_dict(AudioConfig, plain["audio"]).mel == MEL_PRESETS["8khz"]
@@ -181,5 +184,5 @@ def test_a_model_beside_audio_of_another_hop_is_refused() -> None:
     config, _ = chosen("nv_wavenet")
     _, audio = chosen("r9y9_mol")
 
-    with pytest.raises(ConfigError, match="product of model.local.scales"):
+    with pytest.raises(ConfigError, match="product of model.local.upsample_scales"):
         check_conditioning(config, audio)

@@ -17,21 +17,21 @@ from wavenet.data.corpora.asterisk_voices import VOICES
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "recipe").glob("*.yaml"))
 SMALL = (
     "trainer.max_steps=1",
-    "trainer.crop=400",
-    "trainer.batch_size=2",
-    "trainer.precision=fp32",
-    "trainer.valid_every=1",
-    "trainer.valid_seconds=0.05",
+    "trainer.segment_length=400",
+    "trainer.global_batch_size=2",
+    "trainer.precision=32-true",
+    "trainer.val_every_n_steps=1",
+    "trainer.val_seconds=0.05",
     "trainer.preview_seconds=0",
-    "trainer.workers=0",
+    "trainer.num_workers=0",
     "model.dilations=[1,2]",
     "model.residual_channels=4",
     "model.gate_channels=8",
     "model.skip_channels=4",
     "model.head_channels=4",
-    "report.seconds=0",
+    "evaluation.sample_seconds=0",
     "data.download=false",
-    "data.skip_bad=true",
+    "data.skip_invalid=true",
     "data.root=corpus",
     "run_dir=run",
 )
@@ -97,5 +97,5 @@ def test_a_recipe_takes_a_step(recipe: str, run: Run, tmp_path: Path) -> None:
     assert config["name"] == recipe
     assert loaded.training.steps == 1
     assert bool(loaded.audio.features) == (loaded.model.config.local is not None)
-    assert (loaded.model.config.num_speakers > 0) == config["data"]["speakers"]
+    assert (loaded.model.config.num_speakers > 0) == config["data"]["use_speakers"]
     assert all(bool(torch.isfinite(p).all()) for p in loaded.model.parameters())

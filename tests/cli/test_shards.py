@@ -27,13 +27,17 @@ SHAPE: dict[str, Any] = {
 }
 DATA = (
     "data.root=recordings",
-    "data.prepared=clips",
-    "data.speaker_folders=true",
+    "data.processed_dir=clips",
+    "data.speaker_from_folder=true",
     "data.test_fraction=0.7",
     "data.valid_fraction=0.1",
 )
-COPIES = ("report.copies=3", "report.copy_seconds=0.1", "report.temperature=0.8")
-FREE = ("report.seconds=0.02", "report.prompt_seconds=0.02")
+COPIES = (
+    "evaluation.num_resynthesis=3",
+    "evaluation.resynthesis_seconds=0.1",
+    "evaluation.temperature=0.8",
+)
+FREE = ("evaluation.sample_seconds=0.02", "evaluation.prompt_seconds=0.02")
 
 
 @pytest.fixture
@@ -54,7 +58,9 @@ def models(folder: Path) -> None:
     torch.manual_seed(0)
     local = LocalConfig(in_channels=MEL.n_mels, channels=8, upsample_scales=(8, 10), lookahead=1)
     told = WaveNet(WaveNetConfig(local=local, num_speakers=2, **SHAPE))
-    save(folder / "told", told, AudioConfig(sample_rate=RATE, mel=MEL, speaker_names=("ann", "bob")))
+    save(
+        folder / "told", told, AudioConfig(sample_rate=RATE, mel=MEL, speaker_names=("ann", "bob"))
+    )
     save(folder / "free", WaveNet(WaveNetConfig(**SHAPE)), AudioConfig(sample_rate=RATE))
 
 
@@ -117,7 +123,7 @@ def test_the_table_of_shards_is_the_table_of_the_whole(evaluate: Run) -> None:
 
 
 def test_more_shards_than_clips_add_up_too(evaluate: Run) -> None:
-    said = ("report.seconds=0", "report.evaluate_seconds=0.1", "--json")
+    said = ("evaluation.sample_seconds=0", "evaluation.eval_seconds=0.1", "--json")
     whole = measures(evaluate("free", *said))
     for number in (1, 2):
         assert evaluate("free", *said, f"shard={number}/2").returncode == 0
@@ -131,11 +137,11 @@ def test_more_shards_than_clips_add_up_too(evaluate: Run) -> None:
 def test_shards_that_are_missing_or_of_something_else_are_named(
     evaluate: Run, tmp_path: Path
 ) -> None:
-    said = ("free", "report.seconds=0")
+    said = ("free", "evaluation.sample_seconds=0")
     for number in (1, 2, 4, 5, 6):
         assert evaluate(*said, f"shard={number}/6").returncode == 0
     assert evaluate(*said, "shard=2/6", "seed=7", "overwrite=true").returncode == 0
-    said_else = ("report.evaluate_seconds=1", "overwrite=true")
+    said_else = ("evaluation.eval_seconds=1", "overwrite=true")
     assert evaluate(*said, "shard=4/6", *said_else).returncode == 0
     shutil.move("free", "kept")
     save(tmp_path / "free", WaveNet(WaveNetConfig(**SHAPE)), AudioConfig(sample_rate=RATE))
@@ -153,13 +159,13 @@ def test_shards_that_are_missing_or_of_something_else_are_named(
     ]
     assert "is of seed=7, not 0: run the same with shard=2/6 overwrite=true" in told[0]
     assert "is missing: run the same with shard=3/6" in told[1]
-    assert "is of report.evaluate_seconds=1.0, not None" in told[2]
+    assert "is of evaluation.eval_seconds=1.0, not None" in told[2]
     assert "is of another checkpoint" in told[3]
     assert "is no share of ours" in told[4]
 
 
 def test_a_shard_that_is_there_is_left(evaluate: Run) -> None:
-    said = ("free", "report.seconds=0", "shard=1/2")
+    said = ("free", "evaluation.sample_seconds=0", "shard=1/2")
     first = measures(evaluate(*said, "--json"))
     path = Path("evaluation-1-of-2.json")
     path.write_text(path.read_text().replace('"took": 0.0', '"took": 5.0'))

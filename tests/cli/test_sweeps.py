@@ -24,13 +24,13 @@ TRAIN = (
     "data.test_fraction=0.2",
     "data.valid_fraction=0.2",
     "trainer.max_steps=2",
-    "trainer.batch_size=2",
-    "trainer.crop=200",
-    "trainer.valid_every=1",
+    "trainer.global_batch_size=2",
+    "trainer.segment_length=200",
+    "trainer.val_every_n_steps=1",
     "trainer.preview_seconds=0",
-    "trainer.valid_seconds=0.05",
-    "report.seconds=0",
-    "report.evaluate_seconds=0.05",
+    "trainer.val_seconds=0.05",
+    "evaluation.sample_seconds=0",
+    "evaluation.eval_seconds=0.05",
 )
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_sweep_exits_2_before_any_work(run: Run, argument: str, words: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", ["cluster=cores", "cluster=slurm", "search=optuna"])
+@pytest.mark.parametrize("word", ["launcher=joblib", "launcher=submitit_slurm", "sweeper=optuna"])
 def test_a_plugin_that_is_missing_is_named_with_its_extra(tmp_path: Path, word: str) -> None:
     without = (
         "import sys; sys.modules['hydra_plugins'] = None\nfrom recipes.train import main; main()"
@@ -180,7 +180,7 @@ def test_a_sweep_does_every_job_and_tells_the_best_first(
 @pytest.mark.slow
 def test_jobs_run_side_by_side_in_other_processes(recordings: Path, tmp_path: Path) -> None:
     done = by_itself(
-        tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "cluster=cores", f"data.root={recordings}"
+        tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "launcher=joblib", f"data.root={recordings}"
     )
 
     assert done.returncode == 2, done.stderr
@@ -193,7 +193,12 @@ def test_jobs_run_side_by_side_in_other_processes(recordings: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_jobs_are_submitted_as_to_a_cluster(recordings: Path, tmp_path: Path) -> None:
     done = by_itself(
-        tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "cluster=local", f"data.root={recordings}"
+        tmp_path,
+        "-m",
+        *TRAIN,
+        "optim.lr=1e-2,-1",
+        "launcher=submitit_local",
+        f"data.root={recordings}",
     )
 
     assert done.returncode == 2, done.stderr
@@ -204,7 +209,7 @@ def test_jobs_are_submitted_as_to_a_cluster(recordings: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_an_optimiser_gets_the_bits_of_each_run(recordings: Path, tmp_path: Path) -> None:
-    said = ("search=optuna", "hydra.sweeper.n_trials=3", f"data.root={recordings}")
+    said = ("sweeper=optuna", "hydra.sweeper.n_trials=3", f"data.root={recordings}")
 
     done = by_itself(tmp_path, "-m", *TRAIN, "optim.lr=interval(1e-4,1e-2)", *said)
 

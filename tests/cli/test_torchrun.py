@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 FULL = "WAVENET_FULL" in os.environ
 LAST = 10_000 if FULL else 400
 STEPS = (
-    *("model.dropout=0.1", "trainer.batch_size=4", f"trainer.max_steps={LAST}"),
-    *("trainer.save_every=50", "trainer.valid_every=100", "trainer.keep_last=1000"),
+    *("model.dropout=0.1", "trainer.global_batch_size=4", f"trainer.max_steps={LAST}"),
+    *("trainer.save_every_n_steps=50", "trainer.val_every_n_steps=100", "trainer.save_last_k=1000"),
 )
 full = pytest.mark.skipif(not FULL, reason="takes minutes: pytest --full runs it")
 
@@ -111,7 +111,7 @@ def test_a_killed_process_costs_no_more_than_what_came_after_the_last_save(
 def test_a_stopped_process_is_found_within_the_timeout(
     whole: Path, recordings: Path, tmp_path: Path, which: int
 ) -> None:
-    with torchrun(tmp_path, recordings, "trainer.timeout_seconds=10") as process:
+    with torchrun(tmp_path, recordings, "trainer.ddp_timeout_seconds=10") as process:
         wait_for_save(process, tmp_path)
         os.kill(workers(process.pid)[which], signal.SIGSTOP)
         code = process.wait(300)
@@ -121,7 +121,7 @@ def test_a_stopped_process_is_found_within_the_timeout(
 
 
 def test_torchrun_told_to_end_lets_its_processes_save(recordings: Path, tmp_path: Path) -> None:
-    with torchrun(tmp_path, recordings, "trainer.save_every=1000") as process:
+    with torchrun(tmp_path, recordings, "trainer.save_every_n_steps=1000") as process:
         while process.poll() is None and "step 100: held-out" not in said(tmp_path):
             time.sleep(0.01)
         process.terminate()
@@ -182,7 +182,7 @@ def test_two_hosts_whose_network_is_cut_go_on_when_it_is_back(
             host = torchrun(
                 tmp_path,
                 recordings,
-                "trainer.timeout_seconds=10",
+                "trainer.ddp_timeout_seconds=10",
                 options=options,
                 before=("ip", "netns", "exec", name),
                 interface="cable",

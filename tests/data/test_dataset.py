@@ -279,5 +279,5 @@ def test_crops_shorter_than_a_hop_are_refused(tmp_path: Path, clips: list[Clip])
     excerpts = ClipReader(tmp_path)
     excerpts.hop_length = 33
 
-    with pytest.raises(ConfigError, match="trainer.crop must be 33 or more"):
+    with pytest.raises(ConfigError, match="trainer.segment_length must be 33 or more"):
         RandomSegments(excerpts, clips, crop=32, context=20, batch_size=1, seed=0)

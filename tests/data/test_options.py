@@ -11,12 +11,12 @@ from wavenet.utils.errors import ConfigError
     [
         ("sample_rate", 0),
         ("sample_rate", 768001),
-        ("trim_db", 0.0),
-        ("split_db", -30.0),
+        ("trim_top_db", 0.0),
+        ("split_top_db", -30.0),
         ("min_seconds", -0.1),
         ("valid_fraction", 1.0),
         ("test_fraction", -0.1),
-        ("jobs", 0),
+        ("num_workers", 0),
     ],
 )
 def test_a_value_out_of_range_is_named(key: str, value: Any) -> None:

@@ -219,7 +219,11 @@ def _export(order: dict[str, Any]) -> None:
     from wavenet.utils.errors import MachineError
 
     config = WaveNetConfig(
-        quantization_channels=16, dilations=(1, 2), residual_channels=4, gate_channels=4, skip_channels=8
+        quantization_channels=16,
+        dilations=(1, 2),
+        residual_channels=4,
+        gate_channels=4,
+        skip_channels=8,
     )
     model = WaveNet(config)
     checkpoint.save("model", model, AudioConfig(), checkpoint.Training(steps=1))

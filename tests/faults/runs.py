@@ -27,17 +27,17 @@ TRAIN = (
     "data.valid_fraction=0.3",
     "optim.lr=0.01",
     "optim.warmup_steps=5",
-    "optim.schedule=cosine",
+    "optim.lr_schedule=cosine",
     "optim.ema_decay=0.9",
     "trainer.device=cpu",
     f"trainer.max_steps={STEPS}",
-    "trainer.batch_size=2",
-    "trainer.crop=100",
-    "trainer.accumulate=2",
-    "trainer.valid_every=5",
-    "trainer.save_every=3",
+    "trainer.global_batch_size=2",
+    "trainer.segment_length=100",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.val_every_n_steps=5",
+    "trainer.save_every_n_steps=3",
     "trainer.preview_seconds=0",
-    "report.seconds=0",
+    "evaluation.sample_seconds=0",
 )
 
 
@@ -58,7 +58,7 @@ class Whole:
 
 def whole_run(forks: Forks, recordings: Path, folder: Path) -> Whole:
     """Train without a fault; of two runs, the second one's time, for its data are ready."""
-    words = (*TRAIN, f"data.root={recordings}", f"data.prepared={folder / 'prepared'}")
+    words = (*TRAIN, f"data.root={recordings}", f"data.processed_dir={folder / 'prepared'}")
     for name in ("first", "run"):
         started = time.monotonic()
         child = forks.start("train", folder, *words, f"run_dir={name}")

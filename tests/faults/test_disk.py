@@ -178,7 +178,7 @@ def test_a_power_cut_loses_no_acknowledged_save(
         file.truncate(24 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
     images, corrupt, lost = 50 if full else 5, 0, 0
-    endless = ("trainer.save_every=1", "trainer.max_steps=1000000", "trainer.workers=0")
+    endless = ("trainer.save_every_n_steps=1", "trainer.max_steps=1000000", "trainer.num_workers=0")
     with mounted(tmp_path / "disk", "-o", "loop", str(disk)) as place:
         child = go_on(forks, whole, place / "run", *endless)
         while not acknowledged(child.said()):
@@ -215,7 +215,7 @@ def test_a_disk_of_any_size_ends_a_run_well_or_with_exit_5(
         size = max(4096, round(need * share))  # of 0 bytes tmpfs makes no limit
         place = tmp_path / f"disk-{number}"
         with mounted(place, "-t", "tmpfs", "-o", f"size={size}", "none"):
-            child = go_on(forks, whole, place / "run", "report.seconds=0.05")
+            child = go_on(forks, whole, place / "run", "evaluation.sample_seconds=0.05")
             code = child.wait()
             ended[code] += 1
             assert code in (0, 5), child.said()

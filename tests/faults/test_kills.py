@@ -38,7 +38,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bits(
         number += 1
         run, told, ended = tmp_path / f"run-{number}", 0, False
         while not ended:
-            workers = f"trainer.workers={chance.choice([0, 2])}"
+            workers = f"trainer.num_workers={chance.choice([0, 2])}"
             child = go_on(forks, whole, run, workers)
             if kills < wanted:
                 time.sleep(chance.uniform(0, 1.1 * whole.seconds))
@@ -79,12 +79,12 @@ def test_a_run_that_is_interrupted_at_any_step_goes_on_to_the_same_bits(
         for again in range(times):
             # Update 20 is never begun: that run ends by itself
             moment = ("update", step + again)
-            child = go_on(forks, whole, run, f"trainer.workers={workers}", signal_at=moment)
+            child = go_on(forks, whole, run, f"trainer.num_workers={workers}", signal_at=moment)
             code = child.wait()
             assert code == (143 if step + again < STEPS else 0), child.said()
             if code:
                 assert step_of(find_saves(run)[-1]) == step + again + 1
-        child = go_on(forks, whole, run, f"trainer.workers={2 - workers}")
+        child = go_on(forks, whole, run, f"trainer.num_workers={2 - workers}")
         assert child.wait() == 0, child.said()
         found += len(differences(whole.run, run))
     tally.add("interrupted runs", len(cases))
@@ -97,7 +97,7 @@ def test_a_signal_before_the_first_update_is_taken(
 ) -> None:
     run = tmp_path / "run"
 
-    child = go_on(forks, whole, run, "trainer.workers=2", signal_at=("fit", 0))
+    child = go_on(forks, whole, run, "trainer.num_workers=2", signal_at=("fit", 0))
     assert child.wait() == 143, child.said()
     assert find_saves(run) == []
     assert go_on(forks, whole, run, signal_at=("update", 6)).wait() == 143

@@ -130,7 +130,7 @@ def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path)
 def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=4.0))
 
-    with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.shaping.gain to 1\.9,"):
+    with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.filter.gain to 1\.9,"):
         measured(folder, read_manifest(folder), audio)
 
 
@@ -139,7 +139,7 @@ def test_steps_that_leave_next_to_nothing_are_refused_with_the_gain_that_does_no
 ) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=0.01))
 
-    with pytest.raises(ConfigError, match=r"peak of 0\.005, lost.*audio.shaping.gain to 1\.9,"):
+    with pytest.raises(ConfigError, match=r"peak of 0\.005, lost.*audio.filter.gain to 1\.9,"):
         measured(folder, read_manifest(folder), audio)
 
 

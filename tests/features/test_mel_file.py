@@ -71,7 +71,13 @@ def test_another_normalisation_is_brought_to_the_wanted(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("hop_length", 100), ("fmin", 50.0), ("log", "log10"), ("floor", 1e-6), ("norm", "none")],
+    [
+        ("hop_length", 100),
+        ("f_min", 50.0),
+        ("log_base", "log10"),
+        ("log_floor", 1e-6),
+        ("norm", "none"),
+    ],
 )
 def test_a_foreign_convention_is_refused_naming_both(
     tmp_path: Path, mel: torch.Tensor, name: str, value: Any
@@ -199,7 +205,7 @@ def test_an_array_of_a_foreign_named_convention_is_refused(
 @pytest.mark.parametrize(
     ("convention", "said"),
     [
-        (None, "name its convention, mel_convention=NAME, one of 16khz, 8khz, .*or model"),
+        (None, "name its convention, mel_preset=NAME, one of 16khz, 8khz, .*or model"),
         ("8hz", "no mel convention '8hz'; did you mean '8khz'"),
     ],
 )

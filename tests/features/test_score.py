@@ -167,7 +167,7 @@ def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pitch", [59, 68])
 def test_a_pitch_that_the_model_does_not_know_is_refused(pitch: int) -> None:
-    with pytest.raises(DataError, match=f"pitch {pitch} is outside of 60 to 67.*audio.notes"):
+    with pytest.raises(DataError, match=f"pitch {pitch} is outside of 60 to 67.*audio.score"):
         roll([Note(0.0, 1.0, pitch)], 0, 10, ROLL)
 
 

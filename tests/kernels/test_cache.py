@@ -13,17 +13,17 @@ from numba import njit
 
 from tests.commands import ROOT
 from wavenet.kernels.cache import KernelCache, private_folder
-from wavenet.sampling import PRECISIONS
+from wavenet.sampling import WEIGHT_DTYPES
 
 CODE = """
 import logging, sys, torch
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 torch.manual_seed(0)
-model = WaveNet(WaveNetConfig(levels=16, dilations=(1, 2)))
+model = WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2)))
 for precision in sys.argv[1:]:
-    sampler = make_sampler(model, "cpu", precision=precision)
-    print("signal", sampler.parameters(torch.linspace(-1, 1, 30)[None]).tolist())
+    sampler = make_sampler(model, "cpu", weight_dtype=precision)
+    print("signal", sampler.teacher_forced(torch.linspace(-1, 1, 30)[None]).tolist())
 """
 
 
@@ -172,9 +172,9 @@ def test_cold_starts_at_once_end_well_and_the_next_process_does_not_compile(tmp_
 @pytest.mark.slow
 def test_kernels_that_different_processes_compiled_do_not_mix(tmp_path: Path) -> None:
     folder = str(tmp_path / "new")
-    apart = [generate(folder, precisions=[precision]) for precision in PRECISIONS]
+    apart = [generate(folder, precisions=[weight_dtype]) for weight_dtype in WEIGHT_DTYPES]
 
-    together, compiles = generate(folder, precisions=PRECISIONS)
+    together, compiles = generate(folder, precisions=WEIGHT_DTYPES)
 
     assert not compiles
     assert together == "\n".join(signal for signal, _ in apart)

@@ -18,7 +18,7 @@ from wavenet.kernels.matmul import (
     row_bytes,
     to_bfloat16,
 )
-from wavenet.sampling import PRECISIONS
+from wavenet.sampling import WEIGHT_DTYPES
 
 Array = NDArray[np.float32]
 
@@ -60,7 +60,7 @@ def numbers(*shape: int) -> Array:
     return values
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
 @settings(max_examples=60)
 @given(
     outputs=st.integers(1, 12).map(lambda count: 16 * count),
@@ -80,7 +80,7 @@ def test_a_product_is_numpys_of_the_rounded_numbers(
     assert (error <= 1e-6 * (1 + np.abs(seen) @ np.abs(weights.T))).all()
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
 def test_a_row_comes_out_the_same_in_any_company(precision: str) -> None:
     for outputs, inputs in itertools.product([16, 48, 128, 176], [16, 80, 256]):
         matrix, x, y = numbers(outputs, inputs), numbers(13, inputs), numbers(13, outputs)
@@ -100,7 +100,7 @@ def test_int8_sums_of_the_largest_numbers_do_not_overflow() -> None:
     np.testing.assert_allclose(found, 2 * PIECE * 3 * 7.99, rtol=1e-3)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=16, max_size=16),
     st.floats(2.0**-40, 2.0**10, width=32),

@@ -35,7 +35,9 @@ def test_each_sample_is_drawn_from_forwards_distribution_of_it(
 
 
 def test_weight_norm_is_folded_without_a_change_of_signal() -> None:
-    config = WaveNetConfig(quantization_channels=8, dilations=(1, 2), weight_norm=True, residual_channels=4)
+    config = WaveNetConfig(
+        quantization_channels=8, dilations=(1, 2), weight_norm=True, residual_channels=4
+    )
     model = WaveNet(config).double()
     state = model.new_state()
     sample, signal = torch.zeros(1, dtype=torch.float64), []

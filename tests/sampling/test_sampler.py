@@ -123,7 +123,9 @@ def test_a_sampler_keeps_the_weights_it_was_made_with(backend: str) -> None:
 
 
 def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:
-    model = WaveNet(WaveNetConfig(quantization_channels=4, dilations=(1,), dropout=0.5, weight_norm=True)).train()
+    model = WaveNet(
+        WaveNetConfig(quantization_channels=4, dilations=(1,), dropout=0.5, weight_norm=True)
+    ).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
 
@@ -144,9 +146,11 @@ def test_an_unknown_backend_and_precision_are_refused_with_the_known_ones(model:
     with pytest.raises(ConfigError, match="auto, cpu, reference"):
         make_sampler(model, "fastest")
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
-        make_sampler(model, precision="float16")
-    with pytest.raises(ConfigError, match="threads=2 and precision=float32 are for backend=cpu"):
-        make_sampler(model, "reference", threads=2)
+        make_sampler(model, weight_dtype="float16")
+    with pytest.raises(
+        ConfigError, match="num_threads=2 and weight_dtype=float32 are for backend=cpu"
+    ):
+        make_sampler(model, "reference", num_threads=2)
 
 
 def test_auto_takes_the_fastest(model: WaveNet) -> None:
@@ -188,7 +192,9 @@ def test_another_backend_goes_on_from_a_saved_state(model: WaveNet, tmp_path: Pa
 
 
 def test_a_state_of_another_model_is_refused(sampler: Sampler) -> None:
-    other = make_sampler(WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2))), "reference")
+    other = make_sampler(
+        WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2))), "reference"
+    )
 
     with pytest.raises(ValueError, match="another model's"):
         sampler.generate_next(other.init_state(), 1)
@@ -215,7 +221,7 @@ def test_a_state_of_unknown_classes_is_refused(backend: str) -> None:
         sampler.generate_next(state, 1)
 
 
-@pytest.mark.parametrize("change", [{"position": -1}, {"drawn": 2**62}, {"seeds": [1]}])
+@pytest.mark.parametrize("change", [{"position": -1}, {"num_generated": 2**62}, {"seeds": [1]}])
 def test_a_saved_state_of_impossible_numbers_is_refused(
     model: WaveNet, tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -232,7 +238,9 @@ def test_a_saved_state_of_impossible_numbers_is_refused(
 
 
 def test_a_state_in_other_numbers_than_the_models_is_brought_to_its(model: WaveNet) -> None:
-    state = make_sampler(copy.deepcopy(model).double(), "reference").init_state(prompt=torch.zeros(9))
+    state = make_sampler(copy.deepcopy(model).double(), "reference").init_state(
+        prompt=torch.zeros(9)
+    )
 
     signal = make_sampler(model, "reference").generate_next(state, 5)
 

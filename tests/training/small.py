@@ -11,7 +11,9 @@ from wavenet.config import WaveNetConfig
 from wavenet.training.checkpointing import DurableCheckpointIO
 from wavenet.training.module import TrainingModule
 
-CONFIG = WaveNetConfig(quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
+CONFIG = WaveNetConfig(
+    quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
+)
 
 
 def fit(module: TrainingModule, folder: Path, steps: int, *callbacks: pl.Callback) -> None:

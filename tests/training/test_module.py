@@ -8,7 +8,9 @@ from wavenet.model import WaveNet
 from wavenet.training.module import TrainingModule, masked_mean, rate_factor
 from wavenet.training.options import OptimOptions
 
-CONFIG = WaveNetConfig(quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4)
+CONFIG = WaveNetConfig(
+    quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
+)
 
 
 def test_the_loss_counts_samples_of_the_mask_alone() -> None:

@@ -76,7 +76,12 @@ def test_a_gradient_that_is_not_finite_stops_training_and_is_named(
             fit(module, tmp_path, 5, watch)
 
         assert f"gradient of {name} is not finite" in str(caught.value)
-        for word in ("optim.lr", "optim.clip_norm", "trainer.on_nonfinite=skip", "the loss is 2"):
+        for word in (
+            "optim.lr",
+            "optim.max_grad_norm",
+            "trainer.on_nonfinite=skip",
+            "the loss is 2",
+        ):
             assert word in str(caught.value)
         state = module.state_dict()
         assert all(torch.equal(state[key], watch.seen[-1][key]) for key in state)

@@ -23,12 +23,12 @@ TRAIN = (
     "model=tiny",
     "audio=8khz",
     "trainer.max_steps=1000000",
-    "trainer.batch_size=2",
-    "trainer.crop=200",
-    "trainer.save_every=50",
+    "trainer.global_batch_size=2",
+    "trainer.segment_length=200",
+    "trainer.save_every_n_steps=50",
     "trainer.preview_seconds=0",
-    "trainer.workers=2",
-    "report.seconds=0",
+    "trainer.num_workers=2",
+    "evaluation.sample_seconds=0",
     "run_dir=run",
 )
 
@@ -136,7 +136,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_exit_5(recordings: Path, tmp_
 
     assert process.returncode == 5, err
     assert f"EnvironmentFault: process {victim}, which read audio, was killed by SIGKILL" in err
-    assert "trainer.workers=0" in err
+    assert "trainer.num_workers=0" in err
     assert "Traceback" not in err
 
 

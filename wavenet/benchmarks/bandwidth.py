@@ -52,7 +52,9 @@ def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:
     weights, total = sampler.weights.matrices, sampler.packed_bytes
     piece = OUTPUTS * INPUTS * WEIGHT_BYTES[precision]
     share = max(total // sampler.num_threads // piece, 1) * piece
-    weights = weights if total >= share * sampler.num_threads else aligned(np.resize(weights, share))
+    weights = (
+        weights if total >= share * sampler.num_threads else aligned(np.resize(weights, share))
+    )
     scales, y = aligned(np.zeros(OUTPUTS, np.float32)), np.zeros(64 * 64, np.float32)
     x = aligned(np.zeros(row_bytes(INPUTS, precision), np.uint8))
     end = x.ctypes.data + x.nbytes - 64

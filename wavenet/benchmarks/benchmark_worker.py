@@ -41,22 +41,22 @@ def _update(case: Case, config: WaveNetConfig) -> Callable[[], None]:
     """Return what does one update of the weights."""
     torch.manual_seed(0)
     model: WaveNet | Textbook
-    if case.way.startswith("textbook"):
+    if case.way.startswith("baseline"):
         model = Textbook(config)
     else:
         keep_freed_memory()
         model = WaveNet(config)
-        hasten(model, TrainerOptions(activation_checkpointing=case.way == "wavenet_saving"))
+        hasten(model, TrainerOptions(activation_checkpointing=case.way == "fused_checkpointed"))
     nn.Module.to(model, case.device)
     nll: Callable[[Tensor], Tensor] = model.nll
     if case.way.endswith("compiled"):
         nll = compiled_nll(model) if isinstance(model, WaveNet) else torch.compile(nll)
-    fused = case.way.startswith("wavenet")
+    fused = case.way.startswith("fused")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused or None)
     waveform = torch.rand(case.batch_size, case.crop, device=case.device) * 2 - 1
 
     def update() -> None:
-        halves = case.precision == "bf16"
+        halves = case.precision == "bf16-mixed"
         with torch.autocast(case.device, torch.bfloat16, enabled=halves):
             loss = nll(waveform).mean()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -81,7 +81,7 @@ def _peaks(device: str, seconds: float) -> dict[str, float]:
     """Return operations a second of large matrix products, by precision."""
     size = MATRIX[device]
     found = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
         a @ b
         _wait(device)

@@ -16,9 +16,9 @@ class BenchmarkCommand:
     Attributes:
         checkpoint: Directory of a model; absent for models of `sizes`.
         sizes: Of `S`, `M`, `L`.
-        conditioning: What models of `sizes` are told, side by side: `nothing`, `mel`, `speaker`.
+        conditioning: What models of `sizes` are told, side by side: `none`, `mel`, `speaker`.
         batch_sizes: Streams at once, each in turn.
-        threads: Cores, each in turn.
+        num_threads: Cores, each in turn.
         weight_dtypes: Of the weights, each in turn.
         repeats: Measurements of each case.
         seconds: Of one measurement.
@@ -30,9 +30,9 @@ class BenchmarkCommand:
 
     checkpoint: str | None = None
     sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
-    conditioning: tuple[Literal["nothing", "mel", "speaker"], ...] = ("nothing",)
+    conditioning: tuple[Literal["none", "mel", "speaker"], ...] = ("none",)
     batch_sizes: tuple[int, ...] = (1, 32)
-    threads: tuple[int, ...] = (1, 2)
+    num_threads: tuple[int, ...] = (1, 2)
     weight_dtypes: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
     repeats: int = 5
     seconds: float = 0.4
@@ -43,10 +43,10 @@ class BenchmarkCommand:
     debug: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "conditioning", "batch_sizes", "threads", "weight_dtypes"):
+        for name in ("sizes", "conditioning", "batch_sizes", "num_threads", "weight_dtypes"):
             check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
         check(min(self.batch_sizes) >= 1, "batch_sizes", "1 or more each", self.batch_sizes)
-        check(min(self.threads) >= 1, "threads", "1 or more each", self.threads)
+        check(min(self.num_threads) >= 1, "num_threads", "1 or more each", self.num_threads)
         check(self.repeats >= 1, "repeats", "1 or more", self.repeats)
         check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
         check(self.bits_seconds >= 0, "bits_seconds", "0 or more", self.bits_seconds)
@@ -73,11 +73,11 @@ class TrainBenchmarkCommand:
 
     sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
     batch_shapes: tuple[str, ...] = ("1x16000",)
-    precisions: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+    precisions: tuple[Literal["32-true", "bf16-mixed"], ...] = ("32-true", "bf16-mixed")
     implementations: tuple[
-        Literal["textbook", "textbook_compiled", "wavenet", "wavenet_compiled", "wavenet_saving"],
+        Literal["baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"],
         ...,
-    ] = ("textbook", "wavenet")
+    ] = ("baseline", "fused")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     repeats: int = 7
     seconds: float = 2.0
@@ -90,7 +90,9 @@ class TrainBenchmarkCommand:
             check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
         for crops in self.batch_shapes:
             good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", crops) is not None
-            check(good, "batch_shapes", "such as 1x16000: crops of an update, samples of each", crops)
+            check(
+                good, "batch_shapes", "such as 1x16000: crops of an update, samples of each", crops
+            )
         check(self.repeats >= 1, "repeats", "1 or more", self.repeats)
         check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
         good = self.output is None or self.output.lower().endswith(".png")

@@ -25,7 +25,7 @@ from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import MachineError, printable
 
 REFERENCE = "reference"
-NOTHING = "nothing"  # what a model is told by default
+NOTHING = "none"  # what a model is told by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def measure(
     """
     samplers = {
         _way(case): make_sampler(
-            models[case.told], case.backend, threads=case.threads, precision=case.precision
+            models[case.told], case.backend, num_threads=case.threads, weight_dtype=case.precision
         )
         for case in chosen
     }

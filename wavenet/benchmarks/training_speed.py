@@ -20,8 +20,8 @@ from wavenet.model_summary import layer_rows
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import MachineError, printable
 
-Way = Literal["textbook", "textbook_compiled", "wavenet", "wavenet_compiled", "wavenet_saving"]
-Precision = Literal["fp32", "bf16"]
+Way = Literal["baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"]
+Precision = Literal["32-true", "bf16-mixed"]
 PEAK = "peak"  # the process that multiplies matrices
 
 
@@ -183,7 +183,7 @@ def base_of(speed: TrainingSpeed, speeds: Sequence[TrainingSpeed]) -> TrainingSp
     """Return the textbook that a case is compared with: the first with its crops."""
     crops = speed.case.batch_size, speed.case.crop
     there = (other for other in speeds if (other.case.batch_size, other.case.crop) == crops)
-    return next((other for other in there if other.case.way == "textbook"), None)
+    return next((other for other in there if other.case.way == "baseline"), None)
 
 
 def plain_speeds(speeds: Sequence[TrainingSpeed]) -> list[dict[str, Any]]:

@@ -56,8 +56,10 @@ SIZES = {
 
 TOLD: dict[str, dict[str, Any]] = {  # what a model is told: nothing, or as vocoders are
     NOTHING: {},
-    "mel": {"local": LocalConfig(in_channels=80, channels=80, upsample_scales=(16, 16), lookahead=2)},
-    "speaker": {"speakers": 100},
+    "mel": {
+        "local": LocalConfig(in_channels=80, channels=80, upsample_scales=(16, 16), lookahead=2)
+    },
+    "speaker": {"num_speakers": 100},
 }
 
 
@@ -123,10 +125,10 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
     if options.output is not None:
         require_charts()
     cores = available_cores()
-    threads = [count for count in options.threads if count <= cores]
+    threads = [count for count in options.num_threads if count <= cores]
     if not threads:
-        raise ConfigError(f"threads={list(options.threads)}: this machine has {cores} cores")
-    if len(threads) < len(options.threads):
+        raise ConfigError(f"threads={list(options.num_threads)}: this machine has {cores} cores")
+    if len(threads) < len(options.num_threads):
         log.info("cores here: %d; more threads than that are left out", cores)
     torch.set_num_threads(1)  # the reference's products are small: one core is the fastest for them
     for name, models, rate, bits in _models(options):
@@ -181,7 +183,7 @@ def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     windows = Windows(subject.excerpts(), clips, window=16384, context=model.config.receptive_field)
     return {
         precision: sampler_bits(
-            make_sampler(model, "cpu", precision=precision), model.distribution, windows
+            make_sampler(model, "cpu", weight_dtype=precision), model.distribution, windows
         )
         for precision in ("float32", *(p for p in options.weight_dtypes if p != "float32"))
     }

@@ -16,7 +16,7 @@ from wavenet.utils.errors import ConfigError, printable
 
 PATHS = (
     "checkpoint",
-    "data.prepared",
+    "data.processed_dir",
     "data.root",
     "input",
     "output",

@@ -107,10 +107,10 @@ def plain(subject: Subject, found: listening.Evaluation) -> dict[str, Any]:
 def with_temperature_of_run(options: EvaluateCommand, said: Sequence[str]) -> EvaluateCommand:
     """Return the options with the temperature of the checkpoint's run, unless another is said."""
     path = Path(options.checkpoint).resolve().parent / "run.json"
-    if "report.temperature" in said or not path.is_file():
+    if "evaluation.temperature" in said or not path.is_file():
         return options
     run = json.loads(path.read_text(encoding="utf-8"))
-    report = from_dict(EvaluationOptions, run["report"], str(path))
+    report = from_dict(EvaluationOptions, run["evaluation"], str(path))
     report = dataclasses.replace(options.evaluation, temperature=report.temperature)
     return dataclasses.replace(options, evaluation=report)
 
@@ -128,7 +128,7 @@ def _data_of_run(run: Path) -> DataOptions:
     path = run / "run.json"
     if not path.is_file():
         raise ConfigError(
-            "which audio? The checkpoint lies in no run: say data.root=FOLDER, or data.prepared"
+            "which audio? The checkpoint lies in no run: say data.root=FOLDER, or data.processed_dir"
         )
     data = from_dict(DataOptions, json.loads(path.read_text(encoding="utf-8"))["data"], str(path))
     return dataclasses.replace(data, root=None)  # its clips are prepared

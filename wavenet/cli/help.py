@@ -49,7 +49,7 @@ def _choices(folder: Path, chosen: str) -> str:
 
 def _keys(folder: Path, chosen: str) -> str:
     """Return a group's keys with their comments, from the file that has them all."""
-    if folder.name in ("recipe", "cluster", "search"):
+    if folder.name in ("recipe", "launcher", "sweeper"):
         return ""  # they only say others' keys anew
     path = folder / "base.yaml"
     if not path.exists():

@@ -58,4 +58,4 @@ def known_keys(conf: Path, name: str) -> list[str]:
         inner = [dotted(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items()]
         return [prefix] * bool(prefix) + [key for keys in inner for key in keys]
 
-    return [*dotted(plain, ""), "recipe", "cluster", "search"]
+    return [*dotted(plain, ""), "recipe", "launcher", "sweeper"]

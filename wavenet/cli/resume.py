@@ -7,7 +7,7 @@ from wavenet.training.options import RunConfig
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
 
-CHANGEABLE = ("trainer.", "report.", "data.root", "data.prepared", "data.jobs")
+CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
 ABOUT_THE_COMMAND = ("resume", "debug")
 
 

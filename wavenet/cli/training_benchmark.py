@@ -84,7 +84,9 @@ def train_benchmarks(options: TrainBenchmarkCommand) -> Iterator[TrainBenchmark]
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    crops = [(int(count), int(crop)) for count, crop in (c.split("x") for c in options.batch_shapes)]
+    crops = [
+        (int(count), int(crop)) for count, crop in (c.split("x") for c in options.batch_shapes)
+    ]
     for size in options.sizes:
         config = SIZES[size]
         cases = [

@@ -37,7 +37,7 @@ class ClipReader:
         lookahead: Frames after an excerpt's last that the model sees.
 
     Attributes:
-        hop_size: Excerpts start at multiples of it; 1 where there are no frames.
+        hop_length: Excerpts start at multiples of it; 1 where there are no frames.
     """
 
     def __init__(self, folder: Path, audio: AudioConfig | None = None, lookahead: int = 0) -> None:

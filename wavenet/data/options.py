@@ -52,7 +52,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         check(1 <= self.sample_rate <= MOST_HZ, "sample_rate", f"1 to {MOST_HZ}", self.sample_rate)
-        for name in ("trim_db", "split_db"):
+        for name in ("trim_top_db", "split_top_db"):
             value = getattr(self, name)
             check(value is None or 0 < value < math.inf, name, "positive or nothing", value)
         check(0 <= self.min_seconds < math.inf, "min_seconds", "0 or more", self.min_seconds)
@@ -60,7 +60,12 @@ class PrepareOptions:
             check(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         held = self.valid_fraction + self.test_fraction
         check(held < 1, "valid_fraction + test_fraction", "under 1", held)
-        check(self.num_workers is None or self.num_workers >= 1, "num_workers", "1 or more, or nothing", self.num_workers)
+        check(
+            self.num_workers is None or self.num_workers >= 1,
+            "num_workers",
+            "1 or more, or nothing",
+            self.num_workers,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,13 @@ class EvaluationOptions:
     eval_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("sample_seconds", "prompt_seconds", "num_samples", "num_resynthesis", "temperature"):
+        for name in (
+            "sample_seconds",
+            "prompt_seconds",
+            "num_samples",
+            "num_resynthesis",
+            "temperature",
+        ):
             check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in ("resynthesis_seconds", "eval_seconds"):
             seconds = getattr(self, name)

@@ -231,7 +231,7 @@ def _differences(found: About, wanted: About) -> list[str]:
     pairs: Sequence[tuple[str, object, object]] = [
         ("seed", found.seed, wanted.seed),
         *(
-            (f"report.{field.name}", getattr(found.report, field.name), value)
+            (f"evaluation.{field.name}", getattr(found.report, field.name), value)
             for field in fields(EvaluationOptions)
             for value in [getattr(wanted.report, field.name)]
         ),

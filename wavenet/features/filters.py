@@ -199,8 +199,8 @@ def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterC
         found = "past 1.0" if peak > 1 else "lost in the rounding"
         best = float(f"{0.95 * config.gain / peak:.3g}") if peak else 1.0
         raise ConfigError(
-            f"audio.shaping brings the audio to a peak of {peak:.3g}, {found}: set "
-            f"audio.shaping.gain to {best:g}, from {config.gain:g}"
+            f"audio.filter brings the audio to a peak of {peak:.3g}, {found}: set "
+            f"audio.filter.gain to {best:g}, from {config.gain:g}"
         )
     return config
 
@@ -210,7 +210,7 @@ def check_peak(signal: Tensor, name: str) -> None:
     peak = float(signal.abs().max()) if signal.numel() else 0.0
     if peak > 1:
         raise DataError(
-            f"{printable(name)}: what is done before the model hears it (audio.shaping) brings it "
+            f"{printable(name)}: what is done before the model hears it (audio.filter) brings it "
             f"to a peak of {peak:.3f}, past 1.0: lower its level first"
         )
 

@@ -18,7 +18,7 @@ def check_pitches(notes: Iterable[Note], config: ScoreConfig, where: str = "scor
         if not config.midi_min <= note.pitch <= config.midi_max:
             raise DataError(
                 f"{printable(where)}: pitch {note.pitch} is outside of {config.midi_min} to "
-                f"{config.midi_max}, the model's, which audio.notes says in training"
+                f"{config.midi_max}, the model's, which audio.score says in training"
             )
 
 

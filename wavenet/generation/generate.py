@@ -67,7 +67,7 @@ def voice_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> dict[
     Raises:
         ConfigError: The model wants an input or knows no speakers, or the other way round.
     """
-    how: dict[str, Any] = {"guidance": options.guidance_scale}
+    how: dict[str, Any] = {"guidance_scale": options.guidance_scale}
     names = loaded.audio.speaker_names
     if options.speaker is not None:
         if options.speaker not in names:
@@ -84,7 +84,7 @@ def voice_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> dict[
     source = Path(options.input or "")
     array = source.suffix.lower() == ".npy" or (options.input is not None and source.is_dir())
     if options.mel_preset is not None and not array:
-        raise ConfigError("mel_convention is for an input=FILE.npy alone: leave it out")
+        raise ConfigError("mel_preset is for an input=FILE.npy alone: leave it out")
     return how
 
 
@@ -98,7 +98,9 @@ def draw_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Sampli
 def sampler_from(options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Sampler:
     """Return the sampler that is asked for."""
     threads = options.num_threads or threads_that_pay(options)
-    return make_sampler(loaded.model, options.backend, threads=threads, precision=options.weight_dtype)
+    return make_sampler(
+        loaded.model, options.backend, num_threads=threads, weight_dtype=options.weight_dtype
+    )
 
 
 def read_input(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tensor:

@@ -76,7 +76,7 @@ def speak_folder(options: GenerateCommand, folder: Path) -> Spoken:
     if options.mel_preset is None and arrays:
         raise ConfigError(
             f"{printable(arrays[0].path)} does not say how it was made: name its convention, "
-            "mel_convention=NAME, or model for the model's own"
+            "mel_preset=NAME, or model for the model's own"
         )
     mine = every if options.shard is None else Shard.from_text(options.shard).of(every)
     wanted = [one for one in mine if options.overwrite or not one.output.exists()]

@@ -91,7 +91,7 @@ def suffixes_taken(options: GenerateCommand, audio: AudioConfig) -> tuple[str, .
     return (
         *RECORDINGS,
         *(MELS if tuple(audio.features) == ("mel",) else ()),
-        *(SCORES if tuple(audio.features) == ("notes",) else ()),
+        *(SCORES if tuple(audio.features) == ("score",) else ()),
     )
 
 

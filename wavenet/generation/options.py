@@ -67,7 +67,12 @@ class GenerateCommand:
         if self.shard is not None:
             Shard.from_text(self.shard)
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
-        check(self.num_threads is None or self.num_threads >= 1, "num_threads", "1 or more", self.num_threads)
+        check(
+            self.num_threads is None or self.num_threads >= 1,
+            "num_threads",
+            "1 or more",
+            self.num_threads,
+        )
         check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
         check(self.top_k is None or self.top_k >= 1, "top_k", "1 or more", self.top_k)
         check(self.top_p is None or 0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)

@@ -134,6 +134,8 @@ def _private(path: Path) -> bool:
 def _sources() -> str:
     """Return the digest of the files that the kernel is made of."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parents[1]
+    folders = (package / "kernels", package / "sampling" / "cpu")
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -47,7 +47,9 @@ class GlobalConditioner(nn.Module):
     ) -> None:
         super().__init__()
         self.conditioning_dropout = conditioning_dropout
-        self.speaker_embedding = nn.Embedding(speakers + 1, channels) if speakers else None  # unknown last
+        self.speaker_embedding = (
+            nn.Embedding(speakers + 1, channels) if speakers else None
+        )  # unknown last
         self.vector = nn.Linear(vector_channels, channels) if vector_channels else None
         self.null_vector = nn.Parameter(torch.zeros(channels)) if vector_channels else None
 
@@ -90,7 +92,9 @@ class GlobalConditioner(nn.Module):
         if speaker.shape != (batch_size,):
             raise ValueError(f"speaker must be ({batch_size},), got {tuple(speaker.shape)}")
         if not bool(((speaker >= NULL_SPEAKER) & (speaker < last)).all()):
-            raise ValueError(f"speakers are 0 to {last - 1}, or {NULL_SPEAKER} for unknown: {speaker}")
+            raise ValueError(
+                f"speakers are 0 to {last - 1}, or {NULL_SPEAKER} for unknown: {speaker}"
+            )
         return torch.where(known & (speaker != NULL_SPEAKER), speaker, last)
 
 
@@ -110,7 +114,7 @@ class LocalConditioner(nn.Module):
         context_dilations: Of the context stack; empty for none.
 
     Attributes:
-        hop_size: Samples from one frame to the next.
+        hop_length: Samples from one frame to the next.
         past: Frames before a sample's own that it depends on, at most.
         lookahead: Frames after it.
 

@@ -13,11 +13,11 @@ from wavenet.sampling.sampler import Sampler, SamplerState
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
 BACKENDS = ("cpu", "reference")  # the fastest first
-PRECISIONS = ("float32", "bfloat16", "int8")
+WEIGHT_DTYPES = ("float32", "bfloat16", "int8")
 
 __all__ = [
     "BACKENDS",
-    "PRECISIONS",
+    "WEIGHT_DTYPES",
     "ReferenceSampler",
     "Sampler",
     "SamplerState",
@@ -29,17 +29,17 @@ log = logging.getLogger("wavenet")
 
 
 def make_sampler(
-    model: WaveNet, backend: str = "auto", *, threads: int = 1, precision: str = "float32"
+    model: WaveNet, backend: str = "auto", *, num_threads: int = 1, weight_dtype: str = "float32"
 ) -> Sampler:
     """Return a sampler of a copy of `model` as it is now.
 
     Args:
         model: What to draw from; later changes of its weights do not reach the sampler.
         backend: A name of `BACKENDS`, or `auto` for the fastest that runs here.
-        threads: Cores that the sampler may use; they change no bit of the signal. Several on one
+        num_threads: Cores that the sampler may use; they change no bit of the signal. Several on one
             stream wait for each other at every sample: they pay where all are idle, and are far
             slower than one where a core is busy with something else.
-        precision: Of the weights: `float32`, or by choice `bfloat16` or `int8`, which are faster
+        weight_dtype: Of the weights: `float32`, or by choice `bfloat16` or `int8`, which are faster
             and cost some likelihood.
 
     Raises:
@@ -47,19 +47,19 @@ def make_sampler(
         ConfigError: No backend has that name, or it has no such threads or precision.
         EnvironmentFault: The backend asked for does not run here.
     """
-    if precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise ConfigError(f"no precision {printable(precision)!r}: choose one of {known}")
+    if weight_dtype not in WEIGHT_DTYPES:
+        known = ", ".join(WEIGHT_DTYPES)
+        raise ConfigError(f"no weight_dtype {printable(weight_dtype)!r}: choose one of {known}")
     if backend == "auto":
         try:
-            return _cpu(model, threads, precision)
+            return _cpu(model, num_threads, weight_dtype)
         except MachineError as fault:
             log.warning("generating with the slow reference sampler: %s", fault)
-            return _reference(model, threads, precision)
+            return _reference(model, num_threads, weight_dtype)
     if backend == "cpu":
-        return _cpu(model, threads, precision)
+        return _cpu(model, num_threads, weight_dtype)
     if backend == "reference":
-        return _reference(model, threads, precision)
+        return _reference(model, num_threads, weight_dtype)
     known = ", ".join(["auto", *BACKENDS])
     raise ConfigError(f"no sampler backend {printable(backend)!r}: choose one of {known}")
 
@@ -71,20 +71,20 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu(model: WaveNet, threads: int, precision: str) -> Sampler:
+def _cpu(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
     require("numba", "generate")
     from wavenet.sampling.cpu import CpuSampler
 
     cores = available_cores()
-    if not 1 <= threads <= cores:
-        raise ConfigError(f"threads={threads}: choose from 1 to {cores}, the cores here")
-    return CpuSampler(model, threads, precision)
+    if not 1 <= num_threads <= cores:
+        raise ConfigError(f"num_threads={num_threads}: choose from 1 to {cores}, the cores here")
+    return CpuSampler(model, num_threads, weight_dtype)
 
 
-def _reference(model: WaveNet, threads: int, precision: str) -> Sampler:
-    if (threads, precision) != (1, "float32"):
+def _reference(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+    if (num_threads, weight_dtype) != (1, "float32"):
         raise ConfigError(
-            f"the reference sampler has one thread and float32; threads={threads} and "
-            f"precision={precision} are for backend=cpu, of pip install 'torch-wavenet[generate]'"
+            f"the reference sampler has one thread and float32; num_threads={num_threads} and "
+            f"weight_dtype={weight_dtype} are for backend=cpu, of pip install 'torch-wavenet[generate]'"
         )
     return ReferenceSampler(model)

@@ -39,11 +39,15 @@ class ConditioningBuffer:
 
     def clone(self) -> "ConditioningBuffer":
         """Return a copy that goes on by itself; tensors are never changed in place."""
-        return ConditioningBuffer(self.global_conditioning, self.frames, self.first_frame, self.expects_more)
+        return ConditioningBuffer(
+            self.global_conditioning, self.frames, self.first_frame, self.expects_more
+        )
 
     def select(self, items: Sequence[int], streams: Sequence[int]) -> "ConditioningBuffer":
         """Return a copy for some items, whose streams are `streams`."""
-        whole = None if self.global_conditioning is None else self.global_conditioning[list(streams)]
+        whole = (
+            None if self.global_conditioning is None else self.global_conditioning[list(streams)]
+        )
         frames = None if self.frames is None else self.frames[list(items)]
         return ConditioningBuffer(whole, frames, self.first_frame, self.expects_more)
 
@@ -94,7 +98,7 @@ class ConditioningBuffer:
                 f"covers {hop}): give more of them" + (", or feed" if self.expects_more else "")
             )
         size = window_frames(model) * model.config.local.hop_length  # type: ignore[union-attr]
-        parts = [self.frames.new_zeros(len(self.frames), model.config.local.width, 0)]  # type: ignore[union-attr]
+        parts = [self.frames.new_zeros(len(self.frames), model.config.local.channels, 0)]  # type: ignore[union-attr]
         while length:
             number, offset = divmod(start, size)
             part = self._window(model, number)[..., offset : offset + length]
@@ -151,7 +155,7 @@ def build_conditioning(
     """
     like = next(model.parameters())
     if guided and model.global_conditioner is None:
-        raise ValueError("guidance wants a model with speakers or vectors: this one has none")
+        raise ValueError("guidance_scale wants a model with speakers or vectors: this one has none")
     speakers = None if speaker is None else speaker.to(like.device).reshape(-1).expand(batch_size)
     vectors = None if vector is None else vector.to(like).expand(batch_size, -1)
     wholes = []

@@ -74,7 +74,9 @@ class ReferenceSampler(Sampler):
         plain.position += length
         return signal
 
-    def teacher_forced_from(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def teacher_forced_from(
+        self, state: SamplerState, waveform: Tensor, condition: Tensor | None
+    ) -> Tensor:
         waveform = waveform.to(next(self.model.parameters()))
         whole = self._whole(state, condition, waveform.shape[1])
         params: Tensor = self.model.forward_from_conditioning(waveform, whole)
@@ -90,12 +92,12 @@ class ReferenceSampler(Sampler):
         return torch.cat(parts, dim=1) if parts else None
 
 
-def guided(own: Tensor, unknown: Tensor, guidance: float) -> Tensor:
-    """Return parameters `guidance` times as far from the unknown's as the item's own are.
+def guided(own: Tensor, unknown: Tensor, guidance_scale: float) -> Tensor:
+    """Return parameters `guidance_scale` times as far from the unknown's as the item's own are.
 
     Classifier-free guidance (Ho and Salimans 2022), on logits; for mixtures on their parameters.
     """
-    return torch.where(own == unknown, own, unknown + guidance * (own - unknown))
+    return torch.where(own == unknown, own, unknown + guidance_scale * (own - unknown))
 
 
 def _stream(state: WaveNetState, stream: int) -> WaveNetState:

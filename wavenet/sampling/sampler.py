@@ -100,7 +100,7 @@ class SamplerState:
         queues, conditions = self.model.plain().queues, self.conditioning
         tensors = {f"queue.{index}": queue.contiguous() for index, queue in enumerate(queues)}
         tensors["sample"] = self.sample.contiguous()
-        for name in ("whole", "frames"):
+        for name in ("global_conditioning", "frames"):
             if getattr(conditions, name) is not None:
                 tensors[name] = getattr(conditions, name).contiguous()
         numbers = {
@@ -108,8 +108,8 @@ class SamplerState:
             "num_generated": self.num_generated,
             "seeds": self.seeds,
             "guidance_scale": self.guidance_scale,
-            "first": conditions.first_frame,
-            "more": conditions.expects_more,
+            "first_frame": conditions.first_frame,
+            "expects_more": conditions.expects_more,
         }
         with atomic_file(Path(path)) as temporary:
             metadata = {"wavenet.sampler": json.dumps(numbers)}
@@ -129,10 +129,10 @@ class SamplerState:
             count = sum(name.startswith("queue.") for name in tensors)
             queues = [tensors[f"queue.{index}"] for index in range(count)]
             conditions = ConditioningBuffer(
-                tensors.get("whole"),
+                tensors.get("global_conditioning"),
                 tensors.get("frames"),
-                _count(numbers["first"]),
-                numbers["more"] is True,
+                _count(numbers["first_frame"]),
+                numbers["expects_more"] is True,
             )
             whole = cls(
                 WaveNetState(queues, _count(numbers["position"])),
@@ -179,7 +179,7 @@ class Sampler(abc.ABC):
         local: Tensor | None = None,
         speaker: Tensor | None = None,
         vector: Tensor | None = None,
-        guidance: float = 1.0,
+        guidance_scale: float = 1.0,
         more: bool = False,
     ) -> SamplerState:
         """Return the state at the start of a batch, or at the end of a prompt.
@@ -196,8 +196,8 @@ class Sampler(abc.ABC):
                 from what is likely for anybody; it takes twice the work.
             more: Whether further frames will be fed.
         """
-        if not math.isfinite(guidance):
-            raise ValueError(f"guidance must be a finite number, got {guidance}")
+        if not math.isfinite(guidance_scale):
+            raise ValueError(f"guidance_scale must be a finite number, got {guidance_scale}")
         conditions = build_conditioning(
             self.model,
             batch_size,
@@ -205,14 +205,14 @@ class Sampler(abc.ABC):
             speaker=speaker,
             vector=vector,
             more=more,
-            guided=guidance != 1.0,
+            guided=guidance_scale != 1.0,
         )
         like = next(self.model.parameters())
         sample = like.new_zeros(batch_size)
-        copies = 1 if guidance == 1.0 else 2
+        copies = 1 if guidance_scale == 1.0 else 2
         fresh = self.init_model_state(copies * batch_size, conditions)
         seeds = item_seeds(seed, batch_size)
-        state = SamplerState(fresh, sample, seeds, 0, conditions, guidance)
+        state = SamplerState(fresh, sample, seeds, 0, conditions, guidance_scale)
         if prompt is not None and prompt.numel():
             prompts = item_prompts(prompt.to(like), batch_size)
             condition = conditions.of_samples(self.model, 0, prompts.shape[1])
@@ -315,7 +315,9 @@ class Sampler(abc.ABC):
         """
 
     @abc.abstractmethod
-    def teacher_forced_from(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def teacher_forced_from(
+        self, state: SamplerState, waveform: Tensor, condition: Tensor | None
+    ) -> Tensor:
         """Return the parameters of every sample of a waveform, `(B, P, T)`, from the start on."""
 
     def generate(
@@ -450,7 +452,10 @@ def check_batch(state: SamplerState) -> int:
         raise ValueError(
             "the state has queues of {:g}, samples of {} and seeds of {} items".format(*found)
         )
-    for tensor, wanted in ((state.conditioning.global_conditioning, streams), (state.conditioning.frames, items)):
+    for tensor, wanted in (
+        (state.conditioning.global_conditioning, streams),
+        (state.conditioning.frames, items),
+    ):
         if tensor is not None and len(tensor) != wanted:
             raise ValueError(f"the state has conditions of {len(tensor)}, wanted {wanted}")
     return items

@@ -144,7 +144,7 @@ class TrainingModule(pl.LightningModule):
             f"gradient of {name} is not finite at step {self.global_step + 1}, where the loss is "
             f"{loss:.4g}"
         )
-        way_out = "start again with a lower optim.lr or optim.clip_norm"
+        way_out = "start again with a lower optim.lr or optim.max_grad_norm"
         if self.on_nonfinite == "stop":
             raise ConfigError(
                 f"{found}: training diverged; {way_out}, or go on with trainer.on_nonfinite=skip"
@@ -177,7 +177,7 @@ class TrainingModule(pl.LightningModule):
             raise ConfigError(
                 f"{name} is not finite at step {self.global_step}: training diverged, and nothing "
                 "is written over what was saved before; start again with a lower optim.lr or "
-                "optim.clip_norm"
+                "optim.max_grad_norm"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ class TrainerOptions:
         global_batch_size: Crops of one update, which all processes share out.
         segment_length: Samples of each crop that the loss covers; the receptive field comes before them.
         accumulate_grad_batches: Batches that an update is made of, one after the other, to save memory.
-        precision: `fp32`, or `bf16` for matrix products in bfloat16 under autocast.
+        precision: `32-true`, or `bf16-mixed` for matrix products in bfloat16 under autocast.
         torch_compile: Have `torch.compile` fuse what is around the stack: input, head and loss. Measure
             whether it pays, with `wavenet-benchmark train`; on CPUs it did not.
         activation_checkpointing: Keep each block's input alone for the way back, and compute the
@@ -86,7 +86,7 @@ class TrainerOptions:
     global_batch_size: int = 8
     segment_length: int = 8192
     accumulate_grad_batches: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     torch_compile: bool = False
     activation_checkpointing: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -113,7 +113,12 @@ class TrainerOptions:
         wanted = f"positive and at most {MOST_SECONDS:g}"
         check(0 < timeout <= MOST_SECONDS, "ddp_timeout_seconds", wanted, timeout)
         wanted = f"a multiple of accumulate={self.accumulate_grad_batches}"
-        check(self.global_batch_size % self.accumulate_grad_batches == 0, "global_batch_size", wanted, self.global_batch_size)
+        check(
+            self.global_batch_size % self.accumulate_grad_batches == 0,
+            "global_batch_size",
+            wanted,
+            self.global_batch_size,
+        )
         seconds = self.val_seconds
         check(seconds is None or 0 < seconds <= MOST_SECONDS, "val_seconds", LENGTH, seconds)
 

@@ -104,7 +104,7 @@ class Progress(pl.Callback):
         if enough and share > STARVED and not self.starved:
             self.starved = True
             log.warning(
-                "warning: %.0f %% of the time goes into waiting for audio: trainer.workers=%d "
+                "warning: %.0f %% of the time goes into waiting for audio: trainer.num_workers=%d "
                 "reads ahead in processes of its own",
                 *(100 * share, 2 * self.batches.loader.num_workers or 2),
             )

@@ -24,8 +24,8 @@ def conditioned(config: RunConfig) -> RunConfig:
         names = clips.names
         if not names:
             raise DataError(
-                f"{printable(data.folder)} names no speakers, and data.speakers=true wants them: "
-                "prepare it with data.speaker_folders=true, or from a corpus that has them"
+                f"{printable(data.folder)} names no speakers, and data.use_speakers=true wants them: "
+                "prepare it with data.speaker_from_folder=true, or from a corpus that has them"
             )
         others = sorted({*everything.names} - {*names})
         if others:
@@ -38,8 +38,8 @@ def conditioned(config: RunConfig) -> RunConfig:
     unheard = sorted({*audio.speaker_names} - {*clips.names})
     if unheard:
         raise ConfigError(
-            f"audio.speakers: no training clip is of {printable(', '.join(unheard))}; "
-            "data.speakers=true takes the names from the clips"
+            f"audio.speaker_names: no training clip is of {printable(', '.join(unheard))}; "
+            "data.use_speakers=true takes the names from the clips"
         )
     if audio.mel is not None and data.normalize_mel and not audio.mel.clamp:
         mel = with_statistics(data.folder, clips, audio.mel)

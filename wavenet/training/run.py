@@ -118,7 +118,9 @@ def read_run(run: Path) -> RunConfig:
 def _ready(config: RunConfig, team: ProcessGroup) -> RunConfig:
     """Prepare the data where that is not done; return the config with absolute paths."""
     check_device(config.trainer.device)
-    crops_of_a_batch(config.trainer.global_batch_size, team.size, config.trainer.accumulate_grad_batches)
+    crops_of_a_batch(
+        config.trainer.global_batch_size, team.size, config.trainer.accumulate_grad_batches
+    )
     config = dataclasses.replace(config, data=config.data.anywhere())
     ensure_prepared(config.data)
     return config
@@ -243,7 +245,7 @@ def _fit(
     trainer = pl.Trainer(
         **_placed(options, team),
         devices=1,
-        precision={"fp32": "32-true", "bf16": "bf16-mixed"}[options.precision],  # type: ignore[arg-type]
+        precision=options.precision,
         max_steps=options.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=options.accumulate_grad_batches,

@@ -22,7 +22,9 @@ from wavenet.training.signals import SIGNALS
 from wavenet.utils.errors import MachineError, WavenetError
 
 PATIENCE = 120  # seconds for one batch
-WAY_OUT = "the run can go on from its last save; trainer.workers=0 reads in the training process"
+WAY_OUT = (
+    "the run can go on from its last save; trainer.num_workers=0 reads in the training process"
+)
 
 
 class Told(Dataset[Batch | WavenetError]):

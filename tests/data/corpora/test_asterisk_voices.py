@@ -32,9 +32,7 @@ def test_prompts_become_flac_and_their_folder_is_the_voice(installed: Path, tmp_
     samples, rate = soundfile.read(tmp_path / "root" / "en_US_f_Allison" / "digits" / "1.flac")
     assert (len(samples), rate) == (3200, 16000)
     delay = 22  # samples, of the codec's filters
-    np.testing.assert_allclose(
-        samples[500:], TONE[500 - delay : -delay] / 32768, atol=0.01
-    )
+    np.testing.assert_allclose(samples[500:], TONE[500 - delay : -delay] / 32768, atol=0.01)
     assert "CC BY" in (tmp_path / "root" / "ORIGIN.txt").read_text()
 
 

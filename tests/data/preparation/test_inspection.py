@@ -99,7 +99,7 @@ def test_a_cut_recording_is_taken_as_far_as_it_goes_when_asked(
     (problem,) = look(path).problems
     repaired = look(path, allow_truncated=True)
 
-    assert problem.way_out == "data.keep_truncated=true"
+    assert problem.way_out == "data.allow_truncated=true"
     assert (repaired.problems, repaired.repairs) == ((), ("allow_truncated",))
     assert 0 < repaired.frames < 40_000
 

@@ -90,14 +90,14 @@ def test_all_bad_recordings_are_listed_at_once_and_nothing_is_written(nasty: Pat
 
     message = str(caught.value)
     for name, words in {
-        "silent.wav": "data.keep_silent=true",
-        "stereo.wav": "2 channels, wanted 1 (data.mixdown=true)",
+        "silent.wav": "data.allow_silent=true",
+        "stereo.wav": "2 channels, wanted 1 (data.mono=true)",
         "44100.wav": "44100 Hz, wanted 16000 Hz (data.resample=true)",
         "short.wav": "0.010 s long",
         "loud.wav": "data.clip=true",
         "nan.wav": "nan at frame 77 of channel 0",
-        "cut.wav": "data.keep_truncated=true",
-        "cut.flac": "data.keep_truncated=true",
+        "cut.wav": "data.allow_truncated=true",
+        "cut.flac": "data.allow_truncated=true",
         "empty.wav": "0 bytes",
         "text.ogg": "no audio",
         "pipe.wav": "a pipe",
@@ -211,7 +211,9 @@ def test_changed_options_or_recordings_are_prepared_anew(
     run(corpus)
 
     assert not run(corpus, speaker_from_folder=True).already_prepared
-    assert "holds clips of other options (speaker_folders=false): they are replaced" in caplog.text
+    assert (
+        "holds clips of other options (speaker_from_folder=false): they are replaced" in caplog.text
+    )
     caplog.clear()
     record("new.wav", noise)
     assert not run(corpus, speaker_from_folder=True).already_prepared
@@ -267,7 +269,7 @@ def counted(old, new):
         os.kill(os.getpid(), signal.SIGKILL)
     renames.append(rename(old, new))
 os.rename = counted
-options = PrepareOptions(sample_rate=16000, jobs=2, skip_bad=True)
+options = PrepareOptions(sample_rate=16000, num_workers=2, skip_invalid=True)
 prepare(Path("root"), Path("out"), options, quiet=True)
 """
 

@@ -103,7 +103,9 @@ def test_the_last_run_does_what_a_dead_shard_left_undone(corpus: Path) -> None:
 
 
 def test_training_takes_up_what_shards_finished(corpus: Path) -> None:
-    said = DataOptions(sample_rate=16000, root=str(corpus / "root"), processed_dir=str(corpus / "out"))
+    said = DataOptions(
+        sample_rate=16000, root=str(corpus / "root"), processed_dir=str(corpus / "out")
+    )
     for number in (1, 2):
         prepared_share(said, Shard(number, 2))
     (before,) = (corpus / ".out.partial").rglob("0.flac.wav")
@@ -216,7 +218,7 @@ def test_only_the_first_shard_fetches_a_corpus(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None:
     whole(corpus, "whole", split_top_db=40.0)
-    said = ("audio=16khz", "data.root=root", "data.prepared=out", "data.split_db=40.0")
+    said = ("audio=16khz", "data.root=root", "data.processed_dir=out", "data.split_top_db=40.0")
 
     def start(*more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -258,7 +260,7 @@ def convert(*arguments):
     done.append(conversion.convert(*arguments))
     return done[-1]
 steps.convert = convert
-options = PrepareOptions(sample_rate=16000, jobs=1)
+options = PrepareOptions(sample_rate=16000, num_workers=1)
 prepare_share(Path("root"), Path("out"), options, Shard(1, 2), quiet=True)
 """
 

@@ -24,6 +24,9 @@ def test_the_key_changes_with_the_options_and_with_every_source() -> None:
 
 
 def test_the_key_does_not_depend_on_the_number_of_jobs() -> None:
-    keys = {key_of([SOURCE], PrepareOptions(sample_rate=16000, num_workers=jobs)) for jobs in (None, 1, 8)}
+    keys = {
+        key_of([SOURCE], PrepareOptions(sample_rate=16000, num_workers=jobs))
+        for jobs in (None, 1, 8)
+    }
 
     assert len(keys) == 1

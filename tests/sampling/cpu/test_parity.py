@@ -12,7 +12,7 @@ from tests.architectures import conditions_for, configs, some
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.model import WaveNet
-from wavenet.sampling import PRECISIONS, Sampler, SamplerState, available_cores, make_sampler
+from wavenet.sampling import WEIGHT_DTYPES, Sampler, SamplerState, available_cores, make_sampler
 from wavenet.sampling.noise import uniforms
 
 DRAWS = [
@@ -84,7 +84,8 @@ def near_border(
             return True
         steps = [noise + torch.tensor([step, 0.0][: noise.shape[1]]) for step in (-BORDER, BORDER)]
         near = [
-            reference.generate_next(state.clone(), 1, draw, step.clamp(0, 1)[:, None]) for step in steps
+            reference.generate_next(state.clone(), 1, draw, step.clamp(0, 1)[:, None])
+            for step in steps
         ]
         return any(abs(float(other) - drawn) * 32768 <= 3 for other in near)
     draws = [
@@ -133,7 +134,7 @@ def test_any_architecture_is_the_reference(
     draw = data.draw(st.sampled_from(DRAWS if classes else DRAWS[:3]))
     prompt = torch.rand(batch_size, prompt_length) * 2 - 1
     reference = make_sampler(model, "reference")
-    sampler = make_sampler(model, "cpu", threads=data.draw(st.sampled_from(THREADS)))
+    sampler = make_sampler(model, "cpu", num_threads=data.draw(st.sampled_from(THREADS)))
 
     waveform = torch.rand(batch_size, 70) * 2 - 1  # past the slack of the queues
     conditions = conditions_for(config, batch_size, 70)
@@ -145,15 +146,21 @@ def test_any_architecture_is_the_reference(
     )
 
     how: dict[str, Any] = conditions_for(config, batch_size, prompt_length + 20)
-    guidance = 1.0
+    guidance_scale = 1.0
     if config.has_global_conditioning:
-        guidance = data.draw(st.sampled_from([1.0, 1.0, 2.5]))
+        guidance_scale = data.draw(st.sampled_from([1.0, 1.0, 2.5]))
     signal = sampler.generate(
-        20, batch_size=batch_size, prompt=prompt, seed=seed, draw=draw, guidance=guidance, **how
+        20,
+        batch_size=batch_size,
+        prompt=prompt,
+        seed=seed,
+        draw=draw,
+        guidance_scale=guidance_scale,
+        **how,
     )
     for item in range(batch_size):
         its_prompt, its_seed = prompt[item : item + 1], seed + item
-        its: dict[str, Any] = {**some(how, slice(item, item + 1)), "guidance": guidance}
+        its: dict[str, Any] = {**some(how, slice(item, item + 1)), "guidance_scale": guidance_scale}
         alone = sampler.generate(20, prompt=its_prompt, seed=its_seed, draw=draw, **its)
         assert torch.equal(signal[item], alone[0])
         assert_same_signal(sampler, reference, 20, its_prompt, seed=its_seed, draw=draw, **its)
@@ -174,7 +181,9 @@ def test_a_long_signal_is_the_references() -> None:
 
 
 def test_16_bit_scalar_input_is_the_references() -> None:
-    config = WaveNetConfig(quantization_channels=65536, input_type="scalar", input_kernel_size=2, dilations=(1, 3))
+    config = WaveNetConfig(
+        quantization_channels=65536, input_type="scalar", input_kernel_size=2, dilations=(1, 3)
+    )
     model = WaveNet(config)
 
     assert_same_signal(make_sampler(model, "cpu"), make_sampler(model, "reference"), 30)
@@ -196,18 +205,18 @@ def test_small_gates_keep_their_digits() -> None:
     assert float((params - expected).abs().max() / expected.std()) < 1e-4
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 13])
-@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("num_threads", THREADS)
 def test_batch_threads_and_chunks_change_no_bit(
-    precision: str, batch_size: int, threads: int
+    weight_dtype: str, batch_size: int, num_threads: int
 ) -> None:
     config = WaveNetConfig(
         dilations=(1, 2, 4, 30, 97), residual_channels=40, gate_channels=90, skip_channels=200
     )
     model = noisy(config)
-    alone = make_sampler(model, "cpu", precision=precision)
-    sampler = make_sampler(model, "cpu", threads=threads, precision=precision)
+    alone = make_sampler(model, "cpu", weight_dtype=weight_dtype)
+    sampler = make_sampler(model, "cpu", num_threads=num_threads, weight_dtype=weight_dtype)
     prompt = torch.rand(batch_size, 50) * 2 - 1
 
     chunks = list(sampler.stream(150, chunk=37, batch_size=batch_size, prompt=prompt, seed=4))
@@ -217,23 +226,31 @@ def test_batch_threads_and_chunks_change_no_bit(
         assert torch.equal(signal, expected[0])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
+@pytest.mark.parametrize("num_threads", THREADS)
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 def test_conditions_in_pieces_and_batches_change_no_bit(
-    precision: str, threads: int, guidance: float
+    weight_dtype: str, num_threads: int, guidance_scale: float
 ) -> None:
-    local = LocalConfig(in_channels=5, channels=20, upsample_scales=(4, 5), lookahead=1, kernel_size=2)
+    local = LocalConfig(
+        in_channels=5, channels=20, upsample_scales=(4, 5), lookahead=1, kernel_size=2
+    )
     config = WaveNetConfig(
         dilations=(1, 2, 5, 30, 97), residual_channels=40, local=local, num_speakers=3
     )
     model, length = noisy(config), 2000
     frames = torch.randn(3, 5, length // 20)
     speaker, prompt = torch.tensor([2, -1, 0]), torch.rand(3, 130) * 2 - 1
-    sampler = make_sampler(model, "cpu", threads=threads, precision=precision)
+    sampler = make_sampler(model, "cpu", num_threads=num_threads, weight_dtype=weight_dtype)
 
     state = sampler.init_state(
-        3, prompt, seed=4, local=frames[..., :30], speaker=speaker, guidance=guidance, more=True
+        3,
+        prompt,
+        seed=4,
+        local=frames[..., :30],
+        speaker=speaker,
+        guidance_scale=guidance_scale,
+        more=True,
     )
     pieces = [torch.zeros(3, 0)]
     for first in range(30, 100, 7):
@@ -243,21 +260,21 @@ def test_conditions_in_pieces_and_batches_change_no_bit(
     pieces.append(sampler.generate_next(state, sampler.samples_available(state) or 0))
     together = torch.cat(pieces, dim=1)
 
-    alone = make_sampler(model, "cpu", precision=precision)
+    alone = make_sampler(model, "cpu", weight_dtype=weight_dtype)
     assert together.shape == (3, length - 130)
     for item in range(3):
         its = slice(item, item + 1)
         whole = alone.generate(
             prompt=prompt[its], seed=4 + item, local=frames[its], speaker=speaker[its],
-            guidance=guidance,
+            guidance_scale=guidance_scale,
         )  # fmt: skip
         assert torch.equal(together[item], whole[0])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_state_goes_through_its_plain_form_without_a_change(precision: str) -> None:
+@pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
+def test_a_state_goes_through_its_plain_form_without_a_change(weight_dtype: str) -> None:
     config = WaveNetConfig(dilations=(1, 2, 40), residual_channels=24, input_kernel_size=3)
-    sampler = make_sampler(noisy(config), "cpu", precision=precision)
+    sampler = make_sampler(noisy(config), "cpu", weight_dtype=weight_dtype)
     state = sampler.init_state(2, torch.rand(30) * 2 - 1)
     sampler.generate_next(state, 101)
     clone = state.clone()
@@ -266,14 +283,14 @@ def test_a_state_goes_through_its_plain_form_without_a_change(precision: str) ->
     assert torch.equal(sampler.generate_next(clone, 80), sampler.generate_next(state, 80))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.1), ("int8", 0.15)])
-def test_lower_precision_is_near(precision: str, tolerance: float) -> None:
+@pytest.mark.parametrize(("weight_dtype", "tolerance"), [("bfloat16", 0.1), ("int8", 0.15)])
+def test_lower_precision_is_near(weight_dtype: str, tolerance: float) -> None:
     config = WaveNetConfig(dilations=(1, 2, 4, 8), residual_channels=64)
     torch.manual_seed(0)
     model = WaveNet(config)
     waveform = torch.rand(2, 200) * 2 - 1
 
-    params = make_sampler(model, "cpu", precision=precision).teacher_forced(waveform)
+    params = make_sampler(model, "cpu", weight_dtype=weight_dtype).teacher_forced(waveform)
 
     exact = make_sampler(model, "reference").teacher_forced(waveform)
     error = (params - exact).abs().max()

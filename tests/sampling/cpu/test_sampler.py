@@ -22,10 +22,10 @@ from wavenet.sampling.cpu.sampler import parts
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 
-@pytest.mark.parametrize("threads", [0, available_cores() + 1])
-def test_more_threads_than_cores_are_refused_with_their_number(threads: int) -> None:
+@pytest.mark.parametrize("num_threads", [0, available_cores() + 1])
+def test_more_threads_than_cores_are_refused_with_their_number(num_threads: int) -> None:
     with pytest.raises(ConfigError, match=f"from 1 to {available_cores()}, the cores here"):
-        make_sampler(WaveNet(SMALL), "cpu", threads=threads)
+        make_sampler(WaveNet(SMALL), "cpu", num_threads=num_threads)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -48,14 +48,14 @@ def test_numbers_that_overflow_are_a_fault_and_no_signal() -> None:
         make_sampler(model, "cpu").generate(3)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("streams", [1, 2, 3, 5, 32])
-def test_parts_cover_every_stream_and_column_once(threads: int, streams: int) -> None:
+def test_parts_cover_every_stream_and_column_once(num_threads: int, streams: int) -> None:
     sizes = sizes_of(WaveNet(WaveNetConfig(dilations=(1, 2), head_channels=40)), "float32")
 
-    found = parts(sizes, streams, threads)
+    found = parts(sizes, streams, num_threads)
 
-    assert len(found) == threads
+    assert len(found) == num_threads
     led = [part for part in found if part.rank == 0]
     assert sorted(s for part in led for s in range(part.first, part.first + part.streams)) == list(
         range(streams)
@@ -66,7 +66,7 @@ def test_parts_cover_every_stream_and_column_once(threads: int, streams: int) ->
         assert (part.cuts[:, 1:] >= part.cuts[:, :-1]).all()
         assert part.cuts.shape == (3, part.team + 1)
     rooms = [range(part.room, part.room + part.streams) for part in found]
-    assert sorted(row for rows in rooms for row in rows) == list(range(max(streams, threads)))
+    assert sorted(row for rows in rooms for row in rows) == list(range(max(streams, num_threads)))
 
 
 def test_the_slow_sampler_takes_over_where_numba_is_not_installed(
@@ -84,7 +84,7 @@ MACHINES = """
 import hashlib, torch
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 torch.manual_seed(0)
-config = WaveNetConfig(levels=32, dilations=(1, 2, 9), residual_channels=40, gate_channels=20)
+config = WaveNetConfig(quantization_channels=32, dilations=(1, 2, 9), residual_channels=40, gate_channels=20)
 sampler = make_sampler(WaveNet(config), "cpu")
 signal = sampler.generate(40, batch_size=7)
 print(hashlib.sha256(signal.numpy().tobytes()).hexdigest())
@@ -110,7 +110,7 @@ def test_a_machine_without_wide_vectors_makes_the_same_bytes() -> None:
 
 @pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")
 def test_an_interruption_leaves_no_thread_that_waits() -> None:
-    sampler = make_sampler(WaveNet(SMALL), "cpu", threads=2)
+    sampler = make_sampler(WaveNet(SMALL), "cpu", num_threads=2)
     assert isinstance(sampler, CpuSampler)
     kernel = sampler.run
     before = threading.active_count()
@@ -134,7 +134,7 @@ FORK = """
 import os, torch
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 torch.set_num_threads(2)
-sampler = make_sampler(WaveNet(WaveNetConfig(levels=16, dilations=(1, 2))), "cpu")
+sampler = make_sampler(WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2))), "cpu")
 sampler.generate(50_000, batch_size=4)
 child = os.fork()
 if not child:
@@ -171,7 +171,7 @@ def test_an_odd_number_of_top_k_compiles_nothing_anew() -> None:
 
 @pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")
 def test_two_threads_may_use_one_sampler() -> None:
-    sampler = make_sampler(WaveNet(SMALL), "cpu", threads=2)
+    sampler = make_sampler(WaveNet(SMALL), "cpu", num_threads=2)
     expected = [sampler.generate(300, seed=seed) for seed in range(4)]
 
     with ThreadPoolExecutor(4) as pool:

@@ -36,13 +36,18 @@ from wavenet.utils.errors import DataError
 pytestmark = pytest.mark.slow
 SHORT = (
     "trainer.max_steps=10",
-    "trainer.save_every=5",
-    "trainer.valid_every=5",
+    "trainer.save_every_n_steps=5",
+    "trainer.val_every_n_steps=5",
     "optim.eps=1e-3",  # else Adam makes much of how a gradient is rounded that is nearly 0
 )
 THREE = (
-    *("model.dropout=0.1", "trainer.batch_size=6", "trainer.max_steps=300"),
-    *("trainer.save_every=50", "trainer.valid_every=100", "trainer.keep_last=10", "run_dir=run"),
+    *("model.dropout=0.1", "trainer.global_batch_size=6", "trainer.max_steps=300"),
+    *(
+        "trainer.save_every_n_steps=50",
+        "trainer.val_every_n_steps=100",
+        "trainer.save_last_k=10",
+        "run_dir=run",
+    ),
 )
 
 
@@ -116,7 +121,7 @@ def test_a_process_without_a_sign_of_life_is_lost_after_the_timeout(tmp_path: Pa
     _, said = act_together(2, stopped_while_shared, 1, tmp_path)
 
     assert said.startswith("ConnectionFault False process 1 of 2 lost another")
-    assert "trainer.timeout_seconds=1" in said
+    assert "trainer.ddp_timeout_seconds=1" in said
 
 
 def test_a_signal_in_the_preview_of_process_0_stops_all_and_the_validation_is_owed(
@@ -140,7 +145,11 @@ def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_however_an_update_is_shared_out_the_curves_are_the_same(
     alone: Path, recordings: Path, tmp_path: Path, size: int, accumulate: int
 ) -> None:
-    arguments = (f"data.root={recordings}", f"trainer.accumulate={accumulate}", "run_dir=run")
+    arguments = (
+        f"data.root={recordings}",
+        f"trainer.accumulate_grad_batches={accumulate}",
+        "run_dir=run",
+    )
     environment = slurm_environment if size == 4 else torchrun_environment
 
     done = train_together(tmp_path, size, *TRAIN, *SHORT, *arguments, environment=environment)
@@ -222,7 +231,7 @@ def test_there_may_be_fewer_clips_and_windows_than_processes(
     (tmp_path / "few").mkdir()
     for index in range(1 + held_out):
         shutil.copy(recordings / f"tone-{index}.wav", tmp_path / "few")
-    arguments = (*TRAIN, "trainer.max_steps=2", "trainer.batch_size=3", "data.root=few")
+    arguments = (*TRAIN, "trainer.max_steps=2", "trainer.global_batch_size=3", "data.root=few")
     shares = ("data.test_fraction=0", f"data.valid_fraction={0.5 * held_out}")
 
     done = train_together(tmp_path, 3, *arguments, *shares)
@@ -234,7 +243,7 @@ def test_there_may_be_fewer_clips_and_windows_than_processes(
 def test_a_clip_that_one_process_cannot_read_ends_all_with_its_reason(
     three: Path, recordings: Path, tmp_path: Path
 ) -> None:
-    arguments = (*TRAIN, f"data.root={recordings}", "trainer.batch_size=2")
+    arguments = (*TRAIN, f"data.root={recordings}", "trainer.global_batch_size=2")
     train_together(tmp_path, 1, *arguments, "trainer.max_steps=1", "run_dir=first")
     clips = sorted((tmp_path / "prepared").rglob("*.wav"))
     for clip in clips[:2]:
@@ -253,6 +262,6 @@ def test_what_cannot_be_shared_out_is_said_once(recordings: Path, tmp_path: Path
     done = train_together(tmp_path, 3, *TRAIN, f"data.root={recordings}")
 
     assert [one.returncode for one in done] == [2] * 3
-    assert "trainer.batch_size=8 is to be shared out over 3 processes" in done[0].stderr
+    assert "trainer.global_batch_size=8 is to be shared out over 3 processes" in done[0].stderr
     assert not done[1].stderr
     assert not (tmp_path / "runs").exists()

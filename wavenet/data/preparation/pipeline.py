@@ -31,7 +31,11 @@ def read_records(
     """Return the records that still hold, by name of their source."""
     todo = finished(work, sources)
     read = _each(
-        lambda source: read_record(work, source, options), todo, "verifying", options.num_workers, quiet
+        lambda source: read_record(work, source, options),
+        todo,
+        "verifying",
+        options.num_workers,
+        quiet,
     )
     return {record.inspection.name: record for record in read if record is not None}
 
@@ -41,7 +45,9 @@ def check_all(
 ) -> tuple[dict[str, Inspection], list[Inspection]]:
     """Return the good recordings by name, and the bad ones where they may be left out."""
     inspections = list(
-        _each(lambda source: inspect(source, options), sources, "checking", options.num_workers, quiet)
+        _each(
+            lambda source: inspect(source, options), sources, "checking", options.num_workers, quiet
+        )
     )
     bad = [inspection for inspection in inspections if inspection.problems]
     if bad and not options.skip_invalid:
@@ -80,11 +86,11 @@ def bad_files(bad: Sequence[Inspection], outcome: str) -> str:
     if len(bad) > MOST_FILES:
         lines.append(f"  and {len(bad) - MOST_FILES} more")
     ways = Counter(way for entry in bad for way in {p.way_out for p in entry.problems})
-    ways.pop("data.skip_bad=true", None)
+    ways.pop("data.skip_invalid=true", None)
     if ways:
         helps = ", ".join(f"{way} ({count})" for way, count in sorted(ways.items()))
         lines.append(f"These repair them, with the files that each concerns: {helps}.")
-    lines.append("data.skip_bad=true leaves out, by name, whatever is still bad.")
+    lines.append("data.skip_invalid=true leaves out, by name, whatever is still bad.")
     return "\n".join(lines)
 
 

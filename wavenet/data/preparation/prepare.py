@@ -77,7 +77,7 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
         before = _about(output)
         if before is not None:
             log.warning(
-                "warning: %s holds clips of %s: they are replaced; data.prepared=FOLDER puts these "
+                "warning: %s holds clips of %s: they are replaced; data.processed_dir=FOLDER puts these "
                 "elsewhere",
                 *(printable(output), _difference(before.get("options"), options)),
             )
@@ -102,7 +102,7 @@ def _difference(before: Any, options: PrepareOptions) -> str:
     """Return in what clips that were made before differ from what is asked for now."""
     if isinstance(before, dict):
         now = to_dict(options)
-        now.pop("jobs")
+        now.pop("num_workers")
         other = {name: before.get(name) for name in now if before.get(name) != now[name]}
         said = ", ".join(f"{name}={json.dumps(value)}" for name, value in other.items())
         return f"other options ({printable(said)})" if said else "other recordings"
@@ -116,7 +116,7 @@ def _split(found: Found, records: Sequence[Record], options: PrepareOptions) -> 
     if not used:
         raise DataError(
             f"{len(records)} recordings gave no clip: after trimming and splitting no piece is as "
-            f"long as {options.min_seconds:g} s; raise data.trim_db and data.split_db, or lower "
+            f"long as {options.min_seconds:g} s; raise data.trim_top_db and data.split_top_db, or lower "
             "data.min_seconds"
         )
     return split_clips(clips, assign_splits((s for s in found.sources if s.name in used), options))
@@ -128,7 +128,7 @@ def _publish(
     """Give what lies in the work folder the name `output`, and remove the rest."""
     keep_only(work, clips)
     write_manifest(work / MANIFEST, clips)
-    about["options"].pop("jobs")
+    about["options"].pop("num_workers")
     text = json.dumps({"format": FORMAT, **about, "summary": to_dict(summary)}, indent=2)
     write_text(work / PREPARED, text + "\n")
     (work / READY).mkdir()

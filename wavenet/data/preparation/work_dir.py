@@ -48,7 +48,7 @@ class Record:
 
 def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
     """Return a digest that changes with the options and with any source's name, size or time."""
-    said = {name: value for name, value in to_dict(options).items() if name != "jobs"}
+    said = {name: value for name, value in to_dict(options).items() if name != "num_workers"}
     seen = [
         (source.name, source.size, source.mtime_ns, source.speaker, _digest(source.notes))
         for source in sources

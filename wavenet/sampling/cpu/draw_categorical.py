@@ -64,9 +64,11 @@ def weigh(builder: Builder, y: Value, x: Value, count: Value, peak: Value, by: V
 
 
 @emitted(types.void, ADDRESS, ADDRESS, types.int64, types.float32)
-def guide(builder: Builder, own: Value, unknown: Value, count: Value, guidance: Value) -> None:
+def guide(
+    builder: Builder, own: Value, unknown: Value, count: Value, guidance_scale: Value
+) -> None:
     """Make own = unknown + guidance * (own - unknown); equal ones, infinite too, stay."""
-    by = spread(builder, guidance)
+    by = spread(builder, guidance_scale)
     with vectors(builder, count) as at:
         one, other = load(builder, builder.add(own, at)), load(builder, builder.add(unknown, at))
         alike = builder.fcmp_ordered("==", one.value, other.value)

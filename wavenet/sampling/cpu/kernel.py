@@ -122,15 +122,15 @@ class Task(NamedTuple):
     top_k: int  # 0 for all
     top_p: float  # 1 for all
     copies: int  # streams of an item: its own, and where draws are guided the unknown's
-    guidance: float
+    guidance_scale: float
 
 
 @lru_cache
-def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are below
+def kernel_of(weight_dtype: str) -> Any:  # noqa: C901 a factory: its parts are below
     """Return `run(part, task, sizes, weights, memory)`, compiled for one precision."""
-    product, encode = product_of(precision), encode_of(precision)
-    weight_bytes, input_bytes = WEIGHT_BYTES[precision], INPUT_BYTES[precision]
-    encodes = precision != "float32"
+    product, encode = product_of(weight_dtype), encode_of(weight_dtype)
+    weight_bytes, input_bytes = WEIGHT_BYTES[weight_dtype], INPUT_BYTES[weight_dtype]
+    encodes = weight_dtype != "float32"
 
     @inlined
     def multiply(
@@ -434,7 +434,9 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
                 code = np.int64(task.chosen[stream - 1, t])
             else:
                 if task.copies > 1:
-                    guide(here, here + sizes.work_bytes, sizes.params, np.float32(task.guidance))
+                    guide(
+                        here, here + sizes.work_bytes, sizes.params, np.float32(task.guidance_scale)
+                    )
                 if sizes.components > 0:
                     code = draw_from_mixture(
                         here,
@@ -531,4 +533,4 @@ def kernel_of(precision: str) -> Any:  # noqa: C901 a factory: its parts are bel
                     wait_for_all(flags, team, progress + blocks + 3)
                 choose(part, task, sizes, weights, memory, t, params)
 
-    return compiled(run, precision)
+    return compiled(run, weight_dtype)

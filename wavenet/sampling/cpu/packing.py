@@ -38,13 +38,13 @@ Array = NDArray[np.float32]
 NEVER = -np.inf  # logit of the classes that pad the output
 
 
-def sizes_of(model: WaveNet, precision: str) -> Sizes:
+def sizes_of(model: WaveNet, weight_dtype: str) -> Sizes:
     """Return the numbers that fix what the kernel computes for a model."""
     config = model.config
     residual, gate = padded(config.residual_channels), padded(config.gate_channels // 2)
     skip, head = padded(config.skip_channels), padded(config.head_channels)
     params = padded(model.distribution.num_params)
-    gate_bytes = row_bytes(gate, precision)
+    gate_bytes = row_bytes(gate, weight_dtype)
     widest = max(skip, head, gate)
     condition = 0 if config.local is None else padded(config.local.channels)
     mixture = model.distribution if isinstance(model.distribution, Mixture) else None
@@ -58,28 +58,28 @@ def sizes_of(model: WaveNet, precision: str) -> Sizes:
         classes=model.distribution.num_params,
         taps=config.kernel_size,
         input_taps=config.input_kernel_size,
-        residual_bytes=row_bytes(residual, precision),
+        residual_bytes=row_bytes(residual, weight_dtype),
         gate_bytes=gate_bytes,
         condition=condition,
-        condition_bytes=row_bytes(condition, precision) if condition else 1,
+        condition_bytes=row_bytes(condition, weight_dtype) if condition else 1,
         components=mixture.num_mixtures if mixture is not None else 0,
         gaussian=isinstance(mixture, GaussianMixture),
         work_bytes=_lines(
             4 * (residual + skip + head + 3 * params) + len(config.dilations) * gate_bytes
         ),
-        room_bytes=_lines(4 * widest + row_bytes(widest, precision)),
+        room_bytes=_lines(4 * widest + row_bytes(widest, weight_dtype)),
     )
 
 
-def weights_of(model: WaveNet, sizes: Sizes, precision: str) -> Weights:
+def weights_of(model: WaveNet, sizes: Sizes, weight_dtype: str) -> Weights:
     """Return a model's weights, packed.
 
     Args:
         model: With plain weights, not weight-normalised ones.
         sizes: Of the model.
-        precision: Of the matrices.
+        weight_dtype: Of the matrices.
     """
-    arrays = _Arrays(precision)
+    arrays = _Arrays(weight_dtype)
     blocks = [block for block in model.stack.blocks if isinstance(block, ResidualBlock)]
     places = np.zeros((sizes.blocks + 1, NUM_PLACES), np.int64)
     skip_scale, head = model.stack.skip_scale, model.head
@@ -165,21 +165,21 @@ class _Arrays:
     """What has been packed so far.
 
     Args:
-        precision: Of the matrices.
+        weight_dtype: Of the matrices.
     """
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, weight_dtype: str) -> None:
+        self.weight_dtype = weight_dtype
         self.matrices: list[NDArray[Any]] = []
         self.scales: list[Array] = [np.zeros(LANES, np.float32)]
         self.plain: list[Array] = []
 
     def put_matrix(self, row: NDArray[np.int64], column: int, *matrices: Array) -> None:
         """Add matrices that follow each other, and note where they and their scales begin."""
-        row[column] = sum(map(len, self.matrices)) * WEIGHT_BYTES[self.precision]
+        row[column] = sum(map(len, self.matrices)) * WEIGHT_BYTES[self.weight_dtype]
         row[column + 1] = sum(map(len, self.scales))
         for matrix in matrices:
-            packed = pack(matrix, self.precision)
+            packed = pack(matrix, self.weight_dtype)
             self.matrices.append(packed.weights)
             self.scales.append(packed.scales)
 

@@ -46,19 +46,21 @@ class CpuSampler(Sampler):
     name = "cpu"
     chunk = 16384  # so long that starting threads does not count
 
-    def __init__(self, model: WaveNet, threads: int = 1, precision: str = "float32") -> None:
+    def __init__(self, model: WaveNet, num_threads: int = 1, weight_dtype: str = "float32") -> None:
         for name, parameter in model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
         plain = remove_weight_norm(model).to("cpu", torch.float32).eval().requires_grad_(False)
         self.model = plain
-        self.num_threads = threads
-        self.weight_dtype = precision
-        sizes = sizes_of(plain, precision)
-        self.layout = Layout(plain, sizes, precision, threads)
-        self.weights = weights_of(plain, sizes, precision)
-        self.values = plain.distribution.decode(torch.arange(plain.config.quantization_channels)).numpy()
-        self.run = ready_kernel(precision)
+        self.num_threads = num_threads
+        self.weight_dtype = weight_dtype
+        sizes = sizes_of(plain, weight_dtype)
+        self.layout = Layout(plain, sizes, weight_dtype, num_threads)
+        self.weights = weights_of(plain, sizes, weight_dtype)
+        self.values = plain.distribution.decode(
+            torch.arange(plain.config.quantization_channels)
+        ).numpy()
+        self.run = ready_kernel(weight_dtype)
         self._warm_up()
 
     @property
@@ -99,7 +101,9 @@ class CpuSampler(Sampler):
         raise_if_nonfinite(torch.tensor(codes.min(initial=0) >= 0))
         return torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
 
-    def teacher_forced_from(self, state: SamplerState, waveform: Tensor, condition: Tensor | None) -> Tensor:
+    def teacher_forced_from(
+        self, state: SamplerState, waveform: Tensor, condition: Tensor | None
+    ) -> Tensor:
         codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
         room = np.empty((*codes.shape, self.layout.sizes.classes), np.float32)
         packed, length = self._packed(state), codes.shape[1]
@@ -142,7 +146,7 @@ class CpuSampler(Sampler):
         heads: bool = True,
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their codes, `(streams, length)`."""
-        streams, (copies, guidance) = packed.batch_size, guided
+        streams, (copies, guidance_scale) = packed.batch_size, guided
         chosen = np.zeros((streams, length), np.int32)
         if noise is None:
             noise = np.zeros((streams, length, 1), np.float32)
@@ -160,7 +164,7 @@ class CpuSampler(Sampler):
             top_k=min(int(draw.top_k or 0), self.layout.sizes.params),
             top_p=1.0 if draw.top_p is None else float(draw.top_p),
             copies=copies,
-            guidance=float(guidance),
+            guidance_scale=float(guidance_scale),
         )
         model = (task, self.layout.sizes, self.weights, packed.memory)
         self._share_out(parts(self.layout.sizes, streams, self.num_threads, copies), model)
@@ -198,18 +202,18 @@ def _ints(codes: Tensor) -> NDArray[np.int32]:
     return ints
 
 
-def parts(sizes: Sizes, streams: int, threads: int, copies: int = 1) -> list[Part]:
+def parts(sizes: Sizes, streams: int, num_threads: int, copies: int = 1) -> list[Part]:
     """Return what each thread does: some of the streams, or its part in a team on one item's.
 
     Args:
         sizes: Of the model.
         streams: In the batch.
-        threads: To share them out to.
+        num_threads: To share them out to.
         copies: Streams of an item, which stay together.
     """
     items = streams // copies
-    if items >= threads or items == 0:
-        edges = [items * index // threads * copies for index in range(threads + 1)]
+    if items >= num_threads or items == 0:
+        edges = [items * index // num_threads * copies for index in range(num_threads + 1)]
         cuts = _cuts(sizes, 1)
         return [
             Part(0, 1, first, last - first, first, cuts, np.zeros(LINE, np.int64))
@@ -217,7 +221,7 @@ def parts(sizes: Sizes, streams: int, threads: int, copies: int = 1) -> list[Par
         ]
     found: list[Part] = []
     for item in range(items):
-        team = threads // items + (item < threads % items)
+        team = num_threads // items + (item < num_threads % items)
         cuts, progress, room = _cuts(sizes, team), np.zeros(team * LINE, np.int64), len(found)
         found += [
             Part(rank, team, copies * item, copies, copies * (room + rank), cuts, progress)
@@ -252,9 +256,9 @@ def _columns(width: int, shares: Sequence[float]) -> list[int]:
     return [0, *(min(int(end), width) for end in ends)]
 
 
-def ready_kernel(precision: str) -> Any:
+def ready_kernel(weight_dtype: str) -> Any:
     """Return the kernel of a precision, to be compiled at its first call if it never was."""
-    run = kernel_of(precision)
+    run = kernel_of(weight_dtype)
     if not run.signatures and not isinstance(run._cache, KernelCache):
-        run._cache = KernelCache(f"kernel-{precision}", private_folder())
+        run._cache = KernelCache(f"kernel-{weight_dtype}", private_folder())
     return run

@@ -29,14 +29,14 @@ class Layout:
     Attributes:
         model: The model; its queues' shapes and its distribution.
         sizes: Of the kernel's arrays.
-        precision: Of the encoded rows.
-        threads: That may share one stream.
+        weight_dtype: Of the encoded rows.
+        num_threads: That may share one stream.
     """
 
     model: WaveNet
     sizes: Sizes
-    precision: str
-    threads: int
+    weight_dtype: str
+    num_threads: int
 
     def new_memory(self, streams: int, constants: Array) -> Memory:
         """Return the memory of streams before their first sample: silence.
@@ -68,7 +68,7 @@ class Layout:
             base_rows=base_rows,
             codes=codes,
             work=aligned(np.zeros(streams * sizes.work_bytes, np.uint8)),
-            room=aligned(np.zeros(max(streams, 2 * self.threads) * sizes.room_bytes, np.uint8)),
+            room=aligned(np.zeros(max(streams, 2 * self.num_threads) * sizes.room_bytes, np.uint8)),
         )
 
     def new_state(self, streams: int, whole: torch.Tensor | None = None) -> "PackedState":
@@ -97,7 +97,9 @@ class Layout:
         state.position = packed.position
         for block, queue in enumerate(state.queues[1:]):
             rows = packed.rows(block)[:, : queue.shape[2]]
-            values = decode_rows(rows, self.sizes.residual, self.precision)[..., : queue.shape[1]]
+            values = decode_rows(rows, self.sizes.residual, self.weight_dtype)[
+                ..., : queue.shape[1]
+            ]
             queue[:] = torch.from_numpy(values).transpose(1, 2)
         first = state.queues[0]
         codes = torch.from_numpy(packed.memory.codes[:, 1:].astype(np.int64)).flip(-1)
@@ -111,7 +113,7 @@ class Layout:
     def _encoded(self, values: Array) -> NDArray[np.uint8]:
         padding = np.zeros((*values.shape[:2], self.sizes.residual), np.float32)
         padding[..., : values.shape[2]] = values
-        return encode_rows(padding, self.precision)
+        return encode_rows(padding, self.weight_dtype)
 
 
 class PackedState:

@@ -137,7 +137,7 @@ class ProcessGroup:
                 raise
             raise PeerLostError(
                 f"process {self.rank} of {self.size} lost another: it failed, and says why itself, "
-                f"or gave no sign for trainer.timeout_seconds={self.timeout:g} s "
+                f"or gave no sign for trainer.ddp_timeout_seconds={self.timeout:g} s "
                 f"({printable(error, 120)})"
             ) from error
 

@@ -18,19 +18,21 @@ def requeue(job: str | None) -> None:
         EnvironmentFault: It does not.
     """
     if job is None:
-        raise MachineError("trainer.requeue: there is no SLURM_JOB_ID, so this is no Slurm job")
+        raise MachineError(
+            "trainer.auto_requeue: there is no SLURM_JOB_ID, so this is no Slurm job"
+        )
     try:
         done = subprocess.run(
             ["scontrol", "requeue", job], capture_output=True, text=True, check=False
         )
     except OSError as error:
         raise MachineError(
-            f"trainer.requeue: scontrol does not start ({error.strerror}); the run is saved, "
+            f"trainer.auto_requeue: scontrol does not start ({error.strerror}); the run is saved, "
             f"submit job {job} again by hand"
         ) from error
     if done.returncode:
         raise MachineError(
-            f"trainer.requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
+            f"trainer.auto_requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
             "the run is saved, submit the job again by hand"
         )
     log.info("asked Slurm to start job %s again", job)
