@@ -21,7 +21,6 @@ from wavenet.benchmarks.sampling_speed import (
     speed_table,
 )
 from wavenet.cli.evaluation import subject_of
-from wavenet.cli.logging import progress_bar
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.dataset import Windows
 from wavenet.data.options import DataOptions
@@ -31,6 +30,7 @@ from wavenet.evaluation.scores import first_seconds
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 from wavenet.utils.errors import ConfigError, DataError, MachineError, require
+from wavenet.utils.progress import progress
 
 log = logging.getLogger("wavenet")
 DOUBLING = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -135,7 +135,7 @@ def benchmarks(options: BenchmarkCommand) -> Iterator[Benchmark]:
         chosen = cases(options.batch_sizes, threads, options.weight_dtypes, list(models))
         model = next(iter(models.values()))
         total = len(chosen) * options.repeats
-        with progress_bar(total, "measurement") as advance:
+        with progress(total, unit="measurement", description=name) as advance:
             speeds = measure(models, chosen, options.repeats, options.seconds, advance)
         yield Benchmark(
             name=name,

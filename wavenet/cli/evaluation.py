@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from wavenet import checkpoint
-from wavenet.cli.logging import progress_bar
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import DataOptions
 from wavenet.data.preparation.ensure import ensure_prepared
@@ -23,6 +22,7 @@ from wavenet.evaluation.partial_results import about, gathered, read_share, shar
 from wavenet.evaluation.scores import held_out, samples_measured
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 OUTPUT = "evaluation.html"  # beside which shares lie where no page is wanted
@@ -63,7 +63,8 @@ def write_part(options: EvaluateCommand, subject: Subject, shard: Shard) -> Path
         return path
     path.unlink(missing_ok=True)  # where it is, all of the shard is there, and is one
     clips = shard.of(subject.measured)
-    with progress_bar(samples_measured(subject.loaded.model.config, clips), "sample") as advance:
+    total = samples_measured(subject.loaded.model.config, clips)
+    with progress(total, unit="sample", description="evaluating") as advance:
         part = listening.measure(subject, shard, advance)
     write_share(path, part, shard, whole)
     return path
@@ -76,7 +77,7 @@ def evaluation_of(options: EvaluateCommand, subject: Subject) -> listening.Evalu
         whole = about(subject, Path(options.checkpoint))
         return listening.together(subject, gathered(subject, output, options.shards, whole))
     total = samples_measured(subject.loaded.model.config, subject.measured)
-    with progress_bar(total, "sample") as advance:
+    with progress(total, unit="sample", description="evaluating") as advance:
         return listening.evaluate(subject, advance)
 
 

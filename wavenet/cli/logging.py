@@ -2,10 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from wavenet.utils.errors import require
 
 
 class _Console(logging.Handler):
@@ -28,14 +24,3 @@ def listen_to_log(prefix: str = "") -> None:
     log.handlers = [_Console(prefix)]
     log.setLevel(logging.INFO)
     log.propagate = False
-
-
-@contextmanager
-def progress_bar(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function to call with what was done since the last call; a bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    tqdm = require("tqdm", "generate")
-    with tqdm.tqdm(total=total, unit=unit, unit_scale=True) as bar:
-        yield bar.update

@@ -22,12 +22,12 @@ from wavenet.benchmarks.training_speed import (
     training_table,
 )
 from wavenet.cli.benchmark import SIZES, require_charts
-from wavenet.cli.logging import progress_bar
 from wavenet.data.audio import WavWriter
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.dataset import RandomSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.utils.files import file_digest
+from wavenet.utils.progress import progress
 
 CLIPS = 50  # of five seconds at 16 kHz, that crops are read from
 SECONDS = 1.0  # of reading
@@ -96,7 +96,9 @@ def train_benchmarks(options: TrainBenchmarkCommand) -> Iterator[TrainBenchmark]
             )
         ]
         log.info("measuring %s: %d ways, %d rounds", size, len(cases), options.repeats)
-        with progress_bar(len(cases) * options.repeats, "measurement") as advance:
+        with progress(
+            len(cases) * options.repeats, unit="measurement", description=size
+        ) as advance:
             speeds = measure_training(config, cases, options.repeats, options.seconds, advance)
         yield TrainBenchmark(
             name=size,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from wavenet import checkpoint
-from wavenet.cli.logging import progress_bar
 from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
 from wavenet.distributions import SamplingConfig
@@ -23,6 +22,7 @@ from wavenet.generation.wav_stream import Work, speak
 from wavenet.sampling import Sampler, available_cores, make_sampler
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.progress import progress
 
 log = logging.getLogger("wavenet")
 FRAMES = (".csv", ".npy", ".safetensors")  # inputs that are no recordings
@@ -56,7 +56,7 @@ def write_recordings(options: GenerateCommand) -> tuple[list[Path], int, int, fl
     said = (len(works), length / rate, rate, sampler.name, options.weight_dtype, threads)
     log.info("generating %d x %.2f s at %d Hz: sampler %s, %s, threads %d", *said)
     started = time.perf_counter()
-    with progress_bar(length * len(works), "sample") as advance:
+    with progress(length * len(works), unit="sample", description="generating") as advance:
         speak(works, sampler, audio, draw, advance, **voice)
     return paths, length * len(works), rate, time.perf_counter() - started
 

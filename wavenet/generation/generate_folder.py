@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavenet import checkpoint
-from wavenet.cli.logging import progress_bar
 from wavenet.generation.generate import (
     covered,
     draw_from,
@@ -21,11 +20,11 @@ from wavenet.generation.inputs import MELS, Input, inputs_below, suffixes_taken
 from wavenet.generation.options import GenerateCommand
 from wavenet.generation.wav_stream import Work, speak
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
 TOLD = 12  # failures
-SECONDS = 30.0  # between two words on how far it is
 
 
 @dataclass
@@ -87,16 +86,15 @@ def speak_folder(options: GenerateCommand, folder: Path) -> Spoken:
     log.info("speaking %d of the %d inputs%s below %s, %d at once: sampler %s", *said)
     if options.num_samples > 1:
         wanted = sorted(wanted, key=lambda one: -one.size)  # of one length, they end together
-    with progress_bar(len(wanted), "file") as advance:
-        pace = _Pace(len(wanted))
+    with progress(len(wanted), unit="file", description="generating") as advance:
         for works in _batches(wanted, options, loaded, outcome):
             started = time.perf_counter()
             speak(works, sampler, loaded.audio, draw, lambda done: None, **voice)
             outcome.seconds += time.perf_counter() - started
             outcome.samples += sum(work.length for work in works)
             outcome.made += len(works)
-            advance(len(works))
-            pace.tell(outcome)
+            speed = outcome.samples / outcome.seconds
+            advance(len(works), f"{speed:,.0f} samples/s, {len(outcome.failures)} failed")
     return outcome
 
 
@@ -140,25 +138,3 @@ def _work(one: Input, options: GenerateCommand, loaded: checkpoint.Checkpoint) -
     except ConfigError as error:
         raise DataError(str(error)) from None
     return Work(one.output, one.seed(options.seed), length, local, prompt, heard)
-
-
-class _Pace:
-    """Tells now and then how far it is, for logs of jobs that nobody watches.
-
-    Args:
-        total: Files in all.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.started = self.told = time.monotonic()
-
-    def tell(self, outcome: Spoken) -> None:
-        """Log how much is done and how long the rest takes, where it is time for that."""
-        now, done = time.monotonic(), outcome.made + len(outcome.failures)
-        if now - self.told > SECONDS and done < self.total:
-            self.told = now
-            left = (now - self.started) * (self.total - done) / done
-            speed = outcome.samples / outcome.seconds
-            said = (done, self.total, speed, left)
-            log.info("%d of %d files, %.0f samples a second, about %.0f s left", *said)

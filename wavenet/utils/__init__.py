@@ -1,1 +1,1 @@
-"""What every part uses: errors, files, dataclass conversion, sharding."""
+"""What every part uses: errors, files, dataclass conversion, sharding, progress."""

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any, TypeVar
 
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable, require
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.files import atomic_directory
+from wavenet.utils.progress import progress
 
 BLOCK = 1 << 20  # bytes
 PATIENCE = 60  # seconds without a byte
@@ -85,11 +86,11 @@ def _blocks(archive: Archive) -> Iterator[bytes]:
     try:
         with _open(archive.url) as response:
             size = int(response.headers.get("Content-Length") or 0)
-            form = {"unit": "B", "unit_scale": True, "total": size or None}
-            with _bar(f"downloading {archive.name}", **form) as bar:
+            label = f"downloading {archive.name}"
+            with progress(size or None, unit="byte", description=label) as advance:
                 while block := response.read(BLOCK):
                     received += len(block)
-                    bar.update(len(block))
+                    advance(len(block))
                     yield block
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if type(error) is urllib.error.URLError else error
@@ -140,13 +141,7 @@ def _unzip(archive: Archive, file: IO[bytes], folder: Path) -> None:
 
 
 def _watched(items: Iterable[Item], archive: Archive) -> Iterator[Item]:
-    with _bar(f"unpacking {archive.name}", unit="file") as bar:
+    with progress(None, unit="file", description=f"unpacking {archive.name}") as advance:
         for item in items:
             yield item
-            bar.update()
-
-
-def _bar(label: str, **form: Any) -> Any:
-    """Return a progress bar, which shows where there is somebody to look."""
-    tqdm = require("tqdm", "generate").tqdm
-    return tqdm(desc=label, disable=not sys.stderr.isatty(), **form)
+            advance()

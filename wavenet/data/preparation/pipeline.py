@@ -4,7 +4,6 @@ What an earlier run finished is taken up; the others are all checked first, then
 """
 
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,8 @@ from wavenet.data.preparation.conversion import convert
 from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
 from wavenet.data.preparation.work_dir import Record, finished, key_of, read_record, write_record
-from wavenet.utils.errors import DataError, printable, require
+from wavenet.utils.errors import DataError, printable
+from wavenet.utils.progress import progress
 
 MOST_FILES = 12  # named in a message
 BACKLOG = 64  # recordings a thread that wait to be done, or to be taken up
@@ -102,11 +102,10 @@ def _each(
     quiet: bool,
 ) -> Iterator[Result]:
     """Yield `function` of each item, in order, from a pool of threads."""
-    done = _in_order(function, items, jobs or _cores())
-    if not items or quiet or not sys.stderr.isatty():
-        return done
-    tqdm = require("tqdm", "generate").tqdm
-    return iter(tqdm(done, desc=label, total=len(items), unit="file", smoothing=0))
+    with progress(len(items), unit="file", description=label, disable=quiet) as advance:
+        for result in _in_order(function, items, jobs or _cores()):
+            advance()
+            yield result
 
 
 def _in_order(
