@@ -1,33 +1,33 @@
-# Each target sets up what it needs, on a fresh machine too: Python 3.10 or newer with venv is enough.
+# Each target installs what it needs; a fresh machine needs only Python 3.10 or newer with venv.
 
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-DEV := $(VENV)/train,dev.stamp# both named: from dev alone pip sees too late which torch suits torchaudio
+DEV := $(VENV)/train,dev.stamp# both extras: with dev alone, pip resolves the torch version that torchaudio needs too late
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check clean
 
-help: ## list these targets
+help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
 
-demo: $(VENV)/train.stamp ## train on nine minutes of speech; more on the line: make demo ARGS="key=value"
+demo: $(VENV)/train.stamp ## train, evaluate and generate with nine minutes of speech; overrides: make demo ARGS="key=value"
 	$(BIN)/wavenet-train recipe=demo $(ARGS)
 
-test: $(DEV) ## run the tests; a part of them: make test ARGS=tests/modules
+test: $(DEV) ## run the tests; a subset: make test ARGS=tests/modules
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-faults: $(DEV) ## kill, cut and fill up training in every way; as root for all of it, Linux
+faults: $(DEV) ## run the fault tests in full: kills, power cuts, full disks, lost processes (Linux, root for all of them)
 	$(BIN)/python -m pytest tests/faults tests/cli/test_torchrun.py --full $(ARGS)
 
-check: $(DEV) ## check style, types and who imports whom
+check: $(DEV) ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean: ## remove what make built, the environment too; runs/ and prepared/ stay
+clean: ## remove what make created, with the environment; keep runs/ and prepared/
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/pip
@@ -36,5 +36,5 @@ $(VENV)/%.stamp: pyproject.toml | $(BIN)/pip
 
 $(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-		echo 'No environment without venv: on Debian and Ubuntu "apt install python3-venv",' \
-			'or name another Python: make PYTHON=python3.12' >&2; exit 1; }
+		echo 'Creating the environment needs venv: on Debian and Ubuntu "apt install python3-venv",' \
+			'or use another Python: make PYTHON=python3.12' >&2; exit 1; }
