@@ -10,7 +10,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
     """Prepare the recordings, and print what came in, went out and was left out."""
     from wavenet.data.manifest import read_manifest
     from wavenet.data.preparation.ensure import fetched_and_prepared, prepared_share
-    from wavenet.features.mel import with_statistics
+    from wavenet.data.statistics import with_mel_statistics
 
     if options.shard is not None:
         print(prepared_share(options.data, Shard.from_text(options.shard)).table())
@@ -18,7 +18,9 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
     print(fetched_and_prepared(options.data).table())
     mel, folder = options.audio.mel, options.data.folder
     if mel is not None and options.data.normalize_mel and not mel.clamp:
-        with_statistics(folder, read_manifest(folder, "train"), mel)  # training finds them there
+        with_mel_statistics(
+            folder, read_manifest(folder, "train"), mel
+        )  # training finds them there
 
 
 def main() -> None:

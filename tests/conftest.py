@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from numpy.typing import NDArray
 
 torch.set_num_threads(1)  # small products are fastest so, on a busy machine too
 hypothesis.settings.register_profile("wavenet", deadline=None)  # speed is for benchmarks
@@ -36,3 +37,10 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noisy = tone + 0.01 * generator.standard_normal(len(t))
         soundfile.write(folder / f"tone-{index}.wav", noisy, 8000)
     return folder
+
+
+@pytest.fixture
+def noise() -> NDArray[np.float32]:
+    """Return half a second of noise at 16 kHz, every sample a multiple of 1/128."""
+    codes = np.random.default_rng(0).integers(-100, 100, 8000)
+    return (codes / 128).astype(np.float32)

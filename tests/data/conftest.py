@@ -4,19 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
 
 Record = Callable[..., Path]
-
-
-@pytest.fixture
-def noise() -> NDArray[np.float32]:
-    """Return half a second of noise at 16 kHz, every sample a multiple of 1/128."""
-    codes = np.random.default_rng(0).integers(-100, 100, 8000)
-    return (codes / 128).astype(np.float32)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from wavenet.config import WaveNetConfig
-from wavenet.data.clip_reader import ClipReader
-from wavenet.data.clips import read_clip
+from wavenet.data.clip_reader import ClipReader, read_clip
 from wavenet.data.dataset import Windows
 from wavenet.data.manifest import read_manifest, write_manifest
 from wavenet.data.options import PrepareOptions

@@ -12,7 +12,7 @@ from wavenet.config import AudioConfig
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import read_manifest
 from wavenet.data.preparation.prepare import PrepareOptions, prepare
-from wavenet.features.filters import ORDER, SHELF_DB, Shaping, measured, predictor_of, shaping_of
+from wavenet.features.filters import ORDER, SHELF_DB, Shaping, predictor_of, shaping_of
 from wavenet.mel_presets import FilterConfig
 from wavenet.utils.errors import ConfigError
 
@@ -108,39 +108,6 @@ def test_the_predictor_solves_the_normal_equations() -> None:
 
 def test_silence_has_a_predictor_that_does_nothing() -> None:
     assert predictor_of(torch.zeros(ORDER + 1)) == pytest.approx([0.0] * ORDER)
-
-
-def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path) -> None:
-    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(noise_shaping=1.0))
-    clips = read_manifest(folder)
-    shaping = Shaping(measured(folder, clips, audio), RATE)
-
-    white = torch.randn(1, 40000, generator=torch.Generator().manual_seed(0)) / 1000
-    noise = shaping.undone()(white)[0]
-
-    bands = [
-        torch.stft(x, 64, window=torch.hann_window(64), return_complex=True).abs().log().mean(1)
-        for x in (noise, coloured(seconds=5.0, seed=9))
-    ]
-    difference = bands[0] - bands[1]
-    assert float((difference - difference.mean()).abs().max()) < 0.35
-    assert float(bands[1].max() - bands[1].min()) > 3
-
-
-def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -> None:
-    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=4.0))
-
-    with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.filter.gain to 1\.9,"):
-        measured(folder, read_manifest(folder), audio)
-
-
-def test_steps_that_leave_next_to_nothing_are_refused_with_the_gain_that_does_not(
-    folder: Path,
-) -> None:
-    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=0.01))
-
-    with pytest.raises(ConfigError, match=r"peak of 0\.005, lost.*audio.filter.gain to 1\.9,"):
-        measured(folder, read_manifest(folder), audio)
 
 
 def test_without_steps_a_signal_is_the_recording_itself() -> None:

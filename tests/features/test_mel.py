@@ -1,6 +1,5 @@
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.librosa_lock import compiled_librosa
-from wavenet.features.mel import LEAST_STD, LogMel, with_statistics
+from wavenet.features.mel import LogMel
 from wavenet.mel_presets import MEL_PRESETS, MelConfig
-from wavenet.utils.errors import DataError
 
 Samples = NDArray[np.float32]
 SMALL = MelConfig(
@@ -175,77 +173,3 @@ def test_frames_of_an_excerpt_are_those_of_the_whole_clip(
     within = min(count, whole.shape[1] - first)
     assert local.shape == (2, 12, count)
     torch.testing.assert_close(local[1, :, :within], whole[:, first : first + within])
-
-
-def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
-    tmp_path: Path, clips: list[Clip]
-) -> None:
-    config = with_statistics(tmp_path, clips, SMALL)
-
-    frames = [frames_of(config, read_samples(tmp_path / clip.path)[:, 0]) for clip in clips]
-
-    every = torch.cat(frames, dim=1)
-    assert len(config.mean) == len(config.std) == SMALL.n_mels
-    torch.testing.assert_close(every.mean(dim=1), torch.zeros(12), atol=1e-4, rtol=0)
-    torch.testing.assert_close(every.std(dim=1, correction=0), torch.ones(12), atol=1e-4, rtol=0)
-
-
-def test_a_band_that_never_changes_has_the_least_deviation(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path, "silence.wav", np.zeros(500, np.float32))
-
-    config = with_statistics(tmp_path, [clip], SMALL)
-
-    assert config.std == (LEAST_STD,) * 12
-    assert frames_of(config, np.zeros(500, np.float32)).abs().max() < 0.1
-
-
-def test_statistics_are_kept_in_the_folder(tmp_path: Path, clips: list[Clip]) -> None:
-    measured = with_statistics(tmp_path, clips, SMALL)
-    for clip in clips:
-        (tmp_path / clip.path).unlink()
-
-    already_normalised = dataclasses.replace(SMALL, mean=(3.0,), std=(4.0,))
-    assert with_statistics(tmp_path, clips, SMALL) == measured
-    assert with_statistics(tmp_path, clips[::-1], already_normalised) == measured
-    assert len(list(tmp_path.glob("mel-*.json"))) == 1
-
-
-def test_another_convention_or_other_clips_are_measured_anew(
-    tmp_path: Path, clips: list[Clip]
-) -> None:
-    first = with_statistics(tmp_path, clips, SMALL)
-
-    others = [
-        with_statistics(tmp_path, clips[:1], SMALL),
-        with_statistics(tmp_path, clips, dataclasses.replace(SMALL, power=2)),
-    ]
-
-    assert first.mean not in [other.mean for other in others]
-    assert others[0].mean < first.mean  # the softer clip alone
-    assert len(list(tmp_path.glob("mel-*.json"))) == 3
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", '{"mean": [1.0]}', '{"mean": 1, "std": 2}', '{"mean": [0, 0], "std": [1, 1]}'],
-)
-def test_damaged_statistics_are_a_data_error(tmp_path: Path, clips: list[Clip], text: str) -> None:
-    with_statistics(tmp_path, clips, SMALL)
-    (path,) = tmp_path.glob("mel-*.json")
-    path.write_text(text)
-
-    with pytest.raises(DataError, match=rf"{path.name} does not hold the mel statistics: remove"):
-        with_statistics(tmp_path, clips, SMALL)
-
-
-@pytest.mark.parametrize(("name", "bad"), [("mean", "a"), ("mean", np.nan), ("std", -1.0)])
-def test_statistics_that_are_no_numbers_are_a_data_error(
-    tmp_path: Path, clips: list[Clip], name: str, bad: Any
-) -> None:
-    with_statistics(tmp_path, clips, SMALL)
-    (path,) = tmp_path.glob("mel-*.json")
-    good = {"mean": [0.0] * 12, "std": [1.0] * 12}
-    path.write_text(json.dumps({**good, name: [*good[name][1:], bad]}))
-
-    with pytest.raises(DataError, match="does not hold the mel statistics"):
-        with_statistics(tmp_path, clips, SMALL)

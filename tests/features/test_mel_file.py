@@ -95,7 +95,7 @@ def test_a_convention_of_other_bands_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_mel(path, torch.zeros(80, 7), MEL_PRESETS["16khz"])
 
-    with pytest.raises(DataError, match="sample_rate: 16000 there, 8000 wanted.* bins: 80 there"):
+    with pytest.raises(DataError, match="sample_rate: 16000 there, 8000 wanted.* n_mels: 80 there"):
         read_mel(path, EIGHT)
 
 

@@ -105,6 +105,11 @@ class ClipReader:
         return samples
 
 
+def read_clip(folder: Path, clip: Clip) -> Samples:
+    """Return all samples of a prepared clip, `(T,)`."""
+    return np.ascontiguousarray(read_samples(folder / clip.path)[:, 0])
+
+
 def stack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return excerpts of one length as a batch."""
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}

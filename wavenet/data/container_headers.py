@@ -15,7 +15,7 @@ from wavenet.utils.errors import DataError, printable
 
 MOST_CHUNKS = 4096  # before the samples; a real file has about ten
 SAMPLES = (b"data", b"SSND", b"BODY")
-NULL_SPEAKER = 0xFFFFFFFF  # a size, where a stream was written
+UNKNOWN_SIZE = 0xFFFFFFFF  # of a chunk, in a header that was written to a stream
 OGG_PAGE = 65307  # bytes, at most
 OGG_END = 4  # flag of a stream's last page
 
@@ -96,7 +96,7 @@ def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> Sam
         if wide:
             promised = max(0, promised - header.size)
         if name in SAMPLES:
-            known = long_size if promised == NULL_SPEAKER and long_size is not None else promised
+            known = long_size if promised == UNKNOWN_SIZE and long_size is not None else promised
             return _measure(known, size - start)
         if name == b"ds64":
             (long_size,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
@@ -128,5 +128,5 @@ def _ogg_ends(file: BinaryIO, size: int) -> bool:
 
 def _measure(promised: int, found: int) -> SampleBytes:
     found = max(0, found)
-    streamed = promised == NULL_SPEAKER or (promised == 0 and found > 0)
+    streamed = promised == UNKNOWN_SIZE or (promised == 0 and found > 0)
     return SampleBytes(None if streamed else promised, found)

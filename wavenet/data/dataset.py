@@ -62,7 +62,8 @@ class RandomSegments(Dataset[dict[str, Tensor]]):
         _check(folder, clips, {"accumulate": (accumulate, 1)})
         if crop < excerpts.hop_length:
             raise ConfigError(
-                f"trainer.segment_length must be {excerpts.hop_length} or more, the frames' hop, got {crop}"
+                f"trainer.segment_length must be {excerpts.hop_length} (the frames' hop length) or "
+                f"more, got {crop}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
@@ -199,8 +200,8 @@ def crops_of_a_batch(batch_size: int, world_size: int, accumulate: int) -> int:
     parts = world_size * accumulate
     if batch_size % parts:
         raise ConfigError(
-            f"trainer.global_batch_size={batch_size} is to be shared out over {world_size} processes "
-            f"with trainer.accumulate_grad_batches={accumulate} each: choose a multiple of {parts}"
+            f"trainer.global_batch_size={batch_size} is divided over {world_size} processes with "
+            f"trainer.accumulate_grad_batches={accumulate} each: choose a multiple of {parts}"
         )
     return batch_size // parts
 

@@ -1,7 +1,8 @@
 """The list of clips in a prepared folder: `manifest.jsonl`, one JSON object a line.
 
-The file is the one source of truth. `Manifest` shows it as a sequence of clips that are read one
-by one, and as columns (see `wavenet.data.manifest_index`), so that millions of clips cost next to nothing.
+The file is the only source of truth. `Manifest` presents it as a sequence of clips that are read
+one by one, and as columns (`wavenet.data.manifest_index`), so that opening millions of clips is
+cheap.
 """
 
 import dataclasses

@@ -75,7 +75,7 @@ class DataOptions(PrepareOptions):
     Attributes:
         root: Folder of recordings; absent if `processed_dir` is there already.
         download: Fetch the corpus into `root` where that does not exist.
-        processed_dir: Folder of prepared clips; absent for `prepared/NAME-RATE`, named after `root`.
+        processed_dir: Folder of prepared clips; absent for `prepared/NAME-RATE`.
         use_speakers: Condition the model on who speaks, by the names in the manifest.
         normalise: Bring each mel band to mean 0 and deviation 1 over the training clips; a
             convention that clips keeps its own.
@@ -109,4 +109,4 @@ class DataOptions(PrepareOptions):
         """The folder of prepared clips."""
         if self.processed_dir is not None:
             return Path(self.processed_dir)
-        return Path("processed_dir") / f"{self.source.resolve().name}-{self.sample_rate}"
+        return Path("prepared") / f"{self.source.resolve().name}-{self.sample_rate}"

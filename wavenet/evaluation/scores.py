@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.data.clip_reader import ClipReader
-from wavenet.data.clips import read_clip
+from wavenet.data.clip_reader import ClipReader, read_clip
 from wavenet.data.dataset import Windows
 from wavenet.data.manifest import Clip, Manifest, frames_of
 from wavenet.evaluation.baselines import yardsticks

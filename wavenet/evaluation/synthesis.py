@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from wavenet.config import AudioConfig
-from wavenet.data.clips import read_clip
+from wavenet.data.clip_reader import read_clip
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.checkpoint import Checkpoint
-from wavenet.data.clips import read_clip
+from wavenet.data.clip_reader import read_clip
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import SamplingConfig
 from wavenet.evaluation.copies import griffin_lim, invertible, round_trip

@@ -13,27 +13,21 @@ Each step is a linear filter that does not change over time, so their product is
   spectrum, under which it is less heard.
 """
 
-import dataclasses
 import math
-from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.config import AudioConfig
-from wavenet.data.clips import read_clip
-from wavenet.data.manifest import Clip
 from wavenet.mel_presets import FilterConfig
 from wavenet.utils.dataclass_io import check
-from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.errors import DataError, printable
 
 SHELF_DB = 20.0  # of the high-pass
 ORDER = 24  # of the linear predictor
 LONGEST = 1 << 16  # samples of an impulse response
-QUIET = 0.05  # peak under which mu-law spends its levels on silence
 NOTHING = 1e-7  # of the impulse response's peak: under 16 bits and then some
 
 
@@ -173,38 +167,6 @@ def _product(one: list[float], other: list[float]) -> list[float]:
     return result
 
 
-def measured(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterConfig:
-    """Return the steps with the predictor of the training clips, after a look at how loud all get.
-
-    Args:
-        folder: The prepared folder.
-        clips: All of its manifest.
-        audio: The steps, and the clips' rate.
-
-    Raises:
-        ConfigError: The steps put samples past 1.0, or leave next to nothing.
-    """
-    config = audio.filter
-    if config.noise_shaping:
-        train = [clip for clip in clips if clip.split == "train"]
-        config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
-    if config == FilterConfig():
-        return config
-    shaping, peak = Shaping(config, audio.sample_rate), 0.0
-    for clip in clips:
-        peak = max(
-            peak, float(shaping.apply(torch.from_numpy(read_clip(folder, clip))).abs().max())
-        )
-    if not QUIET < peak <= 1:
-        found = "past 1.0" if peak > 1 else "lost in the rounding"
-        best = float(f"{0.95 * config.gain / peak:.3g}") if peak else 1.0
-        raise ConfigError(
-            f"audio.filter brings the audio to a peak of {peak:.3g}, {found}: set "
-            f"audio.filter.gain to {best:g}, from {config.gain:g}"
-        )
-    return config
-
-
 def check_peak(signal: Tensor, name: str) -> None:
     """Raise a `DataError` where the model's steps bring a recording past 1.0."""
     peak = float(signal.abs().max()) if signal.numel() else 0.0
@@ -213,17 +175,3 @@ def check_peak(signal: Tensor, name: str) -> None:
             f"{printable(name)}: what is done before the model hears it (audio.filter) brings it "
             f"to a peak of {peak:.3f}, past 1.0: lower its level first"
         )
-
-
-def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:
-    """Return the linear predictor of the clips after the other steps."""
-    others = dataclasses.replace(audio.filter, noise_shaping=0.0)
-    shaping = Shaping(others, audio.sample_rate)
-    total = torch.zeros(ORDER + 1, dtype=torch.float64)
-    for clip in clips:
-        signal = F.pad(
-            shaping.apply(torch.from_numpy(read_clip(folder, clip))).double(), (0, ORDER)
-        )
-        power = torch.fft.rfft(signal, 2 * len(signal)).abs().square()
-        total += torch.fft.irfft(power)[: ORDER + 1]
-    return predictor_of(total)

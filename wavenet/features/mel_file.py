@@ -74,7 +74,7 @@ def _named(path: Path, wanted: MelConfig, convention: str | None) -> MelConfig:
     if convention is None:
         raise ConfigError(
             f"{printable(path)} does not say how it was made: name its convention, "
-            f"mel_convention=NAME, one of {', '.join(sorted(MEL_PRESETS))}, or model for the "
+            f"mel_preset=NAME, one of {', '.join(sorted(MEL_PRESETS))}, or model for the "
             "model's own, normalised alike"
         )
     if convention not in MEL_PRESETS:

@@ -5,8 +5,7 @@ import logging
 
 from wavenet.config import check_conditioning
 from wavenet.data.manifest import read_manifest
-from wavenet.features.filters import measured
-from wavenet.features.mel import with_statistics
+from wavenet.data.statistics import with_mel_statistics, with_predictor
 from wavenet.features.piano_roll import check_pitches
 from wavenet.features.score import read_notes
 from wavenet.training.options import RunConfig
@@ -42,12 +41,12 @@ def conditioned(config: RunConfig) -> RunConfig:
             "data.use_speakers=true takes the names from the clips"
         )
     if audio.mel is not None and data.normalize_mel and not audio.mel.clamp:
-        mel = with_statistics(data.folder, clips, audio.mel)
+        mel = with_mel_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
     if audio.score is not None:
         for clip in everything:
             if clip.notes:
                 check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
-    audio = dataclasses.replace(audio, filter=measured(data.folder, everything, audio))
+    audio = dataclasses.replace(audio, filter=with_predictor(data.folder, everything, audio))
     check_conditioning(model, audio)
     return dataclasses.replace(config, audio=audio, model=model)

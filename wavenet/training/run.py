@@ -14,7 +14,7 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from wavenet import checkpoint
-from wavenet.data.clips import read_clip
+from wavenet.data.clip_reader import read_clip
 from wavenet.data.dataset import Windows, crops_of_a_batch
 from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.preparation.ensure import ensure_prepared

@@ -37,7 +37,9 @@ class Problem:
     def way_out(self) -> str:
         """The option as one writes it."""
         lower = "a lower data.min_seconds"
-        return lower if self.option == "min_seconds" else f"data.{self.option or 'skip_bad'}=true"
+        return (
+            lower if self.option == "min_seconds" else f"data.{self.option or 'skip_invalid'}=true"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` with its index, and
 `prepare.json`. It is built in a work folder beside it and takes its name in one rename;
 interrupted, the next run takes up what is finished. Several jobs can each fill the work folder for
-a shard of the recordings (`wavenet.data.preparation.sharded`); `prepare` then takes up what they all did.
+a shard of the recordings (`wavenet.data.preparation.sharded`); `prepare` then publishes the results
+of all of them.
 """
 
 import contextlib
@@ -77,8 +78,8 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
         before = _about(output)
         if before is not None:
             log.warning(
-                "warning: %s holds clips of %s: they are replaced; data.processed_dir=FOLDER puts these "
-                "elsewhere",
+                "warning: %s holds clips of %s: they are replaced; data.processed_dir=FOLDER puts "
+                "these elsewhere",
                 *(printable(output), _difference(before.get("options"), options)),
             )
         records = read_records(work, found.sources, options, quiet)
@@ -116,8 +117,8 @@ def _split(found: Found, records: Sequence[Record], options: PrepareOptions) -> 
     if not used:
         raise DataError(
             f"{len(records)} recordings gave no clip: after trimming and splitting no piece is as "
-            f"long as {options.min_seconds:g} s; raise data.trim_top_db and data.split_top_db, or lower "
-            "data.min_seconds"
+            f"long as {options.min_seconds:g} s; raise data.trim_top_db and data.split_top_db, or "
+            "lower data.min_seconds"
         )
     return split_clips(clips, assign_splits((s for s in found.sources if s.name in used), options))
 

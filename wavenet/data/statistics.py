@@ -1,0 +1,119 @@
+"""Statistics of the clips of a prepared folder that become part of a model's audio config.
+
+The mean and standard deviation of each mel band (`with_statistics`), and the linear predictor of
+the noise shaping filter (`with_predictor`).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from wavenet.config import AudioConfig
+from wavenet.data.clip_reader import read_clip
+from wavenet.data.manifest import Clip, digests_of
+from wavenet.features.filters import ORDER, Shaping, predictor_of
+from wavenet.features.mel import LogMel
+from wavenet.mel_presets import FilterConfig, MelConfig
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.files import write_text
+
+LEAST_STD = 1e-3  # of a band that never changes
+QUIET_PEAK = 0.05  # under it, mu-law spends most of its levels on silence
+
+
+def with_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelConfig:
+    """Return the convention with each band's mean and standard deviation over some clips.
+
+    They are measured once and kept in the prepared folder, under a name that changes with the
+    convention and the clips.
+
+    Args:
+        folder: The prepared folder.
+        clips: From its manifest.
+        mel: The convention, its own mean and std left out of account.
+    """
+    plain = dataclasses.replace(mel, mean=(0.0,), std=(1.0,))
+    heard = np.sort(digests_of(clips).view("S32"), axis=0).tobytes()
+    said = json.dumps(to_dict(plain), sort_keys=True).encode()
+    key = hashlib.sha256(said + heard).hexdigest()[:16]
+    path = folder / f"mel-{key}.json"
+    if not path.is_file():
+        mean, std = _mel_statistics(folder, clips, plain)
+        write_text(path, json.dumps({"mean": mean, "std": std}) + "\n")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        own = {"mean": found["mean"], "std": found["std"]}
+        return from_dict(MelConfig, {**to_dict(plain), **own})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{printable(path)} does not hold the mel statistics: remove it, and they are measured "
+            "anew"
+        ) from error
+
+
+def _mel_statistics(
+    folder: Path, clips: Sequence[Clip], mel: MelConfig
+) -> tuple[list[float], list[float]]:
+    layer, count = LogMel(mel), 0
+    total, squares = (torch.zeros(mel.n_mels, dtype=torch.float64) for _ in range(2))
+    for clip in clips:
+        frames = layer(torch.from_numpy(read_clip(folder, clip))[None])[0].double()
+        total += frames.sum(dim=1)
+        squares += frames.square().sum(dim=1)
+        count += frames.shape[1]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=LEAST_STD**2).sqrt()
+    return [round(float(x), 6) for x in mean], [round(float(x), 6) for x in std]
+
+
+def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterConfig:
+    """Return the steps with the predictor of the training clips, after a look at how loud all get.
+
+    Args:
+        folder: The prepared folder.
+        clips: All of its manifest.
+        audio: The steps, and the clips' rate.
+
+    Raises:
+        ConfigError: The steps put samples past 1.0, or leave next to nothing.
+    """
+    config = audio.filter
+    if config.noise_shaping:
+        train = [clip for clip in clips if clip.split == "train"]
+        config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
+    if config == FilterConfig():
+        return config
+    shaping, peak = Shaping(config, audio.sample_rate), 0.0
+    for clip in clips:
+        peak = max(
+            peak, float(shaping.apply(torch.from_numpy(read_clip(folder, clip))).abs().max())
+        )
+    if not QUIET_PEAK < peak <= 1:
+        found = "past 1.0" if peak > 1 else "lost in the rounding"
+        best = float(f"{0.95 * config.gain / peak:.3g}") if peak else 1.0
+        raise ConfigError(
+            f"audio.filter brings the audio to a peak of {peak:.3g}, {found}: set "
+            f"audio.filter.gain to {best:g}, from {config.gain:g}"
+        )
+    return config
+
+
+def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:
+    """Return the linear predictor of the clips after the other steps."""
+    others = dataclasses.replace(audio.filter, noise_shaping=0.0)
+    shaping = Shaping(others, audio.sample_rate)
+    total = torch.zeros(ORDER + 1, dtype=torch.float64)
+    for clip in clips:
+        signal = F.pad(
+            shaping.apply(torch.from_numpy(read_clip(folder, clip))).double(), (0, ORDER)
+        )
+        power = torch.fft.rfft(signal, 2 * len(signal)).abs().square()
+        total += torch.fft.irfft(power)[: ORDER + 1]
+    return predictor_of(total)
