@@ -15,7 +15,7 @@ from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.preparation.prepare import PrepareOptions, prepare
-from wavenet.data.statistics import LEAST_STD, with_predictor, with_statistics
+from wavenet.data.statistics import LEAST_STD, with_mel_statistics, with_predictor
 from wavenet.features.filters import Shaping
 from wavenet.features.mel import LogMel
 from wavenet.mel_presets import FilterConfig, MelConfig
@@ -63,7 +63,7 @@ def frames_of(config: MelConfig, samples: Samples) -> torch.Tensor:
 def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
-    config = with_statistics(tmp_path, clips, SMALL)
+    config = with_mel_statistics(tmp_path, clips, SMALL)
 
     frames = [frames_of(config, read_samples(tmp_path / clip.path)[:, 0]) for clip in clips]
 
@@ -76,31 +76,31 @@ def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
 def test_a_band_that_never_changes_has_the_least_deviation(tmp_path: Path) -> None:
     clip = write_clip(tmp_path, "silence.wav", np.zeros(500, np.float32))
 
-    config = with_statistics(tmp_path, [clip], SMALL)
+    config = with_mel_statistics(tmp_path, [clip], SMALL)
 
     assert config.std == (LEAST_STD,) * 12
     assert frames_of(config, np.zeros(500, np.float32)).abs().max() < 0.1
 
 
 def test_statistics_are_kept_in_the_folder(tmp_path: Path, clips: list[Clip]) -> None:
-    measured = with_statistics(tmp_path, clips, SMALL)
+    measured = with_mel_statistics(tmp_path, clips, SMALL)
     for clip in clips:
         (tmp_path / clip.path).unlink()
 
     already_normalised = dataclasses.replace(SMALL, mean=(3.0,), std=(4.0,))
-    assert with_statistics(tmp_path, clips, SMALL) == measured
-    assert with_statistics(tmp_path, clips[::-1], already_normalised) == measured
+    assert with_mel_statistics(tmp_path, clips, SMALL) == measured
+    assert with_mel_statistics(tmp_path, clips[::-1], already_normalised) == measured
     assert len(list(tmp_path.glob("mel-*.json"))) == 1
 
 
 def test_another_convention_or_other_clips_are_measured_anew(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
-    first = with_statistics(tmp_path, clips, SMALL)
+    first = with_mel_statistics(tmp_path, clips, SMALL)
 
     others = [
-        with_statistics(tmp_path, clips[:1], SMALL),
-        with_statistics(tmp_path, clips, dataclasses.replace(SMALL, power=2)),
+        with_mel_statistics(tmp_path, clips[:1], SMALL),
+        with_mel_statistics(tmp_path, clips, dataclasses.replace(SMALL, power=2)),
     ]
 
     assert first.mean not in [other.mean for other in others]
@@ -113,25 +113,25 @@ def test_another_convention_or_other_clips_are_measured_anew(
     ["", "[]", '{"mean": [1.0]}', '{"mean": 1, "std": 2}', '{"mean": [0, 0], "std": [1, 1]}'],
 )
 def test_damaged_statistics_are_a_data_error(tmp_path: Path, clips: list[Clip], text: str) -> None:
-    with_statistics(tmp_path, clips, SMALL)
+    with_mel_statistics(tmp_path, clips, SMALL)
     (path,) = tmp_path.glob("mel-*.json")
     path.write_text(text)
 
     with pytest.raises(DataError, match=rf"{path.name} does not hold the mel statistics: remove"):
-        with_statistics(tmp_path, clips, SMALL)
+        with_mel_statistics(tmp_path, clips, SMALL)
 
 
 @pytest.mark.parametrize(("name", "bad"), [("mean", "a"), ("mean", np.nan), ("std", -1.0)])
 def test_statistics_that_are_no_numbers_are_a_data_error(
     tmp_path: Path, clips: list[Clip], name: str, bad: Any
 ) -> None:
-    with_statistics(tmp_path, clips, SMALL)
+    with_mel_statistics(tmp_path, clips, SMALL)
     (path,) = tmp_path.glob("mel-*.json")
     good = {"mean": [0.0] * 12, "std": [1.0] * 12}
     path.write_text(json.dumps({**good, name: [*good[name][1:], bad]}))
 
     with pytest.raises(DataError, match="does not hold the mel statistics"):
-        with_statistics(tmp_path, clips, SMALL)
+        with_mel_statistics(tmp_path, clips, SMALL)
 
 
 def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Statistics of the clips of a prepared folder that become part of a model's audio config.
 
-The mean and standard deviation of each mel band (`with_statistics`), and the linear predictor of
+The mean and standard deviation of each mel band (`with_mel_statistics`), and the linear predictor of
 the noise shaping filter (`with_predictor`).
 """
 
@@ -28,7 +28,7 @@ LEAST_STD = 1e-3  # of a band that never changes
 QUIET_PEAK = 0.05  # under it, mu-law spends most of its levels on silence
 
 
-def with_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelConfig:
+def with_mel_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelConfig:
     """Return the convention with each band's mean and standard deviation over some clips.
 
     They are measured once and kept in the prepared folder, under a name that changes with the
@@ -45,7 +45,7 @@ def with_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelC
     key = hashlib.sha256(said + heard).hexdigest()[:16]
     path = folder / f"mel-{key}.json"
     if not path.is_file():
-        mean, std = _mel_statistics(folder, clips, plain)
+        mean, std = _measure_mel(folder, clips, plain)
         write_text(path, json.dumps({"mean": mean, "std": std}) + "\n")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def with_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> MelC
         ) from error
 
 
-def _mel_statistics(
+def _measure_mel(
     folder: Path, clips: Sequence[Clip], mel: MelConfig
 ) -> tuple[list[float], list[float]]:
     layer, count = LogMel(mel), 0
