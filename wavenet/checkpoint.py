@@ -253,7 +253,7 @@ def _card(model: WaveNet, audio: AudioConfig, training: Training) -> str:
         "Blocks": f"{len(config.dilations)}",
         "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
         "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "Output": _output(config, audio),
+        "Output": model.distribution.describe(),
         **_conditions(audio),
     }
     extra = "train" if audio.features else "generate"
@@ -279,13 +279,6 @@ pip install 'torch-wavenet[{extra}]'
 wavenet-generate checkpoint=PATH {source}
 ```
 """
-
-
-def _output(config: WaveNetConfig, audio: AudioConfig) -> str:
-    if config.output_distribution == "categorical":
-        return f"{config.quantization_channels} {audio.companding} classes"
-    kind = config.output_distribution.removesuffix("_mixture").capitalize()
-    return f"{kind} densities over 16-bit codes: {config.num_mixtures}"
 
 
 def _conditions(audio: AudioConfig) -> dict[str, str]:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wavenet.mel_presets import F0Config, FilterConfig, MelConfig, ScoreConfig
-from wavenet.utils.dataclass_io import check
+from wavenet.utils.dataclass_io import check, nearest
+from wavenet.utils.errors import ConfigError, printable
+
+# Values of `output_distribution`, each with the only `quantization_channels` that it allows, or
+# None for any. `wavenet.distributions.register` adds to them.
+OUTPUT_DISTRIBUTIONS: dict[str, int | None] = {
+    "categorical": None,
+    "logistic_mixture": 65536,
+    "gaussian_mixture": 65536,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +98,7 @@ class WaveNetConfig:
         local: Conditioning by frames; absent for none.
     """
 
-    output_distribution: Literal["categorical", "logistic_mixture", "gaussian_mixture"] = (
-        "categorical"
-    )
+    output_distribution: str = "categorical"
     quantization_channels: int = 256
     num_mixtures: int = 10
     min_log_scale: float = -14.0
@@ -150,13 +157,13 @@ class WaveNetConfig:
         check(1 <= self.num_mixtures <= 1024, "num_mixtures", "from 1 to 1024", self.num_mixtures)
         least = self.min_log_scale
         check(-30 <= least <= 0, "min_log_scale", "from -30 to 0", least)
-        good = self.output_distribution == "categorical" or self.quantization_channels == 65536
-        check(
-            good,
-            "quantization_channels",
-            f"65536 (16 bits) for output {self.output_distribution}",
-            self.quantization_channels,
-        )
+        name = self.output_distribution
+        if name not in OUTPUT_DISTRIBUTIONS:
+            hint = nearest(name, OUTPUT_DISTRIBUTIONS)
+            raise ConfigError(f"unknown output_distribution {printable(name)!r}{hint}")
+        num_classes, found = OUTPUT_DISTRIBUTIONS[name], self.quantization_channels
+        wanted = f"{num_classes} for output_distribution={name}"
+        check(num_classes in (None, found), "quantization_channels", wanted, found)
 
     @property
     def has_global_conditioning(self) -> bool:

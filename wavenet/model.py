@@ -9,6 +9,7 @@ WaveNet, arXiv:1609.03499.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from wavenet.config import WaveNetConfig
-from wavenet.distributions import Categorical, Distribution, GaussianMixture, LogisticMixture
+from wavenet.distributions import build_distribution
 from wavenet.modules import (
     CausalConv1d,
     CausalEmbedding,
@@ -25,6 +26,7 @@ from wavenet.modules import (
     LocalConditioner,
     ResidualStack,
 )
+from wavenet.modules.standard import first_difference
 
 
 @dataclass
@@ -105,9 +107,10 @@ class WaveNet(nn.Module):
             self.distribution.num_params,
             bias=config.bias,
         )
-        if self.head.output.bias is not None and config.output_distribution != "categorical":
+        initial_bias = self.distribution.initial_bias()
+        if self.head.output.bias is not None and initial_bias is not None:
             with torch.no_grad():
-                self.head.output.bias.copy_(self.distribution.initial_bias())
+                self.head.output.bias.copy_(initial_bias)
         self.global_conditioner = build_global_conditioner(config)
         self.local_conditioner = build_local_conditioner(config)
         if config.weight_norm:
@@ -229,19 +232,30 @@ class WaveNet(nn.Module):
         state.position += 1
         return self.head.step(x)
 
+    def nonstandard_part(self) -> str | None:
+        """Return what differs from `WaveNet(self.config)`, weights aside; `None` for nothing.
+
+        The sentence names the first module that was replaced, subclassed, given hooks or built
+        with other options. Implementations that know only the standard model refuse with it.
+        """
+        with torch.device("meta"):
+            standard = WaveNet(self.config)
+        distribution, wanted = self.distribution, standard.distribution
+        if type(distribution) is not type(wanted):
+            return f"distribution is {type(distribution).__name__}, not {type(wanted).__name__}"
+        for name, value in vars(distribution).items():
+            expected = vars(wanted).get(name)
+            if isinstance(value, (int, float)) and value != expected:
+                return f"distribution has {name}={value}, not {expected}"
+            if callable(value) and callable(getattr(type(distribution), name, None)):
+                return f"distribution has a {name} of its own, set on the instance"
+        return first_difference(self, standard)
+
     def _seen(self, waveform: Tensor) -> Tensor:
         """Return what the first convolution sees: classes `(B, T)`, or values `(B, 1, T)`."""
         if isinstance(self.input, CausalEmbedding):
             return self.distribution.encode(waveform)
         return self.distribution.quantize(waveform).unsqueeze(1)
-
-
-def build_distribution(config: WaveNetConfig) -> Distribution:
-    """Return what a model of this shape draws its samples from."""
-    if config.output_distribution == "categorical":
-        return Categorical(config.quantization_channels)
-    kind = LogisticMixture if config.output_distribution == "logistic_mixture" else GaussianMixture
-    return kind(config.num_mixtures, config.min_log_scale)
 
 
 def build_global_conditioner(config: WaveNetConfig) -> GlobalConditioner | None:
@@ -270,6 +284,26 @@ def build_local_conditioner(config: WaveNetConfig) -> LocalConditioner | None:
         lookahead=local.lookahead,
         context_dilations=local.context_dilations,
     )
+
+
+def unwrap(model: nn.Module) -> WaveNet:
+    """Return the `WaveNet` inside what torch.compile, DistributedDataParallel or DataParallel made.
+
+    Raises:
+        TypeError: There is no `WaveNet` inside.
+    """
+    inner: Any = model
+    while not isinstance(inner, WaveNet):
+        if isinstance(inner, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            inner = inner.module
+        elif isinstance(getattr(inner, "_orig_mod", None), nn.Module):  # torch.compile's wrapper
+            inner = inner._orig_mod
+        else:
+            raise TypeError(
+                "expected a WaveNet, or one wrapped by torch.compile, DistributedDataParallel or "
+                f"DataParallel, got {type(model).__name__}"
+            )
+    return inner
 
 
 def init_empty(config: WaveNetConfig) -> WaveNet:

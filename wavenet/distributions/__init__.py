@@ -1,22 +1,36 @@
-"""What a sample is drawn from, given the parameters that the network puts out for it.
+"""What a sample is drawn from, given the parameters that the network outputs for it.
 
 - `Categorical`: softmax over mu-law classes (WaveNet, section 2.2).
-- `LogisticMixture`: discretised mixture of logistics, 16 bit (PixelCNN++; Parallel WaveNet).
-- `GaussianMixture`: discretised Gaussians, 16 bit; of one component it is ClariNet's.
+- `LogisticMixture`: discretized mixture of logistics, 16 bit (PixelCNN++; Parallel WaveNet).
+- `GaussianMixture`: discretized Gaussians, 16 bit; with one component it is ClariNet's.
 
-All are probabilities of codes, integrated over the codes' bins where the density is continuous: so
-bits per sample compare, between heads of 16 bit exactly.
+All give probabilities of codes; continuous densities are integrated over the codes' bins. So bits
+per sample can be compared between distributions with the same codes.
+
+To add one: a class in a file here, with `@register`; its export below; its name in
+`wavenet.config.OUTPUT_DISTRIBUTIONS`; its tests. In your own project `@register` alone is enough
+(`examples/custom_distribution.py`). Everything else asks the class: which compiled draw computes
+it, how training starts, what the model card says.
 """
 
 from wavenet.distributions.categorical import Categorical
-from wavenet.distributions.distribution import Distribution, SamplingConfig
+from wavenet.distributions.distribution import (
+    DISTRIBUTIONS,
+    Distribution,
+    SamplingConfig,
+    build_distribution,
+    register,
+)
 from wavenet.distributions.mixture import GaussianMixture, LogisticMixture, Mixture
 
 __all__ = [
+    "DISTRIBUTIONS",
     "Categorical",
     "Distribution",
     "GaussianMixture",
     "LogisticMixture",
     "Mixture",
     "SamplingConfig",
+    "build_distribution",
+    "register",
 ]

@@ -6,29 +6,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.distributions.distribution import Distribution, SamplingConfig, raise_if_nonfinite
+from wavenet.config import WaveNetConfig
+from wavenet.distributions.distribution import (
+    Distribution,
+    SamplingConfig,
+    raise_if_nonfinite,
+    register,
+)
 from wavenet.mu_law import mu_law_decode, mu_law_encode
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
 
 
+@register
 class Categorical(Distribution):
     """Softmax over mu-law classes (WaveNet, section 2.2); the parameters are logits.
 
     Args:
         num_classes: Number of classes.
-
-    Attributes:
-        cross_entropy: What computes the likelihood; one written for a machine may take its place.
     """
 
+    name = "categorical"
+    compiled_draw = "categorical"
     num_noise = 1
 
-    def __init__(self, levels: int = 256) -> None:
-        self.num_classes = levels
-        self.num_params = levels
+    def __init__(self, num_classes: int = 256) -> None:
+        self.num_classes = num_classes
+        self.num_params = num_classes
         self.cross_entropy: CrossEntropy = cross_entropy
-        self._values = mu_law_decode(torch.arange(levels), levels, torch.float64)
+        self._values = mu_law_decode(torch.arange(num_classes), num_classes, torch.float64)
+
+    @classmethod
+    def from_config(cls, config: WaveNetConfig) -> "Categorical":
+        return cls(config.quantization_channels)
 
     def encode(self, waveform: Tensor) -> Tensor:
         return mu_law_encode(waveform, self.num_classes)
@@ -55,8 +65,13 @@ class Categorical(Distribution):
     def mode(self, params: Tensor) -> Tensor:
         return self.decode(params.argmax(dim=1), params.dtype)
 
-    def initial_bias(self) -> Tensor:
-        return torch.zeros(self.num_params)
+    def describe(self) -> str:
+        return f"{self.num_classes} mu-law classes"
+
+    def decision_edges(self) -> Tensor:
+        # encoding rounds in the companded range
+        halves = torch.arange(self.num_classes - 1) + 0.5
+        return mu_law_decode(halves, self.num_classes, torch.float64)
 
 
 def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:

@@ -1,16 +1,19 @@
-"""What all outputs have in common, and how a draw is asked for.
+"""What all output distributions have in common, their registry, and how a sample is drawn.
 
-A distribution has `num_params` numbers a sample and takes `num_noise` uniforms to draw one. It owns
-the quantisation: the network and the data know waveforms in [-1, 1] only.
+A distribution has `num_params` parameters per sample and takes `num_noise` uniforms to draw one. It
+owns the quantization: the network and the data know waveforms in [-1, 1] only.
 """
 
 import abc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
+from wavenet.config import OUTPUT_DISTRIBUTIONS, WaveNetConfig
 from wavenet.utils.errors import CheckpointError
 
 
@@ -19,8 +22,8 @@ class SamplingConfig:
     """How a sample is drawn.
 
     Attributes:
-        temperature: Below 1 the likely becomes likelier; 0 takes the most likely, lowest class
-            first on ties.
+        temperature: Below 1, likely values become likelier; 0 takes the most likely one, the lowest
+            class on ties.
         top_k: Draw from this many most likely classes only.
         top_p: Draw from the fewest most likely classes that together have this probability.
     """
@@ -42,18 +45,35 @@ class Distribution(abc.ABC):
     """Distribution of one sample over its codes.
 
     Attributes:
+        name: Value of `output_distribution` that selects the class.
+        fixed_num_classes: The only `quantization_channels` that the class allows; absent for any.
+        compiled_draw: Which compiled draw of the CPU sampler gives the samples of `sample`:
+            `categorical`, `logistic_mixture` or `gaussian_mixture`; absent where none does, and
+            only the reference sampler generates. A subclass that changes `sample` sets it anew.
         num_classes: Number of codes.
-        num_params: Numbers that the network puts out for a sample, `P`.
+        num_params: Parameters per sample that the network outputs, `P`.
         num_noise: Uniforms that one draw takes, `K`.
+        cross_entropy: Computes the likelihood where it is a cross entropy of classes; a faster
+            implementation may take its place. Absent for other likelihoods.
     """
+
+    name: ClassVar[str]
+    fixed_num_classes: ClassVar[int | None] = None
+    compiled_draw: ClassVar[str | None] = None
 
     num_classes: int
     num_params: int
     num_noise: int
+    cross_entropy: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(cls, config: WaveNetConfig) -> "Distribution":
+        """Return the distribution of a model's output."""
 
     @abc.abstractmethod
     def encode(self, waveform: Tensor) -> Tensor:
-        """Return the code of each sample, 0 to `levels - 1`, int64 of the same shape."""
+        """Return the code of each sample, 0 to `num_classes - 1`, int64 of the same shape."""
 
     @abc.abstractmethod
     def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -70,7 +90,7 @@ class Distribution(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
-        """Return one drawn sample an item, `(B,)`: the inverse of the cumulative distribution.
+        """Return one drawn sample per item, `(B,)`: the inverse of the cumulative distribution.
 
         Args:
             params: Parameters, `(B, P)`.
@@ -79,7 +99,7 @@ class Distribution(abc.ABC):
 
         Raises:
             CheckpointError: A parameter is NaN or infinite.
-            ConfigError: There is no such draw, see `check`.
+            ConfigError: `draw` does not apply to this distribution, see `check`.
         """
 
     @abc.abstractmethod
@@ -87,20 +107,47 @@ class Distribution(abc.ABC):
         """Return the most likely sample, `(B, T)`, for parameters `(B, P, T)`."""
 
     @abc.abstractmethod
-    def initial_bias(self) -> Tensor:
-        """Return parameters to start training from, `(P,)`."""
+    def describe(self) -> str:
+        """Return what a sample is drawn from, in a few words, for the model card."""
 
-    def check(self, draw: SamplingConfig) -> None:  # noqa: B027 most take any
-        """Raise a `ConfigError` unless `draw` means something here."""
+    def initial_bias(self) -> Tensor | None:
+        """Return parameters to start training from, `(P,)`; `None` keeps the layer's own start."""
+        return None
+
+    def check(self, draw: SamplingConfig) -> None:  # noqa: B027 most allow every draw
+        """Raise a `ConfigError` if `draw` does not apply to this distribution."""
 
     def quantize(self, waveform: Tensor) -> Tensor:
-        """Return the waveform as this distribution would put it out."""
+        """Return the waveform rounded to the values that codes stand for."""
         return self.decode(self.encode(waveform), waveform.dtype)
 
+    def decision_edges(self) -> Tensor:
+        """Return the values between neighboring codes, `(num_classes - 1,)`, float64."""
+        values = self.decode(torch.arange(self.num_classes), torch.float64)
+        return (values[1:] + values[:-1]) / 2
 
-def raise_if_nonfinite(good: Tensor) -> None:
-    """Raise unless all of `good` is true."""
-    if not bool(good.all()):
+
+DISTRIBUTIONS: dict[str, type[Distribution]] = {}
+DistributionClass = TypeVar("DistributionClass", bound=type[Distribution])
+
+
+def register(cls: DistributionClass) -> DistributionClass:
+    """Make a distribution available as `output_distribution`, under its `name`; a decorator."""
+    known = DISTRIBUTIONS.setdefault(cls.name, cls)
+    if known is not cls:
+        raise ValueError(f"the distribution {cls.name!r} is {known.__qualname__} already")
+    OUTPUT_DISTRIBUTIONS[cls.name] = cls.fixed_num_classes
+    return cls
+
+
+def build_distribution(config: WaveNetConfig) -> Distribution:
+    """Return the output distribution of a model with this config."""
+    return DISTRIBUTIONS[config.output_distribution].from_config(config)
+
+
+def raise_if_nonfinite(finite: Tensor) -> None:
+    """Raise a `CheckpointError` unless all of `finite` is true."""
+    if not bool(finite.all()):
         raise CheckpointError(
             "the model put out NaN or infinity: its weights are damaged or training diverged"
         )

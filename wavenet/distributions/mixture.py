@@ -17,8 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wavenet.config import WaveNetConfig
 from wavenet.distributions.categorical import pick
-from wavenet.distributions.distribution import Distribution, SamplingConfig, raise_if_nonfinite
+from wavenet.distributions.distribution import (
+    Distribution,
+    SamplingConfig,
+    raise_if_nonfinite,
+    register,
+)
 from wavenet.utils.errors import ConfigError
 
 LEVELS = 65536
@@ -43,13 +49,18 @@ class Mixture(Distribution):
         min_log_scale: Smaller logarithms of scales count as this.
     """
 
-    levels = LEVELS
+    fixed_num_classes = LEVELS
+    num_classes = LEVELS
 
-    def __init__(self, components: int = 10, min_log_scale: float = -14.0) -> None:
-        self.num_mixtures = components
+    def __init__(self, num_mixtures: int = 10, min_log_scale: float = -14.0) -> None:
+        self.num_mixtures = num_mixtures
         self.min_log_scale = min_log_scale
-        self.num_params = 3 * components if components > 1 else 2
-        self.num_noise = 2 if components > 1 else 1
+        self.num_params = 3 * num_mixtures if num_mixtures > 1 else 2
+        self.num_noise = 2 if num_mixtures > 1 else 1
+
+    @classmethod
+    def from_config(cls, config: WaveNetConfig) -> "Mixture":
+        return cls(config.num_mixtures, config.min_log_scale)
 
     def encode(self, waveform: Tensor) -> Tensor:
         codes = (waveform * (LEVELS // 2)).round().clamp(-LEVELS // 2, LEVELS // 2 - 1)
@@ -98,6 +109,10 @@ class Mixture(Distribution):
                 "them out; temperature sharpens it"
             )
 
+    def describe(self) -> str:
+        kind = self.name.removesuffix("_mixture").capitalize()
+        return f"{kind} densities over 16-bit codes: {self.num_mixtures}"
+
     def initial_bias(self) -> Tensor:
         scales = torch.full((self.num_mixtures,), -3.0)
         if self.num_mixtures == 1:
@@ -126,8 +141,12 @@ class Mixture(Distribution):
         """Return below which number the standard density has a mass of `uniform`, in (0, 1)."""
 
 
+@register
 class LogisticMixture(Mixture):
     """Discretised mixture of logistics."""
+
+    name = "logistic_mixture"
+    compiled_draw = "logistic_mixture"
 
     def log_mass(self, m: Tensor, d: Tensor) -> Tensor:
         # sigmoid(m + d) - sigmoid(m - d) = sinh(d) / (cosh(m) + cosh(d))
@@ -142,8 +161,12 @@ class LogisticMixture(Mixture):
         return torch.log(uniform) - torch.log1p(-uniform)
 
 
+@register
 class GaussianMixture(Mixture):
     """Discretised mixture of Gaussians; with one component, a single Gaussian."""
+
+    name = "gaussian_mixture"
+    compiled_draw = "gaussian_mixture"
 
     def log_mass(self, m: Tensor, d: Tensor) -> Tensor:
         m = m.abs()

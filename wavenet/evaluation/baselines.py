@@ -23,8 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from wavenet.distributions import Categorical, Distribution
-from wavenet.mu_law import mu_law_decode
+from wavenet.distributions import Distribution
 from wavenet.utils.errors import require
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -78,13 +77,7 @@ def values_of(distribution: Distribution) -> Array:
 
 def decision_edges(distribution: Distribution) -> Array:
     """Return where one code ends and the next begins, `(levels + 1,)`; the ends are infinite."""
-    if isinstance(distribution, Categorical):  # halfway in the companded range
-        halves = torch.arange(distribution.num_classes - 1) + 0.5
-        inner = mu_law_decode(halves, distribution.num_classes, torch.float64).numpy()
-    else:
-        values = values_of(distribution)
-        inner = (values[1:] + values[:-1]) / 2
-    return np.concatenate([[-np.inf], inner, [np.inf]])
+    return np.concatenate([[-np.inf], distribution.decision_edges().numpy(), [np.inf]])
 
 
 def fit_predictor(signals: Iterable[Array], order: int) -> Array:

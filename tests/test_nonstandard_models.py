@@ -1,0 +1,198 @@
+"""A model that is not exactly what its config builds says so, and wrapped models are unwrapped."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from tests.architectures import SMALL, configs
+from wavenet.config import WaveNetConfig
+from wavenet.distributions import Categorical
+from wavenet.kernels.cross_entropy import fast_cross_entropy
+from wavenet.kernels.gated_activation import fast_gated_activation
+from wavenet.model import WaveNet, unwrap
+from wavenet.modules import ResidualBlock
+
+
+class ReluBlock(ResidualBlock):
+    def gated(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return super().gated(x, condition).relu()
+
+
+class Flat(Categorical):
+    def sample(self, params: Tensor, *others: Any) -> Tensor:
+        return super().sample(params * 0, *others)
+
+
+def block(model: WaveNet, index: int = 1) -> ResidualBlock:
+    found = model.stack.blocks[index]
+    assert isinstance(found, ResidualBlock)
+    return found
+
+
+def subclass_block(model: WaveNet) -> None:
+    model.stack.blocks[1].__class__ = ReluBlock
+
+
+def add_hook(model: WaveNet) -> None:
+    block(model).skip.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def add_backward_hook(model: WaveNet) -> None:
+    block(model).register_full_backward_hook(lambda module, grads, _: None)
+
+
+def set_forward(model: WaveNet) -> None:
+    vars(block(model).skip)["forward"] = lambda z: z[:, :5]
+
+
+def set_step(model: WaveNet) -> None:
+    vars(block(model))["step"] = block(model, 0).step
+
+
+def replace_convolution(model: WaveNet) -> None:
+    block(model).skip = nn.Conv1d(3, 5, 1, padding_mode="circular")
+
+
+def replace_head(model: WaveNet) -> None:
+    model.head = nn.Sequential()  # type: ignore[assignment]
+
+
+def change_scale(model: WaveNet) -> None:
+    model.stack.skip_scale = 0.5
+
+
+def change_block_scale(model: WaveNet) -> None:
+    block(model).residual_scale = 0.5
+
+
+def change_dilation(model: WaveNet) -> None:
+    model.stack.blocks[1] = ResidualBlock(4, 6, 5, dilation=7)
+
+
+def remove_bias(model: WaveNet) -> None:
+    block(model).skip.bias = None
+
+
+def add_block(model: WaveNet) -> None:
+    model.stack.blocks.append(ResidualBlock(4, 6, 5))
+
+
+def remove_block(model: WaveNet) -> None:
+    model.stack.blocks = model.stack.blocks[:2]
+
+
+def add_weight_norm(model: WaveNet) -> None:
+    parametrizations.weight_norm(block(model).skip)
+
+
+def change_distribution(model: WaveNet) -> None:
+    model.distribution = Flat(16)
+
+
+def change_distribution_size(model: WaveNet) -> None:
+    model.distribution = Categorical(15)
+
+
+CHANGES: list[tuple[Callable[[WaveNet], None], str]] = [
+    (subclass_block, "stack.blocks.1 is ReluBlock, not ResidualBlock"),
+    (add_hook, "stack.blocks.1.skip has forward hooks"),
+    (add_backward_hook, "stack.blocks.1 has backward hooks"),
+    (set_forward, "stack.blocks.1.skip has a forward of its own"),
+    (set_step, "stack.blocks.1 has a step of its own"),
+    (replace_convolution, "stack.blocks.1.skip has padding_mode=circular, not zeros"),
+    (replace_head, "head is Sequential, not Head"),
+    (change_scale, "stack has skip_scale=0.5, not 1.0"),
+    (change_block_scale, "stack.blocks.1 has residual_scale=0.5, not 1.0"),
+    (change_dilation, "stack.blocks.1.conv has dilation=(7,), not (2,)"),
+    (remove_bias, "stack.blocks.1.skip has tensor bias of shape=None, not (5,)"),
+    (add_block, "stack.blocks.3 is an extra module, ResidualBlock"),
+    (remove_block, "stack.blocks.2, ResidualBlock, is missing"),
+    (add_weight_norm, "stack.blocks.1.skip has a parametrization of weight"),
+    (change_distribution, "distribution is Flat, not Categorical"),
+    (change_distribution_size, "distribution has num_classes=15, not 16"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), CHANGES, ids=lambda case: getattr(case, "__name__", "")
+)
+def test_a_changed_model_names_the_changed_module(
+    change: Callable[[WaveNet], None], message: str
+) -> None:
+    model = WaveNet(SMALL)
+    change(model)
+
+    assert message in (model.nonstandard_part() or "nothing")
+
+
+@settings(max_examples=50)
+@given(config=configs())
+def test_what_a_config_builds_is_standard_whatever_its_weights(config: WaveNetConfig) -> None:
+    model = WaveNet(config).double().eval().requires_grad_(False)
+    model.stack.gated_activation = fast_gated_activation()
+    model.stack.checkpoint_activations = True
+    if model.distribution.cross_entropy is not None:
+        model.distribution.cross_entropy = fast_cross_entropy()
+
+    assert model.nonstandard_part() is None
+
+
+def test_the_check_leaves_the_callers_random_numbers_alone() -> None:
+    model = WaveNet(SMALL)
+    before = torch.get_rng_state()
+
+    model.nonstandard_part()
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_parametrization_than_weight_norm_is_named() -> None:
+    model = WaveNet(SMALL)
+    parametrizations.spectral_norm(block(model).skip)
+    normalized = WaveNet(WaveNetConfig(**{**vars(SMALL), "weight_norm": True}))
+    removed = WaveNet(normalized.config)
+    parametrize.remove_parametrizations(block(removed).skip, "weight")
+    parametrizations.spectral_norm(block(normalized).skip)
+
+    assert "blocks.1.skip has a parametrization of weight" in (model.nonstandard_part() or "")
+    assert "blocks.1.skip.parametrizations" in (normalized.nonstandard_part() or "")
+    assert "blocks.1.skip has no parametrization" in (removed.nonstandard_part() or "")
+
+
+def test_a_subclass_of_the_model_is_not_standard() -> None:
+    class Louder(WaveNet):
+        def forward(self, *arguments: Any, **conditions: Any) -> Tensor:
+            return 2 * super().forward(*arguments, **conditions)
+
+    assert Louder(SMALL).nonstandard_part() == "the model is Louder, not WaveNet"
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_a_distributed_or_compiled_model_is_unwrapped(process_group: None) -> None:
+    model = WaveNet(SMALL)
+    distributed = nn.parallel.DistributedDataParallel(model)
+
+    assert unwrap(model) is model
+    assert unwrap(distributed) is model
+    assert unwrap(nn.DataParallel(model)) is model
+    assert unwrap(torch.compile(model)) is model  # type: ignore[arg-type]
+    assert unwrap(torch.compile(distributed)) is model  # type: ignore[arg-type]
+
+
+def test_what_holds_no_wavenet_is_not_unwrapped() -> None:
+    for other in (nn.Linear(2, 2), nn.DataParallel(nn.Linear(2, 2))):
+        with pytest.raises(TypeError, match=f"expected a WaveNet, .* got {type(other).__name__}"):
+            unwrap(other)
