@@ -167,7 +167,7 @@ def _act(
         try:
             text = str(act(team))
         except WavenetError as error:
-            text = f"{type(error).__name__} {error.told} {error}"
+            text = f"{type(error).__name__} {error.reported_elsewhere} {error}"
         said.put((team.rank, text))
 
 

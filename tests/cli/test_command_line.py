@@ -128,7 +128,7 @@ def test_a_shard_that_cannot_be_exits_2_with_an_example(run: Run, shard: str) ->
     done = run("prepare", "data.root=.", f"shard={shard}")
 
     assert done.returncode == 2
-    assert f"got {shard!r}: of 8 jobs the first says shard=1/8" in done.stderr
+    assert f"got {shard!r}: the first of 8 jobs gets shard=1/8" in done.stderr
 
 
 def test_debug_shows_where_an_error_arose(run: Run) -> None:

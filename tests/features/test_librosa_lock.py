@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.commands import environment
-from wavenet.utils.files import in_turn
 
 USE = """
 import numpy as np
@@ -19,7 +19,7 @@ compiled_librosa().pyin(noise, fmin=60, fmax=400, sr=8000, frame_length=512)
 
 
 def write_in_turn(path: Path) -> None:
-    with in_turn(path.with_suffix(".lock")):
+    with FileLock(path.with_suffix(".lock")):
         text = path.read_text()
         time.sleep(0.02)
         path.write_text(text + "x")

@@ -13,6 +13,7 @@ from wavenet.utils.files import (
     atomic_file,
     leftovers,
     locked,
+    new_numbered_folder,
     remove_leftovers,
     write_text,
 )
@@ -233,6 +234,12 @@ def test_an_older_copy_does_not_replace_what_has_the_name(tmp_path: Path) -> Non
     remove_leftovers(tmp_path)
 
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "new"]
+
+
+def test_new_numbered_folders_count_up(tmp_path: Path) -> None:
+    names = [new_numbered_folder(tmp_path / "runs", "demo").name for _ in range(3)]
+
+    assert names == ["demo", "demo-2", "demo-3"]
 
 
 def test_a_shared_lock_is_held_by_many_or_by_one_alone(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def command(
 def _tell(error: Exception) -> None:
     """Say in a sentence what ended the command, unless another process does."""
     if isinstance(error, WavenetError):
-        if not error.told:
+        if not error.reported_elsewhere:
             _say(f"{type(error).__name__}: {error}")
     elif isinstance(error, OSError):
         place = f" {printable(error.filename)}" if error.filename else ""

@@ -21,7 +21,7 @@ from wavenet import checkpoint
 from wavenet.cli.logging import listen_to_log
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, WavenetError, printable
-from wavenet.utils.files import write_text
+from wavenet.utils.files import new_numbered_folder, write_text
 
 MULTIRUN = ("-m", "--multirun")
 JOBS, SUMMARY = "jobs", "summary.json"
@@ -96,15 +96,7 @@ def new_folder(chosen: str | None, words: Sequence[str]) -> Path:
         return folder
     said = [word.partition("=")[2] for word in words if word.startswith(("recipe=", "name="))]
     name = said[-1] if said and re.fullmatch(r"[\w-]+", said[-1]) else "train"
-    number = 1
-    while True:
-        folder = Path("runs/sweep") / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+    return new_numbered_folder(Path("runs/sweep"), name)
 
 
 def run_name(job: int, overrides: Sequence[str]) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from wavenet.utils.errors import require
-from wavenet.utils.files import in_turn
 
 LOCK = "torch-wavenet.lock"
 
@@ -45,6 +45,6 @@ def _alone(*folders: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for folder in folders:
             with contextlib.suppress(OSError):
-                stack.enter_context(in_turn(folder / LOCK))
+                stack.enter_context(FileLock(folder / LOCK))
                 break
         yield

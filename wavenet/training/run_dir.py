@@ -12,7 +12,7 @@ from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.options import RunConfig
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import ConfigError, MachineError, printable
-from wavenet.utils.files import locked, write_text
+from wavenet.utils.files import locked, new_numbered_folder, write_text
 
 LAUNCH = "launch"
 RUNS = Path("runs")
@@ -44,7 +44,7 @@ def new_folder(config: RunConfig, run: Path | None, launch: str | None) -> Path:
         ConfigError: The folder holds something already.
     """
     if run is None:
-        run = _next_folder(config.name)
+        run = new_numbered_folder(RUNS, config.name)
     elif run.exists() and not _only_begun(run):
         way_out = f"resume={printable(run)} goes on with it, or choose another run_dir"
         raise ConfigError(f"run_dir {printable(run)} is not empty: {way_out}")
@@ -83,18 +83,6 @@ def held(run: Path, team: ProcessGroup) -> Iterator[None]:
 
         team.share(hold)
         yield
-
-
-def _next_folder(name: str) -> Path:
-    number = 1
-    while True:
-        run = RUNS / (name if number == 1 else f"{name}-{number}")
-        try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return run
 
 
 def _numbered(name: str) -> list[Path]:

@@ -1,7 +1,7 @@
-"""What goes wrong, by whose side it is on: one class for each exit code of the commands.
+"""Exceptions grouped by cause, one exit code of the commands each.
 
-A message names the file or key, what was found, what was wanted and the way out. It is shown to
-people as it is, so text that comes from a file goes through `printable` first.
+A message names the file or key, what was found, what was expected and what to do. It is shown as it
+is, so text that comes from a file goes through `printable` first.
 """
 
 import contextlib
@@ -13,37 +13,37 @@ from types import FrameType, ModuleType
 
 
 class WavenetError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base class of the errors that this package raises on purpose.
 
     Attributes:
-        exit_code: Of a command that it ends.
-        told: Whether another process, of those that work together, says it.
+        exit_code: Exit code of a command that ends with this error.
+        reported_elsewhere: Whether another process of the process group reports this error.
     """
 
     exit_code = 1
-    told = False
+    reported_elsewhere = False
 
 
 class ConfigError(WavenetError, ValueError):
-    """The command line or a config asks for what cannot be."""
+    """The command line or a config is invalid."""
 
     exit_code = 2
 
 
 class DataError(WavenetError):
-    """Audio or a manifest is not what it must be."""
+    """Audio or a manifest is invalid."""
 
     exit_code = 3
 
 
 class CheckpointError(WavenetError):
-    """A checkpoint is damaged, incomplete, foreign or too new."""
+    """A model directory or training checkpoint is damaged, incomplete, foreign or too new."""
 
     exit_code = 4
 
 
 class MachineError(WavenetError):
-    """The machine refuses: disk, permission, lock, a missing package."""
+    """The machine is the cause: disk, permission, lock, network, a missing package."""
 
     exit_code = 5
 
@@ -55,17 +55,17 @@ def printable(text: object, limit: int = 200) -> str:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or say which extra of this package brings it.
+    """Import `module`; if that fails, name the extra of this package that installs it.
 
     Args:
         module: Name to import, as in `import module`.
         extra: Extra of `torch-wavenet` that installs it.
 
     Raises:
-        EnvironmentFault: `module` is not installed or does not load.
+        MachineError: `module` is not installed or does not load.
     """
     try:
-        with _signals_later():
+        with _signals_deferred():
             return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         missing = isinstance(error, ModuleNotFoundError)
@@ -76,15 +76,15 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _signals_later() -> Iterator[None]:
-    """Hold signals back: an import of compiled code that one broke off could not be done again."""
+def _signals_deferred() -> Iterator[None]:
+    """Deliver signals after the block: an interrupted import of compiled code cannot be repeated."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     ours = [(number, handler) for number, handler in handlers if callable(handler)]
@@ -95,5 +95,5 @@ def _signals_later() -> Iterator[None]:
     finally:
         for number, handler in ours:
             signal.signal(number, handler)
-    for arrived in came:
-        signal.raise_signal(arrived)
+    for signal_number in received:
+        signal.raise_signal(signal_number)

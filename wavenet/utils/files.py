@@ -1,40 +1,41 @@
-"""Files and folders that are either whole and durable under their name, or not there.
+"""Atomic, durable files and folders, and locks.
 
 Everything is written under a temporary name in the same folder, flushed to the disk, renamed, and
-the folder flushed too: only after that has it survived a power cut.
+the folder is flushed too: after that it survives a power cut.
 """
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import secrets
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from wavenet.utils.errors import MachineError, printable
 
-LEFTOVER = re.compile(r"\.(.+)\.(?:tmp|old)-[0-9a-f]{8}", re.DOTALL)
-LONGEST_STEM = 200  # bytes; the stem of a longer name may be another's too
+LEFTOVER_NAME = re.compile(r"\.(.+)\.(?:tmp|old)-[0-9a-f]{8}", re.DOTALL)
+MAX_STEM_BYTES = 200  # longer stems are cut, so two files may have the same one
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; when the block ends well, it becomes `path`, whole and durable.
+    """Yield a temporary path that is renamed to `path` when the block succeeds.
 
-    An existing `path` is replaced in one step, and left as it was when the block raises. A symbolic
-    link is written through: its target is replaced, the link stays.
+    An existing `path` is replaced in one step, and unchanged if the block raises. If `path` is a
+    symbolic link, its target is replaced and the link stays.
 
     Raises:
-        EnvironmentFault: The disk is full, or the place cannot be written.
+        MachineError: The disk is full, or the folder cannot be written.
     """
     path = Path(os.path.realpath(path))
-    temporary = _name_beside(path, "tmp")
+    temporary = _temporary_name(path, "tmp")
     try:
-        with _disk_faults(path):
+        with _as_machine_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _flush(temporary)
@@ -47,18 +48,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder; when the block ends well, it becomes `path`, whole and durable.
+    """Yield a temporary folder that is renamed to `path` when the block succeeds.
 
-    An existing `path` is moved aside and removed only when the new one has its name. Whoever dies
-    between those two renames leaves the old folder, whole, beside it as `.NAME.old-*`.
+    An existing `path` is renamed to `.NAME.old-*` first and removed last. A process that is killed
+    between the two renames leaves the old folder there; `remove_leftovers` renames it back.
 
     Raises:
-        EnvironmentFault: The disk is full, or the place cannot be written.
+        MachineError: The disk is full, or the folder cannot be written.
     """
     path = Path(os.path.realpath(path))
-    temporary = _name_beside(path, "tmp")
+    temporary = _temporary_name(path, "tmp")
     try:
-        with _disk_faults(path):
+        with _as_machine_error(path):
             temporary.mkdir(parents=True)
             yield temporary
             put_directory(temporary, path)
@@ -67,13 +68,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def put_directory(folder: Path, path: Path) -> None:
-    """Give `folder` the name `path` on the same disk, whole and durable, as `atomic_directory`.
+    """Rename `folder` to `path` on the same disk, as durably as `atomic_directory`.
 
     Raises:
-        EnvironmentFault: The disk refuses; `folder` still has its name.
+        MachineError: The disk is full or read-only; `folder` still has its name.
     """
     path = Path(os.path.realpath(path))
-    with _disk_faults(path):
+    with _as_machine_error(path):
         for place, _, names in os.walk(folder):
             for name in names:
                 _flush(Path(place) / name)
@@ -83,29 +84,31 @@ def put_directory(folder: Path, path: Path) -> None:
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """Return what writers that were killed left in `folder`, the older first.
+    """Return the temporary files and folders of killed writers in `folder`, the older first.
 
     Args:
-        folder: Where they wrote; nobody else writes there, or under this name, meanwhile.
-        name: Of the file or folder that they wrote; `None` for any.
+        folder: Where they wrote; no other process may write there, or under this name, meanwhile.
+        name: Name of the file or folder that they wrote; `None` for any.
     """
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if _written(path) and name in (None, _written(path))]
+    found = [
+        path for path in folder.iterdir() if _final_name(path) and name in (None, _final_name(path))
+    ]
     return sorted(found, key=lambda path: path.lstat().st_ctime_ns)
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what writers that were killed left in `folder`.
+    """Remove the temporary files and folders of killed writers in `folder`.
 
-    An older copy gets its name back where the writer died before the new one had it.
+    A replaced folder is renamed back if its writer was killed before the new one had its name.
 
     Args:
-        folder: Where they wrote; nobody else writes there, or under this name, meanwhile.
-        name: Of the file or folder that they wrote; `None` for any.
+        folder: Where they wrote; no other process may write there, or under this name, meanwhile.
+        name: Name of the file or folder that they wrote; `None` for any.
     """
     for path in reversed(leftovers(folder, name)):
-        place = folder / _written(path)
+        place = folder / _final_name(path)
         if path.name.startswith(f".{place.name}.old-") and not os.path.lexists(place):
             os.rename(path, place)
             _flush(folder)
@@ -130,23 +133,45 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def new_numbered_folder(parent: Path, name: str) -> Path:
+    """Create and return `parent/NAME`, or the first free one of `NAME-2`, `NAME-3` and so on.
+
+    Processes that start at the same time get different folders.
+    """
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    return folder
+
+
 @contextlib.contextmanager
 def locked(folder: Path, name: str = "lock", *, shared: bool = False) -> Iterator[None]:
-    """Hold `folder` within the block; the lock ends with the process, however that ends.
+    """Hold a lock on `folder` within the block; it ends with the process, however that ends.
 
-    It saves two processes from each other's work. What keeps files whole is their atomic writing,
-    for there are file systems that lie about locks.
+    The lock keeps two processes from doing the same work. It does not protect the files: some file
+    systems ignore locks, so every file is written atomically.
 
     Args:
-        folder: What to hold.
-        name: Of the lock in it; locks of several names know nothing of each other.
-        shared: Hold it beside others who share it, against who holds it alone.
+        folder: What to lock.
+        name: File name of the lock; locks with different names are independent.
+        shared: Allow other shared holders, exclude exclusive ones. Windows has exclusive locks
+            only: a shared one excludes nobody there.
 
     Raises:
-        EnvironmentFault: Another process holds it; its number and host are named.
+        MachineError: Another process holds it; the message has its number and host.
     """
     with open(folder / name, "a+", encoding="utf-8") as file:
-        _lock(file, folder, shared)
+        if not _try_lock(file.fileno(), shared=shared):
+            holder = ""
+            with contextlib.suppress(OSError):  # Windows lets nobody read a locked file
+                file.seek(0)
+                holder = file.read(200)
+            raise MachineError(
+                f"{printable(folder)} is in use by {printable(holder or 'another process')}: wait "
+                "until it has finished, or choose another place"
+            )
         if not shared:
             part = f" ({name})" if name != "lock" else ""
             file.truncate(0)
@@ -155,43 +180,28 @@ def locked(folder: Path, name: str = "lock", *, shared: bool = False) -> Iterato
         yield
 
 
-@contextlib.contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Hold the lock `path` within the block; wait for whoever holds it.
+def _try_lock(descriptor: int, *, shared: bool) -> bool:
+    import filelock
 
-    Raises:
-        OSError: The file cannot be written.
-    """
-    with open(path, "a", encoding="utf-8") as file:
-        with contextlib.suppress(ImportError):  # Windows
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        yield
-
-
-def _lock(file: TextIO, folder: Path, shared: bool) -> None:
-    try:
+    if not shared:
+        return filelock.lock_descriptor(descriptor, blocking=False)
+    if sys.platform != "win32":
         import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(file.fileno(), kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read(200) or "another process"
-        raise MachineError(
-            f"{printable(folder)} is in use by {printable(holder)}: wait for it, or choose another "
-            "place"
-        ) from None
+
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(
+                descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
+            )  # conflicts with filelock's flock
+            return True
+        return False
+    return True
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
     if not path.exists():
         os.rename(temporary, path)
         return
-    old = _name_beside(path, "old")
+    old = _temporary_name(path, "old")
     os.rename(path, old)
     try:
         os.rename(temporary, path)
@@ -201,23 +211,23 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _name_beside(path: Path, kind: str) -> Path:
+def _temporary_name(path: Path, kind: str) -> Path:
     """Return a new hidden name in the same folder, short enough for any file system."""
-    stem = os.fsdecode(os.fsencode(path.name)[:LONGEST_STEM])
+    stem = os.fsdecode(os.fsencode(path.name)[:MAX_STEM_BYTES])
     return path.with_name(f".{stem}.{kind}-{secrets.token_hex(4)}")
 
 
-def _written(hidden: Path) -> str:
-    """Return what was being written under a hidden name; nothing where that is not told by it."""
-    match = LEFTOVER.fullmatch(hidden.name)
+def _final_name(hidden: Path) -> str:
+    """Return the name that a temporary name stands for; empty if it is not one of ours."""
+    match = LEFTOVER_NAME.fullmatch(hidden.name)
     name = match[1] if match else ""
-    return name if len(os.fsencode(name)) < LONGEST_STEM else ""
+    return name if len(os.fsencode(name)) < MAX_STEM_BYTES else ""
 
 
 def _flush(path: Path) -> None:
     """Wait until `path`, a file or a folder, is on the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # a folder cannot be opened there, and its entries are journalled
+        return  # folders cannot be opened there; NTFS journals their entries
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -226,7 +236,7 @@ def _flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk_faults(path: Path) -> Iterator[None]:
+def _as_machine_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

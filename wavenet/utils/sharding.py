@@ -1,6 +1,6 @@
-"""A share of work that several jobs do side by side, said as `i/n`: share `i` of `n`, from 1.
+"""Shards: work split over several jobs, `i/n` is shard `i` of `n`, counted from 1.
 
-What is whose depends on the place in the list alone, so that jobs need not know of each other.
+Which shard an item belongs to depends on its place in the list alone, so jobs need no communication.
 """
 
 import re
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """Every `count`-th item of a list, from the `number`-th on.
+    """Every `count`-th item of a list, starting with the `number`-th.
 
     Attributes:
-        number: Which share this is, from 1.
-        count: How many there are.
+        number: Which shard this is, from 1.
+        count: Number of shards.
     """
 
     number: int
@@ -27,34 +27,34 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise _wrong(str(self))
+            raise _invalid(str(self))
 
     @classmethod
     def from_text(cls, text: str) -> "Shard":
-        """Return the shard that `text` says, such as `3/8`.
+        """Parse a shard such as `3/8`.
 
         Raises:
-            ConfigError: It says none.
+            ConfigError: `text` is not a shard.
         """
         match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         if match is None:
-            raise _wrong(text)
+            raise _invalid(text)
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
     def takes(self, index: int) -> bool:
-        """Return whether item `index` of a list, from 0, is this shard's."""
+        """Return whether item `index` of a list, from 0, belongs to this shard."""
         return index % self.count == self.number - 1
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
-        """Return this shard's items, in their order."""
+        """Return this shard's items in their order."""
         return items[self.number - 1 :: self.count]
 
 
-def _wrong(text: str) -> ConfigError:
+def _invalid(text: str) -> ConfigError:
     return ConfigError(
         f"shard must be i/n with i from 1 to n, got {printable(text, 40)!r}: "
-        "of 8 jobs the first says shard=1/8, the last shard=8/8"
+        "the first of 8 jobs gets shard=1/8, the last shard=8/8"
     )

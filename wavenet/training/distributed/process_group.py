@@ -157,7 +157,7 @@ class ProcessGroup:
         error: Exception = cls.__new__(cls)
         error.args = (text,)
         if isinstance(error, WavenetError):
-            error.told = True
+            error.reported_elsewhere = True
         raise error
 
     def _told(self, answer: tuple[str, Any] | None) -> tuple[str, Any]:
