@@ -138,7 +138,7 @@ def test_an_error_of_the_disk_at_any_call_of_a_save_is_told_and_breaks_nothing(
         folder = tmp_path / str(number)
         child = strike(forks, work, folder, point, how)
         assert child.code == 5, (point, how, child.said())
-        assert child.said().startswith("EnvironmentFault: cannot write "), child.said()
+        assert child.said().startswith("MachineError: cannot write "), child.said()
         stayed += len(temporary(folder))
         found = check(work, folder)
         corrupt, lost = corrupt + found[0], lost + found[1]

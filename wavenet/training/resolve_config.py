@@ -23,8 +23,8 @@ def conditioned(config: RunConfig) -> RunConfig:
         names = clips.names
         if not names:
             raise DataError(
-                f"{printable(data.folder)} names no speakers, and data.use_speakers=true wants them: "
-                "prepare it with data.speaker_from_folder=true, or from a corpus that has them"
+                f"{printable(data.folder)} names no speakers, and data.use_speakers=true needs "
+                "them: prepare it with data.speaker_from_folder=true, or from a corpus that has them"
             )
         others = sorted({*everything.names} - {*names})
         if others:

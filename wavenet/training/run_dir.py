@@ -67,7 +67,7 @@ def held(run: Path, team: ProcessGroup) -> Iterator[None]:
     A process that a launcher starts again waits for the one before it to end.
 
     Raises:
-        EnvironmentFault: Another run holds it, or it is not the same folder for all processes.
+        MachineError: Another run holds it, or it is not the same folder for all processes.
     """
     patience = 0.0 if team.launch.name is None else team.timeout
     with contextlib.ExitStack() as stack:

@@ -96,7 +96,7 @@ class Batches:
         """Tell within the block what a worker died of, and leave none behind.
 
         Raises:
-            EnvironmentFault: A worker died.
+            MachineError: A worker died.
         """
         try:
             yield

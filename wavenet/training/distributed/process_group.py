@@ -128,7 +128,7 @@ class ProcessGroup:
         """Say in a sentence if another process is lost within the block.
 
         Raises:
-            ConnectionFault: It ended, stopped, or cannot be reached.
+            PeerLostError: It ended, stopped, or cannot be reached.
         """
         try:
             yield
@@ -173,7 +173,7 @@ def assembled(options: TrainerOptions) -> Iterator[ProcessGroup]:
 
     Raises:
         ConfigError: There are more processes than GPUs.
-        ConnectionFault: The others do not come.
+        PeerLostError: The others do not come.
     """
     launch = detect_launcher(os.environ)
     if launch.size == 1:

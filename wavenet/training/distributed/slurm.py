@@ -15,7 +15,7 @@ def requeue(job: str | None) -> None:
         job: Its number; absent if this is no job.
 
     Raises:
-        EnvironmentFault: It does not.
+        MachineError: It does not.
     """
     if job is None:
         raise MachineError(
@@ -32,7 +32,7 @@ def requeue(job: str | None) -> None:
         ) from error
     if done.returncode:
         raise MachineError(
-            f"trainer.auto_requeue: scontrol requeue {job} failed ({printable(done.stderr.strip())}); "
-            "the run is saved, submit the job again by hand"
+            f"trainer.auto_requeue: scontrol requeue {job} failed "
+            f"({printable(done.stderr.strip())}); the run is saved, submit the job again by hand"
         )
     log.info("asked Slurm to start job %s again", job)
