@@ -100,12 +100,12 @@ def test_a_cloned_and_a_saved_state_go_on_alike(sampler: Sampler, tmp_path: Path
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"\x00" * 20)
 
-    with pytest.raises(CheckpointError, match="not a whole sampler state"):
+    with pytest.raises(CheckpointError, match="not a sampler state"):
         SamplerState.load(tmp_path / "state")
 
 
 def test_no_temperature_needs_no_noise(sampler: Sampler) -> None:
-    one, other = (sampler.generate(40, seed=seed, draw=GREEDY) for seed in (0, 1))
+    one, other = (sampler.generate(40, seed=seed, sampling=GREEDY) for seed in (0, 1))
 
     assert torch.equal(one, other)
 
@@ -148,7 +148,7 @@ def test_an_unknown_backend_and_precision_are_refused_with_the_known_ones(model:
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
         make_sampler(model, weight_dtype="float16")
     with pytest.raises(
-        ConfigError, match="num_threads=2 and weight_dtype=float32 are for backend=cpu"
+        ConfigError, match="num_threads=2 and weight_dtype=float32 require backend=cpu"
     ):
         make_sampler(model, "reference", num_threads=2)
 
@@ -233,7 +233,7 @@ def test_a_saved_state_of_impossible_numbers_is_refused(
     metadata = {"wavenet.sampler": json.dumps(numbers | change)}
     save_file(tensors, tmp_path / "state", metadata)
 
-    with pytest.raises(CheckpointError, match="not a whole sampler state"):
+    with pytest.raises(CheckpointError, match="not a sampler state"):
         SamplerState.load(tmp_path / "state")
 
 
@@ -264,7 +264,7 @@ def test_wrong_noise_and_seeds_are_refused(sampler: Sampler) -> None:
         sampler.generate(5, noise=torch.zeros(1, 4, 1))
     with pytest.raises(ValueError, match="noise must be numbers from 0 to 1"):
         sampler.generate(1, noise=torch.full((1, 1, 1), torch.nan))
-    with pytest.raises(ValueError, match="one an item"):
+    with pytest.raises(ValueError, match="one per item"):
         sampler.generate(5, batch_size=2, seed=[1])
     with pytest.raises(ValueError, match="from 0"):
         sampler.generate(5, seed=-1)

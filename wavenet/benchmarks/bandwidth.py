@@ -15,7 +15,7 @@ import numpy as np
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.compiler import Address, compiled
 from wavenet.kernels.matmul import WEIGHT_BYTES, product_of, row_bytes
-from wavenet.sampling.cpu.sampler import CpuSampler
+from wavenet.sampling.cpu import CpuSampler
 
 OUTPUTS, INPUTS = 64, 512  # of a product: long enough that its start does not count
 

@@ -190,7 +190,7 @@ class Voice:
         signal = self.sampler.generate(
             length,
             seed=self.seed + seed,
-            draw=SamplingConfig(temperature=self.options.temperature),
+            sampling=SamplingConfig(temperature=self.options.temperature),
             progress=told,
             prompt=prompt,
             **how,

@@ -1,7 +1,7 @@
-"""Generation: one interface, a backend for each kind of machine.
+"""Sampling: one interface, one backend per kind of machine.
 
-`reference` is `model.step` in a loop and defines what every other backend must put out. `cpu` is
-the whole loop compiled by Numba, a few dozen times as fast.
+`reference` is `WaveNet.step` in a loop; it defines the output of every other backend. `cpu` is the
+same loop compiled by Numba, a few dozen times as fast.
 """
 
 import logging
@@ -9,7 +9,8 @@ import os
 
 from wavenet.model import WaveNet
 from wavenet.sampling.reference import ReferenceSampler
-from wavenet.sampling.sampler import Sampler, SamplerState
+from wavenet.sampling.sampler import Sampler
+from wavenet.sampling.state import SamplerState
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
 BACKENDS = ("cpu", "reference")  # the fastest first
@@ -31,37 +32,37 @@ log = logging.getLogger("wavenet")
 def make_sampler(
     model: WaveNet, backend: str = "auto", *, num_threads: int = 1, weight_dtype: str = "float32"
 ) -> Sampler:
-    """Return a sampler of a copy of `model` as it is now.
+    """Return a sampler with a copy of `model`.
 
     Args:
-        model: What to draw from; later changes of its weights do not reach the sampler.
-        backend: A name of `BACKENDS`, or `auto` for the fastest that runs here.
-        num_threads: Cores that the sampler may use; they change no bit of the signal. Several on one
-            stream wait for each other at every sample: they pay where all are idle, and are far
-            slower than one where a core is busy with something else.
-        weight_dtype: Of the weights: `float32`, or by choice `bfloat16` or `int8`, which are faster
-            and cost some likelihood.
+        model: The model; later changes of its weights do not affect the sampler.
+        backend: A name of `BACKENDS`, or `auto` for the fastest that supports machine and model.
+        num_threads: Cores to use; their number changes no bit of the signal. Several threads on one
+            stream wait for each other at every sample: this pays on idle cores, and is much slower
+            than one thread if a core is busy with something else.
+        weight_dtype: `float32`, or `bfloat16` or `int8`, which are faster and cost some likelihood.
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
-        ConfigError: No backend has that name, or it has no such threads or precision.
-        EnvironmentFault: The backend asked for does not run here.
+        ConfigError: Unknown backend, number of threads or weight dtype, or the backend does not
+            support them.
+        MachineError: The backend does not run on this machine.
     """
     if weight_dtype not in WEIGHT_DTYPES:
         known = ", ".join(WEIGHT_DTYPES)
-        raise ConfigError(f"no weight_dtype {printable(weight_dtype)!r}: choose one of {known}")
+        raise ConfigError(f"unknown weight_dtype {printable(weight_dtype)!r}: use one of {known}")
     if backend == "auto":
         try:
             return _cpu(model, num_threads, weight_dtype)
-        except MachineError as fault:
-            log.warning("generating with the slow reference sampler: %s", fault)
+        except MachineError as error:
+            log.warning("using the slow reference sampler: %s", error)
             return _reference(model, num_threads, weight_dtype)
     if backend == "cpu":
         return _cpu(model, num_threads, weight_dtype)
     if backend == "reference":
         return _reference(model, num_threads, weight_dtype)
     known = ", ".join(["auto", *BACKENDS])
-    raise ConfigError(f"no sampler backend {printable(backend)!r}: choose one of {known}")
+    raise ConfigError(f"unknown sampler backend {printable(backend)!r}: use one of {known}")
 
 
 def available_cores() -> int:
@@ -77,14 +78,17 @@ def _cpu(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
 
     cores = available_cores()
     if not 1 <= num_threads <= cores:
-        raise ConfigError(f"num_threads={num_threads}: choose from 1 to {cores}, the cores here")
+        raise ConfigError(
+            f"num_threads must be 1 to {cores}, the available cores, got {num_threads}"
+        )
     return CpuSampler(model, num_threads, weight_dtype)
 
 
 def _reference(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
     if (num_threads, weight_dtype) != (1, "float32"):
         raise ConfigError(
-            f"the reference sampler has one thread and float32; num_threads={num_threads} and "
-            f"weight_dtype={weight_dtype} are for backend=cpu, of pip install 'torch-wavenet[generate]'"
+            f"backend=reference has one thread and float32; num_threads={num_threads} and "
+            f"weight_dtype={weight_dtype} require backend=cpu (pip install "
+            "'torch-wavenet[generate]')"
         )
     return ReferenceSampler(model)

@@ -1,117 +1,136 @@
-"""The sampler that defines the others: `model.step` in a loop.
+"""The backend that defines the others: `WaveNet.step` in a loop.
 
-It runs wherever PyTorch does. The copy of the model that it keeps has its weight norm folded, since
-a step would otherwise compute every weight anew.
+It computes the model that it is given, including subclassed, replaced or hooked modules, and runs
+wherever PyTorch does.
 """
 
-import dataclasses
+import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from wavenet.distributions import SamplingConfig
-from wavenet.model import WaveNet, WaveNetState, init_empty
+from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling.conditioning import ConditioningBuffer
-from wavenet.sampling.sampler import Sampler, SamplerState, check_state
+from wavenet.sampling.sampler import Sampler
+from wavenet.sampling.state import SamplerState, to_model
 
 
 class ReferenceSampler(Sampler):
     """Plain PyTorch, one sample of one item at a time.
 
-    Items go one after the other: the last bits of a matrix product depend on how many rows it has,
-    and what an item becomes must not depend on the batch that it is in.
+    Items are computed one after the other: the last bits of a matrix product depend on its number
+    of rows, and an item must not depend on its batch.
     """
 
     name = "reference"
 
     def __init__(self, model: WaveNet) -> None:
-        self.model = remove_weight_norm(model).eval().requires_grad_(False)
+        self.model = inference_copy(model)
 
-    def init_model_state(self, streams: int, conditions: ConditioningBuffer) -> WaveNetState:
+    def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> WaveNetState:
         return self.model.new_state(streams)
 
-    def prefill(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
-        plain, whole = state.model.plain(), self._whole(state, condition, prompt.shape[1])
+    def prefill(
+        self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
+    ) -> None:
+        model_state, length = to_model(state.model.plain(), self.model), prompt.shape[1]
+        conditioning = self._conditioning(state, local_conditioning, length)
         for stream in range(len(prompt)):
-            its = None if whole is None else whole[stream : stream + 1]
-            self.model.prefill(_stream(plain, stream), prompt[stream : stream + 1], its)
-        plain.position = prompt.shape[1]
+            own = None if conditioning is None else conditioning[stream : stream + 1]
+            self.model.prefill(_stream(model_state, stream), prompt[stream : stream + 1], own)
+        model_state.position = length
+        state.model = model_state
 
     def sample(
         self,
         state: SamplerState,
         length: int,
-        draw: SamplingConfig,
+        sampling: SamplingConfig,
         noise: Tensor,
-        condition: Tensor | None,
+        local_conditioning: Tensor | None,
     ) -> Tensor:
-        plain, like = state.model.plain(), next(self.model.parameters())
-        check_state(plain, self.model)
-        plain.queues = [
-            q.to(like) if q.is_floating_point() else q.to(like.device) for q in plain.queues
-        ]
-        state.model, state.sample = plain, state.sample.to(like)
-        copies, uniform = state.streams_per_item, noise.to(like.device)
-        if condition is not None:
-            condition = condition.repeat_interleave(copies, dim=0)
-        whole = self._whole(state, condition, length)
+        model_state, like = to_model(state.model.plain(), self.model), next(self.model.parameters())
+        state.model, state.sample = model_state, state.sample.to(like)
+        noise, per_item = noise.to(like.device), state.streams_per_item
+        if local_conditioning is not None:
+            local_conditioning = local_conditioning.repeat_interleave(per_item, dim=0)
+        conditioning = self._conditioning(state, local_conditioning, length)
         signal = like.new_empty(len(state.seeds), length)
         for item in range(len(state.seeds)):
-            streams = range(copies * item, copies * (item + 1))
-            queues = [_stream(plain, stream) for stream in streams]
+            streams = range(per_item * item, per_item * (item + 1))
+            states = [_stream(model_state, stream) for stream in streams]
             sample = state.sample[item : item + 1]
             for t in range(length):
-                own, *others = [
+                params, *unconditional = [
                     self.model.step(
-                        sample, queue, None if whole is None else whole[stream : stream + 1, :, t]
+                        sample,
+                        stream_state,
+                        None if conditioning is None else conditioning[stream : stream + 1, :, t],
                     )
-                    for stream, queue in zip(streams, queues, strict=True)
+                    for stream, stream_state in zip(streams, states, strict=True)
                 ]
-                params = guided(own, others[0], state.guidance_scale) if others else own
-                uniforms = uniform[item : item + 1, t]
-                sample = self.model.distribution.sample(params, uniforms, draw)
+                if unconditional:
+                    params = guide(params, unconditional[0], state.guidance_scale)
+                uniforms = noise[item : item + 1, t]
+                sample = self.model.distribution.sample(params, uniforms, sampling)
                 signal[item, t] = sample
-        plain.position += length
+        model_state.position += length
         return signal
 
-    def teacher_forced_from(
-        self, state: SamplerState, waveform: Tensor, condition: Tensor | None
+    def teacher_forced_params(
+        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
     ) -> Tensor:
         waveform = waveform.to(next(self.model.parameters()))
-        whole = self._whole(state, condition, waveform.shape[1])
-        params: Tensor = self.model.forward_from_conditioning(waveform, whole)
+        conditioning = self._conditioning(state, local_conditioning, waveform.shape[1])
+        params: Tensor = self.model.forward_from_conditioning(waveform, conditioning)
         return params
 
-    def _whole(self, state: SamplerState, condition: Tensor | None, length: int) -> Tensor | None:
-        """Return local and global condition of each stream's samples, `(streams, C, length)`."""
-        parts = [] if condition is None else [condition]
-        whole = state.conditioning.global_conditioning
-        if whole is not None:
+    def _conditioning(
+        self, state: SamplerState, local_conditioning: Tensor | None, length: int
+    ) -> Tensor | None:
+        """Return local and global conditioning of each stream's samples, `(streams, C, length)`."""
+        parts = [] if local_conditioning is None else [local_conditioning]
+        global_conditioning = state.conditioning.global_conditioning
+        if global_conditioning is not None:
             like = next(self.model.parameters())
-            parts.append(whole.to(like).unsqueeze(-1).expand(-1, -1, length))
+            parts.append(global_conditioning.to(like).unsqueeze(-1).expand(-1, -1, length))
         return torch.cat(parts, dim=1) if parts else None
 
 
-def guided(own: Tensor, unknown: Tensor, guidance_scale: float) -> Tensor:
-    """Return parameters `guidance_scale` times as far from the unknown's as the item's own are.
+def guide(params: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
+    """Return parameters under classifier-free guidance, `unconditional + scale * difference`.
 
-    Classifier-free guidance (Ho and Salimans 2022), on logits; for mixtures on their parameters.
+    Ho and Salimans 2022, applied to logits; for mixtures to all parameters. Equal numbers,
+    infinite ones too, stay as they are.
     """
-    return torch.where(own == unknown, own, unknown + guidance_scale * (own - unknown))
-
-
-def _stream(state: WaveNetState, stream: int) -> WaveNetState:
-    """Return the state of one stream, a batch of one that shares the queues' memory."""
-    return WaveNetState([queue[stream : stream + 1] for queue in state.queues], state.position)
+    guided = unconditional + guidance_scale * (params - unconditional)
+    return torch.where(params == unconditional, params, guided)
 
 
 @torch.no_grad()
-def remove_weight_norm(model: WaveNet) -> WaveNet:
-    """Return a copy of `model` with plain weights where it has weight-normalised ones."""
-    like = next(model.parameters())
-    plain = init_empty(dataclasses.replace(model.config, weight_norm=False)).to(like)
-    sources = dict(model.named_modules())
-    for name, module in plain.named_modules():
-        for key, parameter in module.named_parameters(recurse=False):
-            parameter.copy_(getattr(sources[name], key))
-    return plain
+def inference_copy(model: WaveNet) -> WaveNet:
+    """Return an independent copy in eval mode, without gradients and parametrizations.
+
+    Weight norm would compute every weight again at each step; in eval mode its result is constant.
+    """
+    copied = copy.deepcopy(model).eval()
+    for module in list(copied.modules()):
+        if not parametrize.is_parametrized(module):
+            continue
+        # not `remove_parametrizations`: it changes the class, which the copy shares with the model
+        assert isinstance(module.parametrizations, nn.ModuleDict)
+        values = {name: getattr(module, name) for name in module.parametrizations}
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value))
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False).grad = None
+    return copied
+
+
+def _stream(state: WaveNetState, stream: int) -> WaveNetState:
+    """Return the state of one stream, a batch of one that shares the memory of the queues."""
+    return WaveNetState([queue[stream : stream + 1] for queue in state.queues], state.position)

@@ -45,15 +45,15 @@ def assert_same_signal(
     Where they part, the reference's draw must lie near a border. Both then go on from the
     reference's signal.
     """
-    seed, draw = how.pop("seed", 0), how.pop("draw", SamplingConfig())
+    seed, draw = how.pop("seed", 0), how.pop("sampling", SamplingConfig())
     noise = uniforms([seed], 0, length, reference.model.distribution.num_noise)
-    expected = reference.generate(length, prompt=prompt, noise=noise, draw=draw, **how)
+    expected = reference.generate(length, prompt=prompt, noise=noise, sampling=draw, **how)
     known = torch.zeros(1, 0) if prompt is None else prompt
     start, parted = 0, 0
     while start < length:
         past = torch.cat([known, expected[:, :start]], dim=1)
         rest = sampler.generate(
-            length - start, prompt=past, noise=noise[:, start:], draw=draw, **how
+            length - start, prompt=past, noise=noise[:, start:], sampling=draw, **how
         )
         different = (rest != expected[:, start:]).nonzero()
         if not len(different):
@@ -154,16 +154,16 @@ def test_any_architecture_is_the_reference(
         batch_size=batch_size,
         prompt=prompt,
         seed=seed,
-        draw=draw,
+        sampling=draw,
         guidance_scale=guidance_scale,
         **how,
     )
     for item in range(batch_size):
         its_prompt, its_seed = prompt[item : item + 1], seed + item
         its: dict[str, Any] = {**some(how, slice(item, item + 1)), "guidance_scale": guidance_scale}
-        alone = sampler.generate(20, prompt=its_prompt, seed=its_seed, draw=draw, **its)
+        alone = sampler.generate(20, prompt=its_prompt, seed=its_seed, sampling=draw, **its)
         assert torch.equal(signal[item], alone[0])
-        assert_same_signal(sampler, reference, 20, its_prompt, seed=its_seed, draw=draw, **its)
+        assert_same_signal(sampler, reference, 20, its_prompt, seed=its_seed, sampling=draw, **its)
 
 
 @pytest.mark.slow

@@ -16,15 +16,15 @@ from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 from wavenet.sampling.cpu import CpuSampler
+from wavenet.sampling.cpu.cpu_sampler import parts
 from wavenet.sampling.cpu.kernel import Part
 from wavenet.sampling.cpu.packing import sizes_of
-from wavenet.sampling.cpu.sampler import parts
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize("num_threads", [0, available_cores() + 1])
 def test_more_threads_than_cores_are_refused_with_their_number(num_threads: int) -> None:
-    with pytest.raises(ConfigError, match=f"from 1 to {available_cores()}, the cores here"):
+    with pytest.raises(ConfigError, match=f"1 to {available_cores()}, the available cores"):
         make_sampler(WaveNet(SMALL), "cpu", num_threads=num_threads)
 
 
@@ -84,7 +84,9 @@ MACHINES = """
 import hashlib, torch
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 torch.manual_seed(0)
-config = WaveNetConfig(quantization_channels=32, dilations=(1, 2, 9), residual_channels=40, gate_channels=20)
+config = WaveNetConfig(
+    quantization_channels=32, dilations=(1, 2, 9), residual_channels=40, gate_channels=20
+)
 sampler = make_sampler(WaveNet(config), "cpu")
 signal = sampler.generate(40, batch_size=7)
 print(hashlib.sha256(signal.numpy().tobytes()).hexdigest())
@@ -164,7 +166,7 @@ def test_an_odd_number_of_top_k_compiles_nothing_anew() -> None:
     assert isinstance(sampler, CpuSampler)
     before = len(sampler.run.signatures)
 
-    sampler.generate(np.int32(3), draw=SamplingConfig(top_k=np.int16(10**4)))  # type: ignore[arg-type]
+    sampler.generate(np.int32(3), sampling=SamplingConfig(top_k=np.int16(10**4)))  # type: ignore[arg-type]
 
     assert len(sampler.run.signatures) == before
 

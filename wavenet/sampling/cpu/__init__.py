@@ -12,6 +12,6 @@ cache.py       compiled code from one process to the next
 sampler.py     what the rest of the package sees
 """
 
-from wavenet.sampling.cpu.sampler import CpuSampler
+from wavenet.sampling.cpu.cpu_sampler import CpuSampler
 
 __all__ = ["CpuSampler"]

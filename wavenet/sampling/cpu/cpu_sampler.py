@@ -21,11 +21,12 @@ from wavenet.kernels.matmul import BLOCK, encode_rows
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.cpu.kernel import MOST_BASES, Part, Sizes, Task, kernel_of
+from wavenet.sampling.cpu.packed_state import Layout, PackedState
 from wavenet.sampling.cpu.packing import sizes_of, weights_of
-from wavenet.sampling.cpu.state import Layout, PackedState
 from wavenet.sampling.cpu.thread_sync import LINE, THE_END
-from wavenet.sampling.reference import remove_weight_norm
-from wavenet.sampling.sampler import PLAIN, Sampler, SamplerState, check_state
+from wavenet.sampling.reference import inference_copy
+from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
+from wavenet.sampling.state import SamplerState, check_model_state
 from wavenet.utils.errors import CheckpointError
 
 log = logging.getLogger("wavenet")
@@ -44,13 +45,13 @@ class CpuSampler(Sampler):
     """
 
     name = "cpu"
-    chunk = 16384  # so long that starting threads does not count
+    progress_interval = 16384  # long enough to hide the start of threads
 
     def __init__(self, model: WaveNet, num_threads: int = 1, weight_dtype: str = "float32") -> None:
         for name, parameter in model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
-        plain = remove_weight_norm(model).to("cpu", torch.float32).eval().requires_grad_(False)
+        plain = inference_copy(model).to("cpu", torch.float32)
         self.model = plain
         self.num_threads = num_threads
         self.weight_dtype = weight_dtype
@@ -68,10 +69,12 @@ class CpuSampler(Sampler):
         """Bytes of the matrices, as the kernel reads them."""
         return int(self.weights.matrices.nbytes)
 
-    def init_model_state(self, streams: int, conditions: ConditioningBuffer) -> PackedState:
-        return self.layout.new_state(streams, conditions.global_conditioning)
+    def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> PackedState:
+        return self.layout.new_state(streams, conditioning.global_conditioning)
 
-    def prefill(self, state: SamplerState, prompt: Tensor, condition: Tensor | None) -> None:
+    def prefill(
+        self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
+    ) -> None:
         packed, codes = self._packed(state), self.model.distribution.encode(prompt)
         length = codes.shape[1]
         first = max(0, length - self.model.config.receptive_field)  # no queue reaches beyond
@@ -79,7 +82,7 @@ class CpuSampler(Sampler):
         seen = np.concatenate([before, _ints(codes[:, :first])], axis=1)
         packed.memory.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
         packed.position = first
-        recent = None if condition is None else condition[..., first:]
+        recent = None if local_conditioning is None else local_conditioning[..., first:]
         forced = _ints(codes[:, first:])
         self._run(packed, length - first, condition=recent, forced=forced, heads=False)
 
@@ -87,27 +90,29 @@ class CpuSampler(Sampler):
         self,
         state: SamplerState,
         length: int,
-        draw: SamplingConfig,
+        sampling: SamplingConfig,
         noise: Tensor,
-        condition: Tensor | None,
+        local_conditioning: Tensor | None,
     ) -> Tensor:
         packed, copies = self._packed(state), state.streams_per_item
-        if condition is not None:
-            condition = condition.repeat_interleave(copies, dim=0)
+        if local_conditioning is not None:
+            local_conditioning = local_conditioning.repeat_interleave(copies, dim=0)
         given = np.ascontiguousarray(noise.to("cpu", torch.float32).numpy())
         guided = (copies, state.guidance_scale)
-        codes = self._run(packed, length, draw, noise=given, condition=condition, guided=guided)
+        codes = self._run(
+            packed, length, sampling, noise=given, condition=local_conditioning, guided=guided
+        )
         codes = codes[::copies]
         raise_if_nonfinite(torch.tensor(codes.min(initial=0) >= 0))
         return torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
 
-    def teacher_forced_from(
-        self, state: SamplerState, waveform: Tensor, condition: Tensor | None
+    def teacher_forced_params(
+        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
     ) -> Tensor:
         codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
         room = np.empty((*codes.shape, self.layout.sizes.classes), np.float32)
         packed, length = self._packed(state), codes.shape[1]
-        self._run(packed, length, condition=condition, forced=_ints(codes), params=room)
+        self._run(packed, length, condition=local_conditioning, forced=_ints(codes), params=room)
         return torch.from_numpy(room).transpose(1, 2)
 
     def _warm_up(self) -> None:
@@ -125,7 +130,7 @@ class CpuSampler(Sampler):
         packed = state.model
         if not isinstance(packed, PackedState) or packed.layout is not self.layout:
             plain = packed.plain()
-            check_state(plain, self.model)
+            check_model_state(plain, self.model)
             packed = self.layout.packed(plain, state.conditioning.global_conditioning)
             state.model = packed
             last = self.model.distribution.encode(state.sample)
@@ -136,7 +141,7 @@ class CpuSampler(Sampler):
         self,
         packed: PackedState,
         length: int,
-        draw: SamplingConfig = PLAIN,
+        sampling: SamplingConfig = DEFAULT_SAMPLING,
         noise: NDArray[np.float32] | None = None,
         condition: Tensor | None = None,
         forced: NDArray[np.int32] | None = None,
@@ -160,9 +165,9 @@ class CpuSampler(Sampler):
             forced=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             chosen=chosen,
-            temperature=float(draw.temperature),
-            top_k=min(int(draw.top_k or 0), self.layout.sizes.params),
-            top_p=1.0 if draw.top_p is None else float(draw.top_p),
+            temperature=float(sampling.temperature),
+            top_k=min(int(sampling.top_k or 0), self.layout.sizes.params),
+            top_p=1.0 if sampling.top_p is None else float(sampling.top_p),
             copies=copies,
             guidance_scale=float(guidance_scale),
         )

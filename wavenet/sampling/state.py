@@ -1,0 +1,195 @@
+"""State of a generation in progress. It can be saved; every backend can load and continue it."""
+
+import dataclasses
+import json
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from wavenet.model import WaveNet, WaveNetState
+from wavenet.modules.embedding import NOTHING as SILENCE_CODE
+from wavenet.sampling.arguments import check_seeds
+from wavenet.sampling.conditioning import ConditioningBuffer
+from wavenet.utils.errors import CheckpointError, printable
+from wavenet.utils.files import atomic_file
+
+METADATA_KEY = "wavenet.sampler"
+
+
+class ModelState(Protocol):
+    """Queues and position of the model, in the layout of the backend that uses them."""
+
+    position: int
+
+    @property
+    def batch_size(self) -> int:
+        """Return the number of streams."""
+
+    def clone(self) -> "ModelState":
+        """Return an independent copy."""
+
+    def select(self, items: Sequence[int]) -> "ModelState":
+        """Return an independent copy of some streams."""
+
+    def plain(self) -> WaveNetState:
+        """Return the state in the layout of `WaveNet.step`."""
+
+
+@dataclass
+class SamplerState:
+    """State of a batch that is being generated.
+
+    Attributes:
+        model: Queues and position: one stream per item, two with classifier-free guidance.
+        sample: Last sample of each item, `(B,)`.
+        seeds: Noise seed of each item.
+        num_generated: Samples generated so far.
+        conditioning: Conditioning of the batch.
+        guidance_scale: Scale of classifier-free guidance; 1 turns it off.
+    """
+
+    model: ModelState
+    sample: Tensor
+    seeds: tuple[int, ...]
+    num_generated: int = 0
+    conditioning: ConditioningBuffer = field(default_factory=ConditioningBuffer)
+    guidance_scale: float = 1.0
+
+    @property
+    def streams_per_item(self) -> int:
+        """Streams that the model computes per item: guidance adds an unconditional one."""
+        return streams_per_item(self.guidance_scale)
+
+    def clone(self) -> "SamplerState":
+        """Return an independent copy."""
+        return dataclasses.replace(
+            self,
+            model=self.model.clone(),
+            sample=self.sample.clone(),
+            conditioning=self.conditioning.clone(),
+        )
+
+    def select(self, items: Sequence[int]) -> "SamplerState":
+        """Return an independent copy of some items of the batch."""
+        chosen, per_item = list(items), self.streams_per_item
+        streams = [per_item * item + stream for item in chosen for stream in range(per_item)]
+        return dataclasses.replace(
+            self,
+            model=self.model.select(streams),
+            sample=self.sample[chosen],
+            seeds=tuple(self.seeds[item] for item in chosen),
+            conditioning=self.conditioning.select(chosen, streams),
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the state to a safetensors file, atomically; every backend can continue it."""
+        queues, conditioning = self.model.plain().queues, self.conditioning
+        tensors = {f"queue.{index}": queue.contiguous() for index, queue in enumerate(queues)}
+        tensors["sample"] = self.sample.contiguous()
+        for name in ("global_conditioning", "frames"):
+            if getattr(conditioning, name) is not None:
+                tensors[name] = getattr(conditioning, name).contiguous()
+        numbers = {
+            "position": self.model.position,
+            "num_generated": self.num_generated,
+            "seeds": self.seeds,
+            "guidance_scale": self.guidance_scale,
+            "first_frame": conditioning.first_frame,
+            "expects_more": conditioning.expects_more,
+        }
+        with atomic_file(Path(path)) as temporary:
+            temporary.write_bytes(serialize(tensors, {METADATA_KEY: json.dumps(numbers)}))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "SamplerState":
+        """Read a state that `save` wrote.
+
+        Raises:
+            CheckpointError: The file is not a sampler state, or is truncated or corrupt.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                numbers = json.loads((file.metadata() or {})[METADATA_KEY])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            num_queues = sum(name.startswith("queue.") for name in tensors)
+            queues = [tensors[f"queue.{index}"] for index in range(num_queues)]
+            conditioning = ConditioningBuffer(
+                tensors.get("global_conditioning"),
+                tensors.get("frames"),
+                _sample_count(numbers["first_frame"]),
+                numbers["expects_more"] is True,
+            )
+            state = cls(
+                WaveNetState(queues, _sample_count(numbers["position"])),
+                tensors["sample"],
+                tuple(numbers["seeds"]),
+                _sample_count(numbers["num_generated"]),
+                conditioning,
+                float(numbers["guidance_scale"]),
+            )
+            check_batch(state)
+            check_seeds(state.seeds, len(state.seeds))
+            return state
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{printable(path)} is not a sampler state, or is truncated or corrupt: "
+                f"{printable(error)}"
+            ) from error
+
+
+def streams_per_item(guidance_scale: float) -> int:
+    """Return 2 with classifier-free guidance (conditional, unconditional), 1 without."""
+    return 1 if guidance_scale == 1.0 else 2
+
+
+def check_batch(state: SamplerState) -> None:
+    """Raise unless all parts of a state have the same number of items."""
+    streams, items = state.model.batch_size, len(state.seeds)
+    found = streams / state.streams_per_item, len(state.sample), items
+    if len(set(found)) > 1:
+        raise ValueError(
+            "the state has queues of {:g}, samples of {} and seeds of {} items".format(*found)
+        )
+    for name, tensor, wanted in (
+        ("global conditioning", state.conditioning.global_conditioning, streams),
+        ("frames", state.conditioning.frames, items),
+    ):
+        if tensor is not None and len(tensor) != wanted:
+            raise ValueError(f"the state has {name} of batch size {len(tensor)}, wanted {wanted}")
+
+
+def check_model_state(state: WaveNetState, model: WaveNet) -> None:
+    """Raise unless `state` fits the queues and classes of `model`."""
+    first, num_classes = state.queues[0], model.config.quantization_channels
+    if not first.is_floating_point() and not bool(
+        ((first >= SILENCE_CODE) & (first < num_classes)).all()
+    ):
+        raise ValueError(f"the state is another model's: classes outside of {num_classes}")
+    wanted = [tuple(queue.shape[1:]) for queue in model.new_state(1).queues]
+    found = [tuple(queue.shape[1:]) for queue in state.queues]
+    if found != wanted:
+        raise ValueError(f"the state is another model's: queues {found}, this model has {wanted}")
+
+
+def to_model(state: WaveNetState, model: WaveNet) -> WaveNetState:
+    """Return a checked state in the dtype and on the device of `model`."""
+    check_model_state(state, model)
+    like = next(model.parameters())
+    queues = [
+        queue.to(like) if queue.is_floating_point() else queue.to(like.device)
+        for queue in state.queues
+    ]
+    return WaveNetState(queues, state.position)
+
+
+def _sample_count(number: object) -> int:
+    count = operator.index(number)  # type: ignore[arg-type]
+    if not 0 <= count < 2**62:
+        raise ValueError(f"{count} is not a number of samples")
+    return count
