@@ -199,7 +199,7 @@ class Sampler(abc.ABC):
     ) -> Tensor:
         """Return the parameters of every sample of a waveform, `(B, P, T)`, from a new state."""
 
-    def generate(  # noqa: D417 the other arguments are those of init_state
+    def generate(
         self,
         length: int | None = None,
         *,
@@ -216,10 +216,15 @@ class Sampler(abc.ABC):
     ) -> Tensor:
         """Return complete signals, `(B, length)`, without the prompt.
 
-        The other arguments are those of `init_state`.
-
         Args:
             length: Samples to generate; absent for as many as the frames cover.
+            batch_size: Items, `B`.
+            prompt: As in `init_state`.
+            seed: As in `init_state`.
+            local: As in `init_state`.
+            speaker: As in `init_state`.
+            vector: As in `init_state`.
+            guidance_scale: As in `init_state`.
             sampling: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, instead of the seeds'.
             progress: Called regularly with the samples generated since the last call.
@@ -244,7 +249,7 @@ class Sampler(abc.ABC):
                 progress(count)
         return torch.cat(chunks, dim=1)
 
-    def generate_ragged(  # noqa: D417 the other arguments are those of init_state
+    def generate_ragged(
         self,
         lengths: Sequence[int],
         *,
@@ -258,10 +263,14 @@ class Sampler(abc.ABC):
     ) -> list[Tensor]:
         """Return one signal per length, `(T,)`; an item that is complete leaves the batch.
 
-        The other arguments are those of `init_state`; `local` of shorter items is padded.
-
         Args:
             lengths: Samples to generate, one number per item.
+            prompt: As in `init_state`.
+            seed: As in `init_state`.
+            local: As in `init_state`, padded for shorter items.
+            speaker: As in `init_state`.
+            vector: As in `init_state`.
+            guidance_scale: As in `init_state`.
             sampling: Temperature and truncation.
         """
         if any(length < 0 for length in lengths):
@@ -285,7 +294,7 @@ class Sampler(abc.ABC):
                 pieces[item].append(piece)
         return [torch.cat(piece) for piece in pieces]
 
-    def stream(  # noqa: D417 the other arguments are those of init_state
+    def stream(
         self,
         length: int | None = None,
         *,
@@ -301,12 +310,17 @@ class Sampler(abc.ABC):
     ) -> Iterator[Tensor]:
         """Yield the signal that `generate` would return, `(B, chunk)` at a time.
 
-        The other arguments are those of `init_state`.
-
         Args:
             length: Samples in total; absent for as many as the frames cover, and for an endless
                 stream if the model has no local conditioning.
             chunk: Samples at a time; the last chunk may be shorter.
+            batch_size: Items, `B`.
+            prompt: As in `init_state`.
+            seed: As in `init_state`.
+            local: As in `init_state`.
+            speaker: As in `init_state`.
+            vector: As in `init_state`.
+            guidance_scale: As in `init_state`.
             sampling: Temperature and truncation.
         """
         if chunk < 1:
