@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavenet.checkpoint import load, save
-    from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
+    from wavenet.config import (
+        AudioConfig,
+        F0Config,
+        FilterConfig,
+        LocalConfig,
+        MelConfig,
+        ScoreConfig,
+        WaveNetConfig,
+    )
     from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture, SamplingConfig
-    from wavenet.mel_presets import MEL_PRESETS, F0Config, MelConfig, ScoreConfig
+    from wavenet.mel_presets import MEL_PRESETS
     from wavenet.model import WaveNet, WaveNetState
     from wavenet.sampling import make_sampler
 
@@ -22,6 +30,7 @@ __all__ = [
     "AudioConfig",
     "Categorical",
     "F0Config",
+    "FilterConfig",
     "GaussianMixture",
     "LocalConfig",
     "LogisticMixture",
@@ -44,9 +53,10 @@ _HOMES = {
     "GaussianMixture": "distributions",
     "LocalConfig": "config",
     "LogisticMixture": "distributions",
-    "MelConfig": "mel_presets",
-    "ScoreConfig": "mel_presets",
-    "F0Config": "mel_presets",
+    "MelConfig": "config",
+    "ScoreConfig": "config",
+    "F0Config": "config",
+    "FilterConfig": "config",
     "WaveNet": "model",
     "WaveNetConfig": "config",
     "WaveNetState": "model",

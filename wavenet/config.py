@@ -1,15 +1,17 @@
-"""What fixes the shape of a model's weights, and what its signal means.
+"""The configs of a model: the shape of its weights, and what its signal and its frames mean.
 
-A config is a frozen dataclass that checks itself once; `wavenet.utils.dataclass_io` reads and writes it.
+A config is a frozen dataclass that checks itself; `wavenet.utils.dataclass_io` reads and writes it.
+A model directory holds them in `config.json`, so that features made in another way are refused: a
+foreign mel convention is the most frequent cause of bad vocoder sound.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from wavenet.mel_presets import F0Config, FilterConfig, MelConfig, ScoreConfig
 from wavenet.utils.dataclass_io import check, nearest
 from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.fields import Options, option
 
 # Values of `output_distribution`, each with the only `quantization_channels` that it allows, or
 # None for any. `wavenet.distributions.register` adds to them.
@@ -18,46 +20,37 @@ OUTPUT_DISTRIBUTIONS: dict[str, int | None] = {
     "logistic_mixture": 65536,
     "gaussian_mixture": 65536,
 }
+MAX_CHANNELS = 65536
+MAX_SAMPLE_RATE = 768_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalConfig:
-    """Shape of what turns frames of features into a condition for every sample.
+class LocalConfig(Options):
+    """Local conditioning: from frames of features to conditioning for every sample."""
 
-    Attributes:
-        in_channels: Numbers in a frame, such as mel bands.
-        channels: Numbers that condition a sample.
-        upsample_scales: Factors by which the rate rises, in order; their product is the hop.
-        upsample: `nearest` repeats and smooths with a learnt kernel, `transposed` is a transposed
-            convolution a factor, `repeat` learns nothing.
-        kernel_size: Frames that the first convolution sees, its own and those before.
-        lookahead: Frames after it that it sees too.
-        context_dilations: Of a context stack, a second, smaller WaveNet over the frames; empty for
-            none.
-    """
-
-    in_channels: int
-    channels: int = 64
-    upsample_scales: tuple[int, ...]
-    upsample: Literal["nearest", "transposed", "repeat"] = "nearest"
-    kernel_size: int = 1
-    lookahead: int = 0
-    context_dilations: tuple[int, ...] = ()
+    in_channels: int = option(
+        help="Channels of a frame, such as mel bands", ge=1, le=MAX_CHANNELS, derived=True
+    )
+    channels: int = option(64, "Channels of the conditioning of a sample", ge=1, le=MAX_CHANNELS)
+    upsample_scales: tuple[int, ...] = option(
+        help="Upsampling factors in order; their product is the hop length",
+        ge=1,
+        min_length=1,
+        derived=True,
+    )
+    upsample: Literal["nearest", "transposed", "repeat"] = option(
+        "nearest", "Repeat and smooth with a learned kernel, transposed convolutions, or repeat"
+    )
+    kernel_size: int = option(1, "Frames that the first convolution sees", ge=1, le=1024)
+    lookahead: int = option(0, "Future frames that it sees in addition", ge=0, le=1024)
+    context_dilations: tuple[int, ...] = option(
+        (), "Dilations of a context stack, a small WaveNet over the frames; [] for none", ge=1
+    )
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "channels"):
-            check(1 <= getattr(self, name) <= 65536, name, "1 to 65536", getattr(self, name))
-        check(
-            bool(self.upsample_scales) and min(self.upsample_scales) >= 1,
-            "upsample_scales",
-            "1 or more",
-            self.upsample_scales,
-        )
+        super().__post_init__()
         check(self.hop_length <= 65536, "the product of scales", "65536 at most", self.hop_length)
-        check(1 <= self.kernel_size <= 1024, "kernel_size", "from 1 to 1024", self.kernel_size)
-        check(0 <= self.lookahead <= 1024, "lookahead", "from 0 to 1024", self.lookahead)
         dilations = self.context_dilations
-        check(min(dilations, default=1) >= 1, "context_dilations", "1 or more each", dilations)
         check(sum(dilations) <= 65536, "context_dilations", "65536 together at most", dilations)
 
     @property
@@ -67,96 +60,62 @@ class LocalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaveNetConfig:
-    """Shape of a `WaveNet`.
+class WaveNetConfig(Options):
+    """Shape of a `WaveNet`."""
 
-    Attributes:
-        output_distribution: What a sample is drawn from: `categorical` over mu-law classes, or a
-            `logistic_mixture` or `gaussian_mixture` over 16-bit codes.
-        quantization_channels: Codes of a sample; 256 for mu-law of 8 bits, 65536 for the mixtures.
-        num_mixtures: Densities of a mixture; 1 for a single one.
-        min_log_scale: Smallest logarithm of a density's scale.
-        input_type: What the first convolution sees: `embedding`, the class of each sample (one-hot), or
-            `scalar`, its value.
-        input_kernel_size: Taps of the first causal convolution.
-        dilations: Samples between taps, one entry a block.
-        kernel_size: Taps of each dilated convolution.
-        residual_channels: Width of the path from block to block.
-        gate_channels: Width of the gated convolution, tanh and sigmoid halves together.
-        skip_channels: Width of the sum of all blocks that the head reads.
-        head_channels: Width between the two last 1x1 convolutions.
-        bias: Whether convolutions have biases.
-        dropout: Probability of dropping an input of a dilated convolution in training.
-        weight_norm: Whether convolution weights are learnt as length and direction.
-        residual_scale: Factor on each block's sum of input and residual output.
-        skip_scale: Factor on the sum of the skip outputs.
-        num_speakers: Voices that condition the whole signal by number; 0 for none.
-        global_in_channels: Numbers of a vector that conditions the whole signal; 0 for none.
-        global_channels: Width of what a speaker or a vector becomes.
-        unknown_rate: Share of training items whose speaker and vector are hidden, so that the model
-            also learns to do without.
-        local: Conditioning by frames; absent for none.
-    """
-
-    output_distribution: str = "categorical"
-    quantization_channels: int = 256
-    num_mixtures: int = 10
-    min_log_scale: float = -14.0
-    input_type: Literal["embedding", "scalar"] = "embedding"
-    input_kernel_size: int = 1
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) * 3
-    kernel_size: int = 2
-    residual_channels: int = 64
-    gate_channels: int = 128
-    skip_channels: int = 256
-    head_channels: int = 256
-    bias: bool = True
-    dropout: float = 0.0
-    weight_norm: bool = False
-    residual_scale: float = 1.0
-    skip_scale: float = 1.0
-    num_speakers: int = 0
-    global_in_channels: int = 0
-    global_channels: int = 16
-    conditioning_dropout: float = 0.1
-    local: LocalConfig | None = None
+    output_distribution: str = option(
+        "categorical", "categorical, or logistic_mixture, gaussian_mixture over 16-bit codes"
+    )
+    quantization_channels: int = option(
+        256, "Codes of a sample: 256 for 8-bit mu-law, 65536 for the mixtures", ge=2, le=65536
+    )
+    num_mixtures: int = option(10, "Components of a mixture", ge=1, le=1024)
+    min_log_scale: float = option(-14.0, "Lower bound of a component's log scale", ge=-30, le=0)
+    input_type: Literal["embedding", "scalar"] = option(
+        "embedding", "Input of the first convolution: one-hot class or value of a sample"
+    )
+    input_kernel_size: int = option(1, "Taps of the first causal convolution", ge=1, le=1024)
+    dilations: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) * 3,
+        "Dilation of each residual block",
+        ge=1,
+        le=2**24,
+        min_length=1,
+    )
+    kernel_size: int = option(2, "Taps of each dilated convolution", ge=1, le=1024)
+    residual_channels: int = option(64, "Channels between blocks", ge=1, le=MAX_CHANNELS)
+    gate_channels: int = option(
+        128, "Channels of the gated convolution, tanh and sigmoid together", ge=1, le=MAX_CHANNELS
+    )
+    skip_channels: int = option(256, "Channels of the skip sum", ge=1, le=MAX_CHANNELS)
+    head_channels: int = option(256, "Channels of the output head", ge=1, le=MAX_CHANNELS)
+    bias: bool = option(True, "Convolutions have biases")
+    dropout: float = option(0.0, "Dropout at the input of dilated convolutions", ge=0, lt=1)
+    weight_norm: bool = option(False, "Weight normalization of the convolutions")
+    residual_scale: float = option(
+        1.0, "Factor on each block's sum of input and residual; sqrt(1/2) in some papers", gt=0
+    )
+    skip_scale: float = option(1.0, "Factor on the skip sum", gt=0)
+    num_speakers: int = option(
+        0, "Speakers of global conditioning; data.use_speakers=true sets it", ge=0, le=10**7
+    )
+    global_in_channels: int = option(
+        0, "Channels of a global conditioning vector, given from Python; 0 for none", ge=0, le=10**7
+    )
+    global_channels: int = option(
+        16, "Channels of the speaker embedding or projected vector", ge=1, le=MAX_CHANNELS
+    )
+    conditioning_dropout: float = option(
+        0.1, "Share of items trained with the null speaker, for guidance and new voices", ge=0, lt=1
+    )
+    local: LocalConfig | None = option(
+        None, "Local conditioning; on where audio has frames, null for none"
+    )
 
     def __post_init__(self) -> None:
-        check(
-            2 <= self.quantization_channels <= 65536,
-            "quantization_channels",
-            "from 2 to 65536",
-            self.quantization_channels,
-        )
-        check(bool(self.dilations), "dilations", "one entry a block", self.dilations)
-        check(min(self.dilations) >= 1, "dilations", "1 or more each", self.dilations)
-        check(max(self.dilations) <= 2**24, "dilations", "2**24 at most", max(self.dilations))
+        super().__post_init__()
         check(len(self.dilations) <= 1000, "dilations", "1000 at most", len(self.dilations))
-        for name in ("kernel_size", "input_kernel_size"):
-            check(1 <= getattr(self, name) <= 1024, name, "from 1 to 1024", getattr(self, name))
-        for name in ("residual_channels", "gate_channels", "skip_channels", "head_channels"):
-            check(1 <= getattr(self, name) <= 65536, name, "1 to 65536", getattr(self, name))
         check(self.gate_channels % 2 == 0, "gate_channels", "even", self.gate_channels)
-        check(0.0 <= self.dropout < 1.0, "dropout", "in [0, 1)", self.dropout)
-        for name in ("residual_scale", "skip_scale"):
-            value = getattr(self, name)
-            check(math.isfinite(value) and value > 0, name, "positive", value)
-        self._check_output()
-        for name in ("num_speakers", "global_in_channels"):
-            check(0 <= getattr(self, name) <= 10**7, name, "0 or more", getattr(self, name))
-        width = self.global_channels
-        check(1 <= width <= 65536, "global_channels", "1 to 65536", width)
-        check(
-            0 <= self.conditioning_dropout < 1,
-            "conditioning_dropout",
-            "in [0, 1)",
-            self.conditioning_dropout,
-        )
-
-    def _check_output(self) -> None:
-        check(1 <= self.num_mixtures <= 1024, "num_mixtures", "from 1 to 1024", self.num_mixtures)
-        least = self.min_log_scale
-        check(-30 <= least <= 0, "min_log_scale", "from -30 to 0", least)
         name = self.output_distribution
         if name not in OUTPUT_DISTRIBUTIONS:
             hint = nearest(name, OUTPUT_DISTRIBUTIONS)
@@ -167,12 +126,12 @@ class WaveNetConfig:
 
     @property
     def has_global_conditioning(self) -> bool:
-        """Whether a speaker or a vector conditions the whole signal."""
+        """Whether a speaker or a vector conditions the model."""
         return bool(self.num_speakers or self.global_in_channels)
 
     @property
     def conditioning_channels(self) -> int:
-        """Numbers that condition a sample: local ones first, then global ones."""
+        """Channels of the conditioning of a sample: local ones first, then global ones."""
         width = self.global_channels if self.has_global_conditioning else 0
         return width + (self.local.channels if self.local is not None else 0)
 
@@ -187,96 +146,197 @@ class WaveNetConfig:
 
     @property
     def effective_kernel_sizes(self) -> tuple[int, ...]:
-        """Samples from first to last tap of each block, both counted: k + (k-1)(dilation-1)."""
+        """Samples from first to last tap of each block, both included: k + (k-1)(dilation-1)."""
         k = self.kernel_size
         return tuple(k + (k - 1) * (dilation - 1) for dilation in self.dilations)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig:
-    """What a model's signal means outside the model, and what conditions it.
+class MelConfig(Options):
+    """Log-mel spectrogram of a waveform.
 
-    A model with local conditioning sees the channels of those of `mel`, `f0` and `score` that
-    are there, in this order.
-
-    Attributes:
-        sample_rate: Samples a second, in Hz.
-        companding: How a categorical output's classes lie on [-1, 1].
-        filter: What is done to recordings before the model hears them, and undone after.
-        mel: How its mel spectrogram is made; absent for none.
-        f0: How its F0 and voicing are found; absent for none.
-        score: How its score becomes a roll; absent for none.
-        speaker_names: Names of the voices, in the order of their numbers.
+    Frame `f` is centered on sample `f * hop_length`; it conditions the samples from there to the
+    next frame's. With `m` the mel spectrum, it holds `(log(max(m, log_floor)) - mean) / std`.
     """
 
-    sample_rate: int = 16000
-    companding: Literal["mu-law"] = "mu-law"
-    filter: FilterConfig = field(default_factory=FilterConfig)
-    mel: MelConfig | None = None
-    f0: F0Config | None = None
-    score: ScoreConfig | None = None
-    speaker_names: tuple[str, ...] = ()
+    sample_rate: int = option(help="Sample rate of the waveform in Hz", ge=1, derived=True)
+    n_fft: int = option(help="Size of the FFT", ge=1)
+    hop_length: int = option(help="Samples from one frame to the next", ge=1)
+    win_length: int = option(help="Samples of the Hann window", ge=1)
+    n_mels: int = option(80, "Number of mel bands", ge=1)
+    f_min: float = option(0.0, "Lower end of the lowest band in Hz", ge=0)
+    f_max: float = option(help="Upper end of the highest band in Hz", gt=0)
+    power: Literal[1, 2] = option(1, "Exponent of the spectrum: 1 for magnitude, 2 for power")
+    mel_scale: Literal["slaney", "htk"] = option("slaney", "Formula of the mel scale")
+    norm: Literal["slaney", "none"] = option(
+        "slaney", "Divide each band by its width, or have bands with peaks of 1"
+    )
+    log_base: Literal["natural", "log10", "decibel"] = option(
+        "natural", "Logarithm; decibel is 20 log10 of a magnitude, 10 log10 of a power"
+    )
+    log_floor: float = option(1e-5, "Lower bound before the logarithm", gt=0)
+    pad_mode: Literal["constant", "reflect"] = option("constant", "Padding at both ends")
+    mean: tuple[float, ...] = option((0.0,), "Subtracted: one number, or one for each band")
+    std: tuple[float, ...] = option((1.0,), "Divided by: one number, or one for each band", gt=0)
+    clamp: bool = option(False, "Limit the result to [0, 1]")
 
     def __post_init__(self) -> None:
-        check(1 <= self.sample_rate <= 768000, "sample_rate", "1 to 768000", self.sample_rate)
+        super().__post_init__()
+        size = self.win_length
+        check(size <= self.n_fft, "win_length", f"{self.n_fft} at most, as n_fft", size)
+        _check_frequencies(self.f_min, self.f_max, self.sample_rate)
+        for name in ("mean", "std"):
+            length = len(getattr(self, name))
+            check(length in (1, self.n_mels), name, f"1 or {self.n_mels} numbers", length)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame."""
+        return self.n_mels
+
+
+@dataclass(frozen=True, kw_only=True)
+class F0Config(Options):
+    """F0 and voicing, found by pYIN (Mauch and Dixon 2014): three channels per frame.
+
+    The channels are log2(F0 / 100 Hz), continued where the voice is silent; 1 where it is voiced, 0
+    elsewhere; and the probability of voicing.
+    """
+
+    sample_rate: int = option(help="Sample rate of the waveform in Hz", ge=1, derived=True)
+    hop_length: int = option(help="Samples from one frame to the next", ge=1, derived=True)
+    f_min: float = option(60.0, "Lowest F0 in Hz", gt=0)
+    f_max: float = option(500.0, "Highest F0 in Hz, at least an octave above", gt=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_frequencies(self.f_min, self.f_max, self.sample_rate)
+        octave = self.f_max >= 2 * self.f_min
+        check(octave, "f_max", f"{2 * self.f_min:g} or more, an octave above f_min", self.f_max)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame."""
+        return 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Options):
+    """Piano roll of a score: two channels per pitch, its onsets and where it sounds."""
+
+    sample_rate: int = option(help="Sample rate of the waveform in Hz", ge=1, derived=True)
+    hop_length: int = option(help="Samples from one frame to the next", ge=1, derived=True)
+    midi_min: int = option(21, "MIDI number of the lowest pitch", ge=0, le=127)
+    midi_max: int = option(108, "MIDI number of the highest pitch", ge=0, le=127)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lowest = self.midi_min
+        check(lowest <= self.midi_max, "midi_min", f"{self.midi_max} (midi_max) at most", lowest)
+
+    @property
+    def pitches(self) -> int:
+        """Number of pitches; the roll has two channels for each."""
+        return self.midi_max - self.midi_min + 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame."""
+        return 2 * self.pitches
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig(Options):
+    """Filters applied to recordings before the model, and undone after it."""
+
+    gain: float = option(1.0, "Factor on the samples", ge=1e-4, le=1e4)
+    low_shelf_hz: float = option(
+        0.0, "Corner in Hz of a shelf that takes 20 dB from lower frequencies; 0 for none", ge=0
+    )
+    pre_emphasis: float = option(0.0, "Coefficient a of 1 - a / z; 0 for none", ge=0, le=0.99)
+    noise_shaping: float = option(
+        0.0, "Strength of noise shaping by the average spectrum of the data", ge=0, le=1
+    )
+    predictor: tuple[float, ...] = option(
+        (), "Linear predictor of noise shaping, measured on the training audio"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        corner = self.low_shelf_hz
+        check(corner == 0 or corner >= 10, "low_shelf_hz", "10 or more, or 0 for none", corner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioConfig(Options):
+    """Meaning of a model's signal outside the model, and the features that condition it.
+
+    Local conditioning has the channels of `mel`, `f0` and `score`, as far as present, in this
+    order.
+    """
+
+    sample_rate: int = option(
+        16000, "Sample rate in Hz; that of mel, or 16000", ge=1, le=MAX_SAMPLE_RATE, derived=True
+    )
+    companding: Literal["mu-law"] = option("mu-law", "Quantization of a categorical output")
+    filter: FilterConfig = option(FilterConfig(), "Filters before the model, undone after it")
+    mel: MelConfig | None = option(
+        None, "Mel spectrogram as conditioning: a preset by name, or a mapping"
+    )
+    f0: F0Config | None = option(None, "F0 and voicing as conditioning")
+    score: ScoreConfig | None = option(None, "Score as conditioning")
+    speaker_names: tuple[str, ...] = option(
+        (), "Speakers in order of their numbers; data.use_speakers=true takes them from the data"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name, features in self.features.items():
             rate = features.sample_rate
-            wanted = f"{self.sample_rate}, the audio's rate"
+            wanted = f"{self.sample_rate}, as audio.sample_rate"
             check(rate == self.sample_rate, f"{name}.sample_rate", wanted, rate)
             hop = features.hop_length
-            check(
-                hop == self.hop_length,
-                f"{name}.hop_length",
-                f"{self.hop_length} as the others'",
-                hop,
-            )
-        check(
-            len(set(self.speaker_names)) == len(self.speaker_names),
-            "speaker_names",
-            "all different",
-            "twins",
-        )
+            wanted = f"{self.hop_length} as the others'"
+            check(hop == self.hop_length, f"{name}.hop_length", wanted, hop)
+        names = self.speaker_names
+        check(len(set(names)) == len(names), "speaker_names", "all different", list(names))
 
     @property
     def features(self) -> dict[str, MelConfig | F0Config | ScoreConfig]:
-        """What frames consist of, by name, in order."""
+        """The features that frames consist of, by name, in order."""
         named = {"mel": self.mel, "f0": self.f0, "score": self.score}
         return {name: features for name, features in named.items() if features is not None}
 
     @property
     def hop_length(self) -> int | None:
-        """Samples from one frame to the next; absent where there are no frames."""
+        """Samples from one frame to the next; `None` without features."""
         return next((features.hop_length for features in self.features.values()), None)
 
     @property
     def channels(self) -> int:
-        """Numbers in a frame; 0 where there are no frames."""
+        """Channels of a frame; 0 without features."""
         return sum(features.channels for features in self.features.values())
 
 
+def _check_frequencies(f_min: float, f_max: float, sample_rate: int) -> None:
+    limits = f"f_min < f_max <= {sample_rate / 2:g}, half the sample rate"
+    check(f_min < f_max <= sample_rate / 2, "f_min and f_max", limits, (f_min, f_max))
+
+
 def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
-    """Raise a `ConfigError` unless a model's conditions are those that its audio gives."""
+    """Raise a `ConfigError` unless a model's conditioning is what its audio provides."""
     local, found = model.local, " and ".join(audio.features) or "no features"
     if local is None:
-        form = f"{{channels: {audio.channels}, scales: [{audio.hop_length}]}}"
-        wanted = f"there, for audio has {found}: model.local='{form}', with scales of that product"
-        check(not audio.features, "model.local", wanted, "none")
+        check(not audio.features, "model.local", f"a mapping, for audio has {found}", "none")
     else:
-        wanted = (
-            "mel, pitch or notes, for model.local (the model's file says which audio= it wants)"
-        )
-        check(bool(audio.features), "audio", wanted, "none")
+        wanted = "there for model.local (the model's file names its preset)"
+        check(bool(audio.features), "audio.mel, audio.f0 or audio.score", wanted, "none")
         channels = f"{audio.channels}, those of {found}"
         good = local.in_channels == audio.channels
         check(good, "model.local.in_channels", channels, local.in_channels)
-        product = f"{audio.hop_length}, the hop of {found}"
+        product = f"{audio.hop_length}, the hop length of {found}"
         hop = f"{local.hop_length} from {list(local.upsample_scales)}"
         good = local.hop_length == audio.hop_length
         check(good, "the product of model.local.upsample_scales", product, hop)
-    number = f"{len(audio.speaker_names)}, as many as audio.speaker_names"
-    check(
-        model.num_speakers == len(audio.speaker_names),
-        "model.num_speakers",
-        number,
-        model.num_speakers,
-    )
+    count, names = model.num_speakers, len(audio.speaker_names)
+    check(count == names, "model.num_speakers", f"{names}, as audio.speaker_names has", count)

@@ -11,10 +11,9 @@ import torch
 
 from tests.commands import Run
 from wavenet.checkpoint import load, save
-from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.config import AudioConfig, FilterConfig, WaveNetConfig
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import write_mel
-from wavenet.mel_presets import FilterConfig
 from wavenet.model import WaveNet
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ import torch
 
 from tests.commands import Run
 from wavenet.checkpoint import save
-from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
+from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import write_mel
 from wavenet.generation.inputs import Input
 from wavenet.generation.wav_stream import side_by_side
-from wavenet.mel_presets import MEL_PRESETS, FilterConfig, ScoreConfig
+from wavenet.mel_presets import MEL_PRESETS
 from wavenet.model import WaveNet
 
 RATE = 8000

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from tests.features.test_filters import RATE, coloured
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, FilterConfig, MelConfig
 from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.preparation.prepare import PrepareOptions, prepare
 from wavenet.data.statistics import LEAST_STD, with_mel_statistics, with_predictor
 from wavenet.features.filters import Shaping
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import FilterConfig, MelConfig
 from wavenet.utils.errors import ConfigError, DataError
 
 Samples = NDArray[np.float32]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from wavenet.config import MelConfig
 from wavenet.distributions import Categorical, Distribution, LogisticMixture
 from wavenet.evaluation.copies import griffin_lim, round_trip
 from wavenet.evaluation.metrics import (
@@ -21,7 +22,7 @@ from wavenet.evaluation.metrics import (
 )
 from wavenet.features.filters import shaping_of
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import MEL_PRESETS, MelConfig
+from wavenet.mel_presets import MEL_PRESETS
 
 Samples = NDArray[np.float32]
 NO_STEPS = shaping_of(None)

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, F0Config
 from wavenet.data.audio import WavWriter
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import Clip
 from wavenet.features.f0 import REFERENCE_HZ, pitch
 from wavenet.features.frames import Features
-from wavenet.mel_presets import F0Config
 
 Samples = NDArray[np.float32]
 CONFIG = F0Config(sample_rate=8000, hop_length=80)

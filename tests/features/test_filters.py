@@ -8,12 +8,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, FilterConfig
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import read_manifest
 from wavenet.data.preparation.prepare import PrepareOptions, prepare
 from wavenet.features.filters import ORDER, SHELF_DB, Shaping, predictor_of, shaping_of
-from wavenet.mel_presets import FilterConfig
 from wavenet.utils.errors import ConfigError
 
 RATE = 8000

@@ -8,14 +8,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, MelConfig
 from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import MEL_PRESETS, MelConfig
+from wavenet.mel_presets import MEL_PRESETS
 
 Samples = NDArray[np.float32]
 SMALL = MelConfig(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, F0Config
 from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
 from wavenet.features.f0 import pitch
@@ -21,7 +21,6 @@ from wavenet.features.filters import shaping_of
 from wavenet.features.mel import LogMel
 from wavenet.features.piano_roll import roll
 from wavenet.features.score import read_notes
-from wavenet.mel_presets import F0Config
 from wavenet.utils.errors import DataError
 
 Samples = NDArray[np.float32]

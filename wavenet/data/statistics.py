@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, FilterConfig, MelConfig
 from wavenet.data.clip_reader import read_clip
 from wavenet.data.manifest import Clip, digests_of
 from wavenet.features.filters import ORDER, Shaping, predictor_of
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import FilterConfig, MelConfig
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import write_text

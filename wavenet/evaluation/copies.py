@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavenet.config import MelConfig
 from wavenet.distributions import Distribution
 from wavenet.features.filters import Shaping
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import MelConfig
 from wavenet.utils.errors import require
 
 Samples = NDArray[np.float32]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavenet.checkpoint import Checkpoint
+from wavenet.config import FilterConfig
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.evaluation.metrics import HEADINGS, CopyScores, mean_scores, row_of
@@ -20,7 +21,6 @@ from wavenet.evaluation.scores import (
     scores,
 )
 from wavenet.evaluation.voice import ALL, COPY, Copied, Voice
-from wavenet.mel_presets import FilterConfig
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import printable
 from wavenet.utils.sharding import Shard

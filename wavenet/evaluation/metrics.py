@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavenet.config import F0Config, MelConfig
 from wavenet.features.f0 import pitch
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import F0Config, MelConfig
 from wavenet.utils.errors import MachineError, require
 
 Samples = NDArray[np.float32]

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from wavenet.config import F0Config
 from wavenet.features.librosa_lock import compiled_librosa
-from wavenet.mel_presets import F0Config
 
 REFERENCE_HZ = 100.0
 PERIODS = 4  # of the lowest F0 in a frame

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.config import AudioConfig
-from wavenet.mel_presets import FilterConfig
+from wavenet.config import AudioConfig, FilterConfig
 from wavenet.utils.dataclass_io import check
 from wavenet.utils.errors import DataError, printable
 

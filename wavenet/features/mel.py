@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.mel_presets import MelConfig
+from wavenet.config import MelConfig
 from wavenet.utils.errors import require
 
 

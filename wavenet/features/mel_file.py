@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from wavenet.mel_presets import MEL_PRESETS, MelConfig, mel_mismatch, renormalize
+from wavenet.config import MelConfig
+from wavenet.mel_presets import MEL_PRESETS, mel_mismatch, renormalize
 from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import atomic_file

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wavenet.config import ScoreConfig
 from wavenet.features.score import Note
-from wavenet.mel_presets import ScoreConfig
 from wavenet.utils.errors import DataError, printable
 
 FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from wavenet.utils.errors import ConfigError, printable
 
 T = TypeVar("T")
-_hints = functools.cache(typing.get_type_hints)  # slow, and a manifest has millions of lines
+type_hints = functools.cache(typing.get_type_hints)  # slow, and a manifest has millions of lines
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{place}must be a mapping of keys, got {_show(data)}")
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
-    hints = _hints(typing.cast(Any, cls))
+    hints = type_hints(typing.cast(Any, cls))
     for key in data:
         if key not in fields:
             raise ConfigError(f"{place}unknown key {printable(key)!r}{nearest(key, fields)}")
