@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NOTHING = -1  # class of the samples before the first: it adds nothing
+SILENCE_CODE = -1  # class of the samples before the first: it adds nothing
 
 
 class CausalEmbedding(nn.Module):
@@ -57,9 +57,9 @@ class CausalEmbedding(nn.Module):
         return y.transpose(1, 2)
 
     def new_queue(self, batch_size: int) -> Tensor:
-        """Return what is before the first sample, `(B, memory)` of `NOTHING`."""
+        """Return what is before the first sample, `(B, memory)` of `SILENCE_CODE`."""
         shape = (batch_size, self.memory)
-        return torch.full(shape, NOTHING, dtype=torch.int64, device=self.weight.device)
+        return torch.full(shape, SILENCE_CODE, dtype=torch.int64, device=self.weight.device)
 
     def fill(self, queue: Tensor, codes: Tensor, position: int) -> None:
         """Put the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
@@ -74,7 +74,7 @@ class CausalEmbedding(nn.Module):
         y = F.embedding(code, tables[-1])
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
             late = queue[:, (position - shift) % self.memory]
-            there = (late != NOTHING).unsqueeze(-1)
+            there = (late != SILENCE_CODE).unsqueeze(-1)
             y = y + F.embedding(late.clamp(min=0), table) * there
         if self.memory:
             queue[:, position % self.memory] = code

@@ -7,7 +7,10 @@ same loop compiled by Numba, a few dozen times as fast.
 import logging
 import os
 
-from wavenet.model import WaveNet
+from torch import nn
+
+from wavenet.model import WaveNet, unwrap
+from wavenet.sampling.arguments import unsupported_by_cpu
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler
 from wavenet.sampling.state import SamplerState
@@ -30,13 +33,19 @@ log = logging.getLogger("wavenet")
 
 
 def make_sampler(
-    model: WaveNet, backend: str = "auto", *, num_threads: int = 1, weight_dtype: str = "float32"
+    model: nn.Module,
+    backend: str = "auto",
+    *,
+    num_threads: int = 1,
+    weight_dtype: str = "float32",
 ) -> Sampler:
     """Return a sampler with a copy of `model`.
 
     Args:
-        model: The model; later changes of its weights do not affect the sampler.
+        model: A `WaveNet`, or one wrapped by torch.compile or DistributedDataParallel. Later
+            changes of its weights do not affect the sampler.
         backend: A name of `BACKENDS`, or `auto` for the fastest that supports machine and model.
+            `reference` samples from any subclass or modified model, `cpu` from the standard one.
         num_threads: Cores to use; their number changes no bit of the signal. Several threads on one
             stream wait for each other at every sample: this pays on idle cores, and is much slower
             than one thread if a core is busy with something else.
@@ -45,22 +54,27 @@ def make_sampler(
     Raises:
         CheckpointError: A weight is NaN or infinite.
         ConfigError: Unknown backend, number of threads or weight dtype, or the backend does not
-            support them.
+            support them or the model.
         MachineError: The backend does not run on this machine.
+        TypeError: There is no `WaveNet` in `model`.
     """
+    wavenet = unwrap(model)
     if weight_dtype not in WEIGHT_DTYPES:
         known = ", ".join(WEIGHT_DTYPES)
         raise ConfigError(f"unknown weight_dtype {printable(weight_dtype)!r}: use one of {known}")
     if backend == "auto":
         try:
-            return _cpu(model, num_threads, weight_dtype)
+            reason = unsupported_by_cpu(wavenet)
+            if reason is None:
+                return _cpu(wavenet, num_threads, weight_dtype)
         except MachineError as error:
-            log.warning("using the slow reference sampler: %s", error)
-            return _reference(model, num_threads, weight_dtype)
+            reason = str(error)
+        log.warning("using the slow reference sampler: %s", reason)
+        return _reference(wavenet, num_threads, weight_dtype)
     if backend == "cpu":
-        return _cpu(model, num_threads, weight_dtype)
+        return _cpu(wavenet, num_threads, weight_dtype)
     if backend == "reference":
-        return _reference(model, num_threads, weight_dtype)
+        return _reference(wavenet, num_threads, weight_dtype)
     known = ", ".join(["auto", *BACKENDS])
     raise ConfigError(f"unknown sampler backend {printable(backend)!r}: use one of {known}")
 

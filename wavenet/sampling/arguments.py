@@ -1,11 +1,23 @@
-"""Validation of the arguments of a `Sampler`: one seed, prompt and noise per item of the batch."""
+"""Validation of the arguments of a `Sampler`: its model; seeds, prompts and noise per item."""
 
 import operator
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from wavenet.model import WaveNet
 from wavenet.sampling.noise import uniforms
+
+COMPILED_DRAWS = ("categorical", "logistic_mixture", "gaussian_mixture")
+
+
+def unsupported_by_cpu(model: WaveNet) -> str | None:
+    """Return why the CPU sampler, which knows the standard model only, cannot compute `model`."""
+    reason = model.nonstandard_part()
+    if reason is None and model.distribution.compiled_draw not in COMPILED_DRAWS:
+        kind = type(model.distribution).__name__
+        reason = f"distribution {kind} has compiled_draw={model.distribution.compiled_draw!r}"
+    return reason
 
 
 def check_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:

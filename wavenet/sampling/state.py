@@ -13,7 +13,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.modules.embedding import NOTHING as SILENCE_CODE
+from wavenet.modules.embedding import SILENCE_CODE
 from wavenet.sampling.arguments import check_seeds
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.utils.errors import CheckpointError, printable

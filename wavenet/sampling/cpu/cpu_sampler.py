@@ -19,6 +19,7 @@ from wavenet.kernels.alignment import aligned
 from wavenet.kernels.cache import KernelCache, private_folder
 from wavenet.kernels.matmul import BLOCK, encode_rows
 from wavenet.model import WaveNet
+from wavenet.sampling.arguments import unsupported_by_cpu
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.cpu.kernel import MOST_BASES, Part, Sizes, Task, kernel_of
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
@@ -27,7 +28,7 @@ from wavenet.sampling.cpu.thread_sync import LINE, THE_END
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
 from wavenet.sampling.state import SamplerState, check_model_state
-from wavenet.utils.errors import CheckpointError
+from wavenet.utils.errors import CheckpointError, ConfigError
 
 log = logging.getLogger("wavenet")
 
@@ -42,12 +43,18 @@ class CpuSampler(Sampler):
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
+        ConfigError: The model is not the standard one; the message names the first difference.
     """
 
     name = "cpu"
     progress_interval = 16384  # long enough to hide the start of threads
 
     def __init__(self, model: WaveNet, num_threads: int = 1, weight_dtype: str = "float32") -> None:
+        if reason := unsupported_by_cpu(model):
+            raise ConfigError(
+                f"backend=cpu computes the standard WaveNet only, but {reason}: use "
+                "backend=reference"
+            )
         for name, parameter in model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")

@@ -1,0 +1,189 @@
+"""The reference sampler computes the model it was given; the CPU sampler refuses what it cannot."""
+
+import copy
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.architectures import SMALL
+from wavenet.distributions import Categorical, SamplingConfig
+from wavenet.model import WaveNet
+from wavenet.modules import Head, ResidualBlock
+from wavenet.modules.conv import pointwise
+from wavenet.sampling import make_sampler
+from wavenet.sampling.noise import uniforms
+from wavenet.utils.errors import ConfigError
+
+
+class ReluBlock(ResidualBlock):
+    """A block whose gate is a ReLU."""
+
+    def gated(self, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y.chunk(2, dim=1)[0].relu()
+
+    def step(
+        self, x: Tensor, queue: Tensor, position: int, conditioning: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        z = self.conv.step(x, queue, position).chunk(2, dim=1)[0].relu()
+        residual = None if self.residual is None else pointwise(self.residual, z)
+        return (x if residual is None else x + residual), pointwise(self.skip, z)
+
+
+class WideHead(Head):
+    """A head whose ReLU is leaky."""
+
+    def step(self, x: Tensor) -> Tensor:
+        hidden = pointwise(self.hidden, nn.functional.leaky_relu(x, 0.2))
+        return pointwise(self.output, nn.functional.leaky_relu(hidden, 0.2))
+
+
+class LoudestClass(Categorical):
+    """A distribution that ignores the noise and takes every second time the next class."""
+
+    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
+        codes = (params.argmax(dim=-1) + (noise[:, 0] > 0.5)) % self.num_classes
+        return self.decode(codes, params.dtype)
+
+
+def block_of(model: WaveNet, index: int) -> ResidualBlock:
+    return cast("ResidualBlock", model.stack.blocks[index])
+
+
+def subclass_blocks(model: WaveNet) -> None:
+    for block in model.stack.blocks:
+        block.__class__ = ReluBlock
+
+
+def hook_a_block(model: WaveNet) -> None:
+    step = block_of(model, 1).step
+
+    def louder(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+        x, skip = step(*arguments)  # type: ignore[arg-type]
+        return x, 2 * skip
+
+    block_of(model, 1).step = louder  # type: ignore[method-assign, assignment]
+
+
+def register_a_hook(model: WaveNet) -> None:
+    block_of(model, 2).conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def replace_the_head(model: WaveNet) -> None:
+    model.head = WideHead(SMALL.skip_channels, SMALL.head_channels, SMALL.quantization_channels)
+
+
+def change_the_scale(model: WaveNet) -> None:
+    for block in model.stack.blocks:
+        cast("ResidualBlock", block).residual_scale = 0.5
+
+
+def remove_a_block(model: WaveNet) -> None:
+    model.stack.blocks = model.stack.blocks[:2]
+
+
+def change_the_distribution(model: WaveNet) -> None:
+    model.distribution = LoudestClass(SMALL.quantization_channels)
+
+
+CHANGES: list[tuple[Callable[[WaveNet], None], str]] = [
+    (subclass_blocks, r"stack\.blocks\.0"),
+    (hook_a_block, r"stack\.blocks\.1"),
+    (register_a_hook, r"stack\.blocks\.2\.conv"),
+    (replace_the_head, "head"),
+    (change_the_scale, r"stack\.blocks\.0.*residual_scale"),
+    (remove_a_block, "stack"),
+    (change_the_distribution, "distribution is LoudestClass"),
+]
+
+
+def loud_model() -> WaveNet:
+    """Return a model whose weights are so large that every change shows in the signal."""
+    torch.manual_seed(0)
+    model = WaveNet(SMALL)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    return model
+
+
+def stepped(model: WaveNet, length: int) -> Tensor:
+    """Return a signal by `model.step` in a loop, which is the definition."""
+    model = copy.deepcopy(model).eval()
+    state, sample, signal = model.new_state(), torch.zeros(1), []
+    with torch.no_grad():
+        for noise in uniforms([0], 0, length)[0]:
+            params = model.step(sample, state)
+            sample = model.distribution.sample(params, noise[None], SamplingConfig())
+            signal.append(sample)
+    return torch.stack(signal, dim=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"), CHANGES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_changed_model_is_sampled_by_reference_and_refused_by_cpu(
+    change: Callable[[WaveNet], None], part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = loud_model()
+    standard = make_sampler(model, "reference").generate(30)
+    change(model)
+
+    signal = make_sampler(model, "reference").generate(30)
+
+    assert torch.equal(signal, stepped(model, 30))
+    if change is not register_a_hook:  # a step does not call the modules, so it runs no hooks
+        assert not torch.equal(signal, standard)
+    with pytest.raises(ConfigError, match=f"(?s){part}.*use backend=reference"):
+        make_sampler(model, "cpu")
+    assert make_sampler(model).name == "reference"
+    assert "using the slow reference sampler" in caplog.text
+
+
+def test_teacher_forcing_by_reference_runs_the_hooks_of_the_model() -> None:
+    model = WaveNet(SMALL)
+    register_a_hook(model)
+    waveform = torch.rand(1, 20) * 2 - 1
+
+    params = make_sampler(model, "reference").teacher_forced(waveform)
+
+    assert torch.equal(params, model(waveform))
+
+
+def test_a_distribution_without_compiled_draw_is_refused_by_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Categorical, "compiled_draw", None)
+
+    with pytest.raises(ConfigError, match="distribution Categorical has compiled_draw=None"):
+        make_sampler(WaveNet(SMALL), "cpu")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_wrapped_models_are_unwrapped(backend: str) -> None:
+    model = WaveNet(SMALL)
+    expected = make_sampler(model, backend).generate(20)
+
+    for wrapped in (cast("nn.Module", torch.compile(model)), nn.DataParallel(model)):
+        assert torch.equal(make_sampler(wrapped, backend).generate(20), expected)
+
+
+def test_what_contains_no_wavenet_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="got Linear"):
+        make_sampler(nn.Linear(1, 1))
+
+
+def test_reference_leaves_the_parametrizations_of_the_model() -> None:
+    model = WaveNet(SMALL)
+    nn.utils.parametrizations.weight_norm(block_of(model, 0).conv)
+    keys = list(model.state_dict())
+
+    sampler = make_sampler(model, "reference")
+
+    assert list(model.state_dict()) == keys
+    assert not any("parametrizations" in key for key in sampler.model.state_dict())
+    with pytest.raises(ConfigError, match=r"stack\.blocks\.0\.conv"):
+        make_sampler(model, "cpu")
