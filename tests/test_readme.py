@@ -1,4 +1,4 @@
-"""What README shows works: its Python runs, and its command lines compose."""
+"""README's Python examples run and its command lines compose."""
 
 import re
 import shlex
@@ -19,9 +19,7 @@ VERBS = ("prepare", "train", "generate", "evaluate", "benchmark", "benchmark_tra
 
 
 @pytest.mark.parametrize("code", PYTHON)
-def test_python_of_the_readme_runs(
-    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save("runs/demo/model", WaveNet(WaveNetConfig(dilations=(1, 2))), AudioConfig(sample_rate=8000))
 
@@ -29,12 +27,12 @@ def test_python_of_the_readme_runs(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_command_lines_of_the_readme_are_valid(command: tuple[str, str]) -> None:
+def test_command_lines_compose(command: tuple[str, str]) -> None:
     verb = command[0].removeprefix("wavenet-").replace("-", "_")
     words = shlex.split(command[1])
     arguments = [word for word in words if not word.startswith("-")]
     keys, rest = split_paths(arguments)
-    if "-m" in words:  # what is swept over has no one value: the keys must be there
+    if "-m" in words:  # swept keys have several values: they only have to exist
         keys, rest = {word.partition("=")[0]: "" for word in arguments}, []
 
     config = plain(*rest, verb=verb)
@@ -49,7 +47,7 @@ def test_command_lines_of_the_readme_are_valid(command: tuple[str, str]) -> None
             node = node[part]
 
 
-def test_the_readme_shows_every_verb() -> None:
+def test_every_command_is_shown() -> None:
     assert {command for command, _ in COMMANDS} == {
         f"wavenet-{verb.replace('_', '-')}" for verb in VERBS
     }
