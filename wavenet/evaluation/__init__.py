@@ -1,1 +1,1 @@
-"""What a model is worth: yardsticks for its bits per sample, pictures, the listening page."""
+"""Evaluation of a model: bits per sample, baselines, resynthesis metrics, the listening page."""

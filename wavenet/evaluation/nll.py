@@ -1,60 +1,70 @@
-"""Bits per sample of a model on audio: what one sample costs to code when the past is known."""
+"""Negative log-likelihood of a model on held-out audio, reported as bits per sample."""
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.data.clip_reader import ClipReader, read_clip
 from wavenet.data.dataset import Windows
+from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import Distribution
+from wavenet.features.filters import check_peak
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet
+from wavenet.modules.conditioning import NULL_SPEAKER
 from wavenet.sampling import Sampler
 
+WINDOW_SAMPLES = 16384  # samples that count in one forward pass
+MODEL = "model"
 
-class Nats(NamedTuple):
-    """Negative log-likelihood in nats over samples: what parts of an audio can be added up by."""
 
-    nats: float
-    samples: int
+@dataclass(frozen=True)
+class TotalNll:
+    """Negative log-likelihood of some audio, in nats; totals of different audio add up."""
+
+    nats: float = 0.0
+    num_samples: int = 0
 
     @property
     def bits_per_sample(self) -> float:
         """The mean in bits."""
-        return self.nats / max(self.samples, 1) / math.log(2)
+        return self.nats / max(self.num_samples, 1) / math.log(2)
 
-    def plus(self, other: "Nats") -> "Nats":
-        """Return those of both audios together."""
-        return Nats(self.nats + other.nats, self.samples + other.samples)
+    def __add__(self, other: "TotalNll") -> "TotalNll":
+        return TotalNll(self.nats + other.nats, self.num_samples + other.num_samples)
 
 
-class Sharers(Protocol):
-    """Processes that share out the windows of one evaluation."""
+class EvaluationGroup(Protocol):
+    """Processes that share the windows of one evaluation."""
 
     rank: int
     size: int
 
     def gather(self, own: Tensor) -> list[Tensor]:
-        """Return what each process gives, in their order."""
+        """Return the tensors of all processes, by rank."""
 
 
-class Alone:
-    """This process, which does all by itself."""
+class SingleProcess:
+    """A group of one process."""
 
     rank = 0
     size = 1
 
     def gather(self, own: Tensor) -> list[Tensor]:
-        """Return what this process gives."""
+        """Return the tensor of this process."""
         return [own]
 
 
 @contextlib.contextmanager
 def evaluating(model: WaveNet) -> Iterator[None]:
-    """Put the model in evaluation mode within the block."""
+    """Put the model in evaluation mode within the block, without gradients."""
     was_training = model.training
     model.eval()
     try:
@@ -67,77 +77,125 @@ def evaluating(model: WaveNet) -> Iterator[None]:
 def bits_per_sample(
     model: WaveNet,
     windows: Windows,
-    progress: Callable[[int], None] | None = None,
-    told: Callable[[Tensor], Tensor] | None = None,
-    sharers: Sharers | None = None,
+    progress: Callable[[int], object] | None = None,
+    group: EvaluationGroup | None = None,
 ) -> float:
-    """Return the mean negative log-likelihood in bits per sample; see `nats_of`."""
-    return nats_of(model, windows, progress, told, sharers).bits_per_sample
+    """Return the mean negative log-likelihood in bits per sample; see `total_nll`."""
+    return total_nll(model, windows, progress, group=group).bits_per_sample
 
 
-def nats_of(
+def total_nll(
     model: WaveNet,
     windows: Windows,
-    progress: Callable[[int], None] | None = None,
-    told: Callable[[Tensor], Tensor] | None = None,
-    sharers: Sharers | None = None,
-) -> Nats:
-    """Return the negative log-likelihood of all samples, each with its full past.
+    progress: Callable[[int], object] | None = None,
+    map_speakers: Callable[[Tensor], Tensor] | None = None,
+    group: EvaluationGroup | None = None,
+) -> TotalNll:
+    """Return the negative log-likelihood of all samples, each given its full past.
 
     Args:
         model: Evaluated without dropout, whatever its mode.
-        windows: The audio, each sample counted once.
-        progress: Called after each window with the samples that it counted.
-        told: Given the numbers of the speakers, returns those that the model is told instead.
-        sharers: Processes that evaluate the same together; all return the same, to the bit that
-            one would. Absent for this one alone.
+        windows: The audio; each sample counts once.
+        progress: Called after each window with the number of samples that it counted.
+        map_speakers: Maps the speaker ids of the audio to those that the model gets.
+        group: Processes that share the windows; all return the same value, equal to the bit to that
+            of a single process. Absent for this process alone.
     """
     device = next(model.parameters()).device
 
-    def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        there = {name: tensor.to(device) for name, tensor in conditions.items()}
-        if told is not None:
-            there["speaker"] = told(there["speaker"])
-        return model.nll(waveform.to(device), **there)
+    def nll(waveform: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
+        conditioning = {name: tensor.to(device) for name, tensor in conditioning.items()}
+        if map_speakers is not None:
+            conditioning["speaker"] = map_speakers(conditioning["speaker"])
+        return model.nll(waveform.to(device), **conditioning)
 
     with evaluating(model):
-        return _nats(nll, windows, progress, sharers)
+        return _total(nll, windows, progress, group)
 
 
-def sampler_bits(sampler: Sampler, distribution: Distribution, windows: Windows) -> float:
-    """Return bits per sample as `bits_per_sample`, by the numbers that a sampler computes with.
+def sampler_bits_per_sample(
+    sampler: Sampler, distribution: Distribution, windows: Windows
+) -> float:
+    """Return bits per sample from the params that a sampler computes, with its own weight dtype.
 
     Args:
-        sampler: What draws.
-        distribution: What it draws from.
-        windows: The audio, each sample counted once.
+        sampler: Computes the params.
+        distribution: Distribution of the model.
+        windows: The audio; each sample counts once.
     """
 
-    def nll(waveform: Tensor, conditions: dict[str, Tensor]) -> Tensor:
-        return distribution.nll(sampler.teacher_forced(waveform, **conditions), waveform)
+    def nll(waveform: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
+        return distribution.nll(sampler.teacher_forced(waveform, **conditioning), waveform)
 
-    return _nats(nll, windows).bits_per_sample
+    return _total(nll, windows).bits_per_sample
 
 
-def _nats(
+def model_nll(
+    model: WaveNet,
+    reader: ClipReader,
+    clips: Sequence[Clip],
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, TotalNll]:
+    """Return the negative log-likelihood of clips by name, `model` first.
+
+    A multi-speaker model is also evaluated with the wrong speaker (the next id) and with the null
+    speaker: what it loses there is what it has learned about speakers.
+
+    Args:
+        model: Evaluated without dropout, whatever its mode.
+        reader: Reads the clips and their conditioning.
+        clips: Complete recordings; may be empty.
+        progress: Called after each window with the number of samples that it counted.
+    """
+    for clip in clips:
+        check_peak(model_input(reader, clip), clip.source)
+    num_speakers = model.config.num_speakers
+    speaker_maps: dict[str, Callable[[Tensor], Tensor] | None] = {MODEL: None}
+    if num_speakers > 1:
+        speaker_maps["wrong speaker"] = lambda ids: (ids + 1) % num_speakers
+        speaker_maps["null speaker"] = lambda ids: torch.full_like(ids, NULL_SPEAKER)
+    if not clips:
+        return dict.fromkeys(speaker_maps, TotalNll())
+    context = model.config.receptive_field
+    windows = Windows(reader, clips, window=WINDOW_SAMPLES, context=context)
+    return {name: total_nll(model, windows, progress, ids) for name, ids in speaker_maps.items()}
+
+
+def num_evaluated_samples(model: WaveNetConfig, clips: Sequence[Clip]) -> int:
+    """Return the number of samples that `model_nll` reports to its `progress`."""
+    return int(frames_of(clips).sum()) * (3 if model.num_speakers > 1 else 1)
+
+
+def make_clip_reader(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> ClipReader:
+    """Return a reader of a prepared folder that gives a model its input and conditioning."""
+    lookahead = model.local.lookahead if model.local is not None else 0
+    return ClipReader(folder, audio, lookahead)
+
+
+def model_input(reader: ClipReader, clip: Clip) -> Tensor:
+    """Return a clip, `(T,)`, as the model sees it: after the filters of its audio config."""
+    return reader.shaping.apply(torch.from_numpy(read_clip(reader.folder, clip)))
+
+
+def _total(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: Windows,
-    progress: Callable[[int], None] | None = None,
-    sharers: Sharers | None = None,
-) -> Nats:
-    nats, count = 0.0, 0
-    sharers = sharers or Alone()
+    progress: Callable[[int], object] | None = None,
+    group: EvaluationGroup | None = None,
+) -> TotalNll:
+    nats, num_samples = 0.0, 0
+    group = group or SingleProcess()
     features = Features(windows.excerpts.audio)
-    for first in range(0, len(windows), sharers.size):
+    for first in range(0, len(windows), group.size):
         own = torch.zeros(2, dtype=torch.float64)
-        if first + sharers.rank < len(windows):
-            window = windows[first + sharers.rank]
+        if first + group.rank < len(windows):
+            window = windows[first + group.rank]
             nats_each = nll(window["waveform"], features(window)).cpu().double()
             own[0] = (nats_each * window["mask"]).sum()
             own[1] = window["mask"].sum()
-        for total, counted in torch.stack(sharers.gather(own)).tolist():
-            nats += total
-            count += int(counted)
+        for window_nats, window_samples in torch.stack(group.gather(own)).tolist():
+            nats += window_nats
+            num_samples += int(window_samples)
             if progress is not None:
-                progress(int(counted))
-    return Nats(nats, count)
+                progress(int(window_samples))
+    return TotalNll(nats, num_samples)

@@ -1,37 +1,263 @@
-"""Prepared clips as conditions: what a model is told of a recording that it is to speak again."""
+"""Audio from a model: resynthesis of held-out clips, unconditional samples, a continued prompt."""
 
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
 from wavenet.data.clip_reader import read_clip
-from wavenet.data.manifest import Clip
+from wavenet.data.manifest import Clip, frames_of
+from wavenet.distributions import SamplingConfig
+from wavenet.evaluation.baselines import griffin_lim, is_invertible, quantized
+from wavenet.evaluation.metrics import ResynthesisMetrics, onset_f_measure, resynthesis_metrics
+from wavenet.evaluation.options import EvaluationOptions
+from wavenet.features.filters import shaping_of
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
 from wavenet.modules.conditioning import NULL_SPEAKER
+from wavenet.sampling import make_sampler
+from wavenet.utils.sharding import Shard
+
+Samples = NDArray[np.float32]
+RESYNTHESIS = "resynthesis"
+ALL = Shard(1, 1)
 
 
-def conditions_of_clip(
+@dataclass(frozen=True)
+class Recording:
+    """A recording on the listening page.
+
+    Attributes:
+        name: Its heading and file name.
+        waveform: Samples, `(T,)`; values outside [-1, 1] are clipped.
+        sample_rate: In Hz.
+        note: A sentence below the heading; may be empty.
+    """
+
+    name: str
+    waveform: NDArray[np.floating[Any]]
+    sample_rate: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Resynthesis:
+    """A held-out clip, generated again from its own features.
+
+    Attributes:
+        number: Rank among the resynthesized clips, longest first, from 1.
+        clip: The clip.
+        original: Its samples, `(T,)`.
+        waveforms: By name, `(T,)` each: the model's, `resynthesis`, and the baselines.
+        metrics: Of each waveform against the original.
+        onset_f_measures: Of the original and the resynthesis against the clip's score; empty
+            without a score.
+    """
+
+    number: int
+    clip: Clip
+    original: Samples
+    waveforms: dict[str, Samples]
+    metrics: dict[str, ResynthesisMetrics]
+    onset_f_measures: dict[str, float | None]
+
+
+@dataclass
+class GenerationTime:
+    """Time that sampling took, on one core.
+
+    Attributes:
+        num_samples: Generated samples.
+        seconds: Time for them.
+    """
+
+    num_samples: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "GenerationTime") -> "GenerationTime":
+        return GenerationTime(self.num_samples + other.num_samples, self.seconds + other.seconds)
+
+
+def clip_conditioning(
     audio: AudioConfig, folder: Path, clip: Clip, length: int | None = None
 ) -> dict[str, Any]:
-    """Return a clip's conditions, of a batch of one, as a sampler's `start` takes them.
+    """Return the conditioning of a clip, batch size 1, as the keywords of `Sampler.init_state`.
 
     Args:
-        audio: What they are.
+        audio: Defines the conditioning.
         folder: The prepared folder.
         clip: From its manifest.
-        length: Samples from the clip's start that they are to cover; absent for all.
+        length: Samples from the clip's start to cover; absent for all.
     """
-    conditions: dict[str, Any] = {}
+    conditioning: dict[str, Any] = {}
     if audio.speaker_names:
-        names = {name: number for number, name in enumerate(audio.speaker_names)}
-        conditions["speaker"] = torch.tensor([names.get(clip.speaker, NULL_SPEAKER)])
+        ids = {name: number for number, name in enumerate(audio.speaker_names)}
+        conditioning["speaker"] = torch.tensor([ids.get(clip.speaker, NULL_SPEAKER)])
     if audio.features:
         notes = read_notes(folder / clip.notes) if clip.notes else None
         frames = Features(audio).of_signal(read_clip(folder, clip), notes)
         if length is not None:
             frames = frames[..., : -(-length // (audio.hop_length or 1))]
-        conditions["local"] = frames
-    return conditions
+        conditioning["local"] = frames
+    return conditioning
+
+
+class Synthesizer:
+    """Generates recordings from a model and measures how long that takes.
+
+    Args:
+        loaded: The model.
+        folder: Prepared recordings.
+        options: Lengths, numbers and temperature.
+        seed: Of the noise.
+
+    Attributes:
+        time: Time that all recordings have taken.
+    """
+
+    def __init__(
+        self, loaded: Checkpoint, folder: Path, options: EvaluationOptions, seed: int = 0
+    ) -> None:
+        self.model = loaded.model
+        self.audio = loaded.audio
+        self.sampler = make_sampler(loaded.model)
+        self.shaping = shaping_of(loaded.audio)
+        self.folder = folder
+        self.options = options
+        self.seed = seed
+        self.time = GenerationTime()
+
+    def resynthesize(self, clips: Sequence[Clip], shard: Shard = ALL) -> Iterator[Resynthesis]:
+        """Yield the resynthesis of the longest clips, with metrics.
+
+        Args:
+            clips: To choose from.
+            shard: Which of the chosen clips to resynthesize.
+        """
+        longest = self.longest(clips)
+        mine = [number for number in range(len(longest)) if shard.takes(number)]
+        if not mine:
+            return
+        rate = self.audio.sample_rate
+        with self._progress(sum(longest[number].frames for number in mine)) as advance:
+            generated = [self._resynthesize(longest[number], advance) for number in mine]
+        for number, resynthesis in zip(mine, generated, strict=True):
+            clip, other = longest[number], longest[(number + 1) % len(longest)]
+            original, waveforms = self.with_baselines(clip, resynthesis)
+            metrics = {
+                name: resynthesis_metrics(original, waveform, rate)
+                for name, waveform in waveforms.items()
+            }
+            onsets = self._onset_f_measures(clip, other, original, resynthesis)
+            yield Resynthesis(number + 1, clip, original, waveforms, metrics, onsets)
+
+    def longest(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Return the clips to resynthesize, longest first, cut to `resynthesis_seconds`."""
+        order = np.argsort(-frames_of(clips), kind="stable")[: self.options.num_resynthesis]
+        return [self._cut(clips[int(index)]) for index in order]
+
+    def with_baselines(
+        self, clip: Clip, resynthesis: Samples
+    ) -> tuple[Samples, dict[str, Samples]]:
+        """Return the original of a resynthesis, and the resynthesis with the baselines."""
+        original = read_clip(self.folder, clip)[: clip.frames]
+        waveforms = {
+            RESYNTHESIS: resynthesis,
+            "quantized": quantized(original, self.model.distribution, self.shaping),
+        }
+        if self.audio.mel is not None and is_invertible(self.audio.mel):
+            waveforms["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
+        return original, waveforms
+
+    def unconditional(self) -> Iterator[Recording]:
+        """Yield samples that start from silence, `num_samples` for each speaker of the model."""
+        length = round(self.options.sample_seconds * self.audio.sample_rate)
+        names = self.audio.speaker_names or ("unconditional",)
+        with self._progress(length * self.options.num_samples * len(names)) as advance:
+            for number, name in enumerate(names):
+                speaker = torch.tensor([number]) if self.audio.speaker_names else None
+                for index in range(self.options.num_samples):
+                    signal = self._generate(length, advance, seed=index, speaker=speaker)
+                    yield self.recording(f"{name}-{index + 1}", signal, "generated from silence")
+
+    def continuation(self, clips: Sequence[Clip]) -> Iterator[Recording]:
+        """Yield a held-out clip whose start is the prompt, continued by the model, and the clip."""
+        options, rate = self.options, self.audio.sample_rate
+        length, prompt_length = (
+            round(seconds * rate) for seconds in (options.sample_seconds, options.prompt_seconds)
+        )
+        long_enough = np.flatnonzero(frames_of(clips) > prompt_length)
+        if not len(long_enough) or not prompt_length:
+            return
+        clip = clips[int(long_enough[0])]
+        original = read_clip(self.folder, clip)[: prompt_length + length]
+        prompt = self.shaping.apply(torch.from_numpy(original[:prompt_length]))
+        conditioning = clip_conditioning(self.audio, self.folder, clip)
+        with self._progress(length) as advance:
+            signal = self._generate(length, advance, prompt=prompt, **conditioning)
+        note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is generated"
+        yield self.recording("continued", signal, note)
+        yield self.recording("original", original, "the held-out recording itself")
+
+    def recording(self, name: str, waveform: Samples, note: str) -> Recording:
+        """Return a recording at the model's sample rate."""
+        return Recording(name, waveform, self.audio.sample_rate, note)
+
+    def _cut(self, clip: Clip) -> Clip:
+        seconds = self.options.resynthesis_seconds
+        limit = clip.frames if seconds is None else max(1, round(seconds * clip.sample_rate))
+        return dataclasses.replace(clip, frames=min(clip.frames, limit))
+
+    def _resynthesize(self, clip: Clip, advance: Callable[[int], object]) -> Samples:
+        conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
+        return self._generate(clip.frames, advance, **conditioning)
+
+    def _onset_f_measures(
+        self, clip: Clip, other: Clip, original: Samples, resynthesis: Samples
+    ) -> dict[str, float | None]:
+        """Return the F-measures of onsets; another clip's score shows the chance level."""
+        if self.audio.score is None or not clip.notes:
+            return {}
+        rate, notes = self.audio.sample_rate, read_notes(self.folder / clip.notes)
+        onsets = {
+            "original": onset_f_measure(original, rate, notes),
+            RESYNTHESIS: onset_f_measure(resynthesis, rate, notes),
+        }
+        if other is not clip and other.notes:
+            common = resynthesis[: min(clip.frames, other.frames)]
+            other_notes = read_notes(self.folder / other.notes)
+            onsets["resynthesis, wrong score"] = onset_f_measure(common, rate, other_notes)
+        return onsets
+
+    def _generate(
+        self,
+        length: int,
+        advance: Callable[[int], object],
+        seed: int = 0,
+        prompt: torch.Tensor | None = None,
+        **conditioning: Any,
+    ) -> Samples:
+        """Return a generated waveform, `(T,)`, with its prompt in front if there is one."""
+        started = time.perf_counter()
+        signal = self.sampler.generate(
+            length,
+            seed=self.seed + seed,
+            draw=SamplingConfig(temperature=self.options.temperature),
+            progress=advance,
+            prompt=prompt,
+            **conditioning,
+        )
+        self.time += GenerationTime(length, time.perf_counter() - started)
+        generated = signal.cpu().float()
+        if prompt is not None:
+            generated = torch.cat([prompt[None], generated], dim=1)
+        samples: Samples = self.shaping.undone()(generated)[0].numpy()
+        return samples
