@@ -1,45 +1,88 @@
-"""What a model is worth: `wavenet-evaluate checkpoint=RUN/model data.root=FOLDER`."""
+"""Evaluate a model: `wavenet-evaluate checkpoint=RUN/model`."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
 
+import wavenet
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
 from wavenet.evaluation.options import EvaluateCommand
+from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
 
 
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
-    """Print bits per sample, and distances of copies, beside yardsticks; write a page to hear."""
-    from wavenet.cli import evaluation
-    from wavenet.evaluation.report import write_report
+    """Print bits per sample and resynthesis metrics with baselines; write a listening page."""
+    from wavenet.evaluation.evaluate import Evaluator
+    from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
+    from wavenet.evaluation.partial_results import (
+        evaluation_identity,
+        merge_partial_results,
+        partial_result_path,
+        read_partial_result,
+        write_partial_result,
+    )
+    from wavenet.evaluation.report import resynthesis_tables, write_report
 
-    told = print if not options.json else log.info
-    options = evaluation.with_temperature_of_run(options, composed.said)
-    subject = evaluation.subject_of(options)
-    if options.part is not None:
-        path = evaluation.write_part(options, subject, options.part)
-        told(f"shard {options.part}: {path}")
+    show = log.info if options.json else print  # with json=true, stdout is JSON only
+    page = options.page
+    if page is not None and page.exists() and not options.overwrite:
+        raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
+
+    # The model, and clips that its training has not used.
+    model_dir = Path(options.checkpoint)
+    loaded = wavenet.load(model_dir)
+    folder, clips = held_out_clips(model_dir, loaded.audio.sample_rate, options.data)
+    settings = options.evaluation
+    temperature = temperature_of_run(model_dir)
+    if temperature is not None and "evaluation.temperature" not in composed.said:
+        settings = dataclasses.replace(settings, temperature=temperature)
+    evaluator = Evaluator(loaded, folder, clips, settings, options.seed)
+
+    # Negative log-likelihood of the clips and their resynthesis: of all clips, or of one of
+    # several shards, whose results are merged later.
+    base = Path(options.output or "evaluation.html")
+    if options.shard is not None:
+        shard, identity = Shard.from_text(options.shard), evaluation_identity(evaluator, model_dir)
+        path = partial_result_path(base, shard)
+        if path.exists() and not options.overwrite:
+            read_partial_result(path, identity)
+            log.info("kept the existing %s: overwrite=true evaluates again", printable(path))
+        else:
+            nll, resyntheses = evaluator.nll(shard), evaluator.resynthesize(shard)
+            time = evaluator.generation_time
+            write_partial_result(path, shard, identity, nll, resyntheses, time)
+        show(f"shard {shard}: {path}")
         if options.json:
             print(path.read_text(encoding="utf-8"), end="")
         return
-    found = evaluation.evaluation_of(options, subject)
-    told(found.text())
-    page = evaluation.page_of(options)
+    if options.merge_shards is not None:
+        identity = evaluation_identity(evaluator, model_dir)
+        nll, resyntheses, time = merge_partial_results(
+            evaluator, base, options.merge_shards, identity
+        )
+    else:
+        nll, resyntheses, time = evaluator.nll(), evaluator.resynthesize(), None
+
+    # Baselines, which are fitted on all clips, and the recordings to listen to.
+    evaluation = evaluator.summarize(nll, resyntheses, shard_time=time)
+    show(evaluation.text())
     if page is not None:
         write_report(
             page,
-            title=f"WaveNet: {Path(options.checkpoint).resolve().parent.name}",
-            facts=found.facts,
-            scores=found.bits,
-            tables=found.tables,
-            recordings=found.recordings,
+            title=f"WaveNet: {model_dir.resolve().parent.name}",
+            facts=evaluation.facts,
+            bits_per_sample=evaluation.bits_per_sample,
+            tables=resynthesis_tables(evaluation.resyntheses),
+            recordings=evaluation.recordings,
         )
-        told(f"open {page} to listen and look")
+        show(f"open {page} to listen")
     if options.json:
-        print(json.dumps(evaluation.plain(subject, found), indent=2))
+        print(json.dumps(evaluation.to_json(), indent=2))
 
 
 def main() -> None:

@@ -1,253 +1,244 @@
-"""A model measured and heard: bits per sample, copies beside yardsticks, recordings, facts."""
+"""The steps of an evaluation, and its results."""
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from wavenet.checkpoint import Checkpoint
-from wavenet.config import FilterConfig
-from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import Clip, frames_of
-from wavenet.evaluation.metrics import HEADINGS, CopyScores, mean_scores, row_of
-from wavenet.evaluation.nll import Nats
-from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.report import Recording, Table
-from wavenet.evaluation.scores import (
-    excerpts_of,
-    first_seconds,
-    model_nats,
-    score_table,
-    scores,
+from wavenet.evaluation.baselines import baselines
+from wavenet.evaluation.held_out import first_seconds
+from wavenet.evaluation.metrics import mean_metrics
+from wavenet.evaluation.nll import (
+    TotalNll,
+    make_clip_reader,
+    model_input,
+    model_nll,
+    num_evaluated_samples,
 )
-from wavenet.evaluation.voice import ALL, COPY, Copied, Voice
+from wavenet.evaluation.options import EvaluationOptions
+from wavenet.evaluation.report import bits_text, resynthesis_tables
+from wavenet.evaluation.synthesis import (
+    ALL,
+    RESYNTHESIS,
+    GenerationTime,
+    Recording,
+    Resynthesis,
+    Synthesizer,
+)
+from wavenet.mel_presets import FilterConfig
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import printable
+from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
+HELD_OUT = "Held-out audio"
+REAL_TIME_FACTOR = "Real-time factor"
 
-@dataclass
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is known of a model.
+    """Results of an evaluation.
 
     Attributes:
-        bits: Bits per sample by name, the model's first; empty where nothing is held out.
-        tables: Measures of copies; empty for a model that speaks by itself.
-        recordings: What there is to hear.
-        facts: What to know about the model, by name.
-        copied: Clips spoken again, as measured.
-        real_time_factor: Seconds of work for a second of audio, on one core.
+        clips: Those that `bits_per_sample` is measured on.
+        sample_rate: In Hz.
+        bits_per_sample: By name: the model, then the baselines; empty without held-out clips.
+        resyntheses: Held-out clips, generated again from their features.
+        recordings: For the listening page.
+        facts: Facts about the model and the evaluation, by name.
+        real_time_factor: Seconds of computation per second of audio, on one core.
     """
 
-    bits: dict[str, float] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
-    recordings: list[Recording] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
-    copied: list[Copied] = field(default_factory=list)
-    real_time_factor: float | None = None
+    clips: Sequence[Clip]
+    sample_rate: int
+    bits_per_sample: dict[str, float]
+    resyntheses: Sequence[Resynthesis]
+    recordings: Sequence[Recording]
+    facts: dict[str, str]
+    real_time_factor: float | None
 
     def text(self) -> str:
-        """Return the measures as lines to print."""
-        bits = [f"{self.facts[MEASURED]}\n{score_table(self.bits)}"] if self.bits else []
-        tables = [table.text() for table in self.tables]
-        pace = [f"real-time factor {self.facts[PACE]}"] if PACE in self.facts else []
-        return "\n\n".join([*bits, *tables, *pace])
+        """Return the results as lines to print."""
+        bits = [self.facts[HELD_OUT] + "\n" + bits_text(self.bits_per_sample)] if self.clips else []
+        tables = [table.text() for table in resynthesis_tables(self.resyntheses)]
+        speed = [f"real-time factor {self.facts[REAL_TIME_FACTOR]}"]
+        return "\n\n".join([*bits, *tables, *speed[: self.real_time_factor is not None]])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the results as plain data for JSON."""
+        names = self.resyntheses[0].metrics if self.resyntheses else ()
+        means = {name: mean_metrics([r.metrics[name] for r in self.resyntheses]) for name in names}
+        return {
+            "clips": len(self.clips),
+            "samples": int(frames_of(self.clips).sum()),
+            "sample_rate": self.sample_rate,
+            "bits_per_sample": self.bits_per_sample,
+            "mean_metrics": {name: dataclasses.asdict(mean) for name, mean in means.items()},
+            "resyntheses": [
+                {
+                    "number": one.number,
+                    "source": one.clip.source,
+                    "metrics": {name: dataclasses.asdict(m) for name, m in one.metrics.items()},
+                    "onset_f_measures": one.onset_f_measures,
+                }
+                for one in self.resyntheses
+            ],
+            "real_time_factor": self.real_time_factor,
+            "facts": self.facts,
+        }
 
 
-MEASURED = "Bits measured on"
-PACE = "Real-time factor"
+class Evaluator:
+    """Evaluates a model on held-out clips.
 
+    The expensive steps, `nll` and `resynthesize`, can be split into shards; `summarize` adds what
+    needs all clips.
 
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated.
-
-    Attributes:
+    Args:
         loaded: The model.
         folder: Prepared recordings.
-        clips: Of them, those that are held out.
-        options: How much.
-        seed: Of the draws.
+        clips: The held-out clips of the folder.
+        options: What to measure and to generate.
+        seed: Of the noise.
     """
 
-    loaded: Checkpoint
-    folder: Path
-    clips: Sequence[Clip]
-    options: EvaluationOptions
-    seed: int = 0
+    def __init__(
+        self,
+        loaded: Checkpoint,
+        folder: Path,
+        clips: Sequence[Clip],
+        options: EvaluationOptions,
+        seed: int = 0,
+    ) -> None:
+        self.loaded = loaded
+        self.folder = folder
+        self.clips = clips
+        self.options = options
+        self.seed = seed
+        self.scored_clips = first_seconds(clips, options.eval_seconds)
+        self.reader = make_clip_reader(loaded.model.config, loaded.audio, folder)
 
-    @property
-    def measured(self) -> Sequence[Clip]:
-        """The clips whose bits are measured."""
-        return first_seconds(self.clips, self.options.eval_seconds)
+    @cached_property
+    def synthesizer(self) -> Synthesizer:
+        """Generates the recordings; built when first used."""
+        return Synthesizer(self.loaded, self.folder, self.options, self.seed)
 
-    def excerpts(self) -> ClipReader:
-        """Return what reads the clips as the model wants them."""
-        return excerpts_of(self.loaded.model.config, self.loaded.audio, self.folder)
+    def evaluate(self) -> Evaluation:
+        """Return the evaluation on all clips."""
+        return self.summarize(self.nll(), self.resynthesize())
 
-    def voice(self) -> Voice:
-        """Return what draws from the model."""
-        return Voice(self.loaded, self.folder, self.options, self.seed)
+    def nll(self, shard: Shard = ALL) -> dict[str, TotalNll]:
+        """Return the negative log-likelihood of the clips by name; see `model_nll`."""
+        model, clips = self.loaded.model, shard.of(self.scored_clips)
+        total = num_evaluated_samples(model.config, clips)
+        with progress(total, unit="sample", description="evaluating") as advance:
+            return model_nll(model, self.reader, clips, advance)
 
+    def resynthesize(self, shard: Shard = ALL) -> list[Resynthesis]:
+        """Return the longest clips, generated again from their features, with metrics.
 
-@dataclass
-class Part:
-    """What was measured of a subject, all of it or a shard's.
+        Empty for a model without local conditioning.
+        """
+        if not self.options.sample_seconds or not self.loaded.audio.features:
+            return []
+        return list(self.synthesizer.resynthesize(self.clips, shard))
 
-    Attributes:
-        nats: What its clips cost, by what the model was told.
-        copied: Clips spoken again.
-        drawn: Samples of those.
-        took: Seconds of work for them.
-    """
+    def baselines(self) -> dict[str, float]:
+        """Return bits per sample of the baselines on the clips that `nll` measures."""
+        waveforms = [model_input(self.reader, clip).numpy() for clip in self.scored_clips]
+        return baselines(waveforms, self.loaded.model.distribution) if waveforms else {}
 
-    nats: dict[str, Nats]
-    copied: list[Copied] = field(default_factory=list)
-    drawn: int = 0
-    took: float = 0.0
+    def recordings(self, resyntheses: Sequence[Resynthesis]) -> list[Recording]:
+        """Return the recordings for the listening page.
 
+        They are the resyntheses, or, for a model without local conditioning, samples from silence
+        and a continued prompt, which are generated now.
+        """
+        if not self.options.sample_seconds:
+            return []
+        if self.loaded.audio.features:
+            return [recording for one in resyntheses for recording in self._compare(one)]
+        synthesizer = self.synthesizer
+        return [*synthesizer.unconditional(), *synthesizer.continuation(self.clips)]
 
-def evaluate(subject: Subject, progress: Callable[[int], None] | None = None) -> Evaluation:
-    """Return a model's bits per sample, and what it says.
+    def summarize(
+        self,
+        nll: Mapping[str, TotalNll],
+        resyntheses: Sequence[Resynthesis],
+        shard_time: GenerationTime | None = None,
+    ) -> Evaluation:
+        """Return the evaluation, with the baselines and the recordings.
 
-    Args:
-        subject: The model, and on what.
-        progress: Called with the samples whose bits were measured since the last call.
-    """
-    return together(subject, [measure(subject, ALL, progress)])
-
-
-def measure(subject: Subject, shard: Shard, progress: Callable[[int], None] | None = None) -> Part:
-    """Return what a model's work on a shard of the clips, and of the copies, comes to.
-
-    Args:
-        subject: The model, and on what.
-        shard: Every how many-th clip, and copy.
-        progress: Called with the samples whose bits were measured since the last call.
-    """
-    loaded = subject.loaded
-    clips = shard.of(subject.measured)
-    part = Part(model_nats(loaded.model, subject.excerpts(), clips, progress))
-    if subject.options.sample_seconds and loaded.audio.features:
-        voice = subject.voice()
-        part.copied = list(voice.copies(subject.clips, shard))
-        part.drawn, part.took = voice.drawn, voice.took
-    return part
-
-
-def together(subject: Subject, parts: Sequence[Part]) -> Evaluation:
-    """Return the evaluation that its parts come to.
-
-    What takes a model's whole work is in the parts. The rest is done here, on all clips: the
-    yardsticks, which are fitted on all that they measure, and what a model says by itself.
-    """
-    loaded, options = subject.loaded, subject.options
-    result, measured = Evaluation(facts=_facts(loaded)), subject.measured
-    if measured:
-        nats = {
-            name: functools.reduce(Nats.plus, [part.nats[name] for part in parts])
-            for name in parts[0].nats
-        }
-        result.bits = scores(nats, loaded.model, subject.excerpts(), measured)
-        seconds = int(frames_of(measured).sum()) / loaded.audio.sample_rate
-        result.facts[MEASURED] = (
-            f"{len(measured)} held-out clip{'s' * (len(measured) > 1)}, {seconds:.0f} s"
+        Args:
+            nll: Of all clips.
+            resyntheses: Of all clips.
+            shard_time: Time that other processes took for the resyntheses.
+        """
+        clips, rate = self.scored_clips, self.loaded.audio.sample_rate
+        bits = {name: total.bits_per_sample for name, total in nll.items()} if clips else {}
+        recordings, facts = self.recordings(resyntheses), model_facts(self.loaded)
+        if clips:
+            seconds = int(frames_of(clips).sum()) / rate
+            facts[HELD_OUT] = f"{len(clips)} clip{'s' * (len(clips) > 1)}, {seconds:.0f} s"
+        factor = None
+        if recordings:
+            time = self.synthesizer.time + (shard_time or GenerationTime())
+            if time.num_samples:
+                factor = time.seconds * rate / time.num_samples
+                how = f"one core, {self.synthesizer.sampler.name}, float32"
+                facts[REAL_TIME_FACTOR] = f"{factor:.3f}, {1 / factor:.2f} times real time ({how})"
+            facts["Temperature"] = f"{self.options.temperature:g}"
+        return Evaluation(
+            clips=clips,
+            sample_rate=rate,
+            bits_per_sample={**bits, **self.baselines()},
+            resyntheses=resyntheses,
+            recordings=recordings,
+            facts=facts,
+            real_time_factor=factor,
         )
-    if not options.sample_seconds:
-        return result
-    voice = subject.voice()
-    if loaded.audio.features:
-        copied = [one for part in parts for one in part.copied]
-        result.copied = sorted(copied, key=lambda one: one.number)
-        result.tables = _tables(result.copied)
-        for one in result.copied:
-            result.recordings += _recordings(voice, one)
-    else:
-        result.recordings = [*voice.free(), *voice.continued(subject.clips)]
-    drawn = voice.drawn + sum(part.drawn for part in parts)
-    if drawn:
-        took = voice.took + sum(part.took for part in parts)
-        factor = result.real_time_factor = took * loaded.audio.sample_rate / drawn
-        way = f"one core, {voice.sampler.name}, float32"
-        result.facts[PACE] = f"{factor:.3f}, {1 / factor:.2f} times real time ({way})"
-        result.facts["Temperature"] = f"{options.temperature:g}"
-    return result
+
+    def _compare(self, one: Resynthesis) -> list[Recording]:
+        """Return the original of a resynthesis, the resynthesis and the baselines."""
+        notes = {
+            RESYNTHESIS: f"generated from the {' and '.join(self.loaded.audio.features)} of the original",
+            "quantized": "the original after the quantization of the model's output",
+            "Griffin-Lim": "from the mel of the original, without a model",
+        }
+        source = f"held out: {printable(one.clip.source, 60)}"
+        recording = self.synthesizer.recording
+        return [
+            recording(f"original-{one.number}", one.original, source),
+            *(
+                recording(f"{name.lower()}-{one.number}", waveform, notes[name])
+                for name, waveform in one.waveforms.items()
+            ),
+        ]
 
 
-def means_of(copied: Sequence[Copied]) -> dict[str, CopyScores]:
-    """Return the mean distances over clips, by kind of copy."""
-    kinds = copied[0].scores if copied else ()
-    return {kind: mean_scores([one.scores[kind] for one in copied]) for kind in kinds}
-
-
-def _recordings(voice: Voice, copied: Copied) -> list[Recording]:
-    number, told = copied.number, " and ".join(voice.audio.features)
-    said = {
-        COPY: f"drawn from the {told} of the original",
-        "round trip": "the original, rounded to the codes that the model puts out",
-        "Griffin-Lim": "from the mel of the original, without a model",
-    }
-    source = f"held out: {printable(copied.clip.source, 60)}"
-    return [
-        voice.recording(f"original-{number}", copied.original, source),
-        *(
-            voice.recording(f"{name.lower().replace(' ', '-')}-{number}", waveform, said[name])
-            for name, waveform in copied.copies.items()
-        ),
-    ]
-
-
-def _tables(copied: Sequence[Copied]) -> list[Table]:
-    if not copied:
-        return []
-    kinds = list(copied[0].scores)
-    headings = list(HEADINGS.values())
-    mean = {kind: row_of(scores) for kind, scores in means_of(copied).items()}
-    each = {f"{kind}-{one.number}": row_of(one.scores[kind]) for one in copied for kind in kinds}
-    note = (
-        "Distances from the original, means over the clips where they could be measured: ↓ less is "
-        "better, ↑ more is. Mel: mean difference of log spectra; STFT: at three resolutions; MCD: "
-        "mel-cepstral distortion; F0: root mean square where both are voiced; voicing: share of "
-        "frames that one alone voices; PESQ: narrow band at 8 kHz, else wide; - for what could not "
-        "be measured (PESQ, STOI and onsets come with pip install 'torch-wavenet[evaluate]')."
-    )
-    tables = [Table("Copies", note, headings, mean)]
-    onsets = _onsets(copied)
-    if onsets is not None:
-        tables.append(onsets)
-    return [*tables, Table("Clip by clip", "", headings, each)]
-
-
-def _onsets(copied: Sequence[Copied]) -> Table | None:
-    """Return the means over clips of the onsets' F-measures, if there are any."""
-    rows: dict[str, list[float | None]] = {}
-    for name in dict.fromkeys(name for one in copied for name in one.onsets):
-        values = [one.onsets.get(name) for one in copied]
-        there = [value for value in values if value is not None]
-        if there:
-            rows[name] = [sum(there) / len(there)]
-    note = "F-measure of onsets against the score, within 50 ms; 1 is best."
-    return Table("Onsets", note, ["onsets F ↑"], rows) if rows else None
-
-
-def _facts(loaded: Checkpoint) -> dict[str, str]:
-    model, training = loaded.model, loaded.training
-    seconds = model.config.receptive_field_seconds(loaded.audio.sample_rate)
+def model_facts(loaded: Checkpoint) -> dict[str, str]:
+    """Return facts about a model, by name."""
+    model, audio, training = loaded.model, loaded.audio, loaded.training
+    seconds = model.config.receptive_field_seconds(audio.sample_rate)
     facts = {
         "Data": training.data,
         "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
-        "Sample rate": f"{loaded.audio.sample_rate:,} Hz",
+        "Sample rate": f"{audio.sample_rate:,} Hz",
         "Steps": f"{training.steps:,}",
         "Blocks": str(len(model.config.dilations)),
         "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "Receptive field": f"{model.config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
     }
-    if loaded.audio.features:
-        facts["Conditioned on"] = " and ".join(loaded.audio.features)
-    if loaded.audio.filter != FilterConfig():
-        said = {**to_dict(loaded.audio.filter), "predictor": None}
-        facts["Shaping"] = ", ".join(f"{name} {value:g}" for name, value in said.items() if value)
-        facts["Shaping"] += "; bits are of the shaped signal, copies of the recording"
-    if loaded.audio.speaker_names:
-        facts["Speakers"] = ", ".join(map(printable, loaded.audio.speaker_names))
+    if audio.features:
+        facts["Conditioning"] = " and ".join(audio.features)
+    if audio.filter != FilterConfig():
+        filters = {**to_dict(audio.filter), "predictor": None}
+        facts["Filter"] = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
+        facts["Filter"] += "; bits per sample of the filtered signal, metrics of the original"
+    if audio.speaker_names:
+        facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
     return facts

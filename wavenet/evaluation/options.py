@@ -1,9 +1,11 @@
-"""What a finished run, or `wavenet-evaluate`, leaves to read and to hear."""
+"""Options of an evaluation: of `wavenet-evaluate`, and of the report of a finished run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from wavenet.data.options import DataOptions
 from wavenet.utils.dataclass_io import check
+from wavenet.utils.errors import ConfigError
 from wavenet.utils.sharding import Shard
 
 MOST_SECONDS = 1e9
@@ -12,16 +14,17 @@ LENGTH = f"positive and at most {MOST_SECONDS:g}, or null"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """What is measured, and what there is to hear.
+    """What to measure and to generate.
 
     Attributes:
-        sample_seconds: Length of each generated recording; 0 for bits per sample alone.
-        prompt_seconds: Held-out audio that the continued recording starts from.
-        num_samples: Unconditional recordings, of each voice.
-        num_resynthesis: Held-out clips, the longest ones, that a model conditioned by frames speaks again.
-        copy_seconds: Length at which they are cut; absent for all of them.
-        temperature: Of the draws.
-        evaluate_seconds: Held-out audio that the bits per sample cover; absent for all.
+        sample_seconds: Length of each generated recording; 0 for bits per sample only.
+        prompt_seconds: Held-out audio that serves as the prompt of the continued recording.
+        num_samples: Unconditional recordings per speaker.
+        num_resynthesis: Held-out clips, longest first, that a model with local conditioning
+            generates again from their features.
+        resynthesis_seconds: Length to which these are cut; absent for their full length.
+        temperature: Of the samples.
+        eval_seconds: Held-out audio for the bits per sample; absent for all.
     """
 
     sample_seconds: float = 3.0
@@ -51,18 +54,20 @@ class EvaluationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """`wavenet-evaluate`: a model and held-out clips to measures, and a page to listen to.
+    """`wavenet-evaluate`: a model and held-out clips to metrics and a listening page.
 
     Attributes:
-        checkpoint: Directory of the model.
-        data: Clips, prepared or to prepare.
-        evaluation: What is measured, and what there is to hear.
+        checkpoint: Model directory.
+        data: Recordings; absent for the held-out clips of the model's run.
+        evaluation: What to measure and to generate.
         output: HTML file to write; absent for none.
-        seed: Of the draws.
-        shard: Do every `n`-th clip and copy from the `i`-th on, said as `i/n`, and write what they
-            come to beside `output`; `all/n` adds up what `n` such jobs wrote.
+        seed: Of the noise.
+        shard: Evaluate every `n`-th clip from the `i`-th on, as `i/n`, and write the results next
+            to `output`.
+        merge_shards: Merge the results of this many shards; absent for no merge.
         json: Print JSON.
-        overwrite: Replace an existing page, or an existing shard's measures.
+        overwrite: Replace an existing page, or an existing shard's results.
+        debug: Show the traceback of an error.
     """
 
     checkpoint: str
@@ -71,23 +76,24 @@ class EvaluateCommand:
     output: str | None = "evaluation.html"
     seed: int = 0
     shard: str | None = None
+    merge_shards: int | None = None
     json: bool = False
     overwrite: bool = False
     debug: bool = False
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
-        if self.shard is not None and self.shards is None:
+        html = self.output is None or Path(self.output).suffix.lower() == ".html"
+        check(html, "output", "a .html file, or null", self.output)
+        if self.shard is not None:
             Shard.from_text(self.shard)
+        if self.merge_shards is not None:
+            check(self.merge_shards >= 1, "merge_shards", "1 or more", self.merge_shards)
+            if self.shard is not None:
+                raise ConfigError("shard evaluates, merge_shards merges: set one of the two")
 
     @property
-    def shards(self) -> int | None:
-        """How many shards are to be added up; absent where that is not asked for."""
-        whose, _, count = (self.shard or "").partition("/")
-        return Shard.from_text(f"1/{count}").count if whose == "all" else None
-
-    @property
-    def part(self) -> Shard | None:
-        """The shard that is to be measured; absent for all of it."""
-        wanted = self.shard is not None and self.shards is None
-        return Shard.from_text(self.shard or "") if wanted else None
+    def page(self) -> Path | None:
+        """The listening page; `None` if this command writes none."""
+        listen = self.evaluation.sample_seconds and self.shard is None
+        return Path(self.output) if self.output is not None and listen else None

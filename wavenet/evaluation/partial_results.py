@@ -1,239 +1,205 @@
-"""What one job of several measured, on the disk: enough to add the jobs up to one evaluation.
+"""Results of one shard of an evaluation on disk, to be merged into one evaluation.
 
-    evaluation-2-of-8.json   what the shard's clips cost in nats, distances of its copies
-    evaluation-2-of-8/       its copies, to be heard on the page
+    evaluation-2-of-8.json   negative log-likelihood of the shard's clips, metrics of its resyntheses
+    evaluation-2-of-8/       its resyntheses, for the listening page
 
-A share says what it is a share of: the model, the clips, the options. Others do not add up with it.
+A file names the model, the clips and the options that it belongs to; only equal ones are merged.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wavenet.checkpoint import read_config
 from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.manifest import digests_of
-from wavenet.evaluation.evaluate import Part, Subject
-from wavenet.evaluation.metrics import CopyScores
-from wavenet.evaluation.nll import Nats
+from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.metrics import ResynthesisMetrics
+from wavenet.evaluation.nll import TotalNll
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.voice import COPY, Copied
+from wavenet.evaluation.synthesis import RESYNTHESIS, GenerationTime, Resynthesis
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import write_text
 from wavenet.utils.sharding import Shard
 
-TOLD = 12  # shards that are wrong
+MAX_LISTED_ERRORS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
-    """What a share is a share of; all that add up agree on it.
+class EvaluationIdentity:
+    """What must be equal in all shards of one evaluation.
 
     Attributes:
         checkpoint: SHA-256 of the model's weights, and of its config.
-        clips: SHA-256 of the held-out clips' own, in their order.
-        report: How much is measured.
-        seed: Of the draws.
+        clips: SHA-256 of the digests of the held-out clips, in order.
+        evaluation: The options.
+        seed: Of the noise.
     """
 
     checkpoint: str
     clips: str
-    report: EvaluationOptions
+    evaluation: EvaluationOptions
     seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What clips cost a model that is told something.
-
-    Attributes:
-        name: What it is told.
-        nats: Negative log-likelihood.
-        samples: Of so many samples.
-    """
-
-    name: str
-    nats: float
-    samples: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """Distances of one kind of copy."""
-
-    name: str
-    scores: CopyScores
-
-
-@dataclass(frozen=True, kw_only=True)
-class Onsets:
-    """F-measure of onsets of one signal; absent where it could not be measured."""
-
-    name: str
-    score: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copy:
-    """A clip that was spoken again.
-
-    Attributes:
-        number: Its place among those that are spoken, from 1.
-        source: The recording.
-        kinds: Distances by kind of copy.
-        onsets: F-measures.
-    """
+class StoredResynthesis:
+    """A resynthesis without its audio; see `Resynthesis`."""
 
     number: int
     source: str
-    kinds: tuple[Kind, ...]
-    onsets: tuple[Onsets, ...]
+    metrics: dict[str, ResynthesisMetrics]
+    onset_f_measures: dict[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """A shard's part of an evaluation.
+class PartialResult:
+    """Results of one shard.
 
     Attributes:
-        shard: Which one, as `i/n`.
-        about: What it is a part of.
-        costs: What its clips cost.
-        copies: Its copies.
-        drawn: Samples of them.
-        took: Seconds of work for them.
+        shard: As `i/n`.
+        identity: The evaluation that it belongs to.
+        nll: Of the shard's clips, by name.
+        resyntheses: The shard's resyntheses.
+        time: Time to generate them.
     """
 
     shard: str
-    about: About
-    costs: tuple[Cost, ...]
-    copies: tuple[Copy, ...]
-    drawn: int
-    took: float
+    identity: EvaluationIdentity
+    nll: dict[str, TotalNll]
+    resyntheses: tuple[StoredResynthesis, ...]
+    time: GenerationTime
 
 
-def about(subject: Subject, checkpoint: Path) -> About:
-    """Return what shares of an evaluation agree on."""
-    config = read_config(checkpoint)
+def evaluation_identity(evaluator: Evaluator, model_dir: Path) -> EvaluationIdentity:
+    """Return what all shards of an evaluation have in common."""
+    config = read_config(model_dir)
     assert config.sha256 is not None
-    return About(
+    return EvaluationIdentity(
         checkpoint=f"{config.sha256.weights}-{config.sha256.config}",
-        clips=hashlib.sha256(digests_of(subject.clips).tobytes()).hexdigest(),
-        report=subject.options,
-        seed=subject.seed,
+        clips=hashlib.sha256(digests_of(evaluator.clips).tobytes()).hexdigest(),
+        evaluation=evaluator.options,
+        seed=evaluator.seed,
     )
 
 
-def share_path(output: Path, shard: Shard) -> Path:
-    """Return the JSON file of a shard, beside the page."""
-    return output.with_name(f"{output.stem}-{shard.number}-of-{shard.count}.json")
+def partial_result_path(page: Path, shard: Shard) -> Path:
+    """Return the JSON file of a shard, next to the listening page."""
+    return page.with_name(f"{page.stem}-{shard.number}-of-{shard.count}.json")
 
 
-def write_share(path: Path, part: Part, shard: Shard, whole: About) -> None:
-    """Write a shard's copies, then its JSON file: where that is, all is there."""
-    for one in part.copied:
-        with WavWriter(_copy_path(path, one.number), one.clip.sample_rate) as file:
-            file.write(one.copies[COPY])
-    share = Share(
-        shard=str(shard),
-        about=whole,
-        costs=tuple(Cost(name=name, **value._asdict()) for name, value in part.nats.items()),
-        copies=tuple(copy_of(one) for one in part.copied),
-        drawn=part.drawn,
-        took=part.took,
+def write_partial_result(
+    path: Path,
+    shard: Shard,
+    identity: EvaluationIdentity,
+    nll: Mapping[str, TotalNll],
+    resyntheses: list[Resynthesis],
+    time: GenerationTime,
+) -> None:
+    """Write a shard's audio, then its JSON file: if the JSON file exists, the result is complete."""
+    path.unlink(missing_ok=True)
+    for one in resyntheses:
+        with WavWriter(_wav_path(path, one.number), one.clip.sample_rate) as file:
+            file.write(one.waveforms[RESYNTHESIS])
+    stored = tuple(
+        StoredResynthesis(
+            number=one.number,
+            source=one.clip.source,
+            metrics=one.metrics,
+            onset_f_measures=one.onset_f_measures,
+        )
+        for one in resyntheses
     )
-    write_text(path, json.dumps(to_dict(share), indent=2) + "\n")
-
-
-def copy_of(copied: Copied) -> Copy:
-    """Return the measures of a clip that was spoken again."""
-    return Copy(
-        number=copied.number,
-        source=copied.clip.source,
-        kinds=tuple(Kind(name=name, scores=scores) for name, scores in copied.scores.items()),
-        onsets=tuple(Onsets(name=name, score=score) for name, score in copied.onsets.items()),
+    result = PartialResult(
+        shard=str(shard), identity=identity, nll=dict(nll), resyntheses=stored, time=time
     )
+    write_text(path, json.dumps(to_dict(result), indent=2) + "\n")
 
 
-def read_share(path: Path, whole: About) -> Share:
-    """Return a share.
+def read_partial_result(path: Path, identity: EvaluationIdentity) -> PartialResult:
+    """Return the result of a shard.
 
     Raises:
-        DataError: It is damaged, or a share of something else; what differs is named.
+        DataError: The file is damaged, or belongs to another evaluation; the differences are named.
     """
     try:
-        share = from_dict(Share, json.loads(path.read_text(encoding="utf-8")), "it")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        result = from_dict(PartialResult, data, "it")
     except (ConfigError, ValueError, RecursionError) as error:
-        raise DataError(f"{printable(path)} is no share of ours: {printable(error)}") from None
-    different = _differences(share.about, whole)
+        raise DataError(
+            f"{printable(path)} is not a shard's result: {printable(error)}"
+        ) from None
+    different = _differences(result.identity, identity)
     if different:
-        raise DataError(f"{printable(path)} is of {', '.join(different)}")
-    return share
+        raise DataError(f"{printable(path)} belongs to {', '.join(different)}")
+    return result
 
 
-def gathered(subject: Subject, output: Path, count: int, whole: About) -> list[Part]:
-    """Return the parts that the shards of an evaluation wrote.
+def merge_partial_results(
+    evaluator: Evaluator, page: Path, num_shards: int, identity: EvaluationIdentity
+) -> tuple[dict[str, TotalNll], list[Resynthesis], GenerationTime]:
+    """Return the negative log-likelihood, resyntheses and generation time of all shards.
 
     Args:
-        subject: What is evaluated.
-        output: The page, beside which the shares lie.
-        count: How many there are.
-        whole: What they must be shares of.
+        evaluator: Of the same evaluation.
+        page: The listening page, next to which the shards' files are.
+        num_shards: How many shards there are.
+        identity: What they must belong to.
 
     Raises:
-        DataError: Shares are missing, damaged, or of something else; they are named.
+        DataError: Results are missing, damaged, or of another evaluation; they are named.
     """
-    shares, wrong = [], []
-    for number in range(1, count + 1):
-        path = share_path(output, Shard(number, count))
+    results, errors = [], []
+    for number in range(1, num_shards + 1):
+        path = partial_result_path(page, Shard(number, num_shards))
+        rerun = f"run the same command with shard={number}/{num_shards}"
         if not path.exists():
-            wrong.append(f"{printable(path)} is missing: run the same with shard={number}/{count}")
+            errors.append(f"{printable(path)} is missing: {rerun}")
             continue
         try:
-            shares.append((path, read_share(path, whole)))
+            results.append((path, read_partial_result(path, identity)))
         except DataError as error:
-            wrong.append(f"{error}: run the same with shard={number}/{count} overwrite=true")
-    if len(wrong) > TOLD:
-        wrong[TOLD - 1 :] = [f"and {len(wrong) - TOLD + 1} more"]
-    if wrong:
-        lines = "\n".join(f"  {line}" for line in wrong)
-        raise DataError(f"the shards do not add up to an evaluation:\n{lines}")
-    return [_part(subject, path, share) for path, share in shares]
+            errors.append(f"{error}: {rerun} overwrite=true")
+    if len(errors) > MAX_LISTED_ERRORS:
+        errors[MAX_LISTED_ERRORS - 1 :] = [f"and {len(errors) - MAX_LISTED_ERRORS + 1} more"]
+    if errors:
+        lines = "\n".join(f"  {line}" for line in errors)
+        raise DataError(f"the shards cannot be merged:\n{lines}")
+    nll: dict[str, TotalNll] = {}
+    resyntheses, time = [], GenerationTime()
+    for path, result in results:
+        nll = {name: nll.get(name, TotalNll()) + total for name, total in result.nll.items()}
+        resyntheses += [_with_audio(evaluator, path, stored) for stored in result.resyntheses]
+        time += result.time
+    return nll, sorted(resyntheses, key=lambda one: one.number), time
 
 
-def _part(subject: Subject, path: Path, share: Share) -> Part:
-    voice = subject.voice() if share.copies else None
-    copied = []
-    for copy in share.copies:
-        assert voice is not None
-        clip = voice.longest(subject.clips)[copy.number - 1]
-        original, copies = voice.beside(clip, read_samples(_copy_path(path, copy.number))[:, 0])
-        scores = {kind.name: kind.scores for kind in copy.kinds}
-        onsets = {one.name: one.score for one in copy.onsets}
-        copied.append(Copied(copy.number, clip, original, copies, scores, onsets))
-    nats = {cost.name: Nats(cost.nats, cost.samples) for cost in share.costs}
-    return Part(nats, copied, share.drawn, share.took)
+def _with_audio(evaluator: Evaluator, path: Path, stored: StoredResynthesis) -> Resynthesis:
+    synthesizer = evaluator.synthesizer
+    clip = synthesizer.longest(evaluator.clips)[stored.number - 1]
+    resynthesis = read_samples(_wav_path(path, stored.number))[:, 0]
+    original, waveforms = synthesizer.with_baselines(clip, resynthesis)
+    return Resynthesis(
+        stored.number, clip, original, waveforms, stored.metrics, stored.onset_f_measures
+    )
 
 
-def _copy_path(path: Path, number: int) -> Path:
-    return path.with_suffix("") / f"copy-{number}.wav"
+def _wav_path(path: Path, number: int) -> Path:
+    return path.with_suffix("") / f"resynthesis-{number}.wav"
 
 
-def _differences(found: About, wanted: About) -> list[str]:
-    """Return what a share is of, as far as it is not this evaluation."""
+def _differences(found: EvaluationIdentity, expected: EvaluationIdentity) -> list[str]:
+    """Return in what a shard's identity differs from the expected one."""
     different = [
         what
         for name, what in (("checkpoint", "another checkpoint"), ("clips", "other clips"))
-        if getattr(found, name) != getattr(wanted, name)
+        if getattr(found, name) != getattr(expected, name)
     ]
-    pairs: Sequence[tuple[str, object, object]] = [
-        ("seed", found.seed, wanted.seed),
-        *(
-            (f"evaluation.{field.name}", getattr(found.report, field.name), value)
-            for field in fields(EvaluationOptions)
-            for value in [getattr(wanted.report, field.name)]
-        ),
+    pairs = [("seed", found.seed, expected.seed)] + [
+        (f"evaluation.{f.name}", getattr(found.evaluation, f.name), getattr(expected.evaluation, f.name))
+        for f in fields(EvaluationOptions)
     ]
     return different + [f"{name}={one}, not {other}" for name, one, other in pairs if one != other]
