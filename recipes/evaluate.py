@@ -27,6 +27,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
         write_partial_result,
     )
     from wavenet.evaluation.report import resynthesis_tables, write_report
+    from wavenet.evaluation.synthesis import GenerationTime
 
     show = log.info if options.json else print  # with json=true, stdout is JSON only
     page = options.page
@@ -66,7 +67,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
             evaluator, base, options.merge_shards, identity
         )
     else:
-        nll, resyntheses, time = evaluator.nll(), evaluator.resynthesize(), None
+        nll, resyntheses, time = evaluator.nll(), evaluator.resynthesize(), GenerationTime()
 
     # Baselines, which are fitted on all clips, and the recordings to listen to.
     evaluation = evaluator.summarize(nll, resyntheses, shard_time=time)

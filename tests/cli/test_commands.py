@@ -62,14 +62,14 @@ def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     assert "held-out" in done.stderr
     assert "samples/s" in done.stderr
-    assert "adapted linear prediction" in done.stderr
+    assert "adaptive linear prediction" in done.stderr
     for name in ("report.html", "learning_curve.png", "model/config.json", "samples/continued.wav"):
         assert (first / name).is_file(), name
     assert list((first / "tensorboard").glob("events*"))
 
     evaluated = run("evaluate", "checkpoint=first/model")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert "adapted linear prediction" in evaluated.stdout
+    assert "adaptive linear prediction" in evaluated.stdout
 
     timed = run(
         "benchmark",

@@ -1,4 +1,4 @@
-"""The listening page in a real browser: it plays, it shows, and nothing complains."""
+"""The listening page in a real browser: audio and pictures load, without console messages."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavenet.evaluation.report import Recording, Table, write_report
+from wavenet.evaluation.report import Table, write_report
+from wavenet.evaluation.synthesis import Recording
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ READY = """player => new Promise((good, bad) => {
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[str]]]:
-    """An opened page, and what the browser complained of."""
+    """An opened page, and the messages of the browser."""
     sync_api = pytest.importorskip("playwright.sync_api")
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
@@ -42,23 +43,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[s
         path,
         title="A page",
         facts={"steps": "7"},
-        scores={"model": 4.0, "uniform": 8.0},
+        bits_per_sample={"model": 4.0, "uniform": 8.0},
         recordings=sounds,
-        tables=[Table("Copies", "a note", ["PESQ ↑", "STOI ↑"], {"copy": [3.25, None]})],
+        tables=[
+            Table("Resynthesis", "a note", ["PESQ ↑", "STOI ↑"], {"resynthesis": [3.25, None]})
+        ],
     )
-    complaints: list[str] = []
+    messages: list[str] = []
     with sync_api.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         opened = browser.new_page()
-        opened.on("console", lambda message: complaints.append(message.text))
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.on("requestfailed", lambda request: complaints.append(request.url[:80]))
+        opened.on("console", lambda message: messages.append(message.text))
+        opened.on("pageerror", lambda error: messages.append(str(error)))
+        opened.on("requestfailed", lambda request: messages.append(request.url[:80]))
         opened.goto(path.as_uri())
-        yield opened, complaints
+        yield opened, messages
         browser.close()
 
 
-def test_every_player_is_there_and_its_audio_decodes(page: tuple[Any, list[str]]) -> None:
+def test_every_player_is_visible_and_its_audio_decodes(page: tuple[Any, list[str]]) -> None:
     players = page[0].locator("audio").all()
 
     assert len(players) == len(SECONDS)
@@ -71,7 +74,7 @@ def test_every_player_is_there_and_its_audio_decodes(page: tuple[Any, list[str]]
         assert peak == pytest.approx(0.5, abs=0.01)
 
 
-def test_every_picture_is_shown(page: tuple[Any, list[str]]) -> None:
+def test_every_picture_is_loaded(page: tuple[Any, list[str]]) -> None:
     pictures = page[0].locator("img").all()
 
     assert len(pictures) == len(SECONDS)
@@ -79,16 +82,16 @@ def test_every_picture_is_shown(page: tuple[Any, list[str]]) -> None:
         assert picture.evaluate("image => image.complete && image.naturalWidth") > 100
 
 
-def test_tables_and_text_are_shown_as_given(page: tuple[Any, list[str]]) -> None:
+def test_tables_and_escaped_text_are_visible(page: tuple[Any, list[str]]) -> None:
     assert page[0].locator("table.measures tbody td").all_inner_texts() == ["3.250", "-"]
     assert page[0].get_by_text("<b>bold</b>").count() == len(SECONDS)
 
 
-def test_a_narrow_window_needs_no_sideways_scrolling(page: tuple[Any, list[str]]) -> None:
+def test_a_narrow_window_does_not_scroll_horizontally(page: tuple[Any, list[str]]) -> None:
     page[0].set_viewport_size({"width": 360, "height": 640})
 
     assert page[0].evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_nothing_complains(page: tuple[Any, list[str]]) -> None:
+def test_the_browser_logs_no_message(page: tuple[Any, list[str]]) -> None:
     assert page[1] == []

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from wavenet.config import MelConfig
 from wavenet.distributions import Categorical, Distribution, LogisticMixture
-from wavenet.evaluation.copies import griffin_lim, round_trip
+from wavenet.evaluation.baselines import griffin_lim, quantized
 from wavenet.evaluation.metrics import (
-    CopyScores,
-    copy_scores,
-    mean_scores,
+    ResynthesisMetrics,
+    mean_metrics,
     mel_cepstral_distortion,
     pesq,
+    resynthesis_metrics,
     stft_distance,
     stoi,
 )
@@ -25,9 +25,9 @@ from wavenet.features.mel import LogMel
 from wavenet.mel_presets import MEL_PRESETS
 
 Samples = NDArray[np.float32]
-NO_STEPS = shaping_of(None)
+NO_FILTER = shaping_of(None)
 MELS = {name: MEL_PRESETS[name] for name in ("8khz", "16khz", "tacotron2", "parallel_wavegan")} | {
-    "decibels, normalised": dataclasses.replace(
+    "decibels, normalized": dataclasses.replace(
         MEL_PRESETS["8khz"], power=2, log_base="decibel", mean=(-40.0,), std=(20.0,)
     )
 }
@@ -46,15 +46,17 @@ def noise(samples: int) -> Samples:
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050])
-def test_a_recording_is_at_no_distance_from_itself(sample_rate: int) -> None:
-    scores = copy_scores(voice(150.0, sample_rate), voice(150.0, sample_rate), sample_rate)
+def test_every_distance_of_a_recording_to_itself_is_zero(sample_rate: int) -> None:
+    scores = resynthesis_metrics(voice(150.0, sample_rate), voice(150.0, sample_rate), sample_rate)
 
     assert scores.mel_db == scores.stft == scores.mcd_db == 0
-    assert scores.pitch_cents == scores.voicing == 0
+    assert scores.f0_rmse_cents == scores.voicing_error == 0
 
 
 @pytest.mark.parametrize(("sample_rate", "best"), [(8000, 4.549), (16000, 4.644), (22050, 4.644)])
-def test_a_recording_has_the_best_pesq_and_stoi(sample_rate: int, best: float) -> None:
+def test_a_recording_compared_with_itself_has_the_best_pesq_and_stoi(
+    sample_rate: int, best: float
+) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     original = voice(150.0, sample_rate)
@@ -63,11 +65,11 @@ def test_a_recording_has_the_best_pesq_and_stoi(sample_rate: int, best: float) -
     assert stoi(original, original, sample_rate) == pytest.approx(1)
 
 
-def test_more_noise_is_a_larger_distance() -> None:
+def test_more_noise_gives_larger_distances() -> None:
     original = voice()
     copies = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
 
-    scores = [copy_scores(original, copy, 16000) for copy in copies]
+    scores = [resynthesis_metrics(original, copy, 16000) for copy in copies]
 
     for less, more in pairwise(scores):
         assert less.mel_db < more.mel_db
@@ -77,7 +79,7 @@ def test_more_noise_is_a_larger_distance() -> None:
         assert less.mcd_db < more.mcd_db
 
 
-def test_more_noise_has_a_worse_pesq_and_stoi() -> None:
+def test_more_noise_gives_lower_pesq_and_stoi() -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
     original = voice()
@@ -89,28 +91,28 @@ def test_more_noise_has_a_worse_pesq_and_stoi() -> None:
 
 
 @pytest.mark.parametrize("cents", [-100, 30, 100])
-def test_a_tone_that_is_shifted_has_an_error_of_so_many_cents(cents: int) -> None:
+def test_a_shifted_tone_has_that_f0_error_in_cents(cents: int) -> None:
     shifted = voice(150.0 * 2 ** (cents / 1200))
 
-    scores = copy_scores(voice(150.0), shifted, 16000)
+    scores = resynthesis_metrics(voice(150.0), shifted, 16000)
 
-    assert scores.pitch_cents == pytest.approx(abs(cents), abs=10)
-    assert scores.voicing < 0.05
+    assert scores.f0_rmse_cents == pytest.approx(abs(cents), abs=10)
+    assert scores.voicing_error < 0.05
 
 
-def test_noise_in_place_of_a_voice_is_an_error_of_voicing_and_has_no_pitch() -> None:
+def test_noise_instead_of_speech_is_a_voicing_error_without_f0_error() -> None:
     original = voice()
 
-    scores = copy_scores(original, 1e-4 * noise(len(original)), 16000)
+    scores = resynthesis_metrics(original, 1e-4 * noise(len(original)), 16000)
 
-    assert scores.voicing > 0.9
-    assert scores.pitch_cents is None
+    assert scores.voicing_error > 0.9
+    assert scores.f0_rmse_cents is None
 
 
-def test_half_as_loud_is_6_db_and_no_cepstral_distortion() -> None:
+def test_half_the_amplitude_is_6_db_and_no_cepstral_distortion() -> None:
     original = voice() + 0.01 * noise(16000)  # above the floor everywhere
 
-    scores = copy_scores(original, original * np.float32(0.5), 16000)
+    scores = resynthesis_metrics(original, original * np.float32(0.5), 16000)
 
     assert scores.mel_db == pytest.approx(20 * math.log10(2), abs=1e-3)
     assert scores.mcd_db == pytest.approx(0, abs=1e-3)
@@ -118,7 +120,7 @@ def test_half_as_loud_is_6_db_and_no_cepstral_distortion() -> None:
 
 
 @pytest.mark.parametrize("ripples", [1, 5, 13])
-def test_a_ripple_over_the_bands_distorts_by_its_effective_value(ripples: int) -> None:
+def test_mel_cepstral_distortion_of_a_ripple_is_its_rms_value(ripples: int) -> None:
     bands = torch.arange(80)
     ripple = 6 * torch.cos(math.pi * ripples * (bands + 0.5) / 80)
 
@@ -127,62 +129,64 @@ def test_a_ripple_over_the_bands_distorts_by_its_effective_value(ripples: int) -
     assert distortion == pytest.approx(6 / math.sqrt(2), rel=1e-4)
 
 
-def test_a_finer_ripple_than_13_coefficients_does_not_count() -> None:
+def test_mel_cepstral_distortion_ignores_higher_coefficients() -> None:
     ripple = torch.cos(math.pi * 14 * (torch.arange(80) + 0.5) / 80)
 
     assert mel_cepstral_distortion(torch.zeros(80, 1), ripple[:, None]) < 1e-4
 
 
-def test_silence_has_no_spectral_distance() -> None:
+def test_stft_distance_of_silence_is_undefined() -> None:
     silence = np.zeros(4000, np.float32)
 
     assert stft_distance(silence, silence) is None
 
 
 @pytest.mark.parametrize("shape", [(15999,), (16000, 1)])
-def test_a_copy_of_another_length_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"wanted two waveforms \(T,\), got \(16000,\) and "):
-        copy_scores(voice(), np.zeros(shape, np.float32), 16000)
+def test_waveforms_of_different_shapes_are_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected two waveforms \(T,\), got \(16000,\) and "):
+        resynthesis_metrics(voice(), np.zeros(shape, np.float32), 16000)
 
 
-def test_pesq_is_absent_where_there_is_too_little_to_judge() -> None:
+def test_pesq_of_short_or_silent_audio_is_undefined() -> None:
     pytest.importorskip("pesq")
 
     assert pesq(voice(seconds=0.1), voice(seconds=0.1), 16000) is None
     assert pesq(np.zeros(16000, np.float32), voice(), 16000) is None
 
 
-def test_stoi_is_absent_where_there_is_too_little_to_judge() -> None:
+def test_stoi_of_short_audio_is_undefined() -> None:
     pytest.importorskip("pystoi")
 
     assert stoi(voice(seconds=0.1), voice(seconds=0.1), 16000) is None
 
 
-def test_mean_scores_are_over_the_clips_where_they_could_be_measured() -> None:
-    one = CopyScores(1.0, 2.0, 3.0, 10.0, 0.25, None, None)
-    other = CopyScores(3.0, 4.0, 5.0, None, 0.75, 4.0, None)
+def test_means_are_over_the_clips_where_they_could_be_measured() -> None:
+    one = ResynthesisMetrics(1.0, 2.0, 3.0, 10.0, 0.25, None, None)
+    other = ResynthesisMetrics(3.0, 4.0, 5.0, None, 0.75, 4.0, None)
 
-    assert mean_scores([one, other]) == CopyScores(2.0, 3.0, 4.0, 10.0, 0.5, 4.0, None)
+    assert mean_metrics([one, other]) == ResynthesisMetrics(2.0, 3.0, 4.0, 10.0, 0.5, 4.0, None)
 
 
 @pytest.mark.parametrize(
     "distribution", [Categorical(256), LogisticMixture()], ids=["8 bit", "16 bit"]
 )
-def test_a_round_trip_is_on_the_codes_and_near(distribution: Distribution) -> None:
+def test_quantized_audio_is_close_and_quantizing_again_changes_nothing(
+    distribution: Distribution,
+) -> None:
     original = voice()
 
-    copy = round_trip(original, distribution, NO_STEPS)
+    copy = quantized(original, distribution, NO_FILTER)
 
     assert copy.dtype == np.float32
     assert np.abs(copy - original).max() < 0.02
-    np.testing.assert_array_equal(round_trip(copy, distribution, NO_STEPS), copy)
+    np.testing.assert_array_equal(quantized(copy, distribution, NO_FILTER), copy)
 
 
-def test_a_round_trip_by_more_levels_is_nearer() -> None:
+def test_more_quantization_levels_are_closer_to_the_original() -> None:
     original = voice()
 
     distances = [
-        stft_distance(original, round_trip(original, distribution, NO_STEPS)) or 0.0
+        stft_distance(original, quantized(original, distribution, NO_FILTER)) or 0.0
         for distribution in (Categorical(16), Categorical(256), LogisticMixture())
     ]
 
@@ -191,7 +195,7 @@ def test_a_round_trip_by_more_levels_is_nearer() -> None:
 
 @pytest.mark.parametrize("config", MELS.values(), ids=MELS)
 @pytest.mark.parametrize("seconds", [0.4, 0.413])
-def test_griffin_lim_is_as_long_as_its_original_and_has_its_mel(
+def test_griffin_lim_has_the_length_and_mel_of_the_original(
     config: MelConfig, seconds: float
 ) -> None:
     original = voice(150.0, config.sample_rate, seconds)
@@ -207,13 +211,13 @@ def test_griffin_lim_is_as_long_as_its_original_and_has_its_mel(
 
 
 @pytest.mark.parametrize("samples", [800, 801, 1599])
-def test_griffin_lim_takes_short_recordings(samples: int) -> None:
+def test_griffin_lim_accepts_short_recordings(samples: int) -> None:
     copy = griffin_lim(voice()[:samples], MEL_PRESETS["16khz"], iterations=3)
 
     assert copy.shape == (samples,)
 
 
-def test_griffin_lim_is_the_same_each_time_and_draws_nothing_from_others() -> None:
+def test_griffin_lim_is_deterministic_and_keeps_the_random_state() -> None:
     original, config = voice(150.0, 8000, 0.3), MEL_PRESETS["8khz"]
     torch.manual_seed(1)
     expected = torch.rand(3)
@@ -227,7 +231,7 @@ def test_griffin_lim_is_the_same_each_time_and_draws_nothing_from_others() -> No
     np.testing.assert_array_equal(first, second)
 
 
-def test_more_iterations_come_nearer() -> None:
+def test_more_griffin_lim_iterations_are_closer() -> None:
     original, config = voice(150.0, 8000, 0.5), MEL_PRESETS["8khz"]
 
     def error(iterations: int) -> float:
@@ -238,22 +242,22 @@ def test_more_iterations_come_nearer() -> None:
     assert error(30) < error(1)
 
 
-def test_what_cannot_be_measured_is_absent() -> None:
+def test_undefined_metrics_are_none() -> None:
     tone = voice()
     silence = np.zeros_like(tone)
 
-    assert copy_scores(silence, tone, 16000).stft is None
-    assert copy_scores(silence, tone, 16000).pesq is None
-    assert copy_scores(silence, tone, 16000).stoi is None
-    assert copy_scores(tone, silence, 16000).pesq == 1
-    assert copy_scores(tone[:1000], tone[:1000], 16000).stoi is None
+    assert resynthesis_metrics(silence, tone, 16000).stft is None
+    assert resynthesis_metrics(silence, tone, 16000).pesq is None
+    assert resynthesis_metrics(silence, tone, 16000).stoi is None
+    assert resynthesis_metrics(tone, silence, 16000).pesq == 1
+    assert resynthesis_metrics(tone[:1000], tone[:1000], 16000).stoi is None
 
 
-def test_griffin_lim_copies_what_is_shorter_than_a_frame() -> None:
+def test_griffin_lim_accepts_less_than_one_frame() -> None:
     assert griffin_lim(np.ones(1, np.float32), MEL_PRESETS["8khz"]).shape == (1,)
 
 
-def test_pesq_of_a_long_recording_is_the_mean_of_its_pieces() -> None:
+def test_pesq_of_a_long_recording_is_the_mean_of_its_segments() -> None:
     pytest.importorskip("pesq")
     original = voice(sample_rate=8000, seconds=75.0)
     copy = original + 0.01 * noise(len(original))

@@ -4,14 +4,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavenet.config import WaveNetConfig
+from wavenet.checkpoint import Checkpoint, Training
+from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clip_reader import ClipReader, read_clip
 from wavenet.data.dataset import Windows
 from wavenet.data.manifest import read_manifest, write_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare
+from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.held_out import first_seconds, held_out_split
 from wavenet.evaluation.nll import bits_per_sample
-from wavenet.evaluation.scores import first_seconds, held_out, model_nats, score_table, scores
+from wavenet.evaluation.options import EvaluationOptions
+from wavenet.evaluation.report import bits_text
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(
@@ -32,7 +36,7 @@ def folder(recordings: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("window", [700, 6000])
-def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -> None:
+def test_bits_over_windows_equal_those_of_complete_clips(folder: Path, window: int) -> None:
     model = WaveNet(CONFIG).eval()
     clips = read_manifest(folder)
     windows = Windows(ClipReader(folder), clips, window=window, context=CONFIG.receptive_field)
@@ -44,7 +48,7 @@ def test_bits_over_windows_are_those_of_whole_clips(folder: Path, window: int) -
     assert bits == pytest.approx(float(torch.cat(whole, dim=1).mean()) / math.log(2), rel=1e-5)
 
 
-def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) -> None:
+def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> None:
     model = WaveNet(CONFIG).train()
     windows = Windows(
         ClipReader(folder), read_manifest(folder), window=6000, context=CONFIG.receptive_field
@@ -57,30 +61,30 @@ def test_evaluation_knows_no_dropout_and_draws_no_random_number(folder: Path) ->
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-def test_scores_name_the_model_first_and_every_yardstick(folder: Path) -> None:
-    clips = held_out(read_manifest(folder))
+def test_bits_per_sample_name_the_model_first_and_every_baseline(folder: Path) -> None:
+    clips = held_out_split(read_manifest(folder))
+    loaded = Checkpoint(WaveNet(CONFIG), AudioConfig(sample_rate=8000), Training())
+    options = EvaluationOptions(sample_seconds=0)
 
-    model, excerpts = WaveNet(CONFIG), ClipReader(folder)
+    evaluation = Evaluator(loaded, folder, clips, options).evaluate()
 
-    found = scores(model_nats(model, excerpts, clips), model, excerpts, clips)
-
-    assert next(iter(found)) == "model"
-    assert found["uniform"] == 4.0
-    assert len(score_table(found).splitlines()) == 6
+    assert next(iter(evaluation.bits_per_sample)) == "model"
+    assert evaluation.bits_per_sample["uniform"] == 4.0
+    assert len(bits_text(evaluation.bits_per_sample).splitlines()) == 6
 
 
-def test_the_test_split_is_held_out_before_validation(folder: Path) -> None:
+def test_the_test_split_is_preferred_to_validation(folder: Path) -> None:
     clips = read_manifest(folder)
 
-    assert {clip.split for clip in held_out(clips)} == {"test"}
+    assert {clip.split for clip in held_out_split(clips)} == {"test"}
     write_manifest(folder / "manifest.jsonl", [clip for clip in clips if clip.split != "test"])
-    assert {clip.split for clip in held_out(read_manifest(folder))} == {"valid"}
+    assert {clip.split for clip in held_out_split(read_manifest(folder))} == {"valid"}
 
 
 @pytest.mark.parametrize(
     ("seconds", "count"), [(0.1, 1), (0.75, 1), (0.76, 2), (1.5, 2), (99.0, 6), (None, 6)]
 )
-def test_the_first_clips_are_taken_until_that_much_audio_is_there(
+def test_first_seconds_takes_the_first_clips_up_to_that_length(
     folder: Path, seconds: float | None, count: int
 ) -> None:
     clips = read_manifest(folder)  # of 0.75 s each

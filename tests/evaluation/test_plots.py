@@ -1,4 +1,4 @@
-"""Pictures show what they say, and leave nothing behind when they cannot be written."""
+"""Plots show their data, and a failed save leaves no file."""
 
 from pathlib import Path
 
@@ -64,14 +64,14 @@ def test_a_spectrogram_is_drawn_for_any_length(waveform: np.ndarray) -> None:
     assert png(figure).startswith(b"\x89PNG")
 
 
-def test_a_saved_figure_is_a_picture(tmp_path: Path) -> None:
+def test_a_saved_figure_is_a_png_file(tmp_path: Path) -> None:
     save(dilation_tree(WaveNetConfig(dilations=(1, 2))), tmp_path / "tree.picture")
 
     assert matplotlib.image.imread(tmp_path / "tree.picture", format="png").ndim == 3
     assert [path.name for path in tmp_path.iterdir()] == ["tree.picture"]
 
 
-def test_a_figure_that_cannot_be_saved_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_figure_that_cannot_be_written_is_a_machine_error(tmp_path: Path) -> None:
     (tmp_path / "tree.png").mkdir()
 
     with pytest.raises(MachineError, match="cannot write"):
@@ -80,7 +80,7 @@ def test_a_figure_that_cannot_be_saved_is_one_clear_error(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["tree.png"]
 
 
-def test_the_learning_curve_names_its_yardsticks_and_the_best_validation() -> None:
+def test_the_learning_curve_names_the_baselines_and_the_best_validation() -> None:
     figure = learning_curve(
         [1, 2, 3], [8.0, 7.0, 6.0], [1, 3], [7.9, 6.125], {"linear_prediction": 6.5}
     )
@@ -90,7 +90,7 @@ def test_the_learning_curve_names_its_yardsticks_and_the_best_validation() -> No
     assert png(figure)
 
 
-def test_the_learning_curve_of_a_run_that_has_just_begun_is_drawn() -> None:
+def test_an_empty_learning_curve_is_drawn() -> None:
     assert png(learning_curve([], [], [], []))
 
 
@@ -104,7 +104,7 @@ def test_the_learning_curve_of_a_run_that_has_just_begun_is_drawn() -> None:
         (WaveNetConfig(dilations=(1,), kernel_size=1), "sees: 1 samples"),
     ],
 )
-def test_the_dilation_tree_says_what_part_of_the_model_it_shows(
+def test_the_title_of_the_dilation_tree_names_the_part_it_shows(
     config: WaveNetConfig, says: str
 ) -> None:
     figure = dilation_tree(config)
@@ -114,7 +114,7 @@ def test_the_dilation_tree_says_what_part_of_the_model_it_shows(
     assert png(figure)
 
 
-def test_the_dilation_tree_has_a_line_for_each_tap_that_reaches_the_output() -> None:
+def test_the_dilation_tree_has_a_line_per_tap_that_reaches_the_output() -> None:
     (axes,) = dilation_tree(WaveNetConfig(dilations=(1, 2, 4))).axes
 
     lines = [c for c in axes.collections if c.get_zorder() == 3]

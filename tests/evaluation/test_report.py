@@ -1,4 +1,4 @@
-"""The listening page is whole by itself, says what it was given, and trusts no text."""
+"""The listening page is self-contained, shows what it is given, and escapes all text."""
 
 import base64
 import io
@@ -12,7 +12,8 @@ import soundfile
 
 from wavenet.config import WaveNetConfig
 from wavenet.evaluation.plots import dilation_tree, png
-from wavenet.evaluation.report import Recording, wav_bytes, write_report
+from wavenet.evaluation.report import wav_bytes, write_report
+from wavenet.evaluation.synthesis import Recording
 from wavenet.utils.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -64,7 +65,7 @@ def source(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory
         path,
         title=NASTY,
         facts={"steps": "1,000", NASTY: NASTY},
-        scores={"this model": 4.25, "uniform": 8.0, NASTY: 6.0},
+        bits_per_sample={"this model": 4.25, "uniform": 8.0, NASTY: 6.0},
         recordings=recordings,
         curve_png=png(dilation_tree(WaveNetConfig(dilations=(1, 2)))),
     )
@@ -78,7 +79,7 @@ def decoded(uri: str | None, kind: str) -> bytes:
     return base64.b64decode(uri.removeprefix(start), validate=True)
 
 
-def test_every_recording_can_be_played_as_it_was(source: str, recordings: list[Recording]) -> None:
+def test_every_recording_is_embedded_unchanged(source: str, recordings: list[Recording]) -> None:
     players = Page(source).all("audio")
 
     assert len(players) == len(recordings)
@@ -90,7 +91,7 @@ def test_every_recording_can_be_played_as_it_was(source: str, recordings: list[R
         assert player["aria-label"] == expected.name
 
 
-def test_every_picture_is_a_png_with_a_text_instead(source: str) -> None:
+def test_every_picture_is_a_png_with_alternative_text(source: str) -> None:
     pictures = Page(source).all("img")
 
     assert len(pictures) == 4
@@ -99,14 +100,14 @@ def test_every_picture_is_a_png_with_a_text_instead(source: str) -> None:
         assert picture["alt"]
 
 
-def test_nothing_is_loaded_and_nothing_runs(source: str) -> None:
+def test_the_page_loads_nothing_and_runs_no_script(source: str) -> None:
     assert not re.search(r"https?://|@import|url\(", source)
     assert not Page(source).all("script")
     assert not Page(source).all("link")
     assert "default-src 'none'" in source
 
 
-def test_text_from_outside_is_shown_not_obeyed(source: str) -> None:
+def test_text_from_outside_is_escaped(source: str) -> None:
     page = Page(source)
 
     assert "<script" not in source
@@ -114,7 +115,7 @@ def test_text_from_outside_is_shown_not_obeyed(source: str) -> None:
     assert page.text.count(NASTY) == len(shown_in)
 
 
-def test_the_page_has_language_headings_and_all_numbers(source: str) -> None:
+def test_the_page_has_a_language_headings_and_all_numbers(source: str) -> None:
     page = Page(source)
 
     assert page.all("html") == [{"lang": "en"}]
@@ -126,25 +127,27 @@ def test_the_page_has_language_headings_and_all_numbers(source: str) -> None:
         assert text in page.text
 
 
-def test_bars_are_as_long_as_their_bits(source: str) -> None:
+def test_bars_are_proportional_to_bits_per_sample(source: str) -> None:
     widths = [span["style"] for span in Page(source).all("span") if "style" in span]
 
     assert widths == ["width:53.12%", "width:100.00%", "width:75.00%"]
 
 
-def test_what_is_not_given_has_no_section(tmp_path: Path) -> None:
-    write_report(tmp_path / "a.html", title="empty", facts={}, scores={}, recordings=[])
+def test_absent_content_has_no_section(tmp_path: Path) -> None:
+    write_report(tmp_path / "a.html", title="empty", facts={}, bits_per_sample={}, recordings=[])
 
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert not page.all("section")
     assert page.all("h1")
 
 
-def test_a_recording_that_is_not_finite_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_recording_with_nan_is_an_error_and_nothing_is_written(tmp_path: Path) -> None:
     broken = Recording("broken", np.array([0.0, np.nan]), 8000)
 
     with pytest.raises(DataError, match="'broken'"):
-        write_report(tmp_path / "a.html", title="", facts={}, scores={}, recordings=[broken])
+        write_report(
+            tmp_path / "a.html", title="", facts={}, bits_per_sample={}, recordings=[broken]
+        )
 
     assert not list(tmp_path.iterdir())
 

@@ -20,13 +20,10 @@ from wavenet.benchmarks.sampling_speed import (
     measure_start,
     speed_table,
 )
-from wavenet.cli.evaluation import subject_of
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.dataset import Windows
-from wavenet.data.options import DataOptions
-from wavenet.evaluation.nll import sampler_bits
-from wavenet.evaluation.options import EvaluateCommand, EvaluationOptions
-from wavenet.evaluation.scores import first_seconds
+from wavenet.evaluation.held_out import first_seconds, held_out_clips
+from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader, sampler_bits_per_sample
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 from wavenet.utils.errors import ConfigError, DataError, MachineError, require
@@ -166,23 +163,22 @@ def _models(
 
 def _bits(options: BenchmarkCommand, path: str) -> dict[str, float]:
     """Return bits per sample by precision, on what the model's run held out."""
-    asked = EvaluateCommand(
-        checkpoint=path,
-        data=DataOptions(sample_rate=1),
-        evaluation=EvaluationOptions(),
-        output=None,
-    )
+    loaded = checkpoint.load(path)
     try:
-        subject = subject_of(asked)
-        clips = first_seconds(subject.clips, options.bits_seconds)
+        folder, clips = held_out_clips(Path(path), loaded.audio.sample_rate)
     except (ConfigError, DataError) as error:
-        log.info("no bits per sample: %s has no held-out audio of its run beside it", path)
+        log.info("no bits per sample: the held-out clips of the run of %s are missing", path)
         log.debug("%s", error)
         return {}
-    model = subject.loaded.model
-    windows = Windows(subject.excerpts(), clips, window=16384, context=model.config.receptive_field)
+    model = loaded.model
+    windows = Windows(
+        make_clip_reader(model.config, loaded.audio, folder),
+        first_seconds(clips, options.bits_seconds),
+        window=WINDOW_SAMPLES,
+        context=model.config.receptive_field,
+    )
     return {
-        precision: sampler_bits(
+        precision: sampler_bits_per_sample(
             make_sampler(model, "cpu", weight_dtype=precision), model.distribution, windows
         )
         for precision in ("float32", *(p for p in options.weight_dtypes if p != "float32"))

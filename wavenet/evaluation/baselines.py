@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from wavenet.config import MelConfig
 from wavenet.distributions import Distribution
 from wavenet.features.filters import Shaping
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import MelConfig
 from wavenet.utils.errors import require
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -79,7 +79,7 @@ def baselines(clips: Iterable[Array], distribution: Distribution) -> dict[str, f
 
 
 def decision_edges(distribution: Distribution) -> Array:
-    """Return where the bin of each code begins and ends, `(num_classes + 1,)`, infinite at both ends."""
+    """Return the bin edges of the codes, `(num_classes + 1,)`; the outer ones are infinite."""
     return np.concatenate([[-np.inf], distribution.decision_edges().numpy(), [np.inf]])
 
 
@@ -240,9 +240,7 @@ def _best_scales(
     return np.maximum(_running_magnitudes(residuals, best_time_constant, initial), best_min_scale)
 
 
-def _running_magnitudes(
-    residuals: Sequence[Array], time_constant: float, initial: float
-) -> Array:
+def _running_magnitudes(residuals: Sequence[Array], time_constant: float, initial: float) -> Array:
     return np.concatenate([running_magnitude(r, time_constant, initial) for r in residuals])
 
 

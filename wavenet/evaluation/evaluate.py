@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.checkpoint import Checkpoint
+from wavenet.config import FilterConfig
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
@@ -29,7 +30,6 @@ from wavenet.evaluation.synthesis import (
     Resynthesis,
     Synthesizer,
 )
-from wavenet.mel_presets import FilterConfig
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import printable
 from wavenet.utils.progress import progress
@@ -63,10 +63,12 @@ class Evaluation:
 
     def text(self) -> str:
         """Return the results as lines to print."""
-        bits = [self.facts[HELD_OUT] + "\n" + bits_text(self.bits_per_sample)] if self.clips else []
-        tables = [table.text() for table in resynthesis_tables(self.resyntheses)]
-        speed = [f"real-time factor {self.facts[REAL_TIME_FACTOR]}"]
-        return "\n\n".join([*bits, *tables, *speed[: self.real_time_factor is not None]])
+        parts = [table.text() for table in resynthesis_tables(self.resyntheses)]
+        if self.clips:
+            parts.insert(0, f"{self.facts[HELD_OUT]}\n{bits_text(self.bits_per_sample)}")
+        if self.real_time_factor is not None:
+            parts.append(f"real-time factor {self.facts[REAL_TIME_FACTOR]}")
+        return "\n\n".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the results as plain data for JSON."""
@@ -127,6 +129,11 @@ class Evaluator:
         """Generates the recordings; built when first used."""
         return Synthesizer(self.loaded, self.folder, self.options, self.seed)
 
+    @property
+    def generation_time(self) -> GenerationTime:
+        """Time that the recordings have taken so far."""
+        return self.synthesizer.time if "synthesizer" in vars(self) else GenerationTime()
+
     def evaluate(self) -> Evaluation:
         """Return the evaluation on all clips."""
         return self.summarize(self.nll(), self.resynthesize())
@@ -184,13 +191,11 @@ class Evaluator:
         if clips:
             seconds = int(frames_of(clips).sum()) / rate
             facts[HELD_OUT] = f"{len(clips)} clip{'s' * (len(clips) > 1)}, {seconds:.0f} s"
-        factor = None
-        if recordings:
-            time = self.synthesizer.time + (shard_time or GenerationTime())
-            if time.num_samples:
-                factor = time.seconds * rate / time.num_samples
-                how = f"one core, {self.synthesizer.sampler.name}, float32"
-                facts[REAL_TIME_FACTOR] = f"{factor:.3f}, {1 / factor:.2f} times real time ({how})"
+        time, factor = self.generation_time + (shard_time or GenerationTime()), None
+        if time.num_samples:
+            factor = time.seconds * rate / time.num_samples
+            how = f"one core, {self.synthesizer.sampler.name}, float32"
+            facts[REAL_TIME_FACTOR] = f"{factor:.3f}, {1 / factor:.2f} times real time ({how})"
             facts["Temperature"] = f"{self.options.temperature:g}"
         return Evaluation(
             clips=clips,
@@ -204,8 +209,9 @@ class Evaluator:
 
     def _compare(self, one: Resynthesis) -> list[Recording]:
         """Return the original of a resynthesis, the resynthesis and the baselines."""
+        features = " and ".join(self.loaded.audio.features)
         notes = {
-            RESYNTHESIS: f"generated from the {' and '.join(self.loaded.audio.features)} of the original",
+            RESYNTHESIS: f"generated from the {features} of the original",
             "quantized": "the original after the quantization of the model's output",
             "Griffin-Lim": "from the mel of the original, without a model",
         }

@@ -1,7 +1,7 @@
 """What an evaluation takes from the run that a model directory lies in.
 
-    runs/demo/run.json    the prepared folder, and the temperature of the samples
-    runs/demo/model/      the model directory
+runs/demo/run.json    the prepared folder, and the temperature of the samples
+runs/demo/model/      the model directory
 """
 
 import dataclasses
@@ -37,17 +37,19 @@ def held_out_clips(
     if data is None or (data.root is None and data.processed_dir is None):
         data = _data_of_run(model_dir)
     folder = ensure_prepared(dataclasses.replace(data, sample_rate=sample_rate))
-    clips = test_clips(read_manifest(folder))
+    clips = held_out_split(read_manifest(folder))
     if not clips:
         raise DataError(
             f"{printable(folder)} has no held-out clips: prepare it with data.test_fraction"
         )
     if clips[0].sample_rate != sample_rate:
-        raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {sample_rate} Hz")
+        raise DataError(
+            f"the clips are at {clips[0].sample_rate} Hz, the model at {sample_rate} Hz"
+        )
     return folder, clips
 
 
-def test_clips(clips: Manifest) -> Manifest:
+def held_out_split(clips: Manifest) -> Manifest:
     """Return the test split, or the validation split if there is no test split."""
     return clips.of_split("test") or clips.of_split("valid")
 

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavenet.config import F0Config, MelConfig
 from wavenet.features.f0 import pitch
 from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.mel import LogMel
 from wavenet.features.score import Note
-from wavenet.mel_presets import F0Config, MelConfig
 from wavenet.utils.errors import MachineError, require
 
 Samples = NDArray[np.float32]

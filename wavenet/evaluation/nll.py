@@ -77,7 +77,7 @@ def evaluating(model: WaveNet) -> Iterator[None]:
 def bits_per_sample(
     model: WaveNet,
     windows: Windows,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
     group: EvaluationGroup | None = None,
 ) -> float:
     """Return the mean negative log-likelihood in bits per sample; see `total_nll`."""
@@ -87,7 +87,7 @@ def bits_per_sample(
 def total_nll(
     model: WaveNet,
     windows: Windows,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
     map_speakers: Callable[[Tensor], Tensor] | None = None,
     group: EvaluationGroup | None = None,
 ) -> TotalNll:
@@ -134,7 +134,7 @@ def model_nll(
     model: WaveNet,
     reader: ClipReader,
     clips: Sequence[Clip],
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, TotalNll]:
     """Return the negative log-likelihood of clips by name, `model` first.
 
@@ -180,7 +180,7 @@ def model_input(reader: ClipReader, clip: Clip) -> Tensor:
 def _total(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: Windows,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int], None] | None = None,
     group: EvaluationGroup | None = None,
 ) -> TotalNll:
     nats, num_samples = 0.0, 0

@@ -1,6 +1,6 @@
 """Results of one shard of an evaluation on disk, to be merged into one evaluation.
 
-    evaluation-2-of-8.json   negative log-likelihood of the shard's clips, metrics of its resyntheses
+    evaluation-2-of-8.json   negative log-likelihood of its clips, metrics of its resyntheses
     evaluation-2-of-8/       its resyntheses, for the listening page
 
 A file names the model, the clips and the options that it belongs to; only equal ones are merged.
@@ -99,7 +99,7 @@ def write_partial_result(
     resyntheses: list[Resynthesis],
     time: GenerationTime,
 ) -> None:
-    """Write a shard's audio, then its JSON file: if the JSON file exists, the result is complete."""
+    """Write a shard's audio, then its JSON file, whose existence means that all is complete."""
     path.unlink(missing_ok=True)
     for one in resyntheses:
         with WavWriter(_wav_path(path, one.number), one.clip.sample_rate) as file:
@@ -129,9 +129,7 @@ def read_partial_result(path: Path, identity: EvaluationIdentity) -> PartialResu
         data = json.loads(path.read_text(encoding="utf-8"))
         result = from_dict(PartialResult, data, "it")
     except (ConfigError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{printable(path)} is not a shard's result: {printable(error)}"
-        ) from None
+        raise DataError(f"{printable(path)} is not a shard's result: {printable(error)}") from None
     different = _differences(result.identity, identity)
     if different:
         raise DataError(f"{printable(path)} belongs to {', '.join(different)}")
@@ -199,7 +197,11 @@ def _differences(found: EvaluationIdentity, expected: EvaluationIdentity) -> lis
         if getattr(found, name) != getattr(expected, name)
     ]
     pairs = [("seed", found.seed, expected.seed)] + [
-        (f"evaluation.{f.name}", getattr(found.evaluation, f.name), getattr(expected.evaluation, f.name))
+        (
+            f"evaluation.{f.name}",
+            getattr(found.evaluation, f.name),
+            getattr(expected.evaluation, f.name),
+        )
         for f in fields(EvaluationOptions)
     ]
     return different + [f"{name}={one}, not {other}" for name, one, other in pairs if one != other]

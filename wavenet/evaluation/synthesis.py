@@ -3,7 +3,8 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
 from wavenet.modules.conditioning import NULL_SPEAKER
 from wavenet.sampling import make_sampler
+from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 Samples = NDArray[np.float32]
@@ -211,12 +213,15 @@ class Synthesizer:
         """Return a recording at the model's sample rate."""
         return Recording(name, waveform, self.audio.sample_rate, note)
 
+    def _progress(self, num_samples: int) -> AbstractContextManager[Callable[[int], None]]:
+        return progress(num_samples, unit="sample", description="generating")
+
     def _cut(self, clip: Clip) -> Clip:
         seconds = self.options.resynthesis_seconds
         limit = clip.frames if seconds is None else max(1, round(seconds * clip.sample_rate))
         return dataclasses.replace(clip, frames=min(clip.frames, limit))
 
-    def _resynthesize(self, clip: Clip, advance: Callable[[int], object]) -> Samples:
+    def _resynthesize(self, clip: Clip, advance: Callable[[int], None]) -> Samples:
         conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
         return self._generate(clip.frames, advance, **conditioning)
 
@@ -240,7 +245,7 @@ class Synthesizer:
     def _generate(
         self,
         length: int,
-        advance: Callable[[int], object],
+        advance: Callable[[int], None],
         seed: int = 0,
         prompt: torch.Tensor | None = None,
         **conditioning: Any,
@@ -250,7 +255,7 @@ class Synthesizer:
         signal = self.sampler.generate(
             length,
             seed=self.seed + seed,
-            draw=SamplingConfig(temperature=self.options.temperature),
+            sampling=SamplingConfig(temperature=self.options.temperature),
             progress=advance,
             prompt=prompt,
             **conditioning,

@@ -7,9 +7,11 @@ from wavenet import checkpoint
 from wavenet.data.audio import WavWriter
 from wavenet.data.manifest import read_manifest
 from wavenet.evaluation import plots as pictures
-from wavenet.evaluation.evaluate import Subject, evaluate
-from wavenet.evaluation.report import Recording, write_report
-from wavenet.evaluation.scores import held_out
+from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.held_out import held_out_split
+from wavenet.evaluation.nll import MODEL
+from wavenet.evaluation.report import resynthesis_tables, write_report
+from wavenet.evaluation.synthesis import Recording
 from wavenet.training.options import RunConfig
 from wavenet.training.validation import History
 
@@ -26,9 +28,9 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
     """
     loaded = checkpoint.load(run / "model")
     folder = config.data.folder
-    clips = held_out(read_manifest(folder))
+    clips = held_out_split(read_manifest(folder))
     log.info("evaluating")
-    found = evaluate(Subject(loaded, folder, clips, config.evaluation, config.seed))
+    found = Evaluator(loaded, folder, clips, config.evaluation, config.seed).evaluate()
     log.info("%s", found.text())
     for recording in found.recordings:
         _write(run / "samples", recording)
@@ -37,15 +39,15 @@ def finish(run: Path, config: RunConfig, history: History) -> None:
         [value for _, value in history.train],
         [step for step, _ in history.valid],
         [value for _, value in history.valid],
-        {name: value for name, value in found.bits.items() if name != "model"},
+        {name: value for name, value in found.bits_per_sample.items() if name != MODEL},
     )
     pictures.save(curve, run / "learning_curve.png")
     write_report(
         run / "report.html",
         title=f"WaveNet: {config.name}",
         facts={**found.facts, "Seed": str(config.seed)},
-        scores=found.bits,
-        tables=found.tables,
+        bits_per_sample=found.bits_per_sample,
+        tables=resynthesis_tables(found.resyntheses),
         recordings=found.recordings,
         curve_png=(run / "learning_curve.png").read_bytes(),
     )

@@ -18,8 +18,8 @@ from wavenet.data.clip_reader import read_clip
 from wavenet.data.dataset import Windows, crops_of_a_batch
 from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.preparation.ensure import ensure_prepared
-from wavenet.evaluation.scores import WINDOW, excerpts_of
-from wavenet.evaluation.synthesis import conditions_of_clip
+from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
+from wavenet.evaluation.synthesis import clip_conditioning
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import check_device, hasten, keep_freed_memory
 from wavenet.training.audio_preview import Preview
@@ -170,13 +170,13 @@ def _train(
         on_nonfinite=config.trainer.on_nonfinite,
         compiled=config.trainer.torch_compile,
     )
-    excerpts = excerpts_of(config.model, config.audio, folder)
+    excerpts = make_clip_reader(config.model, config.audio, folder)
     windows = None
     if held_out:
         windows = Windows(
             excerpts,
             held_out,
-            window=WINDOW,
+            window=WINDOW_SAMPLES,
             context=config.model.receptive_field,
             limit_seconds=config.trainer.val_seconds,
         )
@@ -234,7 +234,7 @@ def _fit(
     step = 0 if save is None else step_of(save)
     keep_freed_memory()
     loader = training_loader(
-        excerpts_of(config.model, config.audio, config.data.folder),
+        make_clip_reader(config.model, config.audio, config.data.folder),
         train,
         options,
         config.model.receptive_field,
@@ -320,5 +320,5 @@ def _preview(folder: Path, held_out: Manifest, config: RunConfig, stop: StopFlag
         return None
     longest = held_out[int(np.argmax(held_out.frames))]
     clip = read_clip(folder, longest)[:length]
-    conditions = conditions_of_clip(config.audio, folder, longest, len(clip))
+    conditions = clip_conditioning(config.audio, folder, longest, len(clip))
     return Preview(clip, config.audio, conditions, stop)

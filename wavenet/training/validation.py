@@ -163,8 +163,8 @@ class History(pl.Callback):
         if self.windows is None:
             return None
         started = time.monotonic()
-        look, sharers = self.updates.stop.look, self.updates
-        bits = bits_per_sample(module.exported, self.windows, progress=look, sharers=sharers)
+        look, group = self.updates.stop.look, self.updates
+        bits = bits_per_sample(module.exported, self.windows, progress=look, group=group)
         took = time.monotonic() - started
         log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
         return bits

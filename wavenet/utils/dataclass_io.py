@@ -97,6 +97,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where}: must be a list, got {_show(value)}")
         return tuple(_convert(entry, args[0], f"{where}[{i}]") for i, entry in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: must be a mapping of keys, got {_show(value)}")
+        return {key: _convert(entry, args[1], f"{where}.{key}") for key, entry in value.items()}
     return _convert_plain(value, hint, where)
 
 

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from wavenet.data.corpora.chorales import RATE, TEMPI, find, midi_file, play_all, tempo_of
-from wavenet.evaluation.onsets import onset_score
+from wavenet.evaluation.metrics import onset_f_measure
 from wavenet.features.score import Note, read_notes
 from wavenet.utils.errors import DataError
 
@@ -70,7 +70,7 @@ def test_a_piece_sounds_when_its_score_says(tmp_path: Path) -> None:
         assert source.notes is not None
         samples, rate = soundfile.read(source.path, dtype="float32")
         assert rate == RATE
-        score = onset_score(samples, rate, read_notes(source.notes))
+        score = onset_f_measure(samples, rate, read_notes(source.notes))
         assert score is not None
         assert score > 0.9
     assert {path.suffix for path in (tmp_path / "root").iterdir()} == {".csv", ".flac"}
