@@ -32,7 +32,7 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
     length = prompt_length + config.receptive_field + 3
     waveform = torch.rand(batch_size, length, dtype=dtype) * 2 - 1
     given_ones = conditions_for(config, batch_size, length, dtype)
-    condition = model.condition(batch_size, length, **given_ones)
+    condition = model.compute_conditioning(batch_size, length, **given_ones)
     before, after = (
         (None, None)
         if condition is None
@@ -315,12 +315,12 @@ def test_training_hides_some_speakers_and_evaluation_none() -> None:
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        ({}, "wants local=, frames of 2 numbers"),
+        ({}, "needs local=, frames of 2 channels"),
         ({"local": torch.zeros(1, 3, 9)}, r"must be \(1, 2, F\)"),
         ({"local": torch.zeros(1, 2, 3)}, "3 frames of 4 samples, the waveform 20"),
         ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([2])}, "speakers are 0 to 1"),
         ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([0, 1])}, r"must be \(1,\)"),
-        ({"local": torch.zeros(1, 2, 5), "vector": torch.zeros(1, 2)}, "knows no vectors"),
+        ({"local": torch.zeros(1, 2, 5), "vector": torch.zeros(1, 2)}, "takes no vectors"),
     ],
 )
 def test_a_condition_that_is_none_is_refused(conditions: dict[str, Tensor], message: str) -> None:
@@ -334,7 +334,7 @@ def test_a_condition_that_is_none_is_refused(conditions: dict[str, Tensor], mess
 def test_a_model_without_conditions_takes_none() -> None:
     model = WaveNet(SMALL)
 
-    with pytest.raises(ValueError, match="no local condition"):
+    with pytest.raises(ValueError, match="no local conditioning"):
         model(torch.zeros(1, 20), local=torch.zeros(1, 2, 9))
-    with pytest.raises(ValueError, match="no speaker"):
+    with pytest.raises(ValueError, match="no global conditioning"):
         model(torch.zeros(1, 20), speaker=torch.zeros(1, dtype=torch.int64))

@@ -20,8 +20,8 @@ from wavenet.modules import ResidualBlock
 
 
 class ReluBlock(ResidualBlock):
-    def gated(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        return super().gated(x, condition).relu()
+    def activation(self, y: Tensor, projected: Tensor | None) -> Tensor:
+        return super().activation(y, projected).relu()
 
 
 class Flat(Categorical):
@@ -40,7 +40,7 @@ def subclass_block(model: WaveNet) -> None:
 
 
 def add_hook(model: WaveNet) -> None:
-    block(model).skip.register_forward_hook(lambda module, inputs, output: 2 * output)
+    block(model).skip_conv.register_forward_hook(lambda module, inputs, output: 2 * output)
 
 
 def add_backward_hook(model: WaveNet) -> None:
@@ -48,7 +48,7 @@ def add_backward_hook(model: WaveNet) -> None:
 
 
 def set_forward(model: WaveNet) -> None:
-    vars(block(model).skip)["forward"] = lambda z: z[:, :5]
+    vars(block(model).skip_conv)["forward"] = lambda z: z[:, :5]
 
 
 def set_step(model: WaveNet) -> None:
@@ -56,7 +56,7 @@ def set_step(model: WaveNet) -> None:
 
 
 def replace_convolution(model: WaveNet) -> None:
-    block(model).skip = nn.Conv1d(3, 5, 1, padding_mode="circular")
+    block(model).skip_conv = nn.Conv1d(3, 5, 1, padding_mode="circular")
 
 
 def replace_head(model: WaveNet) -> None:
@@ -76,7 +76,7 @@ def change_dilation(model: WaveNet) -> None:
 
 
 def remove_bias(model: WaveNet) -> None:
-    block(model).skip.bias = None
+    block(model).skip_conv.bias = None
 
 
 def add_block(model: WaveNet) -> None:
@@ -88,7 +88,7 @@ def remove_block(model: WaveNet) -> None:
 
 
 def add_weight_norm(model: WaveNet) -> None:
-    parametrizations.weight_norm(block(model).skip)
+    parametrizations.weight_norm(block(model).skip_conv)
 
 
 def change_distribution(model: WaveNet) -> None:
@@ -101,19 +101,19 @@ def change_distribution_size(model: WaveNet) -> None:
 
 CHANGES: list[tuple[Callable[[WaveNet], None], str]] = [
     (subclass_block, "stack.blocks.1 is ReluBlock, not ResidualBlock"),
-    (add_hook, "stack.blocks.1.skip has forward hooks"),
+    (add_hook, "stack.blocks.1.skip_conv has forward hooks"),
     (add_backward_hook, "stack.blocks.1 has backward hooks"),
-    (set_forward, "stack.blocks.1.skip has a forward of its own"),
+    (set_forward, "stack.blocks.1.skip_conv has a forward of its own"),
     (set_step, "stack.blocks.1 has a step of its own"),
-    (replace_convolution, "stack.blocks.1.skip has padding_mode=circular, not zeros"),
+    (replace_convolution, "stack.blocks.1.skip_conv has padding_mode=circular, not zeros"),
     (replace_head, "head is Sequential, not Head"),
     (change_scale, "stack has skip_scale=0.5, not 1.0"),
     (change_block_scale, "stack.blocks.1 has residual_scale=0.5, not 1.0"),
     (change_dilation, "stack.blocks.1.conv has dilation=(7,), not (2,)"),
-    (remove_bias, "stack.blocks.1.skip has tensor bias of shape=None, not (5,)"),
+    (remove_bias, "stack.blocks.1.skip_conv has tensor bias of shape=None, not (5,)"),
     (add_block, "stack.blocks.3 is an extra module, ResidualBlock"),
     (remove_block, "stack.blocks.2, ResidualBlock, is missing"),
-    (add_weight_norm, "stack.blocks.1.skip has a parametrization of weight"),
+    (add_weight_norm, "stack.blocks.1.skip_conv has a parametrization of weight"),
     (change_distribution, "distribution is Flat, not Categorical"),
     (change_distribution_size, "distribution has num_classes=15, not 16"),
 ]
@@ -154,15 +154,15 @@ def test_the_check_leaves_the_callers_random_numbers_alone() -> None:
 
 def test_another_parametrization_than_weight_norm_is_named() -> None:
     model = WaveNet(SMALL)
-    parametrizations.spectral_norm(block(model).skip)
+    parametrizations.spectral_norm(block(model).skip_conv)
     normalized = WaveNet(WaveNetConfig(**{**vars(SMALL), "weight_norm": True}))
     removed = WaveNet(normalized.config)
-    parametrize.remove_parametrizations(block(removed).skip, "weight")
-    parametrizations.spectral_norm(block(normalized).skip)
+    parametrize.remove_parametrizations(block(removed).skip_conv, "weight")
+    parametrizations.spectral_norm(block(normalized).skip_conv)
 
-    assert "blocks.1.skip has a parametrization of weight" in (model.nonstandard_part() or "")
-    assert "blocks.1.skip.parametrizations" in (normalized.nonstandard_part() or "")
-    assert "blocks.1.skip has no parametrization" in (removed.nonstandard_part() or "")
+    assert "blocks.1.skip_conv has a parametrization of weight" in (model.nonstandard_part() or "")
+    assert "blocks.1.skip_conv.parametrizations" in (normalized.nonstandard_part() or "")
+    assert "blocks.1.skip_conv has no parametrization" in (removed.nonstandard_part() or "")
 
 
 def test_a_subclass_of_the_model_is_not_standard() -> None:

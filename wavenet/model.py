@@ -1,8 +1,8 @@
 """WaveNet: the distribution of each sample of a waveform, given all samples before it.
 
-Two passes give the same numbers. `forward` sees the whole waveform and serves training; `step` goes
-sample by sample over a state that its caller owns and serves generation. `prefill` puts a prompt
-into that state in one parallel pass.
+Two passes give the same numbers. `forward` processes a whole waveform, for training; `step`
+processes one sample and updates a state that its caller owns, for generation. `prefill` brings that
+state to the end of a prompt in one parallel pass.
 
 WaveNet, arXiv:1609.03499.
 """
@@ -31,11 +31,11 @@ from wavenet.modules.standard import first_difference
 
 @dataclass
 class WaveNetState:
-    """Where generation stands.
+    """The past that the next sample depends on.
 
     Attributes:
-        queues: Recent inputs of each dilated convolution, the first convolution's before all.
-        position: Samples seen so far.
+        queues: Recent inputs of each dilated convolution, those of the input layer first.
+        position: Samples processed so far.
     """
 
     queues: list[Tensor]
@@ -43,12 +43,12 @@ class WaveNetState:
 
     @property
     def batch_size(self) -> int:
-        """Return the number of items; 0 where the queues do not agree on it."""
+        """Return the number of items; 0 if the queues differ in it."""
         sizes = {len(queue) for queue in self.queues}
         return sizes.pop() if len(sizes) == 1 else 0
 
     def clone(self) -> "WaveNetState":
-        """Return a copy that goes on by itself."""
+        """Return an independent copy."""
         return WaveNetState([queue.clone() for queue in self.queues], self.position)
 
     def select(self, items: Sequence[int]) -> "WaveNetState":
@@ -56,21 +56,22 @@ class WaveNetState:
         return WaveNetState([queue[list(items)] for queue in self.queues], self.position)
 
     def plain(self) -> "WaveNetState":
-        """Return this state; samplers keep states in other forms, which have this way back."""
+        """Return this state; samplers' own forms of a state convert back with the same method."""
         return self
 
 
 class WaveNet(nn.Module):
-    """Autoregressive model of a waveform, conditioned or not.
+    """Autoregressive model of a waveform, with or without conditioning.
 
     Args:
         config: Shape of the weights.
 
     Shape:
-        - Input: waveform `(B, T)`, samples in [-1, 1]; as the config says, `local` `(B, C, F)`,
-          whose frame `f` covers samples from `f * hop`, `speaker` `(B,)`, `vector` `(B, V)`
+        - Input: waveform `(B, T)`, samples in [-1, 1]; if the config has them, `local`
+          `(B, C, F)`, whose frame `f` starts at sample `f * hop`, `speaker` `(B,)`, `vector`
+          `(B, V)`
         - Output: `(B, P, T)`; `[:, :, t]` are the parameters of sample `t` given samples before
-          `t` and the condition of `t`
+          `t` and the conditioning of `t`
 
     Example:
         >>> model = WaveNet(WaveNetConfig(dilations=(1, 2, 4)))
@@ -127,20 +128,25 @@ class WaveNet(nn.Module):
         vector: Tensor | None = None,
     ) -> Tensor:
         """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`."""
-        condition = self.condition(*waveform.shape, local=local, speaker=speaker, vector=vector)
-        return self.forward_from_conditioning(waveform, condition)
+        conditioning = self.compute_conditioning(
+            *waveform.shape, local=local, speaker=speaker, vector=vector
+        )
+        return self.forward_from_conditioning(waveform, conditioning)
 
-    def forward_from_conditioning(self, waveform: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what `forward` returns where `condition` conditions the samples, `(B, C, T)`."""
-        x = self.input(self._seen(shift_right(waveform)))
-        params: Tensor = self.head(self.stack(x, condition))
+    def forward_from_conditioning(self, waveform: Tensor, conditioning: Tensor | None) -> Tensor:
+        """Return the parameters of every sample, `(B, P, T)`, given its conditioning, `(B, C, T)`.
+
+        `forward` is this with the output of `compute_conditioning`.
+        """
+        x = self.input(self._input_of(shift_right(waveform)))
+        params: Tensor = self.head(self.stack(x, conditioning))
         return params
 
     def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
         return self.distribution.nll(self(waveform, **conditions), waveform)
 
-    def condition(
+    def compute_conditioning(
         self,
         batch_size: int,
         length: int,
@@ -149,38 +155,38 @@ class WaveNet(nn.Module):
         speaker: Tensor | None = None,
         vector: Tensor | None = None,
     ) -> Tensor | None:
-        """Return what conditions each sample, `(B, C, T)`; `None` for a model without conditions.
+        """Return the conditioning of each sample, `(B, C, T)`; `None` for a model without any.
 
         Raises:
-            ValueError: A condition is missing, too short, or none of this model's.
+            ValueError: An input is missing, has another shape, or the model does not take it.
         """
         parts = []
         if self.local_conditioner is not None:
-            parts.append(self._local(local, batch_size, length))
+            parts.append(self._local_conditioning(local, batch_size, length))
         elif local is not None:
-            raise ValueError("the model knows no local condition: leave local out")
-        whole = self.global_condition(batch_size, speaker, vector)
-        if whole is not None:
-            parts.append(whole.unsqueeze(-1).expand(-1, -1, length))
+            raise ValueError("the model has no local conditioning, but local was given")
+        whole_signal = self.compute_global_conditioning(batch_size, speaker, vector)
+        if whole_signal is not None:
+            parts.append(whole_signal.unsqueeze(-1).expand(-1, -1, length))
         return torch.cat(parts, dim=1) if parts else None
 
-    def global_condition(
+    def compute_global_conditioning(
         self, batch_size: int, speaker: Tensor | None = None, vector: Tensor | None = None
     ) -> Tensor | None:
-        """Return what conditions each whole signal, `(B, C)`; `None` where nothing does."""
+        """Return the conditioning of each item's signal, `(B, C)`; `None` for a model without."""
         if self.global_conditioner is not None:
-            condition: Tensor = self.global_conditioner(speaker, vector, batch_size)
-            return condition
+            conditioning: Tensor = self.global_conditioner(speaker, vector, batch_size)
+            return conditioning
         if speaker is not None or vector is not None:
-            raise ValueError("the model knows no speaker and no vector: leave them out")
+            raise ValueError("the model has no global conditioning: leave speaker and vector out")
         return None
 
-    def _local(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
+    def _local_conditioning(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
         assert self.local_conditioner is not None
         assert self.config.local is not None
         channels, hop = self.config.local.in_channels, self.local_conditioner.hop_length
         if local is None:
-            raise ValueError(f"the model wants local=, frames of {channels} numbers each")
+            raise ValueError(f"the model needs local=, frames of {channels} channels")
         if local.dim() != 3 or tuple(local.shape[:2]) != (batch_size, channels):
             wanted = f"({batch_size}, {channels}, F)"
             raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
@@ -188,47 +194,52 @@ class WaveNet(nn.Module):
             raise ValueError(
                 f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
             )
-        condition: Tensor = self.local_conditioner(local)
-        return condition[..., :length]
+        conditioning: Tensor = self.local_conditioner(local)
+        return conditioning[..., :length]
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
         """Return the state before the first sample: silence."""
         queues = [self.input.new_queue(batch_size), *self.stack.new_queues(batch_size)]
         return WaveNetState(queues)
 
-    def prefill(self, state: WaveNetState, prompt: Tensor, condition: Tensor | None = None) -> None:
-        """Take the state from the start to the end of a prompt, in one parallel pass.
+    def prefill(
+        self, state: WaveNetState, prompt: Tensor, conditioning: Tensor | None = None
+    ) -> None:
+        """Bring a fresh state to the end of a prompt, in one parallel pass.
 
-        The same as stepping over the prompt; what remains is to `step` with its last sample.
+        The result is the same as stepping over the samples before the prompt's last one, which is
+        the input of the next `step`.
 
         Args:
-            state: Fresh from `new_state`.
+            state: Fresh from `new_state`, changed in place.
             prompt: Samples in [-1, 1], `(B, T)`.
-            condition: Of these samples, `(B, C, T)`, from `condition`.
+            conditioning: Of these samples, `(B, C, T)`, from `compute_conditioning`.
 
         Raises:
-            ValueError: The state is not at its start.
+            ValueError: The state is not fresh.
         """
         if state.position:
-            raise ValueError(f"prefill wants a state at its start, got position {state.position}")
+            raise ValueError(f"prefill needs a fresh state, got one at position {state.position}")
         state.position = prompt.shape[1]
         field = self.config.receptive_field  # no queue reaches further back
-        seen = self._seen(shift_right(prompt)[:, -field:])
-        recent = None if condition is None else condition[..., -field:]
-        self.input.fill(state.queues[0], seen, state.position)
-        self.stack.fill(state.queues[1:], self.input(seen), state.position, recent)
+        recent_input = self._input_of(shift_right(prompt)[:, -field:])
+        recent = None if conditioning is None else conditioning[..., -field:]
+        self.input.prefill(state.queues[0], recent_input, state.position)
+        self.stack.prefill(state.queues[1:], self.input(recent_input), state.position, recent)
 
-    def step(self, sample: Tensor, state: WaveNetState, condition: Tensor | None = None) -> Tensor:
-        """Return the parameters of the next sample, `(B, P)`; the state moves on by one.
+    def step(
+        self, sample: Tensor, state: WaveNetState, conditioning: Tensor | None = None
+    ) -> Tensor:
+        """Return the parameters of the next sample, `(B, P)`, and advance the state by one.
 
         Args:
             sample: The sample before it in [-1, 1], `(B,)`; zeros before the first.
             state: From `new_state`, changed in place.
-            condition: Of the next sample, `(B, C)`, from `condition`.
+            conditioning: Of the next sample, `(B, C)`, from `compute_conditioning`.
         """
-        seen = self._seen(sample.unsqueeze(-1)).squeeze(-1)
-        x = self.input.step(seen, state.queues[0], state.position)
-        x = self.stack.step(x, state.queues[1:], state.position, condition)
+        x = self._input_of(sample.unsqueeze(-1)).squeeze(-1)
+        x = self.input.step(x, state.queues[0], state.position)
+        x = self.stack.step(x, state.queues[1:], state.position, conditioning)
         state.position += 1
         return self.head.step(x)
 
@@ -251,15 +262,15 @@ class WaveNet(nn.Module):
                 return f"distribution has a {name} of its own, set on the instance"
         return first_difference(self, standard)
 
-    def _seen(self, waveform: Tensor) -> Tensor:
-        """Return what the first convolution sees: classes `(B, T)`, or values `(B, 1, T)`."""
+    def _input_of(self, waveform: Tensor) -> Tensor:
+        """Return the input of the first layer: classes `(B, T)`, or values `(B, 1, T)`."""
         if isinstance(self.input, CausalEmbedding):
             return self.distribution.encode(waveform)
         return self.distribution.quantize(waveform).unsqueeze(1)
 
 
 def build_global_conditioner(config: WaveNetConfig) -> GlobalConditioner | None:
-    """Return what turns a speaker or a vector into a condition, if there is one."""
+    """Return the module for speakers and vectors; `None` if the config has neither."""
     if not config.has_global_conditioning:
         return None
     return GlobalConditioner(
@@ -271,7 +282,7 @@ def build_global_conditioner(config: WaveNetConfig) -> GlobalConditioner | None:
 
 
 def build_local_conditioner(config: WaveNetConfig) -> LocalConditioner | None:
-    """Return what turns frames into a condition, if there is one."""
+    """Return the module for frames of features; `None` if the config has none."""
     local = config.local
     if local is None:
         return None
@@ -307,11 +318,11 @@ def unwrap(model: nn.Module) -> WaveNet:
 
 
 def init_empty(config: WaveNetConfig) -> WaveNet:
-    """Return a model whose weights are to be set; the caller's random numbers are left alone."""
+    """Return a model whose weights will be replaced; the random number generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
         return WaveNet(config)
 
 
 def shift_right(waveform: Tensor) -> Tensor:
-    """Return the waveform one sample late, `(B, T)`: a sample of silence first, the last gone."""
+    """Return the waveform delayed by one sample, `(B, T)`: silence first, the last one dropped."""
     return F.pad(waveform, (1, 0))[..., :-1]

@@ -34,7 +34,7 @@ def test_a_filled_queue_is_the_queue_after_stepping(
     for t in range(length):
         conv.step(x[..., t], stepped, t)
 
-    conv.fill(filled, x, length)
+    conv.prefill(filled, x, length)
 
     torch.testing.assert_close(filled, stepped, rtol=0, atol=0)
 

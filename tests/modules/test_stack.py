@@ -12,9 +12,9 @@ def test_a_block_is_the_papers_formula() -> None:
 
     onward, skip = block(x)
 
-    assert block.residual is not None
-    torch.testing.assert_close(onward, (x + block.residual(z)) * 0.5)
-    torch.testing.assert_close(skip, block.skip(z))
+    assert block.residual_conv is not None
+    torch.testing.assert_close(onward, (x + block.residual_conv(z)) * 0.5)
+    torch.testing.assert_close(skip, block.skip_conv(z))
 
 
 def test_a_stack_adds_and_scales_the_skips_of_its_blocks() -> None:

@@ -5,8 +5,7 @@ from wavenet.modules.conv import CausalConv1d, SameConv1d
 from wavenet.modules.embedding import CausalEmbedding
 from wavenet.modules.gated_activation import GatedActivation
 from wavenet.modules.head import Head
-from wavenet.modules.residual import ResidualBlock
-from wavenet.modules.stack import ResidualStack
+from wavenet.modules.residual import ResidualBlock, ResidualStack
 
 __all__ = [
     "CausalConv1d",

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.stack import ResidualStack
+from wavenet.modules.residual import ResidualStack
+from wavenet.modules.upsampling import UPSAMPLERS
 
 NULL_SPEAKER = -1  # speaker whom nobody named
 
@@ -64,7 +65,7 @@ class GlobalConditioner(nn.Module):
         if self.speaker_embedding is not None:
             parts.append(self.speaker_embedding(self._numbers(speaker, known, batch_size)))
         elif speaker is not None:
-            raise ValueError("the model knows no speakers: leave speaker out")
+            raise ValueError("the model has no speakers, but speaker was given")
         if self.vector is not None and self.null_vector is not None:
             absent = self.null_vector.expand(batch_size, -1)
             if vector is None:
@@ -75,7 +76,7 @@ class GlobalConditioner(nn.Module):
                     raise ValueError(f"vector must be {wanted}, got {tuple(vector.shape)}")
                 parts.append(torch.where(known.unsqueeze(1), self.vector(vector), absent))
         elif vector is not None:
-            raise ValueError("the model knows no vectors: leave vector out")
+            raise ValueError("the model takes no vectors, but vector was given")
         return torch.stack(parts).sum(dim=0)
 
     def _kept(self, batch_size: int) -> Tensor:
@@ -142,9 +143,7 @@ class LocalConditioner(nn.Module):
         self.context = None
         if context_dilations:
             self.context = ResidualStack(context_dilations, channels, 2 * channels, channels)
-        stages: list[RepeatUpsample | NearestUpsample | TransposedUpsample] = [
-            kind(channels, scale) for scale in scales
-        ]
+        stages: list[Upsampler] = [kind(channels, scale) for scale in scales]
         self.upsampling = nn.ModuleList(stages)
         reach = 0
         for stage in reversed(stages):  # in samples of the stage's input
@@ -169,70 +168,3 @@ class LocalConditioner(nn.Module):
         for stage in self.upsampling:
             x = stage(x)
         return x[..., x.shape[-1] - length :]
-
-
-class RepeatUpsample(nn.Module):
-    """`scale` copies of each number.
-
-    Args:
-        channels: Width of input and output.
-        scale: Factor by which the rate rises.
-    """
-
-    past = 0
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(self.scale, dim=-1)
-
-
-class NearestUpsample(nn.Module):
-    """Copies, then one smoothing kernel for all channels, which starts as a mean over two copies.
-
-    Args:
-        channels: Width of input and output.
-        scale: Factor by which the rate rises.
-    """
-
-    past = 2
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__()
-        self.scale = scale
-        self.smoothing = nn.Conv1d(1, 1, 2 * scale + 1, bias=False)
-        nn.init.constant_(self.smoothing.weight, 1 / (2 * scale + 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        copies = x.repeat_interleave(self.scale, dim=-1).flatten(0, 1).unsqueeze(1)
-        smooth: Tensor = self.smoothing(F.pad(copies, (2 * self.scale, 0)))
-        return smooth.view(x.shape[0], x.shape[1], -1)
-
-
-class TransposedUpsample(nn.Module):
-    """Transposed convolution: each output sees two inputs.
-
-    Args:
-        channels: Width of input and output.
-        scale: Factor by which the rate rises.
-    """
-
-    past = 1
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__()
-        self.scale = scale
-        self.conv = nn.ConvTranspose1d(channels, channels, 2 * scale, stride=scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x)
-        return y[..., : x.shape[-1] * self.scale]
-
-
-UPSAMPLERS: dict[str, type[RepeatUpsample] | type[NearestUpsample] | type[TransposedUpsample]] = {
-    "nearest": NearestUpsample,
-    "transposed": TransposedUpsample,
-    "repeat": RepeatUpsample,
-}

@@ -48,7 +48,7 @@ class CausalConv1d(nn.Conv1d):
         """Return the silence before the first sample, zeros `(B, in_channels, memory)`."""
         return self.weight.new_zeros(batch_size, self.in_channels, self.memory)
 
-    def fill(self, queue: Tensor, x: Tensor, position: int) -> None:
+    def prefill(self, queue: Tensor, x: Tensor, position: int) -> None:
         """Put the end of `x` in the queue, as if each of its samples had been stepped over.
 
         Args:

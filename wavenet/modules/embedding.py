@@ -61,7 +61,7 @@ class CausalEmbedding(nn.Module):
         shape = (batch_size, self.memory)
         return torch.full(shape, SILENCE_CODE, dtype=torch.int64, device=self.weight.device)
 
-    def fill(self, queue: Tensor, codes: Tensor, position: int) -> None:
+    def prefill(self, queue: Tensor, codes: Tensor, position: int) -> None:
         """Put the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
         if self.memory:
             recent = codes[:, -self.memory :]

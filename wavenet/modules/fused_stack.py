@@ -1,18 +1,17 @@
-"""The training pass of a stack of residual blocks, forward and backward, written out by hand.
+"""A stack of standard residual blocks as one function, its forward and backward written out.
 
-The numbers are those of the blocks one after the other. What differs is how they are come by:
+The numbers are those of the loop over the blocks in `ResidualStack.forward`; only the order of
+computation differs:
 
-- *Rows.* A signal `(B, C, T)` lies in memory as `T * B` rows of `C` numbers, sample by sample, so
-  that a 1x1 convolution is one matrix product, and a delay by `d` samples a view from row `d * B`
-  on: each tap is a product that adds to some of the rows.
-- *Skips.* The gates of all blocks stand side by side, and one product adds up all skips; on the
-  way back one product serves a few blocks.
-- *Biases.* The gate adds those of the dilated convolutions and sums their gradients, since it looks
-  at all rows anyhow.
-- *Memory.* Kept for the way back are each block's input, what goes into its gate, and its gates;
-  with `checkpoint_activations`, its input alone.
+- *Rows.* All products are matrix products over rows, see `wavenet.modules.rows`.
+- *Skips.* The gated activations of all blocks lie side by side, and one product sums all skips; in
+  the backward pass one product serves a few blocks.
+- *Biases.* The gated activation adds those of the dilated convolutions and sums their gradients,
+  since it reads all rows anyway.
+- *Memory.* Each block's input, the input of its gate and the gate's output are kept for the
+  backward pass; with `checkpoint_activations`, only the block's input.
 
-Under autocast all of it, the path from block to block too, is in autocast's precision.
+Under autocast everything, the path from block to block too, has autocast's precision.
 """
 
 from collections.abc import Sequence
@@ -24,22 +23,30 @@ import torch
 from torch import Tensor
 
 from wavenet.modules.gated_activation import GatedActivation
+from wavenet.modules.rows import (
+    BlockWeights,
+    as_rows,
+    convolve_rows,
+    dropout_mask,
+    input_gradient,
+    tap_delays,
+    write_tap_gradients,
+)
 
-PIECE_BYTES = 2**21  # of what taps add up in: it stays in the cache until all have
-GROUP_BYTES = 512  # of a row: more would leave the cache before it is read
+SKIP_GROUP_BYTES = 512  # of a row of gradients computed at once: more would leave the cache
 
 
 @dataclass(frozen=True)
 class StackSpec:
-    """What of a stack is no tensor.
+    """What fixes the computation of a stack besides its tensors.
 
     Attributes:
-        dilations: Samples between taps, one entry a block.
+        dilations: Samples between taps, one entry per block.
         dropout: Probability of dropping an input of a dilated convolution.
         residual_scale: Factor on each block's sum of input and residual.
         skip_scale: Factor on the sum of the skips.
-        gates: What computes the gates.
-        recompute: Compute what goes into a gate again on the way back, in place of keeping it.
+        gated_activation: Implementation of the gates.
+        checkpoint_activations: Recompute the gates in the backward pass instead of keeping them.
     """
 
     dilations: tuple[int, ...]
@@ -51,317 +58,291 @@ class StackSpec:
 
 
 class StackWeights(NamedTuple):
-    """A stack's tensors by kind, each with an entry a block; absent ones are `None`."""
+    """A stack's tensors by kind, each with an entry per block; absent ones are `None`."""
 
     conv: Sequence[Tensor | None]  # (gate_channels, residual_channels, kernel_size)
     conv_bias: Sequence[Tensor | None]
-    condition: Sequence[Tensor | None]  # (gate_channels, condition_channels, 1)
+    conditioning: Sequence[Tensor | None]  # (gate_channels, conditioning_channels, 1)
     residual: Sequence[Tensor | None]  # (residual_channels, gate_channels / 2, 1)
     residual_bias: Sequence[Tensor | None]
     skip: Sequence[Tensor | None]  # (skip_channels, gate_channels / 2, 1)
     skip_bias: Sequence[Tensor | None]
 
 
-@dataclass
-class BlockWeights:
-    """What a block computes with, in the precision that is computed in."""
-
-    taps: Tensor  # (kernel_size, gate_channels, residual_channels), the current sample's last
-    bias: Tensor | None  # in its own precision
-    condition: Tensor | None  # (gate_channels, condition_channels)
-    residual: Tensor | None  # (residual_channels, gate_channels / 2)
-    residual_bias: Tensor | None
-
-
 def fused_stack(
-    x: Tensor, condition: Tensor | None, plan: StackSpec, weights: StackWeights
+    x: Tensor, conditioning: Tensor | None, spec: StackSpec, weights: StackWeights
 ) -> Tensor:
     """Return the sum of the skips, `(B, skip_channels, T)`.
 
     Args:
         x: Input of the first block, `(B, residual_channels, T)`.
-        condition: Of every sample, `(B, conditioning_channels, T)`.
-        plan: What of the stack is no tensor.
+        conditioning: Of every sample, `(B, conditioning_channels, T)`.
+        spec: What fixes the computation besides the tensors.
         weights: The stack's tensors.
 
     Raises:
-        ValueError: The condition is missing, of another shape, or not asked for.
+        ValueError: `conditioning` is missing, of another shape, or the stack has none.
     """
     batch_size, _, length = x.shape
-    asks = weights.condition[0]
-    wanted = None if asks is None else (batch_size, asks.shape[1], length)
-    given = None if condition is None else tuple(condition.shape)
-    if given != wanted:
-        raise ValueError(f"condition must be {wanted or 'left out'}, got {given or 'none'}")
-    beside = None if condition is None else _rows(condition)
-    keep = torch.is_grad_enabled()
+    projection = weights.conditioning[0]
+    wanted = None if projection is None else (batch_size, projection.shape[1], length)
+    found = None if conditioning is None else tuple(conditioning.shape)
+    if found != wanted:
+        raise ValueError(f"conditioning must be {wanted or 'left out'}, got {found or 'none'}")
+    rows = as_rows(x), None if conditioning is None else as_rows(conditioning)
     tensors = [tensor for kind in weights for tensor in kind]
-    skips: Tensor = _Pass.apply(_rows(x), beside, batch_size, plan, keep, *tensors)
+    keep = torch.is_grad_enabled()
+    skips: Tensor = FusedStackFunction.apply(*rows, batch_size, spec, keep, *tensors)
     return skips.view(length, batch_size, skips.shape[1]).permute(1, 2, 0)
 
 
-class _Pass(torch.autograd.Function):
+class FusedStackFunction(torch.autograd.Function):
+    """`fused_stack` on rows, for autograd."""
+
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        condition: Tensor | None,
+        conditioning: Tensor | None,
         batch_size: int,
-        plan: StackSpec,
+        spec: StackSpec,
         keep: bool,
         *tensors: Tensor | None,
     ) -> Tensor:
-        kind, dtype = x.device.type, x.dtype
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-        with torch.autocast(kind, enabled=False):
-            weights = StackWeights(*_kinds(tensors, len(plan.dilations)))
-            skip, blocks = _blocks(weights, dtype)
-            x = x.to(dtype)
-            condition = None if condition is None else condition.to(dtype)
-            kept: list[Tensor] = []
-            half, rows = skip.shape[1] // len(blocks), len(x)
-            gated_activation = plan.gated_activation(rows, half, x)
-            gated = x.new_empty(rows, len(blocks) * half)
-            for index, block in enumerate(blocks):
-                mask = _mask(x, plan.dropout)
-                shifts = _shifts(plan.dilations[index] * batch_size, len(block.taps))
-                y = _convolved(x if mask is None else x * mask, condition, block, shifts)
-                z = gated_activation.forward(
-                    y, block.bias, gated[:, index * half : (index + 1) * half]
-                )
-                if keep:
-                    kept += [
-                        x,
-                        *([] if plan.checkpoint_activations else [y]),
-                        *([] if mask is None else [mask]),
-                    ]
-                if block.residual is not None:
-                    x = x.clone() if block.residual_bias is None else x + block.residual_bias
-                    x.addmm_(z, block.residual.t())
-                    if plan.residual_scale != 1.0:
-                        x *= plan.residual_scale
-            biases = [bias for bias in weights.skip_bias if bias is not None]
-            if biases:
-                skips = torch.addmm(torch.stack(biases).sum(dim=0).to(dtype), gated, skip.t())
-            else:
-                skips = gated @ skip.t()
-            if plan.skip_scale != 1.0:
-                skips *= plan.skip_scale
-        ctx.plan, ctx.batch_size, ctx.blocks, ctx.skip = plan, batch_size, blocks, skip
-        ctx.likes = [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors]
-        # the weights too: autograd then notices if one is changed before the way back
-        ctx.save_for_backward(
-            condition, None if plan.checkpoint_activations else gated, *tensors, *kept
-        )
+        device, dtype = x.device.type, x.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            weights = StackWeights(*_split_by_kind(tensors, len(spec.dilations)))
+            skip_weight, blocks = _prepare(weights, dtype)
+            conditioning = None if conditioning is None else conditioning.to(dtype)
+            delays = [
+                tap_delays(dilation, len(block.taps), batch_size)
+                for dilation, block in zip(spec.dilations, blocks, strict=True)
+            ]
+            gated, kept = _forward_blocks(x.to(dtype), conditioning, spec, blocks, delays, keep)
+            skips = _sum_skips(gated, skip_weight, weights.skip_bias)
+            if spec.skip_scale != 1.0:
+                skips *= spec.skip_scale
+        ctx.spec, ctx.blocks, ctx.delays, ctx.skip_weight = spec, blocks, delays, skip_weight
+        ctx.formats = [None if w is None else (w.shape, w.dtype) for w in tensors]
+        if keep:
+            gated_or_none = None if spec.checkpoint_activations else gated
+            # the weights too: autograd then notices if one is changed before the backward pass
+            ctx.save_for_backward(conditioning, gated_or_none, *tensors, *kept)
         return skips
 
     @staticmethod
     def backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True
             raise RuntimeError(
-                "the training pass has no second derivatives: say stack.forward = stack.plain"
+                "the fused stack has no second derivatives: set stack.fused = False to run the "
+                "ResidualStack block by block"
             )
         with torch.autocast(grad_skips.device.type, enabled=False):
             return _backward(ctx, grad_skips)
 
 
+def _forward_blocks(
+    x: Tensor,
+    conditioning: Tensor | None,
+    spec: StackSpec,
+    blocks: Sequence[BlockWeights],
+    delays: Sequence[Sequence[int]],
+    keep: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the gated activations of all blocks side by side, and what the backward pass needs."""
+    width = blocks[0].taps.shape[1] // 2
+    gated_activation = spec.gated_activation(len(x), width, x)
+    gated = x.new_empty(len(x), len(blocks) * width)
+    kept: list[Tensor] = []
+    for index, block in enumerate(blocks):
+        mask = dropout_mask(x, spec.dropout)
+        y = convolve_rows(x if mask is None else x * mask, conditioning, block, delays[index])
+        z = gated_activation.forward(y, block.bias, gated[:, index * width : (index + 1) * width])
+        if keep:
+            gate_input = [] if spec.checkpoint_activations else [y]
+            kept += [x, *gate_input, *([] if mask is None else [mask])]
+        if block.residual is not None:
+            x = x.clone() if block.residual_bias is None else x + block.residual_bias
+            x.addmm_(z, block.residual.t())
+            if spec.residual_scale != 1.0:
+                x *= spec.residual_scale
+    return gated, kept
+
+
 def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
-    plan, blocks = ctx.plan, ctx.blocks
-    condition, gated, *kept = ctx.saved_tensors
-    kept = kept[len(ctx.likes) :]  # behind the weights
-    count, width = len(blocks), len(ctx.skip)
-    half = ctx.skip.shape[1] // count
+    spec, blocks = ctx.spec, ctx.blocks
+    conditioning, gated, *kept = ctx.saved_tensors
+    kept = kept[len(ctx.formats) :]  # after the weights
     grad_skips = grad_skips.to(blocks[0].taps.dtype).contiguous()
-    if plan.skip_scale != 1.0:
-        grad_skips = grad_skips * plan.skip_scale
-    new = grad_skips.new_empty
-    gated_activation = plan.gated_activation(len(grad_skips), half, grad_skips)
-    group = min(count, max(1, GROUP_BYTES // (half * grad_skips.element_size())))
-    grad_zs = new(len(grad_skips), group * half)
-    grad_condition = None if condition is None else torch.zeros_like(condition)
+    if spec.skip_scale != 1.0:
+        grad_skips = grad_skips * spec.skip_scale
+    through_skips = _GradientsThroughSkips(grad_skips, ctx.skip_weight, len(blocks))
+    gated_activation = spec.gated_activation(len(grad_skips), through_skips.width, grad_skips)
+    grads = _WeightGradients(grad_skips, conditioning, gated, blocks)
+    grad_conditioning = None if conditioning is None else torch.zeros_like(conditioning)
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
-    # gradients of weights, those of a kind side by side
-    taps = new(count, *blocks[0].taps.shape)
-    biases: list[Tensor] = []
-    besides = None if condition is None else new(count, 2 * half, condition.shape[1])
-    residuals = new(count - 1, half + 1, blocks[0].taps.shape[2])  # the bias last
-    skips = new(width, count * half) if gated is None else grad_skips.t() @ gated
-    for index in reversed(range(count)):
-        block, place = blocks[index], slice(index * half, (index + 1) * half)
-        shifts = _shifts(plan.dilations[index] * ctx.batch_size, len(block.taps))
-        mask = kept.pop() if plan.dropout else None
-        y = None if plan.checkpoint_activations else kept.pop()
+    for index in reversed(range(len(blocks))):
+        block, delays = blocks[index], ctx.delays[index]
+        mask = kept.pop() if spec.dropout else None
+        y = None if spec.checkpoint_activations else kept.pop()
         x = kept.pop()
         seen = x if mask is None else x * mask
         if y is None:
-            y = _convolved(seen, condition, block, shifts)
-            z = gated_activation.forward(y, block.bias, new(len(y), half))
-            skips[:, place] = grad_skips.t() @ z
-        first = index - index % group
-        if index == min(first + group, count) - 1:
-            skip = ctx.skip[:, first * half : place.stop]
-            torch.mm(grad_skips, skip, out=grad_zs[:, : skip.shape[1]])
-        grad_z = grad_zs[:, (index - first) * half :][:, :half]
+            y = convolve_rows(seen, conditioning, block, delays)
+            z = gated_activation.forward(y, block.bias, x.new_empty(len(y), through_skips.width))
+            grads.set_skip(index, grad_skips, z)
+        grad_z = through_skips.of_block(index)
         if grad_x is not None:
-            if plan.residual_scale != 1.0:
-                grad_x *= plan.residual_scale
+            if spec.residual_scale != 1.0:
+                grad_x *= spec.residual_scale
             grad_z.addmm_(grad_x, block.residual)
-        grad_y, across, z_across, bias = gated_activation.backward(y, block.bias, grad_z)
-        biases.append(bias)
-        if grad_x is not None:
-            torch.mm(z_across, grad_x, out=residuals[index])
-        if besides is not None:
-            torch.mm(across, condition, out=besides[index])
-        _taps(across, seen, shifts, taps[index])
-        grad_x = _down(grad_x, grad_y, block, shifts, mask)
-        if grad_condition is not None:
-            grad_condition.addmm_(grad_y, block.condition)
-    found = (
-        taps.permute(0, 2, 3, 1),
-        torch.stack(biases[::-1]).sum(dim=1),
-        besides,
-        residuals[:, :half].transpose(1, 2),
-        residuals[:, half],
-        skips.view(width, count, half).transpose(0, 1),
-        grad_skips.sum(dim=0).expand(count, -1),
-    )
-    apart = (
-        grad
-        for grads, likes in zip(found, _kinds(ctx.likes, count), strict=True)
-        for grad in _apart(grads, likes)
-    )
-    return (grad_x, grad_condition, None, None, None, *apart)
+        grad_y, grad_y_t, z_t, grad_bias = gated_activation.backward(y, block.bias, grad_z)
+        grads.set_block(index, grad_y_t, grad_bias, conditioning, z_t, grad_x)
+        write_tap_gradients(grad_y_t, seen, delays, grads.taps[index])
+        grad_x = input_gradient(grad_x, grad_y, block, delays, mask)
+        if grad_conditioning is not None:
+            grad_conditioning.addmm_(grad_y, block.conditioning)
+    return (grad_x, grad_conditioning, None, None, None, *grads.per_weight(grad_skips, ctx.formats))
 
 
-def _taps(across: Tensor, seen: Tensor, shifts: Sequence[int], taps: Tensor) -> None:
-    """Write the gradient of a dilated convolution's weight.
+class _GradientsThroughSkips:
+    """Gradients of the gated activations through the skips, computed for a few blocks at once.
 
     Args:
-        across: Gradient of its output, `(gate_channels, rows)`.
-        seen: Its input, `(rows, C)`.
-        shifts: Rows that each tap looks back.
-        taps: Where to, `(kernel_size, gate_channels, C)`.
+        grad_skips: Gradient of the sum of the skips, `(rows, skip_channels)`.
+        skip_weight: Of all blocks side by side, `(skip_channels, count * width)`.
+        count: Number of blocks.
     """
-    for tap, shift in zip(taps, shifts, strict=True):
-        if shift < len(seen):
-            torch.mm(across[:, shift:], seen[: len(seen) - shift], out=tap)
+
+    def __init__(self, grad_skips: Tensor, skip_weight: Tensor, count: int) -> None:
+        self.grad_skips, self.skip_weight = grad_skips, skip_weight
+        self.width = skip_weight.shape[1] // count
+        row_bytes = self.width * grad_skips.element_size()
+        self.group = min(count, max(1, SKIP_GROUP_BYTES // row_bytes))
+        self.grads = grad_skips.new_empty(len(grad_skips), self.group * self.width)
+        self.first = count  # block of the group that is computed
+
+    def of_block(self, index: int) -> Tensor:
+        """Return a block's gradient, `(rows, width)`, to be changed in place; last block first."""
+        if index < self.first:
+            last, self.first = self.first, index - index % self.group
+            columns = self.skip_weight[:, self.first * self.width : last * self.width]
+            torch.mm(self.grad_skips, columns, out=self.grads[:, : columns.shape[1]])
+        return self.grads[:, (index - self.first) * self.width :][:, : self.width]
+
+
+class _WeightGradients:
+    """Gradients of a stack's weights: one tensor per kind, with an entry per block.
+
+    Args:
+        grad_skips: Gradient of the sum of the skips, `(rows, skip_channels)`.
+        conditioning: Rows of conditioning, if there are any.
+        gated: Gated activations of all blocks side by side; absent if they are recomputed.
+        blocks: Weights of the blocks.
+    """
+
+    def __init__(
+        self,
+        grad_skips: Tensor,
+        conditioning: Tensor | None,
+        gated: Tensor | None,
+        blocks: Sequence[BlockWeights],
+    ) -> None:
+        new, count = grad_skips.new_empty, len(blocks)
+        _, gate_channels, residual_channels = blocks[0].taps.shape
+        self.width = gate_channels // 2
+        self.taps = new(count, *blocks[0].taps.shape)
+        self.biases: list[Tensor] = []  # of the last block first
+        self.conditioning = None
+        if conditioning is not None:
+            self.conditioning = new(count, gate_channels, conditioning.shape[1])
+        self.residuals = new(count - 1, self.width + 1, residual_channels)  # the bias last
+        if gated is None:
+            self.skips = new(grad_skips.shape[1], count * self.width)
         else:
-            tap.zero_()
+            self.skips = grad_skips.t() @ gated
+
+    def set_skip(self, index: int, grad_skips: Tensor, z: Tensor) -> None:
+        """Compute the gradient of a block's skip weight, given its gated activation."""
+        self.skips[:, index * self.width : (index + 1) * self.width] = grad_skips.t() @ z
+
+    def set_block(
+        self,
+        index: int,
+        grad_y_t: Tensor,
+        grad_bias: Tensor,
+        conditioning: Tensor | None,
+        z_t: Tensor,
+        grad_x: Tensor | None,
+    ) -> None:
+        """Compute the gradients of a block's bias, conditioning and residual weights."""
+        self.biases.append(grad_bias)
+        if grad_x is not None:
+            torch.mm(z_t, grad_x, out=self.residuals[index])
+        if self.conditioning is not None and conditioning is not None:
+            torch.mm(grad_y_t, conditioning, out=self.conditioning[index])
+
+    def per_weight(self, grad_skips: Tensor, formats: Sequence[Any]) -> list[Tensor | None]:
+        """Return the gradient of each tensor in the order of `StackWeights`."""
+        count = len(self.biases)
+        by_kind = (
+            self.taps.permute(0, 2, 3, 1),
+            torch.stack(self.biases[::-1]).sum(dim=1),
+            self.conditioning,
+            self.residuals[:, : self.width].transpose(1, 2),
+            self.residuals[:, self.width],
+            self.skips.view(-1, count, self.width).transpose(0, 1),
+            grad_skips.sum(dim=0).expand(count, -1),
+        )
+        pairs = zip(by_kind, _split_by_kind(formats, count), strict=True)
+        return [grad for grads, formats in pairs for grad in _per_block(grads, formats)]
 
 
-def _down(
-    grad_x: Tensor | None,
-    grad_y: Tensor,
-    block: BlockWeights,
-    shifts: Sequence[int],
-    mask: Tensor | None,
-) -> Tensor:
-    """Return the gradient of a block's input, given that of its output and of its convolution's.
-
-    The former is changed in place.
-    """
-    rows = len(grad_y)
-    if grad_x is None:
-        grad_x = grad_y.new_zeros(rows, block.taps.shape[2])
-    grad_seen = grad_x if mask is None else torch.zeros_like(grad_x)
-    for first, last in _pieces(grad_y):
-        for tap, shift in zip(block.taps, shifts, strict=True):
-            stop = min(last, rows - shift)
-            if first < stop:
-                grad_seen[first:stop].addmm_(grad_y[first + shift : stop + shift], tap)
-    return grad_x if mask is None else grad_x.addcmul_(grad_seen, mask)
+def _sum_skips(gated: Tensor, weight: Tensor, biases: Sequence[Tensor | None]) -> Tensor:
+    present = [bias for bias in biases if bias is not None]
+    if not present:
+        return gated @ weight.t()
+    return torch.addmm(torch.stack(present).sum(dim=0).to(gated.dtype), gated, weight.t())
 
 
-def _rows(x: Tensor) -> Tensor:
-    """Return `(B, C, T)` as rows of `C`, sample by sample, `(T * B, C)`."""
-    return x.permute(2, 0, 1).reshape(-1, x.shape[1])
-
-
-def _kinds(entries: Sequence[Any], count: int) -> list[Sequence[Any]]:
-    """Return what lies in a row as it was before: `count` entries of each kind."""
-    return [entries[first : first + count] for first in range(0, len(entries), count)]
-
-
-def _blocks(weights: StackWeights, dtype: torch.dtype) -> tuple[Tensor, list[BlockWeights]]:
+def _prepare(weights: StackWeights, dtype: torch.dtype) -> tuple[Tensor, list[BlockWeights]]:
     """Return the skip weights of all blocks side by side, and what each block computes with.
 
-    What is of one kind is brought to its precision as one tensor.
+    All tensors of a kind are converted to `dtype` as one tensor.
     """
-    taps = _stacked(weights.conv, dtype).permute(0, 3, 1, 2).contiguous()
-    kinds = (
-        taps.unbind(),
-        weights.conv_bias,
-        _placed(_stacked(weights.condition, dtype).squeeze(-1), weights.condition),
-        _placed(_stacked(weights.residual, dtype).squeeze(-1), weights.residual),
-        _placed(_stacked(weights.residual_bias, dtype), weights.residual_bias),
-    )
-    skip = _stacked(weights.skip, dtype).squeeze(-1).transpose(0, 1).flatten(1)
-    return skip, [BlockWeights(*entries) for entries in zip(*kinds, strict=True)]
+    taps = _stack_present(weights.conv, dtype).permute(0, 3, 1, 2).contiguous()
+    by_kind: list[Sequence[Any]] = [taps.unbind(), weights.conv_bias]
+    for kind in (weights.conditioning, weights.residual, weights.residual_bias):
+        stacked = _stack_present(kind, dtype)
+        matrices = iter((stacked.squeeze(-1) if stacked.dim() == 4 else stacked).unbind())
+        by_kind.append([None if tensor is None else next(matrices) for tensor in kind])
+    skip = _stack_present(weights.skip, dtype).squeeze(-1).transpose(0, 1).flatten(1)
+    return skip, [BlockWeights(*entries) for entries in zip(*by_kind, strict=True)]
 
 
-def _stacked(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
-    """Return those that are there, one behind the other, in a precision."""
-    there = [tensor for tensor in kind if tensor is not None]
-    return torch.stack(there).to(dtype) if there else torch.empty(0)
+def _stack_present(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
+    present = [tensor for tensor in kind if tensor is not None]
+    return torch.stack(present).to(dtype) if present else torch.empty(0)
 
 
-def _placed(stacked: Tensor, kind: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Return what was stacked at the places where it was."""
-    entries = iter(stacked.unbind())
-    return [None if tensor is None else next(entries) for tensor in kind]
-
-
-def _apart(grads: Tensor | None, likes: Sequence[Any]) -> list[Tensor | None]:
-    """Return gradients in their weights' shape and precision, in contiguous memory of their own.
+def _per_block(grads: Tensor | None, formats: Sequence[Any]) -> list[Tensor | None]:
+    """Return each block's gradient in its weight's shape and precision, in memory of its own.
 
     Args:
-        grads: One behind the other; the last block's may lack.
-        likes: Shape and precision of each block's; absent where there is no weight.
+        grads: Gradients of one kind, an entry per block; the last block's may be absent.
+        formats: Shape and precision of each block's weight; `None` where there is no weight.
     """
-    like = next((like for like in likes if like is not None), None)
-    if grads is None or like is None:
-        return [None] * len(likes)
-    shape, dtype = like
+    present = next((entry for entry in formats if entry is not None), None)
+    if grads is None or present is None:
+        return [None] * len(formats)
+    shape, dtype = present
     entries = grads.reshape(len(grads), *shape).to(dtype).contiguous().unbind()
-    pairs = zip_longest(entries, likes)
+    pairs = zip_longest(entries, formats)
     return [None if wanted is None else entry for entry, wanted in pairs]
 
 
-def _shifts(dilation: int, kernel_size: int) -> list[int]:
-    """Return by how many rows each tap looks back, the oldest first."""
-    return [dilation * back for back in range(kernel_size - 1, -1, -1)]
-
-
-def _convolved(
-    x: Tensor, condition: Tensor | None, block: BlockWeights, shifts: Sequence[int]
-) -> Tensor:
-    """Return what goes into the gate but for the bias, `(rows, gate_channels)`."""
-    y = x.new_empty(len(x), block.taps.shape[1])
-    for first, last in _pieces(y):
-        torch.mm(x[first:last], block.taps[-1].t(), out=y[first:last])
-        for tap, shift in zip(block.taps[:-1], shifts[:-1], strict=True):
-            start = max(first, shift)
-            if start < last:
-                y[start:last].addmm_(x[start - shift : last - shift], tap.t())
-        if condition is not None and block.condition is not None:
-            y[first:last].addmm_(condition[first:last], block.condition.t())
-    return y
-
-
-def _pieces(sums: Tensor) -> list[tuple[int, int]]:
-    """Return first and last row of the pieces in which a CPU adds up what comes to these rows."""
-    rows = len(sums)
-    size = rows
-    if sums.device.type == "cpu":
-        size = max(1, PIECE_BYTES // (sums.shape[1] * sums.element_size()))
-    return [(first, min(first + size, rows)) for first in range(0, rows, size)]
-
-
-def _mask(x: Tensor, dropout: float) -> Tensor | None:
-    """Return what the input of a convolution is multiplied by: 0, or what makes up for zeros."""
-    if not dropout:
-        return None
-    if dropout == 1.0:
-        return torch.zeros_like(x)
-    return torch.empty_like(x).bernoulli_(1 - dropout).div_(1 - dropout)
+def _split_by_kind(entries: Sequence[Any], count: int) -> list[Sequence[Any]]:
+    """Return a flat sequence of `StackWeights`, `count` blocks, as a sequence per kind."""
+    return [entries[first : first + count] for first in range(0, len(entries), count)]

@@ -160,9 +160,9 @@ def build_conditioning(
     for item in range(batch_size):  # one by one: the last bits depend on the number of rows
         item_speaker = None if speakers is None else speakers[item : item + 1]
         item_vector = None if vectors is None else vectors[item : item + 1]
-        rows.append(model.global_condition(1, item_speaker, item_vector))
+        rows.append(model.compute_global_conditioning(1, item_speaker, item_vector))
         if guided:
-            rows.append(model.global_condition(1))
+            rows.append(model.compute_global_conditioning(1))
     known = [row for row in rows if row is not None]
     shared = torch.cat(known) if known else None
     return ConditioningBuffer(shared, _check_frames(model, batch_size, local, more), 0, more)

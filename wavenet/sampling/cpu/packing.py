@@ -85,7 +85,7 @@ def weights_of(model: WaveNet, sizes: Sizes, weight_dtype: str) -> Weights:
     skip_scale, head = model.stack.skip_scale, model.head
 
     def put_skip(number: int) -> None:
-        matrix = _matrix(blocks[number].skip.weight, sizes.skip, sizes.gate)
+        matrix = _matrix(blocks[number].skip_conv.weight, sizes.skip, sizes.gate)
         arrays.put_matrix(places[number], SKIP, matrix * skip_scale)
 
     # In the order in which one thread reads them, so that the processor can read ahead:
@@ -94,8 +94,8 @@ def weights_of(model: WaveNet, sizes: Sizes, weight_dtype: str) -> Weights:
         arrays.put_matrix(places[number], CURRENT, taps[number][-1])
         if number > 0:
             put_skip(number - 1)
-        if block.residual is not None:
-            matrix = _matrix(block.residual.weight, sizes.residual, sizes.gate)
+        if block.residual_conv is not None:
+            matrix = _matrix(block.residual_conv.weight, sizes.residual, sizes.gate)
             arrays.put_matrix(places[number], RESIDUAL, matrix * block.residual_scale)
         places[number, BIASES] = arrays.put_plain(_biases(block, sizes))
     put_skip(sizes.blocks - 1)
@@ -103,12 +103,14 @@ def weights_of(model: WaveNet, sizes: Sizes, weight_dtype: str) -> Weights:
     arrays.put_matrix(places[-1], OUTPUT, _matrix(head.output.weight, sizes.params, sizes.head))
     for number, block in enumerate(blocks):  # seldom read: they do not stand between the others
         arrays.put_matrix(places[number], PAST, *taps[number][:-1])
-        if block.condition is not None and sizes.condition:
+        if block.conditioning_conv is not None and sizes.condition:
             width = model.config.local.channels if model.config.local is not None else 0
             arrays.put_matrix(
-                places[number], CONDITION, _gates(block.condition.weight[:, :width, 0], sizes)
+                places[number],
+                CONDITION,
+                _gates(block.conditioning_conv.weight[:, :width, 0], sizes),
             )
-    skips = np.sum([_vector(block.skip.bias, sizes.skip) for block in blocks], axis=0)
+    skips = np.sum([_vector(block.skip_conv.bias, sizes.skip) for block in blocks], axis=0)
     output = _vector(head.output.bias, sizes.params)
     output[sizes.classes :] = NEVER
     hidden = _vector(head.hidden.bias, sizes.head)
@@ -141,9 +143,9 @@ def constants_of(model: WaveNet, sizes: Sizes, whole: Tensor | None, streams: in
         assert isinstance(block, ResidualBlock)
         bias = _biases(block, sizes)[: 2 * sizes.gate].astype(np.float64)
         room[number] = bias
-        if whole is None or block.condition is None:
+        if whole is None or block.conditioning_conv is None:
             continue
-        weight = block.condition.weight[:, -whole.shape[1] :, 0]
+        weight = block.conditioning_conv.weight[:, -whole.shape[1] :, 0]
         for stream, vector in enumerate(_numpy(whole).astype(np.float64)):  # one by one, in float64
             product = _numpy(weight).astype(np.float64) @ vector
             shared = torch.from_numpy(product.astype(np.float32))
@@ -206,7 +208,7 @@ def _biases(block: ResidualBlock, sizes: Sizes) -> Array:
     """Return the biases of the gate's halves and of the residual product."""
     half, bias = block.conv.out_channels // 2, block.conv.bias
     halves = [None, None] if bias is None else torch.split(bias, half)
-    residual = None if block.residual is None else block.residual.bias
+    residual = None if block.residual_conv is None else block.residual_conv.bias
     parts = [_vector(part, sizes.gate) for part in halves]
     return np.concatenate([*parts, _vector(residual, sizes.residual) * block.residual_scale])
 
