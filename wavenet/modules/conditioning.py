@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.modules.residual import ResidualStack
-from wavenet.modules.upsampling import UPSAMPLERS
+from wavenet.modules.upsampling import UPSAMPLERS, Upsampler
 
 NULL_SPEAKER = -1  # speaker whom nobody named
 
