@@ -21,16 +21,8 @@ from wavenet.utils.errors import ConfigError
 class ReluBlock(ResidualBlock):
     """A block whose gate is a ReLU."""
 
-    def gated(self, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
-        y: Tensor = self.conv(x)
+    def activation(self, y: Tensor, projected: Tensor | None) -> Tensor:
         return y.chunk(2, dim=1)[0].relu()
-
-    def step(
-        self, x: Tensor, queue: Tensor, position: int, conditioning: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        z = self.conv.step(x, queue, position).chunk(2, dim=1)[0].relu()
-        residual = None if self.residual is None else pointwise(self.residual, z)
-        return (x if residual is None else x + residual), pointwise(self.skip, z)
 
 
 class WideHead(Head):
