@@ -1,52 +1,97 @@
-"""Time samplers or training side by side: `wavenet-benchmark`, `wavenet-benchmark train`."""
+"""Measure how fast samplers generate on this machine: `wavenet-benchmark`."""
 
-import json
 import logging
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wavenet.benchmarks.options import BenchmarkCommand, TrainBenchmarkCommand
-from wavenet.cli.benchmark import Charted, benchmarks, machine, pictured
+import wavenet
+from wavenet.benchmarks.options import BenchmarkCommand
 from wavenet.cli.command import command
-from wavenet.cli.compose import Composed
+from wavenet.cli.compose import Composed, compose_model
+
+if TYPE_CHECKING:
+    from wavenet.model import WaveNet
 
 log = logging.getLogger("wavenet")
+UNTRAINED_SAMPLE_RATE = 16000
 
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
-    """Measure the samplers of each model."""
-    _tell(benchmarks(options), options.output, as_json=options.json)
+    """Measure each model; print a table or JSON, and draw a chart."""
+    from wavenet.benchmarks.framework import (
+        Result,
+        draw_charts,
+        json_text,
+        machine_line,
+        require_charts,
+    )
+    from wavenet.benchmarks.sampling_speed import (
+        bits_by_weight_dtype,
+        conditioning_cost,
+        measure_sampling,
+        measure_startup,
+        sampling_cases,
+    )
+
+    require_charts(options.output)
+    show = log.info if options.json else print
+    show(machine_line())
+    results = []
+    for name, models, sample_rate in models_to_measure(options):
+        cases = sampling_cases(
+            options.batch_sizes, options.num_threads, options.weight_dtypes, tuple(models)
+        )
+        measurements = measure_sampling(models, cases, options.repeats, options.seconds, name)
+        model = next(iter(models.values()))
+        startup = measure_startup(model.config) if options.measure_startup else None
+        bits = {}
+        if options.checkpoint is not None and options.bits_seconds:
+            bits = bits_by_weight_dtype(
+                Path(options.checkpoint), options.weight_dtypes, options.bits_seconds
+            )
+        result = Result(
+            name=name,
+            num_parameters=sum(weights.numel() for weights in model.parameters()),
+            measurements=measurements,
+            sample_rate=sample_rate,
+            notes=[
+                *conditioning_cost(measurements),
+                *([] if startup is None else [str(startup)]),
+                *(
+                    f"held-out bits per sample, {weight_dtype:9}{value:.4f} "
+                    f"({value - bits['float32']:+.4f})"
+                    for weight_dtype, value in bits.items()
+                ),
+            ],
+            details={"startup": None if startup is None else vars(startup), "bits": bits},
+        )
+        show(f"\n{result.table()}")
+        results.append(result)
+    for path in draw_charts(results, options.output):
+        show(f"chart: {path}")
+    if options.json:
+        print(json_text(results))
 
 
-def train_benchmark(options: TrainBenchmarkCommand, composed: Composed) -> None:
-    """Measure the ways to train each size."""
-    from wavenet.cli.training_benchmark import train_benchmarks
+def models_to_measure(
+    options: BenchmarkCommand,
+) -> Iterator[tuple[str, dict[str, "WaveNet"], int]]:
+    """Yield the name, the models by kind of conditioning, and the sample rate."""
+    from wavenet.benchmarks.sampling_speed import UNCONDITIONAL, untrained_models
 
-    _tell(train_benchmarks(options), options.output, as_json=options.json)
-
-
-def _tell(results: Iterable[Charted], output: str | None, *, as_json: bool) -> None:
-    """Print a table, or JSON, for each model, and draw it."""
-    told = log.info if as_json else print
-    told(machine())
-    done = []
-    for result in results:
-        done.append(result)
-        told(f"\n{result.table()}")
-    for path in pictured(done, output):
-        told(f"chart: {path}")
-    if as_json:
-        plain = {"machine": machine(), "models": [result.plain() for result in done]}
-        print(json.dumps(plain, indent=2))
+    if options.checkpoint is not None:
+        loaded = wavenet.load(options.checkpoint)
+        yield options.checkpoint, {UNCONDITIONAL: loaded.model}, loaded.audio.sample_rate
+        return
+    for size in options.sizes:
+        models = untrained_models(compose_model(size), options.conditioning)
+        yield size, models, UNTRAINED_SAMPLE_RATE
 
 
 def main() -> None:
-    """Run `wavenet-benchmark`, or `wavenet-benchmark train`."""
-    if sys.argv[1:2] == ["train"]:
-        del sys.argv[1]
-        command("benchmark_train", __file__, TrainBenchmarkCommand, train_benchmark, extra="train")
-    else:
-        command("benchmark", __file__, BenchmarkCommand, benchmark)
+    """Run `wavenet-benchmark`."""
+    command("benchmark", __file__, BenchmarkCommand, benchmark)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = {"inspect": "inspect_model"}
+SCRIPTS = {"inspect": "inspect_model", "benchmark-train": "benchmark_train"}
 
 
 @dataclass(frozen=True)

@@ -1,86 +1,88 @@
+from dataclasses import replace
+
 import pytest
 
 from tests.architectures import SMALL
+from wavenet.benchmarks.framework import Measurement, Result, Timing
 from wavenet.benchmarks.sampling_speed import (
-    NOTHING,
     REFERENCE,
-    Case,
-    Speed,
-    cases,
-    measure,
-    measure_start,
-    speed_table,
+    UNCONDITIONAL,
+    SamplingCase,
+    conditioning_cost,
+    measure_sampling,
+    measure_startup,
+    sampling_cases,
 )
-from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.config import LocalConfig
 from wavenet.model import WaveNet
+from wavenet.sampling import available_cores
+from wavenet.utils.errors import ConfigError
+
+ALL_CORES = available_cores()
 
 
-def test_cases_are_the_reference_and_every_way_of_the_cpu() -> None:
-    found = cases([1, 8], [1, 2], ["float32", "int8"])
+def test_cases_are_the_reference_and_all_combinations_for_the_cpu() -> None:
+    found = sampling_cases([1, 8], [1], ["float32", "int8"], ["none", "mel"])
 
-    assert found[0] == Case(backend=REFERENCE, precision="float32", threads=1, batch=1)
+    assert found[0] == SamplingCase(
+        backend=REFERENCE, weight_dtype="float32", num_threads=1, batch_size=1
+    )
     assert len(found) == len(set(found)) == 1 + 2 * 2 * 2
+    assert all(found[0].is_baseline_of(case) for case in found)
+    assert not found[1].is_baseline_of(found[0])
 
 
-def test_every_case_is_measured_once_a_round() -> None:
-    chosen = cases([1, 3], [1], ["float32"])
-    steps: list[int] = []
+def test_more_threads_than_cores_are_skipped_or_refused() -> None:
+    found = sampling_cases([1], [ALL_CORES, ALL_CORES + 1], ["float32"])
 
-    speeds = measure(
-        {NOTHING: WaveNet(SMALL)}, chosen, rounds=3, seconds=0.01, progress=steps.append
-    )
-
-    assert [speed.case for speed in speeds] == chosen
-    assert all(len(speed.rates) == 3 and min(speed.rates) > 0 for speed in speeds)
-    assert sum(steps) == 3 * len(chosen)
-    by_batch = {speed.case: speed.share_of_ceiling for speed in speeds}
-    assert [share is None for share in by_batch.values()] == [True, False, True]
+    assert [case.num_threads for case in found] == [1, ALL_CORES]
+    with pytest.raises(ConfigError, match="this machine has"):
+        sampling_cases([1], [ALL_CORES + 1], ["float32"])
 
 
-def test_the_share_of_the_ceiling_is_of_what_was_measured_beside_it() -> None:
-    case = Case(backend="cpu", precision="float32", threads=1, batch=1)
+def test_every_case_is_measured_in_every_repeat() -> None:
+    cases = sampling_cases([1, 3], [1], ["float32"])
 
-    speed = Speed(case=case, rates=[50.0, 90.0, 10.0], ceilings=[100.0, 100.0, 10.0])
+    found = measure_sampling({UNCONDITIONAL: WaveNet(SMALL)}, cases, repeats=3, seconds=0.01)
 
-    assert speed.median == 50
-    assert speed.share_of_ceiling == 0.9
-
-
-def test_the_table_has_ratios_to_real_time_and_to_the_reference() -> None:
-    reference = Case(backend=REFERENCE, precision="float32", threads=1, batch=1)
-    cpu = Case(backend="cpu", precision="int8", threads=2, batch=1)
-
-    table = speed_table(
-        [
-            Speed(case=reference, rates=[500.0]),
-            Speed(case=cpu, rates=[32000.0, 30000.0, 34000.0], ceilings=[64000.0] * 3),
-        ],
-        sample_rate=16000,
-    )
-
-    words = table.splitlines()[2].split()
-    assert words == ["cpu", "int8", "2", "1", "32,000", "±6%", "x", "2.00", "x", "64.0", "0.50"]
+    assert [one.case for one in found] == cases
+    for one in found:
+        assert len(one.timings) == 3
+        assert min(timing.rate for timing in one.timings) > 0
+    assert [one.share_of_limit is None for one in found] == [True, False, True]
 
 
-def test_what_it_costs_to_be_told_something_is_said_round_by_round() -> None:
+def test_a_table_has_ratios_to_real_time_and_to_the_reference() -> None:
+    reference = SamplingCase(backend=REFERENCE, weight_dtype="float32", num_threads=1, batch_size=1)
+    cpu = SamplingCase(backend="cpu", weight_dtype="int8", num_threads=2, batch_size=1)
+    timings = [Timing(rate, 64000.0) for rate in (32000.0, 30000.0, 34000.0)]
+    measurements = [Measurement(reference, [Timing(500.0)] * 3), Measurement(cpu, timings)]
+
+    table = Result(name="a", num_parameters=1, measurements=measurements, sample_rate=16000).table()
+
+    words = table.splitlines()[3].split()
+    expected = "cpu int8 2 1 none 32,000 ±6% x 2.00 x 64.00 0.50"
+    assert words == expected.split()
+
+
+def test_the_cost_of_conditioning_is_a_ratio_within_repeats() -> None:
     local = LocalConfig(in_channels=3, channels=4, upsample_scales=(8,))
-    told = WaveNetConfig(
-        **{**vars(SMALL), "local": local, "num_speakers": 2, "global_in_channels": 2}
-    )
-    chosen = cases([1, 2], [1], ["float32"], [NOTHING, "mel"])
+    conditioned = replace(SMALL, local=local, num_speakers=2, global_in_channels=2)
+    cases = sampling_cases([1, 2], [1], ["float32"], [UNCONDITIONAL, "mel"])
+    models = {UNCONDITIONAL: WaveNet(SMALL), "mel": WaveNet(conditioned)}
 
-    models = {NOTHING: WaveNet(SMALL), "mel": WaveNet(told)}
-    speeds = measure(models, chosen, rounds=2, seconds=0.01)
+    found = measure_sampling(models, cases, repeats=2, seconds=0.01)
 
-    lines = speed_table(speeds, sample_rate=8000).splitlines()
-    assert len(lines) == 1 + 5 + 2
-    assert lines[-2].startswith("cpu, float32, 1 thread, batch 1, told mel: ")
-    assert lines[-1].endswith(" of none")
+    assert len(found) == 5
+    first, second = conditioning_cost(found)
+    assert first.startswith("cpu, float32, 1 thread, batch 1, mel: ")
+    assert second.startswith("cpu, float32, 1 thread, batch 2, mel: ")
+    assert second.endswith(" of none")
 
 
 @pytest.mark.slow
 def test_a_warm_start_is_faster_than_the_first() -> None:
-    start = measure_start(SMALL)
+    startup = measure_startup(SMALL)
 
-    assert 0 < start.warm_seconds < start.first_seconds
-    assert 0 < start.sampler_mib < start.memory_mib
+    assert 0 < startup.warm_seconds < startup.cold_seconds
+    assert 0 < startup.sampler_mib < startup.memory_mib

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from wavenet.benchmarks.training_baseline import Textbook
+from wavenet.benchmarks.training_baseline import BaselineWaveNet
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 
@@ -18,27 +18,27 @@ def test_the_same_weights_give_the_likelihood_of_a_wavenet(kernel_size: int) -> 
         skip_channels=5,
         head_channels=7,
     )
-    model, textbook = WaveNet(config).double(), Textbook(config).double()
+    model, baseline = WaveNet(config).double(), BaselineWaveNet(config).double()
     with torch.no_grad():
         assert isinstance(model.input.bias, nn.Parameter)
-        textbook.embedding.weight.copy_(model.input.weight[-1] + model.input.bias)
+        baseline.embedding.weight.copy_(model.input.weight[-1] + model.input.bias)
         weights = [p for name, p in model.named_parameters() if not name.startswith("input")]
         by_kind = {
             kind: [p for name, p in model.named_parameters() if kind in name]
             for kind in ("conv.", "residual.", "skip.", "head.")
         }
         own = {
-            "conv.": textbook.convs,
-            "residual.": textbook.residuals,
-            "skip.": textbook.skips,
-            "head.": textbook.head,
+            "conv.": baseline.convs,
+            "residual.": baseline.residuals,
+            "skip.": baseline.skips,
+            "head.": baseline.head,
         }
         for kind, layers in own.items():
             for mine, its in zip(layers.parameters(), by_kind[kind], strict=True):
                 mine.copy_(its)
     waveform = torch.rand(2, 30, dtype=torch.float64) * 2 - 1
 
-    nll = textbook.nll(waveform)
+    nll = baseline.nll(waveform)
 
     assert sum(map(len, by_kind.values())) == len(weights)
     torch.testing.assert_close(nll, model.nll(waveform).float(), rtol=1e-5, atol=1e-5)

@@ -64,7 +64,7 @@ def test_memory_that_is_not_there_exits_5(run: Run, recordings: Path) -> None:
     assert "EnvironmentFault: not enough memory" in done.stderr
 
 
-VERBS = ["prepare", "train", "generate", "evaluate", "benchmark", "inspect"]
+VERBS = ["prepare", "train", "generate", "evaluate", "benchmark", "benchmark-train", "inspect"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -85,7 +85,7 @@ def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
     )
     assert timed.returncode == 0, timed.stderr
     (measured,) = json.loads(timed.stdout)["models"]
-    assert len(measured["speeds"]) == 1 + 2 * 3
+    assert len(measured["measurements"]) == 1 + 2 * 3
     assert abs(measured["bits"]["int8"] - measured["bits"]["float32"]) < 0.05
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
@@ -225,7 +225,7 @@ def test_a_model_that_learns_nothing_is_called_out(run: Run, recordings: Path) -
 def test_benchmark_prints_a_table_and_draws_a_chart_for_each_size(run: Run, tmp_path: Path) -> None:
     done = run(
         "benchmark",
-        "sizes=[S,M]",
+        "sizes=[small,medium]",
         "num_threads=[1,1000]",
         "batch_sizes=[1]",
         "weight_dtypes=[int8]",
@@ -235,22 +235,21 @@ def test_benchmark_prints_a_table_and_draws_a_chart_for_each_size(run: Run, tmp_
     )
 
     assert done.returncode == 0, done.stderr
-    assert "S: 245,504 parameters" in done.stdout
-    assert "more threads than that are left out" in done.stderr
-    table = done.stdout.split("M: ")[1].splitlines()
+    assert "small: 245,504 parameters" in done.stdout
+    assert "larger num_threads are skipped" in done.stderr
+    table = done.stdout.split("medium: ")[1].splitlines()
     assert table[1].split()[0] == "backend"
     assert [line.split()[:2] for line in table[2:4]] == [["reference", "float32"], ["cpu", "int8"]]
-    for size in "SM":
+    for size in ("small", "medium"):
         assert (tmp_path / f"benchmark-{size}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_benchmark_of_training_measures_each_way_and_draws_a_chart(
+def test_benchmark_train_measures_each_implementation_and_draws_a_chart(
     run: Run, tmp_path: Path
 ) -> None:
     done = run(
-        "benchmark",
-        "train",
-        "sizes=[S]",
+        "benchmark-train",
+        "sizes=[small]",
         "batch_shapes=[1x500]",
         "precisions=[bf16-mixed]",
         "repeats=1",
@@ -260,15 +259,17 @@ def test_benchmark_of_training_measures_each_way_and_draws_a_chart(
 
     assert done.returncode == 0, done.stderr
     (size,) = json.loads(done.stdout)["models"]
-    assert [way["case"]["way"] for way in size["ways"]] == ["baseline", "fused"]
-    assert size["ways"][0]["times_textbook"] == 1.0
-    assert size["crops_read"]["500"] > 0
+    measurements = size["measurements"]
+    found = [one["case"]["implementation"] for one in measurements]
+    assert found == ["baseline", "fused"]
+    assert measurements[0]["times_baseline"] == 1.0
+    assert size["segments_read_per_second"]["500"] > 0
     assert "one process reads" in done.stderr
     assert (tmp_path / "benchmark-train.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_crops_of_a_benchmark_are_said_as_a_product(run: Run) -> None:
-    done = run("benchmark", "train", "batch_shapes=[1*16000]")
+def test_batch_shapes_are_given_as_a_product(run: Run) -> None:
+    done = run("benchmark-train", "batch_shapes=[1*16000]")
 
     assert done.returncode == 2
     assert "batch_shapes must be such as 1x16000" in done.stderr
@@ -277,7 +278,7 @@ def test_crops_of_a_benchmark_are_said_as_a_product(run: Run) -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("sizes=[XL]", "must be one of S, M, L"),
+        ("sizes=[XL]", "must be one of small, medium, large"),
         ("weight_dtypes=[float16]", "must be one of float32, bfloat16, int8"),
         ("num_threads=[1000]", "this machine has"),
         ("output=chart.jpg", "a .png file"),

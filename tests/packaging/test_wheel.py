@@ -35,7 +35,9 @@ EXTRAS = (
     "torchaudio",
     "tqdm",
 )
-COMMANDS = ("prepare", "train", "generate", "evaluate", "benchmark", "inspect")
+COMMANDS = (
+    *("prepare", "train", "generate", "evaluate", "benchmark", "benchmark-train", "inspect"),
+)
 
 
 def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:

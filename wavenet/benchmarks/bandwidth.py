@@ -1,8 +1,8 @@
-"""How fast this machine could be: the packed weights streamed once a sample, and nothing else.
+"""Memory-bandwidth limit of sampling: how often per second the packed weights can be read.
 
-Generation of one stream reads every weight for every sample, so the rate at which a plain product
-reads the same bytes is a ceiling for whoever reads them all. (The kernel does not: what it computes
-ahead reads some weights once for many samples.)
+A sampler of one stream that reads every weight for every sample is at most as fast as a matrix
+product that reads the same bytes. The kernel can be faster: what it computes ahead reads some
+weights once for many samples.
 """
 
 import threading
@@ -17,7 +17,7 @@ from wavenet.kernels.compiler import Address, compiled
 from wavenet.kernels.matmul import WEIGHT_BYTES, product_of, row_bytes
 from wavenet.sampling.cpu import CpuSampler
 
-OUTPUTS, INPUTS = 64, 512  # of a product: long enough that its start does not count
+OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of the call
 
 
 @lru_cache
@@ -41,40 +41,38 @@ def _stream_of(precision: str) -> Any:
     return compiled(stream, precision)
 
 
-def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:
-    """Return the samples a second of one stream whose weights are read at full speed.
+def bandwidth_limit(sampler: CpuSampler, seconds: float = 0.2) -> float:
+    """Return samples per second of one stream if reading the weights were all the work.
 
     Args:
-        sampler: Its packed weights are read, a share by each of its threads.
-        seconds: Time to read for.
+        sampler: Its packed weights are read, an equal part by each of its threads.
+        seconds: Duration of the measurement.
     """
     stream, precision = _stream_of(sampler.weight_dtype), sampler.weight_dtype
     weights, total = sampler.weights.matrices, sampler.packed_bytes
     piece = OUTPUTS * INPUTS * WEIGHT_BYTES[precision]
-    share = max(total // sampler.num_threads // piece, 1) * piece
-    weights = (
-        weights if total >= share * sampler.num_threads else aligned(np.resize(weights, share))
-    )
+    part = max(total // sampler.num_threads // piece, 1) * piece
+    weights = weights if total >= part * sampler.num_threads else aligned(np.resize(weights, part))
     scales, y = aligned(np.zeros(OUTPUTS, np.float32)), np.zeros(64 * 64, np.float32)
     x = aligned(np.zeros(row_bytes(INPUTS, precision), np.uint8))
     end = x.ctypes.data + x.nbytes - 64
 
     def read(passes: int, thread: int) -> None:
-        place = weights.ctypes.data + min(thread * share, weights.nbytes - share)
-        room = y.ctypes.data + 4 * 2 * OUTPUTS * thread
-        stream(passes, place, share, scales.ctypes.data, x.ctypes.data, end, room)
+        start = weights.ctypes.data + min(thread * part, weights.nbytes - part)
+        result = y.ctypes.data + 4 * 2 * OUTPUTS * thread
+        stream(passes, start, part, scales.ctypes.data, x.ctypes.data, end, result)
 
     def timed(passes: int) -> float:
-        others = [
-            threading.Thread(target=read, args=(passes, thread))
-            for thread in range(1, sampler.num_threads)
+        threads = [
+            threading.Thread(target=read, args=(passes, number))
+            for number in range(1, sampler.num_threads)
         ]
         started = time.perf_counter()
-        for other in others:
-            other.start()
+        for thread in threads:
+            thread.start()
         read(passes, 0)
-        for other in others:
-            other.join()
+        for thread in threads:
+            thread.join()
         return time.perf_counter() - started
 
     timed(1)
@@ -82,4 +80,4 @@ def streaming_ceiling(sampler: CpuSampler, seconds: float = 0.2) -> float:
     while (taken := timed(passes)) < seconds / 4:
         passes *= 2
     passes = max(1, round(passes * seconds / taken))
-    return share * sampler.num_threads * passes / timed(passes) / total
+    return part * sampler.num_threads * passes / timed(passes) / total

@@ -15,7 +15,7 @@ class BenchmarkCommand:
 
     Attributes:
         checkpoint: Directory of a model; absent for models of `sizes`.
-        sizes: Of `S`, `M`, `L`.
+        sizes: Of `small`, `medium`, `large`.
         conditioning: What models of `sizes` are told, side by side: `none`, `mel`, `speaker`.
         batch_sizes: Streams at once, each in turn.
         num_threads: Cores, each in turn.
@@ -29,7 +29,7 @@ class BenchmarkCommand:
     """
 
     checkpoint: str | None = None
-    sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
+    sizes: tuple[Literal["small", "medium", "large"], ...] = ("small", "medium", "large")
     conditioning: tuple[Literal["none", "mel", "speaker"], ...] = ("none",)
     batch_sizes: tuple[int, ...] = (1, 32)
     num_threads: tuple[int, ...] = (1, 2)
@@ -59,7 +59,7 @@ class TrainBenchmarkCommand:
     """`wavenet-benchmark train`: ways to train side by side.
 
     Attributes:
-        sizes: Of `S`, `M`, `L`.
+        sizes: Of `small`, `medium`, `large`.
         batch_shapes: Crops of an update and samples of each, as `1x16000`, each in turn.
         precisions: Of matrix products, each in turn.
         implementations: `textbook` is PyTorch's layers as they come; `wavenet` what `wavenet-train` does;
@@ -71,7 +71,7 @@ class TrainBenchmarkCommand:
         json: Print JSON.
     """
 
-    sizes: tuple[Literal["S", "M", "L"], ...] = ("S", "M", "L")
+    sizes: tuple[Literal["small", "medium", "large"], ...] = ("small", "medium", "large")
     batch_shapes: tuple[str, ...] = ("1x16000",)
     precisions: tuple[Literal["32-true", "bf16-mixed"], ...] = ("32-true", "bf16-mixed")
     implementations: tuple[

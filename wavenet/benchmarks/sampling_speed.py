@@ -1,242 +1,295 @@
-"""How fast samplers generate, measured side by side.
-
-Machines are shared and their speed drifts, so all cases are measured in turn, round after round,
-and a case's figure is the median of its rounds. Ratios within a run hold better than numbers.
-"""
+"""Speed of samplers: cases, their measurement, and the start-up of a new process."""
 
 import itertools
 import json
+import logging
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from wavenet.config import WaveNetConfig
+from wavenet import checkpoint
+from wavenet.benchmarks.framework import (
+    Measurement,
+    Timing,
+    measure_interleaved,
+    process_memory_mib,
+)
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.data.dataset import Windows
+from wavenet.evaluation.held_out import first_seconds, held_out_clips
+from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader, sampler_bits_per_sample
 from wavenet.model import WaveNet
-from wavenet.sampling import Sampler, make_sampler
-from wavenet.utils.dataclass_io import to_dict
-from wavenet.utils.errors import MachineError, printable
+from wavenet.sampling import Sampler, available_cores, make_sampler
+from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 
+log = logging.getLogger("wavenet")
 REFERENCE = "reference"
-NOTHING = "none"  # what a model is told by default
+UNCONDITIONAL = "none"
+CONDITIONING: dict[str, dict[str, Any]] = {  # changes of the model config
+    UNCONDITIONAL: {},
+    "mel": {
+        "local": LocalConfig(in_channels=80, channels=80, upsample_scales=(16, 16), lookahead=2)
+    },
+    "speaker": {"num_speakers": 100},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """One way to generate.
+class SamplingCase:
+    """A sampler and what it generates.
 
     Attributes:
-        backend: Sampler.
-        precision: Of its weights.
-        threads: Cores that it may use.
-        batch: Streams at once.
-        told: Which of the models that are compared: what it is told.
+        backend: Name of the sampler.
+        weight_dtype: Of its weights.
+        num_threads: Cores that it may use.
+        batch_size: Streams at once.
+        conditioning: Key of `CONDITIONING`, and of the model.
     """
 
     backend: str
-    precision: str
-    threads: int
-    batch: int
-    told: str = NOTHING
+    weight_dtype: str
+    num_threads: int
+    batch_size: int
+    conditioning: str = UNCONDITIONAL
 
     @property
     def name(self) -> str:
-        """Return what tells it from others in a picture."""
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        told = "" if self.told == NOTHING else f", told {self.told}"
-        return f"{self.backend}, {self.precision}, {threads}, batch {self.batch}{told}"
+        """Return its label in a chart."""
+        threads = f"{self.num_threads} thread{'s' * (self.num_threads > 1)}"
+        conditioning = "" if self.conditioning == UNCONDITIONAL else f", {self.conditioning}"
+        batch = f"batch {self.batch_size}"
+        return f"{self.backend}, {self.weight_dtype}, {threads}, {batch}{conditioning}"
+
+    def is_baseline_of(self, other: "SamplingCase") -> bool:
+        """Return whether this is the reference sampler."""
+        return self.backend == REFERENCE
 
 
-@dataclass(kw_only=True)
-class Speed:
-    """What was measured of a case.
+def sampling_cases(
+    batch_sizes: Sequence[int],
+    num_threads: Sequence[int],
+    weight_dtypes: Sequence[str],
+    conditioning: Sequence[str] = (UNCONDITIONAL,),
+) -> list[SamplingCase]:
+    """Return the reference sampler, then all combinations for the CPU sampler.
 
-    Attributes:
-        case: The case.
-        rates: Samples a second over all streams, one a round.
-        ceilings: Samples a second if the weights were only read, one a round; for one stream.
+    Raises:
+        ConfigError: This machine has fewer cores than the smallest of `num_threads`.
     """
-
-    case: Case
-    rates: list[float] = field(default_factory=list)
-    ceilings: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Return the middle of the rounds, samples a second."""
-        return statistics.median(self.rates)
-
-    @property
-    def share_of_ceiling(self) -> float | None:
-        """Return the median ratio of the rate to the ceiling measured right after it."""
-        if not self.ceilings:
-            return None
-        return statistics.median(
-            rate / ceiling for rate, ceiling in zip(self.rates, self.ceilings, strict=True)
-        )
-
-
-def cases(
-    batches: Sequence[int],
-    threads: Sequence[int],
-    precisions: Sequence[str],
-    told: Sequence[str] = (NOTHING,),
-) -> list[Case]:
-    """Return the reference and every way of the CPU sampler."""
-    found = [Case(backend=REFERENCE, precision="float32", threads=1, batch=1, told=told[0])]
-    ways = itertools.product(batches, threads, precisions, told)
-    found += [
-        Case(backend="cpu", precision=precision, threads=count, batch=batch, told=what)
-        for batch, count, precision, what in ways
+    cores = available_cores()
+    possible = [count for count in num_threads if count <= cores]
+    if not possible:
+        raise ConfigError(f"num_threads={list(num_threads)}: this machine has {cores} cores")
+    if len(possible) < len(num_threads):
+        log.info("this machine has %d cores: larger num_threads are skipped", cores)
+    reference = SamplingCase(
+        backend=REFERENCE,
+        weight_dtype="float32",
+        num_threads=1,
+        batch_size=1,
+        conditioning=conditioning[0],
+    )
+    return [
+        reference,
+        *(
+            SamplingCase(
+                backend="cpu",
+                weight_dtype=weight_dtype,
+                num_threads=threads,
+                batch_size=batch_size,
+                conditioning=kind,
+            )
+            for batch_size, threads, weight_dtype, kind in itertools.product(
+                batch_sizes, possible, weight_dtypes, conditioning
+            )
+        ),
     ]
-    return found
 
 
-def measure(
+def untrained_models(config: WaveNetConfig, conditioning: Sequence[str]) -> dict[str, WaveNet]:
+    """Return a model for each kind of conditioning, all with the same seed."""
+    models = {}
+    for kind in conditioning:
+        torch.manual_seed(0)
+        models[kind] = WaveNet(replace(config, **CONDITIONING[kind])).eval()
+    return models
+
+
+def measure_sampling(
     models: Mapping[str, WaveNet],
-    chosen: Sequence[Case],
-    rounds: int,
+    cases: Sequence[SamplingCase],
+    repeats: int,
     seconds: float,
-    progress: Callable[[int], None] | None = None,
-) -> list[Speed]:
-    """Return the speed of each case, measured in turn.
+    description: str = "sampling",
+) -> list[Measurement[SamplingCase]]:
+    """Return the speed of each case; of single streams also that of reading the weights.
 
     Args:
-        models: What to generate from, by what a case is told.
-        chosen: The cases.
-        rounds: Times that each is measured.
+        models: Models by kind of conditioning.
+        cases: What is measured.
+        repeats: Measurements of each case.
         seconds: Time of one measurement.
-        progress: Called with 1 after each measurement, `rounds * len(chosen)` times.
+        description: For the progress bar.
     """
+    torch.set_num_threads(1)  # the fastest for the small products of the reference sampler
     samplers = {
-        _way(case): make_sampler(
-            models[case.told], case.backend, num_threads=case.threads, weight_dtype=case.precision
+        _sampler_key(case): make_sampler(
+            models[case.conditioning],
+            case.backend,
+            num_threads=case.num_threads,
+            weight_dtype=case.weight_dtype,
         )
-        for case in chosen
+        for case in cases
     }
-    told = {name: model.config for name, model in models.items()}
-    speeds = [Speed(case=case) for case in chosen]
+    configs = [models[case.conditioning].config for case in cases]
     lengths = [
-        _length(samplers[_way(case)], told[case.told], case.batch, seconds) for case in chosen
+        _length_for(samplers[_sampler_key(case)], config, case.batch_size, seconds)
+        for case, config in zip(cases, configs, strict=True)
     ]
-    for index in range(rounds):
-        for speed, length in zip(speeds, lengths, strict=True):
-            case = speed.case
-            sampler = samplers[_way(case)]
-            speed.rates.append(_rate(sampler, told[case.told], case.batch, length, seed=index))
-            if case.backend == "cpu" and case.batch == 1:
-                speed.ceilings.append(_ceiling(sampler, seconds))
-            if progress is not None:
-                progress(1)
-    return speeds
+
+    def measure_all(repeat: int) -> Iterator[Timing]:
+        for case, config, length in zip(cases, configs, lengths, strict=True):
+            sampler = samplers[_sampler_key(case)]
+            rate = _rate(sampler, config, case.batch_size, length, seed=repeat)
+            single = case.backend == "cpu" and case.batch_size == 1
+            yield Timing(rate, _bandwidth_limit(sampler, seconds / 2) if single else None)
+
+    return measure_interleaved(cases, measure_all, repeats, description)
 
 
-def _way(case: Case) -> tuple[str, str, int, str]:
-    return case.told, case.backend, case.threads, case.precision
+def conditioning_cost(measurements: Sequence[Measurement[SamplingCase]]) -> Iterator[str]:
+    """Yield the speed of conditioned cases as a share of the first kind's."""
+    first = {replace(one.case, conditioning=""): one for one in reversed(measurements)}
+    for one in measurements:
+        base = first[replace(one.case, conditioning="")]
+        if one is not base:
+            yield f"{one.case.name}: {one.times(base):.3f} of {base.case.conditioning}"
 
 
-def _rate(sampler: Sampler, config: WaveNetConfig, batch: int, length: int, seed: int = 0) -> float:
-    conditions = some_conditions(config, batch, length)
-    started = time.perf_counter()
-    sampler.generate(length, batch_size=batch, seed=seed, **conditions)
-    return batch * length / (time.perf_counter() - started)
+def bits_by_weight_dtype(
+    model_dir: Path, weight_dtypes: Sequence[str], seconds: float
+) -> dict[str, float]:
+    """Return the bits per sample of a model with its weights in each type, float32 first.
+
+    Args:
+        model_dir: A model directory; without held-out clips of its run the result is empty.
+        weight_dtypes: Types besides float32.
+        seconds: Audio to measure on.
+    """
+    loaded = checkpoint.load(model_dir)
+    try:
+        folder, clips = held_out_clips(model_dir, loaded.audio.sample_rate)
+    except (ConfigError, DataError) as error:
+        log.info("no bits per sample: the held-out clips of the run of %s are missing", model_dir)
+        log.debug("%s", error)
+        return {}
+    model = loaded.model
+    windows = Windows(
+        make_clip_reader(model.config, loaded.audio, folder),
+        first_seconds(clips, seconds),
+        window=WINDOW_SAMPLES,
+        context=model.config.receptive_field,
+    )
+    return {
+        weight_dtype: sampler_bits_per_sample(
+            make_sampler(model, "cpu", weight_dtype=weight_dtype), model.distribution, windows
+        )
+        for weight_dtype in dict.fromkeys(("float32", *weight_dtypes))
+    }
 
 
-def some_conditions(config: WaveNetConfig, batch: int, length: int) -> dict[str, Any]:
-    """Return something to tell a model; what it is costs nothing."""
-    conditions: dict[str, Any] = {}
+def dummy_conditioning(config: WaveNetConfig, batch_size: int, length: int) -> dict[str, Any]:
+    """Return conditioning of the right shape, as keywords of `Sampler.generate`."""
+    conditioning: dict[str, Any] = {}
     if config.local is not None:
         frames = -(-length // config.local.hop_length)
-        conditions["local"] = torch.zeros(batch, config.local.in_channels, frames)
+        conditioning["local"] = torch.zeros(batch_size, config.local.in_channels, frames)
     if config.num_speakers:
-        conditions["speaker"] = torch.zeros(batch, dtype=torch.int64)
+        conditioning["speaker"] = torch.zeros(batch_size, dtype=torch.int64)
     if config.global_in_channels:
-        conditions["vector"] = torch.zeros(batch, config.global_in_channels)
-    return conditions
+        conditioning["vector"] = torch.zeros(batch_size, config.global_in_channels)
+    return conditioning
 
 
-def _length(sampler: Sampler, config: WaveNetConfig, batch: int, seconds: float) -> int:
+def _sampler_key(case: SamplingCase) -> SamplingCase:
+    """Return what identifies the sampler of a case: cases with other batch sizes share it."""
+    return replace(case, batch_size=1)
+
+
+def _rate(
+    sampler: Sampler, config: WaveNetConfig, batch_size: int, length: int, seed: int = 0
+) -> float:
+    conditioning = dummy_conditioning(config, batch_size, length)
+    started = time.perf_counter()
+    sampler.generate(length, batch_size=batch_size, seed=seed, **conditioning)
+    return batch_size * length / (time.perf_counter() - started)
+
+
+def _length_for(sampler: Sampler, config: WaveNetConfig, batch_size: int, seconds: float) -> int:
     """Return how many samples take about `seconds`."""
     length = 20
     while length < 10**7:
-        taken = batch * length / _rate(sampler, config, batch, length)
+        taken = batch_size * length / _rate(sampler, config, batch_size, length)
         if taken > seconds / 10:
             return max(20, round(length * seconds / taken))
         length *= 4
     return length
 
 
-def _ceiling(sampler: Sampler, seconds: float) -> float:
-    from wavenet.benchmarks.bandwidth import streaming_ceiling
+def _bandwidth_limit(sampler: Sampler, seconds: float) -> float:
+    from wavenet.benchmarks.bandwidth import bandwidth_limit
     from wavenet.sampling.cpu import CpuSampler
 
     assert isinstance(sampler, CpuSampler)
-    return streaming_ceiling(sampler, seconds / 2)
+    return bandwidth_limit(sampler, seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a new process needs until it can generate.
+class StartUp:
+    """What a new process needs before it generates.
 
     Attributes:
-        first_seconds: To make a sampler and a first sample where nothing was compiled before.
-        warm_seconds: The same where it was.
-        memory_mib: Peak of its memory, all included.
+        cold_seconds: Time to the first sample with an empty compilation cache.
+        warm_seconds: Time to the first sample with a filled one.
+        memory_mib: Peak memory of the process.
         sampler_mib: Memory that came with the sampler, compiler and state included.
     """
 
-    first_seconds: float
+    cold_seconds: float
     warm_seconds: float
     memory_mib: float
     sampler_mib: float
 
-
-_START = """
-import json, resource, sys, time
-import torch
-from wavenet.config import WaveNetConfig
-from wavenet.benchmarks.sampling_speed import some_conditions
-from wavenet.utils.dataclass_io import from_dict
-from wavenet.model import WaveNet
-from wavenet.sampling import make_sampler
-torch.set_num_threads(1)
-model = WaveNet(from_dict(WaveNetConfig, json.loads(sys.argv[1])))
-conditions = lambda length: some_conditions(model.config, 1, length)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-def memory():
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize() / 2**20
-    except OSError:
-        return peak()
-before, started = memory(), time.perf_counter()
-sampler = make_sampler(model, "cpu")
-sampler.generate(1, **conditions(1))
-taken = time.perf_counter() - started
-sampler.generate(2000, **conditions(2000))
-print(json.dumps([taken, max(peak(), memory()), memory() - before]))
-"""
+    def __str__(self) -> str:
+        return (
+            f"a new process: {self.warm_seconds:.2f} s to the first sample, "
+            f"{self.cold_seconds:.2f} s if it compiles first; peak memory "
+            f"{self.memory_mib:.0f} MiB, {self.sampler_mib:.0f} of it from the sampler"
+        )
 
 
-def measure_start(config: WaveNetConfig) -> Start:
-    """Return what new processes need, with an empty cache for compiled code and with a full one.
+def measure_startup(config: WaveNetConfig) -> StartUp:
+    """Start two processes, the first with an empty compilation cache.
 
     Raises:
-        EnvironmentFault: A process did not end well.
+        MachineError: A process failed.
     """
+    code = f"from {__name__} import startup_worker; startup_worker()"
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "WAVENET_CACHE": os.path.join(folder, "cache")}  # noqa: PTH118
+        environment = {**os.environ, "WAVENET_CACHE": str(Path(folder, "cache"))}
         runs = []
         for _ in range(2):
             done = subprocess.run(
-                [sys.executable, "-c", _START, json.dumps(to_dict(config))],
+                [sys.executable, "-c", code, json.dumps(to_dict(config))],
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -245,40 +298,20 @@ def measure_start(config: WaveNetConfig) -> Start:
             if done.returncode:
                 raise MachineError(f"a new process failed: {printable(done.stderr[-300:])}")
             runs.append(json.loads(done.stdout))
-    (first, *_), (warm, peak, own) = runs
-    return Start(first_seconds=first, warm_seconds=warm, memory_mib=peak, sampler_mib=own)
+    (cold, *_), (warm, peak, own) = runs
+    return StartUp(cold_seconds=cold, warm_seconds=warm, memory_mib=peak, sampler_mib=own)
 
 
-def speed_table(speeds: Sequence[Speed], sample_rate: int) -> str:
-    """Return the cases as lines to print.
-
-    Args:
-        speeds: One of them the reference.
-        sample_rate: What is real time, in Hz.
-    """
-    reference = next(speed.median for speed in speeds if speed.case.backend == REFERENCE)
-    head = f"{'backend':10}{'precision':>9}{'threads':>8}{'batch':>6}{'samples/s':>12}{'spread':>8}"
-    several = len({speed.case.told for speed in speeds}) > 1
-    lines = [f"{head}{'real time':>11}{'reference':>11}{'ceiling':>9}{'  told' * several}"]
-    for speed in speeds:
-        case, share = speed.case, speed.share_of_ceiling
-        spread = (max(speed.rates) - min(speed.rates)) / 2 / speed.median
-        cells = [
-            f"{case.backend:10}{case.precision:>9}{case.threads:>8}{case.batch:>6}",
-            f"{speed.median:>12,.0f}{f'±{spread:.0%}':>8}",
-            f"{f'x {speed.median / sample_rate:.2f}':>11}",
-            f"{f'x {speed.median / reference:.1f}':>11}",
-            "" if share is None else f"{share:>9.2f}",
-        ]
-        lines.append("".join(cells) + (f"  {case.told}" if several else ""))
-    return "\n".join([*lines, *_costs(speeds)])
-
-
-def _costs(speeds: Sequence[Speed]) -> Iterator[str]:
-    """Yield what it costs to be told something, from ratios within each round."""
-    first = {replace(speed.case, told=""): speed for speed in reversed(speeds)}
-    for speed in speeds:
-        base = first[replace(speed.case, told="")]
-        if speed is not base:
-            ratios = [r / b for r, b in zip(speed.rates, base.rates, strict=True)]
-            yield f"{speed.case.name}: {statistics.median(ratios):.3f} of {base.case.told}"
+def startup_worker() -> None:
+    """Generate in a process of `measure_startup`, and write its time and memory to stdout."""
+    torch.set_num_threads(1)
+    config = from_dict(WaveNetConfig, json.loads(sys.argv[1]))
+    model = WaveNet(config)
+    before, started = process_memory_mib(), time.perf_counter()
+    sampler = make_sampler(model, "cpu")
+    sampler.generate(1, **dummy_conditioning(config, 1, 1))
+    seconds = time.perf_counter() - started
+    sampler.generate(2000, **dummy_conditioning(config, 1, 2000))
+    after = process_memory_mib()
+    peak = max(process_memory_mib(peak=True), after)
+    sys.stdout.write(json.dumps([seconds, peak, after - before]))

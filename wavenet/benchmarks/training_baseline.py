@@ -1,7 +1,7 @@
-"""WaveNet as a textbook has it, in PyTorch's own layers: what training speed is measured against.
+"""WaveNet in PyTorch's own layers: the baseline of the training speed.
 
-`(B, C, T)` all the way, a padded `Conv1d` a block, tanh times sigmoid, a sum of skips. It learns
-nothing that `WaveNet` does not: the same weights give the same likelihood.
+Activations are `(B, C, T)`; a block is a padded `Conv1d`, tanh times sigmoid, and a sum of skips.
+The same weights give the same likelihood as in `WaveNet`.
 """
 
 import torch
@@ -12,7 +12,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.mu_law import mu_law_encode
 
 
-class Textbook(nn.Module):
+class BaselineWaveNet(nn.Module):
     """An unconditional model of mu-law classes.
 
     Args:
@@ -44,8 +44,8 @@ class Textbook(nn.Module):
     def nll(self, waveform: Tensor) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
         codes = mu_law_encode(waveform, self.levels)
-        seen = F.pad(codes, (1, 0), value=self.levels // 2)[:, :-1]
-        x = self.embedding(seen).transpose(1, 2)
+        shifted = F.pad(codes, (1, 0), value=self.levels // 2)[:, :-1]
+        x = self.embedding(shifted).transpose(1, 2)
         total = torch.zeros((), device=x.device)
         for block, dilation in enumerate(self.dilations):
             y = self.convs[block](F.pad(x, ((self.kernel_size - 1) * dilation, 0)))

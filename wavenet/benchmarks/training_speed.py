@@ -1,134 +1,138 @@
-"""How fast models train, measured side by side: forward, loss, backward and Adam, on noise.
+"""Speed of training: forward, loss, backward and Adam, on noise.
 
-Each way to train has a process of its own, so that its memory is its own and no way sets up the
-machine for another. The processes take turns, round after round, with the machine's matrix products
-in between: a figure is the median of its rounds, a ratio the median of ratios within rounds.
+Each case has a process of its own, so that its memory is its own and no case changes the settings
+of another. One more process measures the matrix products of this machine, the hardware limit.
 """
 
 import contextlib
-import dataclasses
+import itertools
 import json
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
+
+from wavenet.benchmarks.framework import Measurement, Timing, measure_interleaved
 from wavenet.config import WaveNetConfig
+from wavenet.data.audio import WavWriter
+from wavenet.data.clip_reader import ClipReader
+from wavenet.data.dataset import RandomSegments
+from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.model_summary import layer_rows
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import MachineError, printable
+from wavenet.utils.files import file_digest
 
-Way = Literal["baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"]
+Implementation = Literal[
+    "baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"
+]
 Precision = Literal["32-true", "bf16-mixed"]
-PEAK = "peak"  # the process that multiplies matrices
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """One way to train a model.
+class TrainingCase:
+    """An implementation and the shape of its batches.
 
     Attributes:
-        way: `textbook` is PyTorch's layers as they come; `wavenet` what `wavenet-train` does;
-            `compiled` with torch.compile, `saving` with activation checkpointing.
-        precision: Of its matrix products.
-        batch_size: Crops of an update.
-        crop: Samples of each.
-        device: What it runs on.
+        implementation: `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train`
+            runs; `compiled` adds torch.compile, `checkpointed` activation checkpointing.
+        precision: Of the matrix products.
+        batch_size: Segments of one update.
+        segment_length: Samples of each segment.
+        device: `cpu` or `cuda`.
     """
 
-    way: Way
+    implementation: Implementation
     precision: Precision
     batch_size: int
-    crop: int
+    segment_length: int
     device: str
 
     @property
     def name(self) -> str:
-        """Return what tells it from others in a picture."""
-        return f"{self.way.replace('_', ', ')}, {self.precision}, {self.batch_size} x {self.crop}"
+        """Return its label in a chart."""
+        shape = f"{self.batch_size} x {self.segment_length}"
+        return f"{self.implementation.replace('_', ', ')}, {self.precision}, {shape}"
+
+    def is_baseline_of(self, other: "TrainingCase") -> bool:
+        """Return whether this is the baseline with the same batches."""
+        shape = (self.batch_size, self.segment_length)
+        same = shape == (other.batch_size, other.segment_length)
+        return self.implementation == "baseline" and same
 
 
-@dataclass(kw_only=True)
-class TrainingSpeed:
-    """What was measured of a case.
-
-    Attributes:
-        case: The case.
-        operations: Floating-point operations of a sample, forward and backward.
-        rates: Samples a second, one a round.
-        peaks: Operations a second of matrix products in its precision, one a round.
-        memory_mib: Peak of what training needed, above what was there before the model.
-    """
-
-    case: Case
-    operations: int
-    rates: list[float] = field(default_factory=list)
-    peaks: list[float] = field(default_factory=list)
-    memory_mib: float = 0.0
-
-    @property
-    def median(self) -> float:
-        """Return the middle of the rounds, samples a second."""
-        return statistics.median(self.rates)
-
-    @property
-    def share_of_peak(self) -> float:
-        """Return the middle of the rounds' shares of what the machine's matrix products reach."""
-        pairs = zip(self.rates, self.peaks, strict=True)
-        return statistics.median(rate * self.operations / peak for rate, peak in pairs)
-
-    def times(self, other: "TrainingSpeed") -> float:
-        """Return how many times as fast as another this is, the middle of the rounds' ratios."""
-        return statistics.median(a / b for a, b in zip(self.rates, other.rates, strict=True))
+def training_cases(
+    batch_shapes: Sequence[str],
+    implementations: Sequence[Implementation],
+    precisions: Sequence[Precision],
+    device: str,
+) -> list[TrainingCase]:
+    """Return all combinations; a shape is such as `8x16000`, segments and samples of each."""
+    shapes = [tuple(map(int, shape.split("x"))) for shape in batch_shapes]
+    return [
+        TrainingCase(
+            implementation=implementation,
+            precision=precision,
+            batch_size=batch_size,
+            segment_length=segment_length,
+            device=device,
+        )
+        for (batch_size, segment_length), implementation, precision in itertools.product(
+            shapes, implementations, precisions
+        )
+    ]
 
 
 def measure_training(
     config: WaveNetConfig,
-    cases: Sequence[Case],
-    rounds: int,
+    cases: Sequence[TrainingCase],
+    repeats: int,
     seconds: float,
-    progress: Callable[[int], None] | None = None,
-) -> list[TrainingSpeed]:
-    """Return the speed of each case, measured in turn.
+    description: str = "training",
+) -> list[Measurement[TrainingCase]]:
+    """Return the speed and memory of each case, and the limit by this machine's matrix products.
 
     Args:
-        config: Shape of the model: mu-law classes, no condition.
-        cases: The ways to train it.
-        rounds: Times that each is measured.
+        config: Shape of the model: mu-law classes, unconditional.
+        cases: What is measured.
+        repeats: Measurements of each case.
         seconds: Time of one measurement, at least one update.
-        progress: Called with 1 after each measurement.
+        description: For the progress bar.
 
     Raises:
-        EnvironmentFault: A process did not end well; its last words are told.
+        MachineError: A process failed; the message has the last line of its stderr.
     """
-    operations = 3 * sum(row.operations for row in layer_rows(config))
-    speeds = [TrainingSpeed(case=case, operations=operations) for case in cases]
+    operations = 3 * sum(row.operations for row in layer_rows(config))  # forward and backward
     with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(_process(case, config)) for case in cases]
-        peak = stack.enter_context(_process(cases[0], None))
-        for process in processes:
-            process.ask(seconds)  # warm: first updates allocate, and may compile
-        for _ in range(rounds):
-            peaks = peak.ask(seconds)
-            for speed, process in zip(speeds, processes, strict=True):
-                found = process.ask(seconds)
-                speed.rates.append(found["rate"])
-                speed.peaks.append(peaks[speed.case.precision])
-                speed.memory_mib = found["memory_mib"]
-                if progress is not None:
-                    progress(1)
-    return speeds
+        workers = [stack.enter_context(_worker(case, config)) for case in cases]
+        matrix_products = stack.enter_context(_worker(cases[0], None))
+        for worker in workers:
+            worker.measure(seconds)  # the first updates allocate memory, and may compile
+
+        def measure_all(repeat: int) -> Iterator[Timing]:
+            peaks = matrix_products.measure(seconds)
+            for case, worker in zip(cases, workers, strict=True):
+                found = worker.measure(seconds)
+                yield Timing(found["rate"], peaks[case.precision] / operations, found["memory_mib"])
+
+        return measure_interleaved(cases, measure_all, repeats, description)
 
 
 @dataclass
 class _Worker:
+    """A process that measures when it is asked."""
+
     name: str
     process: "subprocess.Popen[str]"
 
-    def ask(self, seconds: float) -> dict[str, float]:
-        """Return what the process measures in about so many seconds."""
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Return what the process measures in about that time."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -138,65 +142,63 @@ class _Worker:
         if not line:
             self.process.wait()
             assert self.process.stderr is not None
-            said = self.process.stderr.read().strip().splitlines()
-            words = printable(said[-1] if said else "it said nothing", 300)
-            raise MachineError(f"the process that measures {self.name} failed: {words}")
+            lines = self.process.stderr.read().strip().splitlines()
+            reason = printable(lines[-1] if lines else "no message", 300)
+            raise MachineError(f"the process that measures {self.name} failed: {reason}")
         found: dict[str, float] = json.loads(line)
         return found
 
 
 @contextlib.contextmanager
-def _process(case: Case, config: WaveNetConfig | None) -> Iterator[_Worker]:
-    """Yield a process that trains as a case says, or multiplies matrices without a model."""
-    said = json.dumps([to_dict(case), None if config is None else to_dict(config)])
+def _worker(case: TrainingCase, config: WaveNetConfig | None) -> Iterator[_Worker]:
+    """Yield a process that trains; without a config, one that multiplies matrices."""
+    argument = json.dumps([to_dict(case), None if config is None else to_dict(config)])
     process = subprocess.Popen(
-        [sys.executable, "-m", "wavenet.benchmarks.benchmark_worker", said],
+        [sys.executable, "-m", "wavenet.benchmarks.benchmark_worker", argument],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        yield _Worker(PEAK if config is None else case.name, process)
+        yield _Worker("matrix products" if config is None else case.name, process)
     finally:
         process.kill()
         process.communicate()
 
 
-def training_table(speeds: Sequence[TrainingSpeed]) -> str:
-    """Return the cases as lines to print; ratios are to the first textbook's of the same crops."""
-    head = f"{'way':20}{'precision':>9}{'crops':>12}{'samples/s':>12}{'spread':>8}"
-    lines = [f"{head}{'textbook':>10}{'of peak':>9}{'memory':>12}"]
-    for speed in speeds:
-        case, base = speed.case, base_of(speed, speeds)
-        spread = (max(speed.rates) - min(speed.rates)) / 2 / speed.median
-        ratio = "" if base is None else f"x {speed.times(base):.2f}"
-        lines.append(
-            f"{case.way.replace('_', ', '):20}{case.precision:>9}"
-            f"{f'{case.batch_size} x {case.crop}':>12}{speed.median:>12,.0f}{f'±{spread:.0%}':>8}"
-            f"{ratio:>10}{speed.share_of_peak:>9.2f}{f'{speed.memory_mib:,.0f} MiB':>12}"
+def segments_read_per_second(
+    segment_length: int, context: int, *, num_clips: int = 50, seconds: float = 1.0
+) -> float:
+    """Return how many segments of prepared clips one process reads in a second.
+
+    Args:
+        segment_length: Samples of a segment.
+        context: Samples before each segment: the receptive field.
+        num_clips: Clips of five seconds at 16 kHz, in a temporary folder.
+        seconds: Time of the measurement.
+    """
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = []
+        for number in range(num_clips):
+            path = folder / f"{number}.wav"
+            with WavWriter(path, 16000) as file:
+                file.write((generator.random(80_000) - 0.5).astype(np.float32))
+            digest = file_digest(path)
+            clips.append(Clip(path.name, 80_000, 16000, "", "train", digest, path.name, 0))
+        write_manifest(folder / "manifest.jsonl", clips)
+        segments = RandomSegments(
+            ClipReader(folder),
+            read_manifest(folder, "train"),
+            crop=segment_length,
+            context=context,
+            batch_size=1,
+            seed=0,
         )
-    return "\n".join(lines)
-
-
-def base_of(speed: TrainingSpeed, speeds: Sequence[TrainingSpeed]) -> TrainingSpeed | None:
-    """Return the textbook that a case is compared with: the first with its crops."""
-    crops = speed.case.batch_size, speed.case.crop
-    there = (other for other in speeds if (other.case.batch_size, other.case.crop) == crops)
-    return next((other for other in there if other.case.way == "baseline"), None)
-
-
-def plain_speeds(speeds: Sequence[TrainingSpeed]) -> list[dict[str, Any]]:
-    """Return what was measured as plain data."""
-    found = []
-    for speed in speeds:
-        base = base_of(speed, speeds)
-        found.append(
-            {
-                **dataclasses.asdict(speed),
-                "median": speed.median,
-                "share_of_peak": speed.share_of_peak,
-                "times_textbook": None if base is None else speed.times(base),
-            }
-        )
-    return found
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            segments[count]
+            count += 1
+        return count / (time.perf_counter() - started)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavenet.config import WaveNetConfig
 from wavenet.mel_presets import MEL_PRESETS
-from wavenet.utils.dataclass_io import nearest, to_dict
+from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
 
 PATHS = (
@@ -140,3 +141,12 @@ def plain_with(config: Any, paths: Mapping[str, str]) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def compose_model(name: str) -> WaveNetConfig:
+    """Return the config of a model of conf/model, inside a running command."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(compose(f"model/{name}"), resolve=True)
+    return from_dict(WaveNetConfig, plain["model"], f"model={name}")

@@ -1,0 +1,72 @@
+"""Measure how fast models train on this machine: `wavenet-benchmark-train`."""
+
+import logging
+
+from wavenet.benchmarks.options import TrainBenchmarkCommand
+from wavenet.cli.command import command
+from wavenet.cli.compose import Composed, compose_model
+
+log = logging.getLogger("wavenet")
+
+
+def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
+    """Measure each model; print a table or JSON, and draw a chart."""
+    import torch
+
+    from wavenet.benchmarks.framework import (
+        Result,
+        draw_charts,
+        json_text,
+        machine_line,
+        require_charts,
+    )
+    from wavenet.benchmarks.training_speed import (
+        measure_training,
+        segments_read_per_second,
+        training_cases,
+    )
+    from wavenet.model_summary import layer_rows
+
+    require_charts(options.output)
+    show = log.info if options.json else print
+    show(machine_line())
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    cases = training_cases(
+        options.batch_shapes, options.implementations, options.precisions, device
+    )
+    results = []
+    for size in options.sizes:
+        config = compose_model(size)
+        measurements = measure_training(config, cases, options.repeats, options.seconds, size)
+        notes, segments_read = [], {}
+        for length in dict.fromkeys(case.segment_length for case in cases):
+            segments_read[length] = segments_read_per_second(length, config.receptive_field)
+            fastest = max(one.median for one in measurements if one.case.segment_length == length)
+            notes.append(
+                f"segments of {length}: the fastest trains on {fastest / length:,.1f} per second, "
+                f"one process reads {segments_read[length]:,.0f}"
+            )
+        result = Result(
+            name=size,
+            num_parameters=sum(row.parameters for row in layer_rows(config)),
+            measurements=measurements,
+            notes=notes,
+            details={"segments_read_per_second": segments_read},
+        )
+        show(f"\n{result.table()}")
+        results.append(result)
+    for path in draw_charts(results, options.output):
+        show(f"chart: {path}")
+    if options.json:
+        print(json_text(results))
+
+
+def main() -> None:
+    """Run `wavenet-benchmark-train`."""
+    command("benchmark_train", __file__, TrainBenchmarkCommand, benchmark_train, extra="train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""What all benchmarks share: interleaved measurements, a table, JSON and a chart.
+
+Machines are shared and their speed drifts. So all cases are measured in turn, several times; the
+speed of a case is the median of its repeats, a ratio of two cases the median of the ratios within
+repeats. Ratios of one run are more reliable than absolute numbers.
+"""
+
+import dataclasses
+import json
+import resource
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import torch
+
+from wavenet.sampling import available_cores
+from wavenet.utils.errors import MachineError, require
+from wavenet.utils.progress import progress
+
+
+class Case(Protocol):
+    """What is measured: a frozen dataclass, whose fields are columns of the table."""
+
+    @property
+    def name(self) -> str:
+        """Return its label in a chart."""
+
+    def is_baseline_of(self, other: Any) -> bool:
+        """Return whether `other` is compared with this case."""
+
+
+CaseT = TypeVar("CaseT", bound=Case)
+
+
+class Timing(NamedTuple):
+    """One measurement.
+
+    Attributes:
+        rate: Samples per second, over all streams.
+        limit: Samples per second that the hardware allows, if that was measured too.
+        memory_mib: Peak memory, if that was measured too.
+    """
+
+    rate: float
+    limit: float | None = None
+    memory_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Measurement(Generic[CaseT]):
+    """A case and its timings, one for each repeat."""
+
+    case: CaseT
+    timings: list[Timing] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Return samples per second."""
+        return statistics.median(timing.rate for timing in self.timings)
+
+    @property
+    def half_range(self) -> float:
+        """Return half the distance from the slowest to the fastest repeat."""
+        rates = [timing.rate for timing in self.timings]
+        return (max(rates) - min(rates)) / 2
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """Return the median ratio of the rate to the hardware limit of the same repeat."""
+        ratios = [timing.rate / timing.limit for timing in self.timings if timing.limit]
+        return statistics.median(ratios) if ratios else None
+
+    @property
+    def memory_mib(self) -> float | None:
+        """Return the peak memory of all repeats."""
+        found = [timing.memory_mib for timing in self.timings if timing.memory_mib is not None]
+        return max(found, default=None)
+
+    def times(self, other: "Measurement[Any]") -> float:
+        """Return how many times as fast as `other` this is."""
+        pairs = zip(self.timings, other.timings, strict=True)
+        return statistics.median(mine.rate / its.rate for mine, its in pairs)
+
+
+def measure_interleaved(
+    cases: Sequence[CaseT],
+    measure_all: Callable[[int], Iterable[Timing]],
+    repeats: int,
+    description: str,
+) -> list[Measurement[CaseT]]:
+    """Return the measurements of all cases.
+
+    Args:
+        cases: What is measured.
+        measure_all: Called with the number of the repeat; yields a timing of each case, in order.
+        repeats: Measurements of each case.
+        description: For the progress bar.
+    """
+    measurements = [Measurement(case) for case in cases]
+    total = repeats * len(cases)
+    with progress(total, unit="measurement", description=description) as advance:
+        for repeat in range(repeats):
+            for measurement, timing in zip(measurements, measure_all(repeat), strict=True):
+                measurement.timings.append(timing)
+                advance()
+    return measurements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The benchmark of one model.
+
+    Attributes:
+        name: Its size, or the path of its model directory.
+        num_parameters: Number of its weights.
+        measurements: Of all cases.
+        sample_rate: Real time, in Hz, if the speed is compared with that.
+        notes: Lines below the table.
+        details: Further keys of the JSON.
+    """
+
+    name: str
+    num_parameters: int
+    measurements: Sequence[Measurement[Any]]
+    sample_rate: int | None = None
+    notes: Sequence[str] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def table(self) -> str:
+        """Return a title, one line for each case, and the notes."""
+        rate = "" if self.sample_rate is None else f", {self.sample_rate:,} Hz"
+        rows = [self._row(measurement) for measurement in self.measurements]
+        columns = [name for name in rows[0] if any(row[name] for row in rows)]
+        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in columns}
+        lines = [
+            "  ".join(f"{row[name]:>{widths[name]}}" for name in columns)
+            for row in ({name: name for name in columns}, *rows)
+        ]
+        title = f"{self.name}: {self.num_parameters:,} parameters{rate}"
+        return "\n".join([title, *lines, *self.notes])
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain data for JSON."""
+        measurements = []
+        for one in self.measurements:
+            base = self._baseline_of(one)
+            measurements.append(
+                {
+                    "case": dataclasses.asdict(one.case),
+                    "rates": [timing.rate for timing in one.timings],
+                    "limits": [timing.limit for timing in one.timings],
+                    "median": one.median,
+                    "times_baseline": None if base is None else one.times(base),
+                    "share_of_limit": one.share_of_limit,
+                    "memory_mib": one.memory_mib,
+                }
+            )
+        head = {"name": self.name, "num_parameters": self.num_parameters}
+        return {
+            **head,
+            "sample_rate": self.sample_rate,
+            "measurements": measurements,
+            **self.details,
+        }
+
+    def draw(self, path: Path) -> None:
+        """Draw a bar chart of the cases, with a line at real time or at the baseline's speed."""
+        from wavenet.evaluation import plots
+
+        first = self._baseline_of(self.measurements[0]) or self.measurements[0]
+        line = (first.median, first.case.name)
+        if self.sample_rate is not None:
+            line = (self.sample_rate, f"real time, {self.sample_rate:,} Hz")
+        rates = {one.case.name: one.median for one in self.measurements}
+        spreads = {one.case.name: one.half_range for one in self.measurements}
+        title = f"{self.name}: {self.num_parameters:,} parameters"
+        plots.save(plots.speed_bars(title, rates, spreads, line), path)
+
+    def _baseline_of(self, one: Measurement[Any]) -> Measurement[Any] | None:
+        found = (other for other in self.measurements if other.case.is_baseline_of(one.case))
+        return next(found, None)
+
+    def _row(self, one: Measurement[Any]) -> dict[str, str]:
+        """Return the text of each column by its name; columns without any text are not shown."""
+        base, share, memory = self._baseline_of(one), one.share_of_limit, one.memory_mib
+        return {
+            **{name: str(value) for name, value in dataclasses.asdict(one.case).items()},
+            "samples/s": f"{one.median:,.0f}",
+            "spread": f"±{one.half_range / one.median:.0%}",
+            "real time": f"x {one.median / self.sample_rate:.2f}" if self.sample_rate else "",
+            "baseline": "" if base is None else f"x {one.times(base):.2f}",
+            "of limit": "" if share is None else f"{share:.2f}",
+            "memory": "" if memory is None else f"{memory:,.0f} MiB",
+        }
+
+
+def draw_charts(results: Sequence[Result], output: str | None) -> list[Path]:
+    """Draw a chart for each model, unless `output` is `None`; return the files.
+
+    Args:
+        results: What was measured.
+        output: PNG file; for several models their name is inserted before the suffix.
+    """
+    if output is None:
+        return []
+    path = Path(output)
+    paths = [
+        path.with_name(f"{path.stem}-{result.name}{path.suffix}") if len(results) > 1 else path
+        for result in results
+    ]
+    for result, chart in zip(results, paths, strict=True):
+        result.draw(chart)
+    return paths
+
+
+def require_charts(output: str | None) -> None:
+    """Fail before the measurements, not after, if a chart is wanted and cannot be drawn.
+
+    Raises:
+        MachineError: matplotlib is not installed.
+    """
+    if output is not None:
+        try:
+            require("matplotlib", "train")
+        except MachineError as error:
+            raise MachineError(f"{error}; or use output=null for no chart") from error
+
+
+def json_text(results: Sequence[Result]) -> str:
+    """Return everything that was measured as JSON."""
+    models = [result.plain() for result in results]
+    return json.dumps({"machine": machine_line(), "models": models}, indent=2)
+
+
+def machine_line() -> str:
+    """Return a line that describes this machine."""
+    require("numba", "generate")
+    from wavenet.kernels.compiler import processor
+
+    return f"{available_cores()} cores of {processor()}, PyTorch {torch.__version__}"
+
+
+def process_memory_mib(*, peak: bool = False) -> float:
+    """Return the memory of this process, now or at its peak."""
+    if not peak:
+        try:
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+            return pages * resource.getpagesize() / 2**20
+        except OSError:  # not Linux
+            pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
