@@ -62,8 +62,8 @@ class TrainBenchmarkCommand:
         sizes: Of `small`, `medium`, `large`.
         batch_shapes: Crops of an update and samples of each, as `1x16000`, each in turn.
         precisions: Of matrix products, each in turn.
-        implementations: `textbook` is PyTorch's layers as they come; `wavenet` what `wavenet-train` does;
-            `compiled` with torch.compile, `saving` with activation checkpointing.
+        implementations: `baseline` is PyTorch's layers, `fused` what `wavenet-train` does;
+            `compiled` with torch.compile, `checkpointed` with activation checkpointing.
         device: `auto` takes a GPU where there is one.
         repeats: Measurements of each case.
         seconds: Of one measurement, at least one update.

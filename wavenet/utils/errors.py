@@ -77,7 +77,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """Deliver signals after the block: an interrupted import of compiled code cannot be repeated."""
+    """Deliver signals after the block: an interrupted import of C code cannot be repeated."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

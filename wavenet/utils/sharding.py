@@ -1,6 +1,6 @@
 """Shards: work split over several jobs, `i/n` is shard `i` of `n`, counted from 1.
 
-Which shard an item belongs to depends on its place in the list alone, so jobs need no communication.
+Which shard an item belongs to depends on its place in the list, so jobs need not communicate.
 """
 
 import re
