@@ -9,14 +9,16 @@ from wavenet.utils.sharding import Shard
 def prepare(options: PrepareCommand, composed: Composed) -> None:
     """Prepare the recordings, and print what came in, went out and was left out."""
     from wavenet.data.manifest import read_manifest
-    from wavenet.data.preparation.ensure import fetched_and_prepared, prepared_share
+    from wavenet.data.preparation.prepare import prepare_data, prepare_data_shard
     from wavenet.data.statistics import with_mel_statistics
 
     if options.shard is not None:
-        print(prepared_share(options.data, Shard.from_text(options.shard)).table())
+        print(prepare_data_shard(options.data, Shard.from_text(options.shard)).table())
         return
-    print(fetched_and_prepared(options.data).table())
-    mel, folder = options.audio.mel, options.data.folder
+    folder, summary = prepare_data(options.data)
+    print(summary.table())
+    print(f"prepared folder: {folder}")
+    mel = options.audio.mel
     if mel is not None and options.data.normalize_mel and not mel.clamp:
         with_mel_statistics(
             folder, read_manifest(folder, "train"), mel

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet, init_empty
+from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_directory, file_digest
@@ -41,12 +42,14 @@ class Training:
         steps: Updates of the weights.
         seconds_of_audio: Length of the training audio.
         bits_per_sample: On held-out audio; absent if none was held out.
+        dataset: Which clips, and how they are split; absent if that is not known.
     """
 
     data: str = ""
     steps: int = 0
     seconds_of_audio: float = 0.0
     bits_per_sample: float | None = None
+    dataset: DataIdentity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

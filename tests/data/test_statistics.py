@@ -14,7 +14,8 @@ from tests.features.test_filters import RATE, coloured
 from wavenet.config import AudioConfig, FilterConfig, MelConfig
 from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.manifest import Clip, read_manifest
-from wavenet.data.preparation.prepare import PrepareOptions, prepare
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import prepare
 from wavenet.data.statistics import LEAST_STD, with_mel_statistics, with_predictor
 from wavenet.features.filters import Shaping
 from wavenet.features.mel import LogMel

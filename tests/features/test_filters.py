@@ -11,7 +11,8 @@ from torch import Tensor
 from wavenet.config import AudioConfig, FilterConfig
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import read_manifest
-from wavenet.data.preparation.prepare import PrepareOptions, prepare
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import prepare
 from wavenet.features.filters import ORDER, SHELF_DB, Shaping, predictor_of, shaping_of
 from wavenet.utils.errors import ConfigError
 

@@ -6,7 +6,8 @@ import torch
 
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import read_manifest
-from wavenet.data.preparation.prepare import PrepareOptions, prepare
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import prepare
 from wavenet.training.data import training_loader
 from wavenet.training.distributed.launcher import Launch
 from wavenet.training.distributed.process_group import ProcessGroup

@@ -31,6 +31,8 @@ def changed(config: RunConfig, composed: Composed) -> RunConfig:
                 "can be said anew. Leave it out, or start another run"
             )
         _put(plain, key, _get(composed.plain, key))
+    if "data.root" in composed.said and "data.processed_dir" not in composed.said:
+        plain["data"]["processed_dir"] = None  # the one of those recordings
     return from_dict(RunConfig, plain)
 
 

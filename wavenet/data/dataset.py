@@ -62,8 +62,8 @@ class RandomSegments(Dataset[dict[str, Tensor]]):
         _check(folder, clips, {"accumulate": (accumulate, 1)})
         if crop < excerpts.hop_length:
             raise ConfigError(
-                f"trainer.segment_length must be {excerpts.hop_length} (the frames' hop length) or "
-                f"more, got {crop}"
+                f"trainer.segment_length must be {excerpts.hop_length} or more (the hop length of "
+                f"the frames), got {crop}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.data.manifest_index import INDEX, About, Columns, read_index, write_index
+from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import atomic_file
@@ -124,6 +125,12 @@ class Manifest(Sequence[Clip]):
     def digest(self) -> str:
         """SHA-256 of the whole manifest, in hex: it changes with any clip of the folder."""
         return self._columns.about.digest
+
+    @property
+    def identity(self) -> DataIdentity:
+        """What identifies the folder's clips and their splits."""
+        train, valid, test = self._columns.about.splits
+        return DataIdentity(digest=self.digest, train=train, valid=valid, test=test)
 
     @property
     def sample_rates(self) -> tuple[int, ...]:

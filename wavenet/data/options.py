@@ -75,7 +75,8 @@ class DataOptions(PrepareOptions):
     Attributes:
         root: Folder of recordings; absent if `processed_dir` is there already.
         download: Fetch the corpus into `root` where that does not exist.
-        processed_dir: Folder of prepared clips; absent for `prepared/NAME-RATE`.
+        processed_dir: Folder of prepared clips; absent for
+            `prepared/NAME-RATE-DIGEST`, of the recordings and the options.
         use_speakers: Condition the model on who speaks, by the names in the manifest.
         normalise: Bring each mel band to mean 0 and deviation 1 over the training clips; a
             convention that clips keeps its own.
@@ -87,10 +88,10 @@ class DataOptions(PrepareOptions):
     use_speakers: bool = False
     normalize_mel: bool = True
 
-    def anywhere(self) -> "DataOptions":
-        """Return the same with whole paths, which hold from any current folder."""
+    def at(self, folder: Path) -> "DataOptions":
+        """Return the same with the prepared folder, and with absolute paths."""
         root = None if self.root is None else str(self.source.resolve())
-        return replace(self, root=root, processed_dir=str(self.folder.resolve()))
+        return replace(self, root=root, processed_dir=str(folder.resolve()))
 
     @property
     def preparation(self) -> PrepareOptions:
@@ -101,12 +102,14 @@ class DataOptions(PrepareOptions):
     def source(self) -> Path:
         """The folder of recordings."""
         if self.root is None:
-            raise ConfigError("data.root is not said: data.root=FOLDER names your recordings")
+            raise ConfigError(
+                "missing required key data.root: add data.root=FOLDER, your recordings"
+            )
         return Path(self.root)
 
     @property
     def folder(self) -> Path:
-        """The folder of prepared clips."""
-        if self.processed_dir is not None:
-            return Path(self.processed_dir)
-        return Path("prepared") / f"{self.source.resolve().name}-{self.sample_rate}"
+        """The folder of prepared clips, if it is chosen; else `prepare_data` returns it."""
+        if self.processed_dir is None:
+            raise ConfigError("data.processed_dir is missing: add data.processed_dir=FOLDER")
+        return Path(self.processed_dir)

@@ -1,7 +1,7 @@
 """Statistics of the clips of a prepared folder that become part of a model's audio config.
 
-The mean and standard deviation of each mel band (`with_mel_statistics`), and the linear predictor of
-the noise shaping filter (`with_predictor`).
+They are the mean and standard deviation of each mel band (`with_mel_statistics`), and the linear
+predictor of the noise shaping filter (`with_predictor`).
 """
 
 import dataclasses

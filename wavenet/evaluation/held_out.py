@@ -14,7 +14,7 @@ import numpy as np
 
 from wavenet.data.manifest import Clip, Manifest, frames_of, read_manifest
 from wavenet.data.options import DataOptions
-from wavenet.data.preparation.ensure import ensure_prepared
+from wavenet.data.preparation.prepare import ensure_prepared
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable

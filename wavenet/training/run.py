@@ -17,7 +17,7 @@ from wavenet import checkpoint
 from wavenet.data.clip_reader import read_clip
 from wavenet.data.dataset import Windows, crops_of_a_batch
 from wavenet.data.manifest import Manifest, read_manifest
-from wavenet.data.preparation.ensure import ensure_prepared
+from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
 from wavenet.evaluation.synthesis import clip_conditioning
 from wavenet.model import WaveNet
@@ -45,11 +45,13 @@ from wavenet.training.signals import StopFlag
 from wavenet.training.strategy import TeamStrategy
 from wavenet.training.tensorboard import TensorBoard
 from wavenet.training.validation import History
+from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import remove_leftovers, write_text
 
 CONFIG = "run.json"
+DATASET = "dataset"  # key in it, beside those of the config
 log = logging.getLogger("wavenet")
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it advises and advertises
 
@@ -75,7 +77,7 @@ def start(config: RunConfig, run: Path | None, stop: StopFlag, team: ProcessGrou
             log.info("%s was begun by this launch (%s)", begun, team.launch.name)
             if (begun / CONFIG).is_file():
                 its_own = read_run(begun)
-                return _ready(its_own, team), begun, _finished(its_own, begun)
+                return _ready(its_own, team, begun), begun, _finished(its_own, begun)
         complete = conditioned(_ready(config, team))
         return complete, begun or new_folder(config, run, team.launch.name), False
 
@@ -97,7 +99,7 @@ def resume(config: RunConfig, run: Path, stop: StopFlag, team: ProcessGroup) -> 
         stop: Set by a signal.
         team: The processes that train it.
     """
-    _go_on(team.share(lambda: _ready(config, team)), run, stop, team)
+    _go_on(team.share(lambda: _ready(config, team, run)), run, stop, team)
 
 
 def read_run(run: Path) -> RunConfig:
@@ -106,24 +108,40 @@ def read_run(run: Path) -> RunConfig:
     Raises:
         ConfigError: The folder is no run.
     """
+    return _read_run(run)[0]
+
+
+def _read_run(run: Path) -> tuple[RunConfig, DataIdentity | None]:
+    """Return the config of a run, and which clips it is trained with."""
     path = run / CONFIG
     if not path.is_file():
         raise ConfigError(f"{printable(run)} is no run: it has no {CONFIG}")
     try:
-        return from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        dataset = plain.pop(DATASET, None) if isinstance(plain, dict) else None
+        identity = None if dataset is None else from_dict(DataIdentity, dataset, str(path))
+        return from_dict(RunConfig, plain, str(path)), identity
     except (OSError, ValueError) as error:
         raise ConfigError(f"{printable(path)}: {printable(error)}") from error
 
 
-def _ready(config: RunConfig, team: ProcessGroup) -> RunConfig:
-    """Prepare the data where that is not done; return the config with absolute paths."""
+def _ready(config: RunConfig, team: ProcessGroup, run: Path | None = None) -> RunConfig:
+    """Prepare the data if that is not done; return the config with absolute paths.
+
+    Args:
+        config: The run's config.
+        team: The processes that train it.
+        run: Folder of a run that continues: its data must be those it began with.
+    """
     check_device(config.trainer.device)
     crops_of_a_batch(
         config.trainer.global_batch_size, team.size, config.trainer.accumulate_grad_batches
     )
-    config = dataclasses.replace(config, data=config.data.anywhere())
-    ensure_prepared(config.data)
-    return config
+    if run is None:
+        folder = ensure_prepared(config.data)
+    else:
+        folder = ensure_same_data(config.data, _read_run(run)[1], run)
+    return dataclasses.replace(config, data=config.data.at(folder))
 
 
 def _finished(config: RunConfig, run: Path) -> bool:
@@ -185,7 +203,7 @@ def _train(
     history = History(
         run,
         config.audio,
-        checkpoint.Training(data=config.name, seconds_of_audio=seconds),
+        checkpoint.Training(data=config.name, seconds_of_audio=seconds, dataset=clips.identity),
         windows,
         config.trainer.val_every_n_steps,
         updates,
@@ -197,7 +215,7 @@ def _train(
         saved = read_save_of(save, module, history)
         _compare(saved, module)
         history.load_state_dict(saved["callbacks"][history.state_key])
-    team.share(lambda: _write_config(run, config))
+    team.share(lambda: _write_config(run, config, clips.identity))
     if step < config.trainer.max_steps or history.pending is not None:
         with stop.listening(), team.together():
             _fit(config, run, updates, module, history, train, save)
@@ -212,13 +230,14 @@ def _train(
     team.share(end)
 
 
-def _write_config(run: Path, config: RunConfig) -> None:
+def _write_config(run: Path, config: RunConfig, dataset: DataIdentity) -> None:
     """Write down what the run is, and remove what a killed process left half-written."""
     remove_leftovers(run / SAVES)
     remove_leftovers(run / "samples")
     for name in (CONFIG, "model", "report.html", "learning_curve.png"):
         remove_leftovers(run, name)
-    write_text(run / CONFIG, json.dumps(to_dict(config), indent=2) + "\n")
+    plain = {**to_dict(config), DATASET: to_dict(dataset)}
+    write_text(run / CONFIG, json.dumps(plain, indent=2) + "\n")
 
 
 def _fit(
@@ -296,8 +315,9 @@ def _compare(saved: dict[str, Any], module: TrainingModule) -> None:
             *(len(saved["random_states"]), module.team.size),
         )
     if saved["data"] != module.data_digest:
-        log.warning(
-            "warning: the clips are not those that the run began with: it goes on with these"
+        raise DataError(
+            f"the clips (digest {module.data_digest[:8]}) are not those that the run began with "
+            f"(digest {saved['data'][:8]}): set data.processed_dir to the folder with those"
         )
 
 

@@ -191,6 +191,7 @@ class History(pl.Callback):
             steps=step,
             seconds_of_audio=self.training.seconds_of_audio,
             bits_per_sample=self.valid[-1][1] if self.valid else None,
+            dataset=self.training.dataset,
         )
         with torch.no_grad():
             checkpoint.save(self.run / "model", module.exported, self.audio, training)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wavenet.data.corpora import CORPORA, corpus_of
+from wavenet.data.corpora import CORPORA, get_corpus
 from wavenet.utils.errors import ConfigError, DataError
 
 from .conftest import Plant
@@ -66,8 +66,8 @@ def plant_small(plant: Plant, name: str) -> tuple[Path, str, dict[str, str]]:
 def test_a_corpus_is_found_in_its_folder_and_from_its_parent(name: str, plant: Plant) -> None:
     parent, folder, speakers = plant_small(plant, name)
 
-    inside = corpus_of(name).find(parent / folder).sources
-    above = corpus_of(name).find(parent).sources
+    inside = get_corpus(name).find(parent / folder).sources
+    above = get_corpus(name).find(parent).sources
 
     assert {source.name: source.speaker for source in inside} == speakers
     assert {source.name: source.speaker for source in above} == {
@@ -86,7 +86,7 @@ def test_a_corpus_is_found_in_the_current_folder(
     parent, folder, speakers = plant_small(plant, name)
     monkeypatch.chdir(parent / folder)
 
-    found = corpus_of(name).find(Path())
+    found = get_corpus(name).find(Path())
 
     assert {source.name: source.speaker for source in found.sources} == speakers
 
@@ -96,12 +96,12 @@ def test_a_folder_that_does_not_hold_the_corpus_says_what_is_there_and_how_to_ge
     name: str, plant: Plant
 ) -> None:
     root = plant("mine/talk.wav", texts={"notes.txt": ""})
-    about = re.escape(corpus_of(name).about)
+    about = re.escape(get_corpus(name).about)
 
     with pytest.raises(DataError, match=rf"root does not .* {name}: found mine, notes.txt; wanted"):
-        corpus_of(name).find(root)
+        get_corpus(name).find(root)
     with pytest.raises(DataError, match=rf"{about}\. data.download=true fetches it"):
-        corpus_of(name).find(root)
+        get_corpus(name).find(root)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -111,7 +111,7 @@ def test_a_missing_root_an_empty_one_and_a_file_are_told_apart(name: str, tmp_pa
 
     for place, said in (("none", "no such folder"), ("empty", "nothing"), ("file", "a file")):
         with pytest.raises(DataError, match=f"{place} does not hold .* found {said}"):
-            corpus_of(name).find(tmp_path / place)
+            get_corpus(name).find(tmp_path / place)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -120,7 +120,7 @@ def test_every_file_of_a_corpus_is_a_recording_or_counted(name: str, plant: Plan
     where = next(iter(speakers)).rpartition("/")[0]
     plant(f"{folder}/{where}/extra.ogg", texts={f"{folder}/{where}/.hidden": ""})
 
-    found = corpus_of(name).find(root)
+    found = get_corpus(name).find(root)
 
     assert len(found.sources) == len(speakers)
     assert ("ogg", 1) in found.others
@@ -135,7 +135,7 @@ def test_linked_folders_are_told_where_recordings_are_missing(name: str, plant: 
     linked.symlink_to(root / "elsewhere")
 
     with pytest.raises(DataError, match="linked folders there, which are not followed: 1"):
-        corpus_of(name).find(root)
+        get_corpus(name).find(root)
 
 
 @pytest.mark.parametrize("name", sorted(CORPORA.keys() - {"folder"}))
@@ -155,7 +155,7 @@ def test_each_name_is_its_corpus() -> None:
 def test_a_folder_is_a_corpus_without_speakers(plant: Plant) -> None:
     root = plant("b/two.wav", "a.flac")
 
-    found = corpus_of("folder").find(root)
+    found = get_corpus("folder").find(root)
 
     assert [(source.name, source.speaker) for source in found.sources] == [
         ("a.flac", ""),
@@ -165,4 +165,4 @@ def test_a_folder_is_a_corpus_without_speakers(plant: Plant) -> None:
 
 def test_an_unknown_corpus_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="data.corpus 'ljspech' .* did you mean 'ljspeech'"):
-        corpus_of("ljspech")
+        get_corpus("ljspech")

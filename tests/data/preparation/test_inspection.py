@@ -66,7 +66,7 @@ def test_each_fault_is_named_with_the_option_that_repairs_it(
     (problem,) = look(path).problems
     repaired = look(path, **{option: True})
 
-    assert problem.way_out == f"data.{option}=true"
+    assert problem.remedy == f"data.{option}=true"
     assert reason in problem.reason
     assert (repaired.problems, repaired.repairs) == ((), (option,))
 
@@ -85,7 +85,7 @@ def test_a_short_recording_is_a_problem(record: Record, noise: Samples) -> None:
     (problem,) = look(path).problems
 
     assert problem.reason == "0.010 s long, wanted 0.1 s or more"
-    assert problem.way_out == "a lower data.min_seconds"
+    assert problem.remedy == "a lower data.min_seconds"
     assert look(path, min_seconds=0.01).problems == ()
 
 
@@ -99,7 +99,7 @@ def test_a_cut_recording_is_taken_as_far_as_it_goes_when_asked(
     (problem,) = look(path).problems
     repaired = look(path, allow_truncated=True)
 
-    assert problem.way_out == "data.allow_truncated=true"
+    assert problem.remedy == "data.allow_truncated=true"
     assert (repaired.problems, repaired.repairs) == ((), ("allow_truncated",))
     assert 0 < repaired.frames < 40_000
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,7 +16,14 @@ from numpy.typing import NDArray
 
 from tests.commands import environment
 from wavenet.data.manifest import read_manifest
-from wavenet.data.preparation.prepare import PrepareOptions, Summary, prepare
+from wavenet.data.options import DataOptions, PrepareOptions
+from wavenet.data.preparation.prepare import (
+    ensure_prepared,
+    ensure_same_data,
+    prepare,
+    prepare_data,
+)
+from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.data.preparation.work_dir import work_folder
 from wavenet.features.score import read_notes
 from wavenet.utils.errors import ConfigError, DataError, MachineError
@@ -24,7 +32,7 @@ Record = Callable[..., Path]
 Samples = NDArray[np.float32]
 
 
-def run(folder: Path, output: str = "out", **options: Any) -> Summary:
+def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
     settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
     return prepare(folder / "root", folder / output, settings, quiet=True)
 
@@ -148,7 +156,8 @@ def test_every_repair_together_leaves_out_only_what_none_can_help(nasty: Path) -
 
 
 def test_skipping_all_is_an_error(record: Record, noise: Samples, tmp_path: Path) -> None:
-    record("a.wav", noise, 8000)
+    for number in range(3):
+        record(f"{number}.wav", noise, 8000)
 
     with pytest.raises(DataError, match="no recording is left"):
         run(tmp_path, skip_invalid=True)
@@ -205,27 +214,43 @@ def test_a_second_run_returns_the_same_summary_at_once(corpus: Path) -> None:
     assert times == {path: path.stat().st_mtime_ns for path in (corpus / "out").rglob("*")}
 
 
-def test_changed_options_or_recordings_are_prepared_anew(
-    corpus: Path, record: Record, noise: Samples, caplog: pytest.LogCaptureFixture
+def test_other_options_are_refused_and_both_are_described(corpus: Path) -> None:
+    run(corpus)
+    before = content(corpus / "out")
+
+    with pytest.raises(ConfigError) as caught:
+        run(corpus, speaker_from_folder=True)
+
+    assert "out holds clips of other options (there: " in str(caught.value)
+    assert "6 recordings, speaker_from_folder=false; now: " in str(caught.value)
+    assert "6 recordings, speaker_from_folder=true) and is left unchanged" in str(caught.value)
+    assert content(corpus / "out") == before
+
+
+def test_other_recordings_are_refused_and_both_are_described(
+    corpus: Path, record: Record, noise: Samples
 ) -> None:
     run(corpus)
-
-    assert not run(corpus, speaker_from_folder=True).already_prepared
-    assert (
-        "holds clips of other options (speaker_from_folder=false): they are replaced" in caplog.text
-    )
-    caplog.clear()
+    before = content(corpus / "out")
     record("new.wav", noise)
-    assert not run(corpus, speaker_from_folder=True).already_prepared
-    assert "holds clips of other recordings: they are replaced" in caplog.text
-    assert len(read_manifest(corpus / "out")) == 7
+
+    with pytest.raises(
+        ConfigError, match=r"of other recordings \(there: \w{8}, 6 .*: \w{8}, 7 rec"
+    ):
+        run(corpus)
+    assert content(corpus / "out") == before
 
 
-def test_a_damaged_output_is_prepared_anew(corpus: Path) -> None:
+def test_a_damaged_output_is_refused_until_it_is_removed(corpus: Path) -> None:
     run(corpus)
     whole = content(corpus / "out")
     (corpus / "out" / read_manifest(corpus / "out")[0].path).write_bytes(b"RIFF")
 
+    with pytest.raises(
+        DataError, match=r"out is damaged \(audio/p0/0.flac.wav has 4 bytes\).*remov"
+    ):
+        run(corpus)
+    shutil.rmtree(corpus / "out")
     assert not run(corpus).already_prepared
     assert content(corpus / "out") == whole
 
@@ -258,65 +283,38 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
 
 KILLED = """
-import os, signal, sys
+import os, signal
 from pathlib import Path
-from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import prepare
+from wavenet.data.options import DataOptions, PrepareOptions
+from wavenet.data.preparation.prepare import (
+    ensure_prepared,
+    ensure_same_data,
+    prepare,
+    prepare_data,
+)
 
-rename, renames = os.rename, []
-def counted(old, new):
-    if len(renames) == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    renames.append(rename(old, new))
-os.rename = counted
+os.rename = lambda old, new: os.kill(os.getpid(), signal.SIGKILL)
 options = PrepareOptions(sample_rate=16000, num_workers=2, skip_invalid=True)
 prepare(Path("root"), Path("out"), options, quiet=True)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("renames", [0, 1])
-def test_a_run_killed_while_it_publishes_is_taken_up_and_leaves_nothing(
-    corpus: Path, renames: int
-) -> None:
-    run(corpus)
-    old = content(corpus / "out")
+def test_a_run_killed_while_it_publishes_is_continued_and_leaves_nothing(corpus: Path) -> None:
     run(corpus, "whole", skip_invalid=True)
-    killed = [sys.executable, "-c", KILLED, str(renames)]
+    killed = [sys.executable, "-c", KILLED]
     done = subprocess.run(killed, cwd=corpus, env=environment(), check=False)
     assert done.returncode == -signal.SIGKILL
+    assert not (corpus / "out").exists()
     ready = corpus / ".out.partial" / "ready"
     times = sorted(path.stat().st_mtime_ns for path in ready.rglob("*.wav"))
-    (corpus / ".other.tmp-01234567").mkdir()
+    assert len(times) == 6
 
-    if renames == 1:  # between the two, when the older clips have no name
-        assert not (corpus / "out").exists()
-        assert run(corpus).already_prepared
-        assert content(corpus / "out") == old
     run(corpus, skip_invalid=True)
 
     assert content(corpus / "out") == content(corpus / "whole")
     assert sorted(path.stat().st_mtime_ns for path in (corpus / "out").rglob("*.wav")) == times
-    assert sorted(path.name for path in corpus.iterdir()) == [
-        ".other.tmp-01234567",
-        "out",
-        "root",
-        "whole",
-    ]
-
-
-def test_what_lies_beside_whole_clips_is_removed_unless_another_run_holds_them(
-    corpus: Path,
-) -> None:
-    run(corpus)
-    left = corpus / ".out.old-01234567"
-    left.mkdir()
-
-    with work_folder(corpus / "out"):
-        assert run(corpus).already_prepared
-        assert left.exists()
-    assert run(corpus).already_prepared
-    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
+    assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
 
 
 def test_what_is_finished_counts_only_for_the_same_options(
@@ -384,7 +382,7 @@ def test_the_account_keeps_the_options_and_not_the_jobs(corpus: Path) -> None:
     account = json.loads((corpus / "out" / "prepare.json").read_text())
 
     assert account["options"]["sample_rate"] == 16000
-    assert "jobs" not in account["options"]
+    assert "num_workers" not in account["options"]
     assert run(corpus).already_prepared
 
 
@@ -407,7 +405,7 @@ def test_a_score_comes_along_with_times_from_its_clips_start(
         assert note.pitch == 62
 
 
-def test_a_changed_score_is_prepared_anew(record: Record, noise: Samples, tmp_path: Path) -> None:
+def test_a_changed_score_is_other_data(record: Record, noise: Samples, tmp_path: Path) -> None:
     for number in range(3):
         record(f"{number}.wav", noise)
         (tmp_path / "root" / f"{number}.csv").write_text("0,0.25,60\n")
@@ -415,11 +413,16 @@ def test_a_changed_score_is_prepared_anew(record: Record, noise: Samples, tmp_pa
     assert run(tmp_path, corpus="chorales").already_prepared
     (tmp_path / "root" / "1.csv").write_text("0,0.25,61\n")
 
-    again = run(tmp_path, corpus="chorales")
-
-    assert not again.already_prepared
-    out = tmp_path / "out"
-    assert [read_notes(out / clip.notes)[0].pitch for clip in read_manifest(out)] == [60, 61, 60]
+    with pytest.raises(ConfigError, match="holds clips of other recordings"):
+        run(tmp_path, corpus="chorales")
+    assert not run(tmp_path, "again", corpus="chorales").already_prepared
+    found = {
+        name: [
+            read_notes(tmp_path / name / c.notes)[0].pitch for c in read_manifest(tmp_path / name)
+        ]
+        for name in ("out", "again")
+    }
+    assert found == {"out": [60, 60, 60], "again": [60, 61, 60]}
 
 
 def test_a_corpus_says_who_speaks(record: Record, noise: Samples, tmp_path: Path) -> None:
@@ -433,6 +436,84 @@ def test_a_corpus_says_who_speaks(record: Record, noise: Samples, tmp_path: Path
     assert found == {("bdl", "bdl"), ("slt", "slt")}
 
 
-def test_a_corpus_of_no_name_is_refused_with_the_nearest(corpus: Path) -> None:
+def test_a_get_corpus_no_name_is_refused_with_the_nearest(corpus: Path) -> None:
     with pytest.raises(ConfigError, match=r"'ljspech' is not known; did you mean 'ljspeech'"):
         run(corpus, corpus="ljspech")
+
+
+def data_options(folder: Path, **changes: Any) -> DataOptions:
+    return DataOptions(sample_rate=16000, root=str(folder / "root"), num_workers=2, **changes)
+
+
+def test_two_option_sets_are_prepared_side_by_side(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    plain = ensure_prepared(data_options(corpus))
+    before = content(plain)
+
+    named = ensure_prepared(data_options(corpus, speaker_from_folder=True))
+
+    assert sorted(path.name for path in Path("prepared").iterdir()) == sorted(
+        (plain.name, named.name)
+    )
+    assert all(re.fullmatch("root-16000-[0-9a-f]{8}", path.name) for path in (plain, named))
+    assert content(plain) == before
+    assert ensure_prepared(data_options(corpus)) == plain
+    assert read_manifest(plain).identity != read_manifest(named).identity
+
+
+def test_a_run_keeps_its_clips_when_its_recordings_change(
+    corpus: Path, record: Record, noise: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    folder = ensure_prepared(data_options(corpus))
+    identity = read_manifest(folder).identity
+    its_own = data_options(corpus).at(folder)
+    record("new.wav", noise)
+
+    assert ensure_same_data(its_own, identity, Path("run")) == folder.resolve()
+    with pytest.raises(DataError) as caught:
+        ensure_same_data(data_options(corpus), identity, Path("run"))
+
+    assert f"but run was trained with {identity}" in str(caught.value)
+    assert "holds the clips " in str(caught.value)
+    assert "5 train, 1 valid and 1 test clips" in str(caught.value)
+    assert read_manifest(folder).identity == identity
+
+
+def test_the_same_recordings_elsewhere_are_the_same_data(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    identity = read_manifest(ensure_prepared(data_options(corpus))).identity
+    shutil.copytree(corpus / "root", corpus / "moved" / "root")  # without the times
+
+    folder = ensure_same_data(data_options(corpus / "moved"), identity, Path("run"))
+
+    assert read_manifest(folder).identity == identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"use_speakers": True},
+            ConfigError,
+            "names its speaker: set data.speaker_from_folder=true",
+        ),
+        ({"test_fraction": 0.5, "valid_fraction": 0.49}, DataError, "6 recordings are too few"),
+    ],
+)
+def test_impossible_options_fail_before_any_work(
+    nasty: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    for path in (nasty / "root").glob("*.*"):
+        path.unlink()
+    (nasty / "root" / "p0" / "bad.wav").write_text("reading this would be an error")
+    if "test_fraction" in changes:
+        (nasty / "root" / "p0" / "bad.wav").unlink()
+
+    with pytest.raises(error, match=message):
+        prepare_data(data_options(nasty, processed_dir=str(nasty / "out"), **changes))
+    assert [path.name for path in nasty.iterdir()] == ["root"]

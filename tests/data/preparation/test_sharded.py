@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from tests.commands import command_line, environment
 from wavenet.data.options import DataOptions, PrepareOptions
-from wavenet.data.preparation.ensure import ensure_prepared, prepared_share
-from wavenet.data.preparation.prepare import prepare
-from wavenet.data.preparation.sharded import prepare_share
-from wavenet.data.preparation.summary import Share, Summary
+from wavenet.data.preparation.prepare import (
+    ensure_prepared,
+    prepare,
+    prepare_data_shard,
+    prepare_shard,
+)
+from wavenet.data.preparation.summary import PreparationSummary, ShardReport
 from wavenet.data.preparation.work_dir import work_folder
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.sharding import Shard
@@ -31,14 +34,14 @@ def options(**changes: Any) -> PrepareOptions:
     return PrepareOptions(sample_rate=16000, num_workers=2, **changes)
 
 
-def whole(folder: Path, output: str = "out", **changes: Any) -> Summary:
+def whole(folder: Path, output: str = "out", **changes: Any) -> PreparationSummary:
     return prepare(folder / "root", folder / output, options(**changes), quiet=True)
 
 
-def share(folder: Path, text: str, **changes: Any) -> Share:
+def share(folder: Path, text: str, **changes: Any) -> ShardReport:
     shard = Shard.from_text(text)
-    done = prepare_share(folder / "root", folder / "out", options(**changes), shard, quiet=True)
-    assert isinstance(done, Share)
+    done = prepare_shard(folder / "root", folder / "out", options(**changes), shard, quiet=True)
+    assert isinstance(done, ShardReport)
     return done
 
 
@@ -69,7 +72,7 @@ def test_shards_and_a_last_run_give_what_one_run_gives(corpus: Path) -> None:
     assert not (corpus / "out").exists()
     summary = whole(corpus, split_top_db=40.0)
 
-    assert [(done.mine, done.before, done.finished) for done in shares] == [
+    assert [(done.own, done.before, done.finished) for done in shares] == [
         (3, 0, 3),
         (4, 0, 7),
         (3, 0, 10),
@@ -107,7 +110,7 @@ def test_training_takes_up_what_shards_finished(corpus: Path) -> None:
         sample_rate=16000, root=str(corpus / "root"), processed_dir=str(corpus / "out")
     )
     for number in (1, 2):
-        prepared_share(said, Shard(number, 2))
+        prepare_data_shard(said, Shard(number, 2))
     (before,) = (corpus / ".out.partial").rglob("0.flac.wav")
     time_before = before.stat().st_mtime_ns
 
@@ -157,7 +160,7 @@ def test_the_last_run_names_what_shards_left_out(
 
 
 def test_more_shards_than_recordings_leave_some_without_work(corpus: Path) -> None:
-    assert share(corpus, "12/12").mine == 0
+    assert share(corpus, "12/12").own == 0
 
 
 def test_too_few_recordings_to_split_are_told_before_the_work(
@@ -173,7 +176,7 @@ def test_too_few_recordings_to_split_are_told_before_the_work(
 def test_a_shard_of_what_is_prepared_has_nothing_to_do(corpus: Path) -> None:
     whole(corpus)
 
-    done = prepare_share(corpus / "root", corpus / "out", options(), Shard(1, 2), quiet=True)
+    done = prepare_shard(corpus / "root", corpus / "out", options(), Shard(1, 2), quiet=True)
 
     assert "already prepared" in done.table()
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
@@ -212,7 +215,7 @@ def test_only_the_first_shard_fetches_a_corpus(tmp_path: Path) -> None:
     said = DataOptions(sample_rate=8000, corpus="yesno", root=str(tmp_path / "none"), download=True)
 
     with pytest.raises(ConfigError, match=r"only the first shard fetches it: run shard=1/4 alone"):
-        prepared_share(said, Shard(2, 4))
+        prepare_data_shard(said, Shard(2, 4))
 
 
 @pytest.mark.slow
@@ -248,9 +251,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from wavenet.data.preparation import conversion
-from wavenet.data.preparation import pipeline as steps
+from wavenet.data.preparation import work_dir as steps
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.sharded import prepare_share
+from wavenet.data.preparation.prepare import prepare_shard
 from wavenet.utils.sharding import Shard
 
 done = []
@@ -261,7 +264,7 @@ def convert(*arguments):
     return done[-1]
 steps.convert = convert
 options = PrepareOptions(sample_rate=16000, num_workers=1)
-prepare_share(Path("root"), Path("out"), options, Shard(1, 2), quiet=True)
+prepare_shard(Path("root"), Path("out"), options, Shard(1, 2), quiet=True)
 """
 
 
@@ -274,4 +277,4 @@ def test_a_killed_shard_frees_its_lock_and_its_next_run_goes_on(corpus: Path) ->
 
     again = share(corpus, "1/2")
 
-    assert (again.mine, again.before >= 1, again.finished) == (5, True, 5)
+    assert (again.own, again.before >= 1, again.finished) == (5, True, 5)

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.sources import Source
-from wavenet.data.preparation.splits import assign_splits
+from wavenet.data.preparation.sources import Source, assign_splits
 from wavenet.utils.errors import DataError
 
 

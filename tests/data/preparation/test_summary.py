@@ -1,17 +1,17 @@
 import dataclasses
 
-from wavenet.data.preparation.summary import Counted, Named, SplitTotal, Summary
+from wavenet.data.preparation.summary import Count, PreparationSummary, Remark, SplitTotal
 from wavenet.utils.dataclass_io import from_dict, to_dict
 
-SUMMARY = Summary(
+SUMMARY = PreparationSummary(
     sample_rate=16000,
     files=20,
     seconds=600.0,
     splits=(SplitTotal("train", 4, 8, 540.0), SplitTotal("valid", 1, 2, 60.0)),
-    left_out=tuple(Named(f"{n}\n.wav", "silent") for n in range(15)),
-    repairs=(Counted("clip", 2),),
-    notes=(Named("a.wav", "is MP3, not what its suffix says"),),
-    others=(Counted("txt", 3),),
+    left_out=tuple(Remark(f"{n}\n.wav", "silent") for n in range(15)),
+    repairs=(Count("clip", 2),),
+    notes=(Remark("a.wav", "is MP3, not what its suffix says"),),
+    others=(Count("txt", 3),),
     hidden=1,
     linked_folders=0,
     peak=1.0,
@@ -55,4 +55,4 @@ def test_what_did_not_happen_is_not_mentioned() -> None:
 
 
 def test_a_summary_survives_json() -> None:
-    assert from_dict(Summary, to_dict(SUMMARY)) == SUMMARY
+    assert from_dict(PreparationSummary, to_dict(SUMMARY)) == SUMMARY

@@ -18,7 +18,7 @@ from wavenet.data.preparation.sources import find_sources
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, printable
 
-__all__ = ["CORPORA", "Corpus", "corpus_of"]
+__all__ = ["CORPORA", "Corpus", "get_corpus"]
 
 FOLDER = Corpus(
     name="folder",
@@ -40,7 +40,7 @@ CORPORA = {
 }
 
 
-def corpus_of(name: str) -> Corpus:
+def get_corpus(name: str) -> Corpus:
     """Return the corpus `name`.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wavenet.data.corpora.corpus import Corpus
-from wavenet.data.preparation.sources import Found, Source, find_sources
+from wavenet.data.preparation.sources import Source, SourceListing, find_sources
 from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
 
@@ -33,7 +33,7 @@ ABOUT = (
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """Return the prompts of all voices; the first folder is the voice."""
     if not root.is_dir():
         raise DataError(
@@ -46,7 +46,7 @@ def find(root: Path) -> Found:
             f"{printable(root)} lacks {', '.join(missing)}: remove it, and data.download=true "
             "makes it anew"
         )
-    return find_sources(root).spoken(_voice)
+    return find_sources(root).with_speakers(_voice)
 
 
 def fetch(root: Path) -> None:

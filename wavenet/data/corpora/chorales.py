@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.data.corpora.corpus import Corpus
-from wavenet.data.preparation.sources import Found, find_sources
+from wavenet.data.preparation.sources import SourceListing, find_sources
 from wavenet.features.score import Note, write_notes
 from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
@@ -39,7 +39,7 @@ ABOUT = (
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """Return the pieces, each with the score that lies beside it."""
     if not root.is_dir():
         raise DataError(

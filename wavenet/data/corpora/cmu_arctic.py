@@ -10,7 +10,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import folders_in, home_of, listed
-from wavenet.data.preparation.sources import Found, list_files
+from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = re.compile(r"cmu_us_([a-z]+)_arctic")
 ARCHIVES = tuple(
@@ -38,7 +38,7 @@ ARCHIVES = tuple(
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """List the recordings; each speaker's folder must have some in `wav/`."""
     home = home_of(root, "ARCTIC")
     folders = {home / name: name for name in folders_in(home)} | {root: root.resolve().name}
@@ -48,7 +48,7 @@ def find(root: Path) -> Found:
     if not voices:
         raise CORPUS.absent(home, "cmu_us_NAME_arctic/wav/*.wav, in it or below it")
     speakers = {folder / "wav": speaker for folder, speaker in voices.items()}
-    found = list_files(root, *voices).spoken(
+    found = list_files(root, *voices).with_speakers(
         lambda source: speakers.get(source.path.parent) if source.suffix == "wav" else None
     )
     silent = {*voices.values()} - {source.speaker for source in found.sources}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavenet.data.corpora.layout import seen_in
-from wavenet.data.preparation.sources import Found
+from wavenet.data.preparation.sources import SourceListing
 from wavenet.utils.errors import DataError, printable
 
 
@@ -24,7 +24,7 @@ class Corpus:
 
     name: str
     about: str
-    find: Callable[[Path], Found]
+    find: Callable[[Path], SourceListing]
     fetch: Callable[[Path], None] | None = None
 
     def absent(self, folder: Path, wanted: str) -> DataError:
@@ -34,7 +34,7 @@ class Corpus:
             f"wanted {wanted}. {self._way_out}"
         )
 
-    def incomplete(self, folder: Path, missing: str, found: Found) -> DataError:
+    def incomplete(self, folder: Path, missing: str, found: SourceListing) -> DataError:
         """Return the error that `folder` holds this corpus with holes."""
         linked = found.linked_folders
         note = f"; linked folders there, which are not followed: {linked}" if linked else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
-from wavenet.data.preparation.sources import Found, Source, list_files
+from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDER = "LibriTTS"
 PARTS = (
@@ -29,13 +29,13 @@ ARCHIVE = Archive(
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """List the recordings of the parts that are there; each part must be whole."""
     home = home_of(root, FOLDER)
     parts = [home / name for name in folders_in(home) if name in PARTS]
     if home.resolve().name in PARTS and home.is_dir():
         parts = [home]
-    found = list_files(root, *parts).spoken(lambda source: _speaker(source, parts))
+    found = list_files(root, *parts).with_speakers(lambda source: _speaker(source, parts))
     there = {source.path for source in found.sources}
     missing = [name for part in parts for name in _missing(part, there)]
     if missing:

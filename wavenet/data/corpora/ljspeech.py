@@ -6,7 +6,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import home_of, lines_of, listed
-from wavenet.data.preparation.sources import Found, list_files
+from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = "LJSpeech-1.1"
 SPEAKER = "LJ"
@@ -16,13 +16,13 @@ ARCHIVE = Archive(
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """List the recordings; each that `metadata.csv` names must be there."""
     home = home_of(root, FOLDER)
     metadata, wavs = home / "metadata.csv", home / "wavs"
     if not metadata.is_file() or not wavs.is_dir():
         raise CORPUS.absent(home, f"metadata.csv and wavs/*.wav, in it or in {FOLDER}/ below it")
-    found = list_files(root, home).spoken(
+    found = list_files(root, home).with_speakers(
         lambda source: SPEAKER if source.path.parent == wavs and source.suffix == "wav" else None
     )
     named = {line.split("|")[0].strip() for line in lines_of(metadata)} - {""}

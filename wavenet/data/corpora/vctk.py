@@ -12,7 +12,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
-from wavenet.data.preparation.sources import Found, Source, list_files
+from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDERS = ("VCTK-Corpus-0.92", "VCTK-Corpus")
 TRIMMED, WHOLE = "wav48_silence_trimmed", "wav48"  # where versions 0.92 and 0.80 have the audio
@@ -22,7 +22,7 @@ ARCHIVE = Archive(  # it has no top folder
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """List one recording a sentence; each speaker of whom there is a trace must be heard."""
     home = home_of(root, *FOLDERS)
     audio = home_of(home, TRIMMED, WHOLE)
@@ -34,7 +34,7 @@ def find(root: Path) -> Found:
         )
     files = list_files(root, home)
     paths = {source.path for source in files.sources}
-    found = files.spoken(lambda source: _speaker(source, audio, paths))
+    found = files.with_speakers(lambda source: _speaker(source, audio, paths))
     silent = _speakers(home, audio) - {source.speaker for source in found.sources}
     if silent:
         said = f"speakers of whom {audio.name}/ has no recording: {len(silent)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.corpora.download import Archive, fetch_archives
 from wavenet.data.corpora.layout import home_of
-from wavenet.data.preparation.sources import Found, list_files
+from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = "waves_yesno"
 RECORDINGS = 60
@@ -18,10 +18,10 @@ ARCHIVE = Archive(
 )
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> SourceListing:
     """List the recordings, which must be 60."""
     home = home_of(root, FOLDER)
-    found = list_files(root, home).spoken(
+    found = list_files(root, home).with_speakers(
         lambda source: "yesno" if NAME.fullmatch(source.name.rpartition("/")[2]) else None
     )
     if not found.sources:

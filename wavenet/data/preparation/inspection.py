@@ -34,8 +34,8 @@ class Problem:
     option: str = ""
 
     @property
-    def way_out(self) -> str:
-        """The option as one writes it."""
+    def remedy(self) -> str:
+        """The option to set."""
         lower = "a lower data.min_seconds"
         return (
             lower if self.option == "min_seconds" else f"data.{self.option or 'skip_invalid'}=true"

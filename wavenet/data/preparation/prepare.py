@@ -1,87 +1,200 @@
-"""A folder of recordings to a prepared folder: all of them checked first, then all converted.
+"""A folder of recordings to a prepared folder: all recordings are checked, then all converted.
 
-The output holds `audio/`, `notes/` where there are scores, `manifest.jsonl` with its index, and
-`prepare.json`. It is built in a work folder beside it and takes its name in one rename;
-interrupted, the next run takes up what is finished. Several jobs can each fill the work folder for
-a shard of the recordings (`wavenet.data.preparation.sharded`); `prepare` then publishes the results
-of all of them.
+The clips are written to a work folder (`wavenet.data.preparation.work_dir`) that takes the final
+name in one rename; an interrupted preparation continues there. Several jobs can fill it at once,
+each with a shard of the recordings (`prepare_shard`); `prepare` then publishes the clips of all.
 """
 
-import contextlib
-import dataclasses
-import json
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from wavenet.data.audio import WAV_HEADER
-from wavenet.data.corpora import corpus_of
-from wavenet.data.manifest import MANIFEST, Clip, read_manifest, write_manifest
-from wavenet.data.manifest_index import INDEX
-from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.conversion import AUDIO, NOTES
-from wavenet.data.preparation.pipeline import bad_files, check_all, convert_all, read_records
-from wavenet.data.preparation.sources import Found
-from wavenet.data.preparation.splits import assign_splits, split_clips
-from wavenet.data.preparation.summary import Summary, summarize
+from wavenet.data.corpora import get_corpus
+from wavenet.data.manifest import MANIFEST, Clip, read_manifest
+from wavenet.data.options import DataOptions, PrepareOptions
+from wavenet.data.preparation.prepared_folder import (
+    DIGITS,
+    Plan,
+    already_prepared,
+    check_places,
+    publish,
+    recover,
+)
+from wavenet.data.preparation.sources import SourceListing, assign_splits, split_clips
+from wavenet.data.preparation.summary import PreparationSummary, ShardReport, remarks_on, summarize
 from wavenet.data.preparation.work_dir import (
-    FORMAT,
     Record,
-    discard,
+    bad_files,
+    check_all,
+    convert_all,
+    finished,
     keep_only,
     key_of,
+    read_records,
     work_folder,
 )
-from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, DataError, MachineError, WavenetError, printable
-from wavenet.utils.files import leftovers, put_directory, remove_leftovers, write_text
-
-__all__ = ["PrepareOptions", "Summary", "prepare"]
+from wavenet.utils.data_identity import DataIdentity
+from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
-PREPARED = "prepare.json"
-READY = "ready"  # in the work folder: what is to take its name
 
 
-def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = False) -> Summary:
-    """Check every recording below `root`, convert it, and put the clips and a manifest at `output`.
+def ensure_prepared(options: DataOptions) -> Path:
+    """Return the prepared folder of `options`, after preparing it if that is not done."""
+    if options.root is None:
+        return options.folder
+    folder, summary = prepare_data(options)
+    log.info("%s", summary.line() if summary.already_prepared else summary.table())
+    return folder
+
+
+def ensure_same_data(options: DataOptions, expected: DataIdentity | None, owner: Path) -> Path:
+    """Return the prepared folder of something that was trained before.
+
+    Args:
+        options: Its data options. If their folder exists, its recordings are not looked at.
+        expected: Identity of its clips; `None` if that is not known.
+        owner: The run or model directory, for the message.
+
+    Raises:
+        DataError: The folder holds other clips, or another split of them.
+    """
+    there = options.processed_dir is not None and (options.folder / MANIFEST).is_file()
+    folder = options.folder if there else ensure_prepared(options)
+    found = read_manifest(folder).identity
+    if expected is not None and found != expected:
+        raise DataError(
+            f"{printable(folder)} holds the clips {found}, but {printable(owner)} was trained with "
+            f"{expected}: set data.processed_dir to the folder with those, or data.root to the "
+            "recordings that they were made of"
+        )
+    return folder
+
+
+def prepare_data(options: DataOptions) -> tuple[Path, PreparationSummary]:
+    """Fetch the recordings if that is asked for, and prepare them unless that is done.
+
+    Returns:
+        The prepared folder, `prepared/NAME-RATE-DIGEST` unless another is chosen, and its summary.
+
+    Raises:
+        ConfigError: The options contradict each other, the recordings, or the folder that is there.
+        DataError: Recordings are bad, or the folder is damaged.
+        MachineError: The disk refuses, or other processes prepare the same clips.
+    """
+    plan = _plan_data(options)
+    return plan.output, _prepare(plan)
+
+
+def prepare_data_shard(options: DataOptions, shard: Shard) -> ShardReport | PreparationSummary:
+    """Prepare one shard of the recordings, as `prepare_shard`; the first may fetch them."""
+    return _prepare_shard(_plan_data(options, shard), shard)
+
+
+def prepare(
+    root: Path, output: Path, options: PrepareOptions, *, quiet: bool = False
+) -> PreparationSummary:
+    """Check every recording below `root`, convert it, and put clips and manifest at `output`.
 
     A second call with the same recordings and options returns at once.
 
     Args:
-        root: Folder of recordings, nested as it likes.
-        output: Folder to make; one that `prepare` made before is replaced when anything changed.
+        root: Folder of recordings, at any depth.
+        output: Folder to make; one that holds other clips is an error.
         options: What may be done to the recordings.
-        quiet: Show no progress bar.
+        quiet: Show no progress.
 
     Raises:
-        ConfigError: `output` is something else's folder, or it and `root` lie inside each other.
-        DataError: Recordings are bad: all of them are listed, and nothing is written.
-        EnvironmentFault: The disk refuses, or other processes prepare the same output.
+        ConfigError: `output` holds something else, or it and `root` lie inside each other.
+        DataError: Recordings are bad: all of them are listed, and nothing is written. Or `output`
+            is damaged.
+        MachineError: The disk refuses, or other processes prepare the same output.
     """
-    check_places(root, output)
-    found = corpus_of(options.corpus).find(root)
+    return _prepare(_plan(root, output, options), quiet=quiet)
+
+
+def prepare_shard(
+    root: Path, output: Path, options: PrepareOptions, shard: Shard, *, quiet: bool = False
+) -> ShardReport | PreparationSummary:
+    """Check and convert one shard of the recordings; once all are done, `prepare` is quick.
+
+    Shards can run at once, on several machines too; the names of the recordings alone decide which
+    shard has which. `output` is not touched.
+
+    Args:
+        root: Folder of recordings, as for `prepare`.
+        output: Folder that `prepare` makes later.
+        options: What may be done to the recordings, the same for all shards.
+        shard: Which recordings, of all that are found.
+        quiet: Show no progress.
+
+    Returns:
+        What the job did; the summary of `output` if that is prepared already.
+
+    Raises:
+        ConfigError, DataError, MachineError: As `prepare`; only bad recordings of the shard count.
+    """
+    return _prepare_shard(_plan(root, output, options), shard, quiet=quiet)
+
+
+def _plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
+    root = options.source
+    if options.download and not (root.exists() and any(root.iterdir())):
+        _fetch(options, shard)
+    chosen = None if options.processed_dir is None else Path(options.processed_dir)
+    plan = _plan(root, chosen, options.preparation)
+    sources = plan.found.sources
+    by_folder = options.speaker_from_folder and any("/" in source.name for source in sources)
+    if options.use_speakers and not by_folder and not any(source.speaker for source in sources):
+        raise ConfigError(
+            f"data.use_speakers=true, but no recording below {printable(root)} names its speaker: "
+            "set data.speaker_from_folder=true if each speaker has a folder, or data.corpus to a "
+            "corpus that names them, or leave data.use_speakers out"
+        )
+    return plan
+
+
+def _fetch(options: DataOptions, shard: Shard | None) -> None:
+    corpus, root = get_corpus(options.corpus), options.source
+    if shard is not None and shard.number > 1:
+        raise ConfigError(
+            f"data.download: {printable(root)} does not exist, and only the first shard fetches "
+            f"it: run shard=1/{shard.count} alone, then the others"
+        )
+    if corpus.fetch is None:
+        raise ConfigError(
+            f"data.download: {corpus.name} cannot be fetched by a program; {corpus.about}"
+        )
+    log.info("fetching %s into %s", corpus.name, printable(root))
+    corpus.fetch(root)
+
+
+def _plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
+    """Look at the names of the recordings, and refuse what cannot work before any work."""
+    if output is not None:
+        check_places(root, output)
+    found = get_corpus(options.corpus).find(root)
     key = key_of(found.sources, options)
-    target = Path(os.path.realpath(output))
-    summary = already_prepared(output, key)
+    if output is None:
+        name = f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}"
+        output = Path("prepared") / name
+        check_places(root, output)
+    assign_splits(found.sources, options)  # raises if there are too few
+    return Plan(root, options, found, key, output)
+
+
+def _prepare(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
+    summary = already_prepared(plan)
     if summary is not None:
-        _tidy(target)
         return summary
-    with work_folder(target) as work:
-        _recover(target, work)
-        summary = already_prepared(output, key)
-        if summary is not None:  # it was put back, or finished by another meanwhile
+    found, options = plan.found, plan.options
+    with work_folder(Path(os.path.realpath(plan.output))) as work:
+        summary = already_prepared(plan)  # another process may have finished meanwhile
+        if summary is not None:
             return summary
-        before = _about(output)
-        if before is not None:
-            log.warning(
-                "warning: %s holds clips of %s: they are replaced; data.processed_dir=FOLDER puts "
-                "these elsewhere",
-                *(printable(output), _difference(before.get("options"), options)),
-            )
+        recover(work)
         records = read_records(work, found.sources, options, quiet)
         keep_only(work, (clip for entry in records.values() for clip in entry.converted.clips))
         todo = [source for source in found.sources if source.name not in records]
@@ -90,28 +203,41 @@ def prepare(root: Path, output: Path, options: PrepareOptions, *, quiet: bool = 
         taken = [source for source in found.sources if source.name in names]
         if not taken:
             raise DataError(bad_files(bad, "no recording is left"))
-        assign_splits(taken, options)  # what cannot be split fails here, before the work
+        assign_splits(taken, options)  # raises before the conversion if there are too few
         records |= convert_all(todo, good, work, options, quiet)
         done = [records[source.name] for source in taken]
         clips = _split(found, done, options)
         summary = summarize(found, done, clips, bad, options.sample_rate)
-        _publish(work, output, clips, {"key": key, "options": to_dict(options)}, summary)
+        publish(work, plan, clips, summary)
     return summary
 
 
-def _difference(before: Any, options: PrepareOptions) -> str:
-    """Return in what clips that were made before differ from what is asked for now."""
-    if isinstance(before, dict):
-        now = to_dict(options)
-        now.pop("num_workers")
-        other = {name: before.get(name) for name in now if before.get(name) != now[name]}
-        said = ", ".join(f"{name}={json.dumps(value)}" for name, value in other.items())
-        return f"other options ({printable(said)})" if said else "other recordings"
-    return "other recordings or options"
+def _prepare_shard(
+    plan: Plan, shard: Shard, *, quiet: bool = False
+) -> ShardReport | PreparationSummary:
+    summary = already_prepared(plan)
+    if summary is not None:
+        return summary
+    options, own = plan.options, shard.of(plan.found.sources)
+    with work_folder(Path(os.path.realpath(plan.output)), shard) as work:
+        records = read_records(work, own, options, quiet)
+        todo = [source for source in own if source.name not in records]
+        good, bad = check_all(todo, options, quiet)
+        convert_all(todo, good, work, options, quiet)
+        return ShardReport(
+            shard=str(shard),
+            files=len(plan.found.sources),
+            own=len(own),
+            before=len(records),
+            left_out=remarks_on(bad),
+            finished=len(finished(work, plan.found.sources)),
+        )
 
 
-def _split(found: Found, records: Sequence[Record], options: PrepareOptions) -> Sequence[Clip]:
-    """Return the clips of `records`, with their splits."""
+def _split(
+    found: SourceListing, records: Sequence[Record], options: PrepareOptions
+) -> Sequence[Clip]:
+    """Return the clips of `records` with their splits."""
     clips = [clip for record in records for clip in record.converted.clips]
     used = {clip.source for clip in clips}
     if not used:
@@ -121,78 +247,3 @@ def _split(found: Found, records: Sequence[Record], options: PrepareOptions) -> 
             "lower data.min_seconds"
         )
     return split_clips(clips, assign_splits((s for s in found.sources if s.name in used), options))
-
-
-def _publish(
-    work: Path, output: Path, clips: Sequence[Clip], about: dict[str, Any], summary: Summary
-) -> None:
-    """Give what lies in the work folder the name `output`, and remove the rest."""
-    keep_only(work, clips)
-    write_manifest(work / MANIFEST, clips)
-    about["options"].pop("num_workers")
-    text = json.dumps({"format": FORMAT, **about, "summary": to_dict(summary)}, indent=2)
-    write_text(work / PREPARED, text + "\n")
-    (work / READY).mkdir()
-    for name in (AUDIO, NOTES, MANIFEST, INDEX, PREPARED):
-        if (work / name).exists():  # there are scores, or not
-            os.replace(work / name, work / READY / name)
-    put_directory(work / READY, output)
-    discard(work)
-
-
-def _recover(target: Path, work: Path) -> None:
-    """Take up what a run left that ended while it published: clips, and older ones aside."""
-    for part in (AUDIO, NOTES):
-        if (work / READY / part).exists() and not (work / part).exists():
-            os.replace(work / READY / part, work / part)
-    shutil.rmtree(work / READY, ignore_errors=True)
-    remove_leftovers(target.parent, target.name)
-
-
-def _tidy(target: Path) -> None:
-    """Remove what a killed run left beside `target`, which is whole, unless that is in use."""
-    if leftovers(target.parent, target.name):
-        with contextlib.suppress(MachineError), work_folder(target):
-            remove_leftovers(target.parent, target.name)
-
-
-def already_prepared(output: Path, key: str) -> Summary | None:
-    """Return the summary of `output` where it is whole and its key is `key`."""
-    about = _about(output)
-    if about is None or about.get("key") != key:
-        return None
-    try:
-        summary = from_dict(Summary, about.get("summary"))
-        whole = all(
-            (output / clip.path).stat().st_size == WAV_HEADER.size + 2 * clip.frames
-            and (not clip.notes or (output / clip.notes).is_file())
-            for clip in read_manifest(output)
-        )
-    except (OSError, WavenetError):
-        return None
-    return dataclasses.replace(summary, already_prepared=True) if whole else None
-
-
-def _about(output: Path) -> dict[str, Any] | None:
-    """Return what `prepare.json` says, or `None` where there is none of ours."""
-    try:
-        about = json.loads((output / PREPARED).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return about if isinstance(about, dict) and "key" in about else None
-
-
-def check_places(root: Path, output: Path) -> None:
-    source, target = Path(os.path.realpath(root)), Path(os.path.realpath(output))
-    if target == source or source in target.parents or target in source.parents:
-        raise ConfigError(
-            f"output {printable(output)} and data.root {printable(root)} lie inside each other: "
-            "choose an output beside it"
-        )
-    if target.exists() and not target.is_dir():
-        raise ConfigError(f"output {printable(output)} is a file: choose another place")
-    if target.is_dir() and any(target.iterdir()) and _about(target) is None:
-        raise ConfigError(
-            f"output {printable(output)} holds files and no {PREPARED} of ours: it is left as it "
-            "is; choose another place, or empty it yourself"
-        )

@@ -1,12 +1,15 @@
-"""Which files below a folder are audio, by their suffix, and what else lies there."""
+"""Which files below a folder are recordings, by their suffix, and which split each belongs to."""
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wavenet.data.manifest import Clip, Split
+from wavenet.data.options import PrepareOptions
 from wavenet.utils.errors import DataError, MachineError, printable
 
 CONTAINERS = {  # suffix: libsndfile's names of what such a file holds
@@ -55,7 +58,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceListing:
     """What lies below a root.
 
     Attributes:
@@ -70,7 +73,7 @@ class Found:
     hidden: int
     linked_folders: int
 
-    def spoken(self, speaker_of: Callable[[Source], str | None]) -> "Found":
+    def with_speakers(self, speaker_of: Callable[[Source], str | None]) -> "SourceListing":
         """Return the same with speakers; audio that has none is one of the other files."""
         taken, others = [], Counter(dict(self.others))
         for source in self.sources:
@@ -78,11 +81,11 @@ class Found:
             if speaker is None:
                 others[source.suffix] += 1
             else:
-                taken.append(replace(source, speaker=speaker))
-        return replace(self, sources=tuple(taken), others=_most_first(others))
+                taken.append(dataclasses.replace(source, speaker=speaker))
+        return dataclasses.replace(self, sources=tuple(taken), others=_most_first(others))
 
 
-def find_sources(root: Path) -> Found:
+def find_sources(root: Path) -> SourceListing:
     """List the audio files below `root`.
 
     Raises:
@@ -98,7 +101,7 @@ def find_sources(root: Path) -> Found:
     return found
 
 
-def list_files(root: Path, *tops: Path) -> Found:
+def list_files(root: Path, *tops: Path) -> SourceListing:
     """List what lies below those of `tops` that are folders, with names relative to `root`.
 
     Raises:
@@ -119,7 +122,7 @@ def list_files(root: Path, *tops: Path) -> Found:
             else:
                 others[suffix or "no suffix"] += 1
     ordered = tuple(sorted(sources, key=lambda source: source.name))
-    return Found(ordered, _most_first(others), hidden, linked)
+    return SourceListing(ordered, _most_first(others), hidden, linked)
 
 
 def _walk(*tops: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -140,7 +143,7 @@ def _source(root: Path, path: Path) -> Source:
     return Source(name, path, status.st_size, status.st_mtime_ns)
 
 
-def _nothing(root: Path, found: Found) -> str:
+def _nothing(root: Path, found: SourceListing) -> str:
     others = ", ".join(f"{count} {printable(suffix, 20)}" for suffix, count in found.others[:8])
     hidden = f"{found.hidden} hidden" if found.hidden else ""
     linked = f"{found.linked_folders} linked folders" if found.linked_folders else ""
@@ -156,3 +159,36 @@ def _unreadable(error: OSError) -> None:
         f"cannot list {printable(error.filename)}: {error.strerror}; "
         "give yourself the right to read it"
     )
+
+
+def assign_splits(sources: Iterable[Source], options: PrepareOptions) -> dict[str, Split]:
+    """Return the split of each of `sources` by name.
+
+    They are ordered by the SHA-256 of their names; the first test, the next validate, and the rest
+    trains. A fraction above 0 takes at least one.
+
+    Raises:
+        DataError: No recording is left to train on.
+    """
+    names = [source.name for source in sorted(sources, key=lambda source: source.digest)]
+    test = _share(options.test_fraction, len(names))
+    valid = _share(options.valid_fraction, len(names))
+    if len(names) <= test + valid:
+        raise DataError(
+            f"{len(names)} recordings are too few for {test} to test, {valid} to validate and at "
+            "least 1 to train: add recordings, cut one into several files, or set "
+            "data.test_fraction=0 or data.valid_fraction=0"
+        )
+    splits: dict[str, Split] = dict.fromkeys(names, "train")
+    splits.update(dict.fromkeys(names[:test], "test"))
+    splits.update(dict.fromkeys(names[test : test + valid], "valid"))
+    return splits
+
+
+def split_clips(clips: Iterable[Clip], splits: dict[str, Split]) -> Sequence[Clip]:
+    """Return `clips` with the splits of their sources."""
+    return [dataclasses.replace(clip, split=splits[clip.source]) for clip in clips]
+
+
+def _share(fraction: float, count: int) -> int:
+    return max(1, round(fraction * count)) if fraction > 0 else 0

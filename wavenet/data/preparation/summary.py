@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from wavenet.data.manifest import SPLITS, Clip
 from wavenet.data.preparation.inspection import Inspection, decibels
-from wavenet.data.preparation.sources import Found
+from wavenet.data.preparation.sources import SourceListing
 from wavenet.data.preparation.work_dir import Record
 from wavenet.utils.errors import printable
 
-MOST_NAMES = 10
+MAX_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SplitTotal:
 
 
 @dataclass(frozen=True)
-class Named:
+class Remark:
     """A recording and what there is to say of it."""
 
     name: str
@@ -32,7 +32,7 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Counted:
+class Count:
     """A thing and how often it came."""
 
     name: str
@@ -40,7 +40,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Summary:
+class PreparationSummary:
     """What `prepare` did.
 
     Attributes:
@@ -69,10 +69,10 @@ class Summary:
     files: int
     seconds: float
     splits: tuple[SplitTotal, ...]
-    left_out: tuple[Named, ...]
-    repairs: tuple[Counted, ...]
-    notes: tuple[Named, ...]
-    others: tuple[Counted, ...]
+    left_out: tuple[Remark, ...]
+    repairs: tuple[Count, ...]
+    notes: tuple[Remark, ...]
+    others: tuple[Count, ...]
     hidden: int
     linked_folders: int
     peak: float
@@ -132,17 +132,17 @@ class Summary:
             (self.hidden, f"hidden files and folders, not looked at: {self.hidden}"),
             (self.linked_folders, f"linked folders, not followed: {self.linked_folders}"),
         )
-        return [line for said, line in lines if said]
+        return [line for count, line in lines if count]
 
 
 @dataclass(frozen=True)
-class Share:
+class ShardReport:
     """What one of several jobs did, each of which prepares a shard of the recordings.
 
     Attributes:
         shard: Which one, as `i/n`.
         files: Recordings found, of all shards.
-        mine: Of them, the shard's.
+        own: Of them, the shard's.
         before: Of the shard's, those that an earlier job had finished.
         left_out: Of the shard's, those left out and why.
         finished: Recordings that are finished, of all shards.
@@ -150,17 +150,17 @@ class Share:
 
     shard: str
     files: int
-    mine: int
+    own: int
     before: int
-    left_out: tuple[Named, ...]
+    left_out: tuple[Remark, ...]
     finished: int
 
     def table(self) -> str:
         """Return all of it, and what is still to say, in lines for people."""
-        now = self.mine - self.before - len(self.left_out)
+        now = self.own - self.before - len(self.left_out)
         did = f"{now} prepared now, {self.before} before"
         lines = [
-            f"shard {self.shard}: {self.mine} of {self.files} recordings, {did}",
+            f"shard {self.shard}: {self.own} of {self.files} recordings, {did}",
             *_names("left out", self.left_out),
             f"finished in all shards: {self.finished} of {self.files}",
             "when all have ended, the same command without shard= does what is left and puts the",
@@ -170,12 +170,12 @@ class Share:
 
 
 def summarize(
-    found: Found,
+    found: SourceListing,
     records: Sequence[Record],
     clips: Sequence[Clip],
     skipped: Iterable[Inspection],
     sample_rate: int,
-) -> Summary:
+) -> PreparationSummary:
     """Return the summary of a prepared folder.
 
     Args:
@@ -190,23 +190,23 @@ def summarize(
     frames = sum(inspection.frames for inspection in seen)
     energy = math.fsum(inspection.power * inspection.frames for inspection in seen)
     left_out = [
-        *named(skipped),
+        *remarks_on(skipped),
         *(
-            Named(record.inspection.name, "no piece is as long as min_seconds")
+            Remark(record.inspection.name, "no piece is as long as min_seconds")
             for record in records
             if not record.converted.clips
         ),
     ]
     repairs = sorted({repair for inspection in seen for repair in inspection.repairs})
-    return Summary(
+    return PreparationSummary(
         sample_rate=sample_rate,
         files=len(found.sources),
         seconds=math.fsum(inspection.seconds for inspection in seen),
         splits=tuple(_total(split, clips) for split in SPLITS),
         left_out=tuple(sorted(left_out, key=lambda entry: entry.name)),
-        repairs=tuple(Counted(name, sum(name in i.repairs for i in seen)) for name in repairs),
-        notes=tuple(Named(i.name, "; ".join(i.notes)) for i in seen if i.notes),
-        others=tuple(Counted(name, count) for name, count in found.others),
+        repairs=tuple(Count(name, sum(name in i.repairs for i in seen)) for name in repairs),
+        notes=tuple(Remark(i.name, "; ".join(i.notes)) for i in seen if i.notes),
+        others=tuple(Count(name, count) for name, count in found.others),
         hidden=found.hidden,
         linked_folders=found.linked_folders,
         peak=max(inspection.peak for inspection in seen),
@@ -220,9 +220,9 @@ def summarize(
     )
 
 
-def named(bad: Iterable[Inspection]) -> tuple[Named, ...]:
+def remarks_on(bad: Iterable[Inspection]) -> tuple[Remark, ...]:
     """Return recordings and what is wrong with them."""
-    return tuple(Named(one.name, "; ".join(p.reason for p in one.problems)) for one in bad)
+    return tuple(Remark(one.name, "; ".join(p.reason for p in one.problems)) for one in bad)
 
 
 def _total(split: str, clips: Iterable[Clip]) -> SplitTotal:
@@ -236,11 +236,11 @@ def _row(name: str, files: int, clips: int | None, seconds: float | None) -> str
     return f"{name:8}{files:8}{'' if clips is None else clips:>8}{minutes:>10}"
 
 
-def _names(title: str, entries: Sequence[Named]) -> list[str]:
+def _names(title: str, entries: Sequence[Remark]) -> list[str]:
     if not entries:
         return []
     lines = [f"{title}: {len(entries)}"]
-    lines += [f"  {printable(e.name, 80)}: {printable(e.text)}" for e in entries[:MOST_NAMES]]
-    if len(entries) > MOST_NAMES:
-        lines.append(f"  and {len(entries) - MOST_NAMES} more")
+    lines += [f"  {printable(e.name, 80)}: {printable(e.text)}" for e in entries[:MAX_NAMES]]
+    if len(entries) > MAX_NAMES:
+        lines.append(f"  and {len(entries) - MAX_NAMES} more")
     return lines

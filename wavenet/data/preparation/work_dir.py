@@ -1,11 +1,12 @@
-"""The folder in which a data set is prepared, and what of it an interrupted run left finished.
+"""The folder in which a data set is prepared, and the work on it in a pool of threads.
 
-It lies beside the output as `.NAME.partial`. A recording is finished when its record is there:
-the record holds what was found and written, under a key over the options and the recording's size
-and time. A record whose key or files no longer fit is dropped, and the recording done again.
+It lies next to the output as `.NAME.partial`. A recording is finished when its record exists: the
+record holds what was found and written, under a key of the options and of the recording's size and
+time. A record whose key or files do not match any more is ignored, and the recording is converted
+again; so an interrupted preparation continues where it stopped.
 
-Several jobs may fill it at once, each for its shard of the recordings; they remove nothing. Who
-publishes holds it alone.
+Several jobs may fill it at once, each for its shard of the recordings; they remove nothing. The job
+that publishes the clips holds the folder alone.
 """
 
 import contextlib
@@ -13,22 +14,31 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.conversion import AUDIO, NOTES, Converted
-from wavenet.data.preparation.inspection import Inspection
+from wavenet.data.preparation.conversion import AUDIO, NOTES, Converted, convert
+from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.files import file_digest, locked, write_text
+from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 FORMAT = 2  # one higher whenever the same recording and options give another clip
 RECORDS = "records"
+MAX_LISTED_FILES = 12  # in a message
+WAITING_PER_THREAD = 64  # recordings that wait to be converted, or whose results wait to be read
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Record:
     """A finished recording.
 
     Attributes:
-        key: Of the recording and the options.
+        key: Digest of the recording and the options.
         inspection: What was found in it.
         converted: What was written.
     """
@@ -48,28 +58,34 @@ class Record:
 
 def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
     """Return a digest that changes with the options and with any source's name, size or time."""
-    said = {name: value for name, value in to_dict(options).items() if name != "num_workers"}
+    values = {name: value for name, value in to_dict(options).items() if name != "num_workers"}
     seen = [
-        (source.name, source.size, source.mtime_ns, source.speaker, _digest(source.notes))
+        (
+            source.name,
+            source.size,
+            source.mtime_ns,
+            source.speaker,
+            file_digest(source.notes) if source.notes is not None else "",
+        )
         for source in sources
     ]
-    return hashlib.sha256(json.dumps([FORMAT, said, seen]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([FORMAT, values, seen]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
-    """Yield the work folder of `output`, ours alone or ours for one shard.
+    """Yield the work folder of `output`, locked for one shard or, without one, for all.
 
     It stays if a recording in it is finished.
 
     Raises:
-        EnvironmentFault: Another process prepares the same output or shard, or the disk refuses.
+        MachineError: Another process prepares the same output or shard, or the disk refuses.
     """
     folder = output.with_name(f".{output.name[:200]}.partial")
     with contextlib.ExitStack() as stack:
         try:
             (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-            _hold(folder, shard, stack)
+            _lock(folder, shard, stack)
         except OSError as error:
             raise MachineError(
                 f"cannot write {printable(folder)}: {error.strerror}: choose another place"
@@ -81,39 +97,80 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
                 discard(folder)
 
 
-def _hold(folder: Path, shard: Shard | None, stack: contextlib.ExitStack) -> None:
-    """Lock the work folder for one shard, or against all of them: who holds one is named."""
+def _lock(folder: Path, shard: Shard | None, stack: contextlib.ExitStack) -> None:
     if shard is not None:
         stack.enter_context(locked(folder, shared=True))
         stack.enter_context(locked(folder, f"shard {shard.number} of {shard.count}"))
         return
-    for path in sorted(folder.glob("shard * of *")):
+    for path in sorted(folder.glob("shard * of *")):  # an error then names the shard that runs
         stack.enter_context(locked(folder, path.name))
     stack.enter_context(locked(folder))
 
 
-def write_record(folder: Path, source: Source, record: Record) -> None:
-    """Mark `source` as finished."""
-    write_text(_place(folder, source), json.dumps(to_dict(record)))
+def discard(folder: Path) -> None:
+    """Remove the work folder."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def finished(folder: Path, sources: Iterable[Source]) -> list[Source]:
-    """Return those of `sources` that have a record, whether it still holds or not."""
+    """Return those of `sources` that have a record, valid or not."""
     names = {path.name for path in (folder / RECORDS).iterdir()}
-    return [source for source in sources if _place(folder, source).name in names]
+    return [source for source in sources if _record_path(folder, source).name in names]
 
 
-def read_record(folder: Path, source: Source, options: PrepareOptions) -> Record | None:
-    """Return the record of `source` if it still holds: the clips are read to their last byte."""
-    with contextlib.suppress(OSError, ValueError, RecursionError, ConfigError):
-        record = from_dict(Record, json.loads(_place(folder, source).read_text("utf-8")))
-        if record.key == key_of([source], options) and _is_there(folder, record):
-            return record
-    return None
+def read_records(
+    work: Path, sources: Sequence[Source], options: PrepareOptions, quiet: bool
+) -> dict[str, Record]:
+    """Return the records that are still valid, by name of their source."""
+
+    def read(source: Source) -> Record | None:
+        return _read_record(work, source, options)
+
+    records = _in_threads(read, finished(work, sources), "verifying", options, quiet)
+    return {record.inspection.name: record for record in records if record is not None}
+
+
+def check_all(
+    sources: Sequence[Source], options: PrepareOptions, quiet: bool
+) -> tuple[dict[str, Inspection], list[Inspection]]:
+    """Return the good recordings by name, and the bad ones if `skip_invalid` allows them.
+
+    Raises:
+        DataError: There are bad ones, and it does not.
+    """
+
+    def check(source: Source) -> Inspection:
+        return inspect(source, options)
+
+    inspections = list(_in_threads(check, sources, "checking", options, quiet))
+    bad = [inspection for inspection in inspections if inspection.problems]
+    if bad and not options.skip_invalid:
+        raise DataError(bad_files(bad, "nothing was prepared"))
+    return {entry.name: entry for entry in inspections if not entry.problems}, bad
+
+
+def convert_all(
+    sources: Sequence[Source],
+    good: Mapping[str, Inspection],
+    work: Path,
+    options: PrepareOptions,
+    quiet: bool,
+) -> dict[str, Record]:
+    """Convert those of `sources` that are good; return their records by name."""
+
+    def finish(source: Source) -> Record:
+        converted = convert(source, good[source.name], work, options)
+        record = Record(key_of([source], options), good[source.name], converted)
+        write_text(_record_path(work, source), json.dumps(to_dict(record)))
+        return record
+
+    todo = [source for source in sources if source.name in good]
+    records = _in_threads(finish, todo, "preparing", options, quiet)
+    return {record.inspection.name: record for record in records}
 
 
 def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
-    """Remove every recording and score of the work folder that belongs to none of `clips`."""
+    """Remove every audio and notes file of the work folder that belongs to none of `clips`."""
     kept = {str(folder / path) for clip in clips for path in (clip.path, clip.notes)}
     for part in (AUDIO, NOTES):
         for place, folders, names in os.walk(folder / part, topdown=False):
@@ -125,22 +182,68 @@ def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
                     Path(place, name).rmdir()
 
 
-def _digest(notes: Path | None) -> str:
-    return file_digest(notes) if notes is not None else ""
+def bad_files(bad: Sequence[Inspection], outcome: str) -> str:
+    """Return a message that lists the first `MAX_LISTED_FILES` of `bad` and the options to set."""
+    lines = [f"{outcome}; recordings that cannot be used as they are: {len(bad)}"]
+    for entry in bad[:MAX_LISTED_FILES]:
+        reasons = "; ".join(f"{printable(p.reason)} ({p.remedy})" for p in entry.problems)
+        lines.append(f"  {printable(entry.name, 100)}: {reasons}")
+    if len(bad) > MAX_LISTED_FILES:
+        lines.append(f"  and {len(bad) - MAX_LISTED_FILES} more")
+    remedies = Counter(remedy for entry in bad for remedy in {p.remedy for p in entry.problems})
+    remedies.pop("data.skip_invalid=true", None)
+    if remedies:
+        counted = ", ".join(f"{remedy} ({count})" for remedy, count in sorted(remedies.items()))
+        lines.append(f"These options repair them (number of files): {counted}.")
+    lines.append("data.skip_invalid=true leaves out, by name, whatever is still bad.")
+    return "\n".join(lines)
 
 
-def discard(folder: Path) -> None:
-    """Remove the work folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _place(folder: Path, source: Source) -> Path:
+def _record_path(folder: Path, source: Source) -> Path:
     return folder / RECORDS / f"{source.digest}.json"
 
 
-def _is_there(folder: Path, record: Record) -> bool:
-    return all(
-        file_digest(folder / clip.path) == clip.digest
-        and (not clip.notes or (folder / clip.notes).is_file())
-        for clip in record.converted.clips
-    )
+def _read_record(folder: Path, source: Source, options: PrepareOptions) -> Record | None:
+    """Return the record of `source` if its key and the digests of its clips match."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, ConfigError):
+        record = from_dict(Record, json.loads(_record_path(folder, source).read_text("utf-8")))
+        clips = record.converted.clips
+        if (
+            record.key == key_of([source], options)
+            and all(file_digest(folder / clip.path) == clip.digest for clip in clips)
+            and all((folder / clip.notes).is_file() for clip in clips if clip.notes)
+        ):
+            return record
+    return None
+
+
+def _in_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    options: PrepareOptions,
+    quiet: bool,
+) -> Iterator[Result]:
+    """Yield `function` of each item, in order, with a bounded number of results waiting."""
+    threads = options.num_workers or _available_cores()
+    shown = progress(len(items), unit="file", description=description, disable=quiet or not items)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        with shown as advance:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == WAITING_PER_THREAD * threads:
+                    yield waiting.popleft().result()
+                    advance()
+            while waiting:
+                yield waiting.popleft().result()
+                advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
