@@ -19,13 +19,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample and resynthesis metrics with baselines; write a listening page."""
     from wavenet.evaluation.evaluate import Evaluator
     from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
-    from wavenet.evaluation.partial_results import (
-        evaluation_identity,
-        merge_partial_results,
-        partial_result_path,
-        read_partial_result,
-        write_partial_result,
-    )
+    from wavenet.evaluation.partial_results import evaluate_shard, merge_partial_results
     from wavenet.evaluation.report import resynthesis_tables, write_report
     from wavenet.evaluation.synthesis import GenerationTime
 
@@ -44,30 +38,22 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
         settings = dataclasses.replace(settings, temperature=temperature)
     evaluator = Evaluator(loaded, folder, clips, settings, options.seed)
 
-    # Negative log-likelihood of the clips and their resynthesis: of all clips, or of one of
-    # several shards, whose results are merged later.
+    # Negative log-likelihood of the clips, and their resynthesis with metrics. Several jobs can
+    # share these steps: each writes the results of its shard, and the last command merges them.
     base = Path(options.output or "evaluation.html")
     if options.shard is not None:
-        shard, identity = Shard.from_text(options.shard), evaluation_identity(evaluator, model_dir)
-        path = partial_result_path(base, shard)
-        if path.exists() and not options.overwrite:
-            read_partial_result(path, identity)
-            log.info("kept the existing %s: overwrite=true evaluates again", printable(path))
-        else:
-            nll, resyntheses = evaluator.nll(shard), evaluator.resynthesize(shard)
-            time = evaluator.generation_time
-            write_partial_result(path, shard, identity, nll, resyntheses, time)
-        show(f"shard {shard}: {path}")
+        shard = Shard.from_text(options.shard)
+        path = evaluate_shard(evaluator, shard, model_dir, base, overwrite=options.overwrite)
+        show(f"shard {options.shard}: {path}")
         if options.json:
             print(path.read_text(encoding="utf-8"), end="")
         return
-    if options.merge_shards is not None:
-        identity = evaluation_identity(evaluator, model_dir)
-        nll, resyntheses, time = merge_partial_results(
-            evaluator, base, options.merge_shards, identity
-        )
-    else:
+    if options.merge_shards is None:
         nll, resyntheses, time = evaluator.nll(), evaluator.resynthesize(), GenerationTime()
+    else:
+        nll, resyntheses, time = merge_partial_results(
+            evaluator, options.merge_shards, model_dir, base
+        )
 
     # Baselines, which are fitted on all clips, and the recordings to listen to.
     evaluation = evaluator.summarize(nll, resyntheses, shard_time=time)

@@ -65,7 +65,7 @@ def models(folder: Path) -> None:
 
 @pytest.fixture
 def evaluate(run: Run, voices: Path, tmp_path: Path) -> Run:
-    """Evaluate on the voices."""
+    """Evaluate on the recordings."""
     models(tmp_path)
 
     def evaluated(model: str, *overrides: str) -> Done:
@@ -82,7 +82,7 @@ def results(done: Done) -> dict[str, Any]:
 
 
 def test_merged_shards_equal_one_evaluation(evaluate: Run) -> None:
-    whole = results(evaluate("conditional", *RESYNTHESIS, "output=whole.html", "--json"))
+    single = results(evaluate("conditional", *RESYNTHESIS, "output=single.html", "--json"))
 
     for number in (3, 1, 2):
         part = evaluate("conditional", *RESYNTHESIS, "output=page.html", f"shard={number}/3")
@@ -91,14 +91,14 @@ def test_merged_shards_equal_one_evaluation(evaluate: Run) -> None:
     added = evaluate("conditional", *RESYNTHESIS, "output=page.html", "merge_shards=3", "--json")
 
     found = results(added)
-    assert list(found["bits_per_sample"]) == list(whole["bits_per_sample"])
-    assert {"wrong speaker", "null speaker"} < whole["bits_per_sample"].keys()
-    assert found["bits_per_sample"] == pytest.approx(whole["bits_per_sample"], rel=1e-12)
-    assert found["resyntheses"] == whole["resyntheses"]
+    assert list(found["bits_per_sample"]) == list(single["bits_per_sample"])
+    assert {"wrong speaker", "null speaker"} < single["bits_per_sample"].keys()
+    assert found["bits_per_sample"] == pytest.approx(single["bits_per_sample"], rel=1e-12)
+    assert found["resyntheses"] == single["resyntheses"]
     assert [one["number"] for one in found["resyntheses"]] == [1, 2, 3]
-    assert found["mean_metrics"] == whole["mean_metrics"]
-    assert found["clips"] == whole["clips"] > 3
-    one, other = (Path(name).read_text(encoding="utf-8") for name in ("whole.html", "page.html"))
+    assert found["mean_metrics"] == single["mean_metrics"]
+    assert found["clips"] == single["clips"] > 3
+    one, other = (Path(name).read_text(encoding="utf-8") for name in ("single.html", "page.html"))
     assert other.count("<audio") == one.count("<audio") == 3 * 4
     sounds = [
         [part.split('"')[0] for part in page.split("audio/wav;base64,")[1:]]
@@ -108,14 +108,14 @@ def test_merged_shards_equal_one_evaluation(evaluate: Run) -> None:
 
 
 def test_the_table_of_merged_shards_equals_that_of_one_evaluation(evaluate: Run) -> None:
-    whole = evaluate("free", *FREE, "output=whole.html")
+    single = evaluate("free", *FREE, "output=single.html")
     for number in (1, 2):
         assert evaluate("free", *FREE, f"shard={number}/2").returncode == 0
 
     added = evaluate("free", *FREE, "merge_shards=2")
 
     assert added.returncode == 0, added.stderr
-    tables = [done.stdout.partition("real-time")[0] for done in (whole, added)]
+    tables = [done.stdout.partition("real-time")[0] for done in (single, added)]
     assert tables[0] == tables[1]
     assert "adaptive linear prediction" in tables[0]
     assert Path("evaluation.html").read_text(encoding="utf-8").count("<audio") == 3
@@ -123,14 +123,14 @@ def test_the_table_of_merged_shards_equals_that_of_one_evaluation(evaluate: Run)
 
 def test_more_shards_than_clips_can_be_merged(evaluate: Run) -> None:
     overrides = ("evaluation.sample_seconds=0", "evaluation.eval_seconds=0.1", "--json")
-    whole = results(evaluate("free", *overrides))
+    single = results(evaluate("free", *overrides))
     for number in (1, 2):
         assert evaluate("free", *overrides, f"shard={number}/2").returncode == 0
 
     found = results(evaluate("free", *overrides, "merge_shards=2"))
 
-    assert whole["clips"] == 1
-    assert found["bits_per_sample"] == pytest.approx(whole["bits_per_sample"], rel=1e-12)
+    assert single["clips"] == 1
+    assert found["bits_per_sample"] == pytest.approx(single["bits_per_sample"], rel=1e-12)
 
 
 def test_missing_damaged_and_foreign_shards_are_named(evaluate: Run, tmp_path: Path) -> None:

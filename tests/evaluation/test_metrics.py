@@ -33,7 +33,9 @@ MELS = {name: MEL_PRESETS[name] for name in ("8khz", "16khz", "tacotron2", "para
 }
 
 
-def voice(frequency_hz: float = 150.0, sample_rate: int = 16000, seconds: float = 1.0) -> Samples:
+def speech_like(
+    frequency_hz: float = 150.0, sample_rate: int = 16000, seconds: float = 1.0
+) -> Samples:
     """Return something like speech: harmonics of one pitch, four syllables a second."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     harmonics = range(1, int(0.5 * sample_rate / frequency_hz))
@@ -47,7 +49,9 @@ def noise(samples: int) -> Samples:
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050])
 def test_every_distance_of_a_recording_to_itself_is_zero(sample_rate: int) -> None:
-    scores = resynthesis_metrics(voice(150.0, sample_rate), voice(150.0, sample_rate), sample_rate)
+    scores = resynthesis_metrics(
+        speech_like(150.0, sample_rate), speech_like(150.0, sample_rate), sample_rate
+    )
 
     assert scores.mel_db == scores.stft == scores.mcd_db == 0
     assert scores.f0_rmse_cents == scores.voicing_error == 0
@@ -59,17 +63,17 @@ def test_a_recording_compared_with_itself_has_the_best_pesq_and_stoi(
 ) -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
-    original = voice(150.0, sample_rate)
+    original = speech_like(150.0, sample_rate)
 
     assert pesq(original, original, sample_rate) == pytest.approx(best, abs=1e-3)
     assert stoi(original, original, sample_rate) == pytest.approx(1)
 
 
 def test_more_noise_gives_larger_distances() -> None:
-    original = voice()
-    copies = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
+    original = speech_like()
+    versions = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
 
-    scores = [resynthesis_metrics(original, copy, 16000) for copy in copies]
+    scores = [resynthesis_metrics(original, resynthesis, 16000) for resynthesis in versions]
 
     for less, more in pairwise(scores):
         assert less.mel_db < more.mel_db
@@ -82,26 +86,26 @@ def test_more_noise_gives_larger_distances() -> None:
 def test_more_noise_gives_lower_pesq_and_stoi() -> None:
     pytest.importorskip("pesq")
     pytest.importorskip("pystoi")
-    original = voice()
-    copies = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
+    original = speech_like()
+    versions = [original + size * noise(len(original)) for size in (0.0, 0.001, 0.01, 0.1)]
 
     for measure in (pesq, stoi):
-        scores = [measure(original, copy, 16000) or 0.0 for copy in copies]
+        scores = [measure(original, resynthesis, 16000) or 0.0 for resynthesis in versions]
         assert scores == sorted(set(scores), reverse=True)
 
 
 @pytest.mark.parametrize("cents", [-100, 30, 100])
 def test_a_shifted_tone_has_that_f0_error_in_cents(cents: int) -> None:
-    shifted = voice(150.0 * 2 ** (cents / 1200))
+    shifted = speech_like(150.0 * 2 ** (cents / 1200))
 
-    scores = resynthesis_metrics(voice(150.0), shifted, 16000)
+    scores = resynthesis_metrics(speech_like(150.0), shifted, 16000)
 
     assert scores.f0_rmse_cents == pytest.approx(abs(cents), abs=10)
     assert scores.voicing_error < 0.05
 
 
 def test_noise_instead_of_speech_is_a_voicing_error_without_f0_error() -> None:
-    original = voice()
+    original = speech_like()
 
     scores = resynthesis_metrics(original, 1e-4 * noise(len(original)), 16000)
 
@@ -110,7 +114,7 @@ def test_noise_instead_of_speech_is_a_voicing_error_without_f0_error() -> None:
 
 
 def test_half_the_amplitude_is_6_db_and_no_cepstral_distortion() -> None:
-    original = voice() + 0.01 * noise(16000)  # above the floor everywhere
+    original = speech_like() + 0.01 * noise(16000)  # above the floor everywhere
 
     scores = resynthesis_metrics(original, original * np.float32(0.5), 16000)
 
@@ -144,20 +148,20 @@ def test_stft_distance_of_silence_is_undefined() -> None:
 @pytest.mark.parametrize("shape", [(15999,), (16000, 1)])
 def test_waveforms_of_different_shapes_are_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected two waveforms \(T,\), got \(16000,\) and "):
-        resynthesis_metrics(voice(), np.zeros(shape, np.float32), 16000)
+        resynthesis_metrics(speech_like(), np.zeros(shape, np.float32), 16000)
 
 
 def test_pesq_of_short_or_silent_audio_is_undefined() -> None:
     pytest.importorskip("pesq")
 
-    assert pesq(voice(seconds=0.1), voice(seconds=0.1), 16000) is None
-    assert pesq(np.zeros(16000, np.float32), voice(), 16000) is None
+    assert pesq(speech_like(seconds=0.1), speech_like(seconds=0.1), 16000) is None
+    assert pesq(np.zeros(16000, np.float32), speech_like(), 16000) is None
 
 
 def test_stoi_of_short_audio_is_undefined() -> None:
     pytest.importorskip("pystoi")
 
-    assert stoi(voice(seconds=0.1), voice(seconds=0.1), 16000) is None
+    assert stoi(speech_like(seconds=0.1), speech_like(seconds=0.1), 16000) is None
 
 
 def test_means_are_over_the_clips_where_they_could_be_measured() -> None:
@@ -173,17 +177,17 @@ def test_means_are_over_the_clips_where_they_could_be_measured() -> None:
 def test_quantized_audio_is_close_and_quantizing_again_changes_nothing(
     distribution: Distribution,
 ) -> None:
-    original = voice()
+    original = speech_like()
 
-    copy = quantized(original, distribution, NO_FILTER)
+    resynthesis = quantized(original, distribution, NO_FILTER)
 
-    assert copy.dtype == np.float32
-    assert np.abs(copy - original).max() < 0.02
-    np.testing.assert_array_equal(quantized(copy, distribution, NO_FILTER), copy)
+    assert resynthesis.dtype == np.float32
+    assert np.abs(resynthesis - original).max() < 0.02
+    np.testing.assert_array_equal(quantized(resynthesis, distribution, NO_FILTER), resynthesis)
 
 
 def test_more_quantization_levels_are_closer_to_the_original() -> None:
-    original = voice()
+    original = speech_like()
 
     distances = [
         stft_distance(original, quantized(original, distribution, NO_FILTER)) or 0.0
@@ -198,27 +202,27 @@ def test_more_quantization_levels_are_closer_to_the_original() -> None:
 def test_griffin_lim_has_the_length_and_mel_of_the_original(
     config: MelConfig, seconds: float
 ) -> None:
-    original = voice(150.0, config.sample_rate, seconds)
+    original = speech_like(150.0, config.sample_rate, seconds)
     original += 0.003 * noise(len(original))
 
-    copy = griffin_lim(original, config, iterations=30)
+    resynthesis = griffin_lim(original, config, iterations=30)
 
-    assert copy.shape == original.shape
-    assert np.abs(copy).max() <= 1
-    wanted, found = (LogMel(config)(torch.from_numpy(x)[None]) for x in (original, copy))
+    assert resynthesis.shape == original.shape
+    assert np.abs(resynthesis).max() <= 1
+    wanted, found = (LogMel(config)(torch.from_numpy(x)[None]) for x in (original, resynthesis))
     assert (wanted - found).abs().mean() < 0.15 * wanted.std()
-    assert copy.std() == pytest.approx(original.std(), rel=0.1)
+    assert resynthesis.std() == pytest.approx(original.std(), rel=0.1)
 
 
 @pytest.mark.parametrize("samples", [800, 801, 1599])
 def test_griffin_lim_accepts_short_recordings(samples: int) -> None:
-    copy = griffin_lim(voice()[:samples], MEL_PRESETS["16khz"], iterations=3)
+    resynthesis = griffin_lim(speech_like()[:samples], MEL_PRESETS["16khz"], iterations=3)
 
-    assert copy.shape == (samples,)
+    assert resynthesis.shape == (samples,)
 
 
 def test_griffin_lim_is_deterministic_and_keeps_the_random_state() -> None:
-    original, config = voice(150.0, 8000, 0.3), MEL_PRESETS["8khz"]
+    original, config = speech_like(150.0, 8000, 0.3), MEL_PRESETS["8khz"]
     torch.manual_seed(1)
     expected = torch.rand(3)
 
@@ -232,18 +236,18 @@ def test_griffin_lim_is_deterministic_and_keeps_the_random_state() -> None:
 
 
 def test_more_griffin_lim_iterations_are_closer() -> None:
-    original, config = voice(150.0, 8000, 0.5), MEL_PRESETS["8khz"]
+    original, config = speech_like(150.0, 8000, 0.5), MEL_PRESETS["8khz"]
 
     def error(iterations: int) -> float:
-        copies: list[Any] = [original, griffin_lim(original, config, iterations)]
-        wanted, found = (LogMel(config)(torch.from_numpy(x)[None]) for x in copies)
+        versions: list[Any] = [original, griffin_lim(original, config, iterations)]
+        wanted, found = (LogMel(config)(torch.from_numpy(x)[None]) for x in versions)
         return float((wanted - found).abs().mean())
 
     assert error(30) < error(1)
 
 
 def test_undefined_metrics_are_none() -> None:
-    tone = voice()
+    tone = speech_like()
     silence = np.zeros_like(tone)
 
     assert resynthesis_metrics(silence, tone, 16000).stft is None
@@ -259,12 +263,13 @@ def test_griffin_lim_accepts_less_than_one_frame() -> None:
 
 def test_pesq_of_a_long_recording_is_the_mean_of_its_segments() -> None:
     pytest.importorskip("pesq")
-    original = voice(sample_rate=8000, seconds=75.0)
-    copy = original + 0.01 * noise(len(original))
+    original = speech_like(sample_rate=8000, seconds=75.0)
+    resynthesis = original + 0.01 * noise(len(original))
 
-    whole = pesq(original, copy, 8000)
+    total = pesq(original, resynthesis, 8000)
 
     pieces = [
-        pesq(original[i : i + 120000], copy[i : i + 120000], 8000) for i in range(0, 600000, 120000)
+        pesq(original[i : i + 120000], resynthesis[i : i + 120000], 8000)
+        for i in range(0, 600000, 120000)
     ]
-    assert whole == pytest.approx(sum(piece or 0.0 for piece in pieces) / 5)
+    assert total == pytest.approx(sum(piece or 0.0 for piece in pieces) / 5)

@@ -41,11 +41,11 @@ def test_bits_over_windows_equal_those_of_complete_clips(folder: Path, window: i
     clips = read_manifest(folder)
     windows = Windows(ClipReader(folder), clips, window=window, context=CONFIG.receptive_field)
     with torch.no_grad():
-        whole = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
+        nll = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
 
     bits = bits_per_sample(model, windows)
 
-    assert bits == pytest.approx(float(torch.cat(whole, dim=1).mean()) / math.log(2), rel=1e-5)
+    assert bits == pytest.approx(float(torch.cat(nll, dim=1).mean()) / math.log(2), rel=1e-5)
 
 
 def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_spectrogram_of_any_length_has_at_most_its_frames(samples: int) -> Non
     np.testing.assert_allclose(level, -80, atol=1e-6)
 
 
-def test_the_image_is_bright_where_the_tone_is_and_has_low_notes_below() -> None:
+def test_the_image_is_brightest_at_the_tone_with_0_hz_at_the_bottom() -> None:
     image = spectrogram_image(TONE, RATE)
 
     height, width, _ = image.shape
@@ -95,21 +95,24 @@ def test_an_empty_learning_curve_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "ending"),
     [
-        (WaveNetConfig(dilations=(1, 2, 4, 8)), "the model sees: 16 samples"),
-        (WaveNetConfig(), "the first 6 of 30 blocks see: 64 of 3,070 samples"),
-        (WaveNetConfig(dilations=(512, 512)), "block 1 of 2 sees: 513 of 1,025 samples"),
-        (WaveNetConfig(dilations=(1, 3), kernel_size=3, input_kernel_size=2), "sees: 10 samples"),
-        (WaveNetConfig(dilations=(1,), kernel_size=1), "sees: 1 samples"),
+        (WaveNetConfig(dilations=(1, 2, 4, 8)), "Receptive field: 16 samples"),
+        (WaveNetConfig(), "the first 6 of 30 blocks: 64 of 3,070 samples"),
+        (WaveNetConfig(dilations=(512, 512)), "block 1 of 2: 513 of 1,025 samples"),
+        (
+            WaveNetConfig(dilations=(1, 3), kernel_size=3, input_kernel_size=2),
+            "Receptive field: 10 samples",
+        ),
+        (WaveNetConfig(dilations=(1,), kernel_size=1), "Receptive field: 1 samples"),
     ],
 )
 def test_the_title_of_the_dilation_tree_names_the_part_it_shows(
-    config: WaveNetConfig, says: str
+    config: WaveNetConfig, ending: str
 ) -> None:
     figure = dilation_tree(config)
 
-    assert figure.get_suptitle().endswith(says)
+    assert figure.get_suptitle().endswith(ending)
     assert "block 1, dilation" in texts(figure)
     assert png(figure)
 

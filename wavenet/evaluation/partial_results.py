@@ -8,7 +8,7 @@ A file names the model, the clips and the options that it belongs to; only equal
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import write_text
 from wavenet.utils.sharding import Shard
 
+log = logging.getLogger("wavenet")
 MAX_LISTED_ERRORS = 12
 
 
@@ -91,32 +92,55 @@ def partial_result_path(page: Path, shard: Shard) -> Path:
     return page.with_name(f"{page.stem}-{shard.number}-of-{shard.count}.json")
 
 
-def write_partial_result(
-    path: Path,
+def evaluate_shard(
+    evaluator: Evaluator,
     shard: Shard,
-    identity: EvaluationIdentity,
-    nll: Mapping[str, TotalNll],
-    resyntheses: list[Resynthesis],
-    time: GenerationTime,
-) -> None:
-    """Write a shard's audio, then its JSON file, whose existence means that all is complete."""
+    model_dir: Path,
+    page: Path,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Evaluate a shard of the clips and write the results; return their JSON file.
+
+    The JSON file is written last: if it exists, the results are complete, and they are kept.
+
+    Args:
+        evaluator: Of the whole evaluation.
+        shard: Which clips to evaluate.
+        model_dir: The model directory.
+        page: The listening page of the evaluation, next to which the results are written.
+        overwrite: Replace existing results.
+
+    Raises:
+        DataError: The existing results are of another evaluation.
+    """
+    path, identity = partial_result_path(page, shard), evaluation_identity(evaluator, model_dir)
+    if path.exists() and not overwrite:
+        read_partial_result(path, identity)
+        log.info("kept the existing %s: overwrite=true evaluates again", printable(path))
+        return path
     path.unlink(missing_ok=True)
+    nll, resyntheses = evaluator.nll(shard), evaluator.resynthesize(shard)
     for one in resyntheses:
         with WavWriter(_wav_path(path, one.number), one.clip.sample_rate) as file:
             file.write(one.waveforms[RESYNTHESIS])
-    stored = tuple(
-        StoredResynthesis(
-            number=one.number,
-            source=one.clip.source,
-            metrics=one.metrics,
-            onset_f_measures=one.onset_f_measures,
-        )
-        for one in resyntheses
-    )
     result = PartialResult(
-        shard=str(shard), identity=identity, nll=dict(nll), resyntheses=stored, time=time
+        shard=str(shard),
+        identity=identity,
+        nll=nll,
+        resyntheses=tuple(
+            StoredResynthesis(
+                number=one.number,
+                source=one.clip.source,
+                metrics=one.metrics,
+                onset_f_measures=one.onset_f_measures,
+            )
+            for one in resyntheses
+        ),
+        time=evaluator.generation_time,
     )
     write_text(path, json.dumps(to_dict(result), indent=2) + "\n")
+    return path
 
 
 def read_partial_result(path: Path, identity: EvaluationIdentity) -> PartialResult:
@@ -137,19 +161,20 @@ def read_partial_result(path: Path, identity: EvaluationIdentity) -> PartialResu
 
 
 def merge_partial_results(
-    evaluator: Evaluator, page: Path, num_shards: int, identity: EvaluationIdentity
+    evaluator: Evaluator, num_shards: int, model_dir: Path, page: Path
 ) -> tuple[dict[str, TotalNll], list[Resynthesis], GenerationTime]:
     """Return the negative log-likelihood, resyntheses and generation time of all shards.
 
     Args:
         evaluator: Of the same evaluation.
-        page: The listening page, next to which the shards' files are.
         num_shards: How many shards there are.
-        identity: What they must belong to.
+        model_dir: The model directory.
+        page: The listening page, next to which the shards' results are.
 
     Raises:
         DataError: Results are missing, damaged, or of another evaluation; they are named.
     """
+    identity = evaluation_identity(evaluator, model_dir)
     results, errors = [], []
     for number in range(1, num_shards + 1):
         path = partial_result_path(page, Shard(number, num_shards))

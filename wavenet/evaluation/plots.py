@@ -1,7 +1,7 @@
-"""Pictures of a recording, of a training run and of what a model sees.
+"""Plots of a recording, of a training run, of speed, and of a model's receptive field.
 
-Figures are matplotlib's own objects: nothing global, no window, no pyplot. Colours keep apart
-under every kind of colour blindness (Okabe and Ito's; magma for levels).
+Figures are matplotlib objects without pyplot: no global state, no window. The colors are safe for
+color-blind readers (Okabe and Ito; magma for levels).
 """
 
 import io
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.floating[Any]]
 
 BLUE, ORANGE, GREEN, INK, PALE = "#0072b2", "#d55e00", "#009e73", "#333333", "#c9ced6"
-RANGE_DB = 80.0  # from the loudest to the quietest level shown
+RANGE_DB = 80.0  # from the loudest to the lowest level that is shown
 _DPI = 110
-_TREE_WIDTH = 64  # samples
+_MAX_TREE_SAMPLES = 64
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -42,11 +42,11 @@ def png(figure: "Figure") -> bytes:
 
 
 def spectrogram(waveform: Array, sample_rate: int, title: str) -> "Figure":
-    """Return a waveform, thin, above its spectrogram in dB below the loudest level.
+    """Return a waveform above its spectrogram, in dB relative to the loudest level.
 
     Args:
         waveform: Samples in [-1, 1], `(T,)`.
-        sample_rate: Samples a second, in Hz.
+        sample_rate: In Hz.
         title: Plain text; empty for none.
     """
     figure = _figure(9.0, 4.0)
@@ -74,21 +74,21 @@ def spectrogram(waveform: Array, sample_rate: int, title: str) -> "Figure":
 
 
 def spectrogram_image(waveform: Array, sample_rate: int) -> npt.NDArray[np.uint8]:
-    """Return the spectrogram of a waveform `(T,)` as RGB pixels `(H, W, 3)`, low notes below."""
-    colours = require("matplotlib", "train").colormaps["magma"]
+    """Return the spectrogram of a waveform `(T,)` as RGB pixels `(H, W, 3)`, 0 Hz at the bottom."""
+    colors = require("matplotlib", "train").colormaps["magma"]
     level = level_db(waveform, sample_rate)[::-1] / RANGE_DB + 1
-    pixels: npt.NDArray[np.uint8] = colours(level, bytes=True)[..., :3]
+    pixels: npt.NDArray[np.uint8] = colors(level, bytes=True)[..., :3]
     return np.ascontiguousarray(pixels)
 
 
 def level_db(waveform: Array, sample_rate: int, max_frames: int = 1200) -> Array:
-    """Return the level of each frequency over time in dB below the loudest, `(H, W)`.
+    """Return the level of each frequency over time, in dB relative to the loudest, `(H, W)`.
 
-    Frames are 32 ms, Hann windowed; their hop is 4 ms, or more where `max_frames` would not do.
+    Frames are 32 ms, Hann windowed; their hop is 4 ms, or longer to stay within `max_frames`.
 
     Args:
         waveform: Samples, `(T,)`.
-        sample_rate: Samples a second, in Hz.
+        sample_rate: In Hz.
         max_frames: Upper limit of `W`.
     """
     size = max(64, 1 << round(np.log2(0.032 * sample_rate)))
@@ -107,16 +107,16 @@ def learning_curve(
     train_bits: Sequence[float],
     valid_steps: Sequence[int],
     valid_bits: Sequence[float],
-    yardsticks: Mapping[str, float] | None = None,
+    baselines: Mapping[str, float] | None = None,
 ) -> "Figure":
-    """Return bits per sample over training steps, with yardsticks as level lines.
+    """Return bits per sample over training steps, with baselines as horizontal lines.
 
     Args:
-        steps: Where training was measured.
-        train_bits: Bits per sample there.
-        valid_steps: Where validation was measured.
-        valid_bits: Bits per sample there.
-        yardsticks: Bits per sample by name, of models to compare with.
+        steps: Steps of the training loss.
+        train_bits: Bits per sample at these steps.
+        valid_steps: Steps of the validations.
+        valid_bits: Bits per sample at these steps.
+        baselines: Bits per sample by name.
     """
     figure = _figure(8.5, 4.6)
     axes = figure.subplots()
@@ -137,7 +137,7 @@ def learning_curve(
             weight="bold",
         )
     last = max([1, *steps, *valid_steps])
-    for name, bits in (yardsticks or {}).items():
+    for name, bits in (baselines or {}).items():
         axes.axhline(bits, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.annotate(
             f"{name.replace('_', ' ')}  {bits:.2f}",
@@ -163,21 +163,21 @@ def learning_curve(
 def speed_bars(
     title: str, rates: Mapping[str, float], spreads: Mapping[str, float], mark: tuple[float, str]
 ) -> "Figure":
-    """Return samples a second as bars on a logarithmic scale, with a line to compare with.
+    """Return samples per second as bars on a logarithmic scale, with a reference line.
 
     Args:
         title: Plain text; empty for none.
-        rates: Samples a second by name, from top to bottom.
-        spreads: Half the width of each one's error bar.
-        mark: Samples a second of the line, and its name; bars that reach it are green.
+        rates: Samples per second by name, from top to bottom.
+        spreads: Half widths of the error bars.
+        mark: Position and name of the reference line; bars that reach it are green.
     """
-    line, name_of_line = mark
+    line, line_name = mark
     figure = _figure(9.0, 1.4 + 0.3 * len(rates))
     axes = figure.subplots()
     names = list(rates)
-    colours = [GREEN if rates[name] >= line else ORANGE for name in names]
+    colors = [GREEN if rates[name] >= line else ORANGE for name in names]
     errors = [spreads[name] for name in names]
-    axes.barh(names, list(rates.values()), xerr=errors, color=colours, ecolor=INK, height=0.7)
+    axes.barh(names, list(rates.values()), xerr=errors, color=colors, ecolor=INK, height=0.7)
     for place, name in enumerate(names):
         axes.annotate(
             f"{rates[name]:,.0f}",
@@ -190,7 +190,7 @@ def speed_bars(
         )
     axes.axvline(line, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.annotate(
-        name_of_line,
+        line_name,
         (line, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(4, 3),
@@ -204,16 +204,16 @@ def speed_bars(
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("samples a second (logarithmic)")
+    axes.set_xlabel("samples per second (logarithmic)")
     _title(figure, title)
     return figure
 
 
 def dilation_tree(config: WaveNetConfig) -> "Figure":
-    """Return the taps that one output depends on, layer by layer (WaveNet, figure 3).
+    """Return a plot of the taps that one output depends on, layer by layer (WaveNet, figure 3).
 
-    Thousands of samples would be a wedge: the picture stops in the first run of growing dilations,
-    before it is wider than 64 samples, and its title says what part of the model is shown.
+    Thousands of samples cannot be distinguished, so the plot ends within the first stack of growing
+    dilations, before it is wider than 64 samples. The title names the part that is shown.
     """
     layers = _shown_layers(config)
     reached = [{0}]  # of each row, output first: samples that reach the output, 0 the newest
@@ -225,10 +225,10 @@ def dilation_tree(config: WaveNetConfig) -> "Figure":
     axes = figure.subplots()
     dot = min(90.0, max(9.0, (330 / width) ** 2))  # area in square points
     for row, at in enumerate(reached):
-        if width <= 2 * _TREE_WIDTH:
+        if width <= 2 * _MAX_TREE_SAMPLES:
             axes.scatter(range(1 - width, 1), [row] * width, s=dot, color=PALE, zorder=2)
-        colour = ORANGE if row == len(layers) else BLUE
-        axes.scatter(sorted(at), [row] * len(at), s=dot, color=colour, zorder=4)
+        color = ORANGE if row == len(layers) else BLUE
+        axes.scatter(sorted(at), [row] * len(at), s=dot, color=color, zorder=4)
     _draw_taps(axes, layers, reached, width)
     axes.set_frame_on(False)
     axes.set_xticks([])
@@ -241,37 +241,37 @@ def dilation_tree(config: WaveNetConfig) -> "Figure":
 
 
 def _shown_layers(config: WaveNetConfig) -> list[tuple[str, int, int]]:
-    """Return name, dilation and taps of the layers to draw, the lowest first."""
+    """Return name, dilation and taps of the layers to draw, lowest first."""
     width = config.input_kernel_size
     layers = [("input convolution", 1, width)] if width > 1 else []
-    before = 0
+    previous = 0
     for number, dilation in enumerate(config.dilations, start=1):
         width += (config.kernel_size - 1) * dilation
-        if dilation <= before or (number > 1 and width > _TREE_WIDTH):
+        if dilation <= previous or (number > 1 and width > _MAX_TREE_SAMPLES):
             break
         layers.append((f"block {number}, dilation {dilation:,}", dilation, config.kernel_size))
-        before = dilation
+        previous = dilation
     return layers
 
 
 def _tree_title(config: WaveNetConfig, blocks: int, width: int) -> str:
     total = len(config.dilations)
     if blocks == total:
-        return f"What one output of the model sees: {width:,} samples"
+        return f"Receptive field: {width:,} samples"
     part = f"the first {blocks} of {total} blocks" if blocks > 1 else f"block 1 of {total}"
-    return f"What {part} see{'s' * (blocks == 1)}: {width:,} of {config.receptive_field:,} samples"
+    return f"Receptive field of {part}: {width:,} of {config.receptive_field:,} samples"
 
 
 def _draw_taps(
     axes: "Axes", layers: list[tuple[str, int, int]], reached: list[set[int]], width: int
 ) -> None:
-    """Draw a line for each tap: pale for all in view where there is room, then those that count."""
+    """Draw a line per tap: pale for all taps if there is space, dark for those in the tree."""
     collections = require("matplotlib.collections", "train")
     for row, (_, dilation, taps) in enumerate(layers):
-        every = range(1 - width, 1) if width <= _TREE_WIDTH // 2 else ()
-        for outputs, colour, thick, order in (
+        every = range(1 - width, 1) if width <= _MAX_TREE_SAMPLES // 2 else ()
+        for outputs, color, line_width, order in (
             (every, PALE, 0.6, 1),
-            (reached[row + 1], BLUE, 1.4 if width <= _TREE_WIDTH else 0.8, 3),
+            (reached[row + 1], BLUE, 1.4 if width <= _MAX_TREE_SAMPLES else 0.8, 3),
         ):
             lines = [
                 ((at - tap * dilation, row), (at, row + 1))
@@ -280,7 +280,7 @@ def _draw_taps(
                 if at - tap * dilation > -width
             ]
             axes.add_collection(
-                collections.LineCollection(lines, colors=colour, linewidths=thick, zorder=order)
+                collections.LineCollection(lines, colors=color, linewidths=line_width, zorder=order)
             )
 
 
@@ -296,7 +296,7 @@ def _title(figure: "Figure", title: str) -> None:
 
 
 def _draw_envelope(axes: "Axes", waveform: Array, sample_rate: int) -> None:
-    """Draw the least and the greatest sample of each of at most 2000 stretches."""
+    """Draw the minimum and maximum of each of at most 2000 intervals."""
     width = max(1, -(-len(waveform) // 2000))
     starts = np.arange(0, len(waveform), width)
     if len(starts):
@@ -309,7 +309,7 @@ def _draw_envelope(axes: "Axes", waveform: Array, sample_rate: int) -> None:
 
 
 def _smooth(values: Sequence[float]) -> Array:
-    """Return the mean of a twenty-fifth of the values, each in the middle of its stretch."""
+    """Return the centered moving average over a twenty-fifth of the values."""
     reach = len(values) // 50
     sums = np.cumsum([0.0, *values])
     index = np.arange(len(values))
