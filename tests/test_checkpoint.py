@@ -1,10 +1,13 @@
+import dataclasses
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -20,8 +23,8 @@ AUDIO = AudioConfig(sample_rate=8000)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    training = checkpoint.Training(data="demo", steps=7, bits_per_sample=4.25)
-    checkpoint.save(tmp_path / "model", WaveNet(CONFIG), AUDIO, training)
+    training = checkpoint.TrainingInfo(data="demo", steps=7, bits_per_sample=4.25)
+    checkpoint.save(WaveNet(CONFIG), tmp_path / "model", AUDIO, training)
     return tmp_path / "model"
 
 
@@ -42,13 +45,63 @@ def test_a_loaded_model_is_the_saved_one(tmp_path: Path, weight_norm: bool) -> N
     )
     waveform = torch.rand(1, 20)
 
-    checkpoint.save(tmp_path / "model", model, AUDIO)
+    checkpoint.save(model, tmp_path / "model", AUDIO)
     loaded = checkpoint.load(tmp_path / "model")
 
     assert loaded.audio == AUDIO
     assert loaded.model.config == model.config
     assert not loaded.model.training
     assert torch.equal(loaded.model(waveform), model(waveform))
+
+
+def test_a_changed_model_is_refused_and_nothing_is_written(folder: Path) -> None:
+    scaled, replaced, without_norm = (
+        WaveNet(CONFIG),
+        WaveNet(CONFIG),
+        WaveNet(dataclasses.replace(CONFIG, weight_norm=True)),
+    )
+    scaled.stack.skip_scale = 0.5
+    replaced.stack.blocks[0] = nn.Identity()
+    nn.utils.parametrize.remove_parametrizations(without_norm.head.hidden, "weight")
+
+    for model, difference in (
+        (scaled, "stack has skip_scale=0.5, not 1.0"),
+        (replaced, "stack.blocks.0 is Identity, not ResidualBlock"),
+        (without_norm, "head.hidden has no parametrization of weight"),
+    ):
+        with pytest.raises(CheckpointError, match=f"would not give this model back.*{difference}"):
+            checkpoint.save(model, folder, AUDIO)
+
+    assert checkpoint.load(folder).training.steps == 7
+
+
+@pytest.mark.parametrize("wrapper", [torch.compile, nn.DataParallel])
+def test_a_wrapped_model_is_saved_without_its_wrapper(
+    tmp_path: Path, wrapper: Callable[[nn.Module], nn.Module]
+) -> None:
+    model = WaveNet(CONFIG)
+
+    checkpoint.save(wrapper(model), tmp_path / "model", AUDIO)
+
+    loaded = checkpoint.load(tmp_path / "model").model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+
+def test_what_is_no_wavenet_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected a WaveNet, .* got Linear"):
+        checkpoint.save(nn.Linear(2, 2), tmp_path / "model", AUDIO)
+
+    assert not (tmp_path / "model").exists()
+
+
+def test_tied_weights_are_saved_each_by_its_name(tmp_path: Path) -> None:
+    model = WaveNet(dataclasses.replace(CONFIG, dilations=(1, 1, 1)))
+    model.stack.blocks[1] = model.stack.blocks[0]
+    waveform = torch.rand(1, 20)
+
+    checkpoint.save(model, tmp_path / "model", AUDIO)
+
+    torch.testing.assert_close(checkpoint.load(tmp_path / "model").model(waveform), model(waveform))
 
 
 def test_loading_leaves_the_callers_random_numbers_alone(folder: Path) -> None:
@@ -90,7 +143,7 @@ def test_files_follow_the_umask(folder: Path) -> None:
 
 
 def test_saving_over_an_older_checkpoint_leaves_one_and_nothing_else(folder: Path) -> None:
-    checkpoint.save(folder, WaveNet(CONFIG), AUDIO, checkpoint.Training(steps=8))
+    checkpoint.save(WaveNet(CONFIG), folder, AUDIO, checkpoint.TrainingInfo(steps=8))
 
     assert checkpoint.load(folder).training.steps == 8
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
@@ -102,8 +155,8 @@ def test_saving_takes_away_nothing_that_is_no_checkpoint(tmp_path: Path) -> None
     (tmp_path / "file").write_text("x")
 
     for name in ("precious", "file"):
-        with pytest.raises(CheckpointError, match="a folder of its own"):
-            checkpoint.save(tmp_path / name, WaveNet(CONFIG), AUDIO)
+        with pytest.raises(CheckpointError, match="choose a new folder"):
+            checkpoint.save(WaveNet(CONFIG), tmp_path / name, AUDIO)
 
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "x"
     assert (tmp_path / "file").read_text() == "x"
@@ -115,7 +168,7 @@ def test_a_model_with_nan_is_not_saved_over_a_good_one(folder: Path) -> None:
         bad.head.output.weight[0, 0] = torch.nan
 
     with pytest.raises(CheckpointError, match="head.output.weight holds NaN"):
-        checkpoint.save(folder, bad, AUDIO)
+        checkpoint.save(bad, folder, AUDIO)
 
     assert checkpoint.load(folder).training.steps == 7
 
@@ -151,9 +204,9 @@ def test_each_way_to_be_no_checkpoint_says_what_it_is(folder: Path) -> None:
     run = folder.parent
     (run / "empty").mkdir()
 
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no model directory"):
         checkpoint.load(run / "nothing")
-    with pytest.raises(CheckpointError, match="is a run: its checkpoint is"):
+    with pytest.raises(CheckpointError, match="is a run: its model directory is"):
         checkpoint.load(run)
     with pytest.raises(CheckpointError, match="has no config.json"):
         checkpoint.load(run / "empty")
@@ -180,7 +233,7 @@ def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace("{", '{"format": 1,', 1))
 
-    with pytest.raises(CheckpointError, match="stands twice"):
+    with pytest.raises(CheckpointError, match="appears twice"):
         checkpoint.load(folder)
 
 

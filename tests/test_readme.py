@@ -21,7 +21,7 @@ VERBS = ("prepare", "train", "generate", "evaluate", "benchmark", "benchmark_tra
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    save("runs/demo/model", WaveNet(WaveNetConfig(dilations=(1, 2))), AudioConfig(sample_rate=8000))
+    save(WaveNet(WaveNetConfig(dilations=(1, 2))), "runs/demo/model", AudioConfig(sample_rate=8000))
 
     exec(code, {})  # noqa: S102
 

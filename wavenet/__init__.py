@@ -1,7 +1,7 @@
-"""WaveNet in PyTorch: a model of raw audio, one sample given all samples before it.
+"""WaveNet in PyTorch: a model of raw audio that predicts each sample from all samples before it.
 
-`wavenet.modules` costs torch alone; what is named here is loaded when it is first used. Recipes,
-data and training live in extras; see README.
+`wavenet.modules` needs only torch. The names below are loaded on first use. Recipes, data and
+training need optional dependencies, see README.
 """
 
 import importlib
@@ -18,25 +18,60 @@ if TYPE_CHECKING:
         ScoreConfig,
         WaveNetConfig,
     )
-    from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture, SamplingConfig
+    from wavenet.distributions import (
+        Categorical,
+        Distribution,
+        GaussianMixture,
+        LogisticMixture,
+        SamplingConfig,
+    )
     from wavenet.mel_presets import MEL_PRESETS
     from wavenet.model import WaveNet, WaveNetState
-    from wavenet.sampling import make_sampler
+    from wavenet.model_card import TrainingInfo
+    from wavenet.sampling import Sampler, make_sampler
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "checkpoint": ["load", "save"],
+    "config": [
+        "AudioConfig",
+        "F0Config",
+        "FilterConfig",
+        "LocalConfig",
+        "MelConfig",
+        "ScoreConfig",
+        "WaveNetConfig",
+    ],
+    "distributions": [
+        "Categorical",
+        "Distribution",
+        "GaussianMixture",
+        "LogisticMixture",
+        "SamplingConfig",
+    ],
+    "mel_presets": ["MEL_PRESETS"],
+    "model": ["WaveNet", "WaveNetState"],
+    "model_card": ["TrainingInfo"],
+    "sampling": ["Sampler", "make_sampler"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "MEL_PRESETS",
     "AudioConfig",
     "Categorical",
+    "Distribution",
     "F0Config",
     "FilterConfig",
     "GaussianMixture",
     "LocalConfig",
     "LogisticMixture",
     "MelConfig",
+    "Sampler",
     "SamplingConfig",
     "ScoreConfig",
+    "TrainingInfo",
     "WaveNet",
     "WaveNetConfig",
     "WaveNetState",
@@ -45,29 +80,13 @@ __all__ = [
     "save",
 ]
 
-_HOMES = {
-    "MEL_PRESETS": "mel_presets",
-    "AudioConfig": "config",
-    "Categorical": "distributions",
-    "SamplingConfig": "distributions",
-    "GaussianMixture": "distributions",
-    "LocalConfig": "config",
-    "LogisticMixture": "distributions",
-    "MelConfig": "config",
-    "ScoreConfig": "config",
-    "F0Config": "config",
-    "FilterConfig": "config",
-    "WaveNet": "model",
-    "WaveNetConfig": "config",
-    "WaveNetState": "model",
-    "load": "checkpoint",
-    "make_sampler": "sampling",
-    "save": "checkpoint",
-}
-
 
 def __getattr__(name: str) -> Any:
-    """Load what `__all__` names from the file that holds it."""
-    if name not in _HOMES:
+    """Load a name of `__all__` from the module that defines it."""
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"wavenet.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"wavenet.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -114,7 +114,7 @@ def test_a_checkpoint_that_is_not_there_exits_4(run: Run) -> None:
     done = run("generate", "checkpoint=nothing")
 
     assert done.returncode == 4
-    assert "there is no checkpoint nothing" in done.stderr
+    assert "there is no model directory nothing" in done.stderr
 
 
 def test_a_folder_without_audio_exits_3(run: Run) -> None:

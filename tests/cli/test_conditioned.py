@@ -192,7 +192,7 @@ def test_a_prompt_that_shaping_brings_past_one_is_refused_by_name(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=2.0))
-    save(tmp_path / "model", WaveNet(WaveNetConfig(dilations=(1, 2))), audio)
+    save(WaveNet(WaveNetConfig(dilations=(1, 2))), tmp_path / "model", audio)
     soundfile.write(tmp_path / "loud.wav", np.full(400, 0.75), RATE, subtype="PCM_16")
 
     done = run("generate", "checkpoint=model", "prompt=loud.wav", "seconds=0.1")

@@ -48,7 +48,7 @@ def vocoder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     local = LocalConfig(in_channels=MEL.n_mels, channels=8, upsample_scales=(8, 10), lookahead=2)
     audio = AudioConfig(sample_rate=RATE, mel=MEL, filter=FilterConfig(pre_emphasis=0.85))
-    save(tmp_path / "model", WaveNet(WaveNetConfig(local=local, **SHAPE)), audio)
+    save(WaveNet(WaveNetConfig(local=local, **SHAPE)), tmp_path / "model", audio)
     return tmp_path / "model"
 
 
@@ -56,7 +56,7 @@ def vocoder(tmp_path: Path) -> Path:
 def free(tmp_path: Path) -> Path:
     """A model that speaks by itself."""
     torch.manual_seed(0)
-    save(tmp_path / "free", WaveNet(WaveNetConfig(**SHAPE)), AudioConfig(sample_rate=RATE))
+    save(WaveNet(WaveNetConfig(**SHAPE)), tmp_path / "free", AudioConfig(sample_rate=RATE))
     return tmp_path / "free"
 
 
@@ -193,7 +193,7 @@ def test_a_score_beside_a_recording_is_no_input_of_its_own(run: Run, clips: Path
     notes = ScoreConfig(sample_rate=RATE, hop_length=80, midi_min=60, midi_max=64)
     local = LocalConfig(in_channels=10, channels=8, upsample_scales=(80,))
     audio = AudioConfig(sample_rate=RATE, score=notes)
-    save("model", WaveNet(WaveNetConfig(local=local, **SHAPE)), audio)
+    save(WaveNet(WaveNetConfig(local=local, **SHAPE)), "model", audio)
     (clips / "a.csv").write_text("0,0.1,60\n")
     (clips / "b" / "x.csv").write_text("0,0.01,61\n")
 

@@ -59,8 +59,8 @@ def models(folder: Path) -> None:
     local = LocalConfig(in_channels=MEL.n_mels, channels=8, upsample_scales=(8, 10), lookahead=1)
     conditional = WaveNet(WaveNetConfig(local=local, num_speakers=2, **SHAPE))
     audio = AudioConfig(sample_rate=RATE, mel=MEL, speaker_names=("ann", "bob"))
-    save(folder / "conditional", conditional, audio)
-    save(folder / "free", WaveNet(WaveNetConfig(**SHAPE)), AudioConfig(sample_rate=RATE))
+    save(conditional, folder / "conditional", audio)
+    save(WaveNet(WaveNetConfig(**SHAPE)), folder / "free", AudioConfig(sample_rate=RATE))
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_missing_damaged_and_foreign_shards_are_named(evaluate: Run, tmp_path: P
     other_options = ("evaluation.eval_seconds=1", "overwrite=true")
     assert evaluate(*overrides, "shard=4/6", *other_options).returncode == 0
     shutil.move("free", "kept")
-    save(tmp_path / "free", WaveNet(WaveNetConfig(**SHAPE)), AudioConfig(sample_rate=RATE))
+    save(WaveNet(WaveNetConfig(**SHAPE)), tmp_path / "free", AudioConfig(sample_rate=RATE))
     assert evaluate(*overrides, "shard=5/6", "overwrite=true").returncode == 0
     shutil.rmtree("free")
     shutil.move("kept", "free")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavenet.checkpoint import Checkpoint, Training
+from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clip_reader import ClipReader, read_clip
 from wavenet.data.dataset import Windows
@@ -63,7 +63,7 @@ def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> 
 
 def test_bits_per_sample_name_the_model_first_and_every_baseline(folder: Path) -> None:
     clips = held_out_split(read_manifest(folder))
-    loaded = Checkpoint(WaveNet(CONFIG), AudioConfig(sample_rate=8000), Training())
+    loaded = Checkpoint(WaveNet(CONFIG), AudioConfig(sample_rate=8000), TrainingInfo())
     options = EvaluationOptions(sample_seconds=0)
 
     evaluation = Evaluator(loaded, folder, clips, options).evaluate()

@@ -226,10 +226,10 @@ def _export(order: dict[str, Any]) -> None:
         skip_channels=8,
     )
     model = WaveNet(config)
-    checkpoint.save("model", model, AudioConfig(), checkpoint.Training(steps=1))
+    checkpoint.save(model, "model", AudioConfig(), checkpoint.TrainingInfo(steps=1))
     _stop(order)
     try:
-        checkpoint.save("model", model, AudioConfig(), checkpoint.Training(steps=2))
+        checkpoint.save(model, "model", AudioConfig(), checkpoint.TrainingInfo(steps=2))
     except MachineError as fault:
         _leave(fault)
     Path("acknowledged").symlink_to("2")

@@ -93,7 +93,7 @@ def test_a_full_disk_is_an_environment_fault_and_leaves_the_older_save(tmp_path:
         with pytest.raises(MachineError, match="nothing was changed"):
             DurableCheckpointIO().save_checkpoint({"weights": torch.rand(100_000)}, path)
         with pytest.raises(MachineError, match="nothing was changed"):
-            checkpoint.save(tmp_path / "model", WaveNet(WaveNetConfig()), AudioConfig())
+            checkpoint.save(WaveNet(WaveNetConfig()), tmp_path / "model", AudioConfig())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -115,7 +115,7 @@ def trained_with_saves(run: Path, options: TrainerOptions, bits: dict[int, float
     """Train 12 steps with these validations; return the steps whose saves are kept."""
     stop = StopFlag()
     updates = Updates(ProcessGroup(Launch()), stop)
-    history = History(run, AudioConfig(), checkpoint.Training(), None, 99, updates, after=None)
+    history = History(run, AudioConfig(), checkpoint.TrainingInfo(), None, 99, updates, after=None)
 
     class Validate(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:

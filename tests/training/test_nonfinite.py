@@ -138,7 +138,7 @@ def test_a_model_that_is_not_finite_is_never_saved_over_a_good_one(
     module = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=100)
     run, stop = tmp_path / "run", StopFlag()
     updates = Updates(ProcessGroup(Launch()), stop)
-    history = History(run, AudioConfig(), checkpoint.Training(), None, 2, updates, after=None)
+    history = History(run, AudioConfig(), checkpoint.TrainingInfo(), None, 2, updates, after=None)
     saves = Saves(run, TrainerOptions(save_every_n_steps=3), history, stop)
     name = NAMES[-1]
 

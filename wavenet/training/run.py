@@ -203,7 +203,7 @@ def _train(
     history = History(
         run,
         config.audio,
-        checkpoint.Training(data=config.name, seconds_of_audio=seconds, dataset=clips.identity),
+        checkpoint.TrainingInfo(data=config.name, seconds_of_audio=seconds, dataset=clips.identity),
         windows,
         config.trainer.val_every_n_steps,
         updates,

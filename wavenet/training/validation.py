@@ -48,7 +48,7 @@ class History(pl.Callback):
         self,
         run: Path,
         audio: AudioConfig,
-        training: checkpoint.Training,
+        training: checkpoint.TrainingInfo,
         windows: Windows | None,
         every: int,
         updates: Updates,
@@ -186,7 +186,7 @@ class History(pl.Callback):
             ConfigError: What training has come to is not finite; nothing is touched.
         """
         module.check_finite()
-        training = checkpoint.Training(
+        training = checkpoint.TrainingInfo(
             data=self.training.data,
             steps=step,
             seconds_of_audio=self.training.seconds_of_audio,
@@ -194,4 +194,4 @@ class History(pl.Callback):
             dataset=self.training.dataset,
         )
         with torch.no_grad():
-            checkpoint.save(self.run / "model", module.exported, self.audio, training)
+            checkpoint.save(module.exported, self.run / "model", self.audio, training)

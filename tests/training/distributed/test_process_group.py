@@ -22,7 +22,7 @@ from tests.teams import (
     train_together,
 )
 from tests.training.small import CONFIG
-from wavenet.checkpoint import Training
+from wavenet.checkpoint import TrainingInfo
 from wavenet.config import AudioConfig
 from wavenet.model import WaveNet
 from wavenet.training.distributed.gradient_sync import Updates
@@ -91,7 +91,7 @@ def left_in_the_preview(team: ProcessGroup) -> object:
         updates.asked.signal = signal.SIGTERM
         updates.asked.look()
 
-    about = AudioConfig(sample_rate=8000), Training()
+    about = AudioConfig(sample_rate=8000), TrainingInfo()
     history = History(Path("run"), *about, None, 1, updates, preview)
     history.pending = 5
     module = TrainingModule(WaveNet(CONFIG), OptimOptions(), 5, team=team)
