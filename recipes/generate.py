@@ -1,29 +1,73 @@
-"""Generate audio from a checkpoint: `wavenet-generate checkpoint=RUN/model seconds=5`."""
+"""Generate audio from a model: `wavenet-generate checkpoint=RUN/model seconds=5`."""
 
+import logging
+import time
 from pathlib import Path
 
+import wavenet
 from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
-from wavenet.generation.generate import write_recordings
-from wavenet.generation.generate_folder import speak_folder
-from wavenet.generation.inputs import input_folder
 from wavenet.generation.options import GenerateCommand
+
+log = logging.getLogger("wavenet")
 
 
 def generate(options: GenerateCommand, composed: Composed) -> None:
-    """Write the recordings, and print how fast they came."""
-    folder = input_folder(options)
-    if folder is not None:
-        outcome = speak_folder(options, folder)
-        print(outcome.text())
-        outcome.check()
-        return
-    written, samples, rate, seconds = write_recordings(options)
-    print(
-        f"{samples / seconds:,.0f} samples a second, {samples / rate / seconds:.2f} times real time"
+    """Write WAV files, and print the speed."""
+    from wavenet.generation.generate import (
+        build_sampler,
+        check_input,
+        input_folder,
+        output_paths,
+        resolve_length,
+        sampling_config,
+        speaker_and_guidance,
     )
-    for path in written:
-        print(Path(path))
+    from wavenet.generation.generate_folder import generate_folder
+    from wavenet.generation.inputs import read_frames, read_prompt, samples_covered
+    from wavenet.generation.wav_stream import WavJob, generate_wavs
+    from wavenet.utils.progress import progress
+
+    folder = input_folder(options)
+    loaded = wavenet.load(options.checkpoint)
+    audio, sample_rate = loaded.audio, loaded.audio.sample_rate
+    check_input(options, audio)
+    if folder is not None:
+        result = generate_folder(options, folder, loaded)
+        print(result.text())
+        result.raise_failures()
+        return
+
+    # What the model is given: a prompt to continue, frames for local conditioning, a speaker.
+    paths = output_paths(options)
+    prompt, frames, available = None, None, None
+    if options.prompt is not None:
+        prompt = read_prompt(Path(options.prompt), audio)
+    if options.input is not None:
+        frames = read_frames(Path(options.input), audio, options.mel_preset)
+        available = samples_covered(Path(options.input), frames, audio)
+        available -= 0 if prompt is None else len(prompt.recording)
+    conditioning = speaker_and_guidance(options, audio)
+    sampling = sampling_config(options, loaded.model)
+
+    # From noise to WAV files, in chunks.
+    length = resolve_length(options.seconds, available, sample_rate)
+    sampler = build_sampler(options, loaded.model)
+    jobs = [
+        WavJob(path, options.seed + number, length, frames, prompt)
+        for number, path in enumerate(paths)
+    ]
+    log.info(
+        "generating %d x %.2f s at %d Hz: sampler %s, %s",
+        *(len(jobs), length / sample_rate, sample_rate, sampler.name, options.weight_dtype),
+    )
+    total, started = length * len(jobs), time.perf_counter()
+    with progress(total, unit="sample", description="generating") as advance:
+        generate_wavs(jobs, sampler, audio, sampling, advance, **conditioning)
+    rate = total / (time.perf_counter() - started)
+    print(f"{rate:,.0f} samples/s, {rate / sample_rate:.2f} times real time")
+    for path in paths:
+        print(path)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A folder of inputs spoken: names, seeds, batches, shards, what is left and what fails."""
+"""A folder of inputs: names, seeds, batches, shards, skipped outputs and failures."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import write_mel
-from wavenet.generation.inputs import Input
-from wavenet.generation.wav_stream import side_by_side
+from wavenet.generation.inputs import InputFile
+from wavenet.generation.wav_stream import pad_frames
 from wavenet.mel_presets import MEL_PRESETS
 from wavenet.model import WaveNet
 
@@ -32,7 +32,7 @@ LENGTHS = {"a.wav": 2500, "b/a.wav": 1600, "b/c d.flac": 3300, "b/e=f,g.wav": 40
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """Recordings of unequal lengths, nested; one is hidden, and one file is none."""
+    """Recordings of different lengths in nested folders, a hidden file and a text file."""
     rng = np.random.default_rng(0)
     (tmp_path / "clips" / "b").mkdir(parents=True)
     for name, length in LENGTHS.items():
@@ -44,7 +44,7 @@ def clips(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def vocoder(tmp_path: Path) -> Path:
-    """A model that speaks from a mel, and undoes a filter after; nobody trained it."""
+    """An untrained model, conditioned on a mel, whose audio has a filter."""
     torch.manual_seed(0)
     local = LocalConfig(in_channels=MEL.n_mels, channels=8, upsample_scales=(8, 10), lookahead=2)
     audio = AudioConfig(sample_rate=RATE, mel=MEL, filter=FilterConfig(pre_emphasis=0.85))
@@ -54,7 +54,7 @@ def vocoder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def free(tmp_path: Path) -> Path:
-    """A model that speaks by itself."""
+    """An untrained unconditional model."""
     torch.manual_seed(0)
     save(WaveNet(WaveNetConfig(**SHAPE)), tmp_path / "free", AudioConfig(sample_rate=RATE))
     return tmp_path / "free"
@@ -66,35 +66,35 @@ def written(folder: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_every_input_below_a_folder_is_spoken_to_its_name(
+def test_every_input_of_a_folder_gets_an_output_of_its_name(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
     done = run("generate", "checkpoint=model", "input=clips", "output=out")
 
     assert done.returncode == 0, done.stderr
-    assert "4 made, 0 left as they were, 0 failed" in done.stdout
+    assert "4 written, 0 skipped, 0 failed" in done.stdout
     assert "times real time" in done.stdout
     lengths = {name: len(soundfile.read(f"out/{name}")[0]) for name in written("out")}
     expected = {Path(name).with_suffix(".wav").as_posix(): n for name, n in LENGTHS.items()}
     assert lengths == expected
 
 
-def test_batches_and_shards_and_neighbours_change_no_bit(
+def test_batches_shards_and_other_inputs_do_not_change_the_result(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
-    said = ("generate", "checkpoint=model", "input=clips", "temperature=0.9", "seed=3")
-    assert run(*said, "output=one").returncode == 0
+    command = ("generate", "checkpoint=model", "input=clips", "temperature=0.9", "seed=3")
+    assert run(*command, "output=one").returncode == 0
 
-    assert run(*said, "output=batch", "num_samples=3").returncode == 0
+    assert run(*command, "output=batch", "batch_size=3").returncode == 0
     for shard in ("2/2", "1/2"):
-        assert run(*said, "output=shards", f"shard={shard}", "num_samples=2").returncode == 0
+        assert run(*command, "output=shards", f"shard={shard}", "batch_size=2").returncode == 0
     (clips / "a.wav").unlink()
-    assert run(*said, "output=fewer", "num_samples=4").returncode == 0
+    assert run(*command, "output=fewer", "batch_size=4").returncode == 0
 
-    whole = written("one")
-    assert written("batch") == whole
-    assert written("shards") == whole
-    assert written("fewer") == {name: data for name, data in whole.items() if name != "a.wav"}
+    expected = written("one")
+    assert written("batch") == expected
+    assert written("shards") == expected
+    assert written("fewer") == {name: data for name, data in expected.items() if name != "a.wav"}
 
 
 def test_a_shard_takes_every_nth_input(run: Run, vocoder: Path, clips: Path) -> None:
@@ -105,18 +105,18 @@ def test_a_shard_takes_every_nth_input(run: Run, vocoder: Path, clips: Path) -> 
 
 
 def test_a_single_input_with_a_files_seed_is_the_file(run: Run, vocoder: Path, clips: Path) -> None:
-    said = ("generate", "checkpoint=model", "num_threads=1")
-    assert run(*said, "input=clips", "output=out", "seed=7", "num_samples=4").returncode == 0
-    seed = Input("b/c d", Path(), Path(), 0).seed(7)
+    command = ("generate", "checkpoint=model", "num_threads=1")
+    assert run(*command, "input=clips", "output=out", "seed=7", "batch_size=4").returncode == 0
+    seed = InputFile("b/c d", Path(), Path(), 0).seed(7)
 
-    single = run(*said, "input=clips/b/c d.flac", "output=single.wav", f"seed={seed}")
+    single = run(*command, "input=clips/b/c d.flac", "output=single.wav", f"seed={seed}")
 
     assert single.returncode == 0, single.stderr
     assert Path("single.wav").read_bytes() == written("out")["b/c d.wav"]
 
 
 def test_seeds_follow_from_the_seed_and_the_name() -> None:
-    one, other = (Input(name, Path(), Path(), 0) for name in ("a", "b/a"))
+    one, other = (InputFile(name, Path(), Path(), 0) for name in ("a", "b/a"))
 
     seeds = {one.seed(0), one.seed(1), other.seed(0), other.seed(1)}
 
@@ -124,24 +124,24 @@ def test_seeds_follow_from_the_seed_and_the_name() -> None:
     assert len(seeds) == 4
 
 
-def test_what_is_there_is_left_until_overwriting_is_asked_for(
+def test_existing_outputs_are_skipped_unless_overwritten(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
-    said = ("generate", "checkpoint=model", "input=clips", "output=out")
-    assert run(*said).returncode == 0
-    whole = written("out")
+    command = ("generate", "checkpoint=model", "input=clips", "output=out")
+    assert run(*command).returncode == 0
+    expected = written("out")
     Path("out/a.wav").write_bytes(b"mine")
     Path("out/b/a.wav").unlink()
 
-    again = run(*said)
+    again = run(*command)
 
-    assert "1 made, 3 left as they were, 0 failed" in again.stdout
-    assert written("out") == {**whole, "a.wav": b"mine"}
-    assert "4 made" in run(*said, "overwrite=true").stdout
-    assert written("out") == whole
+    assert "1 written, 3 skipped, 0 failed" in again.stdout
+    assert written("out") == {**expected, "a.wav": b"mine"}
+    assert "4 written" in run(*command, "overwrite=true").stdout
+    assert written("out") == expected
 
 
-def test_bad_inputs_are_told_at_the_end_and_the_others_are_made(
+def test_failed_inputs_are_reported_and_the_others_are_generated(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
     (clips / "aa.wav").write_bytes(b"no sound")
@@ -149,47 +149,47 @@ def test_bad_inputs_are_told_at_the_end_and_the_others_are_made(
     for number in range(15):
         (clips / f"z{number:02}.wav").write_bytes(b"")
 
-    done = run("generate", "checkpoint=model", "input=clips", "output=out", "num_samples=2")
+    done = run("generate", "checkpoint=model", "input=clips", "output=out", "batch_size=2")
 
     assert done.returncode == 3
-    assert "4 made, 0 left as they were, 17 failed" in done.stdout
+    assert "4 written, 0 skipped, 17 failed" in done.stdout
     lines = done.stderr.splitlines()
-    told = lines[next(i for i, line in enumerate(lines) if "DataError" in line) :]
-    assert told[0] == "DataError: 17 inputs could not be spoken:"
-    assert len(told) == 1 + 12
-    assert "aa.wav: no audio" in told[1]
-    assert "fast.wav is at 16000 Hz, the model at 8000 Hz" in told[2]
-    assert told[-1] == "  and 6 more"
+    message = lines[next(i for i, line in enumerate(lines) if "DataError" in line) :]
+    assert message[0] == "DataError: 17 inputs failed:"
+    assert len(message) == 1 + 12
+    assert "aa.wav: no audio" in message[1]
+    assert "fast.wav is at 16000 Hz, the model at 8000 Hz" in message[2]
+    assert message[-1] == "  and 6 more"
     assert list(written("out")) == ["a.wav", "b/a.wav", "b/c d.wav", "b/e=f,g.wav"]
 
 
-def test_an_input_shorter_than_the_seconds_asked_for_is_told_by_name(
+def test_an_input_shorter_than_seconds_is_reported_by_name(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
     done = run("generate", "checkpoint=model", "input=clips", "output=out", "seconds=0.1")
 
     assert done.returncode == 3
-    assert "e=f,g.wav: the input" in done.stderr
+    assert "e=f,g.wav: the input covers 0.05 s" in done.stderr
     assert {len(soundfile.read(f"out/{name}")[0]) for name in written("out")} == {800}
 
 
-def test_mels_are_spoken_beside_recordings(run: Run, vocoder: Path, clips: Path) -> None:
+def test_mels_and_recordings_can_be_in_one_folder(run: Run, vocoder: Path, clips: Path) -> None:
     samples, _ = soundfile.read(clips / "a.wav", dtype="float32")
     mel = LogMel(MEL)(torch.from_numpy(samples)[None])[0]
     write_mel(clips / "m.safetensors", mel, MEL)
     np.save(clips / "n.npy", mel.numpy())
-    said = ("generate", "checkpoint=model", "input=clips", "output=out", "num_samples=8")
+    command = ("generate", "checkpoint=model", "input=clips", "output=out", "batch_size=8")
 
-    refused = run(*said)
-    done = run(*said, "mel_preset=model")
+    refused = run(*command)
+    done = run(*command, "mel_preset=model")
 
     assert refused.returncode == 2
-    assert "n.npy does not say how it was made" in refused.stderr
+    assert "n.npy has no mel settings" in refused.stderr
     assert done.returncode == 0, done.stderr
     assert {"m.wav", "n.wav"} < written("out").keys()
 
 
-def test_a_score_beside_a_recording_is_no_input_of_its_own(run: Run, clips: Path) -> None:
+def test_a_score_next_to_a_recording_is_not_a_separate_input(run: Run, clips: Path) -> None:
     notes = ScoreConfig(sample_rate=RATE, hop_length=80, midi_min=60, midi_max=64)
     local = LocalConfig(in_channels=10, channels=8, upsample_scales=(80,))
     audio = AudioConfig(sample_rate=RATE, score=notes)
@@ -200,43 +200,44 @@ def test_a_score_beside_a_recording_is_no_input_of_its_own(run: Run, clips: Path
     done = run("generate", "checkpoint=model", "input=clips", "output=out")
 
     assert done.returncode == 3  # three recordings have no score
-    assert "2 made, 0 left as they were, 3 failed" in done.stdout
+    assert "2 written, 0 skipped, 3 failed" in done.stdout
     assert len(soundfile.read("out/a.wav")[0]) == LENGTHS["a.wav"]
     assert "b/x.wav" in written("out")
 
 
-def test_prompts_of_a_folder_are_gone_on_from(run: Run, free: Path, clips: Path) -> None:
+def test_prompts_of_a_folder_are_continued(run: Run, free: Path, clips: Path) -> None:
     soundfile.write(clips / "twin.wav", 0.1 * np.ones(1600), RATE)
-    said = ("generate", "checkpoint=free", "prompt=clips", "seconds=0.05")
+    command = ("generate", "checkpoint=free", "prompt=clips", "seconds=0.05")
 
-    assert run(*said, "output=one").returncode == 0
-    assert run(*said, "output=batch", "num_samples=4").returncode == 0
+    assert run(*command, "output=one").returncode == 0
+    assert run(*command, "output=batch", "batch_size=4").returncode == 0
 
     given, _ = soundfile.read(clips / "b" / "c d.flac")
-    made, _ = soundfile.read("one/b/c d.wav")
-    assert len(made) == len(given) + 400
-    assert abs(made[: len(given)] - given).max() <= 1 / 32768
+    continued, _ = soundfile.read("one/b/c d.wav")
+    assert len(continued) == len(given) + 400
+    assert abs(continued[: len(given)] - given).max() <= 1 / 32768
     assert written("batch") == written("one")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("input=clips", "output=x.wav"), 2, "say output=FOLDER"),
-        (("input=clips", "output=file"), 2, "output must be one too, got file"),
-        (("input=clips",), 2, "say output=FOLDER"),
-        (("input=clips/a.wav", "output=clips"), 2, "is a folder, and there is one input"),
-        (("input=clips", "output=clips"), 2, "lies in input"),
-        (("input=clips", "output=clips/new"), 2, "lies in input"),
-        (("input=clips", "prompt=clips", "output=out"), 2, "say one"),
-        (("input=clips/a.wav", "prompt=clips", "output=out"), 2, "say one"),
-        (("input=clips/a.wav", "shard=1/2"), 2, "shard shares out a folder"),
+        (("input=clips", "output=x.wav"), 2, "use output=FOLDER"),
+        (("input=clips", "output=file"), 2, "output must be a folder too, got file"),
+        (("input=clips",), 2, "use output=FOLDER"),
+        (("input=clips/a.wav", "output=clips"), 2, "is a folder, but there is a single input"),
+        (("input=clips", "output=clips"), 2, "is inside input"),
+        (("input=clips", "output=clips/new"), 2, "is inside input"),
+        (("input=clips", "prompt=clips", "output=out"), 2, "not both"),
+        (("input=clips/a.wav", "prompt=clips", "output=out"), 2, "not both"),
+        (("input=clips/a.wav", "shard=1/2"), 2, "shard needs a folder of inputs"),
         (("input=clips", "output=out", "shard=3/2"), 2, "shard must be i/n"),
-        (("input=empty", "output=out"), 3, "empty holds no input"),
-        (("prompt=clips", "output=out"), 2, "say input=FILE"),
+        (("input=empty", "output=out"), 3, "empty has no input files"),
+        (("prompt=clips", "output=out"), 2, "add input=FILE"),
+        (("input=clips", "output=out", "num_samples=2"), 2, "use batch_size"),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_any_work(
+def test_options_that_do_not_fit_together_fail_before_any_work(
     run: Run, vocoder: Path, clips: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     Path("file").write_text("mine")
@@ -250,7 +251,7 @@ def test_what_does_not_go_together_is_refused_before_any_work(
     assert written(".") == before
 
 
-def test_two_inputs_with_one_output_are_refused_before_any_work(
+def test_two_inputs_with_the_same_output_fail_before_any_work(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
     soundfile.write(clips / "b" / "a.flac", np.zeros(100), RATE)
@@ -258,16 +259,16 @@ def test_two_inputs_with_one_output_are_refused_before_any_work(
     done = run("generate", "checkpoint=model", "input=clips", "output=out")
 
     assert done.returncode == 2
-    assert "b/a.flac and b/a.wav would both be spoken to b/a.wav" in done.stderr
+    assert "the output of b/a.flac and b/a.wav would be b/a.wav" in done.stderr
     assert not Path("out").exists()
 
 
-def test_shorter_frames_go_on_with_their_last() -> None:
+def test_shorter_frames_repeat_their_last_one() -> None:
     short, long = torch.randn(1, 2, 1), torch.randn(1, 2, 3)
 
-    both = side_by_side([short, long])
+    both = pad_frames([short, long])
 
     assert both is not None
     torch.testing.assert_close(both[0], short[0].expand(2, 3))
     torch.testing.assert_close(both[1], long[0])
-    assert side_by_side([]) is None
+    assert pad_frames([]) is None

@@ -1,4 +1,4 @@
-"""A folder of inputs spoken: what is there already is left, what cannot be is told at the end."""
+"""Generate audio for every input of a folder; skip existing outputs, report failures at the end."""
 
 import logging
 import time
@@ -6,135 +6,147 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wavenet import checkpoint
+from wavenet.checkpoint import Checkpoint
+from wavenet.config import AudioConfig
 from wavenet.generation.generate import (
-    covered,
-    draw_from,
-    length_within,
-    read_input,
-    read_prompt,
-    sampler_from,
-    voice_from,
+    build_sampler,
+    resolve_length,
+    sampling_config,
+    speaker_and_guidance,
 )
-from wavenet.generation.inputs import MELS, Input, inputs_below, suffixes_taken
+from wavenet.generation.inputs import (
+    MELS,
+    InputFile,
+    input_suffixes,
+    list_inputs,
+    read_frames,
+    read_prompt,
+    samples_covered,
+)
 from wavenet.generation.options import GenerateCommand
-from wavenet.generation.wav_stream import Work, speak
+from wavenet.generation.wav_stream import WavJob, generate_wavs
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
-TOLD = 12  # failures
+MAX_FAILURES_SHOWN = 12
 
 
 @dataclass
-class Spoken:
-    """What became of a folder's inputs.
+class FolderResult:
+    """What `generate_folder` did.
 
     Attributes:
-        rate: Of the recordings, in Hz.
-        made: Files written.
-        left: Files that were there already.
-        failures: Why others could not be made, each with the name of its input.
-        samples: Drawn.
-        seconds: That took.
+        sample_rate: Of the recordings, in Hz.
+        written: Number of files written.
+        skipped: Number of files that existed.
+        failures: The reason of each failure, with the name of the input.
+        samples: Samples generated.
+        seconds: Time of their generation.
     """
 
-    rate: int
-    made: int = 0
-    left: int = 0
+    sample_rate: int
+    written: int = 0
+    skipped: int = 0
     failures: list[str] = field(default_factory=list)
     samples: int = 0
     seconds: float = 0.0
 
     def text(self) -> str:
-        """Return the outcome as lines."""
-        speed = self.samples / max(self.seconds, 1e-9)
+        """Return the numbers as lines."""
+        rate = self.samples / max(self.seconds, 1e-9)
         return (
-            f"{self.made} made, {self.left} left as they were, {len(self.failures)} failed\n"
-            f"{speed:,.0f} samples a second, {speed / self.rate:.2f} times real time"
+            f"{self.written} written, {self.skipped} skipped, {len(self.failures)} failed\n"
+            f"{rate:,.0f} samples/s, {rate / self.sample_rate:.2f} times real time"
         )
 
-    def check(self) -> None:
-        """Raise a `DataError` that names the inputs that could not be spoken, if there are any."""
+    def raise_failures(self) -> None:
+        """Raise a `DataError` that names the failed inputs, if there are any."""
         lines = sorted(self.failures)
-        if len(lines) > TOLD:
-            lines[TOLD - 1 :] = [f"and {len(lines) - TOLD + 1} more"]
+        if len(lines) > MAX_FAILURES_SHOWN:
+            lines[MAX_FAILURES_SHOWN - 1 :] = [f"and {len(lines) - MAX_FAILURES_SHOWN + 1} more"]
         if lines:
             count = len(self.failures)
-            told = "\n".join(f"  {line}" for line in lines)
-            raise DataError(f"{count} input{'s' * (count > 1)} could not be spoken:\n{told}")
+            text = "".join(f"\n  {line}" for line in lines)
+            raise DataError(f"{count} input{'s' * (count > 1)} failed:{text}")
 
 
-def speak_folder(options: GenerateCommand, folder: Path) -> Spoken:
-    """Speak, or go on from, every input below a folder that is this shard's and not yet done."""
-    loaded = checkpoint.load(options.checkpoint)
-    voice, draw = voice_from(options, loaded), draw_from(options, loaded)
-    every = inputs_below(folder, Path(options.output), suffixes_taken(options, loaded.audio))
-    arrays = [one for one in every if one.path.suffix.lower() == MELS[0]]
+def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) -> FolderResult:
+    """Generate from every input of a folder, or of one shard of it, whose output is missing."""
+    audio = loaded.audio
+    conditioning = speaker_and_guidance(options, audio)
+    sampling = sampling_config(options, loaded.model)
+    suffixes = input_suffixes(audio, prompts=options.prompt is not None)
+    inputs = list_inputs(folder, Path(options.output), suffixes)
+    arrays = [one for one in inputs if one.path.suffix.lower() == MELS[0]]
     if options.mel_preset is None and arrays:
         raise ConfigError(
-            f"{printable(arrays[0].path)} does not say how it was made: name its convention, "
-            "mel_preset=NAME, or model for the model's own"
+            f"{printable(arrays[0].path)} has no mel settings: add mel_preset=NAME, or "
+            "mel_preset=model for those of the model"
         )
-    mine = every if options.shard is None else Shard.from_text(options.shard).of(every)
-    wanted = [one for one in mine if options.overwrite or not one.output.exists()]
-    outcome = Spoken(loaded.audio.sample_rate, left=len(mine) - len(wanted))
-    sampler = sampler_from(options, loaded)
-    share = "" if options.shard is None else f" of shard {options.shard}"
-    said = (len(wanted), len(mine), share, printable(folder), options.num_samples, sampler.name)
-    log.info("speaking %d of the %d inputs%s below %s, %d at once: sampler %s", *said)
-    if options.num_samples > 1:
-        wanted = sorted(wanted, key=lambda one: -one.size)  # of one length, they end together
-    with progress(len(wanted), unit="file", description="generating") as advance:
-        for works in _batches(wanted, options, loaded, outcome):
+    mine = inputs if options.shard is None else Shard.from_text(options.shard).of(inputs)
+    missing = [one for one in mine if options.overwrite or not one.output.exists()]
+    result = FolderResult(audio.sample_rate, skipped=len(mine) - len(missing))
+    sampler = build_sampler(options, loaded.model)
+    shard = "" if options.shard is None else f" of shard {options.shard}"
+    log.info(
+        "generating from %d of the %d inputs%s in %s, %d at once: sampler %s",
+        *(len(missing), len(mine), shard, printable(folder), options.batch_size, sampler.name),
+    )
+    if options.batch_size > 1:
+        missing = sorted(missing, key=lambda one: -one.size)  # similar lengths end together
+    with progress(len(missing), unit="file", description="generating") as advance:
+        for jobs in _batches(missing, options, audio, result):
             started = time.perf_counter()
-            speak(works, sampler, loaded.audio, draw, lambda done: None, **voice)
-            outcome.seconds += time.perf_counter() - started
-            outcome.samples += sum(work.length for work in works)
-            outcome.made += len(works)
-            speed = outcome.samples / outcome.seconds
-            advance(len(works), f"{speed:,.0f} samples/s, {len(outcome.failures)} failed")
-    return outcome
+            generate_wavs(jobs, sampler, audio, sampling, lambda count: None, **conditioning)
+            result.seconds += time.perf_counter() - started
+            result.samples += sum(job.length for job in jobs)
+            result.written += len(jobs)
+            rate = result.samples / result.seconds
+            advance(len(jobs), f"{rate:,.0f} samples/s, {len(result.failures)} failed")
+    return result
 
 
 def _batches(
-    inputs: Sequence[Input],
+    inputs: Sequence[InputFile],
     options: GenerateCommand,
-    loaded: checkpoint.Checkpoint,
-    outcome: Spoken,
-) -> Iterator[list[Work]]:
-    """Yield as many inputs at once as may be, read one by one; prompts of one length."""
-    works: list[Work] = []
+    audio: AudioConfig,
+    result: FolderResult,
+) -> Iterator[list[WavJob]]:
+    """Yield up to `batch_size` jobs whose prompts have the same length; collect failures."""
+    jobs: list[WavJob] = []
     for one in inputs:
         try:
-            work = _work(one, options, loaded)
+            job = _read_job(one, options, audio)
         except (DataError, MachineError) as error:
             name, reason = printable(one.path), str(error)
-            outcome.failures.append(reason if reason.startswith(name) else f"{name}: {reason}")
+            result.failures.append(reason if reason.startswith(name) else f"{name}: {reason}")
             continue
-        if works and (len(works) == options.num_samples or _before(work) != _before(works[0])):
-            yield works
-            works = []
-        works.append(work)
-    if works:
-        yield works
+        if len(jobs) == options.batch_size or (
+            jobs and _prompt_length(job) != _prompt_length(jobs[0])
+        ):
+            yield jobs
+            jobs = []
+        jobs.append(job)
+    if jobs:
+        yield jobs
 
 
-def _before(work: Work) -> int:
-    return 0 if work.prompt is None else len(work.prompt)
+def _prompt_length(job: WavJob) -> int:
+    return 0 if job.prompt is None else len(job.prompt.recording)
 
 
-def _work(one: Input, options: GenerateCommand, loaded: checkpoint.Checkpoint) -> Work:
-    audio, local, prompt, heard, there = loaded.audio, None, None, None, None
+def _read_job(one: InputFile, options: GenerateCommand, audio: AudioConfig) -> WavJob:
+    prompt, frames, available = None, None, None
     if options.prompt is not None:
-        prompt, heard = read_prompt(one.path, audio)
+        prompt = read_prompt(one.path, audio)
     else:
-        convention = options.mel_preset if one.path.suffix.lower() == MELS[0] else None
-        local = read_input(one.path, audio, convention)
-        there = covered(one.path, local, audio)
+        is_array = one.path.suffix.lower() == MELS[0]
+        frames = read_frames(one.path, audio, options.mel_preset if is_array else None)
+        available = samples_covered(one.path, frames, audio)
     try:
-        length = length_within(options.seconds, there, audio.sample_rate)
+        length = resolve_length(options.seconds, available, audio.sample_rate)
     except ConfigError as error:
         raise DataError(str(error)) from None
-    return Work(one.output, one.seed(options.seed), length, local, prompt, heard)
+    return WavJob(one.output, one.seed(options.seed), length, frames, prompt)

@@ -1,7 +1,7 @@
-"""The inputs below a folder: where each one's recording goes, and with which seed it is drawn.
+"""Inputs of `wavenet-generate`: recordings, prompts, mel spectrograms and scores; folders of them.
 
-All of it follows from an input's name, so that jobs that share out a folder need not know of each
-other, and one that was killed is simply started again.
+The output file and the seed of an input of a folder follow from its name alone. So jobs that share
+a folder need not communicate, and a killed job can simply be started again.
 """
 
 import hashlib
@@ -10,9 +10,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import torch
+from torch import Tensor
+
 from wavenet.config import AudioConfig
+from wavenet.data.audio import read_header, read_samples
 from wavenet.data.preparation.sources import CONTAINERS
-from wavenet.generation.options import GenerateCommand
+from wavenet.features.filters import check_peak, shaping_of
+from wavenet.features.frames import Features
+from wavenet.features.mel_file import read_mel
+from wavenet.features.score import read_notes
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
@@ -21,14 +28,92 @@ SCORES = (".csv",)
 
 
 @dataclass(frozen=True)
-class Input:
-    """A file below the folder.
+class Prompt:
+    """A recording to continue.
+
+    Attributes:
+        recording: Its samples, `(T,)`.
+        filtered: The same after the filter of the model's audio config, `(T,)`.
+    """
+
+    recording: Tensor
+    filtered: Tensor
+
+
+def read_prompt(path: Path, audio: AudioConfig) -> Prompt:
+    """Return a recording as a prompt."""
+    recording = read_recording(path, audio.sample_rate)
+    filtered = shaping_of(audio).apply(recording)
+    check_peak(filtered, str(path))
+    return Prompt(recording, filtered)
+
+
+def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tensor:
+    """Return the frames of a recording, mel spectrogram or score, `(1, C, F)`.
+
+    Args:
+        path: The file; a score next to a recording of the same name belongs to it.
+        audio: Features of the model.
+        mel_preset: How a `.npy` file was made.
+    """
+    suffix = path.suffix.lower()
+    if suffix in MELS:
+        if audio.mel is None or len(audio.features) > 1:
+            features = " and ".join(audio.features)
+            raise ConfigError(
+                f"the model is conditioned on {features}, not on a mel alone: use a recording"
+            )
+        return read_mel(path, audio.mel, mel_preset)[None]
+    notes = read_notes(path) if suffix in SCORES else None
+    waveform = None if notes else read_recording(path, audio.sample_rate).numpy()
+    score = path.with_suffix(".csv")
+    if notes is None and audio.score is not None and score.exists():
+        notes = read_notes(score)
+    return Features(audio).of_signal(waveform, notes)
+
+
+def samples_covered(path: Path, frames: Tensor, audio: AudioConfig) -> int:
+    """Return how many samples the frames of a file cover; at most the length of a recording."""
+    samples = frames.shape[-1] * (audio.hop_length or 1)
+    if path.suffix.lower() not in (*MELS, *SCORES):
+        samples = min(samples, read_header(path).frames)
+    return samples
+
+
+def read_recording(path: Path, sample_rate: int) -> Tensor:
+    """Return a mono recording, `(T,)`, at the sample rate of the model.
+
+    Raises:
+        DataError: It has another sample rate or more channels, or is damaged.
+    """
+    header = read_header(path)
+    if header.sample_rate != sample_rate:
+        raise DataError(
+            f"{printable(path)} is at {header.sample_rate} Hz, the model at {sample_rate} Hz: "
+            "resample it first, with sox or wavenet-prepare data.resample=true"
+        )
+    if header.channels != 1:
+        raise DataError(
+            f"{printable(path)} has {header.channels} channels, the model one: mix it down first"
+        )
+    samples = torch.from_numpy(read_samples(path)[:, 0].copy())
+    if not bool(samples.isfinite().all()):
+        raise DataError(f"{printable(path)} has NaN or infinite samples")
+    peak = float(samples.abs().max())
+    if peak > 1:
+        raise DataError(f"{printable(path)} peaks at {peak:.3f}, past 1.0: lower its level first")
+    return samples
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of an input folder.
 
     Attributes:
         name: Its path relative to the folder, with forward slashes, without suffix.
-        path: Where it is.
-        output: Where its recording goes.
-        size: Bytes.
+        path: The file.
+        output: The WAV file to generate from it.
+        size: Its size in bytes.
     """
 
     name: str
@@ -39,54 +124,16 @@ class Input:
     def seed(self, seed: int) -> int:
         """Return the seed of its noise: the first 63 bits of the SHA-256 of `SEED:NAME`.
 
-        A single recording of the same input that is drawn with it is the same.
-
         Args:
-            seed: The command's.
+            seed: The seed of the command.
         """
         text = f"{seed}:{self.name}".encode("utf-8", "surrogateescape")
         return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-def input_folder(options: GenerateCommand) -> Path | None:
-    """Return the folder whose files are spoken or gone on from; `None` for a single recording.
-
-    Raises:
-        ConfigError: Input, prompt, output and shard do not go together.
-    """
-    said = {"input": options.input, "prompt": options.prompt}
-    given = {name: Path(path) for name, path in said.items() if path is not None}
-    folders = {name: path for name, path in given.items() if path.is_dir()}
-    output = Path(options.output)
-    if not folders:
-        if options.shard is not None:
-            raise ConfigError("shard shares out a folder: say input=FOLDER or prompt=FOLDER")
-        if output.is_dir():
-            raise ConfigError(
-                f"output {printable(output)} is a folder, and there is one input: say "
-                "output=NAME.wav, or give a folder of inputs"
-            )
-        return None
-    ((name, folder), *_) = folders.items()
-    if len(given) > 1:
-        raise ConfigError(f"{name} is a folder: then input and prompt do not go together, say one")
-    if not output.is_dir() and (output.exists() or output.suffix.lower() == ".wav"):
-        raise ConfigError(
-            f"{name} is a folder, so output must be one too, got {printable(output)}: say "
-            "output=FOLDER"
-        )
-    whole = output.resolve()
-    if whole == folder.resolve() or folder.resolve() in whole.parents:
-        raise ConfigError(
-            f"output {printable(output)} lies in {name}, where it would be taken for an input: "
-            "choose another folder"
-        )
-    return folder
-
-
-def suffixes_taken(options: GenerateCommand, audio: AudioConfig) -> tuple[str, ...]:
-    """Return the suffixes of what a model can be given: its features decide."""
-    if options.prompt is not None:
+def input_suffixes(audio: AudioConfig, *, prompts: bool) -> tuple[str, ...]:
+    """Return the suffixes of files that a model can be given, as its features allow."""
+    if prompts:
         return RECORDINGS
     return (
         *RECORDINGS,
@@ -95,21 +142,21 @@ def suffixes_taken(options: GenerateCommand, audio: AudioConfig) -> tuple[str, .
     )
 
 
-def inputs_below(folder: Path, output: Path, suffixes: Collection[str]) -> list[Input]:
-    """Return the inputs below a folder, ordered by name.
+def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[InputFile]:
+    """Return the input files in a folder and its subfolders, sorted by name.
 
-    Hidden files and folders, and linked folders, are left alone. A score beside a recording of its
-    name belongs to that recording.
+    Hidden files, hidden folders and linked folders are ignored. A score next to a recording of the
+    same name belongs to that recording.
 
     Args:
-        folder: Where to look.
-        output: The folder of recordings to be.
-        suffixes: In small letters.
+        folder: The input folder.
+        output: The output folder.
+        suffixes: In lower case.
 
     Raises:
-        ConfigError: Two inputs would have one output.
-        DataError: There is none.
-        EnvironmentFault: A folder cannot be read.
+        ConfigError: Two inputs would have the same output.
+        DataError: There are none.
+        MachineError: A folder cannot be read.
     """
     names = sorted(
         Path(place, name).relative_to(folder).as_posix()
@@ -119,7 +166,7 @@ def inputs_below(folder: Path, output: Path, suffixes: Collection[str]) -> list[
     )
     if not names:
         raise DataError(
-            f"{printable(folder)} holds no input: looked, in all folders below, for names in "
+            f"{printable(folder)} has no input files, also in its subfolders; supported: "
             f"{' '.join(sorted(suffixes))}"
         )
     recordings = {_stem(name) for name in names if not _is_score(name)}
@@ -131,17 +178,17 @@ def inputs_below(folder: Path, output: Path, suffixes: Collection[str]) -> list[
         if stem in taken:
             both = f"{printable(taken[stem])} and {printable(name)}"
             raise ConfigError(
-                f"{both} would both be spoken to {printable(stem)}.wav: rename one of them"
+                f"the output of {both} would be {printable(stem)}.wav: rename one of them"
             )
         taken[stem] = name
     return [
-        Input(stem, folder / name, output / f"{stem}.wav", _size(folder / name))
+        InputFile(stem, folder / name, output / f"{stem}.wav", _size(folder / name))
         for stem, name in taken.items()
     ]
 
 
 def _visible(folders: list[str], files: list[str]) -> list[str]:
-    """Return the files that are not hidden; hidden folders are not entered."""
+    """Return the files that are not hidden, and remove hidden folders from the search."""
     folders[:] = [name for name in folders if not name.startswith(".")]
     return [name for name in files if not name.startswith(".")]
 
@@ -157,7 +204,7 @@ def _is_score(name: str) -> bool:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # a link to nothing: reading it says so
+    except OSError:  # a broken link: reading it raises the error
         return 0
 
 

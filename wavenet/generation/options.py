@@ -26,7 +26,8 @@ class GenerateCommand:
         seconds: Length of each recording, without its prompt; absent for as long as the input, or
             3 seconds where there is none.
         prompt: Recording to go on from, or a folder of them.
-        num_samples: Recordings; of a folder, inputs at once, which changes no bit.
+        num_samples: Recordings, from one input or none.
+        batch_size: Inputs of a folder generated at once; does not change the result.
         shard: Of a folder, do every `n`-th input from the `i`-th on, said as `i/n`.
         seed: Item `i` is drawn with `seed + i`, a file of a folder with a seed that follows from
             this one and the file's name.
@@ -49,6 +50,7 @@ class GenerateCommand:
     seconds: float | None = None
     prompt: str | None = None
     num_samples: int = 1
+    batch_size: int = 1
     shard: str | None = None
     seed: int = 0
     temperature: float = 1.0
@@ -64,6 +66,7 @@ class GenerateCommand:
         good = self.seconds is None or self.seconds > 0
         check(good, "seconds", "positive", self.seconds)
         check(self.num_samples >= 1, "num_samples", "1 or more", self.num_samples)
+        check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
         if self.shard is not None:
             Shard.from_text(self.shard)
         check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)

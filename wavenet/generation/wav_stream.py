@@ -1,4 +1,4 @@
-"""Recordings that stream to disk as they are drawn, several at once, each as if it were alone."""
+"""Generate WAV files in chunks: several at once, each bit for bit as if it were generated alone."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -13,115 +13,108 @@ from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter
 from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import shaping_of
+from wavenet.generation.inputs import Prompt
 from wavenet.sampling import Sampler
 
 CHUNK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Work:
-    """A recording to make.
+class WavJob:
+    """A WAV file to generate.
 
     Attributes:
-        output: Its file.
-        seed: Of its noise.
-        length: Samples to draw.
-        local: Frames that condition it, `(1, C, F)`.
-        prompt: Recording that it goes on from, `(T,)`, with which the file begins.
-        heard: What the model hears of the prompt, `(T,)`.
+        output: The file.
+        seed: Of the noise.
+        length: Samples to generate.
+        frames: Local conditioning, prompt included, `(1, C, F)`.
+        prompt: Recording at the start of the file, which is continued.
     """
 
     output: Path
     seed: int
     length: int
-    local: Tensor | None = None
-    prompt: Tensor | None = None
-    heard: Tensor | None = None
+    frames: Tensor | None = None
+    prompt: Prompt | None = None
 
 
-def speak(
-    works: Sequence[Work],
+def generate_wavs(
+    jobs: Sequence[WavJob],
     sampler: Sampler,
     audio: AudioConfig,
-    draw: SamplingConfig,
+    sampling: SamplingConfig,
     advance: Callable[[int], None],
-    **voice: Any,
+    **conditioning: Any,
 ) -> None:
-    """Make recordings side by side; each file is there, whole, as soon as its last sample is.
-
-    What becomes of one depends on itself alone: not a bit on those beside it.
+    """Generate WAV files as one batch; each appears, complete, as soon as its last sample exists.
 
     Args:
-        works: What to make, with prompts of one length.
-        sampler: What draws.
-        audio: Meaning of its signal.
-        draw: Temperature and truncation.
-        advance: Called with the samples drawn since the last call.
-        **voice: Speaker and guidance, as a sampler's `start` takes them.
+        jobs: What to generate; their prompts have the same length.
+        sampler: Generates the signals.
+        audio: Meaning of the signals.
+        sampling: Temperature and truncation.
+        advance: Called with the number of new samples after each chunk.
+        **conditioning: Speaker and guidance, as `Sampler.init_state` takes them.
     """
-    prompts = [work.heard for work in works if work.heard is not None]
+    prompts = [job.prompt.filtered for job in jobs if job.prompt is not None]
     state = sampler.init_state(
-        len(works),
+        len(jobs),
         torch.stack(prompts) if prompts else None,
-        [work.seed for work in works],
-        local=side_by_side([work.local for work in works if work.local is not None]),
-        **voice,
+        [job.seed for job in jobs],
+        local=pad_frames([job.frames for job in jobs if job.frames is not None]),
+        **conditioning,
     )
     chunk = max(1, round(CHUNK_SECONDS * audio.sample_rate))
-    with contextlib.ExitStack() as files:
-        active = [_File(work, audio, files.enter_context(contextlib.ExitStack())) for work in works]
-        while active:
-            border = (state.num_generated // chunk + 1) * chunk
-            stop = min(border, *(file.work.length for file in active))
-            signal = sampler.generate_next(state, stop - state.num_generated, draw).cpu().float()
-            for file, piece in zip(active, signal, strict=True):
-                file.take(piece, whole=stop == border)
+    with contextlib.ExitStack() as stack:
+        files = [_WavFile(job, audio, stack.enter_context(contextlib.ExitStack())) for job in jobs]
+        while files:
+            chunk_end = (state.num_generated // chunk + 1) * chunk
+            stop = min(chunk_end, *(file.job.length for file in files))
+            signal = sampler.generate_next(state, stop - state.num_generated, sampling)
+            for file, samples in zip(files, signal.cpu().float(), strict=True):
+                file.write(samples, chunk_ends=stop == chunk_end)
             advance(signal.numel())
-            staying = [place for place, file in enumerate(active) if file.work.length > stop]
-            if len(staying) < len(active):
-                active = [active[place] for place in staying]
-                state = state.select(staying) if active else state
+            unfinished = [row for row, file in enumerate(files) if file.job.length > stop]
+            if len(unfinished) < len(files):
+                files = [files[row] for row in unfinished]
+                state = state.select(unfinished) if files else state
 
 
-class _File:
-    """A recording that is being made.
+class _WavFile:
+    """A file that is being generated; closes `stack` after its last sample."""
 
-    Args:
-        work: What it is.
-        audio: Meaning of the signal.
-        stack: Closes the file.
-    """
-
-    def __init__(self, work: Work, audio: AudioConfig, stack: contextlib.ExitStack) -> None:
-        self.work = work
+    def __init__(self, job: WavJob, audio: AudioConfig, stack: contextlib.ExitStack) -> None:
+        self.job = job
         self.stack = stack
-        self.writer = stack.enter_context(WavWriter(work.output, audio.sample_rate))
-        self.undone = shaping_of(audio).undone()
-        self.pieces: list[Tensor] = []  # of the chunk
-        self.drawn = 0
-        if work.prompt is not None and work.heard is not None:
-            self.writer.write(work.prompt.numpy())
-            self.undone(work.heard[None])
+        self.writer = stack.enter_context(WavWriter(job.output, audio.sample_rate))
+        self.invert_filter = shaping_of(audio).undone()
+        self.chunk: list[Tensor] = []
+        self.num_generated = 0
+        if job.prompt is not None:
+            self.writer.write(job.prompt.recording.numpy())
+            self.invert_filter(job.prompt.filtered[None])
 
-    def take(self, piece: Tensor, *, whole: bool) -> None:
-        """Add a piece of the signal; `whole` where a chunk ends with it.
+    def write(self, samples: Tensor, *, chunk_ends: bool) -> None:
+        """Append samples.
 
-        A chunk is written as a whole, whoever came to an end within it: so what is undone comes in
-        the same pieces as it does alone.
+        They are filtered and written in complete chunks, even if other files of the batch end
+        within a chunk: rounding of the filter depends on where the chunks are cut.
         """
-        self.pieces.append(piece)
-        self.drawn += len(piece)
-        if whole or self.drawn == self.work.length:
-            self.writer.write(self.undone(torch.cat(self.pieces)[None])[0].numpy())
-            self.pieces = []
-        if self.drawn == self.work.length:
+        self.chunk.append(samples)
+        self.num_generated += len(samples)
+        complete = self.num_generated == self.job.length
+        if chunk_ends or complete:
+            signal = self.invert_filter(torch.cat(self.chunk)[None])[0]
+            self.writer.write(signal.numpy())
+            self.chunk = []
+        if complete:
             self.stack.close()
 
 
-def side_by_side(frames: Sequence[Tensor]) -> Tensor | None:
-    """Return frames, `(1, C, F)` each, as a batch; shorter ones go on with their last frame.
+def pad_frames(frames: Sequence[Tensor]) -> Tensor | None:
+    """Return frames, `(1, C, F)` each, as one batch; shorter ones repeat their last frame.
 
-    That is what a model sees beyond the last frame of a signal by itself.
+    A model sees the same beyond the last frame of a signal that is generated alone.
     """
     if not frames:
         return None
