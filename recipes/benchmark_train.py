@@ -50,7 +50,7 @@ def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
             )
         result = Result(
             name=size,
-            num_parameters=sum(row.parameters for row in layer_rows(config)),
+            num_parameters=sum(row.num_parameters for row in layer_rows(config)),
             measurements=measurements,
             notes=notes,
             details={"segments_read_per_second": segments_read},

@@ -249,8 +249,7 @@ class WaveNet(nn.Module):
         The sentence names the first module that was replaced, subclassed, given hooks or built
         with other options. Implementations that know only the standard model refuse with it.
         """
-        with torch.device("meta"):
-            standard = WaveNet(self.config)
+        standard = meta_model(self.config)
         distribution, wanted = self.distribution, standard.distribution
         if type(distribution) is not type(wanted):
             return f"distribution is {type(distribution).__name__}, not {type(wanted).__name__}"
@@ -320,6 +319,12 @@ def unwrap(model: nn.Module) -> WaveNet:
 def init_empty(config: WaveNetConfig) -> WaveNet:
     """Return a model whose weights will be replaced; the random number generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
+        return WaveNet(config)
+
+
+def meta_model(config: WaveNetConfig) -> WaveNet:
+    """Return a model whose weights take no memory, to look at its modules."""
+    with torch.device("meta"):
         return WaveNet(config)
 
 

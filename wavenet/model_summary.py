@@ -1,14 +1,23 @@
-"""A model as a table, from its config alone: what each layer sees, stores and costs.
+"""A model as a table: receptive field, parameters and operations of each layer.
 
-Counted are the weights that training stores and the operations of one generated sample: two for
-each multiply-add of a convolution, those of a frame shared out among its samples. Look-ups, biases,
-activations and what is done once a signal are not counted: they are a hundredth of the rest.
+The numbers are read from the modules; for a config, from a model that takes no memory. Operations
+are those of one generated sample: two for each multiply-add of a convolution, a frame's shared by
+its samples. Look-ups, biases, activations and what is computed once per signal are not counted:
+they are about a hundredth of the rest.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import nn
+
 from wavenet.config import WaveNetConfig
+from wavenet.model import WaveNet, meta_model
+from wavenet.modules import LocalConditioner, ResidualBlock
+from wavenet.modules.upsampling import Upsample
+from wavenet.utils.errors import ConfigError
+
+HEADER = ("layer", "dilation", "kernel", "receptive field", "ms", "parameters", "FLOP per sample")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,45 +25,46 @@ class LayerRow:
     """One layer of a `WaveNet`.
 
     Attributes:
-        name: `global condition` and `local condition` if there are such, `input`, `block 1` and so
-            on, or `head`.
+        name: `global conditioner` and `local conditioner` if there are any, `input`, `block 1` and
+            so on, or `head`.
         dilation: Samples between taps.
-        effective_kernel_size: Samples from first to last tap, both counted.
+        effective_kernel_size: Samples from first to last tap, both included.
         receptive_field: Past samples that this layer's output depends on.
-        parameters: Numbers stored.
-        operations: Floating-point operations a generated sample, two a multiply-add.
+        num_parameters: Stored weights.
+        operations: Floating-point operations per generated sample, two per multiply-add.
     """
 
     name: str
-    dilation: int
-    effective_kernel_size: int
-    receptive_field: int
-    parameters: int
-    operations: int
+    dilation: int = 1
+    effective_kernel_size: int = 0
+    receptive_field: int = 0
+    num_parameters: int
+    operations: int = 0
 
 
-def layer_rows(config: WaveNetConfig) -> list[LayerRow]:
-    """Return conditions, first convolution, every block and head, in the order of the signal."""
-    return list(_rows(config))
+def layer_rows(model: WaveNet | WaveNetConfig) -> list[LayerRow]:
+    """Return conditioners, input layer, every block and head, in the order of the signal.
+
+    Raises:
+        ConfigError: A block or conditioner was replaced by a module that cannot be counted.
+    """
+    return list(_rows(meta_model(model) if isinstance(model, WaveNetConfig) else model))
 
 
-def layer_table(config: WaveNetConfig, sample_rate: int) -> str:
+def layer_table(model: WaveNet | WaveNetConfig, sample_rate: int) -> str:
     """Return the layers of a model as a table to print, with totals and the receptive field.
 
     Args:
-        config: Shape of the model.
-        sample_rate: Samples a second, in Hz: turns the receptive field into time.
+        model: A model, or the config of one.
+        sample_rate: Samples per second, in Hz: turns the receptive field into time.
     """
-    rows = layer_rows(config)
+    rows = layer_rows(model)
+    num_parameters = sum(row.num_parameters for row in rows)
+    operations = sum(row.operations for row in rows)
     lines = [
-        ("layer", "dilation", "kernel", "receptive field", "ms", "parameters", "FLOP a sample"),
+        HEADER,
         *(_cells(row, sample_rate) for row in rows),
-        (
-            "total",
-            *[""] * 4,
-            f"{sum(row.parameters for row in rows):,}",
-            f"{sum(row.operations for row in rows):,}",
-        ),
+        ("total", *[""] * 4, f"{num_parameters:,}", f"{operations:,}"),
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     printed = [
@@ -62,98 +72,81 @@ def layer_table(config: WaveNetConfig, sample_rate: int) -> str:
         for name, *cells in lines
     ]
     rule = "-" * len(printed[0])
-    seconds = config.receptive_field_seconds(sample_rate)
-    field = f"receptive field: {config.receptive_field:,} samples, {seconds:.3g} s"
-    caption = f"{field} at {sample_rate:,} Hz"
-    return "\n".join([printed[0], rule, *printed[1:-1], rule, printed[-1], caption])
+    field = rows[-1].receptive_field
+    caption = f"{field:,} samples, {field / sample_rate:.3g} s at {sample_rate:,} Hz"
+    body = [printed[0], rule, *printed[1:-1], rule, printed[-1]]
+    return "\n".join([*body, f"receptive field: {caption}"])
 
 
-def _rows(config: WaveNetConfig) -> Iterator[LayerRow]:
-    residual, gate, skip = config.residual_channels, config.gate_channels, config.skip_channels
-    yield from _condition_rows(config)
-    seen = config.input_kernel_size
-    embedded = config.input_type == "embedding"
+def _rows(model: WaveNet) -> Iterator[LayerRow]:
+    if model.global_conditioner is not None:
+        size = _num_parameters(model.global_conditioner)
+        yield LayerRow(name="global conditioner", num_parameters=size)
+    if model.local_conditioner is not None:
+        yield LayerRow(
+            name="local conditioner",
+            num_parameters=_num_parameters(model.local_conditioner),
+            operations=round(_local_operations(model.local_conditioner)),
+        )
+    field = model.input.memory + 1
     yield LayerRow(
         name="input",
-        dilation=1,
-        effective_kernel_size=seen,
-        receptive_field=seen,
-        parameters=(
-            seen * config.quantization_channels * residual + config.bias * residual
-            if embedded
-            else _stored(config, seen, residual)
-        ),
-        operations=0 if embedded else 2 * seen * residual,
+        effective_kernel_size=field,
+        receptive_field=field,
+        num_parameters=_num_parameters(model.input),
+        operations=_operations(model.input),
     )
-    last = len(config.dilations)
-    pairs = zip(config.dilations, config.effective_kernel_sizes, strict=True)
-    for number, (dilation, size) in enumerate(pairs, start=1):
-        seen += size - 1
-        # (inputs of one output, outputs) of each convolution; nothing reads the last residual
-        shapes = [(config.kernel_size * residual, gate), (gate // 2, skip)]
-        shapes += [(gate // 2, residual)] if number < last else []
-        condition = config.conditioning_channels
+    for index, block in enumerate(model.stack.blocks):
+        if not isinstance(block, ResidualBlock):
+            raise _uncountable(f"stack.blocks.{index}", block, ResidualBlock)
+        field += block.conv.memory
         yield LayerRow(
-            name=f"block {number}",
-            dilation=dilation,
-            effective_kernel_size=size,
-            receptive_field=seen,
-            parameters=sum(_stored(config, *shape) for shape in shapes)
-            + (gate * (condition + config.weight_norm) if condition else 0),
-            operations=sum(2 * inputs * outputs for inputs, outputs in shapes)
-            + 2 * condition * gate,
+            name=f"block {index + 1}",
+            dilation=block.conv.dilation[0],
+            effective_kernel_size=block.conv.memory + 1,
+            receptive_field=field,
+            num_parameters=_num_parameters(block),
+            operations=_operations(block),
         )
-    outputs = config.quantization_channels
-    if (
-        config.output_distribution != "categorical"
-    ):  # mean and scale a density, and its weight if there are two
-        outputs = 3 * config.num_mixtures if config.num_mixtures > 1 else 2
-    shapes = [(skip, config.head_channels), (config.head_channels, outputs)]
     yield LayerRow(
         name="head",
-        dilation=1,
         effective_kernel_size=1,
-        receptive_field=seen,
-        parameters=sum(_stored(config, *shape) for shape in shapes),
-        operations=sum(2 * inputs * outputs for inputs, outputs in shapes),
+        receptive_field=field,
+        num_parameters=_num_parameters(model.head),
+        operations=_operations(model.head),
     )
 
 
-def _condition_rows(config: WaveNetConfig) -> Iterator[LayerRow]:
-    """Yield what becomes of speakers and vectors, and of frames; they see no samples."""
-    said = {"dilation": 1, "effective_kernel_size": 0, "receptive_field": 0}
-    width, vector = config.global_channels, config.global_in_channels
-    if config.has_global_conditioning:
-        speakers = (config.num_speakers + 1) * width if config.num_speakers else 0  # one is unknown
-        vectors = (vector + 2) * width if vector else 0  # weights, biases, and what stands for none
-        yield LayerRow(name="global condition", parameters=speakers + vectors, operations=0, **said)
-    local = config.local
-    if local is None:
-        return
-    width = local.channels
-    shapes = [(local.in_channels * (local.kernel_size + local.lookahead), width)]
-    for number in range(1, len(local.context_dilations) + 1):
-        shapes += [(2 * width, 2 * width), (width, width)]
-        shapes += [(width, width)] if number < len(local.context_dilations) else []
-    parameters = sum(outputs * (inputs + 1 + config.weight_norm) for inputs, outputs in shapes)
-    operations = sum(2 * inputs * outputs for inputs, outputs in shapes) / local.hop_length
-    rate = 1 / local.hop_length  # of a stage's input, as a share of the samples'
-    for scale in local.upsample_scales:
-        rate *= scale
-        if local.upsample == "nearest":
-            parameters += 2 * scale + 1 + config.weight_norm
-            operations += 2 * (2 * scale + 1) * width * rate
-        elif local.upsample == "transposed":
-            parameters += 2 * scale * width * width + width
-            operations += 2 * 2 * width * width * rate
-    yield LayerRow(
-        name="local condition", parameters=parameters, operations=round(operations), **said
+def _local_operations(conditioner: LocalConditioner) -> float:
+    """Return the operations per sample of what turns frames into the conditioning of samples."""
+    if not isinstance(conditioner, LocalConditioner):
+        raise _uncountable("local_conditioner", conditioner, LocalConditioner)
+    rate = 1 / conditioner.hop_length  # of frames, relative to the rate of samples
+    operations = _operations(conditioner.conv_in) * rate
+    if conditioner.context is not None:
+        operations += _operations(conditioner.context) * rate
+    for index, stage in enumerate(conditioner.upsampling):
+        if not isinstance(stage, Upsample):
+            raise _uncountable(f"local_conditioner.upsampling.{index}", stage, Upsample)
+        operations += stage.operations_per_input() * rate
+        rate *= stage.scale
+    return operations
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _operations(module: nn.Module) -> int:
+    """Return the operations of all convolutions of a module for one output each."""
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv1d)]
+    return sum(2 * convolution.weight.numel() for convolution in convolutions)
+
+
+def _uncountable(name: str, module: nn.Module, wanted: type[nn.Module]) -> ConfigError:
+    return ConfigError(
+        f"the model has no summary: {name} is {type(module).__name__}, not a {wanted.__name__}"
     )
-
-
-def _stored(config: WaveNetConfig, inputs: int, outputs: int) -> int:
-    """Return the numbers that a convolution stores: weights, biases, lengths of weight norm."""
-    return outputs * (inputs + config.bias + config.weight_norm)
 
 
 def _cells(row: LayerRow, sample_rate: int) -> tuple[str, ...]:
@@ -163,6 +156,6 @@ def _cells(row: LayerRow, sample_rate: int) -> tuple[str, ...]:
         f"{row.effective_kernel_size:,}",
         f"{row.receptive_field:,}",
         f"{1000 * row.receptive_field / sample_rate:,.2f}",
-        f"{row.parameters:,}",
+        f"{row.num_parameters:,}",
         f"{row.operations:,}",
     )
