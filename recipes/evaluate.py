@@ -31,7 +31,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     # The model, and clips that its training has not used.
     model_dir = Path(options.checkpoint)
     loaded = wavenet.load(model_dir)
-    folder, clips = held_out_clips(model_dir, loaded.audio.sample_rate, options.data)
+    folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
     temperature = temperature_of_run(model_dir)
     if temperature is not None and "evaluation.temperature" not in composed.said:

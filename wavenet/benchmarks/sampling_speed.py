@@ -187,7 +187,7 @@ def bits_by_weight_dtype(
     """
     loaded = checkpoint.load(model_dir)
     try:
-        folder, clips = held_out_clips(model_dir, loaded.audio.sample_rate)
+        folder, clips = held_out_clips(model_dir, loaded)
     except (ConfigError, DataError) as error:
         log.info("no bits per sample: the held-out clips of the run of %s are missing", model_dir)
         log.debug("%s", error)

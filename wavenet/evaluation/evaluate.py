@@ -9,7 +9,7 @@ from typing import Any
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import FilterConfig
-from wavenet.data.manifest import Clip, frames_of
+from wavenet.data.manifest import Clip, frames_of, read_manifest
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
 from wavenet.evaluation.metrics import mean_metrics
@@ -191,6 +191,8 @@ class Evaluator:
         if clips:
             seconds = int(frames_of(clips).sum()) / rate
             facts[HELD_OUT] = f"{len(clips)} clip{'s' * (len(clips) > 1)}, {seconds:.0f} s"
+            if self.loaded.training.dataset not in (None, read_manifest(self.folder).identity):
+                facts[HELD_OUT] += ", foreign data: not those that the model was trained with"
         time, factor = self.generation_time + (shard_time or GenerationTime()), None
         if time.num_samples:
             factor = time.seconds * rate / time.num_samples

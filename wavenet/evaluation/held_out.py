@@ -6,47 +6,110 @@ runs/demo/model/      the model directory
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wavenet.data.manifest import Clip, Manifest, frames_of, read_manifest
+from wavenet.checkpoint import Checkpoint
+from wavenet.data.manifest import MANIFEST, Clip, Manifest, frames_of, read_manifest
 from wavenet.data.options import DataOptions
-from wavenet.data.preparation.prepare import ensure_prepared
+from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 
+log = logging.getLogger("wavenet")
+
 
 def held_out_clips(
-    model_dir: Path, sample_rate: int, data: DataOptions | None = None
+    model_dir: Path, loaded: Checkpoint, data: DataOptions | None = None
 ) -> tuple[Path, Manifest]:
     """Return a prepared folder and the clips of it that training has not used.
 
+    Without `data`, these are exactly the clips that the model's run held out. Other data are
+    split as their own options say, and a warning says so.
+
     Args:
         model_dir: The model directory.
-        sample_rate: Of the model, in Hz.
+        loaded: The model.
         data: Recordings to evaluate on; those of the model's run if it names none.
 
     Raises:
         ConfigError: No recordings are given, and the model directory is not part of a run.
-        DataError: No clip is held out, or the sample rates differ.
+        DataError: No clip is held out, the model was trained on some of them, the run's data are
+            not those that the model was trained on, or sample rates or speakers do not match.
     """
+    rate, dataset = loaded.audio.sample_rate, loaded.training.dataset
     if data is None or (data.root is None and data.processed_dir is None):
-        data = _data_of_run(model_dir)
-    folder = ensure_prepared(dataclasses.replace(data, sample_rate=sample_rate))
-    clips = held_out_split(read_manifest(folder))
+        folder = ensure_same_data(_data_of_run(model_dir), dataset, model_dir)
+        foreign = False
+    else:
+        folder = ensure_prepared(dataclasses.replace(data, sample_rate=rate))
+        foreign = read_manifest(folder).identity != dataset
+    manifest = read_manifest(folder)
+    clips = held_out_split(manifest)
     if not clips:
         raise DataError(
             f"{printable(folder)} has no held-out clips: prepare it with data.test_fraction"
         )
-    if clips[0].sample_rate != sample_rate:
-        raise DataError(
-            f"the clips are at {clips[0].sample_rate} Hz, the model at {sample_rate} Hz"
-        )
+    if clips[0].sample_rate != rate:
+        raise DataError(f"the clips are at {clips[0].sample_rate} Hz, the model at {rate} Hz")
+    if foreign and data is not None:
+        _check_foreign(model_dir, loaded, data, folder, clips)
     return folder, clips
+
+
+def _check_foreign(
+    model_dir: Path, loaded: Checkpoint, data: DataOptions, folder: Path, clips: Manifest
+) -> None:
+    """Refuse clips that cannot be evaluated fairly, and warn that they are not the run's."""
+    used = _clips_in_training(model_dir, data, clips)
+    if used:
+        raise DataError(
+            f"the model was trained or validated on {used} of the {len(clips)} held-out clips of "
+            f"{printable(folder)}: leave data.* out to evaluate on what its run held out"
+        )
+    speakers = loaded.audio.speaker_names
+    if speakers and not clips.names:
+        raise DataError(
+            f"the model was trained with the speakers {printable(', '.join(speakers))}, and "
+            f"{printable(folder)} names none: prepare it with data.speaker_from_folder=true, or "
+            "from a corpus that names them"
+        )
+    unknown = sorted({*clips.names} - {*speakers}) if speakers else []
+    if unknown:
+        log.warning(
+            "warning: the model does not know these speakers, evaluated with the null speaker: %s",
+            printable(", ".join(unknown)),
+        )
+    dataset = loaded.training.dataset
+    if dataset is not None:
+        log.warning(
+            "warning: foreign data: the model was trained with the clips %s; these are %s, split "
+            "by their own options",
+            *(dataset, read_manifest(folder).identity),
+        )
+
+
+def _clips_in_training(model_dir: Path, data: DataOptions, clips: Manifest) -> int:
+    """Return how many of `clips` the model's run has trained or validated on, if that is known."""
+    run = _read_run(model_dir)
+    own = None if run is None else _data_of_run(model_dir)
+    if own is None or own.processed_dir is None or not (own.folder / MANIFEST).is_file():
+        return 0
+    manifest = read_manifest(own.folder)
+    held_out = held_out_split(manifest)
+    free = {digest.tobytes() for digest in held_out.digests}
+    used = {digest.tobytes() for digest in manifest.digests} - free
+    places = {row for row, digest in enumerate(clips.digests) if digest.tobytes() in used}
+    same_root = own.root is not None and data.root is not None
+    if same_root and Path(str(own.root)).resolve() == data.source.resolve():
+        names = {clip.source for clip in manifest} - {clip.source for clip in held_out}
+        places |= {row for row, clip in enumerate(clips) if clip.source in names}
+    return len(places)
 
 
 def held_out_split(clips: Manifest) -> Manifest:
@@ -78,8 +141,7 @@ def _data_of_run(model_dir: Path) -> DataOptions:
             f"no recordings to evaluate on: {printable(model_dir)} is not part of a run, so add "
             "data.root=FOLDER or data.processed_dir=FOLDER"
         )
-    data = from_dict(DataOptions, run["data"], "run.json: data")
-    return dataclasses.replace(data, root=None)  # its clips are prepared
+    return from_dict(DataOptions, run["data"], "run.json: data")
 
 
 def _read_run(model_dir: Path) -> dict[str, Any] | None:
