@@ -186,9 +186,16 @@ def test_json_is_the_only_output_on_stdout(evaluate: Run) -> None:
     assert Path("evaluation.html").exists()
 
 
-@pytest.mark.parametrize("shard", ["all", "all/0", "0/2", "3/2", "every/2"])
+@pytest.mark.parametrize("shard", ["all", "all/2", "0/2", "3/2", "every/2"])
 def test_an_invalid_shard_is_an_error(evaluate: Run, shard: str) -> None:
     done = evaluate("free", f"shard={shard}")
 
     assert done.returncode == 2
     assert "shard must be i/n" in done.stderr
+
+
+def test_evaluating_and_merging_shards_at_once_is_an_error(evaluate: Run) -> None:
+    done = evaluate("free", "shard=1/2", "merge_shards=2")
+
+    assert done.returncode == 2
+    assert "set one of the two" in done.stderr

@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from wavenet.config import WaveNetConfig
+from wavenet.data.audio import wav_bytes
 from wavenet.evaluation.plots import dilation_tree, png
-from wavenet.evaluation.report import wav_bytes, write_report
+from wavenet.evaluation.report import write_report
 from wavenet.evaluation.synthesis import Recording
 from wavenet.utils.errors import DataError
 

@@ -155,7 +155,7 @@ class WavWriter:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_file(self.path))
             self._file = stack.enter_context(open(temporary, "wb"))
-            self._file.write(self._header())
+            self._file.write(_wav_header(0, self.sample_rate))
             self._stack = stack.pop_all()
         return self
 
@@ -181,8 +181,7 @@ class WavWriter:
                 f"{printable(self.path)}: a WAV file holds at most {WAV_MOST_BYTES // 2} samples: "
                 "cut the signal into several files"
             )
-        codes = np.minimum(np.rint(samples.astype(np.float64) * 32768.0), 32767.0)
-        self._file.write(codes.astype("<i2").tobytes())
+        self._file.write(_pcm16(samples))
         self.frames += len(samples)
 
     def __exit__(
@@ -197,12 +196,23 @@ class WavWriter:
             return
         with self._stack:  # closes the file, then gives it its name
             file.seek(0)
-            file.write(self._header())
+            file.write(_wav_header(self.frames, self.sample_rate))
 
-    def _header(self) -> bytes:
-        size, rate = self.frames * 2, self.sample_rate
-        riff = (b"RIFF", WAV_HEADER.size - 8 + size, b"WAVE")
-        return WAV_HEADER.pack(*riff, b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
+
+def wav_bytes(samples: NDArray[np.floating[Any]], sample_rate: int) -> bytes:
+    """Return `samples`, `(T,)`, as a mono 16-bit WAV file; values outside [-1, 1] are clipped."""
+    return _wav_header(len(samples), sample_rate) + _pcm16(np.clip(samples, -1, 1))
+
+
+def _pcm16(samples: NDArray[np.floating[Any]]) -> bytes:
+    codes = np.minimum(np.rint(samples.astype(np.float64) * 32768.0), 32767.0)
+    return codes.astype("<i2").tobytes()
+
+
+def _wav_header(frames: int, rate: int) -> bytes:
+    size = frames * 2
+    riff = (b"RIFF", WAV_HEADER.size - 8 + size, b"WAVE")
+    return WAV_HEADER.pack(*riff, b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
 
 
 @contextlib.contextmanager

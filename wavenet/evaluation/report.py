@@ -4,8 +4,6 @@ Its template is `report.html.jinja`. Recordings are 16-bit WAV inside the file.
 """
 
 import base64
-import io
-import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from wavenet.data.audio import wav_bytes
 from wavenet.evaluation.metrics import METRIC_HEADINGS, mean_metrics
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.plots import png, spectrogram
@@ -135,18 +133,6 @@ def write_report(
         picture=lambda r: _data_uri("image/png", png(spectrogram(r.waveform, r.sample_rate, ""))),
     )
     write_text(path, page)
-
-
-def wav_bytes(waveform: npt.NDArray[np.floating[Any]], sample_rate: int) -> bytes:
-    """Return a waveform `(T,)` as a 16-bit mono WAV file; values outside [-1, 1] are clipped."""
-    samples = np.clip(np.round(np.asarray(waveform, dtype=np.float64) * 32768), -32768, 32767)
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return buffer.getvalue()
 
 
 def _data_uri(kind: str, content: bytes) -> str:
