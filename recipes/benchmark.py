@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import wavenet
 from wavenet.benchmarks.options import BenchmarkCommand
-from wavenet.cli.command import command
-from wavenet.cli.compose import Composed, compose_model
+from wavenet.cli.compose import Composed
+from wavenet.cli.main import run_command
+from wavenet.model_sizes import MODEL_SIZES
 
 if TYPE_CHECKING:
     from wavenet.model import WaveNet
@@ -85,14 +86,9 @@ def models_to_measure(
         yield options.checkpoint, {UNCONDITIONAL: loaded.model}, loaded.audio.sample_rate
         return
     for size in options.sizes:
-        models = untrained_models(compose_model(size), options.conditioning)
+        models = untrained_models(MODEL_SIZES[size], options.conditioning)
         yield size, models, UNTRAINED_SAMPLE_RATE
 
 
-def main() -> None:
-    """Run `wavenet-benchmark`."""
-    command("benchmark", __file__, BenchmarkCommand, benchmark)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("benchmark", benchmark)

@@ -3,8 +3,9 @@
 import logging
 
 from wavenet.benchmarks.options import TrainBenchmarkCommand
-from wavenet.cli.command import command
-from wavenet.cli.compose import Composed, compose_model
+from wavenet.cli.compose import Composed
+from wavenet.cli.main import run_command
+from wavenet.model_sizes import MODEL_SIZES
 
 log = logging.getLogger("wavenet")
 
@@ -38,7 +39,7 @@ def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
     )
     results = []
     for size in options.sizes:
-        config = compose_model(size)
+        config = MODEL_SIZES[size]
         measurements = measure_training(config, cases, options.repeats, options.seconds, size)
         notes, segments_read = [], {}
         for length in dict.fromkeys(case.segment_length for case in cases):
@@ -63,10 +64,5 @@ def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
         print(json_text(results))
 
 
-def main() -> None:
-    """Run `wavenet-benchmark-train`."""
-    command("benchmark_train", __file__, TrainBenchmarkCommand, benchmark_train, extra="train")
-
-
 if __name__ == "__main__":
-    main()
+    run_command("benchmark_train", benchmark_train)

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 
 import wavenet
-from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
+from wavenet.cli.main import run_command
 from wavenet.evaluation.options import EvaluateCommand
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
@@ -34,7 +34,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
     temperature = temperature_of_run(model_dir)
-    if temperature is not None and "evaluation.temperature" not in composed.said:
+    if temperature is not None and "evaluation.temperature" not in composed.overridden:
         settings = dataclasses.replace(settings, temperature=temperature)
     evaluator = Evaluator(loaded, folder, clips, settings, options.seed)
 
@@ -72,10 +72,5 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
         print(json.dumps(evaluation.to_json(), indent=2))
 
 
-def main() -> None:
-    """Run `wavenet-evaluate`."""
-    command("evaluate", __file__, EvaluateCommand, evaluate, extra="train")
-
-
 if __name__ == "__main__":
-    main()
+    run_command("evaluate", evaluate)

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import wavenet
-from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
+from wavenet.cli.main import run_command
 from wavenet.generation.options import GenerateCommand
 
 log = logging.getLogger("wavenet")
@@ -70,10 +70,5 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
         print(path)
 
 
-def main() -> None:
-    """Run `wavenet-generate`."""
-    command("generate", __file__, GenerateCommand, generate)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("generate", generate)

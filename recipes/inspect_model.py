@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from wavenet.cli.command import command
+from wavenet.cli.commands import InspectCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.options import InspectCommand
+from wavenet.cli.main import run_command
 from wavenet.model_summary import layer_table
 from wavenet.utils.errors import require
 
@@ -26,10 +26,5 @@ def inspect(options: InspectCommand, composed: Composed) -> None:
         print(f"dilation tree: {options.output}")
 
 
-def main() -> None:
-    """Run `wavenet-inspect`."""
-    command("inspect", __file__, InspectCommand, inspect)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("inspect", inspect)

@@ -1,8 +1,8 @@
 """Turn a folder of recordings into clips to train on: `wavenet-prepare data.root=FOLDER`."""
 
-from wavenet.cli.command import command
+from wavenet.cli.commands import PrepareCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.options import PrepareCommand
+from wavenet.cli.main import run_command
 from wavenet.utils.sharding import Shard
 
 
@@ -25,10 +25,5 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
         )  # training finds them there
 
 
-def main() -> None:
-    """Run `wavenet-prepare`."""
-    command("prepare", __file__, PrepareCommand, prepare, extra="train")
-
-
 if __name__ == "__main__":
-    main()
+    run_command("prepare", prepare)

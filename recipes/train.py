@@ -5,15 +5,15 @@ On two GPUs: `torchrun --standalone --nproc-per-node=2 $(which wavenet-train) re
 
 from pathlib import Path
 
-from wavenet.cli.command import command
 from wavenet.cli.compose import Composed
-from wavenet.cli.options import TrainCommand
-from wavenet.cli.resume import changed
-from wavenet.cli.sweep import Outcome, outcome_of_run
+from wavenet.cli.main import run_command
+from wavenet.cli.resume import with_overrides
+from wavenet.cli.sweep import CommandResult, run_result
+from wavenet.training.options import TrainCommand
 from wavenet.utils.errors import require
 
 
-def train(options: TrainCommand, composed: Composed) -> Outcome:
+def train(options: TrainCommand, composed: Composed) -> CommandResult:
     """Start a run or go on with one; return what it came to, with the code of a signal."""
     require("pytorch_lightning", "train")
     from wavenet.training import run
@@ -22,7 +22,7 @@ def train(options: TrainCommand, composed: Composed) -> Outcome:
 
     stop = StopFlag()
     folder = None if options.resume is None else Path(options.resume)
-    config = options.run if folder is None else changed(run.read_run(folder), composed)
+    config = options.run if folder is None else with_overrides(run.read_run(folder), composed)
     with assembled(config.trainer) as team:
         if folder is None:
             chosen = None if options.run_dir is None else Path(options.run_dir)
@@ -30,16 +30,11 @@ def train(options: TrainCommand, composed: Composed) -> Outcome:
         else:
             run.resume(config, folder, stop, team)
     if stop.signal is None:
-        return outcome_of_run(folder)
+        return run_result(folder)
     if team.rank == 0:
         print(f"stopped and saved; go on with: wavenet-train resume={folder}")
-    return outcome_of_run(folder, 128 + stop.signal)
-
-
-def main() -> None:
-    """Run `wavenet-train`."""
-    command("train", __file__, TrainCommand, train, extra="train", sweeps=True)
+    return run_result(folder, 128 + stop.signal)
 
 
 if __name__ == "__main__":
-    main()
+    run_command("train", train)

@@ -1,6 +1,5 @@
 """How tests run a recipe command: in this process, or in another where signals are sent."""
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from wavenet.cli.main import run_command
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {"inspect": "inspect_model", "benchmark-train": "benchmark_train"}
@@ -26,12 +27,12 @@ Run = Callable[..., Done]
 
 
 def run_here(verb: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> Done:
-    """Run a recipe's `main` in the current folder."""
+    """Run a command in this process, in the current folder."""
     before = sys.argv
     sys.argv = [f"wavenet-{verb}", *arguments]
     capsys.readouterr()
     try:
-        importlib.import_module(f"recipes.{SCRIPTS.get(verb, verb)}").main()
+        run_command(verb.replace("-", "_"))
         code: object = 0
     except SystemExit as leaving:
         code = leaving.code

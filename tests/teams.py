@@ -23,7 +23,7 @@ SERVER.set_forkserver_preload(["tests.teams", "recipes.train", "wavenet.training
 TRAIN = (
     "recipe=folder",
     "model=tiny",
-    "audio=8khz",
+    "audio.sample_rate=8000",
     "data.test_fraction=0.2",
     "data.valid_fraction=0.2",
     "optim.lr=0.01",
@@ -175,7 +175,7 @@ def _train(
     folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...], words: list[Path]
 ) -> None:
     """What a process does: the command, its words going to files."""
-    from recipes.train import main
+    from wavenet.cli.main import train
 
     os.chdir(folder)
     os.environ.update(environment)
@@ -184,4 +184,4 @@ def _train(
     out, err = words
     with out.open("w", encoding="utf-8") as sys.stdout, err.open("w", encoding="utf-8") as file:
         sys.stderr = file
-        main()
+        train()

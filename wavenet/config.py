@@ -109,7 +109,7 @@ class WaveNetConfig(Options):
         0.1, "Share of items trained with the null speaker, for guidance and new voices", ge=0, lt=1
     )
     local: LocalConfig | None = option(
-        None, "Local conditioning; on where audio has frames, null for none"
+        None, "Local conditioning: on if audio has features; null for none", derived=True
     )
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ RATE = 8000
 TRAIN = (
     "recipe=folder",
     "model=tiny",
-    "audio=8khz",
+    "audio.sample_rate=8000",
     "data.test_fraction=0.2",
     "data.valid_fraction=0.2",
     "trainer.max_steps=6",
@@ -38,7 +38,7 @@ TRAIN = (
     "audio.filter.gain=0.5",
 )
 MEL = (
-    "audio.mel=${mel:8khz}",
+    "audio.mel=8khz",
     "model.local={in_channels:64,channels:8,upsample_scales:[8,10],lookahead:1}",
     "data.speaker_from_folder=true",
     "data.use_speakers=true",
@@ -171,7 +171,7 @@ def test_an_interrupted_conditioned_run_ends_with_the_same_weights(
 def test_prepare_measures_the_mel_that_training_takes(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
-    said = ("audio=8khz", MEL[0], "data.test_fraction=0.2", "data.valid_fraction=0.2")
+    said = ("audio.sample_rate=8000", MEL[0], "data.test_fraction=0.2", "data.valid_fraction=0.2")
     prepared = ("data.processed_dir=clips", f"data.root={voices}", "data.speaker_from_folder=true")
     as_folder = ("data.resample=true", "data.mono=true")  # as the recipe does
     assert run("prepare", *said, *prepared, *as_folder).returncode == 0

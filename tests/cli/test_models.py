@@ -1,6 +1,7 @@
 """The models that can be chosen by name, and the mel conventions that go with them."""
 
 import dataclasses
+import math
 import re
 import shutil
 import sys
@@ -9,26 +10,29 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tests.cli.test_compose import plain
 from tests.commands import Run
 from wavenet import WaveNet
-from wavenet.cli.compose import Composed, register_resolvers
-from wavenet.cli.hydra_main import compose_with
-from wavenet.cli.sweep import Outcome
+from wavenet.cli.compose import Composed
+from wavenet.cli.hydra_main import compose_and_run
+from wavenet.cli.sweep import CommandResult
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
+from wavenet.derive import derive, upsample_factors
 from wavenet.mel_presets import MEL_PRESETS
+from wavenet.model_sizes import MODEL_SIZES
+from wavenet.training.options import TrainCommand
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").iterdir())
-MELS = sorted(path.stem for path in (CONF / "audio").glob("mel_*.yaml"))
+MODELS = sorted([*MODEL_SIZES, *(path.stem for path in (CONF / "model").iterdir())])
 MINE = """\
 # @package _global_
 defaults:
-  - override /audio: mel_tacotron2
+  - override /audio/mel: tacotron2
 name: mine
 data:
   root: mine
@@ -40,14 +44,11 @@ audio:
 
 def chosen(model: str) -> tuple[WaveNetConfig, AudioConfig]:
     """A model and the audio that its file says it goes with."""
-    text = (CONF / "model" / f"{model}.yaml").read_text(encoding="utf-8")
-    audio = re.search(r"^# Goes with (audio=\w+)", text, re.MULTILINE)
-    register_resolvers(CONF)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = ["recipe=folder", f"model={model}", *([audio[1]] if audio else [])]
-        plain: Any = OmegaConf.to_container(compose("train", overrides=overrides))
-    resolved: Any = OmegaConf.to_container(OmegaConf.create(plain["audio"]), resolve=True)
-    return from_dict(WaveNetConfig, plain["model"]), from_dict(AudioConfig, resolved)
+    path = CONF / "model" / f"{model}.yaml"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    audio = re.search(r"^# Goes with (audio\.mel=\w+)", text, re.MULTILINE)
+    found = plain("recipe=folder", f"model={model}", *([audio[1]] if audio else []))
+    return from_dict(WaveNetConfig, found["model"]), from_dict(AudioConfig, found["audio"])
 
 
 def on_no_device(config: WaveNetConfig) -> WaveNet:
@@ -61,11 +62,11 @@ def composed(monkeypatch: pytest.MonkeyPatch, *arguments: str, conf: Path = CONF
     found: list[Composed] = []
     monkeypatch.setattr(sys, "argv", ["wavenet-train", *arguments])
 
-    def task(config: Composed) -> Outcome:
+    def task(config: Composed) -> CommandResult:
         found.append(config)
-        return Outcome()
+        return CommandResult()
 
-    compose_with(conf, "train", task)
+    compose_and_run(conf, "train", task)
     return found[0].plain
 
 
@@ -128,28 +129,36 @@ def test_a_published_model_has_as_many_weights_as_published(
     assert sum(counts) == published + ours_more
 
 
-@pytest.mark.parametrize("audio", MELS)
-def test_an_audio_choice_has_the_convention_of_its_name(
-    monkeypatch: pytest.MonkeyPatch, audio: str
+@pytest.mark.parametrize("name", MEL_PRESETS)
+def test_a_mel_preset_by_name_is_enough_for_a_vocoder(
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    plain = composed(monkeypatch, f"audio={audio}")
+    found = composed(
+        monkeypatch, "recipe=folder", "data.root=x", "model=small", f"audio.mel={name}"
+    )
 
-    assert from_dict(AudioConfig, plain["audio"]).mel == MEL_PRESETS[audio.removeprefix("mel_")]
+    run = from_dict(TrainCommand, found).run
+    mel = MEL_PRESETS[name]
+    assert run.audio.mel == mel
+    assert run.audio.sample_rate == run.data.sample_rate == mel.sample_rate
+    assert run.model.local is not None
+    assert run.model.local.in_channels == mel.n_mels
+    assert run.model.local.hop_length == mel.hop_length
 
 
-def test_a_convention_is_said_by_name_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = composed(
+def test_other_keys_can_follow_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = composed(
         monkeypatch,
         "recipe=demo",
-        "audio.mel=${mel:8khz}",
+        "audio.mel=8khz",
         "model.skip_channels=${audio.mel.n_mels}",
     )
 
-    assert from_dict(AudioConfig, plain["audio"]).mel == MEL_PRESETS["8khz"]
-    assert plain["model"]["skip_channels"] == 64
+    assert from_dict(AudioConfig, found["audio"]).mel == MEL_PRESETS["8khz"]
+    assert found["model"]["skip_channels"] == 64
 
 
-def test_a_recipe_says_single_keys_of_a_named_convention_anew(
+def test_a_recipe_overrides_single_keys_of_a_preset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     conf = shutil.copytree(CONF, tmp_path / "conf")
@@ -161,28 +170,81 @@ def test_a_recipe_says_single_keys_of_a_named_convention_anew(
     assert from_dict(AudioConfig, plain["audio"]).mel == expected
 
 
-def test_an_unknown_convention_names_the_nearest(run: Run) -> None:
-    done = run("train", "audio.mel=${mel:tacotron}")
+def test_a_command_line_overrides_single_keys_of_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = composed(monkeypatch, "recipe=demo", "audio.mel=8khz", "audio.mel.f_max=3500")
+
+    expected = dataclasses.replace(MEL_PRESETS["8khz"], f_max=3500.0)
+    assert from_dict(AudioConfig, found["audio"]).mel == expected
+
+
+def test_an_unknown_preset_names_the_nearest(run: Run) -> None:
+    done = run("train", "audio.mel=tacotron")
 
     assert done.returncode == 2
-    assert done.stderr == ("ConfigError: no mel convention 'tacotron'; did you mean 'tacotron2'?\n")
+    assert done.stderr == "ConfigError: no mel preset 'tacotron'; did you mean 'tacotron2'?\n"
 
 
 @pytest.mark.parametrize("name", MEL_PRESETS)
-def test_every_convention_can_be_said_by_name(name: str) -> None:
-    register_resolvers(CONF)
-    config = OmegaConf.create(
-        {"sample_rate": MEL_PRESETS[name].sample_rate, "mel": f"${{mel:{name}}}"}
-    )
+def test_a_preset_is_a_choice_in_yaml(name: str) -> None:
+    found = derive({"audio": {"mel": name}})
 
-    found = from_dict(AudioConfig, OmegaConf.to_container(config, resolve=True))
-
-    assert found.mel == MEL_PRESETS[name]
+    assert from_dict(AudioConfig, found["audio"]).mel == MEL_PRESETS[name]
 
 
-def test_a_model_beside_audio_of_another_hop_is_refused() -> None:
+def test_audio_of_another_hop_length_than_the_model_is_refused() -> None:
     config, _ = chosen("nv_wavenet")
     _, audio = chosen("r9y9_mol")
 
     with pytest.raises(ConfigError, match="product of model.local.upsample_scales"):
         check_conditioning(config, audio)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("audio.sample_rate=16000", "mel.sample_rate must be 16000"),
+        ("model.local.in_channels=5", "model.local.in_channels must be 80"),
+        ("model.local.upsample_scales=[2,2]", "upsample_scales must be 256"),
+        ("model.local=null", "model.local must be a mapping"),
+        ("model.num_speakers=2", "model.num_speakers must be 0"),
+    ],
+)
+def test_keys_that_disagree_with_audio_are_refused(run: Run, argument: str, message: str) -> None:
+    done = run("train", "recipe=folder", "data.root=x", "audio.mel=tacotron2", argument)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_speakers_and_other_features_fill_in_the_model() -> None:
+    config = {
+        "audio": {"f0": {}, "score": {"hop_length": 100}, "speaker_names": ["a", "b"]},
+        "model": {"num_speakers": 0, "local": {"channels": 8}},
+    }
+
+    found = derive(config)
+
+    audio = from_dict(AudioConfig, found["audio"])
+    model = from_dict(WaveNetConfig, found["model"])
+    check_conditioning(model, audio)
+    assert (audio.sample_rate, audio.hop_length, model.num_speakers) == (16000, 100, 2)
+    assert model.local is not None
+    assert model.local.channels == 8
+
+
+def is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
+
+
+@given(st.integers(1, 65536))
+def test_upsampling_factors_are_small_and_have_the_hop_as_product(hop_length: int) -> None:
+    factors = upsample_factors(hop_length)
+
+    assert math.prod(factors) == hop_length
+    primes = (n for n in range(17, hop_length + 1) if hop_length % n == 0 and is_prime(n))
+    assert max(factors) <= max(primes, default=16)
+
+
+def test_the_sizes_of_the_benchmark_are_the_models_of_training() -> None:
+    for name, config in MODEL_SIZES.items():
+        assert chosen(name)[0] == config

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.cli.test_compose import plain
 from tests.commands import ROOT, Run
 from wavenet.checkpoint import load
 from wavenet.data.corpora import CORPORA
@@ -83,10 +84,8 @@ def test_every_corpus_has_a_recipe() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_takes_a_step(recipe: str, run: Run, tmp_path: Path) -> None:
-    told = run("train", f"recipe={recipe}", "data.root=x", "--cfg", "job")
-    assert told.returncode == 0, told.stderr
-    rate = int(next(line for line in told.stdout.splitlines() if "sample_rate:" in line).split()[1])
-    named = next((name for name in CORPORA if f"corpus: {name}\n" in told.stdout), "folder")
+    composed = plain(f"recipe={recipe}", "data.root=x")
+    named, rate = composed["data"]["corpus"], composed["audio"]["sample_rate"]
     corpus(tmp_path / "corpus", named, rate)
 
     done = run("train", f"recipe={recipe}", *SMALL)

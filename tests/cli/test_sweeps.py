@@ -20,7 +20,7 @@ from wavenet.utils.errors import ConfigError
 TRAIN = (
     "recipe=folder",
     "model=tiny",
-    "audio=8khz",
+    "audio.sample_rate=8000",
     "data.test_fraction=0.2",
     "data.valid_fraction=0.2",
     "trainer.max_steps=2",
@@ -100,9 +100,9 @@ def test_each_sweep_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: Any) ->
 
 
 def test_an_optimiser_is_told_infinity_of_what_failed(tmp_path: Path) -> None:
-    good = sweep.JobOutcome(job=0, overrides=(), folder="a", bits=4.5)
-    bad = sweep.JobOutcome(job=1, overrides=(), folder="b", code=3, error="DataError: none")
-    none = sweep.JobOutcome(job=2, overrides=(), folder="c")
+    good = sweep.JobResult(job=0, overrides=(), folder="a", bits=4.5)
+    bad = sweep.JobResult(job=1, overrides=(), folder="b", code=3, error="DataError: none")
+    none = sweep.JobResult(job=2, overrides=(), folder="c")
 
     worth = [sweep.record(tmp_path, one) for one in (bad, none, good)]
 
@@ -115,7 +115,7 @@ def test_no_other_verb_sweeps(run: Run, verb: str) -> None:
     done = run(verb, "-m", "debug=true,false")
 
     assert done.returncode == 2
-    assert f"wavenet-{verb} does one thing at a time: -m sweeps over trainings" in done.stderr
+    assert f"wavenet-{verb} has no -m: sweeps are for training" in done.stderr
     assert not list(Path().iterdir())
 
 
@@ -141,9 +141,7 @@ def test_a_wrong_sweep_exits_2_before_any_work(run: Run, argument: str, words: s
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["launcher=joblib", "launcher=submitit_slurm", "sweeper=optuna"])
 def test_a_plugin_that_is_missing_is_named_with_its_extra(tmp_path: Path, word: str) -> None:
-    without = (
-        "import sys; sys.modules['hydra_plugins'] = None\nfrom recipes.train import main; main()"
-    )
+    without = "import sys; sys.modules['hydra_plugins'] = None\nfrom wavenet.cli.main import train; train()"
     line = [sys.executable, "-c", without, "-m", "optim.lr=1,2", word]
 
     done = told(line, tmp_path)

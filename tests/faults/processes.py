@@ -184,10 +184,10 @@ def _child(order: dict[str, Any]) -> None:
 
 
 def _train(order: dict[str, Any]) -> None:
-    import recipes.train
+    from wavenet.cli.main import train
 
     sys.argv = ["wavenet-train", *order["words"]]
-    recipes.train.main()
+    train()
 
 
 def _save(order: dict[str, Any]) -> None:

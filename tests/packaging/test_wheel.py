@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from wavenet.cli.compose import Composed
-from wavenet.cli.hydra_main import compose_with
-from wavenet.cli.sweep import Outcome
+from wavenet.cli.hydra_main import compose_and_run
+from wavenet.cli.sweep import CommandResult
 
 pytestmark = pytest.mark.slow
 
@@ -222,11 +222,11 @@ def test_a_recipe_composes_inside_pytest(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # composing sets it: now it is put back after
     monkeypatch.setattr(sys, "argv", ["wavenet-train", "recipe=demo"])
 
-    def task(composed: Composed) -> Outcome:
+    def task(composed: Composed) -> CommandResult:
         found = composed.plain["data"]["root"] == str(ROOT / "recipes/demo/audio")
-        return Outcome(code=7 if found else 1)
+        return CommandResult(code=7 if found else 1)
 
-    assert compose_with(ROOT / "conf", "train", task) == 7
+    assert compose_and_run(ROOT / "conf", "train", task) == 7
 
 
 def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from wavenet.utils.errors import DataError, MachineError
 TRAIN = (
     "recipe=folder",
     "model=tiny",
-    "audio=8khz",
+    "audio.sample_rate=8000",
     "trainer.max_steps=1000000",
     "trainer.global_batch_size=2",
     "trainer.segment_length=200",

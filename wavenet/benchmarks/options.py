@@ -1,99 +1,91 @@
-"""What the benchmarks take."""
+"""Options of `wavenet-benchmark` and `wavenet-benchmark-train`."""
 
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+from wavenet.generation.options import WeightDtype
 from wavenet.utils.dataclass_io import check
+from wavenet.utils.fields import Options, option
 
-Precision = Literal["float32", "bfloat16", "int8"]  # a sampler's; see wavenet.sampling
+ModelSize = Literal["small", "medium", "large"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkCommand:
-    """`wavenet-benchmark`: samplers side by side.
+class BenchmarkCommand(Options):
+    """`wavenet-benchmark`: speed of the samplers on this machine."""
 
-    Attributes:
-        checkpoint: Directory of a model; absent for models of `sizes`.
-        sizes: Of `small`, `medium`, `large`.
-        conditioning: What models of `sizes` are told, side by side: `none`, `mel`, `speaker`.
-        batch_sizes: Streams at once, each in turn.
-        num_threads: Cores, each in turn.
-        weight_dtypes: Of the weights, each in turn.
-        repeats: Measurements of each case.
-        seconds: Of one measurement.
-        bits_seconds: Held-out audio to measure bits per sample on; 0 for none.
-        measure_startup: Time new processes too.
-        output: PNG of the bar chart; for several models the size comes before the suffix.
-        json: Print JSON.
-    """
-
-    checkpoint: str | None = None
-    sizes: tuple[Literal["small", "medium", "large"], ...] = ("small", "medium", "large")
-    conditioning: tuple[Literal["none", "mel", "speaker"], ...] = ("none",)
-    batch_sizes: tuple[int, ...] = (1, 32)
-    num_threads: tuple[int, ...] = (1, 2)
-    weight_dtypes: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
-    repeats: int = 5
-    seconds: float = 0.4
-    bits_seconds: float = 20.0
-    measure_startup: bool = True
-    output: str | None = "benchmark.png"
-    json: bool = False
-    debug: bool = False
+    checkpoint: str | None = option(
+        None, "Model directory; null for untrained models of the sizes below at 16 kHz"
+    )
+    sizes: tuple[ModelSize, ...] = option(
+        ("small", "medium", "large"), "Models: 0.2, 1.2 and 3.2 million weights", min_length=1
+    )
+    conditioning: tuple[Literal["none", "mel", "speaker"], ...] = option(
+        ("none",), "Conditioning of models of these sizes", min_length=1
+    )
+    batch_sizes: tuple[int, ...] = option((1, 32), "Parallel streams", ge=1, min_length=1)
+    num_threads: tuple[int, ...] = option(
+        (1, 2), "Threads; numbers above this machine's cores are skipped", ge=1, min_length=1
+    )
+    weight_dtypes: tuple[WeightDtype, ...] = option(
+        ("float32", "bfloat16", "int8"), "Weights of the sampler", min_length=1
+    )
+    repeats: int = option(5, "Measurements of each case, in interleaved rounds", ge=1)
+    seconds: float = option(0.4, "Length of one measurement", gt=0, lt=1000)
+    bits_seconds: float = option(
+        20.0, "Held-out audio for the cost of low precision; 0 for none", ge=0
+    )
+    measure_startup: bool = option(True, "Also time compilation and start of a new process")
+    output: str | None = option(
+        "benchmark.png", "Bar chart, with the size before the suffix for several; null for none"
+    )
+    json: bool = option(False, "Print JSON instead of tables; also --json")
+    debug: bool = option(False, "Show tracebacks of errors")
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "conditioning", "batch_sizes", "num_threads", "weight_dtypes"):
-            check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
-        check(min(self.batch_sizes) >= 1, "batch_sizes", "1 or more each", self.batch_sizes)
-        check(min(self.num_threads) >= 1, "num_threads", "1 or more each", self.num_threads)
-        check(self.repeats >= 1, "repeats", "1 or more", self.repeats)
-        check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
-        check(self.bits_seconds >= 0, "bits_seconds", "0 or more", self.bits_seconds)
-        good = self.output is None or self.output.lower().endswith(".png")
-        check(good, "output", "a .png file", self.output)
+        super().__post_init__()
+        _check_chart(self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainBenchmarkCommand:
-    """`wavenet-benchmark train`: ways to train side by side.
+class TrainBenchmarkCommand(Options):
+    """`wavenet-benchmark-train`: speed of training on this machine."""
 
-    Attributes:
-        sizes: Of `small`, `medium`, `large`.
-        batch_shapes: Crops of an update and samples of each, as `1x16000`, each in turn.
-        precisions: Of matrix products, each in turn.
-        implementations: `baseline` is PyTorch's layers, `fused` what `wavenet-train` does;
-            `compiled` with torch.compile, `checkpointed` with activation checkpointing.
-        device: `auto` takes a GPU where there is one.
-        repeats: Measurements of each case.
-        seconds: Of one measurement, at least one update.
-        output: PNG of the bar chart; for several sizes the size comes before the suffix.
-        json: Print JSON.
-    """
-
-    sizes: tuple[Literal["small", "medium", "large"], ...] = ("small", "medium", "large")
-    batch_shapes: tuple[str, ...] = ("1x16000",)
-    precisions: tuple[Literal["32-true", "bf16-mixed"], ...] = ("32-true", "bf16-mixed")
+    sizes: tuple[ModelSize, ...] = option(
+        ("small", "medium", "large"), "Models: 0.2, 1.2 and 3.2 million weights", min_length=1
+    )
+    batch_shapes: tuple[str, ...] = option(
+        ("1x16000",), "Segments of a step x samples of each", min_length=1
+    )
+    precisions: tuple[Literal["32-true", "bf16-mixed"], ...] = option(
+        ("32-true", "bf16-mixed"), "Precision of matrix products", min_length=1
+    )
     implementations: tuple[
         Literal["baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"],
         ...,
-    ] = ("baseline", "fused")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    repeats: int = 7
-    seconds: float = 2.0
-    output: str | None = "benchmark-train.png"
-    json: bool = False
-    debug: bool = False
+    ] = option(
+        ("baseline", "fused"),
+        "PyTorch's layers or the fused stack, also with torch.compile or activation checkpointing",
+        min_length=1,
+    )
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "auto uses a GPU if available")
+    repeats: int = option(7, "Measurements of each case, in interleaved rounds", ge=1)
+    seconds: float = option(2.0, "Length of one measurement, at least one step", gt=0, lt=1000)
+    output: str | None = option(
+        "benchmark-train.png", "Bar chart, with the size before the suffix; null for none"
+    )
+    json: bool = option(False, "Print JSON instead of tables; also --json")
+    debug: bool = option(False, "Show tracebacks of errors")
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "batch_shapes", "precisions", "implementations"):
-            check(bool(getattr(self, name)), name, "one entry at least", getattr(self, name))
-        for crops in self.batch_shapes:
-            good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", crops) is not None
-            check(
-                good, "batch_shapes", "such as 1x16000: crops of an update, samples of each", crops
-            )
-        check(self.repeats >= 1, "repeats", "1 or more", self.repeats)
-        check(0 < self.seconds < 1000, "seconds", "positive, under 1000", self.seconds)
-        good = self.output is None or self.output.lower().endswith(".png")
-        check(good, "output", "a .png file", self.output)
+        super().__post_init__()
+        for shape in self.batch_shapes:
+            good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", shape) is not None
+            check(good, "batch_shapes", "SEGMENTSxSAMPLES, such as 1x16000", shape)
+        _check_chart(self.output)
+
+
+def _check_chart(output: str | None) -> None:
+    good = output is None or output.lower().endswith(".png")
+    check(good, "output", "a .png file", output)

@@ -1,10 +1,17 @@
 """What `--help` shows: examples, the choices of each group, and every key with its meaning.
 
-All of it is in the configs, as comments beside what they explain; here it is put together.
+Keys come from the dataclasses; examples and choices from the first lines of the files in `conf/`.
 """
 
-import re
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from wavenet.cli.commands import COMMANDS, GROUPS
+from wavenet.mel_presets import MEL_PRESETS
+from wavenet.model_sizes import MODEL_SIZES
+from wavenet.utils.fields import REQUIRED, describe_range, nested_dataclass
 
 
 def help_text(conf: Path, verb: str) -> str:
@@ -14,20 +21,22 @@ def help_text(conf: Path, verb: str) -> str:
         conf: The folder of configs.
         verb: Name of its primary config.
     """
-    text = (conf / f"{verb}.yaml").read_text(encoding="utf-8")
-    head, _, own = text.partition("\n\n")
-    intro, _, defaults = head.partition("defaults:\n")
-    groups = re.findall(r"^  - (\w+): (\w+)$", defaults, re.MULTILINE)
-    parts = [uncomment(intro)]
-    for group, choice in groups:
-        parts += [_choices(conf / group, choice), _keys(conf / group, choice)]
-    return "\n\n".join(part for part in [*parts, own.rstrip()] if part)
+    options = COMMANDS[verb].options
+    own = [field for field in dataclasses.fields(options) if field.name not in GROUPS]
+    parts = [leading_comment(conf / f"{verb}.yaml")]
+    chosen = _chosen(conf / f"{verb}.yaml")
+    for group, choice in chosen.items():
+        parts.append(_choices(conf, group, choice))
+        if group in GROUPS:
+            parts.append("\n".join([f"{group}:", *_keys(GROUPS[group], "  ")]))
+    parts.append("\n".join(_keys(options, "", own)))
+    return "\n\n".join(part for part in parts if part)
 
 
-def uncomment(text: str) -> str:
-    """Return the leading comment of a config, without its marks and Hydra's directives."""
+def leading_comment(path: Path) -> str:
+    """Return the comment at the start of a config, without its marks and Hydra's directives."""
     lines = []
-    for line in text.splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         if not line.startswith("# @package"):
@@ -35,25 +44,67 @@ def uncomment(text: str) -> str:
     return "\n".join(lines)
 
 
-def _choices(folder: Path, chosen: str) -> str:
-    """Return the choices of a group, the chosen one marked."""
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if len(names) == 1:
+def _chosen(path: Path) -> dict[str, str | None]:
+    """Return the groups of a primary config with their default choices."""
+    from omegaconf import OmegaConf
+
+    entries: Any = OmegaConf.to_container(OmegaConf.load(path))
+    mappings = (entry for entry in entries["defaults"] if isinstance(entry, dict))
+    pairs = (pair for mapping in mappings for pair in mapping.items())
+    return {group: choice for group, choice in pairs if not group.startswith("override ")}
+
+
+def _choices(conf: Path, group: str, chosen: str | None) -> str:
+    """Return the choices of a group, the default marked."""
+    about = {
+        path.stem: leading_comment(path).partition("\n")[0]
+        for path in (conf / group).glob("*.yaml")
+    }
+    if group == "audio/mel":
+        about |= {
+            name: f"{mel.sample_rate} Hz, {mel.n_mels} bands, hop length {mel.hop_length}"
+            for name, mel in MEL_PRESETS.items()
+        }
+    if group == "model":
+        about |= {
+            name: f"{len(size.dilations)} blocks of kernel {size.kernel_size}, "
+            f"{size.residual_channels} residual channels"
+            for name, size in MODEL_SIZES.items()
+        }
+    if len(about) <= 1:
         return ""
-    lines, width = [f"{folder.name}=CHOICE"], max(map(len, names))
-    for name in names:
-        about = uncomment((folder / f"{name}.yaml").read_text(encoding="utf-8")).partition("\n")[0]
-        lines.append(f"  {'*' if name == chosen else ' '} {name:{width}} {about}".rstrip())
+    width = max(map(len, about))
+    lines = [f"{group.replace('/', '.')}=CHOICE"]
+    lines += [
+        f"  {'*' if name == chosen else ' '} {name:{width}} {text}".rstrip()
+        for name, text in sorted(about.items())
+    ]
     return "\n".join(lines)
 
 
-def _keys(folder: Path, chosen: str) -> str:
-    """Return a group's keys with their comments, from the file that has them all."""
-    if folder.name in ("recipe", "launcher", "sweeper"):
-        return ""  # they only say others' keys anew
-    path = folder / "base.yaml"
-    if not path.exists():
-        path = folder / f"{chosen}.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    keys = [f"  {line}" for line in lines if not line.startswith("# Every key")]
-    return "\n".join([f"{folder.name}:", *keys])
+def _keys(cls: Any, indent: str, fields: Any = None) -> Iterator[str]:
+    """Yield a line per key: default, help and range; keys of a mapping are indented below it."""
+    for field in dataclasses.fields(cls) if fields is None else fields:
+        inner = nested_dataclass(cls, field)
+        optional = inner is not None and field.default is None and not field.metadata["derived"]
+        text, allowed = field.metadata["help"], describe_range(cls, field)
+        text += f" ({allowed})" if allowed else ""
+        value = "" if inner is not None and not optional else f" {_yaml(field)}"
+        yield f"{indent}{field.name}:{value} # {text}"
+        if inner is not None:
+            yield from _keys(inner, indent + ("  # " if optional else "  "))
+
+
+def _yaml(field: "dataclasses.Field[Any]") -> str:
+    """Return a field's default as YAML."""
+    if field.metadata["derived"]:
+        return "null"
+    return _yaml_value(REQUIRED if field.default is dataclasses.MISSING else field.default)
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_yaml_value, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else str(value)

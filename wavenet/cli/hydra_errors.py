@@ -1,4 +1,4 @@
-"""What Hydra found wrong with a command line, in a sentence, with the nearest key or choice."""
+"""Hydra's errors in a sentence, with the nearest key or choice."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, 
 
 
 def explain(error: Exception, conf: Path, name: str) -> str:
-    """Return in a sentence what Hydra found wrong, with the nearest key or choice."""
+    """Return an error of Hydra in a sentence, with the nearest key or choice."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
-    own = _own(error)
+    own = _config_error(error)
     if own is not None:
         return str(own)
     text = str(error).strip()
@@ -27,17 +27,17 @@ def explain(error: Exception, conf: Path, name: str) -> str:
             )
         return f"{group}={printable(choice)}: no such choice{nearest(choice, error.options)}"
     if isinstance(error, OverrideParseException) and "=" not in str(error.override):
-        return f"{printable(error.override)!r} says no key: write KEY=VALUE (--help lists keys)"
+        return f"{printable(error.override)!r} has no key: write KEY=VALUE (--help lists keys)"
     if isinstance(error, OverrideParseException):
-        return f"{printable(error.override)!r} does not read as KEY=VALUE: {printable(text, 300)}"
+        return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
     match = re.search(r"Could not override '([^']+)'", text)
     if match:
         return f"unknown key {match[1]!r}{nearest(match[1], known_keys(conf, name))}"
     return printable(text.replace("\n", " "), limit=500)
 
 
-def _own(error: BaseException) -> ConfigError | None:
-    """Return the error of ours that a resolver raised and OmegaConf wrapped, if there is one."""
+def _config_error(error: BaseException) -> ConfigError | None:
+    """Return the `ConfigError` that OmegaConf wrapped, if there is one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__ or cause.__context__

@@ -1,4 +1,4 @@
-"""What Hydra calls with a composed config: the job of a command, or each of a sweep's, `-m`."""
+"""Hydra's main function for a command: one job, or the jobs of a sweep (`-m`)."""
 
 import contextlib
 import logging
@@ -10,28 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.cli import sweep
+from wavenet.cli.commands import COMMANDS
 from wavenet.cli.compose import (
     Composed,
-    keys_said,
-    plain_with,
+    check_words,
+    mel_by_name,
+    overridden_keys,
     quoted,
-    refuse_foreign_words,
-    register_resolvers,
+    register_configs,
     split_paths,
+    to_plain,
 )
 from wavenet.cli.hydra_errors import explain
-from wavenet.cli.sweep import Outcome
+from wavenet.cli.sweep import CommandResult
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 
-DASHED = {"--json": "json=true"}  # what is commonly said with dashes
-SIGNALLED = 128  # exit codes from here on are a signal's
+DASHED = {"--json": "json=true"}  # accepted in place of an override
+FIRST_SIGNAL_CODE = 128  # exit codes of signals start here
 log = logging.getLogger("wavenet")
 
-Task = Callable[[Composed], Outcome]
+Task = Callable[[Composed], CommandResult]
 
 
-class Stopped(BaseException):
-    """A signal ended a job: the jobs after it do not begin."""
+class SweepStopped(BaseException):
+    """A signal ended a job: the jobs after it do not start."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Job:
 
     Attributes:
         conf: The folder of configs.
-        script: The command, as it was called.
-        words: What was said.
+        script: The command as it was called.
+        words: The command line.
         task: Called with the composed config.
     """
 
@@ -50,34 +52,34 @@ class Job:
     words: tuple[str, ...]
     task: Task
 
-    def compose_and_do(self, config: Any, words: Sequence[str]) -> Outcome:
-        """Do the task of a config.
+    def run(self, config: Any, words: Sequence[str]) -> CommandResult:
+        """Run the task with a config.
 
         Args:
             config: From Hydra.
-            words: What would compose it by itself.
+            words: The command line that composes it alone.
         """
-        register_resolvers(self.conf)
-        sys.argv = [self.script, *words]  # for a library that starts this command again
+        register_configs(self.conf)
+        sys.argv = [self.script, *words]  # for libraries that start this command again
         paths, _ = split_paths(words)
-        return self.task(Composed(plain_with(config, paths), keys_said(words)))
+        return self.task(Composed(to_plain(config, paths), overridden_keys(words)))
 
 
 @dataclass(frozen=True)
-class SingleJob(Job):
-    """A job that is all of the command.
+class CommandJob(Job):
+    """The only job of a command.
 
     Attributes:
-        left: What it came to, or its error: told outside, without Hydra's words around it.
+        results: Its result or its error, which is raised outside of Hydra.
     """
 
-    left: list[Outcome | Exception] = field(default_factory=list)
+    results: list[CommandResult | Exception] = field(default_factory=list)
 
     def __call__(self, config: Any) -> None:
         try:
-            self.left.append(self.compose_and_do(config, self.words))
+            self.results.append(self.run(config, self.words))
         except Exception as error:  # noqa: BLE001
-            self.left.append(error)
+            self.results.append(error)
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ class SweepJob(Job):
     """One of the jobs of a sweep.
 
     Attributes:
-        folder: The sweep's.
+        folder: Folder of the sweep.
         fixed: Keys that are the same for all jobs.
-        process: The one that started the sweep.
+        process: Process that started the sweep.
     """
 
     folder: Path
@@ -99,37 +101,36 @@ class SweepJob(Job):
 
         hydra = HydraConfig.get()
         number, overrides = int(hydra.job.num), [str(word) for word in hydra.overrides.task]
-        told = sweep.differing(overrides, self.fixed)
-        name = sweep.run_name(number, told)
+        own = sweep.differing(overrides, self.fixed)
+        name = sweep.run_name(number, own)
         run = str(self.folder / name)
-        sweep.begin(self.folder, name, apart=os.getpid() != self.process)
+        sweep.begin(self.folder, name, other_process=os.getpid() != self.process)
         code, bits, reason = 1, None, None
         try:
             paths = [f"{key}={value}" for key, value in split_paths(self.words)[0].items()]
-            done = self.compose_and_do(config, [*overrides, *paths, f"run_dir={run}"])
-            code, bits = done.code, done.bits
-        except Exception as error:  # noqa: BLE001 the others still run
+            result = self.run(config, [*overrides, *paths, f"run_dir={run}"])
+            code, bits = result.code, result.bits
+        except Exception as error:  # noqa: BLE001 the other jobs continue
             code, reason = sweep.failure(error)
-        found = sweep.JobOutcome(
-            job=number, overrides=told, folder=run, bits=bits, code=code, error=reason
+        job = sweep.JobResult(
+            job=number, overrides=own, folder=run, bits=bits, code=code, error=reason
         )
-        worth = sweep.record(self.folder, found)
-        if code >= SIGNALLED and os.getpid() == self.process:
-            raise Stopped
-        return worth
+        objective = sweep.record(self.folder, job)
+        if code >= FIRST_SIGNAL_CODE and os.getpid() == self.process:
+            raise SweepStopped
+        return objective
 
 
-def compose_with(conf: Path, name: str, task: Task, *, sweeps: bool = False) -> int:
-    """Compose `conf/name.yaml` with the command line, call `task`, and return its exit code.
+def compose_and_run(conf: Path, verb: str, task: Task) -> int:
+    """Compose `conf/VERB.yaml` with the command line, call `task`, and return its exit code.
 
-    With `-m`, `task` is called for each of the configs that the command line sweeps over, in
-    whatever process Hydra's launcher takes, and the code is the worst.
+    With `-m`, `task` is called for each config of the sweep, in the processes of Hydra's launcher,
+    and the code is the worst.
 
     Args:
         conf: The folder of configs.
-        name: The primary config.
-        task: Called with the composed config; not called for `--help` and its like.
-        sweeps: Whether `-m` makes sense for this command.
+        verb: The command.
+        task: Called with the composed config; not called for Hydra's `--cfg` and the like.
 
     Raises:
         ConfigError: The command line does not fit the configs.
@@ -137,31 +138,34 @@ def compose_with(conf: Path, name: str, task: Task, *, sweeps: bool = False) -> 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    of_composing = (HydraException, OmegaConfBaseException)
-    given = [DASHED.get(word, word) for word in sys.argv[1:]]
-    paths, rest = split_paths(given)
-    refuse_foreign_words(rest)
+    composing_errors = (HydraException, OmegaConfBaseException)
+    words = [DASHED.get(word, word) for word in sys.argv[1:]]
+    paths, rest = split_paths(words)
+    check_words(verb, rest)
+    rest = [mel_by_name(word) for word in rest]
     several = sweep.is_sweep(rest)
     if several:
-        _refuse_sweep(name, paths, sweeps)
-    register_resolvers(conf)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors on; they are told below
+        _check_sweep(verb, paths)
+    register_configs(conf)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors; they are reported by us
     before = list(sys.argv)
     try:
         if several:
-            return _sweep(conf, name, task, given)
-        job = SingleJob(conf, before[0], tuple(given), task)
-        _hydra(conf, name, job, rest)
-    except (*of_composing, ValueError) as error:
-        raise ConfigError(explain(error, conf, name)) from error
+            return _run_sweep(conf, verb, task, paths, rest)
+        given = (*(f"{key}={value}" for key, value in paths.items()), *rest)
+        job = CommandJob(conf, before[0], given, task)
+        _hydra(conf, verb, job, rest)
+    except (*composing_errors, ValueError) as error:
+        raise ConfigError(explain(error, conf, verb)) from error
     finally:
-        sys.argv = [before[0], *given]
-    for left in job.left:
-        if isinstance(left, of_composing):
-            raise ConfigError(explain(left, conf, name)) from left
-        if isinstance(left, Exception):
-            raise left
-    return max((left.code for left in job.left if isinstance(left, Outcome)), default=0)
+        sys.argv = [before[0], *words]
+    for result in job.results:
+        if isinstance(result, composing_errors):
+            raise ConfigError(explain(result, conf, verb)) from result
+        if isinstance(result, Exception):
+            raise result
+    codes = (result.code for result in job.results if isinstance(result, CommandResult))
+    return max(codes, default=0)
 
 
 def _hydra(conf: Path, name: str, job: Job, words: Sequence[str]) -> None:
@@ -171,26 +175,27 @@ def _hydra(conf: Path, name: str, job: Job, words: Sequence[str]) -> None:
     hydra.main(config_path=str(conf), config_name=name, version_base="1.3")(job)()  # type: ignore[arg-type]
 
 
-def _sweep(conf: Path, name: str, task: Task, given: Sequence[str]) -> int:
-    """Do all jobs of a sweep; tell what they came to, however it ends."""
+def _run_sweep(
+    conf: Path, verb: str, task: Task, paths: dict[str, str], rest: Sequence[str]
+) -> int:
+    """Run all jobs of a sweep; print their results however it ends."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    paths, rest = split_paths(given)
-    said = [word for word in rest if not word.startswith("-")]
-    parsed = OverridesParser.create().parse_overrides(said)
+    overrides = [word for word in rest if not word.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides(overrides)
     swept = {str(one.key_or_group) for one in parsed if one.is_sweep_override()}
     fixed = tuple(key for key in (str(one.key_or_group) for one in parsed) if key not in swept)
     folder = sweep.new_folder(paths.pop("run_dir", None), rest)
     words = (*(f"{key}={value}" for key, value in paths.items()), *rest)
     job = SweepJob(conf, sys.argv[0], words, task, folder, fixed, os.getpid())
-    found: list[sweep.JobOutcome] = []
+    results: list[sweep.JobResult] = []
     try:
-        others = [word for word in rest if word not in sweep.MULTIRUN]  # -m may stand anywhere
-        _hydra(conf, name, job, ["-m", *others, f"hydra.sweep.dir={quoted(str(folder))}"])
-    except Stopped:
-        log.warning("stopped: the jobs that had not begun are left out")
+        others = [word for word in rest if word not in sweep.MULTIRUN]  # -m may be anywhere
+        _hydra(conf, verb, job, ["-m", *others, f"hydra.sweep.dir={quoted(str(folder))}"])
+    except SweepStopped:
+        log.warning("stopped: the remaining jobs do not start")
     except (HydraException, OmegaConfBaseException, WavenetError, OSError):
         raise
     except Exception as error:
@@ -198,23 +203,23 @@ def _sweep(conf: Path, name: str, task: Task, given: Sequence[str]) -> int:
             f"the sweep ended early: {type(error).__name__}: {printable(error)}"
         ) from error
     finally:
-        found = sweep.conclude(folder)
-        if not found:
+        results = sweep.conclude(folder)
+        if not results:
             _remove_empty(folder)
-    return max((one.code for one in found), default=0)
+    return max((result.code for result in results), default=0)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the folder of a sweep of which no job began."""
+    """Remove the folder of a sweep of which no job started."""
     (folder / "multirun.yaml").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def _refuse_sweep(name: str, paths: Mapping[str, str], sweeps: bool) -> None:
-    if not sweeps:
+def _check_sweep(verb: str, paths: Mapping[str, str]) -> None:
+    if not COMMANDS[verb].sweeps:
         raise ConfigError(
-            f"wavenet-{name} does one thing at a time: -m sweeps over trainings, wavenet-train -m"
+            f"wavenet-{verb} has no -m: sweeps are for training, use wavenet-train -m"
         )
     if "resume" in paths:
-        raise ConfigError("-m starts new runs: leave resume out, or go on with one run without -m")
+        raise ConfigError("-m starts new runs: leave resume out, or resume one run without -m")

@@ -1,10 +1,10 @@
-"""What a command tells on the way: plain lines on stderr, above a progress bar if there is one."""
+"""Log lines on stderr, above a progress bar if there is one."""
 
 import logging
 import sys
 
 
-class _Console(logging.Handler):
+class _StderrHandler(logging.Handler):
     def __init__(self, prefix: str) -> None:
         super().__init__()
         self.prefix = prefix
@@ -18,9 +18,9 @@ class _Console(logging.Handler):
             print(message, file=sys.stderr, flush=True)
 
 
-def listen_to_log(prefix: str = "") -> None:
-    """Show what the package logs, with a prefix where several processes do."""
+def log_to_stderr(prefix: str = "") -> None:
+    """Print the package's log on stderr, with a prefix where several processes do."""
     log = logging.getLogger("wavenet")
-    log.handlers = [_Console(prefix)]
+    log.handlers = [_StderrHandler(prefix)]
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -93,13 +93,13 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimiser, and the schedule that moves with every update."""
         optim = self.optim
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optim.name]
-        optimizer = kind(
+        optimizer = torch.optim.Adam(
             self.model.parameters(),
             lr=optim.lr,
             betas=(optim.betas[0], optim.betas[1]),
             eps=optim.eps,
             weight_decay=optim.weight_decay,
+            decoupled_weight_decay=optim.decoupled_weight_decay,  # as AdamW
             fused=True,  # all weights in one go
         )
         factor = rate_factor(optim, self.max_steps)

@@ -1,155 +1,128 @@
-"""What can be said about a training run, beside its model and its data."""
+"""Options of a training run: optimizer, trainer, and the run with its model and data."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.data.options import DataOptions
-from wavenet.evaluation.options import LENGTH, MOST_SECONDS, EvaluationOptions
-from wavenet.utils.dataclass_io import check
+from wavenet.evaluation.options import MAX_SECONDS, MAX_SEED, EvaluationOptions
+from wavenet.utils.dataclass_io import check, narrow
+from wavenet.utils.fields import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimOptions:
-    """How weights follow gradients.
+class OptimOptions(Options):
+    """Optimizer (Adam), learning rate schedule and EMA of the weights."""
 
-    Attributes:
-        name: `adam`, or `adamw` with decoupled weight decay.
-        lr: Highest learning rate, reached after the warm-up.
-        betas: Decay of Adam's two averages.
-        eps: Adam's floor under the root of the second average.
-        weight_decay: Pull towards zero.
-        warmup_steps: Updates over which the rate rises from 0.
-        lr_schedule: After the warm-up: stay (`constant`), fall as half a `cosine`, or `exponential`.
-        final_lr_ratio: Rate at the last step over `lr`.
-        clip_norm: Longest gradient that is not shortened; absent for none.
-        ema_decay: Weight of the past in the average of weights that is validated and exported;
-            absent to use the weights themselves.
-    """
-
-    name: Literal["adam", "adamw"] = "adam"
-    lr: float = 1e-3
-    betas: tuple[float, ...] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    warmup_steps: int = 100
-    lr_schedule: Literal["constant", "cosine", "exponential"] = "cosine"
-    min_lr_ratio: float = 0.05
-    max_grad_norm: float | None = 1.0
-    ema_decay: float | None = 0.999
+    lr: float = option(1e-3, "Peak learning rate, reached after the warm-up", gt=0)
+    betas: tuple[float, ...] = option((0.9, 0.999), "Adam's betas", ge=0, lt=1, min_length=2)
+    eps: float = option(1e-8, "Adam's epsilon", gt=0)
+    weight_decay: float = option(0.0, "Weight decay", ge=0)
+    decoupled_weight_decay: bool = option(False, "Decoupled weight decay, as AdamW")
+    warmup_steps: int = option(100, "Steps of linear warm-up from 0", ge=0)
+    lr_schedule: Literal["constant", "cosine", "exponential"] = option(
+        "cosine", "Learning rate after the warm-up"
+    )
+    min_lr_ratio: float = option(0.05, "Learning rate at the last step over lr", gt=0, le=1)
+    max_grad_norm: float | None = option(1.0, "Gradient clipping by norm; null for none", gt=0)
+    ema_decay: float | None = option(
+        0.999,
+        "Decay of the EMA of weights that is validated and exported; null for none",
+        ge=0,
+        lt=1,
+    )
 
     def __post_init__(self) -> None:
-        check(self.lr > 0, "lr", "positive", self.lr)
-        check(len(self.betas) == 2, "betas", "two numbers", self.betas)
-        check(all(0 <= beta < 1 for beta in self.betas), "betas", "in [0, 1)", self.betas)
-        check(self.eps > 0, "eps", "positive", self.eps)
-        check(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
-        check(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
-        ratio = self.min_lr_ratio
-        check(0 < ratio <= 1, "final_lr_ratio", "in (0, 1]", ratio)
-        clip, decay = self.max_grad_norm, self.ema_decay
-        check(clip is None or clip > 0, "max_grad_norm", "positive, or null", clip)
-        check(decay is None or 0 <= decay < 1, "ema_decay", "in [0, 1), or null", decay)
+        super().__post_init__()
+        check(len(self.betas) == 2, "betas", "two numbers", list(self.betas))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerOptions:
-    """How long, how much at once, on what, and what is looked at on the way.
+class TrainerOptions(Options):
+    """Length of training, batches, device, validation and checkpoints."""
 
-    Attributes:
-        max_steps: Updates of the weights.
-        global_batch_size: Crops of one update, which all processes share out.
-        segment_length: Samples of each crop that the loss covers; the receptive field comes before them.
-        accumulate_grad_batches: Batches that an update is made of, one after the other, to save memory.
-        precision: `32-true`, or `bf16-mixed` for matrix products in bfloat16 under autocast.
-        torch_compile: Have `torch.compile` fuse what is around the stack: input, head and loss. Measure
-            whether it pays, with `wavenet-benchmark train`; on CPUs it did not.
-        activation_checkpointing: Keep each block's input alone for the way back, and compute the
-            rest again: three tenths less memory, a fifth more time.
-        device: `auto` takes a GPU where there is one.
-        balance_speakers: Draw each voice as often as any other, however much of it there is.
-        num_workers: Processes that read audio; 0 reads in the training process.
-        timeout_seconds: Without a sign of life for so long, another training process is lost.
-        auto_requeue: Ask Slurm to start the job again when it ends it early, with SIGUSR1.
-        on_nonfinite: What becomes of an update whose gradient is not finite: `stop` ends training,
-            `skip` leaves it out, with a warning, and stops after 20 in a row.
-        save_every: Updates between saves.
-        keep_last: Saves that are kept.
-        keep_best: Save where a validation is the best so far too, and keep that one beside them.
-        valid_every: Updates between validations.
-        valid_seconds: Held-out audio that a validation covers; absent for all.
-        preview_seconds: Length of the held-out clip that each validation plays back, teacher-forced
-            and freely generated, in TensorBoard; 0 for none.
-    """
-
-    max_steps: int = 100_000
-    global_batch_size: int = 8
-    segment_length: int = 8192
-    accumulate_grad_batches: int = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    torch_compile: bool = False
-    activation_checkpointing: bool = False
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    balance_speakers: bool = False
-    num_workers: int = 0
-    ddp_timeout_seconds: float = 60.0
-    auto_requeue: bool = False
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    save_every_n_steps: int = 1000
-    save_last_k: int = 2
-    save_best: bool = True
-    val_every_n_steps: int = 1000
-    val_seconds: float | None = 60.0
-    preview_seconds: float = 1.0
+    max_steps: int = option(100_000, "Optimizer steps", ge=1)
+    global_batch_size: int = option(8, "Segments of a step, over all processes", ge=1)
+    segment_length: int = option(
+        8192, "Samples of each segment in the loss; the receptive field comes before them", ge=1
+    )
+    accumulate_grad_batches: int = option(
+        1, "Gradient accumulation: batches that a step is computed in, to save memory", ge=1
+    )
+    precision: Literal["32-true", "bf16-mixed"] = option(
+        "32-true", "bf16-mixed for matrix products in bfloat16 under autocast"
+    )
+    torch_compile: bool = option(
+        False, "torch.compile of input, head and loss; slower on CPUs, measure it on a GPU"
+    )
+    activation_checkpointing: bool = option(
+        False, "Recompute blocks in the backward pass: a third less memory, a fifth more time"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "auto uses a GPU if available")
+    balance_speakers: bool = option(False, "Sample every speaker equally often")
+    num_workers: int = option(0, "Data loading processes; 0 loads in the training process", ge=0)
+    ddp_timeout_seconds: float = option(
+        60.0, "Training processes that are silent for longer are lost", gt=0, le=MAX_SECONDS
+    )
+    auto_requeue: bool = option(False, "Requeue the Slurm job when it ends early, with SIGUSR1")
+    on_nonfinite: Literal["stop", "skip"] = option(
+        "stop", "Steps with NaN or infinite gradients: stop training, or skip up to 20 in a row"
+    )
+    save_every_n_steps: int = option(1000, "Steps between training checkpoints", ge=1)
+    save_last_k: int = option(2, "Training checkpoints to keep", ge=1)
+    save_best: bool = option(True, "Also save and keep a checkpoint of the best validation")
+    val_every_n_steps: int = option(1000, "Steps between validations", ge=1)
+    val_seconds: float | None = option(
+        60.0, "Held-out audio of a validation; null for all", gt=0, le=MAX_SECONDS
+    )
+    preview_seconds: float = option(
+        1.0, "Held-out clip in TensorBoard, teacher-forced and generated; 0 for none", ge=0
+    )
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "global_batch_size", "segment_length", "accumulate_grad_batches"):
-            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
-        for name in ("save_every_n_steps", "val_every_n_steps", "save_last_k"):
-            check(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
-        for name in ("num_workers", "preview_seconds"):
-            check(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        timeout = self.ddp_timeout_seconds
-        wanted = f"positive and at most {MOST_SECONDS:g}"
-        check(0 < timeout <= MOST_SECONDS, "ddp_timeout_seconds", wanted, timeout)
-        wanted = f"a multiple of accumulate={self.accumulate_grad_batches}"
-        check(
-            self.global_batch_size % self.accumulate_grad_batches == 0,
-            "global_batch_size",
-            wanted,
-            self.global_batch_size,
-        )
-        seconds = self.val_seconds
-        check(seconds is None or 0 < seconds <= MOST_SECONDS, "val_seconds", LENGTH, seconds)
+        super().__post_init__()
+        size, batches = self.global_batch_size, self.accumulate_grad_batches
+        wanted = f"a multiple of accumulate_grad_batches={batches}"
+        check(size % batches == 0, "global_batch_size", wanted, size)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """All that fixes a training run; written to its folder as `run.json`.
+class RunConfig(Options):
+    """A training run; written to its folder as `run.json`."""
 
-    Attributes:
-        name: Name of the recipe, and of the run's folder.
-        seed: Of first weights, crops and dropout.
-        audio: Meaning of the signal.
-        model: Shape of the weights.
-        data: Where audio comes from.
-        optim: How weights follow gradients.
-        trainer: How long, how much at once, on what.
-        evaluation: What is left to hear.
-    """
-
-    name: str
-    seed: int
-    audio: AudioConfig
-    model: WaveNetConfig
-    data: DataOptions
-    optim: OptimOptions
-    trainer: TrainerOptions
-    evaluation: EvaluationOptions
+    name: str = option(help="Name of the recipe; the run folder is runs/NAME")
+    seed: int = option(0, "Seed of initial weights, segments and dropout", ge=0, le=MAX_SEED)
+    audio: AudioConfig = option(help="Meaning of the signal, and its features")
+    model: WaveNetConfig = option(help="Shape of the weights")
+    data: DataOptions = option(help="Recordings and their preparation")
+    optim: OptimOptions = option(help="Optimizer, schedule and EMA")
+    trainer: TrainerOptions = option(help="Steps, batches, device, validation and checkpoints")
+    evaluation: EvaluationOptions = option(help="Measures and recordings after training")
 
     def __post_init__(self) -> None:
-        check(0 <= self.seed < 2**63, "seed", "from 0 to 2**63 - 1", self.seed)
+        super().__post_init__()
         rate = self.audio.sample_rate
         check(self.data.sample_rate == rate, "data.sample_rate", str(rate), self.data.sample_rate)
-        if not self.data.use_speakers:  # whose names are not known before the data are
+        if not self.data.use_speakers:  # with speakers, their number comes from the data
             check_conditioning(self.model, self.audio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand(RunConfig):
+    """`wavenet-train`: a model from recordings."""
+
+    run_dir: str | None = option(
+        None, "Folder of a new run, or of a sweep with -m; null for runs/NAME or the next free name"
+    )
+    resume: str | None = option(None, "Run folder to resume from its last training checkpoint")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume is None and self.data.processed_dir is None:
+            _ = self.data.source  # raises if it is missing, before any work
+
+    @property
+    def run(self) -> RunConfig:
+        """The run itself, without the options of the command."""
+        return narrow(RunConfig, self)

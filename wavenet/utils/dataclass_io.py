@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.renamed import renamed_key
 
 T = TypeVar("T")
 type_hints = functools.cache(typing.get_type_hints)  # slow, and a manifest has millions of lines
@@ -55,6 +56,9 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     hints = type_hints(typing.cast(Any, cls))
     for key in data:
         if key not in fields:
+            new = renamed_key(f"{where}.{key}")
+            if new is not None:
+                raise ConfigError(f"{place}{printable(key)!r}: renamed to {new}")
             raise ConfigError(f"{place}unknown key {printable(key)!r}{nearest(key, fields)}")
     values = {}
     for name, field in fields.items():

@@ -221,7 +221,12 @@ def test_only_the_first_shard_fetches_a_corpus(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None:
     whole(corpus, "whole", split_top_db=40.0)
-    said = ("audio=16khz", "data.root=root", "data.processed_dir=out", "data.split_top_db=40.0")
+    said = (
+        "audio.sample_rate=16000",
+        "data.root=root",
+        "data.processed_dir=out",
+        "data.split_top_db=40.0",
+    )
 
     def start(*more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -1,0 +1,170 @@
+"""The commands' entry points: Hydra composes, a dataclass checks, errors become exit codes.
+
+    0 done    2 command line or config    3 audio or data    4 checkpoint
+    5 disk, permission, lock, missing extra    130 SIGINT    143 SIGTERM    138 SIGUSR1
+
+A config never names code: there is no `_target_`, and Hydra's resolvers of the environment are off.
+A recipe is imported once its config is valid, so that help and errors of typing take no time.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import wavenet
+from wavenet.cli.commands import COMMANDS
+from wavenet.cli.compose import Composed
+from wavenet.cli.help import help_text
+from wavenet.cli.hydra_main import compose_and_run
+from wavenet.cli.logging import log_to_stderr
+from wavenet.cli.sweep import CommandResult
+from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.errors import MachineError, WavenetError, printable, require
+
+Task = Callable[[Any, Composed], CommandResult | None]
+
+
+@dataclass(frozen=True)
+class TypedTask:
+    """A task whose composed config is checked by a dataclass first; it can be pickled.
+
+    Attributes:
+        verb: Name of the command.
+        task: Called with the dataclass and the composed config; `None` for the recipe's own.
+    """
+
+    verb: str
+    task: Task | None
+
+    def __call__(self, composed: Composed) -> CommandResult:
+        options = from_dict(COMMANDS[self.verb].options, composed.plain)
+        task = self.task or _recipe(self.verb)
+        return task(options, composed) or CommandResult()
+
+
+class ReceivedSignal(BaseException):
+    """SIGTERM or SIGUSR1, raised like `KeyboardInterrupt` so that open files are cleaned up."""
+
+
+def run_command(verb: str, task: Task | None = None) -> NoReturn:
+    """Run a command with the words of `sys.argv`, and exit with its code.
+
+    Args:
+        verb: Name of the command and of its config in conf/.
+        task: Called with the command's options and the composed config; `None` for the function
+            of the recipe.
+    """
+    debug = "debug=true" in sys.argv[1:]
+    try:
+        log_to_stderr()
+        with _signals_raise():
+            conf = conf_folder()
+            _show_help_or_version(conf, verb, set(sys.argv[1:]))
+            require("hydra", COMMANDS[verb].extra)
+            sys.exit(compose_and_run(conf, verb, TypedTask(verb, task)))
+    except KeyboardInterrupt:
+        _print_error("interrupted; no partial files are left")
+        sys.exit(128 + signal.SIGINT)
+    except ReceivedSignal as end:
+        _print_error("terminated; no partial files are left")
+        sys.exit(128 + end.args[0])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (WavenetError, OSError, MemoryError) as error:
+        if debug:
+            traceback.print_exc()
+        _report(error)
+        _exit(error.exit_code if isinstance(error, WavenetError) else MachineError.exit_code)
+
+
+prepare = functools.partial(run_command, "prepare")
+train = functools.partial(run_command, "train")
+generate = functools.partial(run_command, "generate")
+evaluate = functools.partial(run_command, "evaluate")
+benchmark = functools.partial(run_command, "benchmark")
+benchmark_train = functools.partial(run_command, "benchmark_train")
+inspect = functools.partial(run_command, "inspect")
+
+
+def conf_folder() -> Path:
+    """Return the folder of configs: inside the installed package, or next to it in a checkout."""
+    package = Path(wavenet.__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def _recipe(verb: str) -> Task:
+    """Import and return the function of a command's recipe."""
+    module, _, function = COMMANDS[verb].recipe.partition(":")
+    package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
+    task: Task = getattr(importlib.import_module(f"{package}.{module}"), function)
+    return task
+
+
+def _report(error: Exception) -> None:
+    """Print the error that ended the command, unless another process reports it."""
+    if isinstance(error, WavenetError):
+        if not error.reported_elsewhere:
+            _print_error(f"{type(error).__name__}: {error}")
+    elif isinstance(error, OSError):
+        place = f" {printable(error.filename)}" if error.filename else ""
+        _print_error(f"MachineError:{place} {error.strerror or printable(error)}")
+    else:
+        hint = printable(error) or "use a smaller batch"
+        _print_error(f"MachineError: not enough memory: {hint}")
+
+
+def _show_help_or_version(conf: Path, verb: str, words: set[str]) -> None:
+    if words & {"--help", "-h"}:
+        require("omegaconf", COMMANDS[verb].extra)
+        print(help_text(conf, verb))
+        sys.exit(0)
+    if words == {"--version"}:
+        print(f"torch-wavenet {wavenet.__version__}")
+        sys.exit(0)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    def raise_signal(number: int, frame: FrameType | None) -> None:
+        raise ReceivedSignal(number)
+
+    names = ("SIGTERM", "SIGUSR1")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, raise_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit with a code.
+
+    A member of a process group exits without Python's cleanup, which frees what PyTorch's threads
+    still use and sometimes aborts.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _print_error(message: str) -> None:
+    sys.stdout.flush()
+    lines = message.splitlines()
+    print("\n".join(lines[:20]), file=sys.stderr)

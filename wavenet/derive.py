@@ -1,0 +1,110 @@
+"""Keys of a config that follow from others: sample rates, local conditioning, number of speakers.
+
+A config in which both are given and disagree is refused by the dataclasses.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wavenet.config import AudioConfig
+from wavenet.mel_presets import MEL_PRESETS
+from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
+from wavenet.utils.errors import ConfigError, printable
+
+MAX_UPSAMPLE_FACTOR = 16
+
+
+def derive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a command's config, plain data, with null keys that follow from others filled in.
+
+    Args:
+        config: Mappings `audio`, `model` and `data`, as far as the command has them.
+
+    Raises:
+        ConfigError: `audio` is wrong.
+    """
+    plain = copy.deepcopy(dict(config))
+    audio, model, data = (plain.get(name) for name in ("audio", "model", "data"))
+    if not isinstance(audio, dict):
+        return plain
+    _derive_audio(audio)
+    if isinstance(data, dict) and data.get("sample_rate") is None:
+        data["sample_rate"] = audio["sample_rate"]
+    if isinstance(model, dict):
+        _derive_model(model, from_dict(AudioConfig, audio, "audio"))
+    return plain
+
+
+def _derive_audio(audio: dict[str, Any]) -> None:
+    mel = audio.get("mel")
+    if isinstance(mel, str):
+        if mel not in MEL_PRESETS:
+            raise ConfigError(f"no mel preset {printable(mel)!r}{nearest(mel, MEL_PRESETS)}")
+        audio["mel"] = to_dict(MEL_PRESETS[mel])
+    features = [audio[name] for name in ("mel", "f0", "score") if isinstance(audio.get(name), dict)]
+    rates = [one.get("sample_rate") for one in (audio, *features)]
+    hops = [one.get("hop_length") for one in features]
+    audio["sample_rate"] = _first(rates) or AudioConfig.sample_rate
+    for one in features:
+        follows = {"sample_rate": audio["sample_rate"], "hop_length": _first(hops)}
+        given = {key: value for key, value in one.items() if value is not None}
+        one.clear()
+        one.update({key: value for key, value in follows.items() if value is not None}, **given)
+
+
+def _first(values: list[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _derive_model(model: dict[str, Any], audio: AudioConfig) -> None:
+    if not model.get("num_speakers"):
+        model["num_speakers"] = len(audio.speaker_names)
+    local = model.get("local")
+    if not isinstance(local, dict):
+        return
+    given = local.get("in_channels") is not None or local.get("upsample_scales") is not None
+    if audio.hop_length is None:
+        if not given:
+            model["local"] = None
+        return
+    if local.get("in_channels") is None:
+        local["in_channels"] = audio.channels
+    if local.get("upsample_scales") is None:
+        local["upsample_scales"] = upsample_factors(audio.hop_length)
+
+
+def upsample_factors(hop_length: int) -> list[int]:
+    """Return the fewest factors of a hop length with the least sum, ascending.
+
+    Each is at most 16, or at most the largest prime factor where that is above 16.
+    """
+    limit, number = max(MAX_UPSAMPLE_FACTOR, _largest_prime(hop_length)), 1
+    while True:
+        found = [one for one in _factorizations(hop_length, number) if max(one) <= limit]
+        if found:
+            return min(found, key=sum)
+        number += 1
+
+
+def _factorizations(product: int, number: int, least: int = 1) -> Iterator[list[int]]:
+    """Yield every way to write `product` as `number` factors in ascending order."""
+    if number == 1:
+        if product >= least:
+            yield [product]
+        return
+    for factor in range(least, math.isqrt(product) + 1):
+        if product % factor == 0:
+            for rest in _factorizations(product // factor, number - 1, factor):
+                yield [factor, *rest]
+
+
+def _largest_prime(number: int) -> int:
+    largest, factor = 1, 2
+    while factor * factor <= number:
+        if number % factor == 0:
+            largest, number = factor, number // factor
+        else:
+            factor += 1
+    return max(largest, number)
