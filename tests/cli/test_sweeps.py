@@ -141,7 +141,10 @@ def test_a_wrong_sweep_exits_2_before_any_work(run: Run, argument: str, words: s
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["launcher=joblib", "launcher=submitit_slurm", "sweeper=optuna"])
 def test_a_plugin_that_is_missing_is_named_with_its_extra(tmp_path: Path, word: str) -> None:
-    without = "import sys; sys.modules['hydra_plugins'] = None\nfrom wavenet.cli.main import train; train()"
+    without = (
+        "import sys; sys.modules['hydra_plugins'] = None\n"
+        "from wavenet.cli.main import train; train()"
+    )
     line = [sys.executable, "-c", without, "-m", "optim.lr=1,2", word]
 
     done = told(line, tmp_path)

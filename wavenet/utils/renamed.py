@@ -5,68 +5,69 @@ They are refused with the new name. Nothing is read under an old one.
 
 import re
 
-_SECTIONS = {  # old section: new section, keys
+_SECTIONS = {  # old section: new section, old=new keys
     "audio": ("audio", "speakers=speaker_names pitch=f0 notes=score shaping=filter"),
     "audio.mel": (
         "audio.mel",
-        (
-            "fft_size=n_fft hop_size=hop_length window_size=win_length bins=n_mels fmin=f_min "
-            "fmax=f_max padding=pad_mode log=log_base floor=log_floor clip=clamp"
-        ),
+        """
+        fft_size=n_fft hop_size=hop_length window_size=win_length bins=n_mels fmin=f_min fmax=f_max
+        padding=pad_mode log=log_base floor=log_floor clip=clamp
+        """,
     ),
     "audio.pitch": (
         "audio.f0",
-        "sample_rate=sample_rate hop_size=hop_length fmin=f_min fmax=f_max",
+        """
+        sample_rate=sample_rate hop_size=hop_length fmin=f_min fmax=f_max
+        """,
     ),
     "audio.notes": (
         "audio.score",
-        "sample_rate=sample_rate hop_size=hop_length lowest=midi_min highest=midi_max",
+        """
+        sample_rate=sample_rate hop_size=hop_length lowest=midi_min highest=midi_max
+        """,
     ),
     "audio.shaping": (
         "audio.filter",
-        (
-            "gain=gain high_pass=low_shelf_hz pre_emphasis=pre_emphasis noise_shaping=noise_shaping "
-            "predictor=predictor"
-        ),
+        """
+        gain=gain high_pass=low_shelf_hz pre_emphasis=pre_emphasis noise_shaping=noise_shaping
+        predictor=predictor
+        """,
     ),
     "model": (
         "model",
-        (
-            "output=output_distribution levels=quantization_channels components=num_mixtures "
-            "input=input_type speakers=num_speakers vector_channels=global_in_channels "
-            "unknown_rate=conditioning_dropout"
-        ),
+        """
+        output=output_distribution levels=quantization_channels components=num_mixtures
+        input=input_type speakers=num_speakers vector_channels=global_in_channels
+        unknown_rate=conditioning_dropout
+        """,
     ),
-    "model.local": (
-        "model.local",
-        "width=channels scales=upsample_scales upsampling=upsample",
-    ),
+    "model.local": ("model.local", "width=channels scales=upsample_scales upsampling=upsample"),
     "data": (
         "data",
-        (
-            "prepared=processed_dir mixdown=mono zero_nan=nan_to_num keep_truncated=allow_truncated "
-            "keep_silent=allow_silent skip_bad=skip_invalid trim_db=trim_top_db split_db=split_top_db "
-            "speaker_folders=speaker_from_folder normalise=normalize_mel jobs=num_workers "
-            "speakers=use_speakers"
-        ),
+        """
+        prepared=processed_dir mixdown=mono zero_nan=nan_to_num keep_truncated=allow_truncated
+        keep_silent=allow_silent skip_bad=skip_invalid trim_db=trim_top_db split_db=split_top_db
+        speaker_folders=speaker_from_folder normalise=normalize_mel jobs=num_workers
+        speakers=use_speakers
+        """,
     ),
     "optim": ("optim", "clip_norm=max_grad_norm final_lr_ratio=min_lr_ratio schedule=lr_schedule"),
     "trainer": (
         "trainer",
-        (
-            "batch_size=global_batch_size crop=segment_length accumulate=accumulate_grad_batches "
-            "workers=num_workers save_every=save_every_n_steps valid_every=val_every_n_steps "
-            "keep_last=save_last_k keep_best=save_best valid_seconds=val_seconds "
-            "timeout_seconds=ddp_timeout_seconds requeue=auto_requeue compile=torch_compile"
-        ),
+        """
+        batch_size=global_batch_size crop=segment_length accumulate=accumulate_grad_batches
+        workers=num_workers save_every=save_every_n_steps valid_every=val_every_n_steps
+        keep_last=save_last_k keep_best=save_best valid_seconds=val_seconds
+        timeout_seconds=ddp_timeout_seconds requeue=auto_requeue compile=torch_compile
+        """,
     ),
     "report": (
         "evaluation",
-        (
-            "seconds=sample_seconds count=num_samples copies=num_resynthesis "
-            "copy_seconds=resynthesis_seconds evaluate_seconds=eval_seconds "
-            "prompt_seconds=prompt_seconds temperature=temperature"
-        ),
+        """
+        seconds=sample_seconds count=num_samples copies=num_resynthesis
+        copy_seconds=resynthesis_seconds evaluate_seconds=eval_seconds prompt_seconds=prompt_seconds
+        temperature=temperature
+        """,
     ),
 }
 RENAMED_KEYS = {
