@@ -13,18 +13,24 @@ from wavenet.distributions import Categorical, Distribution, LogisticMixture
 from wavenet.evaluation.baselines import griffin_lim, quantized
 from wavenet.evaluation.metrics import (
     ResynthesisMetrics,
+    detect_onsets,
     mean_metrics,
     mel_cepstral_distortion,
+    onset_f_measure,
     pesq,
     resynthesis_metrics,
+    score_onsets,
     stft_distance,
     stoi,
 )
 from wavenet.features.filters import shaping_of
 from wavenet.features.mel import LogMel
+from wavenet.features.score import Note
 from wavenet.mel_presets import MEL_PRESETS
 
 Samples = NDArray[np.float32]
+ONSET_RATE = 8000
+STARTS = (0.5, 1.0, 1.35, 2.1, 2.5)
 NO_FILTER = shaping_of(None)
 MELS = {name: MEL_PRESETS[name] for name in ("8khz", "16khz", "tacotron2", "parallel_wavegan")} | {
     "decibels, normalized": dataclasses.replace(
@@ -273,3 +279,43 @@ def test_pesq_of_a_long_recording_is_the_mean_of_its_segments() -> None:
         for i in range(0, 600000, 120000)
     ]
     assert total == pytest.approx(sum(piece or 0.0 for piece in pieces) / 5)
+
+
+def plucked(*starts: float, seconds: float = 3.0) -> np.ndarray:
+    """Return tones that rise within 60 ms and fade."""
+    t = np.arange(round(seconds * ONSET_RATE)) / ONSET_RATE
+    sound = np.zeros_like(t)
+    for number, start in enumerate(starts):
+        since = np.clip(t - start, 0, None)
+        sound += (
+            np.clip(since / 0.06, 0, 1)
+            * np.exp(-8 * since)
+            * np.sin(2 * np.pi * 220 * (number + 2) * since)
+        )
+    return (0.2 * sound).astype(np.float32)
+
+
+def notes(*starts: float) -> list[Note]:
+    return [Note(start, start + 0.3, 60) for start in starts]
+
+
+def test_detected_onsets_match_the_plucked_tones() -> None:
+    np.testing.assert_allclose(detect_onsets(plucked(*STARTS), ONSET_RATE), STARTS, atol=0.006)
+
+
+def test_the_f_measure_is_one_for_the_score_and_zero_for_another() -> None:
+    pytest.importorskip("mir_eval")
+    sound = plucked(*STARTS)
+
+    assert onset_f_measure(sound, ONSET_RATE, notes(*STARTS)) == 1
+    assert onset_f_measure(sound, ONSET_RATE, notes(0.7, 1.2, 1.7, 2.3)) == 0
+    assert onset_f_measure(np.zeros(24000, np.float32), ONSET_RATE, notes(*STARTS)) == 0
+
+
+def test_without_notes_the_f_measure_is_undefined() -> None:
+    assert onset_f_measure(plucked(0.5), ONSET_RATE, []) is None
+    assert onset_f_measure(plucked(0.5), ONSET_RATE, notes(9.0)) is None
+
+
+def test_a_chord_is_one_onset_and_later_notes_are_ignored() -> None:
+    assert score_onsets(notes(0.5, 0.51, 1.0, 7.0), 2.0).tolist() == [0.5, 1.0]

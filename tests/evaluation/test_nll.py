@@ -8,11 +8,11 @@ from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clip_reader import ClipReader, read_clip
 from wavenet.data.dataset import Windows
-from wavenet.data.manifest import read_manifest, write_manifest
+from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare
 from wavenet.evaluation.evaluate import Evaluator
-from wavenet.evaluation.held_out import first_seconds, held_out_split
+from wavenet.evaluation.held_out import held_out_split
 from wavenet.evaluation.nll import bits_per_sample
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import bits_text
@@ -71,23 +71,3 @@ def test_bits_per_sample_name_the_model_first_and_every_baseline(folder: Path) -
     assert next(iter(evaluation.bits_per_sample)) == "model"
     assert evaluation.bits_per_sample["uniform"] == 4.0
     assert len(bits_text(evaluation.bits_per_sample).splitlines()) == 6
-
-
-def test_the_test_split_is_preferred_to_validation(folder: Path) -> None:
-    clips = read_manifest(folder)
-
-    assert {clip.split for clip in held_out_split(clips)} == {"test"}
-    write_manifest(folder / "manifest.jsonl", [clip for clip in clips if clip.split != "test"])
-    assert {clip.split for clip in held_out_split(read_manifest(folder))} == {"valid"}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "count"), [(0.1, 1), (0.75, 1), (0.76, 2), (1.5, 2), (99.0, 6), (None, 6)]
-)
-def test_first_seconds_takes_the_first_clips_up_to_that_length(
-    folder: Path, seconds: float | None, count: int
-) -> None:
-    clips = read_manifest(folder)  # of 0.75 s each
-
-    assert list(first_seconds(clips, seconds)) == list(clips)[:count]
-    assert list(first_seconds(list(clips), seconds)) == list(clips)[:count]
