@@ -25,7 +25,7 @@ IMPORTED = (
     "pytorch_lightning",
     "torch.utils.tensorboard",
     "recipes.train",
-    "wavenet.cli.options",
+    "wavenet.cli.main",
     "wavenet.training.run",
 )
 

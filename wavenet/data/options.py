@@ -54,7 +54,7 @@ class DataOptions(PrepareOptions):
     root: str | None = option(None, "Folder of recordings; null if processed_dir exists")
     download: bool = option(False, "Download the corpus into root if that does not exist")
     processed_dir: str | None = option(
-        None, "Folder of prepared clips; null for prepared/NAME-RATE"
+        None, "Folder of prepared clips; null for prepared/NAME-RATE-DIGEST"
     )
     use_speakers: bool = option(False, "Condition the model on the speakers of the data")
     normalize_mel: bool = option(
