@@ -49,7 +49,7 @@ class Distribution(abc.ABC):
         fixed_num_classes: The only `quantization_channels` that the class allows; absent for any.
         compiled_draw: Which compiled draw of the CPU sampler gives the samples of `sample`:
             `categorical`, `logistic_mixture` or `gaussian_mixture`; absent where none does, and
-            only the reference sampler generates. A subclass that changes `sample` sets it anew.
+            only the reference sampler generates. It is not inherited.
         num_classes: Number of codes.
         num_params: Parameters per sample that the network outputs, `P`.
         num_noise: Uniforms that one draw takes, `K`.
@@ -65,6 +65,10 @@ class Distribution(abc.ABC):
     num_params: int
     num_noise: int
     cross_entropy: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.compiled_draw = vars(cls).get("compiled_draw")
 
     @classmethod
     @abc.abstractmethod

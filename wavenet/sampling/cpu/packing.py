@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.distributions import GaussianMixture, Mixture
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.matmul import WEIGHT_BYTES, pack, row_bytes
 from wavenet.kernels.vectors import BYTES, LANES
@@ -47,7 +46,7 @@ def sizes_of(model: WaveNet, weight_dtype: str) -> Sizes:
     gate_bytes = row_bytes(gate, weight_dtype)
     widest = max(skip, head, gate)
     condition = 0 if config.local is None else padded(config.local.channels)
-    mixture = model.distribution if isinstance(model.distribution, Mixture) else None
+    draw = model.distribution.compiled_draw
     return Sizes(
         blocks=len(config.dilations),
         residual=residual,
@@ -62,8 +61,8 @@ def sizes_of(model: WaveNet, weight_dtype: str) -> Sizes:
         gate_bytes=gate_bytes,
         condition=condition,
         condition_bytes=row_bytes(condition, weight_dtype) if condition else 1,
-        components=mixture.num_mixtures if mixture is not None else 0,
-        gaussian=isinstance(mixture, GaussianMixture),
+        components=0 if draw == "categorical" else config.num_mixtures,
+        gaussian=draw == "gaussian_mixture",
         work_bytes=_lines(
             4 * (residual + skip + head + 3 * params) + len(config.dilations) * gate_bytes
         ),
