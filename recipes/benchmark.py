@@ -3,16 +3,29 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import wavenet
+from wavenet.benchmarks.framework import (
+    Result,
+    draw_charts,
+    json_text,
+    machine_line,
+    require_charts,
+)
 from wavenet.benchmarks.options import BenchmarkCommand
+from wavenet.benchmarks.sampling_speed import (
+    UNCONDITIONAL,
+    bits_by_weight_dtype,
+    conditioning_cost,
+    measure_sampling,
+    measure_startup,
+    sampling_cases,
+    untrained_models,
+)
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.model import WaveNet
 from wavenet.model_sizes import MODEL_SIZES
-
-if TYPE_CHECKING:
-    from wavenet.model import WaveNet
 
 log = logging.getLogger("wavenet")
 UNTRAINED_SAMPLE_RATE = 16000
@@ -20,21 +33,6 @@ UNTRAINED_SAMPLE_RATE = 16000
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
-    from wavenet.benchmarks.framework import (
-        Result,
-        draw_charts,
-        json_text,
-        machine_line,
-        require_charts,
-    )
-    from wavenet.benchmarks.sampling_speed import (
-        bits_by_weight_dtype,
-        conditioning_cost,
-        measure_sampling,
-        measure_startup,
-        sampling_cases,
-    )
-
     require_charts(options.output)
     show = log.info if options.json else print
     show(machine_line())
@@ -77,10 +75,8 @@ def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
 
 def models_to_measure(
     options: BenchmarkCommand,
-) -> Iterator[tuple[str, dict[str, "WaveNet"], int]]:
+) -> Iterator[tuple[str, dict[str, WaveNet], int]]:
     """Yield the name, the models by kind of conditioning, and the sample rate."""
-    from wavenet.benchmarks.sampling_speed import UNCONDITIONAL, untrained_models
-
     if options.checkpoint is not None:
         loaded = wavenet.load(options.checkpoint)
         yield options.checkpoint, {UNCONDITIONAL: loaded.model}, loaded.audio.sample_rate

@@ -2,32 +2,31 @@
 
 import logging
 
+import torch
+
+from wavenet.benchmarks.framework import (
+    Result,
+    draw_charts,
+    json_text,
+    machine_line,
+    require_charts,
+)
 from wavenet.benchmarks.options import TrainBenchmarkCommand
+from wavenet.benchmarks.training_speed import (
+    measure_training,
+    segments_read_per_second,
+    training_cases,
+)
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.model_sizes import MODEL_SIZES
+from wavenet.model_summary import layer_rows
 
 log = logging.getLogger("wavenet")
 
 
 def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
-    import torch
-
-    from wavenet.benchmarks.framework import (
-        Result,
-        draw_charts,
-        json_text,
-        machine_line,
-        require_charts,
-    )
-    from wavenet.benchmarks.training_speed import (
-        measure_training,
-        segments_read_per_second,
-        training_cases,
-    )
-    from wavenet.model_summary import layer_rows
-
     require_charts(options.output)
     show = log.info if options.json else print
     show(machine_line())

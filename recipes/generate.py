@@ -7,27 +7,26 @@ from pathlib import Path
 import wavenet
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.generation.generate import (
+    build_sampler,
+    check_input,
+    input_folder,
+    output_paths,
+    resolve_length,
+    sampling_config,
+    speaker_and_guidance,
+)
+from wavenet.generation.generate_folder import generate_folder
+from wavenet.generation.inputs import read_frames, read_prompt, samples_covered
 from wavenet.generation.options import GenerateCommand
+from wavenet.generation.wav_stream import WavJob, generate_wavs
+from wavenet.utils.progress import progress
 
 log = logging.getLogger("wavenet")
 
 
 def generate(options: GenerateCommand, composed: Composed) -> None:
     """Write WAV files, and print the speed."""
-    from wavenet.generation.generate import (
-        build_sampler,
-        check_input,
-        input_folder,
-        output_paths,
-        resolve_length,
-        sampling_config,
-        speaker_and_guidance,
-    )
-    from wavenet.generation.generate_folder import generate_folder
-    from wavenet.generation.inputs import read_frames, read_prompt, samples_covered
-    from wavenet.generation.wav_stream import WavJob, generate_wavs
-    from wavenet.utils.progress import progress
-
     folder = input_folder(options)
     loaded = wavenet.load(options.checkpoint)
     audio, sample_rate = loaded.audio, loaded.audio.sample_rate

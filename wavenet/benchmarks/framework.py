@@ -7,7 +7,6 @@ repeats. Ratios of one run are more reliable than absolute numbers.
 
 import dataclasses
 import json
-import resource
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -245,6 +244,8 @@ def machine_line() -> str:
 
 def process_memory_mib(*, peak: bool = False) -> float:
     """Return the memory of this process, now or at its peak."""
+    import resource  # not on Windows
+
     if not peak:
         try:
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
