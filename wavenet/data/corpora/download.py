@@ -74,9 +74,7 @@ def _download(archive: Archive, folder: Path) -> Path:
         headers={"User-Agent": "torch-wavenet"},
     )
     try:
-        path = pooch.retrieve(
-            archive.url, f"sha256:{archive.sha256}", ARCHIVE, folder, downloader=downloader
-        )
+        path = pooch.retrieve(archive.url, archive.sha256, ARCHIVE, folder, downloader=downloader)
     except requests.RequestException as error:
         raise MachineError(
             f"cannot download {archive.url}: {printable(error)}; nothing was kept. Try again, or "
