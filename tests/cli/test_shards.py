@@ -186,7 +186,7 @@ def test_json_is_the_only_output_on_stdout(evaluate: Run) -> None:
     assert Path("evaluation.html").exists()
 
 
-@pytest.mark.parametrize("shard", ["all", "all/2", "0/2", "3/2", "every/2"])
+@pytest.mark.parametrize("shard", ["all", "1/0", "0/2", "3/2", "every/2"])
 def test_an_invalid_shard_is_an_error(evaluate: Run, shard: str) -> None:
     done = evaluate("free", f"shard={shard}")
 
