@@ -1,4 +1,4 @@
-"""Softmax over mu-law classes: the output of the first WaveNet."""
+"""Softmax over mu-law classes, the output distribution of the WaveNet paper."""
 
 from collections.abc import Callable
 
@@ -44,12 +44,12 @@ class Categorical(Distribution):
         return mu_law_encode(waveform, self.num_classes)
 
     def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        # looked up: a formula's last bit depends on how many are computed at once
+        # a look-up: the last bit of a formula depends on how many values are computed at once
         return self._values.to(codes.device, dtype)[codes]
 
     def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
         codes = self.encode(waveform)
-        rows = params.transpose(1, 2).flatten(0, 1)  # a view of what the network puts out
+        rows = params.transpose(1, 2).flatten(0, 1)  # a view of the network's output
         return self.cross_entropy(rows, codes.flatten()).view_as(waveform)
 
     def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
@@ -79,17 +79,17 @@ def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
 
     Args:
         logits: Of the classes, `(N, classes)`.
-        codes: Which class each was, `(N,)`.
+        codes: Class of each sample, `(N,)`.
     """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(wide, codes, reduction="none")
 
 
 def pick(weights: Tensor, noise: Tensor) -> Tensor:
-    """Return the class that a uniform falls on, `(B,)`, classes as wide as their `weights`.
+    """Return the class whose interval contains a uniform, `(B,)`; `weights` are the lengths.
 
     Args:
-        weights: Of the classes, `(B, classes)` float64; their sum need not be 1.
+        weights: Of the classes, `(B, classes)`, float64; their sum need not be 1.
         noise: Uniforms of [0, 1), `(B, 1)`.
     """
     cumulative = weights.cumsum(dim=-1)
@@ -98,9 +98,9 @@ def pick(weights: Tensor, noise: Tensor) -> Tensor:
 
 
 def truncate(weights: Tensor, params: Tensor, draw: SamplingConfig) -> Tensor:
-    """Return `weights`, `(B, levels)`, with 0 for the classes that top-k and top-p leave out.
+    """Return `weights`, `(B, classes)`, with 0 for the classes that top-k and top-p exclude.
 
-    Likeliest are those of the largest `params`: a high temperature may make all weights one.
+    Classes are ranked by `params`, since a high temperature can make all weights equal.
     """
     if draw.top_k is None and draw.top_p is None:
         return weights

@@ -1,10 +1,9 @@
 """Mixtures of continuous densities over the 65,536 codes of a 16-bit sample.
 
-The probability of a code is the density's integral over the code's bin, the outermost bins taking
-what lies beyond: all codes together have 1. In units of a component's scale, let `m` be the
-distance from the bin's centre to the mean, and `d` half the bin's width; what differs between the
-densities is the logarithm of their mass in [m - d, m + d], which no rounding may spoil for bins
-that are far out or narrow.
+The probability of a code is the integral of the density over the code's bin; the outermost bins
+extend to infinity, so the probabilities of all codes sum to 1. In units of a component's scale, let
+`m` be the distance from the mean to the bin's center, and `d` half the bin's width. Each density
+implements the logarithm of its mass in [m - d, m + d], accurate also for distant and narrow bins.
 
 PixelCNN++ (arXiv:1701.05517); Parallel WaveNet (arXiv:1711.10433), section 2.1; the single
 Gaussian is ClariNet's (arXiv:1807.07281).
@@ -28,25 +27,25 @@ from wavenet.distributions.distribution import (
 from wavenet.utils.errors import ConfigError
 
 LEVELS = 65536
-HALF = 1 / LEVELS  # of a bin's width, in a waveform of [-1, 1]
-NARROW = 0.02  # d under which a Gaussian is nearly flat over the bin
-APART = -0.03  # a wide bin's two log masses differ by more, unless rounding took it
-FAR = -30.0  # below it, a Gaussian's tail is its asymptotic series
-LEAST_NOISE = 2.0**-25  # a uniform of [0, 1) is moved by this: its quantile is finite
+HALF_BIN_WIDTH = 1 / LEVELS  # for waveforms in [-1, 1]
+NARROW_BIN = 0.02  # d below which a Gaussian is nearly flat over the bin
+MAX_LOG_MASS_RATIO = -0.03  # of the masses below a wide bin's edges; larger ones are rounding
+GAUSSIAN_TAIL_START = -30.0  # below it, the tail is computed by its asymptotic series
+MIN_UNIFORM = 2.0**-25  # uniforms of [0, 1) are moved away from 0 and 1: finite quantiles
 
 
 class Mixture(Distribution):
-    """Mixture of densities, discretised to 16 bits.
+    """Mixture of densities, discretized to 16 bits.
 
     The parameters of a sample are `num_mixtures` logits of the weights (none for a single
-    component), as many means, in units of the waveform, and as many logarithms of scales.
+    component), as many means, in units of the waveform, and as many log scales.
 
-    A temperature flattens or sharpens the weights and scales the scales; at 0 the mean of the
-    heaviest component is taken, the first on ties. That is also the `mode`.
+    The temperature divides the logits and multiplies the scales; at 0 a draw is the mean of the
+    component with the largest weight, the first on ties. That is also the `mode`.
 
     Args:
-        num_mixtures: Densities in the mixture.
-        min_log_scale: Smaller logarithms of scales count as this.
+        num_mixtures: Number of components.
+        min_log_scale: Smaller log scales are set to this.
     """
 
     fixed_num_classes = LEVELS
@@ -74,7 +73,7 @@ class Mixture(Distribution):
         logits, means, log_scales = self.split(params)
         codes = self.encode(waveform).unsqueeze(1)
         inverse = torch.exp(-log_scales)
-        m, d = (self.decode(codes, params.dtype) - means) * inverse, HALF * inverse
+        m, d = (self.decode(codes, params.dtype) - means) * inverse, HALF_BIN_WIDTH * inverse
         lowest, highest = self.log_below(m + d), self.log_below(d - m)
         mass = torch.where(codes == 0, lowest, self.log_mass(m, d))
         mass = torch.where(codes == LEVELS - 1, highest, mass)
@@ -92,7 +91,7 @@ class Mixture(Distribution):
         chosen = chosen.unsqueeze(1)
         value = means.gather(1, chosen)
         if draw.temperature:
-            uniform = noise[:, -1:].double() * (1 - 2 * LEAST_NOISE) + LEAST_NOISE
+            uniform = noise[:, -1:].double() * (1 - 2 * MIN_UNIFORM) + MIN_UNIFORM
             scale = log_scales.gather(1, chosen).exp() * draw.temperature
             value = value + scale * self.quantile(uniform)
         return self.quantize(value.squeeze(1)).to(params.dtype)
@@ -105,8 +104,8 @@ class Mixture(Distribution):
     def check(self, draw: SamplingConfig) -> None:
         if draw.top_k is not None or draw.top_p is not None:
             raise ConfigError(
-                "top_k and top_p choose among classes, and this model draws from a density: leave "
-                "them out; temperature sharpens it"
+                "top_k and top_p choose among classes, but this model draws from a density: leave "
+                "them out and lower the temperature instead"
             )
 
     def describe(self) -> str:
@@ -121,7 +120,7 @@ class Mixture(Distribution):
         return torch.cat([torch.zeros(self.num_mixtures), means, scales])
 
     def split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits, means and logarithms of scales, `(B, components, ...)` each."""
+        """Return logits, means and log scales, `(B, num_mixtures, ...)` each."""
         if self.num_mixtures == 1:
             means, log_scales = params[:, :1], params[:, 1:]
             return torch.zeros_like(means), means, log_scales.clamp(min=self.min_log_scale)
@@ -138,12 +137,12 @@ class Mixture(Distribution):
 
     @abc.abstractmethod
     def quantile(self, uniform: Tensor) -> Tensor:
-        """Return below which number the standard density has a mass of `uniform`, in (0, 1)."""
+        """Return the number below which the standard density has the mass `uniform`, in (0, 1)."""
 
 
 @register
 class LogisticMixture(Mixture):
-    """Discretised mixture of logistics."""
+    """Discretized mixture of logistics."""
 
     name = "logistic_mixture"
     compiled_draw = "logistic_mixture"
@@ -163,26 +162,27 @@ class LogisticMixture(Mixture):
 
 @register
 class GaussianMixture(Mixture):
-    """Discretised mixture of Gaussians; with one component, a single Gaussian."""
+    """Discretized mixture of Gaussians; with one component, a single Gaussian."""
 
     name = "gaussian_mixture"
     compiled_draw = "gaussian_mixture"
 
     def log_mass(self, m: Tensor, d: Tensor) -> Tensor:
         m = m.abs()
-        # Narrow bins: a difference would cancel. There e^(-x^2/2) is e^(-m^2/2) e^(-mt) nearly.
-        narrow = d.clamp(max=NARROW)
+        # In narrow bins a difference would cancel; there e^(-x^2/2) is about e^(-m^2/2) e^(-mt).
+        narrow = d.clamp(max=NARROW_BIN)
         flat = torch.log(2 * narrow) - (m.square() + math.log(2 * math.pi)) / 2
         flat = flat + log_sinhc(narrow * m) - narrow.square() / 6
-        wide = d.clamp(min=NARROW)
+        wide = d.clamp(min=NARROW_BIN)
         upper, lower = self.log_below(wide - m), self.log_below(-wide - m)
-        apart = (lower - upper).clamp(max=APART)
-        return torch.where(d < NARROW, flat, upper + torch.log(-torch.expm1(apart)))
+        log_ratio = (lower - upper).clamp(max=MAX_LOG_MASS_RATIO)
+        return torch.where(d < NARROW_BIN, flat, upper + torch.log(-torch.expm1(log_ratio)))
 
     def log_below(self, x: Tensor) -> Tensor:
-        far = x.clamp(max=FAR)  # where torch's own has no finite gradient further on
+        start = GAUSSIAN_TAIL_START  # further out torch's function has no finite gradient
+        far = x.clamp(max=start)
         tail = -far.square() / 2 - torch.log(-far) - math.log(2 * math.pi) / 2 - far**-2
-        return torch.where(x < FAR, tail, torch.special.log_ndtr(x.clamp(min=FAR)))
+        return torch.where(x < start, tail, torch.special.log_ndtr(x.clamp(min=start)))
 
     def quantile(self, uniform: Tensor) -> Tensor:
         number: Tensor = torch.special.ndtri(uniform)

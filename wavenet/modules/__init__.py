@@ -1,4 +1,4 @@
-"""Blocks to build with: plain numbers in, torch and nothing else."""
+"""Building blocks: they take plain numbers, not configs, and need only torch."""
 
 from wavenet.modules.conditioning import GlobalConditioner, LocalConditioner
 from wavenet.modules.conv import CausalConv1d, SameConv1d

@@ -1,8 +1,8 @@
-"""Dilated convolutions: one that sees the past only, and one that sees both sides.
+"""Dilated convolutions: a causal one, and one that sees both sides.
 
-The causal one works over a whole signal or one sample at a time: `forward` sees `T` samples at once
-and serves training; `step` sees one, finds the others in a queue and serves generation. Both give
-the same numbers.
+The causal one processes a whole signal or one sample at a time: `forward` processes `T` samples at
+once, for training; `step` processes one sample and keeps the past in a queue, for generation. Both
+return the same numbers.
 
 WaveNet, section 2.1 (arXiv:1609.03499); the queues are Fast WaveNet's (arXiv:1611.09482).
 """
@@ -20,7 +20,7 @@ class CausalConv1d(nn.Conv1d):
         out_channels: Width of the output.
         kernel_size: Taps, 1 or more; the last one is the current sample's.
         dilation: Samples from one tap to the next.
-        bias: Whether a bias is added.
+        bias: Whether to add a bias.
 
     Shape:
         - Input: `(B, in_channels, T)`
@@ -49,12 +49,12 @@ class CausalConv1d(nn.Conv1d):
         return self.weight.new_zeros(batch_size, self.in_channels, self.memory)
 
     def prefill(self, queue: Tensor, x: Tensor, position: int) -> None:
-        """Put the end of `x` in the queue, as if each of its samples had been stepped over.
+        """Store the end of `x` in the queue, as `step` would do sample by sample.
 
         Args:
             queue: From `new_queue`, changed in place.
             x: Inputs up to and including sample `position - 1`, `(B, in_channels, T)`.
-            position: Samples that come before the next step.
+            position: Number of samples before the next step.
         """
         if self.memory:
             recent = x[..., -self.memory :]
@@ -67,7 +67,7 @@ class CausalConv1d(nn.Conv1d):
         Args:
             x: Input sample `position`, `(B, in_channels)`.
             queue: From `new_queue`; `x` replaces its oldest sample, in place.
-            position: Samples that came before, from 0.
+            position: Number of samples before this one, from 0.
         """
         if not self.memory:
             return pointwise(self, x)
@@ -86,15 +86,15 @@ def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
 class SameConv1d(nn.Conv1d):
     """Convolution whose output at sample `t` sees the input on both sides of `t`.
 
-    For dilated context where the future is known, as in an encoder or a denoiser; its output is as
-    long as its input, whatever the kernel. An even kernel sees one tap more of the future.
+    For dilated context where the future is known, as in an encoder or a denoiser. Its output has
+    the length of its input for every kernel; an even kernel has one tap more in the future.
 
     Args:
         in_channels: Width of the input.
         out_channels: Width of the output.
         kernel_size: Taps, 1 or more.
         dilation: Samples from one tap to the next.
-        bias: Whether a bias is added.
+        bias: Whether to add a bias.
 
     Shape:
         - Input: `(B, in_channels, T)`

@@ -1,7 +1,7 @@
-"""Causal convolution of a one-hot signal, as table look-ups.
+"""Causal convolution of a one-hot signal, by table look-ups.
 
-A convolution over one-hot classes picks one column of its weight for each tap: `kernel_size` tables
-looked up and added give the same numbers without the zeros.
+A convolution over one-hot classes selects one column of its weight for each tap. The sum of
+`kernel_size` look-ups gives the same numbers without multiplying by zeros.
 """
 
 import torch
@@ -18,7 +18,7 @@ class CausalEmbedding(nn.Module):
         num_classes: Rows of each table.
         channels: Width of the output.
         kernel_size: Tables, 1 or more; the last one is the current sample's.
-        bias: Whether a bias is added.
+        bias: Whether to add a bias.
 
     Shape:
         - Input: `(B, T)`, int64 classes from 0 to `num_classes - 1`
@@ -32,13 +32,13 @@ class CausalEmbedding(nn.Module):
         self.memory = kernel_size - 1
         self.weight = nn.Parameter(torch.empty(kernel_size, num_classes, channels))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
-        self._start_in_order()
+        self._init_as_ramps()
 
     @torch.no_grad()
-    def _start_in_order(self) -> None:
-        """Start with neighbouring classes alike: each channel a ramp over the classes, and noise.
+    def _init_as_ramps(self) -> None:
+        """Initialize each channel as a ramp over the classes plus noise.
 
-        Classes of a waveform are in order; a table of noise alone would have to learn that first.
+        Classes of a waveform are ordered; a table of independent noise would have to learn that.
         """
         kernel_size, num_classes, channels = self.weight.shape
         ramp = torch.linspace(-(3**0.5), 3**0.5, num_classes).unsqueeze(1)  # of variance 1
@@ -50,19 +50,19 @@ class CausalEmbedding(nn.Module):
         tables = self.weight.unbind()
         y = F.embedding(codes, tables[-1])  # (B, T, channels)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
-            late = F.embedding(codes[:, :-shift], table)
-            y = y + F.pad(late, (0, 0, codes.shape[1] - late.shape[1], 0))
+            delayed = F.embedding(codes[:, :-shift], table)
+            y = y + F.pad(delayed, (0, 0, codes.shape[1] - delayed.shape[1], 0))
         if self.bias is not None:
             y = y + self.bias
         return y.transpose(1, 2)
 
     def new_queue(self, batch_size: int) -> Tensor:
-        """Return what is before the first sample, `(B, memory)` of `SILENCE_CODE`."""
+        """Return the past of the first sample, `(B, memory)` of `SILENCE_CODE`."""
         shape = (batch_size, self.memory)
         return torch.full(shape, SILENCE_CODE, dtype=torch.int64, device=self.weight.device)
 
     def prefill(self, queue: Tensor, codes: Tensor, position: int) -> None:
-        """Put the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
+        """Store the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
         if self.memory:
             recent = codes[:, -self.memory :]
             samples = torch.arange(position - recent.shape[1], position, device=codes.device)
@@ -73,9 +73,9 @@ class CausalEmbedding(nn.Module):
         tables = self.weight.unbind()
         y = F.embedding(code, tables[-1])
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
-            late = queue[:, (position - shift) % self.memory]
-            there = (late != SILENCE_CODE).unsqueeze(-1)
-            y = y + F.embedding(late.clamp(min=0), table) * there
+            past = queue[:, (position - shift) % self.memory]
+            is_code = (past != SILENCE_CODE).unsqueeze(-1)
+            y = y + F.embedding(past.clamp(min=0), table) * is_code
         if self.memory:
             queue[:, position % self.memory] = code
         return y if self.bias is None else y + self.bias

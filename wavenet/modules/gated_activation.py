@@ -1,8 +1,8 @@
-"""The gate of the training pass: tanh of one half of the channels times sigmoid of the other.
+"""Gated activation of the fused stack: tanh of half the channels times sigmoid of the other half.
 
-Its products are matrix products, which every machine does well; the gate is many small steps over
-as much memory. So it is a class of its own, which may be replaced by one written for a machine.
-WaveNet, section 2.3.
+The rest of the fused stack is matrix products, which PyTorch computes fast everywhere. The gated
+activation consists of many elementwise operations on the same memory, so it is a class of its own
+that compiled code can replace. WaveNet, section 2.3.
 """
 
 import torch
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 class GatedActivation:
-    """Gates over rows, by PyTorch.
+    """Gated activation over rows, in PyTorch.
 
     Args:
-        rows: Samples, of all items of a batch.
-        half: Width of the gate's output.
-        like: Says precision and device.
+        rows: Number of samples in all items of the batch.
+        half: Width of the output.
+        like: A tensor of the precision and device to use.
     """
 
     def __init__(self, rows: int, half: int, like: Tensor) -> None:
@@ -23,34 +23,39 @@ class GatedActivation:
         self.half = half
 
     def forward(self, y: Tensor, bias: Tensor | None, z: Tensor) -> Tensor:
-        """Write the gate of `y`, `(rows, 2 * half)`, plus bias, to `z`, `(rows, half)`; return it.
+        """Write the gated activation of `y + bias` to `z`, and return it.
 
-        What is returned may lie elsewhere, and is good until the next call.
+        The returned tensor may be another one with the same values, valid until the next call.
+
+        Args:
+            y: Input, `(rows, 2 * half)`.
+            bias: Added to each row, if present.
+            z: Output, `(rows, half)`.
         """
         return torch.mul(*_tanh_and_sigmoid(y, bias), out=z)
 
     def backward(
         self, y: Tensor, bias: Tensor | None, grad_z: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the gradient of `y`, the same across, the gate across, and the bias's gradient.
+        """Return the gradient of `y`, both it and `z` transposed, and the gradient of the bias.
 
-        Across, `(2 * half, rows)` and `(half + 1, rows)`, they are what a weight's gradient is a
-        product of; the gate's last row is ones, for the gradient of a bias behind it. These are
-        good until the next call. The bias's gradient is in parts, `(parts, 2 * half)`, whose sum it
-        is.
+        The transposed tensors, `(2 * half, rows)` and `(half + 1, rows)`, are factors of weight
+        gradients; the last row of `z` is ones, for the gradient of the next layer's bias. All are
+        valid until the next call. The bias's gradient is the sum over the rows of `(parts, 2 *
+        half)`.
 
         Args:
-            y: What went into the gate.
-            bias: What was added to it.
-            grad_z: Gradient of what came out.
+            y: Input of `forward`.
+            bias: Bias of `forward`.
+            grad_z: Gradient of the output.
         """
         tanh, sigmoid = _tanh_and_sigmoid(y, bias)
         z = tanh * sigmoid
         grad_y = torch.cat(
             [grad_z * sigmoid * (1 - tanh * tanh), grad_z * z * (1 - sigmoid)], dim=1
         )
-        z_across = torch.cat([z, torch.ones_like(z[:, :1])], dim=1).t()
-        return grad_y, grad_y.t(), z_across, grad_y.sum(dim=0, keepdim=True)
+        z_transposed = torch.cat([z, torch.ones_like(z[:, :1])], dim=1).t()
+        return grad_y, grad_y.t(), z_transposed, grad_y.sum(dim=0, keepdim=True)
 
 
 def _tanh_and_sigmoid(y: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""From the sum of the skips to the parameters of the output: two 1x1 convolutions.
+"""From the sum of the skips to the distribution parameters: two 1x1 convolutions.
 
 WaveNet, section 2.4.
 """
@@ -15,7 +15,7 @@ class Head(nn.Module):
     Args:
         in_channels: Width of the skip sum.
         channels: Width between the convolutions.
-        out_channels: Parameters of one output sample.
+        out_channels: Distribution parameters per sample.
         bias: Whether the convolutions have biases.
 
     Shape:
@@ -34,5 +34,5 @@ class Head(nn.Module):
         return self.step(x.transpose(1, 2)).transpose(1, 2)
 
     def step(self, x: Tensor) -> Tensor:
-        """Return the parameters of one sample, or of many channels last, `(..., out_channels)`."""
+        """Return the parameters of one sample, or of several with channels last, `(..., P)`."""
         return pointwise(self.output, F.relu(pointwise(self.hidden, F.relu(x))))

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from wavenet.distributions.mixture import LEAST_NOISE, LEVELS
+from wavenet.distributions.mixture import MIN_UNIFORM, LEVELS
 from wavenet.kernels.compiler import Address, compiled, inlined
 from wavenet.sampling.cpu.draw_categorical import FAULT, float_at
 
@@ -147,7 +147,7 @@ def draw_from_mixture(
                     break
     value = np.float64(float_at(means + 4 * chosen))
     if temperature > 0:
-        uniform = np.float64(noise) * (1 - 2 * LEAST_NOISE) + LEAST_NOISE
+        uniform = np.float64(noise) * (1 - 2 * MIN_UNIFORM) + MIN_UNIFORM
         if gaussian:
             quantile = normal_quantile(uniform)
         else:

@@ -17,7 +17,7 @@ def draw_codes(logits: torch.Tensor, draws: int, draw: SamplingConfig) -> torch.
     return distribution.encode(samples)
 
 
-def test_drawn_frequencies_are_the_probabilities() -> None:
+def test_draw_frequencies_are_the_probabilities() -> None:
     logits = torch.randn(16)
 
     counts = draw_codes(logits, 100_000, SamplingConfig()).bincount(minlength=16)
@@ -59,19 +59,19 @@ def test_temperature_sharpens_and_flattens() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-30])
-def test_no_temperature_takes_the_most_likely_class(temperature: float) -> None:
+def test_temperature_0_takes_the_most_likely_class(temperature: float) -> None:
     logits = torch.tensor([0.0, 3.0, 2.9999])
 
     assert set(draw_codes(logits, 100, SamplingConfig(temperature=temperature)).tolist()) == {1}
 
 
-def test_no_temperature_takes_the_lowest_class_on_ties() -> None:
+def test_temperature_0_takes_the_lowest_class_on_ties() -> None:
     assert set(
         draw_codes(torch.tensor([0.0, 3.0, 3.0]), 10, SamplingConfig(temperature=0)).tolist()
     ) == {1}
 
 
-def test_top_k_draws_from_the_k_most_likely_with_their_proportions() -> None:
+def test_top_k_keeps_the_proportions_of_the_k_most_likely() -> None:
     logits = torch.tensor([1.0, 0.0, 3.0, 2.0])
 
     frequencies = draw_codes(logits, 50_000, SamplingConfig(top_k=2)).bincount(minlength=4) / 50_000
@@ -80,7 +80,7 @@ def test_top_k_draws_from_the_k_most_likely_with_their_proportions() -> None:
     torch.testing.assert_close(frequencies, kept, atol=1e-4, rtol=0)
 
 
-def test_top_p_keeps_the_fewest_classes_that_reach_it() -> None:
+def test_top_p_keeps_the_fewest_classes_with_that_probability() -> None:
     weights = torch.tensor([[0.1, 0.5, 0.3, 0.1]])
 
     assert truncate(weights, weights, SamplingConfig(top_p=0.5)).nonzero()[:, 1].tolist() == [1]
@@ -93,13 +93,13 @@ def test_top_p_keeps_the_fewest_classes_that_reach_it() -> None:
     ]
 
 
-def test_the_likeliest_are_kept_where_heat_makes_all_weights_alike() -> None:
+def test_top_k_ranks_by_logits_if_temperature_equalizes_weights() -> None:
     logits = torch.tensor([0.0, 1.0, 3.0, 2.0])
 
     assert set(draw_codes(logits, 50, SamplingConfig(temperature=1e30, top_k=2)).tolist()) == {2, 3}
 
 
-def test_top_k_and_top_p_hold_together() -> None:
+def test_top_k_and_top_p_combine() -> None:
     weights = torch.tensor([[0.1, 0.4, 0.3, 0.2]])
 
     assert truncate(weights, weights, SamplingConfig(top_k=3, top_p=0.5)).nonzero()[
@@ -108,7 +108,7 @@ def test_top_k_and_top_p_hold_together() -> None:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_model_that_puts_out_no_number_is_an_error(bad: float) -> None:
+def test_nonfinite_params_are_an_error(bad: float) -> None:
     with pytest.raises(CheckpointError, match="damaged or training diverged"):
         Categorical(3).sample(torch.tensor([[0.0, bad, 0.0]]), torch.zeros(1, 1), SamplingConfig())
 
@@ -126,6 +126,6 @@ def test_probabilities_of_all_classes_sum_to_one() -> None:
 @pytest.mark.parametrize(
     "options", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}]
 )
-def test_a_draw_out_of_range_is_refused(options: dict[str, float]) -> None:
+def test_sampling_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         SamplingConfig(**options)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from wavenet.utils.errors import CheckpointError, ConfigError
 KINDS = [LogisticMixture, GaussianMixture]
 CODES = torch.arange(65536)
 MEANS = (0.0, 0.3, 1.0, -1.0, 1.5, -3.0)  # within, on the edges, beyond them
-LOG_SCALES = (-12.0, -7.2, -7.1, -3.0, 3.0)  # -7.2 and -7.1: either side of NARROW
+LOG_SCALES = (-12.0, -7.2, -7.1, -3.0, 3.0)  # -7.2 and -7.1: either side of NARROW_BIN
 
 THREE = torch.tensor([0.5, 1.5, 0.0, -0.4, 0.1, 0.6, -4.0, -3.0, -5.0])  # the second is heaviest
 
@@ -58,7 +58,7 @@ def test_probabilities_of_all_codes_sum_to_one(
     ("kind", "density"), [(LogisticMixture, stats.logistic), (GaussianMixture, stats.norm)]
 )
 @pytest.mark.parametrize("log_scale", [-11.0, -10.0, -7.2, -7.1, -3.0, 2.0])
-def test_a_code_has_the_integral_of_the_density_over_its_bin(
+def test_probability_of_a_code_is_the_integral_over_its_bin(
     kind: type[Mixture], density: stats.rv_continuous, log_scale: float
 ) -> None:
     scale = np.exp(log_scale)
@@ -74,7 +74,7 @@ def test_a_code_has_the_integral_of_the_density_over_its_bin(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_outermost_codes_have_all_that_lies_beyond(kind: type[Mixture]) -> None:
+def test_outermost_codes_include_the_tails(kind: type[Mixture]) -> None:
     beyond = torch.tensor([[-5.0, -2.0], [5.0, -2.0]])
 
     nll = nll_of_codes(kind(1), beyond, CODES[[0, -1]])
@@ -84,9 +84,7 @@ def test_the_outermost_codes_have_all_that_lies_beyond(kind: type[Mixture]) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("components", [1, 3])
-def test_nll_and_its_gradient_are_finite_however_far_a_code_lies(
-    kind: type[Mixture], components: int
-) -> None:
+def test_nll_and_gradient_are_finite_at_any_distance(kind: type[Mixture], components: int) -> None:
     for log_scale in (-14.0, -9.0, -7.2, -7.1, -2.0, 5.0):
         for mean in (-1e4, -1.0, 0.0, 1.0, 1e4):
             row = [mean, log_scale] if components == 1 else [0.0] * 3 + [mean] * 3 + [log_scale] * 3
@@ -100,7 +98,7 @@ def test_nll_and_its_gradient_are_finite_however_far_a_code_lies(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_log_scale_below_the_least_counts_as_the_least(kind: type[Mixture]) -> None:
+def test_log_scales_below_the_minimum_are_clamped(kind: type[Mixture]) -> None:
     distribution = kind(1, min_log_scale=-7.0)
 
     low, least = nll_of_codes(distribution, torch.tensor([[0.1, -20.0], [0.1, -7.0]]))
@@ -130,7 +128,7 @@ def test_draws_have_the_moments_of_the_probabilities(kind: type[Mixture], params
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evenly_spread_noise_draws_each_code_as_often_as_is_likely(kind: type[Mixture]) -> None:
+def test_even_noise_draws_each_code_by_its_probability(kind: type[Mixture]) -> None:
     distribution, draws = kind(1), 100_000
     noise = ((torch.arange(draws) + 0.5) / draws).unsqueeze(1)
     params = torch.tensor([[0.01, -9.0]])  # a few dozen codes
@@ -164,7 +162,7 @@ def test_normal_quantile_is_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_temperature_takes_the_mean_of_the_most_probable_component(kind: type[Mixture]) -> None:
+def test_temperature_0_takes_the_mean_of_the_likeliest_component(kind: type[Mixture]) -> None:
     distribution = kind(3)
 
     samples = drawn(distribution, THREE, SamplingConfig(temperature=0), 20)
@@ -174,14 +172,14 @@ def test_no_temperature_takes_the_mean_of_the_most_probable_component(kind: type
     torch.testing.assert_close(samples, mode[0].expand(20), rtol=0, atol=0)
 
 
-def test_the_first_of_equally_probable_components_is_the_mode() -> None:
+def test_mode_is_the_first_of_equally_likely_components() -> None:
     tied = torch.tensor([0.0, 1.0, 1.0, -0.5, 0.25, 0.5, -3.0, -3.0, -3.0])
 
     assert LogisticMixture(3).mode(tied[None, :, None]).item() == 0.25
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_single_component_spreads_in_proportion_to_the_temperature(kind: type[Mixture]) -> None:
+def test_spread_of_one_component_is_proportional_to_temperature(kind: type[Mixture]) -> None:
     params = torch.tensor([0.0, -4.0])
 
     spreads = [
@@ -193,7 +191,7 @@ def test_a_single_component_spreads_in_proportion_to_the_temperature(kind: type[
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lower_temperature_spreads_a_mixture_less(kind: type[Mixture]) -> None:
+def test_lower_temperature_reduces_the_spread_of_a_mixture(kind: type[Mixture]) -> None:
     spreads = [
         float(drawn(kind(3), THREE, SamplingConfig(temperature=t), 20_000).std())
         for t in (2.0, 1.0, 0.5, 0.2, 0.0)
@@ -204,7 +202,7 @@ def test_a_lower_temperature_spreads_a_mixture_less(kind: type[Mixture]) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_code_survives_decoding_and_encoding(kind: type[Mixture]) -> None:
+def test_encode_inverts_decode_for_every_code(kind: type[Mixture]) -> None:
     samples = kind().decode(CODES)
 
     assert torch.equal(kind().encode(samples), CODES)
@@ -215,12 +213,12 @@ def test_every_code_survives_decoding_and_encoding(kind: type[Mixture]) -> None:
 @pytest.mark.parametrize(
     ("sample", "code"), [(0.0, 32768), (1.0, 65535), (-1.0, 0), (7.0, 65535), (-7.0, 0)]
 )
-def test_a_sample_past_the_edge_has_the_outermost_code(sample: float, code: int) -> None:
+def test_samples_outside_the_range_get_the_outermost_code(sample: float, code: int) -> None:
     assert LogisticMixture().encode(torch.tensor(sample)).item() == code
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_noise_draws_the_same_sample_alone_and_in_a_batch(kind: type[Mixture]) -> None:
+def test_same_noise_draws_the_same_sample_alone_and_in_a_batch(kind: type[Mixture]) -> None:
     noise = torch.rand(50, 2, generator=torch.Generator().manual_seed(2))
 
     together = kind(3).sample(THREE.expand(50, -1), noise, SamplingConfig())
@@ -232,7 +230,7 @@ def test_the_same_noise_draws_the_same_sample_alone_and_in_a_batch(kind: type[Mi
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("noise", [0.0, 1 - 2.0**-24])
-def test_the_outermost_noise_draws_a_sample(kind: type[Mixture], noise: float) -> None:
+def test_extreme_noise_draws_a_sample_in_range(kind: type[Mixture], noise: float) -> None:
     sample = kind(3).sample(THREE[None], torch.full((1, 2), noise), SamplingConfig())
 
     assert -1 <= sample.item() < 1
@@ -246,14 +244,14 @@ def test_top_k_and_top_p_are_refused(kind: type[Mixture], draw: SamplingConfig) 
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_model_that_puts_out_no_density_is_an_error(bad: float) -> None:
+def test_nonfinite_params_are_an_error(bad: float) -> None:
     with pytest.raises(CheckpointError, match="damaged or training diverged"):
         GaussianMixture(1).sample(torch.tensor([[bad, 0.0]]), torch.zeros(1, 1), SamplingConfig())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("components", [1, 10])
-def test_training_starts_where_silence_is_likelier_than_by_chance(
+def test_initial_bias_makes_silence_likelier_than_chance(
     kind: type[Mixture], components: int
 ) -> None:
     distribution = kind(components)
