@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from wavenet.distributions.mixture import MIN_UNIFORM, LEVELS
+from wavenet.distributions.mixture import LEVELS, MIN_UNIFORM
 from wavenet.kernels.compiler import Address, compiled, inlined
 from wavenet.sampling.cpu.draw_categorical import FAULT, float_at
 
