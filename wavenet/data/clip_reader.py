@@ -21,10 +21,10 @@ from wavenet.features.filters import shaping_of
 from wavenet.features.mel import LogMel
 from wavenet.features.piano_roll import roll
 from wavenet.features.score import read_notes
+from wavenet.utils.constants import NULL_SPEAKER
 from wavenet.utils.errors import DataError
 
 Samples = NDArray[np.float32]
-NULL_SPEAKER = -1  # number of a speaker whom the model does not know
 
 
 class ClipReader:

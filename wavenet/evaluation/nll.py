@@ -18,8 +18,8 @@ from wavenet.distributions import Distribution
 from wavenet.features.filters import check_peak
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet
-from wavenet.modules.conditioning import NULL_SPEAKER
 from wavenet.sampling import Sampler
+from wavenet.utils.constants import NULL_SPEAKER
 
 WINDOW_SAMPLES = 16384  # samples that count in one forward pass
 MODEL = "model"

@@ -23,8 +23,8 @@ from wavenet.evaluation.options import EvaluationOptions
 from wavenet.features.filters import shaping_of
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
-from wavenet.modules.conditioning import NULL_SPEAKER
 from wavenet.sampling import make_sampler
+from wavenet.utils.constants import NULL_SPEAKER
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from wavenet.modules.residual import ResidualStack
 from wavenet.modules.upsampling import UPSAMPLERS
-
-NULL_SPEAKER = -1  # stands for an unknown speaker
+from wavenet.utils.constants import NULL_SPEAKER
 
 
 class GlobalConditioner(nn.Module):
