@@ -3,37 +3,117 @@
 On two GPUs: `torchrun --standalone --nproc-per-node=2 $(which wavenet-train) recipe=ljspeech`.
 """
 
+import logging
 from pathlib import Path
 
+import wavenet
+from wavenet import training
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.cli.resume import with_overrides
 from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.training.options import TrainCommand
 from wavenet.utils.errors import require
+from wavenet.utils.progress import progress
+
+log = logging.getLogger("wavenet")
 
 
 def train(options: TrainCommand, composed: Composed) -> CommandResult:
-    """Start a run or go on with one; return what it came to, with the code of a signal."""
-    require("pytorch_lightning", "train")
-    from wavenet.training import run
-    from wavenet.training.distributed.process_group import assembled
-    from wavenet.training.signals import StopFlag
+    """Start or resume a run; return its result, with the exit code of a signal."""
+    require("tensorboard", "train")
+    stop = training.StopFlag()
+    config = options.run
+    if options.resume is not None:
+        config = with_overrides(training.read_run(Path(options.resume)), composed)
 
-    stop = StopFlag()
-    folder = None if options.resume is None else Path(options.resume)
-    config = options.run if folder is None else with_overrides(run.read_run(folder), composed)
-    with assembled(config.trainer) as team:
-        if folder is None:
-            chosen = None if options.run_dir is None else Path(options.run_dir)
-            folder = run.start(config, chosen, stop, team)
+    with training.join_process_group(config.trainer) as group:
+        if options.resume is not None:
+            run = Path(options.resume)
+            config = training.resume_run(config, run, group)
         else:
-            run.resume(config, folder, stop, team)
+            chosen = None if options.run_dir is None else Path(options.run_dir)
+            config, run = training.start_run(config, chosen, group)
+            if training.is_finished(config, run, group):
+                log.info("%s is finished: another launch, or run_dir=FOLDER, starts anew", run)
+                return run_result(run)
+        with training.locked_run_dir(run, group):
+            fit(config, run, group, stop)
+        training.requeue_if_preempted(config, stop, group)
+
     if stop.signal is None:
-        return run_result(folder)
-    if team.rank == 0:
-        print(f"stopped and saved; go on with: wavenet-train resume={folder}")
-    return run_result(folder, 128 + stop.signal)
+        return run_result(run)
+    if group.rank == 0:
+        print(f"stopped and saved; resume with: wavenet-train resume={run}")
+    return run_result(run, 128 + stop.signal)
+
+
+def fit(
+    config: training.RunConfig, run: Path, group: training.ProcessGroup, stop: training.StopFlag
+) -> None:
+    """Train from the last checkpoint, or from new weights, to the end or a signal; then report."""
+    data = training.load_training_data(config)
+    training.seed_everything(config.seed)
+    model = wavenet.WaveNet(config.model)
+    if group.rank > 0:
+        training.seed_everything(config.seed, group.rank)  # each process draws its own dropout
+    training.accelerate(model, config.trainer)
+    state = training.TrainingState(model, config.optim, group.device)
+    history = training.History()
+    training.load_last_checkpoint(run, state, history, data.digest, group)
+    training.write_config(run, config, data.identity, group)
+
+    if state.step < config.trainer.max_steps or history.pending_validation is not None:
+        with stop.listening(), group.raise_on_lost_peer():
+            run_loop(config, run, group, stop, data, state, history)
+    else:
+        log.info("step %d was the last: trainer.max_steps=N continues", state.step)
+
+    if not stop and config.evaluation.sample_seconds:
+        group.run_on_rank_zero(lambda: training.write_final_report(run, config, history))
+
+
+def run_loop(
+    config: training.RunConfig,
+    run: Path,
+    group: training.ProcessGroup,
+    stop: training.StopFlag,
+    data: training.TrainingData,
+    state: training.TrainingState,
+    history: training.History,
+) -> None:
+    """Build what the training loop needs, and run it."""
+    options = config.trainer
+    training.keep_freed_memory()
+    loader = training.build_loader(data, config, step=state.step, group=group)
+    sync = training.GradientSync(group, stop)
+    tensorboard = training.TensorBoard(run, state.step) if group.rank == 0 else None
+    preview = training.build_preview(data, config, stop, tensorboard)
+    validation = training.Validation(
+        run, options, history, sync, config.audio, data.info, data.windows, preview, tensorboard
+    )
+    bar = progress(
+        options.max_steps,
+        unit="step",
+        description="training",
+        initial=state.step,
+        disable=group.rank > 0,
+    )
+    with loader.raise_on_lost_worker(), bar as advance:
+        training.TrainingLoop(
+            state,
+            training.Objective(state.model, config.audio, torch_compile=options.torch_compile),
+            loader,
+            sync,
+            validation,
+            training.CheckpointManager(run, options, history, sync, data.digest),
+            training.TrainingProgress(advance, config, history, loader),
+            config.optim,
+            options,
+        ).run()
+    if tensorboard is not None:
+        tensorboard.close()
+    stop.signal = stop.signal or sync.stop.signal
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 
 from tests.commands import Run, command_line, environment
 from wavenet.checkpoint import load
-from wavenet.training.checkpointing import read_save
+from wavenet.training.checkpointing import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -327,15 +327,21 @@ def test_a_save_that_is_not_the_runs_is_refused_with_the_way_out(
     said = (*TRAIN, f"data.root={recordings}", "run_dir=a", "evaluation.sample_seconds=0")
     assert run("train", *said, "trainer.max_steps=1").returncode == 0
     save = Path("a/checkpoints/step-00000001.ckpt")
-    its_own = read_save(save)
-    weight = next(iter(its_own["state_dict"]))
-    wider = {**its_own["state_dict"], weight: torch.rand(3)}
+    its_own = read_checkpoint(save)
+    weight = next(iter(its_own["model"]))
+    wider = {**its_own["model"], weight: torch.rand(3)}
     others: list[tuple[Any, str]] = [
-        ([1], "is no save of a run"),
-        ({"a": 1}, "is no save of a run"),
-        ({key: its_own[key] for key in its_own if key != "random_states"}, "is no save of a run"),
-        ({**its_own, "state_dict": wider}, f"is of another run ({weight} is (3,) in it, wanted"),
-        ({**its_own, "callbacks": {}}, "is of another run (it has no history)"),
+        ([1], "is not a training checkpoint"),
+        ({"a": 1}, "is not a training checkpoint"),
+        (
+            {key: its_own[key] for key in its_own if key != "rng_states"},
+            "is not a training checkpoint",
+        ),
+        (
+            {**its_own, "model": wider},
+            f"is of another run (model: {weight} is (3,) in it, expected",
+        ),
+        ({**its_own, "history": {}}, "is of another run (it has no history)"),
     ]
 
     for contents, words in others:
@@ -343,4 +349,4 @@ def test_a_save_that_is_not_the_runs_is_refused_with_the_way_out(
         done = run("train", "resume=a", "trainer.max_steps=2")
         assert done.returncode == 4
         assert words in done.stderr
-        assert "remove it to go on from the one before" in done.stderr
+        assert "remove it to continue from the previous one" in done.stderr

@@ -1,6 +1,6 @@
-"""torchrun starts the command, and starts it again when a process dies, stops or is cut off.
+"""torchrun starts the command, and restarts it when a process dies, stops or is cut off.
 
-Each run that was interrupted must come to what one comes to that was not, to the bit.
+Each interrupted run must end with the bits of a run that was not interrupted.
 """
 
 import os
@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import ROOT, environment
-from tests.teams import TRAIN, assert_same_bits, free_port, train_together
+from tests.process_groups import TRAIN, assert_same_bits, free_port, train_in_group
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 FULL = "WAVENET_FULL" in os.environ
@@ -29,10 +30,10 @@ full = pytest.mark.skipif(not FULL, reason="takes minutes: pytest --full runs it
 
 
 @pytest.fixture(scope="module")
-def whole(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = train_together(folder, 2, *TRAIN, *STEPS, f"data.root={recordings}", "run_dir=run")
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = train_in_group(folder, 2, *TRAIN, *STEPS, f"data.root={recordings}", "run_dir=run")
     assert [one.returncode for one in done] == [0, 0], done
     return folder / "run"
 
@@ -46,16 +47,16 @@ def torchrun(
     before: tuple[str, ...] = (),
     interface: str = "lo",
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Yield torchrun as it trains in `folder`, its words in `torchrun.txt`; end it at the end."""
+    """Yield torchrun while it trains in `folder`, its output in `torchrun.txt`; then end it."""
     command = [*before, sys.executable, "-m", "torch.distributed.run", *options]
     command += [str(ROOT / "recipes" / "train.py"), *TRAIN, *STEPS, f"data.root={recordings}"]
-    with (folder / "torchrun.txt").open("a") as words:
+    with (folder / "torchrun.txt").open("a") as output:
         process = subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
             env={**environment(), "GLOO_SOCKET_IFNAME": interface},
-            stdout=words,
-            stderr=words,
+            stdout=output,
+            stderr=output,
             text=True,
         )
     try:
@@ -65,70 +66,74 @@ def torchrun(
         process.wait(60)
 
 
-def said(folder: Path) -> str:
+def output_of(folder: Path) -> str:
     return (folder / "torchrun.txt").read_text()
 
 
 def workers(agent: int) -> list[int]:
-    """Return the processes that torchrun started and that live, in the order of their ranks."""
+    """Return the live processes that torchrun started, by rank."""
     children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
     return [int(number) for number in children]
 
 
-def saves(folder: Path) -> int:
+def num_checkpoints(folder: Path) -> int:
     return len(list(folder.glob("runs/folder/checkpoints/*.ckpt")))
 
 
-def wait_for_save(process: "subprocess.Popen[str]", folder: Path, more_than: int = 0) -> None:
-    while saves(folder) <= more_than and process.poll() is None:
-        time.sleep(0.01)
+def wait_for_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> None:
+    wait_until(
+        lambda: num_checkpoints(folder) > 0 or process.poll() is not None,
+        "torchrun wrote no checkpoint",
+    )
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=full)])
-def test_a_killed_process_costs_no_more_than_what_came_after_the_last_save(
-    whole: Path, recordings: Path, tmp_path: Path, kills: int
+def test_after_a_kill_torchrun_resumes_from_the_last_checkpoint(
+    uninterrupted: Path, recordings: Path, tmp_path: Path, kills: int
 ) -> None:
     draw, killed = random.Random(0), 0
     with torchrun(tmp_path, recordings) as process:
-        wait_for_save(process, tmp_path)
+        wait_for_checkpoint(process, tmp_path)
         while killed < kills and process.poll() is None:
             time.sleep(draw.uniform(0, 20) if kills > 1 else 0)
             alive = workers(process.pid)
-            if alive and saves(tmp_path) < LAST // 50:
+            if alive and num_checkpoints(tmp_path) < LAST // 50:
                 os.kill(draw.choice(alive), signal.SIGKILL)
                 killed += 1
         code = process.wait(1800)
 
-    assert code == 0, said(tmp_path)
+    assert code == 0, output_of(tmp_path)
     assert killed == kills
-    assert "going on with runs/folder from step" in said(tmp_path)
+    assert "resuming runs/folder from step" in output_of(tmp_path)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["folder"]
-    assert_same_bits(whole, tmp_path / "runs" / "folder")
+    assert_same_bits(uninterrupted, tmp_path / "runs" / "folder")
 
 
 @full
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_stopped_process_is_found_within_the_timeout(
-    whole: Path, recordings: Path, tmp_path: Path, which: int
+    uninterrupted: Path, recordings: Path, tmp_path: Path, which: int
 ) -> None:
     with torchrun(tmp_path, recordings, "trainer.ddp_timeout_seconds=10") as process:
-        wait_for_save(process, tmp_path)
+        wait_for_checkpoint(process, tmp_path)
         os.kill(workers(process.pid)[which], signal.SIGSTOP)
         code = process.wait(300)
 
-    assert code == 0, said(tmp_path)
-    assert_same_bits(whole, tmp_path / "runs" / "folder")
+    assert code == 0, output_of(tmp_path)
+    assert_same_bits(uninterrupted, tmp_path / "runs" / "folder")
 
 
-def test_torchrun_told_to_end_lets_its_processes_save(recordings: Path, tmp_path: Path) -> None:
+def test_a_terminated_torchrun_lets_its_processes_save(recordings: Path, tmp_path: Path) -> None:
     with torchrun(tmp_path, recordings, "trainer.save_every_n_steps=1000") as process:
-        while process.poll() is None and "step 100: held-out" not in said(tmp_path):
-            time.sleep(0.01)
+        wait_until(
+            lambda: process.poll() is not None or "step 100: held-out" in output_of(tmp_path),
+            "torchrun logged no validation",
+        )
         process.terminate()
         process.wait(60)
 
-    assert "stopped and saved; go on with: wavenet-train resume=runs/folder" in said(tmp_path)
-    assert saves(tmp_path) <= 2  # the last, and that of the best validation
+    assert "stopped and saved; resume with: wavenet-train resume=runs/folder" in output_of(tmp_path)
+    assert num_checkpoints(tmp_path) <= 2  # the last, and that of the best validation
 
 
 def net(*words: str) -> None:
@@ -165,8 +170,8 @@ def namespaces() -> bool:
 
 
 @pytest.mark.skipif(not namespaces(), reason="needs root and network namespaces (ip netns)")
-def test_two_hosts_whose_network_is_cut_go_on_when_it_is_back(
-    whole: Path, recordings: Path, tmp_path: Path
+def test_two_hosts_resume_when_a_cut_network_is_back(
+    uninterrupted: Path, recordings: Path, tmp_path: Path
 ) -> None:
     port = free_port()
     with two_hosts() as names:
@@ -190,9 +195,9 @@ def test_two_hosts_whose_network_is_cut_go_on_when_it_is_back(
             stack.append(host)
             started.append(host.__enter__())
         try:
-            wait_for_save(started[0], tmp_path)
+            wait_for_checkpoint(started[0], tmp_path)
             net("-n", names[0], "link", "set", "cable", "down")
-            cut_at = saves(tmp_path)
+            cut_at = num_checkpoints(tmp_path)
             time.sleep(15)
             net("-n", names[0], "link", "set", "cable", "up")
             codes = [process.wait(240) for process in started]
@@ -200,8 +205,8 @@ def test_two_hosts_whose_network_is_cut_go_on_when_it_is_back(
             for host in stack:
                 host.__exit__(None, None, None)
 
-    assert codes == [0, 0], said(tmp_path)
+    assert codes == [0, 0], output_of(tmp_path)
     assert cut_at < LAST // 50
-    assert "going on with runs/folder from step" in said(tmp_path)
+    assert "resuming runs/folder from step" in output_of(tmp_path)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["folder"]
-    assert_same_bits(whole, tmp_path / "runs" / "folder")
+    assert_same_bits(uninterrupted, tmp_path / "runs" / "folder")

@@ -1,4 +1,4 @@
-"""What the fault tests share: processes that cost no start, and counts shown at the end."""
+"""Fixtures of the fault tests: processes that start fast, and counts shown at the end."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.processes import Forks
-from tests.faults.runs import Whole, whole_run
+from tests.faults.runs import Reference, reference_run
 from tests.faults.tally import Tally
 
 COUNTS = pytest.StashKey[list[str]]()
@@ -37,15 +37,17 @@ def chance(full: bool, tally: Tally) -> random.Random:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """Return what starts processes that have all imported already."""
+    """Return the server of processes that have imported everything."""
     with Forks(tmp_path_factory.mktemp("forks")) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def whole(forks: Forks, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def reference(
+    forks: Forks, recordings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Reference:
     """Return a run that nothing interrupts."""
-    return whole_run(forks, recordings, tmp_path_factory.mktemp("whole"))
+    return reference_run(forks, recordings, tmp_path_factory.mktemp("reference"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

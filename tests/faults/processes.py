@@ -1,7 +1,7 @@
-"""Processes to be killed: forked from one that has imported everything, which takes seconds.
+"""Processes to be killed, forked from a server that has imported everything.
 
-The server below runs as a script; it reads orders, one a line, and forks a child for each. A child
-that is told to `stop` stops itself right before its work, so that a tracer can be put on it.
+The server runs this file as a script; it reads one order per line, and forks a child for each. With
+`stop`, a child stops itself right before its work, so that a tracer can attach.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from typing import Any
 from tests.commands import ROOT, environment
 
 IMPORTED = (
-    "pytorch_lightning",
     "torch.utils.tensorboard",
     "recipes.train",
     "wavenet.cli.main",
+    "wavenet.training.loop",
     "wavenet.training.run",
 )
 
@@ -35,7 +35,7 @@ class Child:
 
     Attributes:
         pid: Its number.
-        log: Where its words go.
+        log: File of its output.
         code: Its exit code, or minus the signal that ended it; once it has ended.
     """
 
@@ -46,12 +46,12 @@ class Child:
         self.code = 0
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; to nobody where the child has ended."""
+        """Send a signal, unless the child has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def state(self) -> str:
-        """Return the kernel's letter for what it does: `T` for stopped, `Z` for ended."""
+        """Return the kernel's letter for its state: `T` for stopped, `Z` for ended."""
         try:
             text = Path(f"/proc/{self.pid}/stat").read_text()
         except FileNotFoundError:
@@ -59,13 +59,13 @@ class Child:
         return text.rpartition(")")[2].split()[0]
 
     def wait(self) -> int:
-        """Return the exit code when it and all that it started have ended, or minus a signal."""
+        """Wait for it and all that it started; return the exit code, or minus a signal."""
         self.code = int(self.forks.answer())
         return self.code
 
-    def said(self) -> str:
-        """Return its words so far."""
-        with contextlib.suppress(FileNotFoundError):  # it has not come to opening it
+    def output(self) -> str:
+        """Return its output so far."""
+        with contextlib.suppress(FileNotFoundError):  # not opened yet
             return self.log.read_text(encoding="utf-8", errors="replace")
         return ""
 
@@ -103,11 +103,11 @@ class Forks:
 
         Args:
             work: `train`, `save` or `export`.
-            folder: Where it works.
-            words: Of its command line.
+            folder: Its current folder.
+            words: Arguments of its command line.
             how: `stop=True` to stop before the work; `signal_at=[what, n]` for a SIGTERM to itself
-                at the start of update `n`, of window `n` of the process's validations, or of
-                Lightning's `fit`.
+                at the start of `update` n, of `window` n of the process's validations, or of the
+                training `loop`.
         """
         self.count += 1
         log = self.folder / f"{self.count}.log"
@@ -191,28 +191,27 @@ def _train(order: dict[str, Any]) -> None:
 
 
 def _save(order: dict[str, Any]) -> None:
-    """Make a save beside an older one, and say so."""
+    """Write a checkpoint next to an older one, and leave a symlink as the acknowledgement."""
     import torch
 
-    from wavenet.training.checkpointing import DurableCheckpointIO
+    from wavenet.training.checkpointing import write_checkpoint
     from wavenet.utils.errors import MachineError
 
     def contents(step: int) -> dict[str, Any]:
         return {"step": step, "weights": torch.full((3000,), float(step))}
 
-    files = DurableCheckpointIO()
     if order.get("first", True):
-        files.save_checkpoint(contents(1), "checkpoints/step-00000001.ckpt")
+        write_checkpoint(contents(1), Path("checkpoints/step-00000001.ckpt"))
     _stop(order)
     try:
-        files.save_checkpoint(contents(2), "checkpoints/step-00000002.ckpt")
+        write_checkpoint(contents(2), Path("checkpoints/step-00000002.ckpt"))
     except MachineError as fault:
         _leave(fault)
     Path("acknowledged").symlink_to("2")
 
 
 def _export(order: dict[str, Any]) -> None:
-    """Export a model over an older one, and say so."""
+    """Export a model over an older one, and leave a symlink as the acknowledgement."""
     from wavenet import checkpoint
     from wavenet.config import AudioConfig, WaveNetConfig
     from wavenet.model import WaveNet
@@ -247,37 +246,33 @@ def _leave(fault: Exception) -> None:
 
 def _arrange_signal(what: str, n: int) -> None:
     """Send this process a SIGTERM at one moment of training."""
-    import pytorch_lightning as pl
-
     from wavenet.data.dataset import Windows
-    from wavenet.training.module import TrainingModule
+    from wavenet.training.loop import TrainingLoop
 
-    seen, sent = 0, False
-    trained, read, fitted = TrainingModule.training_step, Windows.__getitem__, pl.Trainer.fit
+    count = 0
+    update, read, run = TrainingLoop.update, Windows.__getitem__, TrainingLoop.run
 
-    def training_step(self: TrainingModule, *args: Any) -> Any:
-        nonlocal sent
-        if what == "update" and self.global_step == n and not sent:
-            sent = True  # a second one would end it at once
+    def signal_at_update(self: TrainingLoop, *args: Any) -> float:
+        if what == "update" and self.state.step == n:
             os.kill(os.getpid(), signal.SIGTERM)
-        return trained(self, *args)
+        return update(self, *args)
 
-    def window(self: Windows, index: int) -> Any:
-        nonlocal seen
-        seen += 1
-        if what == "window" and seen == n:
+    def signal_at_window(self: Windows, index: int) -> Any:
+        nonlocal count
+        count += 1
+        if what == "window" and count == n:
             os.kill(os.getpid(), signal.SIGTERM)
         return read(self, index)
 
-    def fit(self: pl.Trainer, *args: Any, **words: Any) -> None:
-        if what == "fit":
+    def signal_at_start(self: TrainingLoop) -> None:
+        if what == "loop":
             os.kill(os.getpid(), signal.SIGTERM)
-        fitted(self, *args, **words)
+        run(self)
 
     for owner, name, hook in (
-        (TrainingModule, "training_step", training_step),
-        (Windows, "__getitem__", window),
-        (pl.Trainer, "fit", fit),
+        (TrainingLoop, "update", signal_at_update),
+        (Windows, "__getitem__", signal_at_window),
+        (TrainingLoop, "run", signal_at_start),
     ):
         setattr(owner, name, hook)
 

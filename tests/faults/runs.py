@@ -1,4 +1,4 @@
-"""The training runs that faults are done to, and how two of them are compared, to the bit."""
+"""The training runs of the fault tests, and how two of them are compared, bit by bit."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import torch
 
 from tests.faults.processes import Child, Forks
 from wavenet import checkpoint
-from wavenet.training.checkpointing import find_saves, read_save, step_of
+from wavenet.training.checkpointing import checkpoint_step, find_checkpoints, read_checkpoint
 from wavenet.utils.errors import WavenetError
 from wavenet.utils.files import remove_leftovers
 
@@ -42,56 +42,58 @@ TRAIN = (
 
 
 @dataclass(frozen=True)
-class Whole:
+class Reference:
     """A run that nothing interrupted.
 
     Attributes:
         run: Its folder.
-        words: Of the command line that started it, without its folder.
+        arguments: Of the command line that started it, without its folder.
         seconds: How long it took.
     """
 
     run: Path
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     seconds: float
 
 
-def whole_run(forks: Forks, recordings: Path, folder: Path) -> Whole:
-    """Train without a fault; of two runs, the second one's time, for its data are ready."""
-    words = (*TRAIN, f"data.root={recordings}", f"data.processed_dir={folder / 'prepared'}")
+def reference_run(forks: Forks, recordings: Path, folder: Path) -> Reference:
+    """Train twice without a fault; the second run has its data ready, and is timed."""
+    arguments = (*TRAIN, f"data.root={recordings}", f"data.processed_dir={folder / 'prepared'}")
     for name in ("first", "run"):
         started = time.monotonic()
-        child = forks.start("train", folder, *words, f"run_dir={name}")
-        assert child.wait() == 0, child.said()
+        child = forks.start("train", folder, *arguments, f"run_dir={name}")
+        assert child.wait() == 0, child.output()
         seconds = time.monotonic() - started
     assert differences(folder / "run", folder / "first") == []
-    return Whole(folder / "run", words, seconds)
+    return Reference(folder / "run", arguments, seconds)
 
 
-def go_on(forks: Forks, whole: Whole, run: Path, *words: str, **how: Any) -> Child:
-    """Start a run in `run`, or go on with it, as a user would."""
+def start_or_resume(
+    forks: Forks, reference: Reference, run: Path, *words: str, **how: Any
+) -> Child:
+    """Start a run in `run`, or resume it, as a user would."""
     if (run / "run.json").exists():
-        said = (f"resume={run}", *words)
+        arguments = (f"resume={run}", *words)
     else:
-        said = (*whole.words, f"run_dir={run}", *words)
-    return forks.start("train", run.parent, *said, **how)
+        arguments = (*reference.arguments, f"run_dir={run}", *words)
+    return forks.start("train", run.parent, *arguments, **how)
 
 
-def acknowledged(said: str) -> int:
-    """Return the step of the last save that a run has told of, 0 for none."""
-    return max(map(int, re.findall(r"^saved step (\d+)$", said, re.MULTILINE)), default=0)
+def acknowledged(output: str) -> int:
+    """Return the step of the last checkpoint that a run has logged, 0 for none."""
+    return max(map(int, re.findall(r"^saved step (\d+)$", output, re.MULTILINE)), default=0)
 
 
 def broken(run: Path) -> list[str]:
-    """Return what is not whole, of all that lies under a name that is no temporary one."""
+    """Return the errors in reading all files that have no temporary name."""
     if (run / "run.json").exists():
         json.loads((run / "run.json").read_text())
-    saves = find_saves(run)
-    found = [fault for save in saves for fault in _fault(partial(_read, save))]
+    paths = find_checkpoints(run)
+    found = [fault for path in paths for fault in _fault(partial(_read, path))]
     exported = False
-    if saves:
-        history = read_save(saves[-1])["callbacks"]["History"]
-        exported = bool(history["valid"]) and not history["owed"]
+    if paths:
+        history = read_checkpoint(paths[-1])["history"]
+        exported = bool(history["val"]) and not history["export_failed"]
     if (run / "model").exists() or list(run.glob(".model.old-*")) or exported:
         copy = run.with_name(f"{run.name}.checked")
         shutil.copytree(run, copy)
@@ -101,22 +103,22 @@ def broken(run: Path) -> list[str]:
     return found
 
 
-def _read(save: Path) -> None:
-    assert read_save(save)["global_step"] == step_of(save)
+def _read(path: Path) -> None:
+    assert read_checkpoint(path)["step"] == checkpoint_step(path)
 
 
-def _fault(look: Callable[[], object]) -> list[str]:
+def _fault(read: Callable[[], object]) -> list[str]:
     try:
-        look()
+        read()
     except WavenetError as error:
         return [str(error)]
     return []
 
 
 def newest(run: Path) -> int:
-    """Return the step of the newest save, 0 for none."""
-    saves = find_saves(run)
-    return step_of(saves[-1]) if saves else 0
+    """Return the step of the newest checkpoint, 0 for none."""
+    paths = find_checkpoints(run)
+    return checkpoint_step(paths[-1]) if paths else 0
 
 
 def temporary(folder: Path) -> list[str]:
@@ -127,16 +129,16 @@ def temporary(folder: Path) -> list[str]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Return where two finished runs differ: in their last saves, or in the model."""
-    mine, yours = (read_save(find_saves(run)[-1]) for run in (one, other))
-    found = unequal(mine, yours, "save")
+    """Return where two finished runs differ: in their last checkpoints, or in the model."""
+    mine, yours = (read_checkpoint(find_checkpoints(run)[-1]) for run in (one, other))
+    found = unequal(mine, yours, "checkpoint")
     names = ("model/model.safetensors", "model/config.json")
     pairs = {name: [(run / name).read_bytes() for run in (one, other)] for name in names}
     return found + [name for name, (first, second) in pairs.items() if first != second]
 
 
 def unequal(one: Any, other: Any, where: str) -> list[str]:
-    """Return where two contents of saves differ, `where` being the name of the whole."""
+    """Return where the contents of two checkpoints differ; `where` is the name of the contents."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) and one.dtype == other.dtype else [where]
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():

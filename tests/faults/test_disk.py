@@ -1,4 +1,4 @@
-"""Faults of the disk: at every system call of a save, a power cut, a disk that is too small."""
+"""Disk faults: at every system call of a write, a power cut, a disk that is too small."""
 
 import random
 import re
@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.processes import Child, Forks, traced
-from tests.faults.runs import Whole, acknowledged, broken, go_on, newest, temporary
+from tests.faults.runs import Reference, acknowledged, broken, newest, start_or_resume, temporary
 from tests.faults.tally import Tally
 from wavenet import checkpoint
-from wavenet.training.checkpointing import read_save
+from wavenet.training.checkpointing import read_checkpoint
 from wavenet.utils.files import remove_leftovers
 
 pytestmark = [
@@ -40,25 +40,25 @@ def strace(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def points(forks: Forks, work: str, folder: Path) -> list[tuple[str, int]]:
-    """Return each system call of a save: its name, and the how-manieth of that name it is."""
+    """Return each system call of a write: its name, and its number among those of that name."""
     child = forks.start(work, folder, stop=True)
     with traced(child, "-e", f"trace={','.join(CALLS)},symlink") as trace:
-        assert child.wait() == 0, child.said()
+        assert child.wait() == 0, child.output()
     counts: Counter[str] = Counter()
     found = []
     for line in trace.read_text().splitlines():
         match = re.match(r"(?:\d+ +)?(\w+)\(", line)
         if match is None:
-            continue  # news of signals
+            continue  # a line about a signal
         if match[1] == "symlink":
-            break  # acknowledged: what follows is the end of the process
+            break  # acknowledged: the process ends
         counts[match[1]] += 1
         found.append((match[1], counts[match[1]]))
     return found
 
 
-def strike(forks: Forks, work: str, folder: Path, point: tuple[str, int], how: str) -> Child:
-    """Let a fault happen at one system call of a save."""
+def inject_fault(forks: Forks, work: str, folder: Path, point: tuple[str, int], how: str) -> Child:
+    """Inject a fault at one system call of a write."""
     folder.mkdir()
     child = forks.start(work, folder, stop=True)
     name, number = point
@@ -68,24 +68,24 @@ def strike(forks: Forks, work: str, folder: Path, point: tuple[str, int], how: s
 
 
 def check(work: str, folder: Path) -> tuple[int, int]:
-    """Return how many files are not whole, and how many acknowledged ones are lost."""
+    """Return how many files are not reference, and how many acknowledged ones are lost."""
     corrupt = lost = 0
-    told = (folder / "acknowledged").is_symlink()
+    acknowledged_write = (folder / "acknowledged").is_symlink()
     if work == "save":
         for path in (folder / "checkpoints").glob("step-*.ckpt"):
-            corrupt += read_save(path)["step"] != int(path.stem[5:])
+            corrupt += read_checkpoint(path)["step"] != int(path.stem[5:])
         lost += not (folder / "checkpoints" / "step-00000001.ckpt").exists()
-        lost += told and not (folder / "checkpoints" / "step-00000002.ckpt").exists()
+        lost += acknowledged_write and not (folder / "checkpoints" / "step-00000002.ckpt").exists()
     else:
         remove_leftovers(folder, "model")
         steps = checkpoint.load(folder / "model").training.steps
-        lost += told and steps != 2
+        lost += acknowledged_write and steps != 2
         corrupt += steps not in (1, 2)
     return corrupt, lost
 
 
 @pytest.mark.parametrize("work", ["save", "export"])
-def test_a_kill_at_any_system_call_of_a_save_breaks_nothing(
+def test_a_kill_at_any_system_call_of_a_write_breaks_nothing(
     forks: Forks,
     strace: None,
     tmp_path: Path,
@@ -104,19 +104,19 @@ def test_a_kill_at_any_system_call_of_a_save_breaks_nothing(
     corrupt = lost = 0
     for number, (point, how) in enumerate(chosen):
         folder = tmp_path / str(number)
-        child = strike(forks, work, folder, point, how)
-        assert child.code == -signal.SIGKILL, (point, how, child.said())
+        child = inject_fault(forks, work, folder, point, how)
+        assert child.code == -signal.SIGKILL, (point, how, child.output())
         found = check(work, folder)
         corrupt, lost = corrupt + found[0], lost + found[1]
     tally.add("kills", len(chosen))
     tally.add("of points", len(everything))
     tally.add("corrupt files", corrupt)
-    tally.add("lost acknowledged saves", lost)
+    tally.add("lost acknowledged checkpoints", lost)
     assert (corrupt, lost) == (0, 0)
 
 
 @pytest.mark.parametrize("work", ["save", "export"])
-def test_an_error_of_the_disk_at_any_call_of_a_save_is_told_and_breaks_nothing(
+def test_a_disk_error_at_any_system_call_is_reported_and_breaks_nothing(
     forks: Forks,
     strace: None,
     tmp_path: Path,
@@ -136,16 +136,16 @@ def test_an_error_of_the_disk_at_any_call_of_a_save_is_told_and_breaks_nothing(
     corrupt = lost = stayed = 0
     for number, (point, how) in enumerate(chosen):
         folder = tmp_path / str(number)
-        child = strike(forks, work, folder, point, how)
-        assert child.code == 5, (point, how, child.said())
-        assert child.said().startswith("MachineError: cannot write "), child.said()
+        child = inject_fault(forks, work, folder, point, how)
+        assert child.code == 5, (point, how, child.output())
+        assert child.output().startswith("MachineError: cannot write "), child.output()
         stayed += len(temporary(folder))
         found = check(work, folder)
         corrupt, lost = corrupt + found[0], lost + found[1]
     tally.add("errors", len(chosen))
     tally.add("of", len(everything))
     tally.add("corrupt files", corrupt)
-    tally.add("lost saves", lost)
+    tally.add("lost checkpoints", lost)
     tally.add("temporary files that stayed", stayed)
     assert (corrupt, lost, stayed) == (0, 0, 0)
 
@@ -163,9 +163,9 @@ def mounted(folder: Path, *how: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_power_cut_loses_no_acknowledged_save(
+def test_a_power_cut_loses_no_acknowledged_checkpoint(
     forks: Forks,
-    whole: Whole,
+    reference: Reference,
     tmp_path: Path,
     full: bool,
     tally: Tally,
@@ -180,34 +180,34 @@ def test_a_power_cut_loses_no_acknowledged_save(
     images, corrupt, lost = 50 if full else 5, 0, 0
     endless = ("trainer.save_every_n_steps=1", "trainer.max_steps=1000000", "trainer.num_workers=0")
     with mounted(tmp_path / "disk", "-o", "loop", str(disk)) as place:
-        child = go_on(forks, whole, place / "run", *endless)
-        while not acknowledged(child.said()):
-            assert child.state() != "Z", child.said()
+        child = start_or_resume(forks, reference, place / "run", *endless)
+        while not acknowledged(child.output()):
+            assert child.state() != "Z", child.output()
             time.sleep(0.01)
         for _ in range(images):
             time.sleep(chance.uniform(0, 0.2))
             child.signal(signal.SIGSTOP)
             while child.state() not in "TZ":
                 time.sleep(0.001)
-            assert child.state() == "T", child.said()
-            told = acknowledged(child.said())
+            assert child.state() == "T", child.output()
+            last_acknowledged = acknowledged(child.output())
             shutil.copyfile(disk, copy)
             child.signal(signal.SIGCONT)
             with mounted(tmp_path / "copy", "-o", "loop", str(copy)) as image:
-                lost += newest(image / "run") < told
+                lost += newest(image / "run") < last_acknowledged
                 corrupt += len(broken(image / "run"))
         child.signal(signal.SIGKILL)
         child.wait()
     tally.add("power cuts", images)
     tally.add("corrupt files", corrupt)
-    tally.add("lost acknowledged saves", lost)
+    tally.add("lost acknowledged checkpoints", lost)
     assert (corrupt, lost) == (0, 0)
 
 
-def test_a_disk_of_any_size_ends_a_run_well_or_with_exit_5(
-    forks: Forks, whole: Whole, tmp_path: Path, full: bool, tally: Tally
+def test_a_run_on_a_disk_of_any_size_finishes_or_ends_with_exit_5(
+    forks: Forks, reference: Reference, tmp_path: Path, full: bool, tally: Tally
 ) -> None:
-    need = sum(path.stat().st_size for path in whole.run.rglob("*") if path.is_file())
+    need = sum(path.stat().st_size for path in reference.run.rglob("*") if path.is_file())
     shares = [3 * i / 19 for i in range(20)] if full else [0.8, 3.0]
     ended: Counter[int] = Counter()
     corrupt = lost = stayed = 0
@@ -215,13 +215,15 @@ def test_a_disk_of_any_size_ends_a_run_well_or_with_exit_5(
         size = max(4096, round(need * share))  # of 0 bytes tmpfs makes no limit
         place = tmp_path / f"disk-{number}"
         with mounted(place, "-t", "tmpfs", "-o", f"size={size}", "none"):
-            child = go_on(forks, whole, place / "run", "evaluation.sample_seconds=0.05")
+            child = start_or_resume(
+                forks, reference, place / "run", "evaluation.sample_seconds=0.05"
+            )
             code = child.wait()
             ended[code] += 1
-            assert code in (0, 5), child.said()
-            assert code == 0 or re.search("No space left|disk", child.said()), child.said()
-            assert "Traceback" not in child.said()
-            lost += newest(place / "run") < acknowledged(child.said())
+            assert code in (0, 5), child.output()
+            assert code == 0 or re.search("No space left|disk", child.output()), child.output()
+            assert "Traceback" not in child.output()
+            lost += newest(place / "run") < acknowledged(child.output())
             stayed += len(temporary(place))
             away = tmp_path / f"away-{number}"
             shutil.copytree(place, away)
@@ -230,7 +232,7 @@ def test_a_disk_of_any_size_ends_a_run_well_or_with_exit_5(
     tally.add("runs that finished", ended[0])
     tally.add("runs that ended with exit 5", ended[5])
     tally.add("corrupt files", corrupt)
-    tally.add("lost acknowledged saves", lost)
+    tally.add("lost acknowledged checkpoints", lost)
     tally.add("temporary files that stayed", stayed)
     assert (corrupt, lost, stayed) == (0, 0, 0)
     assert ended[0]

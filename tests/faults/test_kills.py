@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of training, and signals at every step: resumed, it is the same run."""
+"""SIGKILL at random moments and signals at every step: the resumed run has the same bits."""
 
 import random
 import signal
@@ -11,17 +11,17 @@ import pytest
 from tests.faults.processes import Forks
 from tests.faults.runs import (
     STEPS,
-    Whole,
+    Reference,
     acknowledged,
     broken,
     differences,
-    go_on,
     newest,
+    start_or_resume,
     temporary,
     unequal,
 )
 from tests.faults.tally import Tally
-from wavenet.training.checkpointing import find_saves, read_save, step_of
+from wavenet.training.checkpointing import checkpoint_step, find_checkpoints, read_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,42 +29,47 @@ pytestmark = [
 ]
 
 
-def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bits(
-    forks: Forks, whole: Whole, tmp_path: Path, full: bool, tally: Tally, chance: random.Random
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
+    forks: Forks,
+    reference: Reference,
+    tmp_path: Path,
+    full: bool,
+    tally: Tally,
+    chance: random.Random,
 ) -> None:
     kills, wanted, number, bits = 0, 100 if full else 10, 0, 0
     lost = corrupt = 0
     while kills < wanted:
         number += 1
-        run, told, ended = tmp_path / f"run-{number}", 0, False
+        run, last_acknowledged, ended = tmp_path / f"run-{number}", 0, False
         while not ended:
             workers = f"trainer.num_workers={chance.choice([0, 2])}"
-            child = go_on(forks, whole, run, workers)
+            child = start_or_resume(forks, reference, run, workers)
             if kills < wanted:
-                time.sleep(chance.uniform(0, 1.1 * whole.seconds))
+                time.sleep(chance.uniform(0, 1.1 * reference.seconds))
                 child.signal(signal.SIGKILL)
             code = child.wait()
-            assert code in (0, -signal.SIGKILL), child.said()
+            assert code in (0, -signal.SIGKILL), child.output()
             ended = code == 0
             kills += not ended
-            told = max(told, acknowledged(child.said()))
-            lost += newest(run) < told
+            last_acknowledged = max(last_acknowledged, acknowledged(child.output()))
+            lost += newest(run) < last_acknowledged
             corrupt += len(broken(run))
-        bits += len(differences(whole.run, run))
+        bits += len(differences(reference.run, run))
         assert temporary(run) == []
     for what, count in {
         "kills": kills,
         "finished runs": number,
         "differing tensors": bits,
-        "lost acknowledged saves": lost,
+        "lost acknowledged checkpoints": lost,
         "corrupt files": corrupt,
     }.items():
         tally.add(what, count)
     assert (bits, lost, corrupt) == (0, 0, 0)
 
 
-def test_a_run_that_is_interrupted_at_any_step_goes_on_to_the_same_bits(
-    forks: Forks, whole: Whole, tmp_path: Path, full: bool, tally: Tally
+def test_a_run_interrupted_at_any_step_resumes_to_the_same_bits(
+    forks: Forks, reference: Reference, tmp_path: Path, full: bool, tally: Tally
 ) -> None:
     cases = [
         (step, workers, times)
@@ -79,57 +84,61 @@ def test_a_run_that_is_interrupted_at_any_step_goes_on_to_the_same_bits(
         for again in range(times):
             # Update 20 is never begun: that run ends by itself
             moment = ("update", step + again)
-            child = go_on(forks, whole, run, f"trainer.num_workers={workers}", signal_at=moment)
+            child = start_or_resume(
+                forks, reference, run, f"trainer.num_workers={workers}", signal_at=moment
+            )
             code = child.wait()
-            assert code == (143 if step + again < STEPS else 0), child.said()
+            assert code == (143 if step + again < STEPS else 0), child.output()
             if code:
-                assert step_of(find_saves(run)[-1]) == step + again + 1
-        child = go_on(forks, whole, run, f"trainer.num_workers={2 - workers}")
-        assert child.wait() == 0, child.said()
-        found += len(differences(whole.run, run))
+                assert checkpoint_step(find_checkpoints(run)[-1]) == step + again + 1
+        child = start_or_resume(forks, reference, run, f"trainer.num_workers={2 - workers}")
+        assert child.wait() == 0, child.output()
+        found += len(differences(reference.run, run))
     tally.add("interrupted runs", len(cases))
     tally.add("differing tensors", found)
     assert found == 0
 
 
-def test_a_signal_before_the_first_update_is_taken(
-    forks: Forks, whole: Whole, tmp_path: Path, tally: Tally
+def test_a_signal_before_the_first_update_stops_training(
+    forks: Forks, reference: Reference, tmp_path: Path, tally: Tally
 ) -> None:
     run = tmp_path / "run"
 
-    child = go_on(forks, whole, run, "trainer.num_workers=2", signal_at=("fit", 0))
-    assert child.wait() == 143, child.said()
-    assert find_saves(run) == []
-    assert go_on(forks, whole, run, signal_at=("update", 6)).wait() == 143
-    child = go_on(forks, whole, run, signal_at=("fit", 0))
-    assert child.wait() == 143, child.said()
+    child = start_or_resume(forks, reference, run, "trainer.num_workers=2", signal_at=("loop", 0))
+    assert child.wait() == 143, child.output()
+    assert find_checkpoints(run) == []
+    assert start_or_resume(forks, reference, run, signal_at=("update", 6)).wait() == 143
+    child = start_or_resume(forks, reference, run, signal_at=("loop", 0))
+    assert child.wait() == 143, child.output()
     assert newest(run) == 7
-    assert go_on(forks, whole, run).wait() == 0
+    assert start_or_resume(forks, reference, run).wait() == 0
 
-    found = differences(whole.run, run)
+    found = differences(reference.run, run)
     tally.add("differing tensors", len(found))
     assert found == []
 
 
-def test_a_validation_that_is_left_is_made_up_for(
-    forks: Forks, whole: Whole, tmp_path: Path, full: bool, tally: Tally
+def test_an_interrupted_validation_is_run_when_resuming(
+    forks: Forks, reference: Reference, tmp_path: Path, full: bool, tally: Tally
 ) -> None:
     windows = (1, 2, 3, 4, 5, 6, 7, 8) if full else (2, 8)
     found = 0
     for number in windows:
         run = tmp_path / f"run-{number}"
-        child = go_on(forks, whole, run, signal_at=("window", number))
-        assert child.wait() == 143, child.said()
-        child = go_on(forks, whole, run, signal_at=("window", 1))  # once more, while it makes up
-        assert child.wait() == 143, child.said()
-        child = go_on(forks, whole, run)
-        assert child.wait() == 0, child.said()
-        assert [path.name for path in find_saves(run)] == [
-            path.name for path in find_saves(whole.run)
+        child = start_or_resume(forks, reference, run, signal_at=("window", number))
+        assert child.wait() == 143, child.output()
+        child = start_or_resume(
+            forks, reference, run, signal_at=("window", 1)
+        )  # again, in the pending validation
+        assert child.wait() == 143, child.output()
+        child = start_or_resume(forks, reference, run)
+        assert child.wait() == 0, child.output()
+        assert [path.name for path in find_checkpoints(run)] == [
+            path.name for path in find_checkpoints(reference.run)
         ]
-        for mine, other in zip(find_saves(run), find_saves(whole.run), strict=True):
-            found += len(unequal(read_save(mine), read_save(other), mine.name))
-        found += len(differences(whole.run, run))
-    tally.add("validations left", 2 * len(windows))
+        for mine, other in zip(find_checkpoints(run), find_checkpoints(reference.run), strict=True):
+            found += len(unequal(read_checkpoint(mine), read_checkpoint(other), mine.name))
+        found += len(differences(reference.run, run))
+    tally.add("validations interrupted", 2 * len(windows))
     tally.add("differing tensors", found)
     assert found == 0

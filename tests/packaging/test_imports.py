@@ -17,7 +17,6 @@ EXTRAS = (
     "matplotlib",
     "numba",
     "omegaconf",
-    "pytorch_lightning",
     "soundfile",
     "soxr",
     "tensorboard",

@@ -28,7 +28,6 @@ EXTRAS = (
     "matplotlib",
     "numba",
     "omegaconf",
-    "pytorch_lightning",
     "soundfile",
     "soxr",
     "tensorboard",

@@ -1,43 +1,96 @@
 """The smallest training there is, for tests of what happens around it."""
 
-import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
-from wavenet.config import WaveNetConfig
-from wavenet.training.checkpointing import DurableCheckpointIO
-from wavenet.training.module import TrainingModule
+from wavenet import checkpoint
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.data.options import DataOptions
+from wavenet.evaluation.options import EvaluationOptions
+from wavenet.model import WaveNet
+from wavenet.training.checkpointing import CheckpointManager
+from wavenet.training.distributed.gradient_sync import GradientSync
+from wavenet.training.distributed.launcher import Launch
+from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.loop import TrainingLoop
+from wavenet.training.objective import Objective
+from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
+from wavenet.training.progress import TrainingProgress
+from wavenet.training.signals import StopFlag
+from wavenet.training.state import TrainingState
+from wavenet.training.validation import History, Validation
+from wavenet.training.workers import Batch, SegmentLoader
 
 CONFIG = WaveNetConfig(
     quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
 )
 
 
-def fit(module: TrainingModule, folder: Path, steps: int, *callbacks: pl.Callback) -> None:
-    """Train on noise, a batch an update, without a log."""
+def single_process() -> ProcessGroup:
+    return ProcessGroup(Launch(), torch.device("cpu"))
+
+
+def new_state(optim: OptimOptions | None = None) -> TrainingState:
+    return TrainingState(WaveNet(CONFIG), optim or OptimOptions())
+
+
+def run_config(**options: Any) -> RunConfig:
+    return RunConfig(
+        name="small",
+        seed=0,
+        audio=AudioConfig(),
+        model=CONFIG,
+        data=DataOptions(sample_rate=AudioConfig().sample_rate),
+        optim=OptimOptions(),
+        trainer=TrainerOptions(**options),
+        evaluation=EvaluationOptions(),
+    )
+
+
+@dataclass
+class AfterUpdate(TrainingProgress):
+    """Calls a function with the state where the progress would be shown."""
+
+    call: Callable[[TrainingState], None]
+
+    def update(self, state: TrainingState, nats: float) -> None:
+        self.call(state)
+
+
+def noise_batches() -> list[Batch]:
+    """A hundred batches of noise, an update each."""
     generator = torch.Generator().manual_seed(1)
-    batches = [
+    return [
         {
             "waveform": torch.rand(1, 12, generator=generator) - 0.5,
             "mask": torch.ones(1, 12),
             "count": torch.tensor(12.0),
         }
-        for _ in range(steps)
+        for _ in range(100)
     ]
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        callbacks=list(callbacks),
-        plugins=[DurableCheckpointIO()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
+
+
+def build_loop(
+    run: Path,
+    state: TrainingState,
+    after_update: Callable[[TrainingState], None] = lambda state: None,
+    **options: Any,
+) -> TrainingLoop:
+    """A loop over noise without held-out audio; `after_update` is called before a checkpoint."""
+    config = run_config(preview_seconds=0.0, **options)
+    history, sync = History(), GradientSync(single_process(), StopFlag())
+    return TrainingLoop(
+        state,
+        Objective(state.model, None),
+        SegmentLoader(noise_batches()),  # type: ignore[arg-type]
+        sync,
+        Validation(run, config.trainer, history, sync, AudioConfig(), checkpoint.TrainingInfo()),
+        CheckpointManager(run, config.trainer, history, sync),
+        AfterUpdate(after_update),
+        config.optim,
+        config.trainer,
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]

@@ -6,17 +6,17 @@ import pytest
 from tests.training.small import CONFIG
 from wavenet.config import AudioConfig
 from wavenet.model import WaveNet
-from wavenet.training.audio_preview import Preview
+from wavenet.training.audio_preview import AudioPreview
 from wavenet.training.signals import StopFlag, Stopped
 
 
 @pytest.mark.slow
-def test_a_preview_is_left_when_a_signal_came() -> None:
+def test_a_signal_ends_the_preview() -> None:
     stop = StopFlag()
-    preview = Preview(np.zeros(400, np.float32), AudioConfig(), {}, stop)
+    preview = AudioPreview(np.zeros(400, np.float32), AudioConfig(), {}, stop)
     model = WaveNet(CONFIG)
 
-    assert preview.generated(model).shape == (400,)
+    assert preview.generate(model).shape == (400,)
     stop.signal = signal.SIGTERM
     with pytest.raises(Stopped):
-        preview.generated(model)
+        preview.generate(model)

@@ -1,38 +1,43 @@
+import dataclasses
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from wavenet.data.clip_reader import ClipReader
-from wavenet.data.manifest import read_manifest
-from wavenet.data.options import PrepareOptions
+from tests.training.small import run_config, single_process
+from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import prepare
-from wavenet.training.data import training_loader
-from wavenet.training.distributed.launcher import Launch
-from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.options import TrainerOptions
+from wavenet.training.data import load_training_data
+from wavenet.training.loader import build_loader
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_batches_from_any_step_on_are_those_of_the_whole(
-    recordings: Path, tmp_path: Path, workers: int
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_that_starts_later_continues_the_same_batches(
+    recordings: Path, tmp_path: Path, num_workers: int
 ) -> None:
     folder = tmp_path / "prepared"
     prepare(recordings, folder, PrepareOptions(sample_rate=8000), quiet=True)
-    clips = read_manifest(folder, "train")
-    options = TrainerOptions(global_batch_size=2, segment_length=100, num_workers=workers)
+    options = {"global_batch_size": 2, "segment_length": 100}
+    config = run_config(**options)
+    config = dataclasses.replace(
+        config,
+        audio=dataclasses.replace(config.audio, sample_rate=8000),
+        data=DataOptions(sample_rate=8000, processed_dir=str(folder)),
+    )
+    data = load_training_data(config)
 
-    def batches(first: int, count: int, options: TrainerOptions) -> list[torch.Tensor]:
-        loader = training_loader(
-            ClipReader(folder), clips, options, 20, 3, first, ProcessGroup(Launch())
-        )
-        return [batch["waveform"] for batch in islice(loader, count)]
+    def batches(step: int, count: int, workers: int) -> list[torch.Tensor]:
+        trainer = dataclasses.replace(config.trainer, num_workers=workers)
+        changed = dataclasses.replace(config, trainer=trainer)
+        loader = build_loader(data, changed, step=step, group=single_process())
+        with loader.raise_on_lost_worker():
+            return [batch["waveform"] for batch in islice(loader, count)]
 
-    whole = batches(0, 8, TrainerOptions(global_batch_size=2, segment_length=100))
+    whole = batches(0, 8, 0)
     before = torch.get_rng_state()
-    rest = batches(5, 3, options)
+    rest = batches(5, 3, num_workers)
 
     assert all(torch.equal(one, other) for one, other in zip(whole[5:], rest, strict=True))
-    assert torch.equal(torch.get_rng_state(), before), "the loader drew from the model's numbers"
+    assert torch.equal(torch.get_rng_state(), before), "the loader used the model's random numbers"

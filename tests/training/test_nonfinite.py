@@ -5,58 +5,57 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from tests.training.small import CONFIG, fit
-from wavenet import checkpoint
-from wavenet.config import AudioConfig
+from tests.training.small import CONFIG, build_loop, new_state, single_process
 from wavenet.model import WaveNet
-from wavenet.training.checkpointing import Saves
-from wavenet.training.distributed.gradient_sync import Updates
-from wavenet.training.distributed.launcher import Launch
-from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.module import MOST_SKIPPED, TrainingModule
-from wavenet.training.nonfinite import first_nonfinite
-from wavenet.training.options import OptimOptions, TrainerOptions
-from wavenet.training.signals import StopFlag
-from wavenet.training.validation import History
+from wavenet.training.nonfinite import MAX_SKIPPED_IN_A_ROW, first_nonfinite
+from wavenet.training.state import TrainingState
 from wavenet.utils.errors import ConfigError
 
 NAMES = [name for name, _ in WaveNet(CONFIG).named_parameters()]
-BAD_STEP = 2  # updates before the one that is spoilt
+BAD_STEP = 2  # updates before the one whose gradient is not finite
+NO_CHECKPOINTS: dict[str, Any] = {"save_every_n_steps": 1000, "val_every_n_steps": 1000}
 
 
-class Watch(pl.Callback):
-    """Keeps a copy of everything after each update."""
+class Snapshots:
+    """Copies of the whole state, one after each update."""
 
     def __init__(self) -> None:
-        self.seen: list[dict[str, Tensor]] = []
+        self.copies: list[dict[str, Tensor]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
-        state = dict(module.state_dict())
-        for i, moments in enumerate(trainer.optimizers[0].state.values()):
-            state.update({f"{i}.{kind}": tensor for kind, tensor in moments.items()})
-        self.seen.append({name: tensor.detach().clone() for name, tensor in state.items()})
+    def __call__(self, state: TrainingState) -> None:
+        self.copies.append({name: t.detach().clone() for name, t in tensors_of(state).items()})
 
 
-def spoilt(name: str, value: float, steps: Callable[[int], bool], **options: Any) -> TrainingModule:
-    """A module whose gradient of `name` holds `value` at some steps."""
+def tensors_of(state: TrainingState) -> dict[str, Tensor]:
+    assert state.ema_model is not None
+    tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in state.ema_model.state_dict().items()}
+    for i, moments in enumerate(state.optimizer.state.values()):
+        tensors |= {f"{i}.{kind}": tensor for kind, tensor in moments.items()}
+    return tensors
+
+
+def state_with_bad_gradient(
+    name: str, value: float, is_bad: Callable[[int], bool]
+) -> TrainingState:
+    """A state whose gradient of `name` holds `value` at some steps."""
     torch.manual_seed(0)
-    module = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=100, **options)
+    state = new_state()
 
-    def spoil(gradient: Tensor) -> Tensor:
-        if steps(module.global_step):
+    def replace(gradient: Tensor) -> Tensor:
+        if is_bad(state.step):
             gradient = gradient.clone(memory_format=torch.contiguous_format)
             gradient.view(-1)[-1] = value
         return gradient
 
-    dict(module.model.named_parameters())[name].register_hook(spoil)
-    return module
+    dict(state.model.named_parameters())[name].register_hook(replace)
+    return state
 
 
-def test_every_kind_of_number_that_is_not_finite_is_found_by_name() -> None:
+def test_every_nonfinite_number_is_found_by_name() -> None:
     fine = {"a": torch.ones(3), "none": torch.zeros(0), "huge": torch.full((4,), 3e38)}
 
     assert first_nonfinite(fine) is None
@@ -66,14 +65,13 @@ def test_every_kind_of_number_that_is_not_finite_is_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
-def test_a_gradient_that_is_not_finite_stops_training_and_is_named(
-    tmp_path: Path, value: float
-) -> None:
+def test_a_nonfinite_gradient_stops_training_and_is_named(tmp_path: Path, value: float) -> None:
     for name in NAMES:
-        module, watch = spoilt(name, value, lambda step: step == BAD_STEP), Watch()
+        snapshots = Snapshots()
+        state = state_with_bad_gradient(name, value, lambda step: step == BAD_STEP)
 
         with pytest.raises(ConfigError, match="at step 3") as caught:
-            fit(module, tmp_path, 5, watch)
+            build_loop(tmp_path, state, snapshots, max_steps=5, **NO_CHECKPOINTS).run()
 
         assert f"gradient of {name} is not finite" in str(caught.value)
         for word in (
@@ -83,87 +81,84 @@ def test_a_gradient_that_is_not_finite_stops_training_and_is_named(
             "the loss is 2",
         ):
             assert word in str(caught.value)
-        state = module.state_dict()
-        assert all(torch.equal(state[key], watch.seen[-1][key]) for key in state)
+        found = tensors_of(state)
+        assert all(torch.equal(found[key], snapshots.copies[-1][key]) for key in found)
 
 
-def test_an_update_that_is_left_out_changes_no_bit(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_skipped_update_changes_no_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in NAMES:
-        watch = Watch()
-        module = spoilt(name, torch.nan, lambda step: step == BAD_STEP, on_nonfinite="skip")
+        snapshots = Snapshots()
+        state = state_with_bad_gradient(name, torch.nan, lambda step: step == BAD_STEP)
+        options: dict[str, Any] = {"max_steps": 5, "on_nonfinite": "skip", **NO_CHECKPOINTS}
         caplog.clear()
 
         with caplog.at_level("WARNING", "wavenet"):
-            fit(module, tmp_path, 5, watch)
+            build_loop(tmp_path / name, state, snapshots, **options).run()
 
-        before, after, later = watch.seen[BAD_STEP - 1 : BAD_STEP + 2]
+        before, after, later = snapshots.copies[BAD_STEP - 1 : BAD_STEP + 2]
         assert all(torch.equal(before[key], after[key]) for key in after), name
         assert not torch.equal(after[f"model.{NAMES[0]}"], later[f"model.{NAMES[0]}"])
-        assert not torch.equal(after[f"average.{NAMES[0]}"], later[f"average.{NAMES[0]}"])
-        assert module.skipped == 1
+        assert not torch.equal(after[f"ema.{NAMES[0]}"], later[f"ema.{NAMES[0]}"])
+        assert state.skipped == 1
         assert f"gradient of {name}" in caplog.text
-        assert "left out (1 so far)" in caplog.text
+        assert "skipped (1 so far)" in caplog.text
 
 
-def test_twenty_updates_left_out_in_a_row_stop_training(tmp_path: Path) -> None:
-    often = spoilt(NAMES[0], torch.nan, lambda step: step % 20 != 0, on_nonfinite="skip")
-    always = spoilt(NAMES[0], torch.nan, lambda step: step >= BAD_STEP, on_nonfinite="skip")
+def test_twenty_skipped_updates_in_a_row_stop_training(tmp_path: Path) -> None:
+    often = state_with_bad_gradient(NAMES[0], torch.nan, lambda step: step % 20 != 0)
+    always = state_with_bad_gradient(NAMES[0], torch.nan, lambda step: step >= BAD_STEP)
+    options: dict[str, Any] = {"max_steps": 45, "on_nonfinite": "skip", **NO_CHECKPOINTS}
 
-    fit(often, tmp_path, 45)
-    with pytest.raises(ConfigError, match="20 updates in a row were left out"):
-        fit(always, tmp_path, 45)
+    build_loop(tmp_path / "often", often, **options).run()
+    with pytest.raises(ConfigError, match="20 updates in a row were skipped"):
+        build_loop(tmp_path / "always", always, **options).run()
 
     assert often.skipped == 42
-    assert always.skipped == MOST_SKIPPED
+    assert always.skipped == MAX_SKIPPED_IN_A_ROW
 
 
-def test_the_count_of_updates_left_out_is_saved(tmp_path: Path) -> None:
-    module = spoilt(NAMES[0], torch.nan, lambda step: step != 1, on_nonfinite="skip")
-    fit(module, tmp_path, 4)
-    contents: dict[str, Any] = {}
-    other = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=100)
+def test_the_count_of_skipped_updates_is_saved(tmp_path: Path) -> None:
+    state = state_with_bad_gradient(NAMES[0], torch.nan, lambda step: step != 1)
+    build_loop(tmp_path, state, max_steps=4, on_nonfinite="skip", **NO_CHECKPOINTS).run()
+    other = new_state()
 
-    module.on_save_checkpoint(contents)
-    other.on_load_checkpoint(contents)
+    other.load_state_dict(state.state_dict(single_process()), single_process())
 
     assert (other.skipped, other.skipped_in_a_row) == (3, 2)
 
 
-@pytest.mark.parametrize("which", ["weights", "average", "moments"])
-def test_a_model_that_is_not_finite_is_never_saved_over_a_good_one(
-    tmp_path: Path, which: str
-) -> None:
-    module = TrainingModule(WaveNet(CONFIG), OptimOptions(), max_steps=100)
-    run, stop = tmp_path / "run", StopFlag()
-    updates = Updates(ProcessGroup(Launch()), stop)
-    history = History(run, AudioConfig(), checkpoint.TrainingInfo(), None, 2, updates, after=None)
-    saves = Saves(run, TrainerOptions(save_every_n_steps=3), history, stop)
-    name = NAMES[-1]
+@pytest.mark.parametrize("which", ["weights", "ema", "moments"])
+def test_a_nonfinite_model_is_never_saved_over_a_good_one(tmp_path: Path, which: str) -> None:
+    state, run, name = new_state(), tmp_path / "run", NAMES[-1]
 
-    class Spoil(pl.Callback):
-        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-            if trainer.global_step != spoil_at:
-                return
-            weight = dict(module.model.named_parameters())[name]
-            assert module.average is not None
-            moments = trainer.optimizers[0].state[weight]
-            tensors = {
-                "weights": weight.data,
-                "average": dict(module.average.named_parameters())[name],
-                "moments": moments["exp_avg_sq"],
-            }
-            tensors[which].view(-1)[0] = torch.inf
+    def make_nonfinite(state: TrainingState) -> None:
+        if state.step != 3:  # where a checkpoint is due
+            return
+        weight = dict(state.model.named_parameters())[name]
+        assert state.ema_model is not None
+        tensors: dict[str, Any] = {
+            "weights": weight.data,
+            "ema": dict(state.ema_model.named_parameters())[name],
+            "moments": state.optimizer.state[weight]["exp_avg_sq"],
+        }
+        tensors[which].view(-1)[0] = torch.inf
 
-    named = {"weights": name, "average": f"average of {name}", "moments": f"exp_avg_sq of {name}"}
-    spoil_at = 3  # where a save is due
-    with pytest.raises(ConfigError, match=f"^{named[which]} is not finite at step 3"):
-        fit(module, tmp_path, 6, history, Spoil(), saves)
+    loop = build_loop(
+        run,
+        state,
+        make_nonfinite,
+        max_steps=6,
+        save_every_n_steps=3,
+        save_best=False,
+        val_every_n_steps=2,
+    )
+    found = {"weights": name, "ema": f"EMA of {name}", "moments": f"exp_avg_sq of {name}"}[which]
+    with pytest.raises(ConfigError, match=f"^{found} is not finite at step 3"):
+        loop.run()
 
     assert not (run / "checkpoints").exists()
     good = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert run / "model" / "model.safetensors" in good
-    with pytest.raises(ConfigError, match=f"^{named[which]} is not finite"):
-        history.export(module, 4)
+    with pytest.raises(ConfigError, match=f"^{found} is not finite"):
+        loop.validation.export(state)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == good

@@ -7,7 +7,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
-from wavenet.training.run_dir import new_folder, started_before
+from wavenet.training.run_dir import find_relaunched_run, new_run_dir
 from wavenet.utils.errors import ConfigError
 
 CONFIG = RunConfig(
@@ -23,37 +23,37 @@ CONFIG = RunConfig(
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_folder_of_its_own_for_each_run_found_by_its_launch() -> None:
-    made = [new_folder(CONFIG, None, launch) for launch in ("one", None, "two", "one")]
+def test_each_run_gets_its_own_folder_and_its_launch_finds_it() -> None:
+    made = [new_run_dir(CONFIG, None, launch) for launch in ("one", None, "two", "one")]
 
     assert made == [Path("runs", name) for name in ("a.b", "a.b-2", "a.b-3", "a.b-4")]
-    assert started_before(CONFIG, None, "two") == made[2]
-    assert started_before(CONFIG, None, "one") == made[3], "the latest"
-    assert started_before(CONFIG, None, "three") is None
-    assert started_before(CONFIG, None, None) is None
+    assert find_relaunched_run(CONFIG, None, "two") == made[2]
+    assert find_relaunched_run(CONFIG, None, "one") == made[3], "the latest"
+    assert find_relaunched_run(CONFIG, None, "three") is None
+    assert find_relaunched_run(CONFIG, None, None) is None
 
 
-def test_another_config_is_another_run_though_the_launch_has_the_same_name() -> None:
-    new_folder(CONFIG, None, "one")
+def test_a_launch_with_another_config_is_another_run() -> None:
+    new_run_dir(CONFIG, None, "one")
 
-    assert started_before(dataclasses.replace(CONFIG, seed=1), None, "one") is None
+    assert find_relaunched_run(dataclasses.replace(CONFIG, seed=1), None, "one") is None
 
 
-def test_a_chosen_folder_is_gone_on_with_by_its_own_launch_alone() -> None:
-    run = new_folder(CONFIG, Path("chosen"), "one")
+def test_only_its_own_launch_continues_a_chosen_folder() -> None:
+    run = new_run_dir(CONFIG, Path("chosen"), "one")
 
-    assert started_before(CONFIG, Path("chosen"), "one") == run
-    assert started_before(CONFIG, Path("chosen"), "two") is None
+    assert find_relaunched_run(CONFIG, Path("chosen"), "one") == run
+    assert find_relaunched_run(CONFIG, Path("chosen"), "two") is None
     with pytest.raises(ConfigError, match="run_dir chosen is not empty"):
-        new_folder(CONFIG, Path("chosen"), "two")
+        new_run_dir(CONFIG, Path("chosen"), "two")
 
 
-def test_a_folder_of_a_name_that_only_begins_alike_is_another_runs() -> None:
-    new_folder(dataclasses.replace(CONFIG, name="a.bc"), None, "one")
-    new_folder(dataclasses.replace(CONFIG, name="axb"), None, "one")
+def test_a_name_with_the_same_prefix_is_another_run() -> None:
+    new_run_dir(dataclasses.replace(CONFIG, name="a.bc"), None, "one")
+    new_run_dir(dataclasses.replace(CONFIG, name="axb"), None, "one")
 
-    assert started_before(CONFIG, None, "one") is None
+    assert find_relaunched_run(CONFIG, None, "one") is None

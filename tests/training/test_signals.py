@@ -15,12 +15,12 @@ def test_a_signal_sets_the_flag_and_nothing_else(number: signal.Signals) -> None
 
     with stop.listening():
         assert not stop
-        stop.look()
+        stop.raise_if_stopped()
         os.kill(os.getpid(), number)
         assert stop
 
     with pytest.raises(Stopped):
-        stop.look()
+        stop.raise_if_stopped()
     assert stop.signal is number
     assert signal.getsignal(number) is before
 
@@ -36,7 +36,7 @@ with StopFlag().listening():
 
 
 @pytest.mark.slow
-def test_a_second_signal_leaves_at_once() -> None:
+def test_a_second_signal_exits_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, check=False)
 
     assert done.returncode == 130

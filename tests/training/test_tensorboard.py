@@ -14,59 +14,59 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_points_and_sounds_reach_tensorboard(tmp_path: Path) -> None:
-    curves, hook = TensorBoard(tmp_path, 0), threading.excepthook
+def test_scalars_and_audio_reach_tensorboard(tmp_path: Path) -> None:
+    tensorboard, hook = TensorBoard(tmp_path, 0), threading.excepthook
 
-    curves.log_metrics({"bits": 1.0}, 1)
-    curves.log_sounds({"voice": np.zeros(400, np.float32)}, 1, 8000)
-    curves.finalize("success")
+    tensorboard.add_scalars({"bits": 1.0}, 1)
+    tensorboard.add_audio({"voice": np.zeros(400, np.float32)}, 1, 8000)
+    tensorboard.close()
 
     (events,) = (tmp_path / "tensorboard").glob("events*")
     assert b"voice" in events.read_bytes()
-    assert not curves.failed
+    assert not tensorboard.failed
     assert threading.excepthook is hook
 
 
-def test_a_folder_that_cannot_be_made_is_told_once_and_training_goes_on(
+def test_an_unwritable_folder_is_reported_once_and_training_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "tensorboard").write_text("a file is in the way")
-    curves = TensorBoard(tmp_path, 0)
+    tensorboard = TensorBoard(tmp_path, 0)
 
     with caplog.at_level("WARNING", "wavenet"):
         for step in range(3):
-            curves.log_metrics({"bits": 1.0}, step)
-            curves.log_sounds({"voice": np.zeros(400, np.float32)}, step, 8000)
-        curves.save()
-        curves.finalize("success")
+            tensorboard.add_scalars({"bits": 1.0}, step)
+            tensorboard.add_audio({"voice": np.zeros(400, np.float32)}, step, 8000)
+        tensorboard.flush()
+        tensorboard.close()
 
     (warning,) = warnings_of(caplog)
     assert "TensorBoard cannot write" in warning
-    assert "Training goes on" in warning
+    assert "Training continues" in warning
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the machine has no /dev/full")
-def test_a_disk_that_fills_up_is_told_once_and_training_goes_on(
+def test_a_full_disk_is_reported_once_and_training_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    curves = TensorBoard(tmp_path, 0)
-    curves.log_metrics({"bits": 1.0}, 0)
-    curves.save()
+    tensorboard = TensorBoard(tmp_path, 0)
+    tensorboard.add_scalars({"bits": 1.0}, 0)
+    tensorboard.flush()
     (events,) = (tmp_path / "tensorboard").glob("events*")
     events.unlink()
     events.symlink_to("/dev/full")
 
     with caplog.at_level("WARNING", "wavenet"):
         for step in range(1, 5):
-            curves.log_metrics({"bits": 1.0}, step)
-            curves.save()
-        curves.finalize("success")
+            tensorboard.add_scalars({"bits": 1.0}, step)
+            tensorboard.flush()
+        tensorboard.close()
 
     (warning,) = warnings_of(caplog)
     assert "No space left on device" in warning
 
 
-def test_threads_that_fail_at_the_same_moment_tell_it_once(
+def test_threads_that_fail_at_the_same_moment_report_it_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Slow(OSError):
@@ -77,8 +77,8 @@ def test_threads_that_fail_at_the_same_moment_tell_it_once(
     def fail() -> None:
         raise Slow
 
-    curves = TensorBoard(tmp_path, 0)
-    threads = [threading.Thread(target=curves._attempt, args=(fail,)) for _ in range(2)]
+    tensorboard = TensorBoard(tmp_path, 0)
+    threads = [threading.Thread(target=tensorboard._attempt, args=(fail,)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -87,14 +87,12 @@ def test_threads_that_fail_at_the_same_moment_tell_it_once(
     assert len(warnings_of(caplog)) == 1
 
 
-def test_a_run_that_goes_on_keeps_the_points_up_to_its_save_and_drops_those_past_it(
-    tmp_path: Path,
-) -> None:
+def test_a_resumed_run_drops_the_points_past_its_checkpoint(tmp_path: Path) -> None:
     for first, steps in ((0, (1, 2, 3, 4)), (2, (3, 4, 5))):  # killed after 4, saved at 2
-        curves = TensorBoard(tmp_path, first)
+        tensorboard = TensorBoard(tmp_path, first)
         for step in steps:
-            curves.log_metrics({"bits": step + first / 10}, step)
-        curves.finalize("success")
+            tensorboard.add_scalars({"bits": step + first / 10}, step)
+        tensorboard.close()
         time.sleep(1.1)  # TensorBoard's files are in the order of their seconds
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))

@@ -1,10 +1,9 @@
-"""What becomes of training when a process that reads audio fails."""
+"""How training ends when a loader worker fails."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tests.commands import command_line, environment
-from wavenet.training.data import StepsFrom
-from wavenet.training.workers import Batches, Told, start_worker
+from tests.waiting import wait_until
+from wavenet.training.loader import CountFrom
+from wavenet.training.workers import ErrorsAsItems, SegmentLoader, start_worker
 from wavenet.utils.errors import DataError, MachineError
 
 TRAIN = (
@@ -34,39 +34,39 @@ TRAIN = (
 
 
 class Numbers(Dataset[Any]):
-    """Batches that hold their number; at `bad` it is another story."""
+    """Batches that hold their number; at `bad` something else happens."""
 
-    def __init__(self, bad: int, story: str) -> None:
+    def __init__(self, bad: int, event: str) -> None:
         self.bad = bad
-        self.story = story
+        self.event = event
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        if step == self.bad and self.story == "error":
+        if step == self.bad and self.event == "error":
             raise DataError("clip.wav: cut short")
-        if step == self.bad and self.story == "leave":
+        if step == self.bad and self.event == "leave":
             os._exit(7)
-        if step == self.bad and self.story == "stop":
+        if step == self.bad and self.event == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
-        if step == self.bad and self.story == "signals":
+        if step == self.bad and self.event == "signals":
             for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
                 os.kill(os.getpid(), getattr(signal, name))
         return {"number": torch.tensor(step)}
 
 
-def batches(bad: int, story: str, workers: int = 2) -> Batches:
+def batches(bad: int, event: str, workers: int = 2) -> SegmentLoader:
     loader = DataLoader(
-        Told(Numbers(bad, story)),
+        ErrorsAsItems(Numbers(bad, event)),
         batch_size=None,
-        sampler=StepsFrom(0),
+        sampler=CountFrom(0),
         num_workers=workers,
         worker_init_fn=start_worker,
         timeout=1 if workers else 0,
     )
-    return Batches(loader, patience=2)
+    return SegmentLoader(loader, batch_timeout=2)
 
 
-def numbers(loader: Batches, count: int) -> list[int]:
-    with loader.watched():
+def numbers(loader: SegmentLoader, count: int) -> list[int]:
+    with loader.raise_on_lost_worker():
         return [int(batch["number"]) for batch in islice(loader, count)]
 
 
@@ -75,23 +75,23 @@ def test_an_error_in_a_worker_is_raised_as_it_is(workers: int) -> None:
     loader = batches(3, "error", workers)
     seen: list[int] = []
 
-    with pytest.raises(DataError, match=r"^clip\.wav: cut short$"), loader.watched():
+    with pytest.raises(DataError, match=r"^clip\.wav: cut short$"), loader.raise_on_lost_worker():
         seen.extend(int(batch["number"]) for batch in loader)
 
     assert seen == [0, 1, 2]
     assert not any(worker.is_alive() for worker in loader.workers)
 
 
-def test_a_worker_that_ends_by_itself_is_told_with_its_code() -> None:
+def test_a_worker_that_exits_is_reported_with_its_code() -> None:
     with pytest.raises(MachineError, match=r"with code 7.*trainer\.num_workers=0"):
         numbers(batches(3, "leave"), 9)
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_told_and_killed() -> None:
+def test_a_worker_that_hangs_is_reported_and_killed() -> None:
     loader = batches(3, "stop")
 
-    with pytest.raises(MachineError, match="brought a batch in 2 seconds"):
+    with pytest.raises(MachineError, match="returned a batch in 2 seconds"):
         numbers(loader, 9)
 
     assert not any(worker.is_alive() for worker in loader.workers)
@@ -110,7 +110,7 @@ def children(pid: int) -> list[int]:
 
 
 def started(recordings: Path, folder: Path) -> "subprocess.Popen[str]":
-    """A training run in a group of its own that has made a save, its workers at work."""
+    """A training run in its own process group that has written a checkpoint."""
     process = subprocess.Popen(
         command_line("train", *TRAIN, f"data.root={recordings}"),
         cwd=folder,
@@ -120,8 +120,10 @@ def started(recordings: Path, folder: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    while process.poll() is None and not list((folder / "run").glob("checkpoints/*.ckpt")):
-        time.sleep(0.02)
+    wait_until(
+        lambda: process.poll() is not None or any((folder / "run").glob("checkpoints/*.ckpt")),
+        "training wrote no checkpoint",
+    )
     return process
 
 
@@ -135,13 +137,13 @@ def test_a_worker_that_is_killed_ends_the_run_with_exit_5(recordings: Path, tmp_
     _, err = process.communicate(timeout=120)
 
     assert process.returncode == 5, err
-    assert f"MachineError: process {victim}, which read audio, was killed by SIGKILL" in err
+    assert f"MachineError: loader worker {victim} was killed by SIGKILL" in err
     assert "trainer.num_workers=0" in err
     assert "Traceback" not in err
 
 
 @pytest.mark.slow
-def test_a_clip_that_is_cut_in_mid_run_ends_it_with_exit_3(
+def test_a_clip_truncated_during_a_run_ends_it_with_exit_3(
     recordings: Path, tmp_path: Path
 ) -> None:
     process = started(recordings, tmp_path)
@@ -157,7 +159,7 @@ def test_a_clip_that_is_cut_in_mid_run_ends_it_with_exit_3(
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_whole_group_saves_and_leaves_nobody_behind(
+def test_a_signal_to_the_whole_group_saves_and_ends_all_workers(
     recordings: Path, tmp_path: Path
 ) -> None:
     process = started(recordings, tmp_path)
@@ -190,7 +192,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
-def test_a_worker_whose_training_process_was_killed_before_it_began_ends() -> None:
+def test_a_worker_whose_parent_was_killed_before_it_started_ends() -> None:
     done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, timeout=60)
 
     assert done.returncode == -signal.SIGKILL
@@ -207,7 +209,7 @@ def test_workers_end_when_the_training_process_is_killed(recordings: Path, tmp_p
     process.kill()
     process.communicate(timeout=60)
 
-    until = time.monotonic() + 60
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(
+        lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers),
+        "workers outlive the training process",
+    )

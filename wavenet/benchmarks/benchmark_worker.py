@@ -13,8 +13,7 @@ from wavenet.benchmarks.training_baseline import BaselineWaveNet
 from wavenet.benchmarks.training_speed import TrainingCase
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
-from wavenet.training.acceleration import hasten, keep_freed_memory
-from wavenet.training.module import compiled_nll
+from wavenet.training.acceleration import accelerate, compile_nll, keep_freed_memory
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.dataclass_io import from_dict
 
@@ -47,11 +46,11 @@ def _make_update(case: TrainingCase, config: WaveNetConfig) -> Callable[[], None
         keep_freed_memory()
         model = WaveNet(config)
         checkpointed = case.implementation == "fused_checkpointed"
-        hasten(model, TrainerOptions(activation_checkpointing=checkpointed))
+        accelerate(model, TrainerOptions(activation_checkpointing=checkpointed))
     nn.Module.to(model, case.device)
     nll: Callable[[Tensor], Tensor] = model.nll
     if case.implementation.endswith("compiled"):
-        nll = compiled_nll(model) if isinstance(model, WaveNet) else torch.compile(nll)
+        nll = compile_nll(model) if isinstance(model, WaveNet) else torch.compile(nll)
     fused = case.implementation.startswith("fused")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused or None)
     waveform = torch.rand(case.batch_size, case.segment_length, device=case.device) * 2 - 1

@@ -1,10 +1,13 @@
-"""What makes the most of the machine: compiled parts of a model, memory that is kept."""
+"""What makes training fast: compiled parts of a model, and memory that glibc keeps."""
 
 import ctypes
 import os
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from wavenet.distributions import Categorical
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.model import WaveNet
@@ -14,24 +17,24 @@ from wavenet.utils.errors import ConfigError
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+    """Check that PyTorch finds the device.
 
     Raises:
-        ConfigError: PyTorch finds none.
+        ConfigError: It does not.
     """
-    there = device not in ("cuda", "mps")
-    there |= device == "cuda" and torch.cuda.is_available()
-    there |= device == "mps" and bool(torch.backends.mps.is_available())
-    if not there:
+    available = device not in ("cuda", "mps")
+    available |= device == "cuda" and torch.cuda.is_available()
+    available |= device == "mps" and bool(torch.backends.mps.is_available())
+    if not available:
         raise ConfigError(
             f"trainer.device={device}: PyTorch {torch.__version__} finds none here; "
-            "say trainer.device=cpu, or leave it to auto"
+            "set trainer.device=cpu, or leave it at auto"
         )
 
 
-def hasten(model: WaveNet, options: TrainerOptions) -> None:
-    """Have a model computed in the fastest way here, in the memory that is wanted."""
-    if model.distribution.cross_entropy is not None:
+def accelerate(model: WaveNet, options: TrainerOptions) -> None:
+    """Use compiled parts in a model, and checkpoint its activations if asked for."""
+    if isinstance(model.distribution, Categorical):
         model.distribution.cross_entropy = fast_cross_entropy()
     for module in model.modules():
         if isinstance(module, ResidualStack):
@@ -39,8 +42,16 @@ def hasten(model: WaveNet, options: TrainerOptions) -> None:
             module.checkpoint_activations = options.activation_checkpointing
 
 
+def compile_nll(model: WaveNet) -> Callable[..., Tensor]:
+    """Return `model.nll` compiled around the residual stacks, which are fused by hand."""
+    for module in model.modules():
+        if isinstance(module, ResidualStack):
+            module.forward = torch.compiler.disable(module.forward)  # type: ignore
+    return torch.compile(model.nll)
+
+
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed: an update allocates the same again.
+    """Make glibc keep freed memory, because each update allocates the same again.
 
     Without it, each large tensor is mapped, faulted in page by page and unmapped again.
     """

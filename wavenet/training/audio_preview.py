@@ -1,35 +1,39 @@
-"""What a model in training sounds like: one held-out clip, twice, at every validation.
+"""Audio of a model in training: at every validation, one held-out clip, computed twice.
 
-Teacher-forced, each sample is the likeliest one after the true past; generated freely, each is
-drawn after the model's own. Both go to TensorBoard as audio and as a spectrogram.
+Teacher-forced, each sample is the likeliest one after the true past; generated, each is drawn from
+the model's own distribution. Both go to TensorBoard as audio and as a spectrogram.
 """
 
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.config import AudioConfig
+from wavenet.data.clip_reader import read_clip
 from wavenet.evaluation.nll import evaluating
+from wavenet.evaluation.synthesis import clip_conditioning
 from wavenet.features.filters import shaping_of
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
-from wavenet.training.module import TrainingModule
+from wavenet.training.data import TrainingData
+from wavenet.training.options import RunConfig
 from wavenet.training.signals import StopFlag
+from wavenet.training.state import TrainingState
 from wavenet.training.tensorboard import TensorBoard
 
 
-class Preview:
-    """Plays one held-out clip through the model.
+class AudioPreview:
+    """Writes one held-out clip to TensorBoard as the model continues and predicts it.
 
     Args:
         clip: The start of a held-out recording, `(T,)` float32.
         audio: Meaning of the model's signal.
-        conditions: Of the clip, a batch of one.
+        conditions: Conditioning of the clip, a batch of one.
         stop: Set by a signal.
+        tensorboard: Gets the audio.
     """
 
     def __init__(
@@ -38,28 +42,29 @@ class Preview:
         audio: AudioConfig,
         conditions: dict[str, Any],
         stop: StopFlag,
+        tensorboard: TensorBoard | None = None,
     ) -> None:
         self.stop = stop
-        self.shaping = shaping_of(audio)
+        self.filter = shaping_of(audio)
         self.original = clip
-        self.clip = self.shaping.apply(torch.from_numpy(clip))
+        self.clip = self.filter.apply(torch.from_numpy(clip))
         self.conditions = conditions
         self.sample_rate = audio.sample_rate
+        self.tensorboard = tensorboard
 
-    def __call__(self, trainer: pl.Trainer, module: TrainingModule, step: int) -> None:
-        """Log the clip at `step`.
+    def __call__(self, state: TrainingState) -> None:
+        """Write the clip at the current step.
 
         Raises:
-            Stopped: A signal came before all was generated; nothing is logged.
+            Stopped: A signal came before all was generated; nothing is written.
         """
-        model = module.exported
         sounds = {
-            "held_out/original": self.original,
-            "held_out/teacher_forced": self.teacher_forced(model),
-            "held_out/generated": self.generated(model),
+            "val/original": self.original,
+            "val/teacher_forced": self.teacher_forced(state.eval_model),
+            "val/generated": self.generate(state.eval_model),
         }
-        if isinstance(trainer.logger, TensorBoard):
-            trainer.logger.log_sounds(sounds, step, self.sample_rate)
+        if self.tensorboard is not None:
+            self.tensorboard.add_audio(sounds, state.step, self.sample_rate)
 
     def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:
         """Return the likeliest sample after each true past, `(T,)`."""
@@ -67,18 +72,34 @@ class Preview:
         with evaluating(model):
             conditions = {name: tensor.to(device) for name, tensor in self.conditions.items()}
             params = model(self.clip.to(device)[None], **conditions)
-        return self._undone(model.distribution.mode(params))
+        return self._to_waveform(model.distribution.mode(params))
 
-    def generated(self, model: WaveNet) -> NDArray[np.float32]:
-        """Return what the model goes on with after the first half of the clip, both, `(T,)`."""
+    def generate(self, model: WaveNet) -> NDArray[np.float32]:
+        """Return the first half of the clip and the model's continuation of it, `(T,)`."""
         half = len(self.clip) // 2
         prompt = self.clip[:half]
-        sampler, rest = make_sampler(model), len(self.clip) - half
-        told = {"prompt": prompt, **self.conditions}
-        drawn = sampler.generate(rest, progress=self.stop.look, **told)[0].cpu()
-        return self._undone(torch.cat([prompt, drawn])[None])
+        generated = make_sampler(model).generate(
+            len(self.clip) - half,
+            prompt=prompt,
+            progress=self.stop.raise_if_stopped,
+            **self.conditions,
+        )
+        return self._to_waveform(torch.cat([prompt, generated[0].cpu()])[None])
 
-    def _undone(self, signal: Tensor) -> NDArray[np.float32]:
-        """Return the recording that a signal, `(1, T)`, stands for."""
-        sound: NDArray[np.float32] = self.shaping.undone()(signal.cpu().float())[0].numpy()
-        return sound
+    def _to_waveform(self, signal: Tensor) -> NDArray[np.float32]:
+        """Return the recording that a filtered signal, `(1, T)`, stands for."""
+        waveform: NDArray[np.float32] = self.filter.undone()(signal.cpu().float())[0].numpy()
+        return waveform
+
+
+def build_preview(
+    data: TrainingData, config: RunConfig, stop: StopFlag, tensorboard: TensorBoard | None
+) -> AudioPreview | None:
+    """Return the preview of the longest validation clip; `None` without one or if it is off."""
+    length = round(config.trainer.preview_seconds * config.audio.sample_rate)
+    clip = data.longest_val_clip
+    if clip is None or not length:
+        return None
+    waveform = read_clip(config.data.folder, clip)[:length]
+    conditions = clip_conditioning(config.audio, config.data.folder, clip, len(waveform))
+    return AudioPreview(waveform, config.audio, conditions, stop, tensorboard)

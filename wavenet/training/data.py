@@ -1,70 +1,74 @@
-"""Loaders whose order is a pure function of seed, step and rank: nothing of theirs is saved."""
+"""The prepared clips of a run, as training and validation read them."""
 
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import torch
-from torch.utils.data import DataLoader, Sampler
+import numpy as np
 
+from wavenet.checkpoint import TrainingInfo
 from wavenet.data.clip_reader import ClipReader
-from wavenet.data.dataset import RandomSegments
-from wavenet.data.manifest import Clip
-from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.options import TrainerOptions
-from wavenet.training.workers import Batches, Told, start_worker
+from wavenet.data.dataset import Windows
+from wavenet.data.manifest import Clip, Manifest, read_manifest
+from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
+from wavenet.training.options import RunConfig
+from wavenet.utils.data_identity import DataIdentity
+from wavenet.utils.errors import DataError, printable
 
 
-class StepsFrom(Sampler[int]):
-    """The numbers of the batches, from the first one not yet seen, without end."""
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation clips of a prepared folder.
 
-    def __init__(self, first: int) -> None:
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        step = self.first
-        while True:
-            yield step
-            step += 1
-
-
-def training_loader(
-    excerpts: ClipReader,
-    clips: Sequence[Clip],
-    options: TrainerOptions,
-    context: int,
-    seed: int,
-    first: int,
-    team: ProcessGroup,
-) -> Batches:
-    """Return an endless loader of crops, this process's, that starts with batch number `first`.
-
-    Args:
-        excerpts: Reads the clips, and what conditions them.
-        clips: What to draw crops from.
-        options: Batch size, crop and workers.
-        context: Samples before each crop, the model's receptive field.
-        seed: With the batch number, what decides the crops.
-        first: Batches that came before.
-        team: The processes that share out each update.
+    Attributes:
+        reader: Reads them with what conditions them.
+        train: Clips that segments are drawn from.
+        val: Clips that validate.
+        digest: Of the whole manifest.
+        identity: Which clips these are; resuming and evaluation refuse others.
+        windows: What a validation covers; `None` without validation clips.
+        info: What the model card says about the data.
     """
-    crops = RandomSegments(
-        excerpts,
-        clips,
-        crop=options.segment_length,
-        context=context,
-        batch_size=options.global_batch_size,
-        seed=seed,
-        rank=team.rank,
-        world_size=team.size,
-        accumulate=options.accumulate_grad_batches,
-        balance=options.balance_speakers,
-    )
-    loader = DataLoader(
-        Told(crops),
-        batch_size=None,
-        sampler=StepsFrom(first),
-        num_workers=options.num_workers,
-        worker_init_fn=start_worker,
-        timeout=1 if options.num_workers else 0,  # how often `Batches` looks up while it waits
-        generator=torch.Generator(),  # of its own: the default one belongs to the model
-    )
-    return Batches(loader)
+
+    reader: ClipReader
+    train: Manifest
+    val: Manifest
+    digest: str
+    identity: DataIdentity
+    windows: Windows | None
+    info: TrainingInfo
+
+    @property
+    def longest_val_clip(self) -> Clip | None:
+        """The longest validation clip, if there is one."""
+        return self.val[int(np.argmax(self.val.frames))] if self.val else None
+
+
+def load_training_data(config: RunConfig) -> TrainingData:
+    """Read the manifest of a run's prepared folder.
+
+    Raises:
+        DataError: The clips have another sample rate than the model, or none is for training.
+    """
+    folder, audio = config.data.folder, config.audio
+    clips = read_manifest(folder)
+    rates = {*clips.sample_rates} - {audio.sample_rate}
+    if rates:
+        raise DataError(
+            f"{printable(folder)} holds clips at {sorted(rates)} Hz, the model needs "
+            f"{audio.sample_rate}: set audio.sample_rate, or prepare the data again"
+        )
+    train, val = clips.of_split("train"), clips.of_split("valid")
+    if not train:
+        raise DataError(f"{printable(folder)} holds no clip of the split train")
+    reader = make_clip_reader(config.model, audio, folder)
+    windows = None
+    if val:
+        windows = Windows(
+            reader,
+            val,
+            window=WINDOW_SAMPLES,
+            context=config.model.receptive_field,
+            limit_seconds=config.trainer.val_seconds,
+        )
+    seconds = int(train.frames.sum()) / audio.sample_rate
+    info = TrainingInfo(data=config.name, seconds_of_audio=seconds, dataset=clips.identity)
+    return TrainingData(reader, train, val, clips.digest, clips.identity, windows, info)

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as a flag that every loop looks at; a second one leaves at once.
+"""SIGINT, SIGTERM and SIGUSR1 as a flag that every loop checks; a second signal exits at once.
 
-A handler does nothing but set the flag, so that it can come at any moment, inside a save too.
+A handler does nothing but set the flag, so it may come at any moment, even while a file is written.
 """
 
 import contextlib
@@ -11,20 +11,20 @@ from types import FrameType
 
 SIGNALS = tuple(
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1")  # the last is what Slurm can be asked to send
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1")  # Slurm can be asked to send the last one
     if hasattr(signal, name)
 )
 
 
 class Stopped(Exception):
-    """A loop was left before its end, because a signal asked for that."""
+    """A loop ended early because a signal came."""
 
 
 class StopFlag:
-    """Whether a signal asked for the end.
+    """Whether a signal asked this process to stop.
 
     Attributes:
-        signal: The signal that came, or absent.
+        signal: The signal, `None` if none came.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class StopFlag:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def look(self, *done: object) -> None:
-        """Leave a loop that calls this as it goes, once a signal came.
+    def raise_if_stopped(self, *progress: object) -> None:
+        """Raise if a signal came; fits as the progress callback of a loop.
 
         Raises:
             Stopped: A signal came.
@@ -45,20 +45,14 @@ class StopFlag:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Set the flag on a signal that comes within the block."""
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.listen()
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def listen(self) -> None:
-        """Take the signals, also from a library that took them since."""
-        for number in SIGNALS:
-            signal.signal(number, self._take)
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self:
-            os._exit(128 + number)  # the second time: no clean-up, and no half-written final name
+            os._exit(128 + number)  # no cleanup: files are written atomically
         self.signal = signal.Signals(number)

@@ -1,7 +1,7 @@
-"""TensorBoard's curves and sounds, which can never stop training.
+"""TensorBoard curves and audio, which can never stop training.
 
-What TensorBoard cannot write (a full disk, a folder that is read-only) is told once; the rest of
-the run goes on without it.
+If TensorBoard cannot write (a full disk, a read-only folder), one warning says so, and the run
+continues without it.
 """
 
 import logging
@@ -12,88 +12,96 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from wavenet.evaluation.plots import spectrogram_image
-from wavenet.training.workers import of_a_worker
+from wavenet.training.workers import is_worker_error
 from wavenet.utils.errors import printable
 
 log = logging.getLogger("wavenet")
 
 
-class TensorBoard(TensorBoardLogger):
-    """Lightning's logger to a run's folder `tensorboard`.
+class TensorBoard:
+    """Writes to the folder `tensorboard` of a run, from the first event on.
 
     Args:
         run: The run's folder.
-        step: Updates that came before: what an earlier process wrote past them is left out.
+        step: Updates so far: what an earlier process wrote past them is dropped.
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        super().__init__(run, name="tensorboard", version="", purge_step=step + 1 if step else None)
+        self.folder = run / "tensorboard"
+        self.purge_step = step + 1 if step else None
         self.failed = False
         self.lock = threading.Lock()  # TensorBoard's thread and ours may fail at the same moment
-        self.hook: Any = None  # of threads that fail, where ours stands in for it
+        self._writer: Any = None
+        self._thread_hook: Any = None  # `threading.excepthook` of before, while ours replaces it
 
-    @property
-    def experiment(self) -> Any:
-        """TensorBoard's writer, or nothing after a failure."""
-        if self.hook is None:
-            self.hook, threading.excepthook = threading.excepthook, self._thread_failed
-        return self._attempt(lambda: super(TensorBoard, self).experiment)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Add a point to each curve."""
-        self._attempt(lambda: super(TensorBoard, self).log_metrics(metrics, step))
 
-    def log_sounds(self, sounds: dict[str, NDArray[np.float32]], step: int, rate: int) -> None:
-        """Add sounds by name, `(T,)` at `rate` Hz, each to be heard and as a spectrogram."""
+        def add() -> None:
+            for name, value in scalars.items():
+                self._open().add_scalar(name, value, step)
+
+        self._attempt(add)
+
+    def add_audio(self, sounds: Mapping[str, NDArray[np.float32]], step: int, rate: int) -> None:
+        """Add waveforms by name, `(T,)` at `rate` Hz, each as audio and as a spectrogram."""
 
         def add() -> None:
             for name, sound in sounds.items():
                 image = spectrogram_image(sound, rate)
-                self.experiment.add_audio(name, sound[None], step, rate)
-                self.experiment.add_image(name, image, step, dataformats="HWC")
+                self._open().add_audio(name, sound[None], step, rate)
+                self._open().add_image(name, image, step, dataformats="HWC")
 
         self._attempt(add)
 
-    def save(self) -> None:
-        """Write what waits."""
-        self._attempt(super().save)
+    def flush(self) -> None:
+        """Write what is buffered."""
+        if self._writer is not None:
+            self._attempt(lambda: self._writer.flush())
 
-    def finalize(self, status: str) -> None:
-        """Write what waits, and close."""
-        self._attempt(lambda: super(TensorBoard, self).finalize(status))
-        with self.lock:  # what fails meanwhile in TensorBoard's thread is told before
+    def close(self) -> None:
+        """Write what is buffered, and close."""
+        if self._writer is not None:
+            self._attempt(lambda: self._writer.close())
+        with self.lock:  # a failure in TensorBoard's thread is logged before
             pass
-        if self.hook is not None:
-            threading.excepthook, self.hook = self.hook, None
+        if self._thread_hook is not None:
+            threading.excepthook, self._thread_hook = self._thread_hook, None
 
-    def _attempt(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` does, or nothing if TensorBoard fails or has failed before."""
+    def _open(self) -> Any:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._thread_hook, threading.excepthook = threading.excepthook, self._thread_failed
+            self._writer = SummaryWriter(str(self.folder), purge_step=self.purge_step)
+        return self._writer
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        """Call `write`, unless TensorBoard has failed before."""
         if self.failed:
-            return None
+            return
         try:
-            return work()
+            write()
         except Exception as error:
-            if of_a_worker(error):
+            if is_worker_error(error):
                 raise
             self._give_up(error.__cause__ or error)
-            return None
 
     def _thread_failed(self, args: threading.ExceptHookArgs) -> None:
-        """Take what TensorBoard's own thread raises, whose traceback nobody needs."""
+        """Handle an error of TensorBoard's own thread without a traceback."""
         if type(args.thread).__module__.startswith("tensorboard"):
             self._give_up(args.exc_value)
         else:
-            self.hook(args)
+            self._thread_hook(args)
 
     def _give_up(self, error: BaseException | None) -> None:
-        with self.lock:  # until it is told: who finds it failed may end the run
+        with self.lock:  # until it is logged: the process may end as soon as the failure is noticed
             if not self.failed:
                 log.warning(
-                    "warning: TensorBoard cannot write to %s: %s. Training goes on without its "
+                    "warning: TensorBoard cannot write to %s: %s. Training continues without its "
                     "curves.",
-                    *(printable(self.log_dir), printable(error)),
+                    *(printable(self.folder), printable(error)),
                 )
             self.failed = True

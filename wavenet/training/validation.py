@@ -1,197 +1,191 @@
-"""What a run has come to: its loss curve, its validations, and the best one's model.
+"""Loss curve, validation and best-model export.
 
-The history is part of the run's saves, so that it goes on where the weights do.
+The history is part of each checkpoint, so that a resumed run continues its curve. A validation that
+a signal interrupts stays pending, and is run first when the run is resumed.
 """
 
+import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from wavenet import checkpoint
 from wavenet.config import AudioConfig
 from wavenet.data.dataset import Windows
 from wavenet.evaluation.nll import bits_per_sample
-from wavenet.training.distributed.gradient_sync import Updates
-from wavenet.training.module import TrainingModule
+from wavenet.training.distributed.gradient_sync import GradientSync
+from wavenet.training.options import TrainerOptions
 from wavenet.training.signals import Stopped
+from wavenet.training.state import TrainingState
+from wavenet.training.tensorboard import TensorBoard
 from wavenet.utils.errors import MachineError
 
+MAX_CURVE_POINTS = 500
 log = logging.getLogger("wavenet")
-POINTS = 500  # of the loss curve, at most
 
 
-class History(pl.Callback):
-    """Loss curve and validations; exports the model whenever it is the best so far.
-
-    Args:
-        run: The run's folder; the exported model is `run/model`.
-        audio: Meaning of the model's signal.
-        training: What the model's card says of its data.
-        windows: Held-out audio, or absent if none was held out: then the latest is exported.
-        every: Updates between validations.
-        updates: What came of each update; after the last one a validation is left, and made up for
-            when the run goes on.
-        after: Called at a validation with the trainer, the module and the step, if there.
+@dataclass
+class History:
+    """Loss curve and validations so far, in bits per sample.
 
     Attributes:
-        pending: Step of a validation that was left, or absent.
-        made_up: Step of a validation that was made up for in this process, or absent.
+        train: Points of the loss curve, (step, mean since the previous point).
+        val: Validations, (step, bits per sample).
+        nats: Sum of the losses since the last point of the curve.
+        updates: Number of those losses.
+        export_failed: Whether the last export failed because the disk was full.
+        pending_validation: Step of a validation that a signal interrupted.
+    """
+
+    train: list[tuple[int, float]] = field(default_factory=list)
+    val: list[tuple[int, float]] = field(default_factory=list)
+    nats: float = 0.0
+    updates: int = 0
+    export_failed: bool = False
+    pending_validation: int | None = None
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best validation so far, the latest of equals; `None` if there is none."""
+        ranks = [(bits, -step) for step, bits in self.val if math.isfinite(bits)]
+        return -min(ranks)[1] if ranks else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history as plain types."""
+        return {**vars(self), "train": [*self.train], "val": [*self.val]}
+
+    def load_state_dict(self, contents: dict[str, Any]) -> None:
+        """Continue a saved history."""
+        vars(self).update(contents)
+
+
+class Validation:
+    """Adds to the history, validates when due, and exports the best model so far to `run/model`.
+
+    Args:
+        run: The run's folder.
+        options: When a validation is due.
+        history: Added to.
+        sync: The processes, which share the windows of a validation.
+        audio: Meaning of the model's signal.
+        training: What the model card says about the data.
+        windows: Held-out audio; `None` if there is none: then the latest model is exported.
+        preview: Called in process 0 at each validation with the model and the step.
+        tensorboard: Gets the curves.
     """
 
     def __init__(
         self,
         run: Path,
+        options: TrainerOptions,
+        history: History,
+        sync: GradientSync,
         audio: AudioConfig,
         training: checkpoint.TrainingInfo,
-        windows: Windows | None,
-        every: int,
-        updates: Updates,
-        after: Callable[[pl.Trainer, TrainingModule, int], None] | None,
+        windows: Windows | None = None,
+        preview: Callable[[TrainingState], None] | None = None,
+        tensorboard: TensorBoard | None = None,
     ) -> None:
         self.run = run
+        self.options = options
+        self.history = history
+        self.sync = sync
         self.audio = audio
         self.training = training
         self.windows = windows
-        self.every = every
-        self.updates = updates
-        self.team = updates.team
-        self.after = after
-        self.train: list[tuple[int, float]] = []
-        self.valid: list[tuple[int, float]] = []
-        self.nats = 0.0  # since the last point of the curve
-        self.count = 0
-        self.seen = 0
-        self.owed = False  # an export that the disk refused
-        self.pending: int | None = None
-        self.made_up: int | None = None
+        self.preview = preview
+        self.tensorboard = tensorboard
 
-    @property
-    def best(self) -> int | None:
-        """Step of the best validation so far, the latest of equals; absent if there is none."""
-        ranks = [(bits, -step) for step, bits in self.valid if math.isfinite(bits)]
-        return -min(ranks)[1] if ranks else None
+    def add_loss(self, state: TrainingState, nats: float) -> None:
+        """Add the loss of an update to the curve; a skipped one has no place on it."""
+        history, max_steps = self.history, self.options.max_steps
+        if math.isfinite(nats):
+            history.nats += nats
+            history.updates += 1
+        due = state.step % max(1, max_steps // MAX_CURVE_POINTS) == 0 or state.step == max_steps
+        if due and history.updates:
+            bits = history.nats / history.updates / math.log(2)
+            history.nats, history.updates = 0.0, 0
+            history.train.append((state.step, bits))
+            self._log({"train/bits_per_sample": bits, "train/learning_rate": state.lr}, state.step)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the history as plain types."""
-        return {
-            "train": self.train,
-            "valid": self.valid,
-            "nats": self.nats,
-            "updates": self.count,
-            "owed": self.owed,
-            "pending": self.pending,
-        }
+    def run_if_due(self, state: TrainingState) -> None:
+        """Validate after an update, every `val_every_n_steps` and after the last one."""
+        last = state.step == self.options.max_steps
+        if last or state.step % self.options.val_every_n_steps == 0:
+            self.validate(state)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with a saved history."""
-        self.train = [tuple(point) for point in state_dict["train"]]
-        self.valid = [tuple(point) for point in state_dict["valid"]]
-        self.nats = state_dict["nats"]
-        self.count = state_dict["updates"]
-        self.owed = state_dict["owed"]
-        self.pending = state_dict["pending"]
+    def run_pending(self, state: TrainingState) -> bool:
+        """Run a validation that a signal interrupted; return whether it was run to its end."""
+        if self.history.pending_validation is None:
+            return False
+        self.validate(state)
+        return self.history.pending_validation is None
 
-    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Make up for a validation that was left when the run stopped."""
-        if self.pending is not None:
-            assert isinstance(module, TrainingModule)
-            step = self.pending
-            self._validate(trainer, module, step)
-            self.made_up = step if self.pending is None else None
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Note where training starts."""
-        self.seen = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *args: Any
-    ) -> None:
-        """Add to the curve, and validate where it is due."""
-        step = trainer.global_step
-        if step == self.seen:
-            return
-        self.seen = step
-        if math.isfinite(self.updates.nats):  # an update that is left out has no place on the curve
-            self.nats += self.updates.nats
-            self.count += 1
-        last = step == trainer.max_steps
-        if step % max(1, int(trainer.max_steps) // POINTS) == 0 or last:
-            self._add_point(trainer, step)
-        if step % self.every == 0 or last:
-            assert isinstance(module, TrainingModule)
-            self._validate(trainer, module, step)
-
-    def _add_point(self, trainer: pl.Trainer, step: int) -> None:
-        if not self.count:
-            return
-        bits = self.nats / self.count / math.log(2)
-        self.nats, self.count = 0.0, 0
-        self.train.append((step, bits))
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        for logger in trainer.loggers:
-            logger.log_metrics({"bits/train": bits, "learning_rate": rate}, step)
-
-    def _validate(self, trainer: pl.Trainer, module: TrainingModule, step: int) -> None:
-        self.pending = step
-        after = self.after
+    def validate(self, state: TrainingState) -> None:
+        """Measure bits per sample, preview, and export the model if it is the best so far."""
+        history, step, preview = self.history, state.step, self.preview
+        history.pending_validation = step
         try:
-            self.updates.stop.look()
-            bits = self._measure(module, step)
-            if after is not None:
-                self.team.share(lambda: after(trainer, module, step))
+            self.sync.stop.raise_if_stopped()
+            bits = self._measure(state)
+            if preview is not None:
+                self.sync.group.run_on_rank_zero(lambda: preview(state))
         except Stopped:
-            self.updates.agree()  # the signal may have come to the process that plays the preview
+            self.sync.agree_to_stop()  # process 0 alone runs the preview, and may have got a signal
             return
-        self.pending = None
+        history.pending_validation = None
         best = True
         if bits is not None:
-            self.valid.append((step, bits))
-            best = self.best == step
-            for logger in trainer.loggers:
-                logger.log_metrics({"bits/valid": bits}, step)
-        if best or self.owed:
-            self._export(module, step, last=step == trainer.max_steps)
+            history.val.append((step, bits))
+            best = history.best_step == step
+            self._log({"val/bits_per_sample": bits}, step)
+        if best or history.export_failed:
+            self._try_to_export(state)
 
-    def _measure(self, module: TrainingModule, step: int) -> float | None:
+    def _measure(self, state: TrainingState) -> float | None:
         """Return bits per sample of the held-out audio, if there is any."""
         if self.windows is None:
             return None
         started = time.monotonic()
-        look, group = self.updates.stop.look, self.updates
-        bits = bits_per_sample(module.exported, self.windows, progress=look, group=group)
-        took = time.monotonic() - started
-        log.info("step %d: held-out %.3f bits per sample (%.0f s)", step, bits, took)
+        bits = bits_per_sample(
+            state.eval_model,
+            self.windows,
+            progress=self.sync.stop.raise_if_stopped,
+            group=self.sync,
+        )
+        seconds = time.monotonic() - started
+        log.info("step %d: held-out %.3f bits per sample (%.0f s)", state.step, bits, seconds)
         return bits
 
-    def _export(self, module: TrainingModule, step: int, *, last: bool) -> None:
+    def _try_to_export(self, state: TrainingState) -> None:
         try:
-            self.team.share(lambda: self.export(module, step))
-            self.owed = False
-        except MachineError as fault:
-            if last:
+            self.sync.group.run_on_rank_zero(lambda: self.export(state))
+            self.history.export_failed = False
+        except MachineError as error:
+            if state.step == self.options.max_steps:
                 raise
-            self.owed = True
-            log.warning("warning: %s Training goes on and exports at the next validation.", fault)
+            self.history.export_failed = True
+            log.warning("warning: %s Training continues and exports at the next validation.", error)
 
-    def export(self, module: TrainingModule, step: int) -> None:
-        """Write the model of this moment to `run/model`.
+    def export(self, state: TrainingState) -> None:
+        """Write the model to `run/model`.
 
         Raises:
-            ConfigError: What training has come to is not finite; nothing is touched.
+            ConfigError: Something in `state` is not finite; nothing is written.
         """
-        module.check_finite()
-        training = checkpoint.TrainingInfo(
-            data=self.training.data,
-            steps=step,
-            seconds_of_audio=self.training.seconds_of_audio,
-            bits_per_sample=self.valid[-1][1] if self.valid else None,
-            dataset=self.training.dataset,
-        )
+        state.check_finite()
+        bits = self.history.val[-1][1] if self.history.val else None
+        training = dataclasses.replace(self.training, steps=state.step, bits_per_sample=bits)
         with torch.no_grad():
-            checkpoint.save(module.exported, self.run / "model", self.audio, training)
+            checkpoint.save(state.eval_model, self.run / "model", self.audio, training)
+
+    def _log(self, scalars: dict[str, float], step: int) -> None:
+        if self.tensorboard is not None:
+            self.tensorboard.add_scalars(scalars, step)

@@ -1,7 +1,7 @@
-"""Processes that read audio: whatever becomes of one, training ends soon and says why, once.
+"""Loader workers: whatever happens to one, training ends soon and reports why, once.
 
-An error of theirs comes as the item and is raised by the training process. They leave signals to
-that process, and end with it.
+An error in a worker is sent as the item, and raised by the training process. Workers leave signals
+to that process, and end with it.
 """
 
 import contextlib
@@ -17,18 +17,20 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from wavenet.training.module import Batch
 from wavenet.training.signals import SIGNALS
 from wavenet.utils.errors import MachineError, WavenetError
 
-PATIENCE = 120  # seconds for one batch
-WAY_OUT = (
-    "the run can go on from its last save; trainer.num_workers=0 reads in the training process"
+Batch = dict[str, Tensor]
+BATCH_TIMEOUT_SECONDS = 120
+POLL_SECONDS = 1  # how often a loader that waits for a batch checks its workers
+ADVICE = (
+    "the run can be resumed from its last checkpoint; trainer.num_workers=0 reads in the training "
+    "process"
 )
 
 
-class Told(Dataset[Batch | WavenetError]):
-    """Batches of another data set, or the error that one raises."""
+class ErrorsAsItems(Dataset[Batch | WavenetError]):
+    """The batches of another dataset; an error of this package is returned, not raised."""
 
     def __init__(self, batches: Dataset[Batch]) -> None:
         self.batches = batches
@@ -41,34 +43,34 @@ class Told(Dataset[Batch | WavenetError]):
 
 
 def start_worker(number: int) -> None:
-    """Make a worker of a process that was just started."""
+    """Ignore signals, and end with the training process; the loader's `worker_init_fn`."""
     for name in SIGNALS:
-        signal.signal(name, signal.SIG_IGN)  # Ctrl-C in a terminal goes to all of its processes
+        signal.signal(name, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all of its processes
     if sys.platform == "linux":
         die_with_parent = 1  # PR_SET_PDEATHSIG of sys/prctl.h
         ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
         parent = multiprocessing.parent_process()
-        started_by_it = multiprocessing.get_start_method() != "forkserver"
-        if parent is not None and started_by_it and os.getppid() != parent.pid:
-            os._exit(1)  # it died before it was to be said
+        child_of_parent = multiprocessing.get_start_method() != "forkserver"
+        if parent is not None and child_of_parent and os.getppid() != parent.pid:
+            os._exit(1)  # the parent died before the call above
 
 
-class Batches:
-    """The batches of a loader of `Told` ones, as long as its workers do what they should.
+class SegmentLoader:
+    """The batches of a `DataLoader` over `ErrorsAsItems`; its workers are watched.
 
     Args:
-        loader: With a timeout of one second, if it has workers.
-        patience: Seconds in which a batch must come.
+        loader: With a timeout of `POLL_SECONDS`, if it has workers.
+        batch_timeout: Seconds within which a batch must come.
 
     Attributes:
-        waited: Seconds that training has waited for batches.
+        waited_seconds: How long training has waited for batches.
     """
 
-    def __init__(self, loader: DataLoader[Any], patience: int = PATIENCE) -> None:
+    def __init__(self, loader: DataLoader[Any], batch_timeout: int = BATCH_TIMEOUT_SECONDS) -> None:
         self.loader = loader
-        self.patience = patience
+        self.batch_timeout = batch_timeout
         self.workers: list[Any] = []
-        self.waited = 0.0
+        self.waited_seconds = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
         source = iter(self.loader)
@@ -76,24 +78,24 @@ class Batches:
         while True:
             started = time.monotonic()
             item = self._next(source)
-            self.waited += time.monotonic() - started
+            self.waited_seconds += time.monotonic() - started
             if isinstance(item, WavenetError):
                 raise item
             yield item
 
-    def _next(self, source: Iterator[Any]) -> dict[str, Tensor] | WavenetError:
-        for _ in range(self.patience):
-            with _no_batch_yet():
-                item: dict[str, Tensor] | WavenetError = next(source)
+    def _next(self, source: Iterator[Any]) -> Batch | WavenetError:
+        for _ in range(0, self.batch_timeout, POLL_SECONDS):
+            with _suppress_timeout():
+                item: Batch | WavenetError = next(source)
                 return item
         raise MachineError(
-            f"no process that reads audio brought a batch in {self.patience} seconds: is the disk "
-            f"or the network under the data at fault? {WAY_OUT}"
+            f"no loader worker returned a batch in {self.batch_timeout} seconds: check the disk or "
+            f"the network that holds the data; {ADVICE}"
         )
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Tell within the block what a worker died of, and leave none behind.
+    def raise_on_lost_worker(self) -> Iterator[None]:
+        """Report within the block what a worker died of, and end all workers after it.
 
         Raises:
             MachineError: A worker died.
@@ -101,48 +103,52 @@ class Batches:
         try:
             yield
         except (RuntimeError, ConnectionError) as error:
-            if not of_a_worker(error) and not (isinstance(error, ConnectionError) and self._died()):
+            if not self._is_caused_by_a_worker(error):
                 raise
-            raise MachineError(f"{self._what_died()}: {WAY_OUT}") from error
+            raise MachineError(f"{self._describe_dead_workers()}: {ADVICE}") from error
         finally:
-            self._kill()
+            self._kill_workers()
 
-    def _died(self) -> bool:
-        """Whether a worker ended, or does within a second."""
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
-            if any(worker.exitcode for worker in self.workers):
-                return True
-            time.sleep(0.01)
+    def _is_caused_by_a_worker(self, error: RuntimeError | ConnectionError) -> bool:
+        """Return whether an error comes from a worker that ended, or ends within a second."""
+        if not isinstance(error, ConnectionError):
+            return is_worker_error(error)
+        deadline = time.monotonic() + 1.0
+        try:
+            with _default_sigchld():
+                while time.monotonic() < deadline:
+                    if any(worker.exitcode for worker in self.workers):
+                        return True
+                    time.sleep(0.01)
+        except RuntimeError as raised:  # by torch, whose handler came first
+            return is_worker_error(raised)
         return False
 
-    def _what_died(self) -> str:
+    def _describe_dead_workers(self) -> str:
         codes = {worker.pid: worker.exitcode for worker in self.workers}
         for pid, code in codes.items():
             if code is not None and code < 0:
-                return (
-                    f"process {pid}, which read audio, was killed by {signal.Signals(-code).name}"
-                )
+                return f"loader worker {pid} was killed by {signal.Signals(-code).name}"
         dead = [f"{pid} with code {code}" for pid, code in codes.items() if code]
-        return f"process {', '.join(dead)}, which read audio, ended"
+        return f"loader worker {', '.join(dead)} ended"
 
-    def _kill(self) -> None:
-        """End workers that may hang: torch would wait for them."""
+    def _kill_workers(self) -> None:
+        """End workers, which may hang: torch would wait for them."""
         if not self.workers:
             return
-        with _deaf_to_children():
+        with _default_sigchld():
             for worker in self.workers:
                 worker.kill()
                 worker.join()
 
 
-def of_a_worker(error: Exception) -> bool:
-    """Whether an error, wherever it is raised, is torch's news of a worker that died."""
+def is_worker_error(error: Exception) -> bool:
+    """Return whether an error, wherever it is raised, is torch's report of a dead worker."""
     return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
 
 
 @contextlib.contextmanager
-def _no_batch_yet() -> Iterator[None]:
+def _suppress_timeout() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -151,7 +157,7 @@ def _no_batch_yet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deaf_to_children() -> Iterator[None]:
+def _default_sigchld() -> Iterator[None]:
     """Keep torch from raising within the block for a worker that ends."""
     number = getattr(signal, "SIGCHLD", None)
     if number is None:  # Windows

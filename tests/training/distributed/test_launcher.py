@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.teams import slurm_environment, torchrun_environment
+from tests.process_groups import slurm_environment, torchrun_environment
 from wavenet.training.distributed.launcher import Launch, detect_launcher
 from wavenet.training.distributed.slurm import requeue
 from wavenet.utils.errors import MachineError
 
 
-def test_a_process_that_a_person_starts_is_alone() -> None:
+def test_without_a_launcher_a_process_is_single() -> None:
     assert detect_launcher({}) == Launch()
     assert detect_launcher({"RANK": "1", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == Launch()
 
@@ -21,7 +21,7 @@ def test_an_interactive_shell_of_slurm_is_no_launch() -> None:
     assert detect_launcher(environment) == Launch()
 
 
-def test_torchrun_says_who_a_process_is() -> None:
+def test_torchrun_sets_ranks_and_sizes() -> None:
     environment = torchrun_environment(5, 8, 4000, "run-9") | {
         "LOCAL_RANK": "1",
         "LOCAL_WORLD_SIZE": "4",
@@ -31,7 +31,7 @@ def test_torchrun_says_who_a_process_is() -> None:
     assert detect_launcher(environment) == Launch(5, 8, 1, 4, 1, "torchrun run-9")
 
 
-def test_a_run_of_torchrun_without_a_name_is_known_by_its_agent() -> None:
+def test_a_torchrun_without_a_run_id_is_named_by_its_agent() -> None:
     environment = torchrun_environment(0, 2, 4000, "none")
 
     first, again = detect_launcher(environment), detect_launcher(environment)
@@ -49,7 +49,7 @@ def test_a_run_of_torchrun_without_a_name_is_known_by_its_agent() -> None:
         ("rack[2]-ib,rack4", "8,1", "rack2-ib", [8, 1]),
     ],
 )
-def test_slurm_says_who_a_process_is_and_where_all_meet(
+def test_slurm_sets_ranks_sizes_and_the_address_of_rank_zero(
     nodes: str, tasks: str, first: str, sizes: list[int]
 ) -> None:
     for node, size in enumerate(sizes):
@@ -66,7 +66,7 @@ def test_slurm_says_who_a_process_is_and_where_all_meet(
         assert (found.local_size, found.name) == (size, "slurm 123.0")
 
 
-def test_steps_of_a_job_meet_at_ports_of_their_own() -> None:
+def test_steps_of_a_job_use_different_ports() -> None:
     ports = set()
     for step in range(5):
         environment = slurm_environment(0, 2, 4000, "123") | {"SLURM_STEP_ID": str(step)}
@@ -83,20 +83,20 @@ def scontrol(folder: Path, script: str) -> None:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-def test_a_job_is_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scontrol(tmp_path, f'echo "$@" > {tmp_path}/said')
+def test_a_job_is_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scontrol(tmp_path, f'echo "$@" > {tmp_path}/arguments')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
     requeue("123")
 
-    assert (tmp_path / "said").read_text() == "requeue 123\n"
+    assert (tmp_path / "arguments").read_text() == "requeue 123\n"
 
 
-def test_a_job_that_cannot_be_queued_again_is_told_with_the_reason(
+def test_a_failed_requeue_is_reported_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MachineError, match=r"scontrol does not start.*the run is saved"):
+    with pytest.raises(MachineError, match=r"cannot run scontrol.*the run is saved"):
         requeue("123")
     with pytest.raises(MachineError, match=r"no Slurm job"):
         requeue(None)

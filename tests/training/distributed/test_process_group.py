@@ -1,4 +1,4 @@
-"""Teams of processes on one machine: how they agree, and that they train as one would."""
+"""Process groups on one machine: their collectives, and that they train as one process would."""
 
 import os
 import shutil
@@ -7,30 +7,28 @@ import time
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
-from tests.teams import (
+from tests.process_groups import (
     TRAIN,
-    Member,
-    act_together,
+    TrainProcess,
     assert_same_bits,
     free_port,
-    last_save,
+    last_checkpoint,
+    run_in_group,
     slurm_environment,
     torchrun_environment,
-    train_together,
+    train_in_group,
 )
-from tests.training.small import CONFIG
+from tests.training.small import new_state
+from tests.waiting import wait_until
 from wavenet.checkpoint import TrainingInfo
 from wavenet.config import AudioConfig
-from wavenet.model import WaveNet
-from wavenet.training.distributed.gradient_sync import Updates
+from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.module import TrainingModule
-from wavenet.training.options import OptimOptions
+from wavenet.training.options import TrainerOptions
 from wavenet.training.signals import StopFlag
-from wavenet.training.validation import History
+from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import DataError
 
 pytestmark = pytest.mark.slow
@@ -38,7 +36,7 @@ SHORT = (
     "trainer.max_steps=10",
     "trainer.save_every_n_steps=5",
     "trainer.val_every_n_steps=5",
-    "optim.eps=1e-3",  # else Adam makes much of how a gradient is rounded that is nearly 0
+    "optim.eps=1e-3",  # or Adam amplifies the rounding of gradients near 0
 )
 THREE = (
     *("model.dropout=0.1", "trainer.global_batch_size=6", "trainer.max_steps=300"),
@@ -51,99 +49,101 @@ THREE = (
 )
 
 
-def gathered(team: ProcessGroup) -> object:
-    return [part.tolist() for part in team.gather(torch.tensor([team.rank, 7]))]
+def gather_ranks(group: ProcessGroup) -> object:
+    return [part.tolist() for part in group.all_gather(torch.tensor([group.rank, 7]))]
 
 
-def averaged(team: ProcessGroup) -> object:
-    tensors = [torch.full((2, 1), float(team.rank)), torch.tensor([3.0 * team.rank])]
-    team.average(tensors)
+def average_ranks(group: ProcessGroup) -> object:
+    tensors = [torch.full((2, 1), float(group.rank)), torch.tensor([3.0 * group.rank])]
+    group.all_reduce_mean(tensors)
     return [tensor.tolist() for tensor in tensors]
 
 
-def slowly_shared(team: ProcessGroup) -> object:
+def run_slowly_on_rank_zero(group: ProcessGroup) -> object:
     def slow() -> str:
-        time.sleep(2.5 * team.timeout)
-        return f"done by {team.rank}"
+        time.sleep(2.5 * group.timeout)
+        return f"done by {group.rank}"
 
-    return team.share(slow)
+    return group.run_on_rank_zero(slow)
 
 
-def badly_shared(team: ProcessGroup) -> object:
+def fail_on_rank_zero(group: ProcessGroup) -> object:
     def fail() -> None:
         raise DataError("a.wav is cut")
 
-    return team.share(fail)
+    return group.run_on_rank_zero(fail)
 
 
-def stopped_while_shared(team: ProcessGroup) -> object:
-    if team.rank == 0:
-        time.sleep(4 * team.timeout)  # without a sign of life, as one who is stopped
+def wait_for_a_silent_process(group: ProcessGroup) -> object:
+    if group.rank == 0:
+        time.sleep(4 * group.timeout)  # without a heartbeat, like a stopped process
         return None
-    return team.share(lambda: "never")
+    return group.run_on_rank_zero(lambda: "never")
 
 
-def left_in_the_preview(team: ProcessGroup) -> object:
-    """A signal comes to process 0, which alone plays the preview of a validation."""
-    updates = Updates(team, StopFlag())
+def interrupt_the_preview(group: ProcessGroup) -> object:
+    """A signal reaches process 0, which alone runs the preview of a validation."""
+    sync, history, run = GradientSync(group, StopFlag()), History(), Path("run")
 
     def preview(*args: object) -> None:
-        updates.asked.signal = signal.SIGTERM
-        updates.asked.look()
+        sync.own_stop.signal = signal.SIGTERM
+        sync.own_stop.raise_if_stopped()
 
-    about = AudioConfig(sample_rate=8000), TrainingInfo()
-    history = History(Path("run"), *about, None, 1, updates, preview)
-    history.pending = 5
-    module = TrainingModule(WaveNet(CONFIG), OptimOptions(), 5, team=team)
-    history.on_fit_start(pl.Trainer(accelerator="cpu", logger=False), module)
-    return updates.stop.signal, history.pending, Path("run").exists()
-
-
-def test_processes_give_their_parts_in_order(tmp_path: Path) -> None:
-    assert act_together(3, gathered, 20, tmp_path) == ["[[0, 7], [1, 7], [2, 7]]"] * 3
+    audio = AudioConfig(sample_rate=8000)
+    validation = Validation(
+        run, TrainerOptions(), history, sync, audio, TrainingInfo(), preview=preview
+    )
+    state = new_state()
+    state.step = history.pending_validation = 5
+    assert not validation.run_pending(state)
+    return sync.stop.signal, history.pending_validation, run.exists()
 
 
-def test_each_process_has_the_mean_of_all(tmp_path: Path) -> None:
-    assert act_together(3, averaged, 20, tmp_path) == ["[[[1.0], [1.0]], [3.0]]"] * 3
+def test_all_gather_returns_tensors_by_rank(tmp_path: Path) -> None:
+    assert run_in_group(3, gather_ranks, 20, tmp_path) == ["[[0, 7], [1, 7], [2, 7]]"] * 3
 
 
-def test_work_of_process_0_may_take_longer_than_the_timeout(tmp_path: Path) -> None:
-    assert act_together(3, slowly_shared, 1, tmp_path) == ["done by 0"] * 3
+def test_all_reduce_mean_returns_the_mean_everywhere(tmp_path: Path) -> None:
+    assert run_in_group(3, average_ranks, 20, tmp_path) == ["[[[1.0], [1.0]], [3.0]]"] * 3
 
 
-def test_an_error_of_process_0_is_raised_in_all_and_told_by_it_alone(tmp_path: Path) -> None:
-    said = act_together(3, badly_shared, 20, tmp_path)
-
-    assert said == [f"DataError {told} a.wav is cut" for told in (False, True, True)]
+def test_work_on_rank_zero_may_take_longer_than_the_timeout(tmp_path: Path) -> None:
+    assert run_in_group(3, run_slowly_on_rank_zero, 1, tmp_path) == ["done by 0"] * 3
 
 
-def test_a_process_without_a_sign_of_life_is_lost_after_the_timeout(tmp_path: Path) -> None:
-    _, said = act_together(2, stopped_while_shared, 1, tmp_path)
+def test_an_error_on_rank_zero_is_raised_in_all_and_reported_once(tmp_path: Path) -> None:
+    said = run_in_group(3, fail_on_rank_zero, 20, tmp_path)
 
-    assert said.startswith("PeerLostError False process 1 of 2 lost another")
+    assert said == [f"DataError {elsewhere} a.wav is cut" for elsewhere in (False, True, True)]
+
+
+def test_a_silent_process_is_lost_after_the_timeout(tmp_path: Path) -> None:
+    _, said = run_in_group(2, wait_for_a_silent_process, 1, tmp_path)
+
+    assert said.startswith("PeerLostError False process 1 of 2 lost another one")
     assert "trainer.ddp_timeout_seconds=1" in said
 
 
-def test_a_signal_in_the_preview_of_process_0_stops_all_and_the_validation_is_owed(
+def test_a_signal_in_the_preview_stops_all_and_the_validation_is_pending(
     tmp_path: Path,
 ) -> None:
-    said = act_together(2, left_in_the_preview, 20, tmp_path)
+    said = run_in_group(2, interrupt_the_preview, 20, tmp_path)
 
     assert said == [str((signal.SIGTERM, 5, False))] * 2
 
 
 @pytest.fixture(scope="module")
-def alone(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight crops an update, in one process."""
+def single_run(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with eight segments an update, in one process."""
     folder = tmp_path_factory.mktemp("alone")
-    (done,) = train_together(folder, 1, *TRAIN, *SHORT, f"data.root={recordings}", "run_dir=run")
+    (done,) = train_in_group(folder, 1, *TRAIN, *SHORT, f"data.root={recordings}", "run_dir=run")
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(1, 4), (4, 1), (2, 2)])
-def test_however_an_update_is_shared_out_the_curves_are_the_same(
-    alone: Path, recordings: Path, tmp_path: Path, size: int, accumulate: int
+def test_processes_and_accumulation_do_not_change_the_curves(
+    single_run: Path, recordings: Path, tmp_path: Path, size: int, accumulate: int
 ) -> None:
     arguments = (
         f"data.root={recordings}",
@@ -152,59 +152,62 @@ def test_however_an_update_is_shared_out_the_curves_are_the_same(
     )
     environment = slurm_environment if size == 4 else torchrun_environment
 
-    done = train_together(tmp_path, size, *TRAIN, *SHORT, *arguments, environment=environment)
+    done = train_in_group(tmp_path, size, *TRAIN, *SHORT, *arguments, environment=environment)
 
     assert [one.returncode for one in done] == [0] * size, done
-    assert all(not one.stderr for one in done[1:]), "process 0 alone tells what goes on"
-    expected, found = last_save(alone), last_save(tmp_path / "run")
+    assert all(not one.stderr for one in done[1:]), "process 0 alone logs"
+    expected, found = last_checkpoint(single_run), last_checkpoint(tmp_path / "run")
     assert len(found["train"]) == 10
     torch.testing.assert_close(found["train"], expected["train"], rtol=1e-5, atol=0)
-    torch.testing.assert_close(found["valid"], expected["valid"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(found["val"], expected["val"], rtol=1e-5, atol=0)
     for name, value in expected.items():
-        if name.startswith(("model.", "average.")):
+        if name.startswith(("model.", "ema_model.")):
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
-def three(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three processes with dropout, not interrupted."""
-    folder = tmp_path_factory.mktemp("three")
-    done = train_together(folder, 3, *TRAIN, *THREE, f"data.root={recordings}")
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = train_in_group(folder, 3, *TRAIN, *THREE, f"data.root={recordings}")
     assert [one.returncode for one in done] == [0] * 3, done
     return folder
 
 
-def test_a_signal_to_one_process_stops_all_and_the_same_command_goes_on_to_the_same_bits(
-    three: Path, recordings: Path, tmp_path: Path
+def test_a_signal_to_one_process_stops_all_and_resuming_keeps_the_bits(
+    uninterrupted: Path, recordings: Path, tmp_path: Path
 ) -> None:
     arguments, port = (*TRAIN, *THREE, f"data.root={recordings}"), free_port()
-    members = [
-        Member(tmp_path, torchrun_environment(rank, 3, port, "7"), arguments) for rank in range(3)
+    processes = [
+        TrainProcess(tmp_path, torchrun_environment(rank, 3, port, "7"), arguments)
+        for rank in range(3)
     ]
     run = tmp_path / "run"
-    while not list(run.glob("checkpoints/*.ckpt")) and members[1].process.is_alive():
-        time.sleep(0.01)
+    wait_until(
+        lambda: not processes[1].process.is_alive() or any(run.glob("checkpoints/*.ckpt")),
+        "training wrote no checkpoint",
+    )
 
-    os.kill(members[1].process.pid or 0, signal.SIGTERM)
-    done = [member.done() for member in members]
+    os.kill(processes[1].process.pid or 0, signal.SIGTERM)
+    done = [process.wait() for process in processes]
 
     assert [one.returncode for one in done] == [143] * 3, done
     assert "wavenet-train resume=run" in done[0].stdout
     assert not done[1].stdout
     assert max(run.glob("checkpoints/*.ckpt")).name < "step-00000300.ckpt"
-    again = train_together(tmp_path, 3, *arguments)
+    again = train_in_group(tmp_path, 3, *arguments)
     assert [one.returncode for one in again] == [0] * 3, again
-    assert "was begun by this launch" in again[0].stderr
-    assert_same_bits(three / "run", run)
+    assert "was started by this launch" in again[0].stderr
+    assert_same_bits(uninterrupted / "run", run)
 
 
-def test_a_launch_goes_on_with_its_own_run_and_no_other(three: Path, recordings: Path) -> None:
+def test_a_launch_resumes_its_own_run_and_no_other(uninterrupted: Path, recordings: Path) -> None:
     arguments = (*TRAIN, *THREE, f"data.root={recordings}")
-    run = shutil.copytree(three / "run", three / "copy" / "run").parent
+    run = shutil.copytree(uninterrupted / "run", uninterrupted / "copy" / "run").parent
 
-    finished = train_together(run, 3, *arguments)
-    another = train_together(run, 3, *arguments, name="8")
-    changed = train_together(run, 3, *arguments, "seed=1")
+    finished = train_in_group(run, 3, *arguments)
+    another = train_in_group(run, 3, *arguments, name="8")
+    changed = train_in_group(run, 3, *arguments, "seed=1")
 
     assert [one.returncode for one in finished] == [0] * 3, finished
     assert "run is finished" in finished[0].stderr
@@ -214,14 +217,14 @@ def test_a_launch_goes_on_with_its_own_run_and_no_other(three: Path, recordings:
         assert not refused[1].stderr
 
 
-def test_another_number_of_processes_goes_on_with_a_warning(three: Path) -> None:
-    run = shutil.copytree(three / "run", three / "fewer" / "run").parent
+def test_another_number_of_processes_resumes_with_a_warning(uninterrupted: Path) -> None:
+    run = shutil.copytree(uninterrupted / "run", uninterrupted / "fewer" / "run").parent
 
-    done = train_together(run, 2, "resume=run", "trainer.max_steps=310")
+    done = train_in_group(run, 2, "resume=run", "trainer.max_steps=310")
 
     assert [one.returncode for one in done] == [0] * 2, done
-    assert "another number of processes than before (3, now 2)" in done[0].stderr
-    assert len(last_save(run / "run")["train"]) == 310
+    assert "the number of processes changed since the checkpoint (3, now 2)" in done[0].stderr
+    assert len(last_checkpoint(run / "run")["train"]) == 310
 
 
 @pytest.mark.parametrize("held_out", [0, 1])
@@ -232,24 +235,22 @@ def test_there_may_be_fewer_clips_and_windows_than_processes(
     for index in range(1 + held_out):
         shutil.copy(recordings / f"tone-{index}.wav", tmp_path / "few")
     arguments = (*TRAIN, "trainer.max_steps=2", "trainer.global_batch_size=3", "data.root=few")
-    shares = ("data.test_fraction=0", f"data.valid_fraction={0.5 * held_out}")
+    fractions = ("data.test_fraction=0", f"data.valid_fraction={0.5 * held_out}")
 
-    done = train_together(tmp_path, 3, *arguments, *shares)
+    done = train_in_group(tmp_path, 3, *arguments, *fractions)
 
     assert [one.returncode for one in done] == [0] * 3, done
-    assert len(last_save(tmp_path / "runs" / "folder")["valid"]) == held_out
+    assert len(last_checkpoint(tmp_path / "runs" / "folder")["val"]) == held_out
 
 
-def test_a_clip_that_one_process_cannot_read_ends_all_with_its_reason(
-    three: Path, recordings: Path, tmp_path: Path
-) -> None:
+def test_a_clip_that_one_process_cannot_read_ends_all(recordings: Path, tmp_path: Path) -> None:
     arguments = (*TRAIN, f"data.root={recordings}", "trainer.global_batch_size=2")
-    train_together(tmp_path, 1, *arguments, "trainer.max_steps=1", "run_dir=first")
+    train_in_group(tmp_path, 1, *arguments, "trainer.max_steps=1", "run_dir=first")
     clips = sorted(tmp_path.rglob("*.wav"))
     for clip in clips[:2]:
         clip.write_bytes(bytes(clip.stat().st_size))
 
-    done = train_together(tmp_path, 2, *arguments, "run_dir=second")
+    done = train_in_group(tmp_path, 2, *arguments, "run_dir=second")
 
     codes = {one.returncode for one in done}
     assert 3 in codes, done
@@ -258,8 +259,10 @@ def test_a_clip_that_one_process_cannot_read_ends_all_with_its_reason(
     assert all("Traceback" not in one.stderr for one in done)
 
 
-def test_what_cannot_be_shared_out_is_said_once(recordings: Path, tmp_path: Path) -> None:
-    done = train_together(tmp_path, 3, *TRAIN, f"data.root={recordings}")
+def test_a_batch_size_that_does_not_divide_is_reported_once(
+    recordings: Path, tmp_path: Path
+) -> None:
+    done = train_in_group(tmp_path, 3, *TRAIN, f"data.root={recordings}")
 
     assert [one.returncode for one in done] == [2] * 3
     assert "trainer.global_batch_size=8 is to be shared out over 3 processes" in done[0].stderr

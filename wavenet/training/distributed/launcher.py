@@ -1,8 +1,7 @@
-"""What started this process: torchrun, Slurm's srun, or a person, who starts one alone.
+"""Which launcher started this process: torchrun, Slurm's srun, or none.
 
-A launcher starts one process for each GPU, tells each its number, and starts them again when one
-fails. All that one start came to, however often it is repeated, is one launch: its name is what
-the processes find their run by when they are started again.
+A launcher starts one process per GPU, gives each its rank, and starts them again when one fails.
+All these starts together are one launch; by its name, restarted processes find their run.
 """
 
 import os
@@ -12,22 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-INTERACTIVE_STEPS = 0xFFFFFFF0  # Slurm's numbers for shells and such, from here on
+FIRST_INTERACTIVE_STEP = 0xFFFFFFF0  # Slurm numbers the steps of shells and such from here on
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One process among those that were started together.
+    """Place of this process among those that were started together.
 
     Attributes:
-        rank: Its number among all, from 0.
-        size: How many there are.
-        local_rank: Its number among those on this host.
-        local_size: How many there are on this host.
-        node: The host's number.
-        name: The same whenever the launcher starts these processes again, and for them alone;
-            absent where nothing starts them again.
-        address: Host and port where process 0 is met; absent where the launcher sees to that.
+        rank: Number of this process among all, from 0.
+        size: Number of processes.
+        local_rank: Number of this process among those on its host.
+        local_size: Number of processes on its host.
+        node: Number of the host.
+        name: Unique to the launch, the same at each of its restarts; `None` without restarts.
+        address: Host and port of process 0; `None` if the launcher provides a store.
     """
 
     rank: int = 0
@@ -40,19 +38,19 @@ class Launch:
 
 
 def detect_launcher(environment: Mapping[str, str]) -> Launch:
-    """Return what the launcher says in the environment; without one, a process alone."""
+    """Return the launch that the environment describes; a single process without a launcher."""
     if {"RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"} <= environment.keys():
         return _torchrun(environment)
     step = environment.get("SLURM_STEP_ID", "")
-    if step.isdigit() and int(step) < INTERACTIVE_STEPS:
+    if step.isdigit() and int(step) < FIRST_INTERACTIVE_STEP:
         return _slurm(environment)
     return Launch()
 
 
 def _torchrun(environment: Mapping[str, str]) -> Launch:
     name = environment["TORCHELASTIC_RUN_ID"]
-    if name == "none":  # of all runs that were given no name
-        name = f"agent {_identity(os.getppid())}"
+    if name == "none":  # torchrun's default, the same for all runs
+        name = f"agent {_process_identity(os.getppid())}"
     return Launch(
         rank=int(environment["RANK"]),
         size=int(environment["WORLD_SIZE"]),
@@ -74,29 +72,29 @@ def _slurm(environment: Mapping[str, str]) -> Launch:
         rank=int(environment["SLURM_PROCID"]),
         size=size,
         local_rank=int(environment["SLURM_LOCALID"]),
-        local_size=_unfolded(tasks)[node],
+        local_size=_expand_task_counts(tasks)[node],
         node=node,
         name=f"slurm {job}.{step}",
-        address=(environment.get("MASTER_ADDR", _first(nodes)), port),
+        address=(environment.get("MASTER_ADDR", _first_host(nodes)), port),
     )
 
 
-def _first(nodes: str) -> str:
+def _first_host(nodes: str) -> str:
     """Return the first host of a list such as `gpu[007-012,020],other`."""
     match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\])?([^,\[]*)", nodes)
     return "".join(part or "" for part in match.groups()) if match else nodes
 
 
-def _unfolded(tasks: str) -> list[int]:
-    """Return the tasks of each host, from a list such as `4(x2),3`."""
+def _expand_task_counts(tasks: str) -> list[int]:
+    """Return the number of tasks of each host, from a list such as `4(x2),3`."""
     counts: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
         counts += [int(count)] * int(times or 1)
     return counts
 
 
-def _identity(process: int) -> str:
-    """Return what no other process has: host, number, and when it was started."""
+def _process_identity(process: int) -> str:
+    """Return what identifies a process for good: its number, host and start time."""
     try:
         started = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,11 +1,11 @@
-"""The processes that train one model together, and how they agree.
+"""The processes that train one model: their collectives, and work that process 0 does for all.
 
-Process 0 decides and writes: it prepares, makes the run's folder, saves, exports and reports. The
-others wait for what it comes to, and learn of its errors. A wait is as long as the work, yet it is
-noticed within `trainer.ddp_timeout_seconds` if a process stops, dies or is cut off: while process 0
-works, it gives a sign of life now and then.
+Process 0 decides and writes: it prepares data, makes the run's folder, saves checkpoints, exports
+and reports. The others wait for its result, or raise its error. Such a wait has no limit, yet a
+process that stops, dies or is cut off is noticed within `trainer.ddp_timeout_seconds`: while
+process 0 works, it sends a heartbeat.
 
-Nothing of this is touched by a process alone.
+Every collective must be called by all processes.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ import datetime
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from wavenet.training.distributed.launcher import Launch, detect_launcher
-from wavenet.training.distributed.rendezvous import meeting
+from wavenet.training.distributed.rendezvous import rendezvous_store
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 
@@ -29,29 +29,29 @@ log = logging.getLogger("wavenet")
 
 
 class PeerLostError(WavenetError):
-    """Another process of the team ended, stopped, or cannot be reached: there is no going on."""
+    """Another process of the group ended, stopped, or cannot be reached: training cannot go on."""
 
     exit_code = MachineError.exit_code
 
 
 class ProcessGroup:
-    """A process among its like.
+    """This process's view of the process group.
 
     Args:
-        launch: Who this process is.
-        device: What it computes on; absent for a process alone, where the trainer chooses.
+        launch: Rank and size.
+        device: Where this process trains.
         timeout: Seconds without a sign of life after which another process counts as lost.
-        group: Of the processes, for what they tell each other; absent for one alone.
+        group: torch's group for CPU tensors and objects; `None` for a single process.
 
     Attributes:
-        rank: Its number, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: Number of processes.
     """
 
     def __init__(
         self,
         launch: Launch,
-        device: torch.device | None = None,
+        device: torch.device,
         timeout: float = 60.0,
         group: distributed.ProcessGroup | None = None,
     ) -> None:
@@ -62,132 +62,136 @@ class ProcessGroup:
         self.rank = launch.rank
         self.size = launch.size
 
-    def gather(self, own: Tensor) -> list[Tensor]:
-        """Return what each process gives, in their order; of one shape and type, on the CPU."""
+    def all_gather(self, tensor: Tensor) -> list[Tensor]:
+        """Return every process's `tensor`, by rank; all have one shape and type, on the CPU."""
         if self.group is None:
-            return [own]
-        everyone = [torch.empty_like(own) for _ in range(self.size)]
-        with self.together():
-            distributed.all_gather(everyone, own.contiguous(), group=self.group)
-        return everyone
+            return [tensor]
+        gathered = [torch.empty_like(tensor) for _ in range(self.size)]
+        with self.raise_on_lost_peer():
+            distributed.all_gather(gathered, tensor.contiguous(), group=self.group)
+        return gathered
 
-    def average(self, tensors: list[Tensor]) -> None:
-        """Put in the place of each tensor its mean over the processes, the same bits in all."""
+    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, bit-equal in all of them.
+
+        The tensors are reduced as one vector, so that each sum is rounded in the same order at
+        every step: a resumed run has the bits of one that was not interrupted.
+        """
         if self.group is None:
             return
-        whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with self.together():
-            distributed.all_reduce(whole)
-        _put(whole.div_(self.size), tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with self.raise_on_lost_peer():
+            distributed.all_reduce(flat)
+        _unflatten(flat.div_(self.size), tensors)
 
-    def align(self, tensors: list[Tensor]) -> None:
-        """Put in the place of each tensor that of process 0."""
+    def broadcast_parameters(self, parameters: Iterable[Tensor]) -> None:
+        """Replace each parameter by that of process 0."""
+        tensors = [parameter.data for parameter in parameters]
         if self.group is None or not tensors:
             return
-        whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with self.together():
-            distributed.broadcast(whole, src=0)
-        _put(whole, tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with self.raise_on_lost_peer():
+            distributed.broadcast(flat, src=0)
+        _unflatten(flat, tensors)
 
-    def share(self, function: Callable[[], T]) -> T:
-        """Call `function` in process 0, and return its result, or raise its error, in all.
+    def run_on_rank_zero(self, function: Callable[[], T]) -> T:
+        """Call `function` in process 0; return its result, or raise its error, in all processes.
 
         It may take hours, and must not wait for the other processes.
-
-        Args:
-            function: What process 0 does; its result goes to the others.
         """
         if self.group is None:
             return function()
         if self.rank:
-            waited: T = self._waited()
-            return waited
+            received: T = self._receive_result()
+            return received
         done = threading.Event()
-        beats = threading.Thread(target=self._beat, args=(done,), daemon=True)
-        beats.start()
-        answer: tuple[str, Any] = ("error", (MachineError, "process 0 was interrupted"))
+        heartbeat = threading.Thread(target=self._send_heartbeats, args=(done,), daemon=True)
+        heartbeat.start()
+        message: tuple[str, Any] = ("error", (MachineError, "process 0 was interrupted"))
         try:
             result: T = function()
-            answer = ("result", result)
+            message = ("result", result)
         except Exception as error:
-            answer = ("error", _told_of(error))
+            message = ("error", _error_for_peers(error))
             raise
         finally:
             done.set()
-            beats.join()
+            heartbeat.join()
             with contextlib.ExitStack() as stack:
-                if answer[0] == "error":  # which matters more than that others are lost too
+                if message[0] == "error":  # it matters more than a peer that is lost too
                     stack.enter_context(contextlib.suppress(RuntimeError))
                 else:
-                    stack.enter_context(self.together())
-                self._told(answer)
+                    stack.enter_context(self.raise_on_lost_peer())
+                self._broadcast_message(message)
         return result
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Say in a sentence if another process is lost within the block.
+    def raise_on_lost_peer(self) -> Iterator[None]:
+        """Turn a failed collective within the block into a `PeerLostError`.
 
         Raises:
-            PeerLostError: It ended, stopped, or cannot be reached.
+            PeerLostError: Another process ended, stopped, or cannot be reached.
         """
         try:
             yield
         except RuntimeError as error:
-            if self.group is None or not _of_the_network(error):
+            if self.group is None or not _is_network_error(error):
                 raise
             raise PeerLostError(
-                f"process {self.rank} of {self.size} lost another: it failed, and says why itself, "
+                f"process {self.rank} of {self.size} lost another one: it failed and reports why, "
                 f"or gave no sign for trainer.ddp_timeout_seconds={self.timeout:g} s "
                 f"({printable(error, 120)})"
             ) from error
 
-    def _beat(self, done: threading.Event) -> None:
-        with contextlib.suppress(RuntimeError):  # found at the end of the work
+    def _send_heartbeats(self, done: threading.Event) -> None:
+        with contextlib.suppress(RuntimeError):  # noticed when the result is sent
             while not done.wait(self.timeout / 4):
-                self._told(("busy", None))
+                self._broadcast_message(("busy", None))
 
-    def _waited(self) -> Any:
-        with self.together():
-            kind, value = self._told(None)
+    def _receive_result(self) -> Any:
+        with self.raise_on_lost_peer():
+            kind, value = self._broadcast_message(None)
             while kind == "busy":
-                kind, value = self._told(None)
+                kind, value = self._broadcast_message(None)
         if kind == "result":
             return value
-        cls, text = value
-        error: Exception = cls.__new__(cls)
+        error_class, text = value
+        error: Exception = error_class.__new__(error_class)
         error.args = (text,)
         if isinstance(error, WavenetError):
             error.reported_elsewhere = True
         raise error
 
-    def _told(self, answer: tuple[str, Any] | None) -> tuple[str, Any]:
-        box: list[Any] = [answer]
+    def _broadcast_message(self, message: tuple[str, Any] | None) -> tuple[str, Any]:
+        """Send a message from process 0; return it in all processes."""
+        box: list[Any] = [message]
         distributed.broadcast_object_list(box, src=0, group=self.group)
-        told: tuple[str, Any] = box[0]
-        return told
+        received: tuple[str, Any] = box[0]
+        return received
 
 
 @contextlib.contextmanager
-def assembled(options: TrainerOptions) -> Iterator[ProcessGroup]:
-    """Yield the team of this process, connected with the others within the block.
+def join_process_group(options: TrainerOptions) -> Iterator[ProcessGroup]:
+    """Yield the process group that this process was launched in, connected within the block.
 
     Raises:
-        ConfigError: There are more processes than GPUs.
-        PeerLostError: The others do not come.
+        ConfigError: The device is missing, or there are more processes than GPUs.
+        PeerLostError: The other processes do not come.
     """
     launch = detect_launcher(os.environ)
     if launch.size == 1:
-        yield ProcessGroup(launch)
+        device = _single_device(options.device)
+        yield ProcessGroup(launch, device)
         return
     if launch.rank:
-        log.setLevel(logging.ERROR)  # process 0 tells what goes on
-    _share_out_cores(launch)
+        log.setLevel(logging.ERROR)  # process 0 logs for all
+    _divide_cores(launch)
     device = _device(launch, options)
     timeout = datetime.timedelta(seconds=options.ddp_timeout_seconds)
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=meeting(launch),
+            store=rendezvous_store(launch),
             rank=launch.rank,
             world_size=launch.size,
             timeout=timeout,
@@ -196,52 +200,68 @@ def assembled(options: TrainerOptions) -> Iterator[ProcessGroup]:
     except RuntimeError as error:
         raise PeerLostError(
             f"process {launch.rank} of {launch.size} does not find the others: {printable(error)}; "
-            "GLOO_SOCKET_IFNAME=NAME (and NCCL_SOCKET_IFNAME) say which network interface to use"
+            "GLOO_SOCKET_IFNAME=NAME (and NCCL_SOCKET_IFNAME) select the network interface"
         ) from error
     assert isinstance(group, distributed.ProcessGroup)
     yield ProcessGroup(launch, device, options.ddp_timeout_seconds, group)
-    distributed.destroy_process_group()  # not after an error: it could wait for those who are lost
+    distributed.destroy_process_group()  # not after an error: it could wait for lost processes
 
 
 def _device(launch: Launch, options: TrainerOptions) -> torch.device:
+    """Return the device of one process among several."""
     if options.device == "mps":
         raise ConfigError("trainer.device=mps trains in one process: start it without a launcher")
     if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    there = torch.cuda.device_count()
-    if there == 1 and launch.address is not None:
+    num_gpus = torch.cuda.device_count()
+    if num_gpus == 1 and launch.address is not None:
         return torch.device("cuda", 0)  # Slurm shows each process its own GPU alone
-    if launch.local_rank >= there:
+    if launch.local_rank >= num_gpus:
         raise ConfigError(
-            f"{launch.local_size} processes on this host, which has {there} GPUs: start as many "
-            "as there are GPUs (torchrun's --nproc-per-node), or say trainer.device=cpu"
+            f"{launch.local_size} processes on this host, which has {num_gpus} GPUs: start one per "
+            "GPU (torchrun's --nproc-per-node), or set trainer.device=cpu"
         )
     return torch.device("cuda", launch.local_rank)
 
 
-def _share_out_cores(launch: Launch) -> None:
-    """Give each process its part of the cores, unless that is said already, as torchrun does."""
+def _single_device(name: str) -> torch.device:
+    """Return the device of a single process; `auto` prefers a GPU."""
+    idle_gpus = torch.cuda.device_count() - 1
+    if name in ("auto", "cuda") and idle_gpus > 0:
+        log.info(
+            "this run uses one GPU and leaves %d idle: "
+            "torchrun --standalone --nproc-per-node=%d $(which wavenet-train) ... uses all",
+            *(idle_gpus, idle_gpus + 1),
+        )
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _divide_cores(launch: Launch) -> None:
+    """Give each process its part of the cores, unless OMP_NUM_THREADS is set, as by torchrun."""
     if "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, torch.get_num_threads() // launch.local_size)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
 
 
-def _told_of(error: Exception) -> tuple[type[Exception], str]:
-    """Return what the other processes raise for an error of process 0: our own are known to all."""
+def _error_for_peers(error: Exception) -> tuple[type[Exception], str]:
+    """Return the class and text of what the other processes raise for an error of process 0."""
     if type(error).__module__.startswith("wavenet."):
         return type(error), str(error)
     return MachineError, f"process 0 failed: {printable(error)}"
 
 
-def _put(whole: Tensor, tensors: list[Tensor]) -> None:
-    """Copy what was one long vector back into its parts."""
+def _unflatten(flat: Tensor, tensors: list[Tensor]) -> None:
+    """Copy one long vector back into the tensors that it was concatenated from."""
     start = 0
     for tensor in tensors:
-        tensor.copy_(whole[start : start + tensor.numel()].view_as(tensor))
+        tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
         start += tensor.numel()
 
 
-def _of_the_network(error: RuntimeError) -> bool:
-    """Whether it comes of talking to other processes, rather than of our own work."""
+def _is_network_error(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()

@@ -1,8 +1,8 @@
-"""How processes that are started together find each other, and no one of an earlier start.
+"""How processes that are started together find each other, and none of an earlier start.
 
-torchrun keeps one store over all its restarts, and what processes that are dead now wrote there is
-still in it. So each process writes a name that it has just made up, and process 0 says whose names
-it read; whoever finds its own among them knows that the others are of its time.
+torchrun keeps one store over all its restarts, and it still holds the keys of processes that have
+died since. So each process writes a fresh random token, and process 0 publishes the tokens that it
+read; a process that finds its own token among them knows that the others belong to this start.
 """
 
 import datetime
@@ -14,54 +14,55 @@ from torch.distributed.rendezvous import rendezvous
 
 from wavenet.training.distributed.launcher import Launch
 
-START = datetime.timedelta(minutes=30)  # between the first process and the last
+START_TIMEOUT = datetime.timedelta(minutes=30)  # between the first process and the last
+POLL_SECONDS = 0.02
 
 
-def meeting(launch: Launch) -> Store:
-    """Return a store that all processes of this start have, when all have come.
+def rendezvous_store(launch: Launch) -> Store:
+    """Return a store shared by exactly the processes of this start, once all have come.
 
     Raises:
         RuntimeError: They do not come.
     """
     store: Store
     if launch.address is None:
-        store, _, _ = next(rendezvous("env://", timeout=START))
+        store, _, _ = next(rendezvous("env://", timeout=START_TIMEOUT))
     else:
         host, port = launch.address
-        store = TCPStore(host, port, launch.size, launch.rank == 0, START)
-    return met(store, launch.rank, launch.size)
+        store = TCPStore(host, port, launch.size, launch.rank == 0, START_TIMEOUT)
+    return store_of_this_start(store, launch.rank, launch.size)
 
 
-def met(store: Store, rank: int, size: int) -> Store:
-    """Return the part of a store that belongs to the processes of this start, when all are there.
+def store_of_this_start(store: Store, rank: int, size: int) -> Store:
+    """Return the part of a store that belongs to the processes of this start, once all have come.
 
     Args:
-        store: What they share, with what others may have left in it.
+        store: What they share; an earlier start may have left keys in it.
         rank: This process.
-        size: How many there are.
+        size: Number of processes.
     """
-    own, until = secrets.token_hex(8), time.monotonic() + START.total_seconds()
-    store.set(f"name/{rank}", own)
-    while time.monotonic() < until:
+    token, deadline = secrets.token_hex(8), time.monotonic() + START_TIMEOUT.total_seconds()
+    store.set(f"token/{rank}", token)
+    while time.monotonic() < deadline:
         if rank == 0:
-            names = [_text(store, f"name/{other}") for other in range(size)]
-            store.set("names", " ".join(names))
-            if all(_said(store, f"met/{other}") == own for other in range(1, size)):
-                return PrefixStore(own, store)
+            store.set("tokens", " ".join(_read(store, f"token/{peer}") for peer in range(size)))
+            peers = range(1, size)
+            if all(_read_if_set(store, f"confirmed/{peer}") == token for peer in peers):
+                return PrefixStore(token, store)
         else:
-            names = _text(store, "names").split()
-            if len(names) == size and names[rank] == own:
-                store.set(f"met/{rank}", names[0])
-                return PrefixStore(names[0], store)
-        time.sleep(0.02)
-    raise RuntimeError(f"{size} processes do not come together")
+            tokens = _read(store, "tokens").split()
+            if len(tokens) == size and tokens[rank] == token:
+                store.set(f"confirmed/{rank}", tokens[0])
+                return PrefixStore(tokens[0], store)
+        time.sleep(POLL_SECONDS)
+    raise RuntimeError(f"{size} processes did not all start")
 
 
-def _said(store: Store, key: str) -> str:
-    """Return what a key says, if anything."""
-    return _text(store, key) if store.check([key]) else ""
+def _read_if_set(store: Store, key: str) -> str:
+    """Return a key's value, empty if it has none."""
+    return _read(store, key) if store.check([key]) else ""
 
 
-def _text(store: Store, key: str) -> str:
-    """Return what a key says, when it says something."""
+def _read(store: Store, key: str) -> str:
+    """Wait until a key has a value; return it."""
     return bytes(store.get(key)).decode()

@@ -1,4 +1,4 @@
-"""Slurm, asked to start a job again that it ended early."""
+"""Asking Slurm to requeue a job that it ended early."""
 
 import logging
 import subprocess
@@ -12,22 +12,20 @@ def requeue(job: str | None) -> None:
     """Ask Slurm to start a job again.
 
     Args:
-        job: Its number; absent if this is no job.
+        job: Its number; `None` outside of Slurm.
 
     Raises:
-        MachineError: It does not.
+        MachineError: Slurm refuses, or this is no Slurm job.
     """
     if job is None:
-        raise MachineError(
-            "trainer.auto_requeue: there is no SLURM_JOB_ID, so this is no Slurm job"
-        )
+        raise MachineError("trainer.auto_requeue: SLURM_JOB_ID is not set, so this is no Slurm job")
     try:
         done = subprocess.run(
             ["scontrol", "requeue", job], capture_output=True, text=True, check=False
         )
     except OSError as error:
         raise MachineError(
-            f"trainer.auto_requeue: scontrol does not start ({error.strerror}); the run is saved, "
+            f"trainer.auto_requeue: cannot run scontrol ({error.strerror}); the run is saved, "
             f"submit job {job} again by hand"
         ) from error
     if done.returncode:
@@ -35,4 +33,4 @@ def requeue(job: str | None) -> None:
             f"trainer.auto_requeue: scontrol requeue {job} failed "
             f"({printable(done.stderr.strip())}); the run is saved, submit the job again by hand"
         )
-    log.info("asked Slurm to start job %s again", job)
+    log.info("asked Slurm to requeue job %s", job)

@@ -1,6 +1,6 @@
-"""How tests start the processes of a team, as torchrun or Slurm would, and at what cost.
+"""Starts the processes of a process group in tests, as torchrun or Slurm would.
 
-A server that has imported everything already forks them; so a process costs little.
+A server that has imported everything already forks them, so a process starts fast.
 """
 
 import multiprocessing
@@ -14,12 +14,16 @@ from typing import Any
 import torch
 
 from tests.commands import Done
-from wavenet.training.distributed.process_group import ProcessGroup, assembled
+from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
+from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import WavenetError
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.teams", "recipes.train", "wavenet.training.run"])
+SERVER.set_forkserver_preload(
+    ["tests.process_groups", "recipes.train", "wavenet.training.run", "wavenet.training.loop"]
+)
+JOIN_SECONDS = 200  # within which a process of a test must end
 TRAIN = (
     "recipe=folder",
     "model=tiny",
@@ -45,7 +49,7 @@ def free_port() -> int:
 
 
 def torchrun_environment(rank: int, size: int, port: int, name: str) -> dict[str, str]:
-    """Return what torchrun tells a process, all of them being on one host."""
+    """Return the environment that torchrun sets, with all processes on one host."""
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
@@ -59,7 +63,7 @@ def torchrun_environment(rank: int, size: int, port: int, name: str) -> dict[str
 
 
 def slurm_environment(rank: int, size: int, port: int, name: str) -> dict[str, str]:
-    """Return what Slurm tells a process, all of them being on one host."""
+    """Return the environment that Slurm sets, with all processes on one host."""
     return {
         "SLURM_PROCID": str(rank),
         "SLURM_NTASKS": str(size),
@@ -73,30 +77,33 @@ def slurm_environment(rank: int, size: int, port: int, name: str) -> dict[str, s
     }
 
 
-def act_together(
-    size: int, act: Callable[[ProcessGroup], Any], timeout: float, folder: Path
+def run_in_group(
+    size: int, function: Callable[[ProcessGroup], Any], timeout: float, folder: Path
 ) -> list[str]:
-    """Call `act` with the team in each of so many processes; return what each says, in order."""
-    port, said = free_port(), SERVER.Queue()
+    """Call `function` in each process of a new group; return the results as text, by rank."""
+    port, results = free_port(), SERVER.Queue()
     environments = [torchrun_environment(rank, size, port, "7") for rank in range(size)]
     processes = [
-        SERVER.Process(target=_act, args=(environment, act, timeout, said, folder))
+        SERVER.Process(target=_call, args=(environment, function, timeout, results, folder))
         for environment in environments
     ]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(200)
-    assert all(process.exitcode == 0 for process in processes), "one hangs or fails"
-    return [text for _, text in sorted(said.get(timeout=5) for _ in processes)]
+        process.join(JOIN_SECONDS)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * size, f"exit codes {codes}; None hangs"
+    return [text for _, text in sorted(results.get(timeout=5) for _ in processes)]
 
 
-class Member:
-    """A process of a team that runs `wavenet-train` in a folder.
+class TrainProcess:
+    """A process of a group that runs `wavenet-train` in a folder.
 
     Args:
         folder: Its current folder.
-        environment: What its launcher tells it.
+        environment: Set by its launcher.
         arguments: Of the command.
     """
 
@@ -104,84 +111,92 @@ class Member:
         self, folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...]
     ) -> None:
         number = next(iter(environment.values()))
-        self.words = [folder / f"{kind}-{number}.txt" for kind in ("out", "err")]
+        self.output_files = [folder / f"{kind}-{number}.txt" for kind in ("out", "err")]
         environment = {**environment, "GLOO_SOCKET_IFNAME": "lo"}
-        started = (folder, environment, arguments, self.words)
+        started = (folder, environment, arguments, self.output_files)
         self.process = SERVER.Process(target=_train, args=started)
         self.process.start()
 
-    def done(self, seconds: float = 400.0) -> Done:
-        """Wait for its end, and return what it left; one that does not end is killed."""
+    def wait(self, seconds: float = 400.0) -> Done:
+        """Wait for its end, and return its output; one that does not end is killed."""
         self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-            raise AssertionError(f"hangs: {self.words[1].read_text()}")
-        out, err = (path.read_text() for path in self.words)
+            raise AssertionError(f"hangs: {self.output_files[1].read_text()}")
+        out, err = (path.read_text() for path in self.output_files)
         return Done(self.process.exitcode, out, err)
 
 
-def train_together(
+def train_in_group(
     folder: Path,
     size: int,
     *arguments: str,
     name: str = "7",
     environment: Any = torchrun_environment,
 ) -> list[Done]:
-    """Run `wavenet-train` in so many processes, and return what each left."""
+    """Run `wavenet-train` in so many processes; return the output of each."""
     port = free_port()
-    members = [
-        Member(folder, environment(rank, size, port, name), arguments) for rank in range(size)
+    processes = [
+        TrainProcess(folder, environment(rank, size, port, name), arguments) for rank in range(size)
     ]
-    return [member.done() for member in members]
+    return [process.wait() for process in processes]
 
 
-def last_save(run: Path) -> dict[str, Any]:
-    """Return the tensors of a run's last save, and its curves."""
-    path = sorted((run / "checkpoints").glob("step-*.ckpt"))[-1]
-    save = torch.load(path, weights_only=True)  # noqa: TID251
-    states = save["optimizer_states"][0]["state"]
-    moments = {f"{i}.{name}": value for i, s in states.items() for name, value in s.items()}
-    history = save["callbacks"]["History"]
-    curves = {name: torch.tensor(history[name], dtype=torch.float64) for name in ("train", "valid")}
-    return {**save["state_dict"], **moments, **curves}
+def last_checkpoint(run: Path) -> dict[str, Any]:
+    """Return the tensors of a run's last training checkpoint, and its curves."""
+    contents = read_checkpoint(find_checkpoints(run)[-1])
+    tensors = {
+        f"{part}.{name}": tensor
+        for part in ("model", "ema_model")
+        for name, tensor in contents[part].items()
+    }
+    for i, moments in contents["optimizer"]["state"].items():
+        tensors |= {f"{i}.{name}": tensor for name, tensor in moments.items()}
+    for name in ("train", "val"):
+        tensors[name] = torch.tensor(contents["history"][name], dtype=torch.float64)
+    return tensors
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
-    """Weights, their average, the optimiser's moments and the curves are equal."""
-    expected, found = last_save(one), last_save(other)
+    """Weights, their EMA, the optimizer's moments and the curves are bit-equal."""
+    expected, found = last_checkpoint(one), last_checkpoint(other)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def _act(
+def _call(
     environment: Mapping[str, str],
-    act: Callable[[ProcessGroup], Any],
+    function: Callable[[ProcessGroup], Any],
     timeout: float,
-    said: Any,
+    results: Any,
     folder: Path,
 ) -> None:
     os.chdir(folder)
     os.environ.update({**environment, "GLOO_SOCKET_IFNAME": "lo"})
-    with assembled(TrainerOptions(ddp_timeout_seconds=timeout, device="cpu")) as team:
+    options = TrainerOptions(ddp_timeout_seconds=timeout, device="cpu")
+    with join_process_group(options) as group:
         try:
-            text = str(act(team))
+            text = str(function(group))
         except WavenetError as error:
             text = f"{type(error).__name__} {error.reported_elsewhere} {error}"
-        said.put((team.rank, text))
+        results.put((group.rank, text))
 
 
 def _train(
-    folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...], words: list[Path]
+    folder: Path,
+    environment: Mapping[str, str],
+    arguments: tuple[str, ...],
+    output_files: list[Path],
 ) -> None:
-    """What a process does: the command, its words going to files."""
+    """Run the command with its output in files."""
     from wavenet.cli.main import train
 
     os.chdir(folder)
     os.environ.update(environment)
     torch.set_num_threads(1)
     sys.argv = ["wavenet-train", *arguments]
-    out, err = words
+    out, err = output_files
     with out.open("w", encoding="utf-8") as sys.stdout, err.open("w", encoding="utf-8") as file:
         sys.stderr = file
         train()

@@ -1,0 +1,117 @@
+"""The training loop.
+
+Each update draws segments of audio, sums the gradients of their losses, averages them over all
+processes, and lets Adam change the weights. Then the loop validates, saves and logs when that is
+due, and ends after `trainer.max_steps` updates or on a signal.
+
+What a loss is stands in `objective.py`, the learning rate and the average of the weights in
+`optim.py`; what must survive in a checkpoint, in `state.py`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from wavenet.training.checkpointing import CheckpointManager
+from wavenet.training.distributed.gradient_sync import GradientSync
+from wavenet.training.nonfinite import nonfinite_gradient, report_nonfinite_gradient
+from wavenet.training.objective import Objective, autocast
+from wavenet.training.optim import learning_rate, update_ema
+from wavenet.training.options import OptimOptions, TrainerOptions
+from wavenet.training.progress import TrainingProgress
+from wavenet.training.state import TrainingState
+from wavenet.training.validation import Validation
+from wavenet.training.workers import Batch, SegmentLoader
+
+
+@dataclass
+class TrainingLoop:
+    """Trains a model.
+
+    Attributes:
+        state: Weights, EMA, optimizer and step: what training changes.
+        objective: Loss of a batch of segments.
+        loader: Endless batches of segments, this process's part of each update.
+        sync: Averages over the processes, and the stop flag that they share.
+        validation: Loss curve, validations and best-model export.
+        checkpoints: Saves `state` and the history.
+        progress: Shows how far training is.
+        optim: Learning rate, clipping and EMA.
+        options: Number of updates, accumulation, precision.
+    """
+
+    state: TrainingState
+    objective: Objective
+    loader: SegmentLoader
+    sync: GradientSync
+    validation: Validation
+    checkpoints: CheckpointManager
+    progress: TrainingProgress
+    optim: OptimOptions
+    options: TrainerOptions
+
+    def run(self) -> None:
+        """Train up to `options.max_steps`, or until a signal reaches one of the processes."""
+        state = self.state
+        if self.validation.run_pending(state):
+            self.checkpoints.save_history(state.step)
+        self.sync.group.broadcast_parameters(state.parameters())
+        self.sync.agree_to_stop()
+
+        segments = iter(self.loader)
+        while state.step < self.options.max_steps and not self.sync.stop:
+            loss = self.update(segments)
+            self.validation.add_loss(state, loss)
+            self.validation.run_if_due(state)
+            self.progress.update(state, loss)
+            self.checkpoints.save_if_due(state)
+
+    def update(self, segments: Iterator[Batch]) -> float:
+        """Update the weights once; return the mean loss over all processes, in nats."""
+        state, optim = self.state, self.optim
+        state.optimizer.zero_grad()
+        losses = [
+            self.backward(next(segments)) for _ in range(self.options.accumulate_grad_batches)
+        ]
+        self.sync.average_gradients(state.model.parameters())
+        if self.gradients_are_finite(losses):
+            if optim.max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(state.model.parameters(), optim.max_grad_norm)
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate(optim, state.step, self.options.max_steps)
+            state.optimizer.step()
+            if state.ema_model is not None and optim.ema_decay is not None:
+                update_ema(state.ema_model, state.model, optim.ema_decay, state.step)
+        state.step += 1
+        return self.sync.mean_loss([float(loss) for loss in losses])
+
+    def backward(self, batch: Batch) -> torch.Tensor:
+        """Add the gradients of a batch to those of the update; return its loss, in nats."""
+        with autocast(self.state.device, self.options.precision):
+            loss = self.objective(batch)
+        (loss / self.options.accumulate_grad_batches).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def gradients_are_finite(self, losses: list[torch.Tensor]) -> bool:
+        """Return whether the update can be made; count it as skipped if not.
+
+        Raises:
+            ConfigError: `options.on_nonfinite` is `stop`, or too many updates were skipped.
+        """
+        state, name = self.state, nonfinite_gradient(self.state.model)
+        if name is None:
+            state.skipped_in_a_row = 0
+            return True
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        loss = float(torch.stack(losses).mean())
+        report_nonfinite_gradient(
+            name,
+            state.step + 1,
+            loss,
+            self.options.on_nonfinite,
+            state.skipped,
+            state.skipped_in_a_row,
+        )
+        return False

@@ -1,0 +1,132 @@
+"""All that training changes: weights, their average, the optimizer, the step, random numbers."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavenet.model import WaveNet
+from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.nonfinite import first_nonfinite
+from wavenet.training.optim import build_optimizer
+from wavenet.training.options import OptimOptions
+from wavenet.utils.errors import ConfigError
+
+
+class TrainingState:
+    """What an update of the weights depends on and changes; a training checkpoint holds it.
+
+    Args:
+        model: The weights; moved to `device`.
+        optim: Optimizer and EMA.
+        device: Where the model is trained.
+
+    Attributes:
+        ema_model: Exponential moving average of the weights; `None` if `ema_decay` is.
+        step: Updates so far, skipped ones included.
+        skipped: Updates that were skipped because a gradient was not finite.
+        skipped_in_a_row: Those since the last update that was made.
+    """
+
+    def __init__(
+        self, model: WaveNet, optim: OptimOptions, device: torch.device | str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model
+        torch.nn.Module.to(model, self.device)
+        self.ema_model: WaveNet | None = None
+        if optim.ema_decay is not None:
+            self.ema_model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.optimizer = build_optimizer(model.parameters(), optim)
+        self.step = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+
+    @property
+    def eval_model(self) -> WaveNet:
+        """The model that is validated and exported: the EMA if there is one."""
+        return self.model if self.ema_model is None else self.ema_model
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def parameters(self) -> list[Tensor]:
+        """Return all weights, those of the EMA too."""
+        models = [self.model] if self.ema_model is None else [self.model, self.ema_model]
+        return [weight for model in models for weight in model.parameters()]
+
+    def check_finite(self) -> None:
+        """Check all that a checkpoint would hold.
+
+        Raises:
+            ConfigError: Weights, their average or the optimizer's moments are not finite.
+        """
+        tensors: dict[str, Tensor] = dict(self.model.named_parameters())
+        names = {weight: name for name, weight in tensors.items()}
+        if self.ema_model is not None:
+            averages = self.ema_model.named_parameters()
+            tensors.update({f"EMA of {name}": tensor for name, tensor in averages})
+        for weight, state in self.optimizer.state.items():
+            moments = {kind: value for kind, value in state.items() if kind != "step"}
+            tensors.update({f"{kind} of {names[weight]}": t for kind, t in moments.items()})
+        name = first_nonfinite(tensors)
+        if name is not None:
+            raise ConfigError(
+                f"{name} is not finite at step {self.step}: training diverged, and nothing is "
+                "written over earlier checkpoints; start again with a lower optim.lr or "
+                "optim.max_grad_norm"
+            )
+
+    def state_dict(self, group: ProcessGroup) -> dict[str, Any]:
+        """Return everything as tensors and plain types; all processes call it."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema_model": None if self.ema_model is None else self.ema_model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "skipped": (self.skipped, self.skipped_in_a_row),
+            "rng_states": group.all_gather(rng_state(self.device)),
+            "num_threads": torch.get_num_threads(),
+        }
+
+    def load_state_dict(self, contents: dict[str, Any], group: ProcessGroup) -> None:
+        """Continue from what `state_dict` returned, with the random numbers of this process."""
+        self.step = contents["step"]
+        self.skipped, self.skipped_in_a_row = contents["skipped"]
+        self.model.load_state_dict(contents["model"])
+        if self.ema_model is not None:
+            self.ema_model.load_state_dict(contents["ema_model"])
+        self.optimizer.load_state_dict(contents["optimizer"])
+        states = contents["rng_states"]
+        if len(states) == group.size:
+            set_rng_state(states[group.rank], self.device)
+        else:
+            torch.manual_seed(derive_seed(torch.initial_seed(), self.step))
+
+
+def rng_state(device: torch.device) -> Tensor:
+    """Return the state of torch's random numbers, on the CPU and on a GPU, as one vector."""
+    cpu = torch.get_rng_state()
+    return torch.cat([cpu, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else cpu
+
+
+def set_rng_state(state: Tensor, device: torch.device) -> None:
+    """Set what `rng_state` returned; the part of a GPU is left out where there is none."""
+    length = len(torch.get_rng_state())
+    torch.set_rng_state(state[:length].clone())
+    if device.type == "cuda" and len(state) > length:
+        torch.cuda.set_rng_state(state[length:].clone(), device)
+
+
+def seed_everything(seed: int, rank: int = 0) -> None:
+    """Seed torch's random numbers; each rank has its own stream."""
+    torch.manual_seed(derive_seed(seed, rank) if rank else seed)
+
+
+def derive_seed(*numbers: int) -> int:
+    """Return a seed for an independent stream of random numbers, a function of `numbers`."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
