@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from tests.commands import Run, command_line, environment
+from tests.process_groups import assert_same_bits
 from wavenet.checkpoint import load
 from wavenet.training.checkpointing import read_checkpoint
 
@@ -39,18 +40,8 @@ TRAIN = (
 )
 
 
-def final_save(run: Path) -> dict[str, torch.Tensor]:
-    """Weights, their average and the optimiser's state at the last step."""
-    save = torch.load(run / "checkpoints" / "step-00000060.ckpt", weights_only=True)  # noqa: TID251
-    states = save["optimizer_states"][0]["state"]
-    moments = {f"{i}.{name}": value for i, s in states.items() for name, value in s.items()}
-    return {**save["state_dict"], **moments}
-
-
 def assert_same(one: Path, other: Path) -> None:
-    expected, found = final_save(one), final_save(other)
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert_same_bits(one, other)
     weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, other)]
     assert hashlib.sha256(weights[0]).digest() == hashlib.sha256(weights[1]).digest()
 
