@@ -13,8 +13,10 @@ from numba import njit
 
 from tests.commands import ROOT
 from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.kernels.numba_internals import set_cache
 from wavenet.sampling import WEIGHT_DTYPES
 
+SOURCES = ROOT / "wavenet" / "kernels"
 CODE = """
 import logging, sys, torch
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
@@ -47,9 +49,10 @@ def generate(
 def compiled(folder: Path | None) -> bool:
     """Run a small function as a new process would; return whether it had to be compiled."""
     function = njit(lambda x: 3 * x + 1)
-    function._cache = KernelCache("small", folder)
+    cache = KernelCache("small", folder, [SOURCES])
+    set_cache(function, cache)
     assert function(5) == 16
-    return bool(function._cache.hits == 0)
+    return cache.hits == 0
 
 
 def only_file(folder: Path) -> Path:
@@ -152,7 +155,7 @@ def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_new_sources_are_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wavenet.kernels.cache._sources", lambda: "of another version")
+    monkeypatch.setattr("wavenet.kernels.cache.sources_digest", lambda folders: "another version")
 
     assert compiled(folder)
     assert len(list(folder.iterdir())) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavenet.kernels.gated_activation import CpuGates, fast_gated_activation
+from wavenet.kernels.gated_activation import CpuGatedActivation, fast_gated_activation
 from wavenet.modules import GatedActivation, ResidualStack
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +42,7 @@ def test_compiled_gates_are_those_of_pytorch_in_double(
 
     bias = torch.randn(2 * half)
 
-    found = both_ways(CpuGates, y, grad_z, bias)
+    found = both_ways(CpuGatedActivation, y, grad_z, bias)
 
     expected = both_ways(GatedActivation, y.double(), grad_z.double(), bias)
     for one, other in zip(found, expected, strict=True):
@@ -52,7 +52,7 @@ def test_compiled_gates_are_those_of_pytorch_in_double(
 def test_small_numbers_keep_their_digits() -> None:
     y = torch.full((16, 32), 1e-6)
 
-    z, *_ = both_ways(CpuGates, y, torch.ones(16, 16))
+    z, *_ = both_ways(CpuGatedActivation, y, torch.ones(16, 16))
 
     torch.testing.assert_close(z, torch.full_like(z, 5e-7), rtol=1e-5, atol=0.0)
 
@@ -62,9 +62,9 @@ def test_threads_change_no_bit() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = both_ways(CpuGates, y, grad_z)
+        alone = both_ways(CpuGatedActivation, y, grad_z)
         torch.set_num_threads(3)
-        together = both_ways(CpuGates, y, grad_z)
+        together = both_ways(CpuGatedActivation, y, grad_z)
     finally:
         torch.set_num_threads(before)
 
@@ -75,7 +75,7 @@ def test_what_is_no_number_stays_none() -> None:
     y = torch.zeros(16, 32)
     y[3, 5], y[4, 20] = torch.nan, torch.nan
 
-    z, _, grad_y, *_ = both_ways(CpuGates, y, torch.ones(16, 16))
+    z, _, grad_y, *_ = both_ways(CpuGatedActivation, y, torch.ones(16, 16))
 
     assert z[3, 5].isnan()
     assert z[4, 4].isnan()
@@ -90,7 +90,7 @@ def test_a_stack_with_compiled_gates_learns_the_same(half: int) -> None:
     (stack(x) * weights).sum().backward()
     expected = [weight.grad.clone() for weight in stack.parameters() if weight.grad is not None]
     stack.zero_grad()
-    stack.gated_activation = CpuGates
+    stack.gated_activation = CpuGatedActivation
 
     (stack(x) * weights).sum().backward()
 
@@ -101,10 +101,10 @@ def test_a_stack_with_compiled_gates_learns_the_same(half: int) -> None:
 
 FEWER = """
 import torch
-from wavenet.kernels.gated_activation import CpuGates
+from wavenet.kernels.gated_activation import CpuGatedActivation
 torch.set_num_threads(3)
 y, z = torch.randn(1000, 64), torch.full((1000, 32), torch.nan)
-CpuGates(1000, 32, y).forward(y, None, z)
+CpuGatedActivation(1000, 32, y).forward(y, None, z)
 torch.testing.assert_close(z, y[:, :32].tanh() * y[:, 32:].sigmoid())
 """
 

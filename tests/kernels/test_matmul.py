@@ -10,33 +10,33 @@ from numpy.typing import NDArray
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.matmul import (
     INPUT_BYTES,
-    PIECE,
+    MAX_SUMMED_INPUTS,
+    WEIGHT_DTYPES,
     decode_rows,
     encode_rows,
+    make_product,
     pack,
-    product_of,
     row_bytes,
     to_bfloat16,
 )
-from wavenet.sampling import WEIGHT_DTYPES
 
 Array = NDArray[np.float32]
 
 
-def product(matrix: Array, x: Array, y: Array, precision: str) -> Array:
+def product(matrix: Array, x: Array, y: Array, weight_dtype: str) -> Array:
     """Return `y` plus the product of `matrix` with each row of `x`."""
-    packed, out = pack(matrix, precision), y.copy()
+    packed, out = pack(matrix, weight_dtype), y.copy()
     weights, scales = aligned(packed.weights), aligned(packed.scales)
-    rows = np.ascontiguousarray(encode_rows(x, precision))
+    rows = np.ascontiguousarray(encode_rows(x, weight_dtype))
     outputs, inputs = matrix.shape
-    product_of(precision)(
+    make_product(weight_dtype)(
         weights.ctypes.data,
         scales.ctypes.data,
         inputs,
         outputs,
         rows.ctypes.data,
         rows.strides[0],
-        rows.ctypes.data + inputs * INPUT_BYTES[precision],
+        rows.ctypes.data + inputs * INPUT_BYTES[weight_dtype],
         out.ctypes.data,
         out.strides[0],
         len(x),
@@ -44,13 +44,13 @@ def product(matrix: Array, x: Array, y: Array, precision: str) -> Array:
     return out
 
 
-def rounded(matrix: Array, precision: str) -> Array:
-    """Return the weights that a precision can say."""
-    if precision == "int8":
+def rounded(matrix: Array, weight_dtype: str) -> Array:
+    """Return the weights rounded to a weight dtype."""
+    if weight_dtype == "int8":
         scales = np.abs(matrix).max(axis=1, keepdims=True) / np.float32(127)
         steps: Array = np.rint(matrix / scales) * scales
         return steps
-    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    kind = torch.bfloat16 if weight_dtype == "bfloat16" else torch.float32
     values: Array = torch.from_numpy(matrix).to(kind).float().numpy()
     return values
 
@@ -60,7 +60,7 @@ def numbers(*shape: int) -> Array:
     return values
 
 
-@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
+@pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
 @settings(max_examples=60)
 @given(
     outputs=st.integers(1, 12).map(lambda count: 16 * count),
@@ -68,54 +68,57 @@ def numbers(*shape: int) -> Array:
     rows=st.integers(1, 15),
 )
 def test_a_product_is_numpys_of_the_rounded_numbers(
-    precision: str, outputs: int, inputs: int, rows: int
+    weight_dtype: str, outputs: int, inputs: int, rows: int
 ) -> None:
     matrix, x, y = numbers(outputs, inputs), numbers(rows, inputs), numbers(rows, outputs)
 
-    found = product(matrix, x, y, precision)
+    found = product(matrix, x, y, weight_dtype)
 
-    seen = decode_rows(encode_rows(x, precision), inputs, precision).astype(np.float64)
-    weights = rounded(matrix, precision).astype(np.float64)
+    seen = decode_rows(encode_rows(x, weight_dtype), inputs, weight_dtype).astype(np.float64)
+    weights = rounded(matrix, weight_dtype).astype(np.float64)
     error = np.abs(found - (y + seen @ weights.T))
     assert (error <= 1e-6 * (1 + np.abs(seen) @ np.abs(weights.T))).all()
 
 
-@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
-def test_a_row_comes_out_the_same_in_any_company(precision: str) -> None:
+@pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
+def test_a_row_comes_out_the_same_in_any_company(weight_dtype: str) -> None:
     for outputs, inputs in itertools.product([16, 48, 128, 176], [16, 80, 256]):
         matrix, x, y = numbers(outputs, inputs), numbers(13, inputs), numbers(13, outputs)
 
-        together = product(matrix, x, y, precision)
+        together = product(matrix, x, y, weight_dtype)
 
         for row in range(13):
-            alone = product(matrix, x[row : row + 1], y[row : row + 1], precision)
+            alone = product(matrix, x[row : row + 1], y[row : row + 1], weight_dtype)
             assert np.array_equal(alone[0], together[row])
 
 
 def test_int8_sums_of_the_largest_numbers_do_not_overflow() -> None:
-    matrix, x = np.full((16, 2 * PIECE), 3.0, np.float32), np.full((1, 2 * PIECE), 7.99, np.float32)
+    matrix, x = (
+        np.full((16, 2 * MAX_SUMMED_INPUTS), 3.0, np.float32),
+        np.full((1, 2 * MAX_SUMMED_INPUTS), 7.99, np.float32),
+    )
 
     found = product(matrix, x, np.zeros((1, 16), np.float32), "int8")
 
-    np.testing.assert_allclose(found, 2 * PIECE * 3 * 7.99, rtol=1e-3)
+    np.testing.assert_allclose(found, 2 * MAX_SUMMED_INPUTS * 3 * 7.99, rtol=1e-3)
 
 
-@pytest.mark.parametrize("precision", WEIGHT_DTYPES)
+@pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=16, max_size=16),
     st.floats(2.0**-40, 2.0**10, width=32),
 )
 def test_an_encoded_row_comes_back_and_gives_the_same_row(
-    precision: str, values: list[float], scale: float
+    weight_dtype: str, values: list[float], scale: float
 ) -> None:
     row = (np.array([values], np.float32) * np.float32(scale)).astype(np.float32)
 
-    encoded = encode_rows(row, precision)
+    encoded = encode_rows(row, weight_dtype)
 
-    decoded = decode_rows(encoded, 16, precision)
-    assert encoded.shape == (1, row_bytes(16, precision))
-    assert np.array_equal(encode_rows(decoded, precision), encoded)
-    worst = {"float32": 0.0, "bfloat16": 2.0**-8, "int8": 2.0**-12}[precision]
+    decoded = decode_rows(encoded, 16, weight_dtype)
+    assert encoded.shape == (1, row_bytes(16, weight_dtype))
+    assert np.array_equal(encode_rows(decoded, weight_dtype), encoded)
+    worst = {"float32": 0.0, "bfloat16": 2.0**-8, "int8": 2.0**-12}[weight_dtype]
     assert (np.abs(decoded - row) <= worst * np.abs(row).max() + 2.0**-72).all()
 
 

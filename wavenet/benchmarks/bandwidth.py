@@ -14,7 +14,7 @@ import numpy as np
 
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.compiler import Address, compiled
-from wavenet.kernels.matmul import WEIGHT_BYTES, product_of, row_bytes
+from wavenet.kernels.matmul import WEIGHT_BYTES, make_product, row_bytes
 from wavenet.sampling.cpu import CpuSampler
 
 OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of the call
@@ -22,7 +22,7 @@ OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of th
 
 @lru_cache
 def _stream_of(precision: str) -> Any:
-    product = product_of(precision)
+    product = make_product(precision)
     piece = OUTPUTS * INPUTS * WEIGHT_BYTES[precision]
 
     def stream(

@@ -1,1 +1,12 @@
-"""Compiled code that sampling and training share."""
+"""Compiled CPU code that sampling and training share.
+
+vectors.py           arithmetic on sixteen numbers, as LLVM instructions
+matmul.py            matrix products for weights in float32, bfloat16 and int8
+elementwise.py       activations and the like
+openmp.py            kernels on PyTorch's own threads
+gated_activation.py  tanh times sigmoid, forward and backward, for training
+cross_entropy.py     cross entropy, forward and backward, for training
+compiler.py          how all of it is compiled
+cache.py             compiled code on disk
+numba_internals.py   the only file that uses what Numba does not document
+"""

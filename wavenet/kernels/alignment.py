@@ -1,17 +1,17 @@
-"""Memory that begins where a vector may."""
+"""Arrays that begin at a cache line."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.kernels.vectors import BYTES
+CACHE_LINE_BYTES = 64
 
 
 def aligned(values: NDArray[Any]) -> NDArray[Any]:
-    """Return a flat copy that begins at a multiple of a cache line, with a line to spare behind."""
-    room = np.zeros(values.nbytes + 2 * BYTES, np.uint8)
-    start = -room.ctypes.data % BYTES
-    copy = room[start : start + values.nbytes].view(values.dtype)
+    """Return a flat copy that begins at a cache line and has a spare line after it."""
+    memory = np.zeros(values.nbytes + 2 * CACHE_LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE_BYTES
+    copy = memory[start : start + values.nbytes].view(values.dtype)
     copy[:] = values.ravel()
     return copy

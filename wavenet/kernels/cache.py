@@ -1,20 +1,19 @@
-"""Compiled kernels from one process to the next, in a private folder of the user.
+"""Compiled code on disk, in a folder that only this user can write.
 
-What Numba's own cache would do, but that a damaged, missing, unwritable or contested cache only
-ever means to compile again. A compiled function is code that will run, so the folder must belong to
-the user and be closed to writing by others, or it is neither read nor written. What is read must
-have the digest that it was written with. A file's name is the digest of all that it depends on: our
-sources, Numba, the processor, the types.
+Like Numba's own cache, but a damaged, missing, unwritable or contested cache only means compiling
+again. Compiled code will be executed, so the folder must belong to the user and be closed to writes
+by others; otherwise it is neither read nor written. Every file begins with a digest of its content.
+Its name is a digest of all that it depends on: the sources, Numba, the processor, the types.
 
-`WAVENET_CACHE` names another folder; empty, it turns the cache off.
+`WAVENET_CACHE` names another folder; an empty value turns the cache off.
 """
 
 import hashlib
 import logging
 import os
-import pickle  # noqa: TID251 only what this user wrote, to a folder closed to others
 import stat
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,89 +21,90 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from numba.core import serialize
-from numba.core.compiler import CompileResult
 
+from wavenet.kernels.numba_internals import compiled_from_bytes, compiled_to_bytes, target_key
 from wavenet.utils.errors import printable
 from wavenet.utils.files import atomic_file
 
 log = logging.getLogger("wavenet")
-DIGEST = hashlib.sha256().digest_size
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class KernelCache:
-    """What a Numba dispatcher asks of the cache of its function.
+    """The cache of one compiled function, with the interface that Numba's dispatcher expects.
 
     Args:
-        name: Of the function.
-        folder: Where to keep it; absent for no cache.
+        name: First part of the file names.
+        folder: Where to store the files; `None` turns the cache off.
+        source_folders: Folders of the Python files that the function is compiled from.
 
     Attributes:
-        hits: Times that the function did not have to be compiled.
+        hits: How often a function was loaded instead of compiled.
     """
 
-    def __init__(self, name: str, folder: Path | None) -> None:
+    def __init__(self, name: str, folder: Path | None, source_folders: Sequence[Path]) -> None:
         self.name = name
         self.folder = folder
+        self.source_folders = tuple(source_folders)
         self.hits = 0
 
     @property
     def cache_path(self) -> str:
-        """Return the folder's name."""
+        """Return the name of the folder."""
         return str(self.folder or "")
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """Return a function that was compiled before, or None."""
-        compiled = self._load(self._path(signature, target.codegen()), target)
-        if compiled is None:
-            log.info("compiling the CPU sampler for this machine, once: seconds")
+        """Return a function that was compiled before, or `None`."""
+        function = self._load(self._path(signature, target.codegen()), target)
+        if function is None:
+            log.info("compiling %s for this machine, once: this takes seconds", self.name)
         else:
             self.hits += 1
-        return compiled
+        return function
 
     def _load(self, path: Path | None, target: Any) -> Any:
         if path is None or not path.exists():
             return None
         try:
-            if not _private(path):
+            if not _is_private(path):
                 raise PermissionError("others can write it")
             content = path.read_bytes()
-            digest, payload = content[:DIGEST], content[DIGEST:]
+            digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
             if hashlib.sha256(payload).digest() != digest:
                 raise ValueError("its digest differs")
-            target.refresh()
-            return CompileResult._rebuild(target, *pickle.loads(payload))  # noqa: S301
-        except Exception as error:  # noqa: BLE001 whatever is wrong with it, compiling helps
-            log.debug("%s is of no use: %s", printable(path), printable(error))
+            return compiled_from_bytes(payload, target)
+        except Exception as error:  # noqa: BLE001 compiling again helps against any of them
+            log.debug("%s cannot be used: %s", printable(path), printable(error))
             return None
 
-    def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Keep a function, if that can be done."""
-        path = self._path(signature, compiled.library.codegen)
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Store a compiled function, if possible."""
+        path = self._path(signature, result.library.codegen)
         if path is None:
             return
         try:
-            payload = serialize.dumps(compiled._reduce())
+            payload = compiled_to_bytes(result)
             with atomic_file(path) as temporary:
                 temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
                 temporary.chmod(0o600)
-        except Exception as error:  # noqa: BLE001 it is compiled again another time
-            log.debug("%s cannot be kept: %s", printable(path), printable(error))
+        except Exception as error:  # noqa: BLE001 the next process compiles again
+            log.debug("%s cannot be written: %s", printable(path), printable(error))
 
     def flush(self) -> None:
-        """Do nothing: files of other versions serve those versions."""
+        """Do nothing: other versions may still use their files."""
 
     def _path(self, signature: Any, codegen: Any) -> Path | None:
         if self.folder is None:
             return None
         versions = (sys.implementation.cache_tag, np.__version__, numba.__version__)
-        facts = (*versions, llvmlite.__version__, codegen.magic_tuple(), str(signature))
-        key = hashlib.sha256(repr((_sources(), *facts)).encode()).hexdigest()
+        sources = sources_digest(self.source_folders)
+        facts = (sources, *versions, llvmlite.__version__, target_key(codegen), str(signature))
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self.folder / f"{self.name}-{key[:32]}.bin"
 
 
 def private_folder() -> Path | None:
-    """Return the folder for compiled code, made if need be; None where there is no safe one."""
+    """Return the folder for compiled code, created if needed; `None` without a safe one."""
     chosen = os.environ.get("WAVENET_CACHE")
     if chosen == "":
         return None
@@ -112,7 +112,7 @@ def private_folder() -> Path | None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(chosen or Path(home) / "torch-wavenet").absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = _private(folder)
+        safe = _is_private(folder)
     except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
         log.debug("no folder for compiled code: %s", printable(error))
         return None
@@ -122,8 +122,8 @@ def private_folder() -> Path | None:
     return folder
 
 
-def _private(path: Path) -> bool:
-    """Return whether a path is this user's, no link, and closed to writing by others."""
+def _is_private(path: Path) -> bool:
+    """Return whether a path is this user's, not a link, and closed to writes by others."""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         return False
@@ -131,11 +131,9 @@ def _private(path: Path) -> bool:
 
 
 @lru_cache
-def _sources() -> str:
-    """Return the digest of the files that the kernel is made of."""
+def sources_digest(folders: tuple[Path, ...]) -> str:
+    """Return the digest of the Python files in `folders`."""
     digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
-    folders = (package / "kernels", package / "sampling" / "cpu")
     for path in sorted(path for folder in folders for path in folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

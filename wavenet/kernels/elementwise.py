@@ -1,4 +1,4 @@
-"""What the kernel does to vectors between its matrix products.
+"""Elementwise operations on rows of float32, between the matrix products of the sampling kernel.
 
 All take addresses, and counts that are multiples of sixteen.
 """
@@ -7,115 +7,116 @@ from functools import lru_cache
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 
-from wavenet.kernels.compiler import ADDRESS, Builder, Value, emitted
-from wavenet.kernels.matmul import SHORT_BITS, SHORT_LIMIT
+from wavenet.kernels.compiler import ADDRESS, Builder, Value, llvm_function
+from wavenet.kernels.matmul import ACTIVATION_BITS, ACTIVATION_LIMIT
 from wavenet.kernels.vectors import (
     I1,
     I16,
     I64,
     LANES,
     POINTER,
+    Variable,
     Vector,
+    broadcast,
     constant,
+    declare,
     exp,
     expm1,
-    function,
     load,
     pointer,
-    spread,
-    vectors,
+    vector_offsets,
 )
 
 
-@emitted(types.void, ADDRESS, ADDRESS, types.int64)
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
 def copy(builder: Builder, target: Value, source: Value, size: Value) -> None:
-    """Copy bytes; the places may overlap."""
+    """Copy `size` bytes; source and target may overlap."""
     arguments = (POINTER, POINTER, I64, I1)
-    move = function(builder, "llvm.memmove.p0.p0.i64", ir.VoidType(), *arguments)
+    move = declare(builder, "llvm.memmove.p0.p0.i64", ir.VoidType(), *arguments)
     builder.call(move, [pointer(builder, target), pointer(builder, source), size, I1(0)])
 
 
-@emitted(types.void, ADDRESS, ADDRESS, types.int64)
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
 def add(builder: Builder, y: Value, x: Value, count: Value) -> None:
-    """Make y += x."""
-    with vectors(builder, count) as at:
-        here = builder.add(y, at)
-        (load(builder, here) + load(builder, builder.add(x, at))).store(here)
+    """Compute y += x."""
+    with vector_offsets(builder, count) as offset:
+        target = builder.add(y, offset)
+        (load(builder, target) + load(builder, builder.add(x, offset))).store(target)
 
 
-@emitted(types.void, ADDRESS, types.float32, ADDRESS, types.int64)
+@llvm_function(types.void, ADDRESS, types.float32, ADDRESS, types.int64)
 def scale_add(builder: Builder, y: Value, scale: Value, x: Value, count: Value) -> None:
-    """Make y = y * scale + x."""
-    factor = spread(builder, scale)
-    with vectors(builder, count) as at:
-        here = builder.add(y, at)
-        load(builder, here).fma(factor, load(builder, builder.add(x, at))).store(here)
+    """Compute y = y * scale + x."""
+    factor = broadcast(builder, scale)
+    with vector_offsets(builder, count) as offset:
+        target = builder.add(y, offset)
+        load(builder, target).fma(factor, load(builder, builder.add(x, offset))).store(target)
 
 
-@emitted(types.void, ADDRESS, ADDRESS, types.int64)
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
 def relu(builder: Builder, y: Value, x: Value, count: Value) -> None:
-    """Make y = max(x, 0)."""
-    with vectors(builder, count) as at:
-        load(builder, builder.add(x, at)).maximum(0.0).store(builder.add(y, at))
+    """Compute y = max(x, 0)."""
+    with vector_offsets(builder, count) as offset:
+        load(builder, builder.add(x, offset)).maximum(0.0).store(builder.add(y, offset))
 
 
-@emitted(types.void, ADDRESS, ADDRESS, types.int64)
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
 def gate(builder: Builder, z: Value, h: Value, count: Value) -> None:
-    """Make z = tanh(first half of h) * sigmoid(second half).
+    """Compute z = tanh(first half of h) * sigmoid(second half).
 
-    With m = e^-2a - 1, tanh(a) = -m / (2 + m) to the last digits of small numbers too; sigmoid(b) =
-    1 / (1 + e^-b). One division for both.
+    With m = e^-2a - 1, tanh(a) = -m / (2 + m), exact for small numbers too; sigmoid(b) = 1 / (1 +
+    e^-b). Both share one division.
     """
     half = builder.mul(count, I64(4))
     one = constant(builder, 1.0)
-    with vectors(builder, count) as at:
-        a = load(builder, builder.add(h, at)).clamp(-20.0, 20.0)
-        b = load(builder, builder.add(builder.add(h, half), at)).clamp(-60.0, 60.0)
-        fade, fall = expm1(a * -2.0), exp(b * -1.0)
-        (fade * -1.0 / ((fade + 2.0) * (one + fall))).store(builder.add(z, at))
+    with vector_offsets(builder, count) as offset:
+        a = load(builder, builder.add(h, offset)).clamp(-20.0, 20.0)
+        b = load(builder, builder.add(builder.add(h, half), offset)).clamp(-60.0, 60.0)
+        m, decay = expm1(a * -2.0), exp(b * -1.0)
+        (m * -1.0 / ((m + 2.0) * (one + decay))).store(builder.add(z, offset))
 
 
 @lru_cache
-def encode_of(precision: str) -> Any:
-    """Return compiled code `encode(row, x, count)`: it writes floats as the products read them."""
+def make_encode(weight_dtype: str) -> Any:
+    """Return compiled `encode(row, x, count)`: writes floats as matrix products read them."""
 
-    @emitted(types.void, ADDRESS, ADDRESS, types.int64)
+    @llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
     def encode(builder: Builder, row: Value, x: Value, count: Value) -> None:
-        if precision == "int8":
-            _encode_shorts(builder, row, x, count)
+        if weight_dtype == "int8":
+            _encode_int16(builder, row, x, count)
             return
-        with vectors(builder, count) as at:
-            here = load(builder, builder.add(x, at))
-            if precision == "float32":
-                here.store(builder.add(row, at))
+        with vector_offsets(builder, count) as offset:
+            values = load(builder, builder.add(x, offset))
+            if weight_dtype == "float32":
+                values.store(builder.add(row, offset))
             else:
-                bits = here.bits()
-                rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, even of two
-                _store_halves(builder, rounded, row, at)
+                bits = values.bits_as_ints()
+                rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to nearest, ties to even
+                _store_low_halves(builder, rounded, row, offset)
 
     return encode
 
 
-def _encode_shorts(builder: Builder, row: Value, x: Value, count: Value) -> None:
-    """Write whole numbers and, behind them, the power of two that the row is multiples of."""
-    cell = cgutils.alloca_once_value(builder, constant(builder, 0.0).value)
-    with vectors(builder, count) as at:
-        size = load(builder, builder.add(x, at)).absolute()
-        builder.store(size.maximum(Vector(builder, builder.load(cell))).value, cell)
-    peak = Vector(builder, builder.load(cell)).fold(Vector.maximum)
-    power = (spread(builder, peak).clamp(2.0**-60, 2.0**60).bits() & 0x7F800000).floats()
-    unit = power * 2.0 ** (1 - SHORT_BITS)
-    inverse = constant(builder, 1.0) / unit
-    with vectors(builder, count) as at:
-        scaled = (load(builder, builder.add(x, at)) * inverse).round()
-        _store_halves(builder, scaled.clamp(-SHORT_LIMIT, SHORT_LIMIT).to_ints(), row, at)
-    unit.store(builder.add(row, builder.mul(count, I64(2))))
+def _encode_int16(builder: Builder, row: Value, x: Value, count: Value) -> None:
+    """Write 16-bit integers and, after them, their scale: a power of two that fits the row."""
+    peaks = Variable(constant(builder, 0.0))
+    with vector_offsets(builder, count) as offset:
+        peaks.set(load(builder, builder.add(x, offset)).absolute().maximum(peaks.get()))
+    peak = broadcast(builder, peaks.get().reduce(Vector.maximum))
+    power = (peak.clamp(2.0**-60, 2.0**60).bits_as_ints() & 0x7F800000).bits_as_floats()
+    scale = power * 2.0 ** (1 - ACTIVATION_BITS)
+    inverse = constant(builder, 1.0) / scale
+    with vector_offsets(builder, count) as offset:
+        scaled = (load(builder, builder.add(x, offset)) * inverse).round()
+        integers = scaled.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).to_ints()
+        _store_low_halves(builder, integers, row, offset)
+    scale.store(builder.add(row, builder.mul(count, I64(2))))
 
 
-def _store_halves(builder: Builder, ints: Vector, row: Value, at: Value) -> None:
-    """Write the low halves of sixteen integers; `at` bytes of floats have gone before."""
-    place = builder.add(row, builder.ashr(at, I64(1)))
+def _store_low_halves(builder: Builder, ints: Vector, row: Value, offset: Value) -> None:
+    """Store the low halves of sixteen integers; `offset` is that of the floats, in bytes."""
+    place = builder.add(row, builder.ashr(offset, I64(1)))
     shorts = builder.trunc(ints.value, ir.VectorType(I16, LANES))
     builder.store(shorts, pointer(builder, place), align=2)

@@ -1,7 +1,7 @@
-"""Gates of the training pass for CPUs, compiled by Numba: see `threads`.
+"""Gated activation of the training pass for CPUs, compiled by Numba; see `openmp`.
 
-One look at each number: both halves are read, their exponentials share a division, and what the
-gradients of weights want across is turned while it is in the cache.
+Every number is read once: both halves are loaded, their exponentials share a division, and what the
+gradients of weights need transposed is transposed while it is in the cache.
 """
 
 import logging
@@ -10,34 +10,36 @@ from typing import Any
 
 import torch
 from llvmlite import ir
-from numba import carray
-from numba.core import cgutils, types
+from numba import carray, types
+from numba.core import cgutils
 from torch import Tensor
 
-from wavenet.kernels.compiler import Builder, Value, emitted
+from wavenet.kernels.compiler import Builder, Value, llvm_function
 from wavenet.kernels.openmp import (
-    BLOCK,
-    NUMBERS,
-    PRECISIONS,
-    SHORTS,
-    kernel,
-    openmp,
-    pack,
-    read,
-    run,
-    step,
-    take,
-    write,
+    BFLOAT_BITS,
+    BLOCK_ROWS,
+    SUPPORTED_DTYPES,
+    TASK_NUMBERS,
+    gomp_parallel,
+    parallel_kernel,
+    read_vector,
+    row_stride_bytes,
+    run_kernel,
+    storage_vector,
+    take_block,
+    write_vector,
 )
 from wavenet.kernels.vectors import (
-    FLOATS,
+    FLOAT_VECTOR,
     I32,
     I64,
     LANES,
+    Variable,
     Vector,
     constant,
     exp,
     expm1,
+    for_range,
     load,
     pointer,
 )
@@ -46,204 +48,209 @@ from wavenet.modules import GatedActivation
 log = logging.getLogger("wavenet")
 
 
-class CpuGates(GatedActivation):
-    """`GatedActivation` in float32 and bfloat16; whatever else comes is PyTorch's."""
+class CpuGatedActivation(GatedActivation):
+    """`GatedActivation` in float32 and bfloat16; other dtypes and widths are PyTorch's."""
 
     def __init__(self, rows: int, half: int, like: Tensor) -> None:
         super().__init__(rows, half, like)
-        fits = half % LANES == 0 and like.device.type == "cpu"
-        self.fits = fits and like.dtype in PRECISIONS
-        if self.fits:
-            self.halves = like.dtype == torch.bfloat16
+        supported = half % LANES == 0 and like.device.type == "cpu"
+        self.supported = supported and like.dtype in SUPPORTED_DTYPES
+        if self.supported:
+            self.is_bfloat16 = like.dtype == torch.bfloat16
             self.z = like.new_empty(rows, half)
-            self.grad_y = like.new_empty(0)  # made when there is a way back
+            self.grad_y = like.new_empty(0)  # allocated by the first backward
             self.zeros = torch.zeros(2 * half)
 
     def forward(self, y: Tensor, bias: Tensor | None, z: Tensor) -> Tensor:
-        if not self.fits:
+        if not self.supported:
             return super().forward(y, bias, z)
         added = self.zeros if bias is None else bias.float().contiguous()
-        places = (y, added, self.z, z)
-        run(_forwards(self.halves), self.rows, self.half, *map(Tensor.data_ptr, places), step(z))
+        addresses = map(Tensor.data_ptr, (y, added, self.z, z))
+        kernel = _forward_kernel(self.is_bfloat16)
+        run_kernel(kernel, self.rows, self.half, *addresses, row_stride_bytes(z))
         return self.z
 
     def backward(
         self, y: Tensor, bias: Tensor | None, grad_z: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if not self.fits:
+        if not self.supported:
             return super().backward(y, bias, grad_z)
         if not len(self.grad_y):
             self.grad_y = torch.empty_like(y)
-            whole = -(-self.rows // LANES) * LANES  # the last tile too
-            self.across = y.new_empty(2 * self.half, whole)
-            self.z_across = y.new_empty(self.half + 1, whole)
-            self.z_across[-1] = 1
+            padded_rows = -(-self.rows // LANES) * LANES
+            self.grad_y_transposed = y.new_empty(2 * self.half, padded_rows)
+            self.z_transposed = y.new_empty(self.half + 1, padded_rows)
+            self.z_transposed[-1] = 1
         added = self.zeros if bias is None else bias.float().contiguous()
-        sums = torch.zeros(-(-self.rows // BLOCK), 2 * self.half)
-        places = (y, added, self.grad_y, self.across, self.z_across, sums, grad_z)
-        addresses = map(Tensor.data_ptr, places)
-        steps = step(grad_z), step(self.across)
-        run(_backwards(self.halves), self.rows, self.half, *addresses, *steps)
-        across, z_across = (whole[:, : self.rows] for whole in (self.across, self.z_across))
-        return self.grad_y, across, z_across, sums
+        sums = torch.zeros(-(-self.rows // BLOCK_ROWS), 2 * self.half)
+        tensors = (
+            y, added, self.grad_y, self.grad_y_transposed, self.z_transposed, sums, grad_z
+        )  # fmt: skip
+        strides = row_stride_bytes(grad_z), row_stride_bytes(self.grad_y_transposed)
+        kernel = _backward_kernel(self.is_bfloat16)
+        run_kernel(kernel, self.rows, self.half, *map(Tensor.data_ptr, tensors), *strides)
+        columns = slice(0, self.rows)
+        return self.grad_y, self.grad_y_transposed[:, columns], self.z_transposed[:, columns], sums
 
 
 def fast_gated_activation() -> type[GatedActivation]:
-    """Return the fastest gates that run here."""
+    """Return the fastest gated activation that runs on this machine."""
     try:
-        openmp()
+        gomp_parallel()
     except OSError as error:
-        log.debug("gates are PyTorch's: %s", error)
+        log.debug("using PyTorch's gated activation: %s", error)
         return GatedActivation
-    return CpuGates
+    return CpuGatedActivation
 
 
 @lru_cache
-def _forwards(halves: bool) -> Any:
-    """Return the kernel of the way there, for bfloat16 (`halves`) or float32."""
-    size, gate_row = 2 if halves else 4, _gate_row(halves)
+def _forward_kernel(is_bfloat16: bool) -> Any:
+    size, forward_row = 2 if is_bfloat16 else 4, _forward_row(is_bfloat16)
 
-    @kernel
-    def forwards(task: Any) -> None:
-        numbers = carray(task, (NUMBERS,))
+    @parallel_kernel
+    def forward_kernel(task: Any) -> None:
+        numbers = carray(task, (TASK_NUMBERS,))
         rows, half, y, bias = numbers[0], numbers[1], numbers[2], numbers[3]
-        z, beside, between = numbers[4], numbers[5], numbers[6]
-        first = take(task, rows)
+        z, second_z, second_stride = numbers[4], numbers[5], numbers[6]
+        first = take_block(task, rows)
         while first < rows:
-            for row in range(first, min(first + BLOCK, rows)):
-                own = row * half * size
-                gate_row(half, y + 2 * own, bias, z + own, beside + row * between)
-            first = take(task, rows)
+            for row in range(first, min(first + BLOCK_ROWS, rows)):
+                start = row * half * size
+                second = second_z + row * second_stride
+                forward_row(half, y + 2 * start, bias, z + start, second)
+            first = take_block(task, rows)
 
-    return forwards
+    return forward_kernel
 
 
 @lru_cache
-def _backwards(halves: bool) -> Any:
-    """Return the kernel of the way back, for bfloat16 (`halves`) or float32."""
-    size, grad_tile = 2 if halves else 4, _grad_tile(halves)
+def _backward_kernel(is_bfloat16: bool) -> Any:
+    size, backward_tile = 2 if is_bfloat16 else 4, _backward_tile(is_bfloat16)
 
-    @kernel
-    def backwards(task: Any) -> None:
-        numbers = carray(task, (NUMBERS,))
+    @parallel_kernel
+    def backward_kernel(task: Any) -> None:
+        numbers = carray(task, (TASK_NUMBERS,))
         rows, half, y, bias, grad_y = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-        across, z_across, sums = numbers[5], numbers[6], numbers[7]
-        grad_z, between, stride = numbers[8], numbers[9], numbers[10]
-        first = take(task, rows)
+        grad_y_transposed, z_transposed, sums = numbers[5], numbers[6], numbers[7]
+        grad_z, grad_stride, stride = numbers[8], numbers[9], numbers[10]
+        first = take_block(task, rows)
         while first < rows:
-            own_sums = sums + first // BLOCK * 2 * half * 4
-            for column in range(0, half, LANES):  # in this order lines across are written whole
-                for tile in range(first, min(first + BLOCK, rows), LANES):
-                    at = (tile * 2 * half + column) * size
-                    turned = column * stride + tile * size
-                    grad_tile(
+            block_sums = sums + first // BLOCK_ROWS * 2 * half * 4
+            for column in range(0, half, LANES):  # this order fills transposed cache lines
+                for tile in range(first, min(first + BLOCK_ROWS, rows), LANES):
+                    start = (tile * 2 * half + column) * size
+                    transposed = column * stride + tile * size
+                    backward_tile(
                         min(LANES, rows - tile),
                         half,
-                        y + at,
+                        y + start,
                         bias + column * 4,
-                        grad_y + at,
-                        across + turned,
-                        z_across + turned,
-                        own_sums + column * 4,
-                        grad_z + tile * between + column * size,
-                        between,
+                        grad_y + start,
+                        grad_y_transposed + transposed,
+                        z_transposed + transposed,
+                        block_sums + column * 4,
+                        grad_z + tile * grad_stride + column * size,
+                        grad_stride,
                         stride,
                     )
-            first = take(task, rows)
+            first = take_block(task, rows)
 
-    return backwards
+    return backward_kernel
 
 
-def _gate_row(halves: bool) -> Any:
-    """Return compiled code for a row of the way there."""
-    size = 2 if halves else 4
+def _forward_row(is_bfloat16: bool) -> Any:
+    """Return compiled code for one row of the forward pass, written to two places."""
+    size = 2 if is_bfloat16 else 4
 
-    @emitted(types.void, *[types.int64] * 5)
-    def gate_row(
-        builder: Builder, half: Value, y: Value, bias: Value, z: Value, beside: Value
+    @llvm_function(types.void, *[types.int64] * 5)
+    def forward_row(
+        builder: Builder, half: Value, y: Value, bias: Value, z: Value, second_z: Value
     ) -> None:
-        with cgutils.for_range(builder, builder.sdiv(half, I64(LANES))) as loop:
-            at = builder.mul(loop.index, I64(LANES * size))
-            added = builder.add(bias, builder.mul(loop.index, I64(LANES * 4)))
-            tanh, sigmoid = _gate_at(builder, halves, half, builder.add(y, at), added)
-            for place in (z, beside):
-                write(builder, tanh * sigmoid, builder.add(place, at), halves)
+        with for_range(builder, builder.sdiv(half, I64(LANES))) as index:
+            offset = builder.mul(index, I64(LANES * size))
+            bias_address = builder.add(bias, builder.mul(index, I64(LANES * 4)))
+            address = builder.add(y, offset)
+            tanh, sigmoid = _tanh_and_sigmoid(builder, is_bfloat16, half, address, bias_address)
+            for target in (z, second_z):
+                write_vector(builder, tanh * sigmoid, builder.add(target, offset), is_bfloat16)
 
-    return gate_row
+    return forward_row
 
 
-def _grad_tile(halves: bool) -> Any:
-    """Return compiled code for a tile of the way back, up to sixteen rows by sixteen columns.
+def _backward_tile(is_bfloat16: bool) -> Any:
+    """Return compiled code for a tile of the backward pass, up to sixteen rows by sixteen columns.
 
-    It takes rows, width of the gate's output, addresses, and bytes from row to row of `grad_z` and
-    of what lies across; of this a whole tile is written.
+    Takes rows, width of the gate's output, addresses, and the bytes from row to row of `grad_z` and
+    of the transposed results, of which a complete tile is written.
     """
-    size, kind = (2, SHORTS) if halves else (4, FLOATS)
+    size, kind = (2, BFLOAT_BITS) if is_bfloat16 else (4, FLOAT_VECTOR)
 
-    @emitted(types.void, *[types.int64] * 11)
-    def grad_tile(
+    @llvm_function(types.void, *[types.int64] * 11)
+    def backward_tile(
         builder: Builder,
         rows: Value,
         half: Value,
         y: Value,
         bias: Value,
         grad_y: Value,
-        across: Value,
-        z_across: Value,
+        grad_y_transposed: Value,
+        z_transposed: Value,
         sums: Value,
         grad_z: Value,
-        between: Value,
+        grad_stride: Value,
         stride: Value,
     ) -> None:
-        wide, one = builder.mul(half, I64(size)), constant(builder, 1.0)
-        totals = (sums, builder.add(sums, builder.mul(half, I64(4))))
-        cells = [cgutils.alloca_once_value(builder, load(builder, at).value) for at in totals]
+        half_bytes, one = builder.mul(half, I64(size)), constant(builder, 1.0)
+        sum_addresses = (sums, builder.add(sums, builder.mul(half, I64(4))))
+        totals = [Variable(load(builder, address)) for address in sum_addresses]
         tiles = [cgutils.alloca_once(builder, kind, I64(LANES)) for _ in range(3)]
-        with cgutils.for_range(builder, rows) as loop:
-            row = builder.mul(loop.index, builder.mul(wide, I64(2)))
-            tanh, sigmoid = _gate_at(builder, halves, half, builder.add(y, row), bias)
-            grad = read(builder, builder.add(grad_z, builder.mul(loop.index, between)), halves)
+        with for_range(builder, rows) as index:
+            row = builder.mul(index, builder.mul(half_bytes, I64(2)))
+            address = builder.add(y, row)
+            tanh, sigmoid = _tanh_and_sigmoid(builder, is_bfloat16, half, address, bias)
+            address = builder.add(grad_z, builder.mul(index, grad_stride))
+            grad = read_vector(builder, address, is_bfloat16)
             z = tanh * sigmoid
-            found = (grad * sigmoid * (one - tanh * tanh), grad * z * (one - sigmoid))
-            for cell, numbers in zip(cells, found, strict=True):
-                builder.store((numbers + Vector(builder, builder.load(cell))).value, cell)
-            packed = [pack(builder, numbers, halves) for numbers in (*found, z)]
-            for tile, numbers in zip(tiles, packed, strict=True):
-                builder.store(numbers, builder.gep(tile, [loop.index], source_etype=kind))
-            for at, numbers in zip((row, builder.add(row, wide)), packed, strict=False):
-                builder.store(numbers, pointer(builder, builder.add(grad_y, at)), align=2)
-        for cell, at in zip(cells, totals, strict=True):
-            Vector(builder, builder.load(cell)).store(at)
-        behind = builder.add(across, builder.mul(half, stride))
-        for tile, target in zip(tiles, (across, behind, z_across), strict=True):
-            _write_turned(builder, kind, tile, target, stride)
+            grads = (grad * sigmoid * (one - tanh * tanh), grad * z * (one - sigmoid))
+            for total, numbers in zip(totals, grads, strict=True):
+                total.set(numbers + total.get())
+            stored = [storage_vector(builder, numbers, is_bfloat16) for numbers in (*grads, z)]
+            for tile, numbers in zip(tiles, stored, strict=True):
+                builder.store(numbers, builder.gep(tile, [index], source_etype=kind))
+            for offset, numbers in zip((row, builder.add(row, half_bytes)), stored, strict=False):
+                builder.store(numbers, pointer(builder, builder.add(grad_y, offset)), align=2)
+        for total, address in zip(totals, sum_addresses, strict=True):
+            total.get().store(address)
+        second_half = builder.add(grad_y_transposed, builder.mul(half, stride))
+        targets = (grad_y_transposed, second_half, z_transposed)
+        for tile, target in zip(tiles, targets, strict=True):
+            _write_transposed(builder, kind, tile, target, stride)
 
-    return grad_tile
+    return backward_tile
 
 
-def _gate_at(
-    builder: Builder, halves: bool, half: Value, y: Value, bias: Value
+def _tanh_and_sigmoid(
+    builder: Builder, is_bfloat16: bool, half: Value, y: Value, bias: Value
 ) -> tuple[Vector, Vector]:
-    """Return tanh and sigmoid of sixteen columns, whose first are at `y` and `bias`."""
-    a = read(builder, y, halves) + load(builder, bias)
-    behind = builder.add(y, builder.mul(half, I64(2 if halves else 4)))
-    b = read(builder, behind, halves) + load(builder, builder.add(bias, builder.mul(half, I64(4))))
-    return _tanh_and_sigmoid(a, b)
+    """Return tanh and sigmoid of sixteen columns whose first halves begin at `y` and `bias`.
 
-
-def _tanh_and_sigmoid(a: Vector, b: Vector) -> tuple[Vector, Vector]:
-    """Return tanh of `a` and the sigmoid of `b`, to the last digits of small numbers too.
-
-    With m = e^-2a - 1, tanh(a) = -m / (2 + m); sigmoid(b) = 1 / (1 + e^-b). One division for both.
+    With m = e^-2a - 1, tanh(a) = -m / (2 + m), exact for small numbers too; sigmoid(b) = 1 / (1 +
+    e^-b). Both share one division.
     """
-    fade, fall = expm1(a.clamp(-10.0, 10.0) * -2.0), exp(b.clamp(-60.0, 60.0) * -1.0)
-    up, down = fade + 2.0, fall + 1.0
-    inverse = a.like(1.0) / (up * down)
-    return fade * -1.0 * down * inverse, up * inverse
+    second_y = builder.add(y, builder.mul(half, I64(2 if is_bfloat16 else 4)))
+    second_bias = builder.add(bias, builder.mul(half, I64(4)))
+    a = read_vector(builder, y, is_bfloat16) + load(builder, bias)
+    b = read_vector(builder, second_y, is_bfloat16) + load(builder, second_bias)
+    m, decay = expm1(a.clamp(-10.0, 10.0) * -2.0), exp(b.clamp(-60.0, 60.0) * -1.0)
+    tanh_divisor, sigmoid_divisor = m + 2.0, decay + 1.0
+    inverse = a.like(1.0) / (tanh_divisor * sigmoid_divisor)
+    return m * -1.0 * sigmoid_divisor * inverse, tanh_divisor * inverse
 
 
-def _write_turned(builder: Builder, kind: Value, tile: Value, target: Value, stride: Value) -> None:
-    """Write sixteen vectors of sixteen with rows and columns exchanged, by halves of halves."""
+def _write_transposed(
+    builder: Builder, kind: Value, tile: Value, target: Value, stride: Value
+) -> None:
+    """Write sixteen vectors of sixteen, transposed: halves of halves are exchanged."""
     places = [builder.gep(tile, [I64(row)], source_etype=kind) for row in range(LANES)]
     rows = [builder.load(place, typ=kind) for place in places]
     for half in (8, 4, 2, 1):
@@ -254,5 +261,5 @@ def _write_turned(builder: Builder, kind: Value, tile: Value, target: Value, str
             pair = rows[row], rows[row + half]
             rows[row], rows[row + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
     for row, numbers in enumerate(rows):
-        at = builder.add(target, builder.mul(stride, I64(row)))
-        builder.store(numbers, pointer(builder, at), align=2)
+        address = builder.add(target, builder.mul(stride, I64(row)))
+        builder.store(numbers, pointer(builder, address), align=2)

@@ -1,18 +1,18 @@
-"""Matrix products with few rows, in three precisions of the weights.
+"""Matrix products with few rows, for weights in float32, bfloat16 or int8.
 
-`y += W x` for one row `x` or for many: streams of a batch, or samples of one stream. Sums stay in
-registers while the weights go by once, a register of outputs at a time; six rows share what was
-loaded where the machine has registers enough.
+`y += W x` for one row `x` or for several: streams of a batch, or samples of one stream. The weights
+are read once, a register of outputs at a time, while the sums stay in registers; six rows share the
+loaded weights if the machine has enough registers.
 
-Packed, a matrix is blocks of 64, 32 or 16 outputs. A narrow block takes several inputs at once, so
-that 64 sums are always under way: as many as hide the latency of a fused multiply-add. Which sums
-there are depends on the block alone and not on the rows, so a row comes out the same in any
-company.
+A packed matrix consists of blocks of 64, 32 or 16 outputs. A narrow block takes several inputs at
+once, so that always 64 sums are in progress: enough to hide the latency of a fused multiply-add.
+The order of the sums depends on the block only, not on the rows, so a row has the same result in
+any batch.
 
     float32   weights and activations are 32-bit floats
     bfloat16  both are rounded to 8 bits of mantissa; pairs of products are summed in float32
-    int8      weights are integers of 8 bits with a scale an output, activations of 14 bits with a
-              scale a row; sums are exact in 32 bits
+    int8      weights are 8-bit integers with one scale per output, activations 14-bit integers with
+              one scale per row; sums in 32 bits are exact
 """
 
 import itertools
@@ -22,83 +22,86 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numpy.typing import NDArray
 
-from wavenet.kernels.compiler import Address, Builder, Value, compiled, emitted, features
+from wavenet.kernels.compiler import Address, Builder, Value, compiled, llvm_function
+from wavenet.kernels.numba_internals import features
 from wavenet.kernels.vectors import (
-    BYTES,
     F32,
-    FLOATS,
+    FLOAT_VECTOR,
     I16,
     I32,
     I64,
-    INTS,
+    INT_VECTOR,
     LANES,
+    VECTOR_BYTES,
     BFloat,
+    Variable,
     Vector,
-    call,
+    broadcast,
+    call_llvm,
     constant,
+    for_range,
     load,
-    load_one,
+    load_scalar,
     pointer,
-    spread,
 )
 
-PRECISIONS = ("float32", "bfloat16", "int8")
-BLOCK = 64  # sums under way
-WIDTHS = (64, 32, 16)  # outputs of a block
-SHORT_BITS = 13  # of an activation, without its sign
-SHORT_LIMIT = 2**SHORT_BITS - 1  # 127 * SHORT_LIMIT * PIECE fits in 32 bits
-PIECE = 2048  # inputs summed before the sum is brought home
+WEIGHT_DTYPES = ("float32", "bfloat16", "int8")
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 INPUT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
-AT_ONCE = {"float32": 1, "bfloat16": 2, "int8": 2}  # inputs that one instruction multiplies
-SCALE_BYTES = 64  # an int8 row ends with its scale
+INPUTS_PER_INSTRUCTION = {"float32": 1, "bfloat16": 2, "int8": 2}
+BLOCK_OUTPUTS = 64  # outputs of the widest block: the sums in progress
+BLOCK_WIDTHS = (64, 32, 16)
+ACTIVATION_BITS = 13  # of an int8 model's activation, without its sign
+ACTIVATION_LIMIT = 2**ACTIVATION_BITS - 1
+MAX_SUMMED_INPUTS = 2048  # 127 * ACTIVATION_LIMIT * 2048 fits in 32 bits
+SCALE_BYTES = 64  # an int8 row ends with its scale, repeated
 
 
 def rows_at_once() -> tuple[int, ...]:
-    """Return how many rows may share the weights that were loaded, the most first."""
+    """Return how many rows may share the loaded weights, the largest number first."""
     return (6, 4, 2, 1) if "avx512f" in features() else (1,)
 
 
-def row_bytes(width: int, precision: str) -> int:
+def row_bytes(width: int, weight_dtype: str) -> int:
     """Return the size of an encoded row of activations."""
-    return width * INPUT_BYTES[precision] + (SCALE_BYTES if precision == "int8" else 0)
+    return width * INPUT_BYTES[weight_dtype] + (SCALE_BYTES if weight_dtype == "int8" else 0)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix in the order in which products read it.
+    """A matrix in the order in which `make_product`'s functions read it.
 
     Attributes:
         weights: float32, uint16 (bfloat16's bits) or int8; one dimension.
-        scales: float32, one an output; empty but for int8.
+        scales: float32, one per output; empty unless int8.
     """
 
     weights: NDArray[Any]
     scales: NDArray[np.float32]
 
 
-def pack(matrix: NDArray[np.float32], precision: str) -> Packed:
-    """Return a matrix packed for products.
+def pack(matrix: NDArray[np.float32], weight_dtype: str) -> Packed:
+    """Return a packed matrix.
 
     Args:
         matrix: `(outputs, inputs)`, both multiples of 16.
-        precision: One of `PRECISIONS`.
+        weight_dtype: One of `WEIGHT_DTYPES`.
     """
     scales = np.empty(0, np.float32)
     values: NDArray[Any] = np.ascontiguousarray(matrix, np.float32)
-    if precision == "bfloat16":
+    if weight_dtype == "bfloat16":
         values = to_bfloat16(values)
-    elif precision == "int8":
+    elif weight_dtype == "int8":
         scales = np.abs(values).max(axis=1) / np.float32(127)
         values = np.rint(values / np.maximum(scales, 1e-30)[:, None]).astype(np.int8)
     outputs, inputs = values.shape
     blocks, first = [], 0
     while first < outputs:
-        width = next(width for width in WIDTHS if first + width <= outputs)
-        chains, pair = BLOCK // width, AT_ONCE[precision]
+        width = next(width for width in BLOCK_WIDTHS if first + width <= outputs)
+        chains, pair = BLOCK_OUTPUTS // width, INPUTS_PER_INSTRUCTION[weight_dtype]
         block = values[first : first + width].reshape(
             width, inputs // (chains * pair), chains, pair
         )
@@ -108,91 +111,95 @@ def pack(matrix: NDArray[np.float32], precision: str) -> Packed:
 
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the bits of the nearest bfloat16, the even one of two."""
+    """Return the bits of the nearest bfloat16, ties to even."""
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def encode_rows(values: NDArray[np.float32], precision: str) -> NDArray[np.uint8]:
-    """Return rows of activations as the products read them, `(..., row_bytes)`.
+def encode_rows(values: NDArray[np.float32], weight_dtype: str) -> NDArray[np.uint8]:
+    """Return rows of activations as matrix products read them, `(..., row_bytes)`.
 
     Args:
         values: `(..., width)`, the width a multiple of 16.
-        precision: One of `PRECISIONS`.
+        weight_dtype: One of `WEIGHT_DTYPES`.
     """
     values = np.ascontiguousarray(values)
-    if precision == "float32":
+    if weight_dtype == "float32":
         return values.view(np.uint8)
-    if precision == "bfloat16":
+    if weight_dtype == "bfloat16":
         return to_bfloat16(values).view(np.uint8)
     peak = np.abs(values).max(axis=-1, keepdims=True).clip(2.0**-60, 2.0**60)
-    unit = np.ldexp(np.float32(1), np.frexp(peak)[1] - SHORT_BITS).astype(np.float32)
-    shorts = np.rint(values / unit).clip(-SHORT_LIMIT, SHORT_LIMIT).astype(np.int16)
+    unit = np.ldexp(np.float32(1), np.frexp(peak)[1] - ACTIVATION_BITS).astype(np.float32)
+    shorts = np.rint(values / unit).clip(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).astype(np.int16)
     scales = np.repeat(unit, SCALE_BYTES // 4, axis=-1)
     return np.concatenate([shorts.view(np.uint8), scales.view(np.uint8)], axis=-1)
 
 
-def decode_rows(rows: NDArray[np.uint8], width: int, precision: str) -> NDArray[np.float32]:
-    """Return the float32 that rows of activations stand for, `(..., width)`."""
+def decode_rows(rows: NDArray[np.uint8], width: int, weight_dtype: str) -> NDArray[np.float32]:
+    """Return the values of encoded rows of activations, float32 `(..., width)`."""
     rows = np.ascontiguousarray(rows)
-    if precision == "float32":
+    if weight_dtype == "float32":
         return rows.view(np.float32)
-    if precision == "bfloat16":
+    if weight_dtype == "bfloat16":
         return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     shorts = np.ascontiguousarray(rows[..., : 2 * width]).view(np.int16)
     unit = np.ascontiguousarray(rows[..., 2 * width : 2 * width + 4]).view(np.float32)
     return shorts.astype(np.float32) * unit
 
 
-# What each precision loads, multiplies and brings home.
+# Loads and multiply-adds of each weight dtype.
 
 
-def _weights(builder: Builder, precision: str, address: Value, index: int) -> Value:
-    """Return sixteen outputs' weights, the `index`-th of a block's row."""
-    if precision == "int8":
+def _weights(builder: Builder, weight_dtype: str, address: Value, index: int) -> Value:
+    """Load the weights of sixteen outputs, number `index` of a block's row."""
+    if weight_dtype == "int8":
         place = builder.add(address, I64(index * LANES * 2))
         bytes_ = builder.load(
             pointer(builder, place), typ=ir.VectorType(ir.IntType(8), 32), align=1
         )
-        return builder.bitcast(builder.sext(bytes_, ir.VectorType(I16, 32)), INTS)
-    kind = FLOATS if precision == "float32" else INTS
-    return load(builder, builder.add(address, I64(index * BYTES)), kind).value
+        return builder.bitcast(builder.sext(bytes_, ir.VectorType(I16, 32)), INT_VECTOR)
+    kind = FLOAT_VECTOR if weight_dtype == "float32" else INT_VECTOR
+    return load(builder, builder.add(address, I64(index * VECTOR_BYTES)), kind).value
 
 
-def _multiply_add(builder: Builder, precision: str, total: Value, weight: Value, x: Value) -> Value:
-    """Return `total` plus, in each lane, the product of a weight (a pair of them) with `x`."""
-    if precision == "float32":
-        return call(builder, "llvm.fma.v16f32", FLOATS, weight, x, total)
-    if precision == "int8":
-        return _short_pairs(builder, total, weight, x)
+def _multiply_add(
+    builder: Builder, weight_dtype: str, total: Value, weight: Value, x: Value
+) -> Value:
+    """Return `total` plus, per lane, the product of a weight (or a pair of weights) with `x`."""
+    if weight_dtype == "float32":
+        return call_llvm(builder, "llvm.fma.v16f32", FLOAT_VECTOR, weight, x, total)
+    if weight_dtype == "int8":
+        return _int16_pairs(builder, total, weight, x)
     if "avx512bf16" in features():
         pairs = ir.VectorType(BFloat(), 32)
         operands = [builder.bitcast(value, pairs) for value in (weight, x)]
-        return call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, total, *operands)
+        return call_llvm(
+            builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOAT_VECTOR, total, *operands
+        )
     low, high = ((_half(builder, weight, top), _half(builder, x, top)) for top in (False, True))
     return high[0].fma(high[1], low[0].fma(low[1], Vector(builder, total))).value
 
 
 def _half(builder: Builder, pairs: Value, top: bool) -> Vector:
     bits = Vector(builder, pairs)
-    return (bits & 0xFFFF0000 if top else bits << 16).floats()
+    return (bits & 0xFFFF0000 if top else bits << 16).bits_as_floats()
 
 
-def _short_pairs(builder: Builder, total: Value, weight: Value, x: Value) -> Value:
+def _int16_pairs(builder: Builder, total: Value, weight: Value, x: Value) -> Value:
     if "avx512vnni" in features():
-        return call(builder, "llvm.x86.avx512.vpdpwssd.512", INTS, total, weight, x)
+        return call_llvm(builder, "llvm.x86.avx512.vpdpwssd.512", INT_VECTOR, total, weight, x)
     for top in (False, True):
         factors = []
         for pairs in (weight, x):
             shifted = pairs if top else (Vector(builder, pairs) << 16).value
-            factors.append(builder.ashr(shifted, constant(builder, 16, INTS).value))
+            factors.append(builder.ashr(shifted, constant(builder, 16, INT_VECTOR).value))
         total = builder.add(total, builder.mul(*factors))
     return total
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Addresses of the first of several rows, and the bytes from each to the next."""
+class _RowAddresses:
+    """Addresses of the first of several rows, and the bytes from one row to the next."""
 
     x: Value
     x_stride: Value
@@ -203,62 +210,63 @@ class _Rows:
 
 def _tile(
     builder: Builder,
-    precision: str,
+    weight_dtype: str,
     shape: tuple[int, int],
     weights: Value,
     scales: Value,
     groups: Value,
-    rows: _Rows,
+    rows: _RowAddresses,
 ) -> None:
-    """Write the product of one block of outputs with a few rows; `shape` is both their numbers."""
+    """Write the product of one block with a few rows; `shape` is (outputs, rows)."""
     width, count = shape
-    integers, pairs = precision == "int8", precision != "float32"
-    chains, registers = BLOCK // width, width // LANES  # chains of sums, registers of each
-    row_of_weights = BLOCK * (2 if integers else 4)
+    integers, pairs = weight_dtype == "int8", weight_dtype != "float32"
+    chains, registers = BLOCK_OUTPUTS // width, width // LANES  # parallel sums per output
+    weight_row_bytes = BLOCK_OUTPUTS * (2 if integers else 4)
     inputs = [builder.add(rows.x, builder.mul(rows.x_stride, I64(row))) for row in range(count)]
 
     def output(row: int, index: int) -> Value:
         start = builder.add(rows.y, builder.mul(rows.y_stride, I64(row)))
-        return builder.add(start, I64(index * BYTES))
+        return builder.add(start, I64(index * VECTOR_BYTES))
 
     sums = {}
-    for row, index in itertools.product(range(count), range(BLOCK // LANES)):
+    for row, index in itertools.product(range(count), range(BLOCK_OUTPUTS // LANES)):
         if integers or index >= registers:
-            start = constant(builder, 0, INTS if integers else FLOATS)
+            start = constant(builder, 0, INT_VECTOR if integers else FLOAT_VECTOR)
         else:
             start = load(builder, output(row, index))
-        sums[row, index] = cgutils.alloca_once_value(builder, start.value)
-    with cgutils.for_range(builder, groups) as loop:
-        here = builder.add(weights, builder.mul(loop.index, I64(row_of_weights)))
-        passed = builder.mul(loop.index, I64(4 * chains))
-        loaded = [_weights(builder, precision, here, i) for i in range(BLOCK // LANES)]
+        sums[row, index] = Variable(start)
+    with for_range(builder, groups) as group:
+        group_weights = builder.add(weights, builder.mul(group, I64(weight_row_bytes)))
+        offset = builder.mul(group, I64(4 * chains))
+        loaded = [
+            _weights(builder, weight_dtype, group_weights, i) for i in range(BLOCK_OUTPUTS // LANES)
+        ]
         for row, chain in itertools.product(range(count), range(chains)):
-            place = builder.add(builder.add(inputs[row], passed), I64(4 * chain))
-            x = spread(builder, load_one(builder, place, I32 if pairs else F32)).value
+            place = builder.add(builder.add(inputs[row], offset), I64(4 * chain))
+            x = broadcast(builder, load_scalar(builder, place, I32 if pairs else F32)).value
             for index in range(chain * registers, (chain + 1) * registers):
-                total = builder.load(sums[row, index])
-                total = _multiply_add(builder, precision, total, loaded[index], x)
-                builder.store(total, sums[row, index])
+                total = sums[row, index].get().value
+                total = _multiply_add(builder, weight_dtype, total, loaded[index], x)
+                sums[row, index].set(Vector(builder, total))
     for row, index in itertools.product(range(count), range(registers)):
-        total = Vector(builder, builder.load(sums[row, index]))
+        result = sums[row, index].get()
         for chain in range(1, chains):
-            more = builder.load(sums[row, index + chain * registers])
-            total = total + Vector(builder, more)
+            result = result + sums[row, index + chain * registers].get()
         if integers:
-            by_row = builder.add(rows.x_scale, builder.mul(rows.x_stride, I64(row)))
-            scale = load(builder, builder.add(scales, I64(index * BYTES)))
-            scale = scale * spread(builder, load_one(builder, by_row))
-            total = total.to_floats().fma(scale, load(builder, output(row, index)))
-        total.store(output(row, index))
+            row_scale = builder.add(rows.x_scale, builder.mul(rows.x_stride, I64(row)))
+            scale = load(builder, builder.add(scales, I64(index * VECTOR_BYTES)))
+            scale = scale * broadcast(builder, load_scalar(builder, row_scale))
+            result = result.to_floats().fma(scale, load(builder, output(row, index)))
+        result.store(output(row, index))
 
 
-def _block_of(precision: str) -> Any:
-    """Return compiled code for a block of `width` outputs and `count` rows, each one that we use.
+def _make_block(weight_dtype: str) -> Any:
+    """Return compiled code for one block of outputs and up to `rows_at_once` rows.
 
     `block(width, count, weights, scales, groups, x, x_stride, x_scale, y, y_stride)`
     """
 
-    @emitted(types.void, *[types.int64] * 10)
+    @llvm_function(types.void, *[types.int64] * 10)
     def block(
         builder: Builder,
         width: Value,
@@ -272,14 +280,14 @@ def _block_of(precision: str) -> Any:
         y: Value,
         y_stride: Value,
     ) -> None:
-        rows = _Rows(x, x_stride, x_scale, y, y_stride)
+        rows = _RowAddresses(x, x_stride, x_scale, y, y_stride)
         end = builder.append_basic_block("end")
         choice = builder.switch(builder.add(width, count), end)
-        for shape in itertools.product(WIDTHS, rows_at_once()):
+        for shape in itertools.product(BLOCK_WIDTHS, rows_at_once()):
             here = builder.append_basic_block("tile")
             choice.add_case(I64(sum(shape)), here)
             builder.position_at_end(here)
-            _tile(builder, precision, shape, weights, scales, groups, rows)
+            _tile(builder, weight_dtype, shape, weights, scales, groups, rows)
             builder.branch(end)
         builder.position_at_end(end)
 
@@ -287,17 +295,17 @@ def _block_of(precision: str) -> Any:
 
 
 @lru_cache
-def product_of(precision: str) -> Any:
-    """Return the product of one precision, as compiled code.
+def make_product(weight_dtype: str) -> Any:
+    """Return the compiled matrix product for one weight dtype.
 
     `product(weights, scales, inputs, outputs, x, x_stride, x_scale, y, y_stride, rows)` adds `W x`
     to rows `y` of `outputs` float32. `weights`, `scales`, `x`, `x_scale` (of a row) and `y` are
     addresses, strides are the bytes from one row to the next.
     """
-    block = _block_of(precision)
-    pair = AT_ONCE[precision]
-    weight_bytes = WEIGHT_BYTES[precision]
-    input_bytes = INPUT_BYTES[precision]
+    block = _make_block(weight_dtype)
+    pair = INPUTS_PER_INSTRUCTION[weight_dtype]
+    weight_bytes = WEIGHT_BYTES[weight_dtype]
+    input_bytes = INPUT_BYTES[weight_dtype]
     most = rows_at_once()[0]
 
     def product(
@@ -316,8 +324,8 @@ def product_of(precision: str) -> Any:
         while first < outputs:
             left = outputs - first
             width = 64 if left >= 64 else 32 if left >= 32 else 16
-            for start in range(0, inputs, PIECE):
-                piece = min(PIECE, inputs - start)
+            for start in range(0, inputs, MAX_SUMMED_INPUTS):
+                piece = min(MAX_SUMMED_INPUTS, inputs - start)
                 row = 0
                 while row < rows:
                     few = min(rows - row, most)
@@ -328,7 +336,7 @@ def product_of(precision: str) -> Any:
                         few,
                         weights + (first * inputs + start * width) * weight_bytes,
                         scales + 4 * first,
-                        piece * width // (BLOCK * pair),
+                        piece * width // (BLOCK_OUTPUTS * pair),
                         x + start * input_bytes + row * x_stride,
                         x_stride,
                         x_scale + row * x_stride,
@@ -338,4 +346,4 @@ def product_of(precision: str) -> Any:
                     row += few
             first += width
 
-    return compiled(product, precision)
+    return compiled(product, weight_dtype)

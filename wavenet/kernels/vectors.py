@@ -1,12 +1,11 @@
-"""Arithmetic on sixteen numbers at once, written down for the JIT compiler.
+"""Arithmetic on vectors of sixteen numbers, as LLVM instructions.
 
-Numba turns loops into vector instructions where its optimiser sees a way, which it often does not.
-Here the vectors are said outright, in the compiler's own language (LLVM's), through a `Vector` that
-has the operators of a number. LLVM fits them to the machine: one register with AVX-512, two with
-AVX2, four with NEON.
+Numba vectorizes loops only where LLVM's optimizer recognizes them. Here the vector instructions are
+written explicitly, through a `Vector` with the operators of a number. LLVM maps it to the machine:
+one register with AVX-512, two with AVX2, four with NEON.
 
-Every operation is IEEE's own, a product and a sum are fused only where it says so, and nothing may
-be reordered: so the same numbers come out whatever surrounds the code and however wide the machine.
+Every operation follows IEEE 754, a product and a sum are fused only by `fma`, and nothing is
+reordered: results depend neither on the surrounding code nor on the width of the registers.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,11 +17,11 @@ from numba.core import cgutils
 from wavenet.kernels.compiler import Builder, Value
 
 LANES = 16
-BYTES = 4 * LANES  # of a vector
+VECTOR_BYTES = 4 * LANES
 
 
 class BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's bfloat16, which llvmlite does not know."""
+    """LLVM's bfloat16, which llvmlite lacks."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -36,8 +35,8 @@ class BFloat(ir.Type):  # type: ignore[misc]
 
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 F32 = ir.FloatType()
-FLOATS, INTS = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
-BFLOATS = ir.VectorType(BFloat(), LANES)
+FLOAT_VECTOR, INT_VECTOR = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+BFLOAT_VECTOR = ir.VectorType(BFloat(), LANES)
 POINTER = ir.PointerType()
 
 
@@ -45,7 +44,7 @@ class Vector:
     """Sixteen numbers of one type, with the operators of a number.
 
     Args:
-        builder: Where the instructions go.
+        builder: Receives the instructions.
         value: An LLVM vector of floats or of 32-bit integers.
     """
 
@@ -54,13 +53,13 @@ class Vector:
         self.value = value
 
     def _with(self, name: str, other: "Vector | float") -> "Vector":
-        floats = self.value.type == FLOATS
+        floats = self.value.type == FLOAT_VECTOR
         operand = other if isinstance(other, Vector) else self.like(other)
         method = getattr(self.builder, ("f" if floats else "") + name)
         return Vector(self.builder, method(self.value, operand.value))
 
     def like(self, number: float) -> "Vector":
-        """Return a number sixteen times."""
+        """Return a constant vector of the same type."""
         return constant(self.builder, number, self.value.type)
 
     def __add__(self, other: "Vector | float") -> "Vector":
@@ -87,62 +86,64 @@ class Vector:
     def _call(self, name: str, *others: "Vector | float") -> "Vector":
         operands = [other if isinstance(other, Vector) else self.like(other) for other in others]
         values = [self.value, *(operand.value for operand in operands)]
-        return Vector(self.builder, call(self.builder, f"llvm.{name}.v16f32", FLOATS, *values))
+        return Vector(
+            self.builder, call_llvm(self.builder, f"llvm.{name}.v16f32", FLOAT_VECTOR, *values)
+        )
 
     def fma(self, factor: "Vector | float", addend: "Vector | float") -> "Vector":
         """Return this times `factor` plus `addend`, rounded once."""
         return self._call("fma", factor, addend)
 
     def maximum(self, other: "Vector | float") -> "Vector":
-        """Return the larger number of each pair; this one if it is NaN."""
+        """Return the larger number of each pair; this vector's if it is NaN."""
         other = other if isinstance(other, Vector) else self.like(other)
         larger = self.builder.fcmp_ordered(">", other.value, self.value)
-        return other.where(larger, self)
+        return other.select(larger, self)
 
     def minimum(self, other: "Vector | float") -> "Vector":
-        """Return the smaller number of each pair; this one if it is NaN."""
+        """Return the smaller number of each pair; this vector's if it is NaN."""
         other = other if isinstance(other, Vector) else self.like(other)
         smaller = self.builder.fcmp_ordered("<", other.value, self.value)
-        return other.where(smaller, self)
+        return other.select(smaller, self)
 
     def absolute(self) -> "Vector":
-        """Return each number without its sign."""
+        """Return the absolute values."""
         return self._call("fabs")
 
     def clamp(self, low: float, high: float) -> "Vector":
-        """Return the nearest numbers from `low` to `high`; NaN stays."""
+        """Return the numbers clamped to `low` and `high`; NaN stays."""
         return self.maximum(low).minimum(high)
 
-    def where(self, chosen: Value, other: "Vector") -> "Vector":
-        """Return these numbers where `chosen`, sixteen bits, says so, and elsewhere `other`'s."""
-        return Vector(self.builder, self.builder.select(chosen, self.value, other.value))
+    def select(self, mask: Value, other: "Vector") -> "Vector":
+        """Return these numbers where `mask` (sixteen bits) is set, elsewhere those of `other`."""
+        return Vector(self.builder, self.builder.select(mask, self.value, other.value))
 
     def round(self) -> "Vector":
-        """Return the nearest whole number, the even one of two."""
+        """Return the numbers rounded to the nearest integer, ties to even."""
         return self._call("rint")
 
-    def bits(self) -> "Vector":
-        """Return the 32 bits of each float as an integer."""
-        return Vector(self.builder, self.builder.bitcast(self.value, INTS))
+    def bits_as_ints(self) -> "Vector":
+        """Reinterpret the bits of floats as integers."""
+        return Vector(self.builder, self.builder.bitcast(self.value, INT_VECTOR))
 
-    def floats(self) -> "Vector":
-        """Return the floats whose bits these integers are."""
-        return Vector(self.builder, self.builder.bitcast(self.value, FLOATS))
+    def bits_as_floats(self) -> "Vector":
+        """Reinterpret integers as the bits of floats."""
+        return Vector(self.builder, self.builder.bitcast(self.value, FLOAT_VECTOR))
 
     def to_ints(self) -> "Vector":
-        """Return floats that are whole numbers as integers."""
-        return Vector(self.builder, self.builder.fptosi(self.value, INTS))
+        """Convert floats without fraction to integers."""
+        return Vector(self.builder, self.builder.fptosi(self.value, INT_VECTOR))
 
     def to_floats(self) -> "Vector":
-        """Return integers as floats."""
-        return Vector(self.builder, self.builder.sitofp(self.value, FLOATS))
+        """Convert integers to floats."""
+        return Vector(self.builder, self.builder.sitofp(self.value, FLOAT_VECTOR))
 
     def store(self, address: Value) -> None:
-        """Write the sixteen numbers from `address` on."""
+        """Store the sixteen numbers at `address`."""
         self.builder.store(self.value, pointer(self.builder, address), align=4)
 
-    def fold(self, combine: Callable[["Vector", "Vector"], "Vector"]) -> Value:
-        """Return one number made of all: neighbours' halves combined, four times."""
+    def reduce(self, combine: Callable[["Vector", "Vector"], "Vector"]) -> Value:
+        """Return all numbers combined into one: halves are combined, four times."""
         total = self
         for half in (8, 4, 2, 1):
             order = [(lane + half) % LANES for lane in range(LANES)]
@@ -152,14 +153,34 @@ class Vector:
         return self.builder.extract_element(total.value, I32(0))
 
 
+class Variable:
+    """A vector in memory, which a loop changes.
+
+    Args:
+        initial: Its value before the loop.
+    """
+
+    def __init__(self, initial: Vector) -> None:
+        self.builder = initial.builder
+        self.place = cgutils.alloca_once_value(self.builder, initial.value)
+
+    def get(self) -> Vector:
+        """Return its value."""
+        return Vector(self.builder, self.builder.load(self.place))
+
+    def set(self, value: Vector) -> None:
+        """Change its value."""
+        self.builder.store(value.value, self.place)
+
+
 def exp(x: Vector) -> Vector:
-    """Return e to the power of each number, within 2e-7 of it; below -87 and above 88 as there."""
+    """Return e^x with a relative error of 2e-7; `x` is clamped to -87 and 88."""
     growth, power = _exp_parts(x)
     return (growth + 1.0) * power
 
 
 def expm1(x: Vector) -> Vector:
-    """Return e to the power of each number less 1, as exact for small numbers as for large."""
+    """Return e^x - 1, as exact for small numbers as for large."""
     growth, power = _exp_parts(x)
     return growth.fma(power, power - 1.0)
 
@@ -182,40 +203,40 @@ def _exp_parts(x: Vector) -> tuple[Vector, Vector]:
         5.0000001201e-1,
     ):
         y = y.fma(rest, coefficient)
-    return (y * rest).fma(rest, rest), ((power.to_ints() + 127) << 23).floats()
+    return (y * rest).fma(rest, rest), ((power.to_ints() + 127) << 23).bits_as_floats()
 
 
-def function(builder: Builder, name: str, kind: Value, *arguments: Value) -> Value:
-    """Return a function that LLVM knows by `name` and that returns `kind`."""
+def declare(builder: Builder, name: str, kind: Value, *arguments: Value) -> Value:
+    """Declare LLVM's function `name`, which returns `kind`."""
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, arguments), name)
 
 
-def call(builder: Builder, name: str, kind: Value, *operands: Value) -> Value:
-    """Return what LLVM's function `name`, which returns `kind`, makes of the operands."""
+def call_llvm(builder: Builder, name: str, kind: Value, *operands: Value) -> Value:
+    """Call LLVM's function `name`, which returns `kind`."""
     kinds = [operand.type for operand in operands]
-    return builder.call(function(builder, name, kind, *kinds), operands)
+    return builder.call(declare(builder, name, kind, *kinds), operands)
 
 
-def constant(builder: Builder, number: float, kind: Value = FLOATS) -> Vector:
-    """Return a number sixteen times, as a vector of floats or integers."""
+def constant(builder: Builder, number: float, kind: Value = FLOAT_VECTOR) -> Vector:
+    """Return a constant vector of floats or integers."""
     return Vector(builder, ir.Constant(kind, [number] * LANES))
 
 
-def spread(builder: Builder, number: Value) -> Vector:
-    """Return a value of compiled code sixteen times."""
+def broadcast(builder: Builder, number: Value) -> Vector:
+    """Return a vector that repeats a value of compiled code."""
     kind = ir.VectorType(number.type, LANES)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, I32(0))
     zeros = ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
     return Vector(builder, builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
 
 
-def load(builder: Builder, address: Value, kind: Value = FLOATS) -> Vector:
-    """Return the vector of `kind` from `address` on."""
+def load(builder: Builder, address: Value, kind: Value = FLOAT_VECTOR) -> Vector:
+    """Return the vector of `kind` at `address`."""
     place = pointer(builder, address)
     return Vector(builder, builder.load(place, typ=kind, align=1))
 
 
-def load_one(builder: Builder, address: Value, kind: Value = F32) -> Value:
+def load_scalar(builder: Builder, address: Value, kind: Value = F32) -> Value:
     """Return the number of `kind` at `address`."""
     return builder.load(pointer(builder, address), typ=kind, align=1)
 
@@ -226,7 +247,14 @@ def pointer(builder: Builder, address: Value) -> Value:
 
 
 @contextmanager
-def vectors(builder: Builder, count: Value) -> Iterator[Value]:
-    """Write a loop over `count` numbers, a multiple of sixteen; yields the bytes passed so far."""
-    with cgutils.for_range(builder, builder.sdiv(count, I64(LANES))) as loop:
-        yield builder.mul(loop.index, I64(BYTES))
+def vector_offsets(builder: Builder, count: Value) -> Iterator[Value]:
+    """Write a loop over `count` floats, a multiple of sixteen; yields the offset in bytes."""
+    with for_range(builder, builder.sdiv(count, I64(LANES))) as index:
+        yield builder.mul(index, I64(VECTOR_BYTES))
+
+
+@contextmanager
+def for_range(builder: Builder, count: Value) -> Iterator[Value]:
+    """Write a loop; yields its index, from 0 to `count - 1`."""
+    with cgutils.for_range(builder, count) as loop:
+        yield loop.index

@@ -16,9 +16,9 @@ from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import available_cores, make_sampler
 from wavenet.sampling.cpu import CpuSampler
-from wavenet.sampling.cpu.cpu_sampler import parts
-from wavenet.sampling.cpu.kernel import Part
-from wavenet.sampling.cpu.packing import sizes_of
+from wavenet.sampling.cpu.arrays import ThreadShare
+from wavenet.sampling.cpu.packing import model_sizes
+from wavenet.sampling.cpu.threads import thread_shares
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 
@@ -50,23 +50,22 @@ def test_numbers_that_overflow_are_a_fault_and_no_signal() -> None:
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 4, 7])
 @pytest.mark.parametrize("streams", [1, 2, 3, 5, 32])
-def test_parts_cover_every_stream_and_column_once(num_threads: int, streams: int) -> None:
-    sizes = sizes_of(WaveNet(WaveNetConfig(dilations=(1, 2), head_channels=40)), "float32")
+def test_thread_shares_cover_every_stream_and_column_once(num_threads: int, streams: int) -> None:
+    sizes = model_sizes(WaveNet(WaveNetConfig(dilations=(1, 2), head_channels=40)), "float32")
 
-    found = parts(sizes, streams, num_threads)
+    found = thread_shares(sizes, streams, num_threads)
 
     assert len(found) == num_threads
-    led = [part for part in found if part.rank == 0]
-    assert sorted(s for part in led for s in range(part.first, part.first + part.streams)) == list(
-        range(streams)
-    )
-    for part in found:
-        assert part.cuts[:, 0].tolist() == [0, 0, 0]
-        assert part.cuts[:, -1].tolist() == [sizes.skip, sizes.head, sizes.params]
-        assert (part.cuts[:, 1:] >= part.cuts[:, :-1]).all()
-        assert part.cuts.shape == (3, part.team + 1)
-    rooms = [range(part.room, part.room + part.streams) for part in found]
-    assert sorted(row for rows in rooms for row in rows) == list(range(max(streams, num_threads)))
+    led = [share for share in found if share.rank == 0]
+    covered = [share.first_stream + s for share in led for s in range(share.num_streams)]
+    assert sorted(covered) == list(range(streams))
+    for share in found:
+        assert share.columns[:, 0].tolist() == [0, 0, 0]
+        assert share.columns[:, -1].tolist() == [sizes.skip, sizes.head, sizes.params]
+        assert (share.columns[:, 1:] >= share.columns[:, :-1]).all()
+        assert share.columns.shape == (3, share.num_threads + 1)
+    rows = [share.scratch_row + s for share in found for s in range(share.num_streams)]
+    assert sorted(rows) == list(range(max(streams, num_threads)))
 
 
 def test_the_slow_sampler_takes_over_where_numba_is_not_installed(
@@ -114,15 +113,15 @@ def test_a_machine_without_wide_vectors_makes_the_same_bytes() -> None:
 def test_an_interruption_leaves_no_thread_that_waits() -> None:
     sampler = make_sampler(WaveNet(SMALL), "cpu", num_threads=2)
     assert isinstance(sampler, CpuSampler)
-    kernel = sampler.run
+    kernel = sampler.kernel
     before = threading.active_count()
 
-    def interrupted(part: Part, *model: object) -> None:
-        if part.rank == 0:
+    def interrupted(share: ThreadShare, *model: object) -> None:
+        if share.rank == 0:
             raise KeyboardInterrupt
-        kernel(part, *model)
+        kernel(share, *model)
 
-    sampler.run = interrupted
+    sampler.kernel = interrupted
     with pytest.raises(KeyboardInterrupt):
         sampler.generate(10)
 
@@ -164,11 +163,11 @@ def test_a_forked_child_generates_too() -> None:
 def test_an_odd_number_of_top_k_compiles_nothing_anew() -> None:
     sampler = make_sampler(WaveNet(SMALL), "cpu")
     assert isinstance(sampler, CpuSampler)
-    before = len(sampler.run.signatures)
+    before = len(sampler.kernel.signatures)
 
     sampler.generate(np.int32(3), sampling=SamplingConfig(top_k=np.int16(10**4)))  # type: ignore[arg-type]
 
-    assert len(sampler.run.signatures) == before
+    assert len(sampler.kernel.signatures) == before
 
 
 @pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")

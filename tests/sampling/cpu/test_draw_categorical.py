@@ -6,20 +6,20 @@ from hypothesis import strategies as st
 
 from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.kernels.alignment import aligned
-from wavenet.sampling.cpu.draw_categorical import FAULT, draw
-from wavenet.sampling.cpu.packing import NEVER, padded
+from wavenet.sampling.cpu.draw_categorical import NOT_FINITE, draw_class
+from wavenet.sampling.cpu.packing import PADDING_LOGIT, padded
 
 
 def drawn(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
     """The class that compiled code draws."""
     count = padded(len(logits))
-    values = np.full(count, NEVER, np.float32)
+    values = np.full(count, PADDING_LOGIT, np.float32)
     values[: len(logits)] = logits
-    room = [aligned(values) for _ in range(3)]
+    scratch = [aligned(values) for _ in range(3)]
     temperature, top_k = float(how.temperature), how.top_k or 0
     top_p = 1.0 if how.top_p is None else float(how.top_p)
-    addresses = [array.ctypes.data for array in room]
-    return int(draw(*addresses, count, np.float32(noise), temperature, top_k, top_p))
+    addresses = [array.ctypes.data for array in scratch]
+    return int(draw_class(*addresses, count, np.float32(noise), temperature, top_k, top_p))
 
 
 def expected(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
@@ -98,8 +98,8 @@ def test_a_logit_that_is_not_finite_is_a_fault(number: float) -> None:
     logits = np.zeros(20, np.float32)
     logits[13] = number
 
-    assert drawn(logits, 0.5, SamplingConfig()) == FAULT
-    assert drawn(logits, 0.5, SamplingConfig(temperature=0)) == FAULT
+    assert drawn(logits, 0.5, SamplingConfig()) == NOT_FINITE
+    assert drawn(logits, 0.5, SamplingConfig(temperature=0)) == NOT_FINITE
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,8 @@
-"""The sampler for CPUs: the model packed, and the kernel run over it by one thread or several."""
+"""The sampler for CPUs: packs the model and runs the compiled kernel, on one thread or several."""
 
-import itertools
 import logging
-import threading
 import time
-from collections.abc import Sequence
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,33 +10,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import wavenet.kernels
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.cache import KernelCache, private_folder
-from wavenet.kernels.matmul import BLOCK, encode_rows
+from wavenet.kernels.matmul import encode_rows
+from wavenet.kernels.numba_internals import get_cache, set_cache
 from wavenet.model import WaveNet
 from wavenet.sampling.arguments import unsupported_by_cpu
 from wavenet.sampling.conditioning import ConditioningBuffer
-from wavenet.sampling.cpu.kernel import MOST_BASES, Part, Sizes, Task, kernel_of
+from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request
+from wavenet.sampling.cpu.kernel import make_kernel
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
-from wavenet.sampling.cpu.packing import sizes_of, weights_of
-from wavenet.sampling.cpu.thread_sync import LINE, THE_END
+from wavenet.sampling.cpu.packing import model_sizes, pack_weights
+from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
 from wavenet.sampling.state import SamplerState, check_model_state
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 log = logging.getLogger("wavenet")
+SOURCE_FOLDERS = (Path(wavenet.kernels.__file__).parent, Path(__file__).parent)
 
 
 class CpuSampler(Sampler):
-    """The whole loop compiled, for one core or several.
+    """The complete loop compiled, for one core or several.
 
     Args:
-        model: What to draw from; the sampler keeps a copy.
-        num_threads: Cores to use: they share out a batch's streams, or one stream's layers.
-        weight_dtype: Of the weights: `float32`; `bfloat16` or `int8`, faster and less exact.
+        model: The model; the sampler keeps a copy.
+        num_threads: Cores to use: they share a batch's streams, or one stream's layers.
+        weight_dtype: `float32`; `bfloat16` or `int8`, faster and less exact.
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
@@ -57,19 +58,17 @@ class CpuSampler(Sampler):
             )
         for name, parameter in model.named_parameters():
             if not bool(parameter.isfinite().all()):
-                raise CheckpointError(f"{name} holds NaN or infinity: nothing can be drawn from it")
-        plain = inference_copy(model).to("cpu", torch.float32)
-        self.model = plain
+                raise CheckpointError(f"{name} contains NaN or infinity: the weights are damaged")
+        self.model = inference_copy(model).to("cpu", torch.float32)
         self.num_threads = num_threads
         self.weight_dtype = weight_dtype
-        sizes = sizes_of(plain, weight_dtype)
-        self.layout = Layout(plain, sizes, weight_dtype, num_threads)
-        self.weights = weights_of(plain, sizes, weight_dtype)
-        self.values = plain.distribution.decode(
-            torch.arange(plain.config.quantization_channels)
-        ).numpy()
-        self.run = ready_kernel(weight_dtype)
-        self._warm_up()
+        sizes = model_sizes(self.model, weight_dtype)
+        self.layout = Layout(self.model, sizes, weight_dtype, num_threads)
+        self.weights = pack_weights(self.model, sizes, weight_dtype)
+        codes = torch.arange(self.model.config.quantization_channels)
+        self.decoded = self.model.distribution.decode(codes).numpy()
+        self.kernel = cached_kernel(weight_dtype)
+        self._compile()
 
     @property
     def packed_bytes(self) -> int:
@@ -82,16 +81,16 @@ class CpuSampler(Sampler):
     def prefill(
         self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
     ) -> None:
-        packed, codes = self._packed(state), self.model.distribution.encode(prompt)
+        packed, codes = self._packed_state(state), self.model.distribution.encode(prompt)
         length = codes.shape[1]
-        first = max(0, length - self.model.config.receptive_field)  # no queue reaches beyond
-        before = packed.memory.codes[:, ::-1]  # the oldest first
-        seen = np.concatenate([before, _ints(codes[:, :first])], axis=1)
-        packed.memory.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
+        first = max(0, length - self.model.config.receptive_field)  # no queue reaches further back
+        before = packed.buffers.codes[:, ::-1]  # oldest first
+        seen = np.concatenate([before, _int32(codes[:, :first])], axis=1)
+        packed.buffers.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
         packed.position = first
         recent = None if local_conditioning is None else local_conditioning[..., first:]
-        forced = _ints(codes[:, first:])
-        self._run(packed, length - first, condition=recent, forced=forced, heads=False)
+        forced = _int32(codes[:, first:])
+        self._run(packed, length - first, conditioning=recent, forced=forced, needs_params=False)
 
     def sample(
         self,
@@ -101,47 +100,50 @@ class CpuSampler(Sampler):
         noise: Tensor,
         local_conditioning: Tensor | None,
     ) -> Tensor:
-        packed, copies = self._packed(state), state.streams_per_item
+        packed, per_item = self._packed_state(state), state.streams_per_item
         if local_conditioning is not None:
-            local_conditioning = local_conditioning.repeat_interleave(copies, dim=0)
-        given = np.ascontiguousarray(noise.to("cpu", torch.float32).numpy())
-        guided = (copies, state.guidance_scale)
+            local_conditioning = local_conditioning.repeat_interleave(per_item, dim=0)
         codes = self._run(
-            packed, length, sampling, noise=given, condition=local_conditioning, guided=guided
-        )
-        codes = codes[::copies]
+            packed,
+            length,
+            sampling,
+            noise=np.ascontiguousarray(noise.to("cpu", torch.float32).numpy()),
+            conditioning=local_conditioning,
+            guidance=(per_item, state.guidance_scale),
+        )[::per_item]
         raise_if_nonfinite(torch.tensor(codes.min(initial=0) >= 0))
-        return torch.from_numpy(self.values[codes])  # not torch's look-up: it hangs after a fork
+        return torch.from_numpy(self.decoded[codes])  # torch's indexing hangs after a fork
 
     def teacher_forced_params(
         self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
     ) -> Tensor:
         codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
-        room = np.empty((*codes.shape, self.layout.sizes.classes), np.float32)
-        packed, length = self._packed(state), codes.shape[1]
-        self._run(packed, length, condition=local_conditioning, forced=_ints(codes), params=room)
-        return torch.from_numpy(room).transpose(1, 2)
+        params = np.empty((*codes.shape, self.layout.sizes.unpadded_params), np.float32)
+        packed, forced = self._packed_state(state), _int32(codes)
+        length = codes.shape[1]
+        self._run(packed, length, conditioning=local_conditioning, forced=forced, params=params)
+        return torch.from_numpy(params).transpose(1, 2)
 
-    def _warm_up(self) -> None:
-        """Have the kernel compiled or loaded now, not in the middle of a signal."""
-        if self.run.signatures:
+    def _compile(self) -> None:
+        """Compile or load the kernel now, not at the first sample."""
+        if self.kernel.signatures:
             return
         started = time.perf_counter()
         self._run(self.layout.new_state(1), 0)
-        cache = self.run._cache
+        cache = get_cache(self.kernel)
         if isinstance(cache, KernelCache) and not cache.hits:
             log.info("compiled in %.1f s", time.perf_counter() - started)
 
-    def _packed(self, state: SamplerState) -> PackedState:
-        """Return the state in our memory, brought there if it was another backend's."""
+    def _packed_state(self, state: SamplerState) -> PackedState:
+        """Return the model state in this sampler's layout, converted if it has another one."""
         packed = state.model
         if not isinstance(packed, PackedState) or packed.layout is not self.layout:
             plain = packed.plain()
             check_model_state(plain, self.model)
-            packed = self.layout.packed(plain, state.conditioning.global_conditioning)
+            packed = self.layout.pack(plain, state.conditioning.global_conditioning)
             state.model = packed
             last = self.model.distribution.encode(state.sample)
-            packed.memory.codes[:, 0] = _ints(last.repeat_interleave(state.streams_per_item))
+            packed.buffers.codes[:, 0] = _int32(last.repeat_interleave(state.streams_per_item))
         return packed
 
     def _run(
@@ -150,127 +152,62 @@ class CpuSampler(Sampler):
         length: int,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
         noise: NDArray[np.float32] | None = None,
-        condition: Tensor | None = None,
+        conditioning: Tensor | None = None,
         forced: NDArray[np.int32] | None = None,
         params: NDArray[np.float32] | None = None,
         *,
-        guided: tuple[int, float] = (1, 1.0),
-        heads: bool = True,
+        guidance: tuple[int, float] = (1, 1.0),
+        needs_params: bool = True,
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their codes, `(streams, length)`."""
-        streams, (copies, guidance_scale) = packed.batch_size, guided
-        chosen = np.zeros((streams, length), np.int32)
+        streams, (streams_per_item, guidance_scale) = packed.batch_size, guidance
+        codes = np.zeros((streams, length), np.int32)
         if noise is None:
             noise = np.zeros((streams, length, 1), np.float32)
-        task = Task(
+        request = Request(
             length=length,
             position=packed.position,
-            fresh=packed.fresh or condition is not None,  # what was computed ahead had no condition
-            heads=heads,
+            # the look-ahead of the last run had no conditioning beyond its end
+            refill_lookahead=packed.refill_lookahead or conditioning is not None,
+            needs_params=needs_params,
             noise=noise,
-            conditions=self._encoded(condition, streams),
-            forced=np.zeros((streams, 0), np.int32) if forced is None else forced,
+            conditioning=self._encode_conditioning(conditioning, streams),
+            forced_codes=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
-            chosen=chosen,
+            codes=codes,
             temperature=float(sampling.temperature),
             top_k=min(int(sampling.top_k or 0), self.layout.sizes.params),
             top_p=1.0 if sampling.top_p is None else float(sampling.top_p),
-            copies=copies,
+            streams_per_item=streams_per_item,
             guidance_scale=float(guidance_scale),
         )
-        model = (task, self.layout.sizes, self.weights, packed.memory)
-        self._share_out(parts(self.layout.sizes, streams, self.num_threads, copies), model)
-        packed.move_on(length)
-        return chosen
-
-    def _encoded(self, condition: Tensor | None, streams: int) -> NDArray[np.uint8]:
-        """Return conditions `(streams, C, T)` as the kernel reads them, room for more behind."""
         sizes = self.layout.sizes
-        if condition is None:
+        shares = thread_shares(sizes, streams, self.num_threads, streams_per_item)
+        run_shares(self.kernel, shares, request, sizes, self.weights, packed.buffers)
+        packed.advance(length)
+        return codes
+
+    def _encode_conditioning(self, conditioning: Tensor | None, streams: int) -> NDArray[np.uint8]:
+        """Return conditioning `(streams, C, T)` as the kernel reads it, with padding at the end."""
+        if conditioning is None:
             return np.zeros((streams, 0, 1), np.uint8)
-        rows = np.zeros((streams, condition.shape[2] + MOST_BASES, sizes.condition), np.float32)
-        values = condition.to("cpu", torch.float32).transpose(1, 2).numpy()
+        length = conditioning.shape[2] + MAX_CONDITIONED_ROWS
+        rows = np.zeros((streams, length, self.layout.sizes.conditioning), np.float32)
+        values = conditioning.to("cpu", torch.float32).transpose(1, 2).numpy()
         rows[:, : values.shape[1], : values.shape[2]] = values
         encoded = encode_rows(rows, self.weight_dtype)
         return aligned(encoded).reshape(encoded.shape)
 
-    def _share_out(self, found: Sequence[Part], model: tuple[Any, ...]) -> None:
-        """Run every part in a thread of its own, the first in this one."""
-        helpers = [threading.Thread(target=self.run, args=(part, *model)) for part in found[1:]]
-        try:
-            for helper in helpers:
-                helper.start()
-            self.run(found[0], *model)
-            for helper in helpers:
-                helper.join()
-        except BaseException:
-            for part in found:
-                part.progress[:] = THE_END  # nobody waits for one that never came
-            raise
+
+def cached_kernel(weight_dtype: str) -> Any:
+    """Return the kernel of a weight dtype; its first call loads it from disk or compiles it."""
+    kernel = make_kernel(weight_dtype)
+    if not kernel.signatures and not isinstance(get_cache(kernel), KernelCache):
+        name = f"cpu-sampler-{weight_dtype}"
+        set_cache(kernel, KernelCache(name, private_folder(), SOURCE_FOLDERS))
+    return kernel
 
 
-def _ints(codes: Tensor) -> NDArray[np.int32]:
+def _int32(codes: Tensor) -> NDArray[np.int32]:
     ints: NDArray[np.int32] = codes.to(torch.int32).contiguous().numpy()
     return ints
-
-
-def parts(sizes: Sizes, streams: int, num_threads: int, copies: int = 1) -> list[Part]:
-    """Return what each thread does: some of the streams, or its part in a team on one item's.
-
-    Args:
-        sizes: Of the model.
-        streams: In the batch.
-        num_threads: To share them out to.
-        copies: Streams of an item, which stay together.
-    """
-    items = streams // copies
-    if items >= num_threads or items == 0:
-        edges = [items * index // num_threads * copies for index in range(num_threads + 1)]
-        cuts = _cuts(sizes, 1)
-        return [
-            Part(0, 1, first, last - first, first, cuts, np.zeros(LINE, np.int64))
-            for first, last in itertools.pairwise(edges)
-        ]
-    found: list[Part] = []
-    for item in range(items):
-        team = num_threads // items + (item < num_threads % items)
-        cuts, progress, room = _cuts(sizes, team), np.zeros(team * LINE, np.int64), len(found)
-        found += [
-            Part(rank, team, copies * item, copies, copies * (room + rank), cuts, progress)
-            for rank in range(team)
-        ]
-    return found
-
-
-@lru_cache
-def _cuts(sizes: Sizes, team: int) -> NDArray[np.int64]:
-    """Return where each thread's columns of skip, hidden and output begin, `(3, team + 1)`.
-
-    Columns of the head are shared evenly. Of the skips the leader takes as many as its way through
-    the blocks leaves it time for, the others having what is computed ahead to do as well.
-    """
-    even = [1 / team] * team
-    cuts = [_columns(width, even) for width in (sizes.skip, sizes.head, sizes.params)]
-    if team > 1:
-        in_sequence = 3 * sizes.gate * sizes.residual
-        ahead = 0.4 * 2 * sizes.gate * sizes.residual * (sizes.taps - 1)  # many rows cost less each
-        skips, others = sizes.gate * sizes.skip, team - 1
-        share = ((skips + ahead) / others - in_sequence) / (skips * (1 + 1 / others))
-        share = min(max(share, 0.0), 1 / team)
-        cuts[0] = _columns(sizes.skip, [share, *[(1 - share) / others] * others])
-    return np.array(cuts, np.int64)
-
-
-def _columns(width: int, shares: Sequence[float]) -> list[int]:
-    """Return where each share of a matrix's columns begins and the last ends, in whole blocks."""
-    blocks = -(-width // BLOCK)
-    ends = np.rint(np.cumsum(shares) * blocks).astype(int) * BLOCK
-    return [0, *(min(int(end), width) for end in ends)]
-
-
-def ready_kernel(weight_dtype: str) -> Any:
-    """Return the kernel of a precision, to be compiled at its first call if it never was."""
-    run = kernel_of(weight_dtype)
-    if not run.signatures and not isinstance(run._cache, KernelCache):
-        run._cache = KernelCache(f"kernel-{weight_dtype}", private_folder())
-    return run

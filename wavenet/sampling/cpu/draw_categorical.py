@@ -1,12 +1,12 @@
-"""The draw of a class from its logits: the inverse of the cumulative distribution.
+"""The draw of a class from its logits, by inversion of the cumulative distribution.
 
-What `Categorical.sample` does, on the kernel's own terms. Top-k and top-p sort nothing: floats are
-turned into integers of the same order, and the least one that stays is found bit by bit, each time
-counting or weighing all classes at once.
+The compiled counterpart of `Categorical.sample`. Top-k and top-p do not sort: floats are mapped to
+integers of the same order, and the threshold is found bit by bit, each time counting or weighing
+all classes at once.
 """
 
 import numpy as np
-from numba.core import cgutils, types
+from numba import types
 
 from wavenet.kernels.compiler import (
     ADDRESS,
@@ -14,132 +14,136 @@ from wavenet.kernels.compiler import (
     Builder,
     Value,
     compiled,
-    emitted,
     inlined,
+    llvm_function,
 )
 from wavenet.kernels.vectors import (
-    BYTES,
     I32,
     I64,
-    INTS,
+    INT_VECTOR,
     LANES,
+    VECTOR_BYTES,
+    Variable,
     Vector,
+    broadcast,
     constant,
     exp,
     load,
-    load_one,
+    load_scalar,
     pointer,
-    spread,
-    vectors,
+    vector_offsets,
 )
 
-FAULT = -1  # drawn where a logit is NaN or the largest is infinite
-LEAST, MOST = -(2**31), 2**31 - 1
+NOT_FINITE = -1  # returned instead of a class if a logit is NaN or the largest is infinite
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 
-@emitted(types.float32, ADDRESS, types.int64)
+@llvm_function(types.float32, ADDRESS, types.int64)
 def largest(builder: Builder, x: Value, count: Value) -> Value:
     """Return the largest of the floats, or NaN if one is NaN."""
     zero, nan = constant(builder, 0.0), constant(builder, float("nan"))
-    peak = cgutils.alloca_once_value(builder, constant(builder, float("-inf")).value)
-    fault = cgutils.alloca_once_value(builder, zero.value)
-    with vectors(builder, count) as at:
-        here = load(builder, builder.add(x, at))
-        builder.store(here.maximum(Vector(builder, builder.load(peak))).value, peak)
-        bad = builder.fcmp_unordered("uno", here.value, here.value)
-        so_far = Vector(builder, builder.load(fault))
-        builder.store((so_far + nan.where(bad, zero)).value, fault)
-    most = Vector(builder, builder.load(peak)).fold(Vector.maximum)
-    return builder.fadd(most, Vector(builder, builder.load(fault)).fold(Vector.__add__))
+    peaks, nans = Variable(constant(builder, float("-inf"))), Variable(zero)
+    with vector_offsets(builder, count) as offset:
+        values = load(builder, builder.add(x, offset))
+        peaks.set(values.maximum(peaks.get()))
+        is_nan = builder.fcmp_unordered("uno", values.value, values.value)
+        nans.set(nans.get() + nan.select(is_nan, zero))
+    peak = peaks.get().reduce(Vector.maximum)
+    return builder.fadd(peak, nans.get().reduce(Vector.__add__))
 
 
-@emitted(types.void, ADDRESS, ADDRESS, types.int64, types.float32, types.float32)
-def weigh(builder: Builder, y: Value, x: Value, count: Value, peak: Value, by: Value) -> None:
-    """Make y = e^((x - peak) * by), 0 where that is less than 1e-38."""
-    top, factor, zero = spread(builder, peak), spread(builder, by), constant(builder, 0.0)
-    with vectors(builder, count) as at:
-        power = (load(builder, builder.add(x, at)) - top) * factor
-        there = builder.fcmp_ordered(">", power.value, power.like(-87.0).value)
-        exp(power).where(there, zero).store(builder.add(y, at))
-
-
-@emitted(types.void, ADDRESS, ADDRESS, types.int64, types.float32)
-def guide(
-    builder: Builder, own: Value, unknown: Value, count: Value, guidance_scale: Value
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, types.float32, types.float32)
+def exponentiate(
+    builder: Builder, y: Value, x: Value, count: Value, peak: Value, factor: Value
 ) -> None:
-    """Make own = unknown + guidance * (own - unknown); equal ones, infinite too, stay."""
-    by = spread(builder, guidance_scale)
-    with vectors(builder, count) as at:
-        one, other = load(builder, builder.add(own, at)), load(builder, builder.add(unknown, at))
-        alike = builder.fcmp_ordered("==", one.value, other.value)
-        one.where(alike, other + by * (one - other)).store(builder.add(own, at))
+    """Compute y = e^((x - peak) * factor), 0 where that is below 1e-38."""
+    peaks, factors = broadcast(builder, peak), broadcast(builder, factor)
+    zero = constant(builder, 0.0)
+    with vector_offsets(builder, count) as offset:
+        power = (load(builder, builder.add(x, offset)) - peaks) * factors
+        in_range = builder.fcmp_ordered(">", power.value, power.like(-87.0).value)
+        exp(power).select(in_range, zero).store(builder.add(y, offset))
 
 
-@emitted(types.float32, ADDRESS)
-def sum_of_vector(builder: Builder, x: Value) -> Value:
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, types.float32)
+def guide(
+    builder: Builder, params: Value, unconditional: Value, count: Value, guidance_scale: Value
+) -> None:
+    """Apply classifier-free guidance to `params`; equal numbers, infinite ones too, stay."""
+    scale = broadcast(builder, guidance_scale)
+    with vector_offsets(builder, count) as offset:
+        own = load(builder, builder.add(params, offset))
+        other = load(builder, builder.add(unconditional, offset))
+        equal = builder.fcmp_ordered("==", own.value, other.value)
+        own.select(equal, other + scale * (own - other)).store(builder.add(params, offset))
+
+
+@llvm_function(types.float32, ADDRESS)
+def vector_sum(builder: Builder, x: Value) -> Value:
     """Return the sum of sixteen floats."""
-    return load(builder, x).fold(Vector.__add__)
+    return load(builder, x).reduce(Vector.__add__)
 
 
-@emitted(types.void, ADDRESS, ADDRESS, types.int64)
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
 def order_keys(builder: Builder, keys: Value, x: Value, count: Value) -> None:
-    """Write integers that are in the order of the floats."""
-    with vectors(builder, count) as at:
-        bits = (load(builder, builder.add(x, at)) + 0.0).bits()  # -0 is 0
+    """Write integers in the same order as the floats."""
+    with vector_offsets(builder, count) as offset:
+        bits = (load(builder, builder.add(x, offset)) + 0.0).bits_as_ints()  # -0 becomes 0
         sign = builder.ashr(bits.value, bits.like(31).value)
         flip = Vector(builder, sign) & 0x7FFFFFFF
-        Vector(builder, builder.xor(bits.value, flip.value)).store(builder.add(keys, at))
+        Vector(builder, builder.xor(bits.value, flip.value)).store(builder.add(keys, offset))
 
 
-@emitted(types.int64, ADDRESS, types.int64, types.int32)
-def count_from(builder: Builder, keys: Value, count: Value, least: Value) -> Value:
-    """Return how many keys are `least` or more."""
-    cell = cgutils.alloca_once_value(builder, constant(builder, 0, INTS).value)
-    with vectors(builder, count) as at:
-        key = load(builder, builder.add(keys, at), INTS)
-        stays = builder.icmp_signed(">=", key.value, spread(builder, least).value)
-        builder.store(builder.add(builder.load(cell), builder.zext(stays, INTS)), cell)
-    return builder.sext(Vector(builder, builder.load(cell)).fold(Vector.__add__), I64)
+@llvm_function(types.int64, ADDRESS, types.int64, types.int32)
+def count_from(builder: Builder, keys: Value, count: Value, threshold: Value) -> Value:
+    """Return how many keys are `threshold` or more."""
+    counts, least = Variable(constant(builder, 0, INT_VECTOR)), broadcast(builder, threshold)
+    with vector_offsets(builder, count) as offset:
+        key = load(builder, builder.add(keys, offset), INT_VECTOR)
+        kept = builder.icmp_signed(">=", key.value, least.value)
+        counts.set(counts.get() + Vector(builder, builder.zext(kept, INT_VECTOR)))
+    return builder.sext(counts.get().reduce(Vector.__add__), I64)
 
 
-@emitted(types.float32, ADDRESS, ADDRESS, types.int64, types.int32)
-def weight_from(builder: Builder, weights: Value, keys: Value, count: Value, least: Value) -> Value:
-    """Return the sum of the weights of keys that are `least` or more."""
-    zero = constant(builder, 0.0)
-    cell = cgutils.alloca_once_value(builder, zero.value)
-    with vectors(builder, count) as at:
-        key = load(builder, builder.add(keys, at), INTS)
-        stays = builder.icmp_signed(">=", key.value, spread(builder, least).value)
-        weight = load(builder, builder.add(weights, at)).where(stays, zero)
-        builder.store((Vector(builder, builder.load(cell)) + weight).value, cell)
-    return Vector(builder, builder.load(cell)).fold(Vector.__add__)
+@llvm_function(types.float32, ADDRESS, ADDRESS, types.int64, types.int32)
+def weight_from(
+    builder: Builder, weights: Value, keys: Value, count: Value, threshold: Value
+) -> Value:
+    """Return the sum of the weights whose keys are `threshold` or more."""
+    zero, least = constant(builder, 0.0), broadcast(builder, threshold)
+    total = Variable(zero)
+    with vector_offsets(builder, count) as offset:
+        key = load(builder, builder.add(keys, offset), INT_VECTOR)
+        kept = builder.icmp_signed(">=", key.value, least.value)
+        total.set(load(builder, builder.add(weights, offset)).select(kept, zero) + total.get())
+    return total.get().reduce(Vector.__add__)
 
 
-@emitted(types.float32, ADDRESS)
+@llvm_function(types.float32, ADDRESS)
 def float_at(builder: Builder, address: Value) -> Value:
-    """Return a float."""
-    return load_one(builder, address)
+    """Return the float at an address."""
+    return load_scalar(builder, address)
 
 
-@emitted(types.int32, ADDRESS)
+@llvm_function(types.int32, ADDRESS)
 def int_at(builder: Builder, address: Value) -> Value:
-    """Return a 32-bit integer."""
-    return load_one(builder, address, I32)
+    """Return the 32-bit integer at an address."""
+    return load_scalar(builder, address, I32)
 
 
-@emitted(types.void, ADDRESS)
-def put_zero(builder: Builder, address: Value) -> None:
-    """Write a 0 of 32 bits."""
+@llvm_function(types.void, ADDRESS)
+def store_zero(builder: Builder, address: Value) -> None:
+    """Write a 32-bit 0."""
     builder.store(I32(0), pointer(builder, address), align=4)
 
 
 @inlined
 def least_key(weights: Address, keys: Address, count: int, number: int, share: float) -> int:
-    """Return the largest key that `number` classes reach, or that a weight of `share` reaches.
+    """Return the largest key that `number` classes reach.
 
-    The second counts where `number` is 0.
+    If `number` is 0: the largest key that classes with a total weight of `share` reach.
     """
-    low, high = LEAST, MOST
+    low, high = INT32_MIN, INT32_MAX
     while low < high:
         middle = (low + high + 1) >> 1
         if number > 0:
@@ -157,57 +161,57 @@ def least_key(weights: Address, keys: Address, count: int, number: int, share: f
 def truncate(
     weights: Address, logits: Address, keys: Address, count: int, top_k: int, top_p: float
 ) -> None:
-    """Put 0 for the classes that top-k and top-p leave out; of equal ones the first stay."""
+    """Set the weights outside of top-k and top-p to 0; of equal classes the first are kept."""
     order_keys(keys, logits, count)
-    least, equals = LEAST, count
+    least, equals = INT32_MIN, count
     if 0 < top_k < count:
         least = least_key(weights, keys, count, top_k, 0.0)
         equals = top_k - count_from(keys, count, np.int32(least + 1))
     if top_p < 1:
-        share = top_p * np.float64(weight_from(weights, keys, count, np.int32(LEAST)))
+        share = top_p * np.float64(weight_from(weights, keys, count, np.int32(INT32_MIN)))
         found = least_key(weights, keys, count, 0, share)
         if found >= least:
             above = np.float64(weight_from(weights, keys, count, np.int32(found + 1)))
-            wanted = 0
+            num_equal = 0
             for index in range(count):
                 if int_at(keys + 4 * index) == found and above < share:
                     above += np.float64(float_at(weights + 4 * index))
-                    wanted += 1
-            equals = min(equals, wanted) if found == least else wanted
+                    num_equal += 1
+            equals = min(equals, num_equal) if found == least else num_equal
             least = found
     for index in range(count):
         key = int_at(keys + 4 * index)
         equals -= key == least
         if key < least or (key == least and equals < 0):
-            put_zero(weights + 4 * index)
+            store_zero(weights + 4 * index)
 
 
 @inlined
 def search(weights: Address, count: int, noise: float) -> int:
-    """Return the first class that the sum of the weights passes a share of `noise` with."""
-    total = 0.0  # float64: a sum of many small numbers decides
-    for block in range(count // LANES):
-        total += np.float64(sum_of_vector(weights + BYTES * block))
-    threshold, passed, last = np.float64(noise) * total, 0.0, 0
-    for block in range(count // LANES):
-        here = np.float64(sum_of_vector(weights + BYTES * block))
-        if passed + here > threshold:
-            within = passed
-            for index in range(block * LANES, (block + 1) * LANES):
+    """Return the first class at which the cumulative weight exceeds a share of `noise`."""
+    total = 0.0  # float64: the sum of many small numbers decides
+    for vector in range(count // LANES):
+        total += np.float64(vector_sum(weights + VECTOR_BYTES * vector))
+    threshold, cumulative, last = np.float64(noise) * total, 0.0, 0
+    for vector in range(count // LANES):
+        vector_weight = np.float64(vector_sum(weights + VECTOR_BYTES * vector))
+        if cumulative + vector_weight > threshold:
+            within = cumulative
+            for index in range(vector * LANES, (vector + 1) * LANES):
                 within += np.float64(float_at(weights + 4 * index))
                 if within > threshold:
                     return index
-        if here > 0:
-            last = block
-        passed += here
-    index = (last + 1) * LANES - 1  # rounding passed by the end: the last class that has a weight
+        if vector_weight > 0:
+            last = vector
+        cumulative += vector_weight
+    index = (last + 1) * LANES - 1  # past the end by rounding: the last class with a weight
     while index > 0 and float_at(weights + 4 * index) == 0:
         index -= 1
     return index
 
 
 @compiled
-def draw(
+def draw_class(
     logits: Address,
     weights: Address,
     keys: Address,
@@ -217,27 +221,27 @@ def draw(
     top_k: int,
     top_p: float,
 ) -> int:
-    """Return a class, or `FAULT`.
+    """Return a class, or `NOT_FINITE`.
 
     Args:
         logits: Address of the logits.
-        weights: Address of as much room.
-        keys: The same again.
+        weights: Address of scratch memory of the same size.
+        keys: Address of further scratch memory.
         count: Classes, padding included.
         noise: Uniform of [0, 1).
-        temperature: 0 takes the largest logit.
-        top_k: Classes that stay; 0 for all.
-        top_p: Share of the probability that stays; 1 for all.
+        temperature: 0 for the largest logit.
+        top_k: Number of classes to keep; 0 for all.
+        top_p: Share of the probability to keep; 1 for all.
     """
     peak = largest(logits, count)
     if not np.isfinite(peak):
-        return FAULT
+        return NOT_FINITE
     if temperature == 0:
         index = 0
         while float_at(logits + 4 * index) != peak:
             index += 1
         return index
-    weigh(weights, logits, count, peak, np.float32(min(1 / temperature, 1e37)))
+    exponentiate(weights, logits, count, peak, np.float32(min(1 / temperature, 1e37)))
     if top_k > 0 or top_p < 1:
         truncate(weights, logits, keys, count, top_k, top_p)
     found: int = search(weights, count, noise)

@@ -1,7 +1,7 @@
 """The draw of a 16-bit code from a mixture of densities.
 
-What `Mixture.sample` does, on the kernel's own terms: a component by its weight, then the quantile
-of its density. It is one sample's work for every few thousand products: plain numbers in float64.
+The compiled counterpart of `Mixture.sample`: a component by its weight, then the quantile of its
+density. Scalars in float64, since one draw takes a small share of the time of a sample.
 """
 
 import math
@@ -10,10 +10,10 @@ import numpy as np
 
 from wavenet.distributions.mixture import LEVELS, MIN_UNIFORM
 from wavenet.kernels.compiler import Address, compiled, inlined
-from wavenet.sampling.cpu.draw_categorical import FAULT, float_at
+from wavenet.sampling.cpu.draw_categorical import NOT_FINITE, float_at
 
 # The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and
-# denominators of three ratios of polynomials, the highest power first.
+# denominators of three rational functions, highest power first.
 CENTRE = (
     (
         2509.0809287301226727,
@@ -83,24 +83,24 @@ TAIL = (
 
 
 @inlined
-def ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: float) -> float:
+def rational(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: float) -> float:
     """Return the ratio of two polynomials at `x`."""
-    above, below = 0.0, 0.0
+    numerator, denominator = 0.0, 0.0
     for index in range(8):
-        above = above * x + polynomials[0][index]
-        below = below * x + polynomials[1][index]
-    return above / below
+        numerator = numerator * x + polynomials[0][index]
+        denominator = denominator * x + polynomials[1][index]
+    return numerator / denominator
 
 
 @compiled
 def normal_quantile(uniform: float) -> float:
-    """Return below which number the standard normal density has a mass of `uniform`."""
+    """Return the quantile of the standard normal distribution."""
     q = uniform - 0.5
     if abs(q) <= 0.425:
-        centre: float = q * ratio(CENTRE, 0.180625 - q * q)
+        centre: float = q * rational(CENTRE, 0.180625 - q * q)
         return centre
     r = math.sqrt(-math.log(min(uniform, 1 - uniform)))
-    size: float = ratio(SIDE, r - 1.6) if r <= 5 else ratio(TAIL, r - 5)
+    size: float = rational(SIDE, r - 1.6) if r <= 5 else rational(TAIL, r - 5)
     return size if q > 0 else -size
 
 
@@ -114,23 +114,23 @@ def draw_from_mixture(
     noise: float,
     temperature: float,
 ) -> int:
-    """Return a code, 0 to 65,535, or `FAULT` where a parameter is not finite.
+    """Return a code, 0 to 65,535, or `NOT_FINITE` if a parameter is not finite.
 
     Args:
         params: Address of the parameters: logits (none for one component), means, log-scales.
-        components: Densities of the mixture.
-        gaussian: Whether they are Gaussian; logistic if not.
-        min_log_scale: Smaller log-scales count as this.
+        components: Number of densities.
+        gaussian: Whether they are Gaussian; logistic otherwise.
+        min_log_scale: Lower bound of the log-scales.
         choice: Uniform of [0, 1) that chooses the component.
         noise: Uniform of [0, 1) that chooses the sample.
-        temperature: 0 takes the mean of the heaviest component.
+        temperature: 0 for the mean of the heaviest component.
     """
     means = params + 4 * components if components > 1 else params
     scales = means + 4 * components
     count = 3 * components if components > 1 else 2
     for index in range(count):
         if not np.isfinite(float_at(params + 4 * index)):
-            return FAULT
+            return NOT_FINITE
     chosen = 0
     if components > 1:
         chosen = heaviest(params, components)
@@ -139,10 +139,12 @@ def draw_from_mixture(
             total = 0.0
             for index in range(components):
                 total += math.exp((np.float64(float_at(params + 4 * index)) - peak) / temperature)
-            threshold, passed, chosen = np.float64(choice) * total, 0.0, components - 1
+            threshold, cumulative, chosen = np.float64(choice) * total, 0.0, components - 1
             for index in range(components):
-                passed += math.exp((np.float64(float_at(params + 4 * index)) - peak) / temperature)
-                if passed > threshold:
+                cumulative += math.exp(
+                    (np.float64(float_at(params + 4 * index)) - peak) / temperature
+                )
+                if cumulative > threshold:
                     chosen = index
                     break
     value = np.float64(float_at(means + 4 * chosen))
@@ -160,7 +162,7 @@ def draw_from_mixture(
 
 @inlined
 def heaviest(logits: Address, components: int) -> int:
-    """Return the component with the largest logit, the first on ties."""
+    """Return the component with the largest logit; the first of equal ones."""
     best = 0
     for index in range(1, components):
         if float_at(logits + 4 * index) > float_at(logits + 4 * best):

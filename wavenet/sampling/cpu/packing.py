@@ -1,10 +1,9 @@
-"""Any `WaveNet` in the one form that the kernel knows.
+"""Packs a standard `WaveNet` into the arrays of the kernel.
 
-The scales of skips and residuals are folded into the weights; what conditions a whole signal is, as
-a bias, a constant that each block's sums start from; the first convolution is a table of rows, one
-a tap and class, its bias in the current tap's; all widths are padded to multiples of 16
-with weights of zero; matrices lie one after the other in the order of their use, each as products
-read it. Nothing of the model is looked at after this.
+The scales of skips and residuals are folded into the weights; global conditioning becomes a part of
+the gates' biases; the first convolution is a table of rows, one per tap and code, its bias included
+in the current tap's. All widths are padded to multiples of 16 with zero weights. Matrices are
+stored in the order of their use, each packed for the matrix product.
 """
 
 from typing import Any
@@ -14,156 +13,156 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.kernels.alignment import aligned
+from wavenet.kernels.alignment import CACHE_LINE_BYTES, aligned
 from wavenet.kernels.matmul import WEIGHT_BYTES, pack, row_bytes
-from wavenet.kernels.vectors import BYTES, LANES
+from wavenet.kernels.vectors import LANES
 from wavenet.model import WaveNet
 from wavenet.modules import CausalEmbedding, ResidualBlock
-from wavenet.sampling.cpu.kernel import (
+from wavenet.sampling.cpu.arrays import (
     BIASES,
-    CONDITION,
-    CURRENT,
+    CONDITIONING,
+    CURRENT_TAP,
     HIDDEN,
-    NUM_PLACES,
+    NUM_OFFSETS,
     OUTPUT,
-    PAST,
+    PAST_TAPS,
     RESIDUAL,
     SKIP,
+    PackedWeights,
     Sizes,
-    Weights,
 )
 
 Array = NDArray[np.float32]
-NEVER = -np.inf  # logit of the classes that pad the output
+PADDING_LOGIT = -np.inf  # of the classes that pad the output
 
 
-def sizes_of(model: WaveNet, weight_dtype: str) -> Sizes:
-    """Return the numbers that fix what the kernel computes for a model."""
-    config = model.config
-    residual, gate = padded(config.residual_channels), padded(config.gate_channels // 2)
+def model_sizes(model: WaveNet, weight_dtype: str) -> Sizes:
+    """Return the shapes of the kernel's arrays for a model."""
+    config, distribution = model.config, model.distribution
+    residual, gated = padded(config.residual_channels), padded(config.gate_channels // 2)
     skip, head = padded(config.skip_channels), padded(config.head_channels)
-    params = padded(model.distribution.num_params)
-    gate_bytes = row_bytes(gate, weight_dtype)
-    widest = max(skip, head, gate)
-    condition = 0 if config.local is None else padded(config.local.channels)
-    draw = model.distribution.compiled_draw
+    params, num_blocks = padded(distribution.num_params), len(config.dilations)
+    gated_row_bytes = row_bytes(gated, weight_dtype)
+    conditioning = 0 if config.local is None else padded(config.local.channels)
+    widest = max(skip, head, gated)
+    floats = residual + skip + head + 3 * params  # params thrice: scratch memory of the draw
     return Sizes(
-        blocks=len(config.dilations),
+        num_blocks=num_blocks,
         residual=residual,
-        gate=gate,
+        gated=gated,
         skip=skip,
         head=head,
         params=params,
-        classes=model.distribution.num_params,
-        taps=config.kernel_size,
-        input_taps=config.input_kernel_size,
-        residual_bytes=row_bytes(residual, weight_dtype),
-        gate_bytes=gate_bytes,
-        condition=condition,
-        condition_bytes=row_bytes(condition, weight_dtype) if condition else 1,
-        components=0 if draw == "categorical" else config.num_mixtures,
-        gaussian=draw == "gaussian_mixture",
-        work_bytes=_lines(
-            4 * (residual + skip + head + 3 * params) + len(config.dilations) * gate_bytes
-        ),
-        room_bytes=_lines(4 * widest + row_bytes(widest, weight_dtype)),
+        unpadded_params=distribution.num_params,
+        kernel_size=config.kernel_size,
+        input_kernel_size=config.input_kernel_size,
+        residual_row_bytes=row_bytes(residual, weight_dtype),
+        gated_row_bytes=gated_row_bytes,
+        conditioning=conditioning,
+        conditioning_row_bytes=row_bytes(conditioning, weight_dtype) if conditioning else 1,
+        num_mixtures=0 if distribution.compiled_draw == "categorical" else config.num_mixtures,
+        is_gaussian=distribution.compiled_draw == "gaussian_mixture",
+        activation_bytes=_separated(4 * floats + num_blocks * gated_row_bytes),
+        scratch_bytes=_separated(4 * widest + row_bytes(widest, weight_dtype)),
     )
 
 
-def weights_of(model: WaveNet, sizes: Sizes, weight_dtype: str) -> Weights:
+def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeights:
     """Return a model's weights, packed.
 
     Args:
-        model: With plain weights, not weight-normalised ones.
+        model: Without weight norm.
         sizes: Of the model.
         weight_dtype: Of the matrices.
     """
     arrays = _Arrays(weight_dtype)
     blocks = [block for block in model.stack.blocks if isinstance(block, ResidualBlock)]
-    places = np.zeros((sizes.blocks + 1, NUM_PLACES), np.int64)
+    offsets = np.zeros((sizes.num_blocks + 1, NUM_OFFSETS), np.int64)
     skip_scale, head = model.stack.skip_scale, model.head
 
     def put_skip(number: int) -> None:
-        matrix = _matrix(blocks[number].skip_conv.weight, sizes.skip, sizes.gate)
-        arrays.put_matrix(places[number], SKIP, matrix * skip_scale)
+        matrix = _matrix(blocks[number].skip_conv.weight, sizes.skip, sizes.gated)
+        arrays.put_matrix(offsets[number], SKIP, matrix * skip_scale)
 
-    # In the order in which one thread reads them, so that the processor can read ahead:
+    # in the order in which one thread reads them, so that the processor can prefetch
     taps = [_taps(block, sizes) for block in blocks]
     for number, block in enumerate(blocks):
-        arrays.put_matrix(places[number], CURRENT, taps[number][-1])
+        arrays.put_matrix(offsets[number], CURRENT_TAP, taps[number][-1])
         if number > 0:
             put_skip(number - 1)
         if block.residual_conv is not None:
-            matrix = _matrix(block.residual_conv.weight, sizes.residual, sizes.gate)
-            arrays.put_matrix(places[number], RESIDUAL, matrix * block.residual_scale)
-        places[number, BIASES] = arrays.put_plain(_biases(block, sizes))
-    put_skip(sizes.blocks - 1)
-    arrays.put_matrix(places[-1], HIDDEN, _matrix(head.hidden.weight, sizes.head, sizes.skip))
-    arrays.put_matrix(places[-1], OUTPUT, _matrix(head.output.weight, sizes.params, sizes.head))
-    for number, block in enumerate(blocks):  # seldom read: they do not stand between the others
-        arrays.put_matrix(places[number], PAST, *taps[number][:-1])
-        if block.conditioning_conv is not None and sizes.condition:
+            matrix = _matrix(block.residual_conv.weight, sizes.residual, sizes.gated)
+            arrays.put_matrix(offsets[number], RESIDUAL, matrix * block.residual_scale)
+        offsets[number, BIASES] = arrays.put_vector(_biases(block, sizes))
+    put_skip(sizes.num_blocks - 1)
+    arrays.put_matrix(offsets[-1], HIDDEN, _matrix(head.hidden.weight, sizes.head, sizes.skip))
+    arrays.put_matrix(offsets[-1], OUTPUT, _matrix(head.output.weight, sizes.params, sizes.head))
+    for number, block in enumerate(blocks):  # read rarely, so not between the others
+        arrays.put_matrix(offsets[number], PAST_TAPS, *taps[number][:-1])
+        if block.conditioning_conv is not None and sizes.conditioning:
             width = model.config.local.channels if model.config.local is not None else 0
             arrays.put_matrix(
-                places[number],
-                CONDITION,
+                offsets[number],
+                CONDITIONING,
                 _gates(block.conditioning_conv.weight[:, :width, 0], sizes),
             )
     skips = np.sum([_vector(block.skip_conv.bias, sizes.skip) for block in blocks], axis=0)
     output = _vector(head.output.bias, sizes.params)
-    output[sizes.classes :] = NEVER
+    output[sizes.unpadded_params :] = PADDING_LOGIT
     hidden = _vector(head.hidden.bias, sizes.head)
-    places[-1, BIASES] = arrays.put_plain(np.concatenate([skips * skip_scale, hidden, output]))
-    tables = arrays.put_plain(_tables(model, sizes).ravel())
-    return Weights(
+    offsets[-1, BIASES] = arrays.put_vector(np.concatenate([skips * skip_scale, hidden, output]))
+    table_offset = arrays.put_vector(_tables(model, sizes).ravel())
+    return PackedWeights(
         matrices=aligned(np.concatenate(arrays.matrices)),
         scales=aligned(np.concatenate(arrays.scales)),
-        plain=aligned(np.concatenate(arrays.plain)),
-        places=places,
+        vectors=aligned(np.concatenate(arrays.vectors)),
+        offsets=offsets,
         dilations=np.array(model.config.dilations, np.int64),
         residual_scale=np.float32(model.config.residual_scale),
         min_log_scale=float(model.config.min_log_scale),
-        tables=tables,
-        levels=model.config.quantization_channels,
+        table_offset=table_offset,
+        num_codes=model.config.quantization_channels,
     )
 
 
-def constants_of(model: WaveNet, sizes: Sizes, whole: Tensor | None, streams: int) -> Array:
-    """Return what each block's sums start from, `(blocks, streams, 2 * gate)`.
+def gate_biases(
+    model: WaveNet, sizes: Sizes, global_conditioning: Tensor | None, streams: int
+) -> Array:
+    """Return the gates' biases plus global conditioning, `(blocks, streams, 2 * gated)`.
 
     Args:
-        model: With plain weights.
+        model: Without weight norm.
         sizes: Of the model.
-        whole: What conditions each stream's whole signal, `(streams, C)`; absent for nothing.
+        global_conditioning: Of each stream, `(streams, C)`, if the model has it.
         streams: How many there are.
     """
-    room = np.zeros((sizes.blocks, streams, 2 * sizes.gate), np.float32)
+    biases = np.zeros((sizes.num_blocks, streams, 2 * sizes.gated), np.float32)
     for number, block in enumerate(model.stack.blocks):
         assert isinstance(block, ResidualBlock)
-        bias = _biases(block, sizes)[: 2 * sizes.gate].astype(np.float64)
-        room[number] = bias
-        if whole is None or block.conditioning_conv is None:
+        bias = _biases(block, sizes)[: 2 * sizes.gated].astype(np.float64)
+        biases[number] = bias
+        if global_conditioning is None or block.conditioning_conv is None:
             continue
-        weight = block.conditioning_conv.weight[:, -whole.shape[1] :, 0]
-        for stream, vector in enumerate(_numpy(whole).astype(np.float64)):  # one by one, in float64
-            product = _numpy(weight).astype(np.float64) @ vector
-            shared = torch.from_numpy(product.astype(np.float32))
-            room[number, stream] = bias + _gates(shared.unsqueeze(1), sizes, inputs=1)[:, 0]
-    return room
+        weight = _numpy(block.conditioning_conv.weight[:, -global_conditioning.shape[1] :, 0])
+        vectors = _numpy(global_conditioning).astype(np.float64)
+        for stream, vector in enumerate(vectors):  # one by one: exact in any batch
+            product = torch.from_numpy((weight.astype(np.float64) @ vector).astype(np.float32))
+            biases[number, stream] = bias + _gates(product.unsqueeze(1), sizes, inputs=1)[:, 0]
+    return biases
 
 
-def _lines(size: int) -> int:
-    """Return the bytes of whole cache lines, and a line that no other thread writes to."""
-    return (-(-size // BYTES) + 1) * BYTES
+def _separated(size: int) -> int:
+    """Return the bytes of whole cache lines, plus one line between the data of two threads."""
+    return (-(-size // CACHE_LINE_BYTES) + 1) * CACHE_LINE_BYTES
 
 
 def padded(width: int) -> int:
-    """Return the next multiple of a vector's lanes."""
+    """Return the next multiple of 16, the numbers in a vector."""
     return -(-width // LANES) * LANES
 
 
 class _Arrays:
-    """What has been packed so far.
+    """Matrices and vectors that are packed one after the other.
 
     Args:
         weight_dtype: Of the matrices.
@@ -173,10 +172,10 @@ class _Arrays:
         self.weight_dtype = weight_dtype
         self.matrices: list[NDArray[Any]] = []
         self.scales: list[Array] = [np.zeros(LANES, np.float32)]
-        self.plain: list[Array] = []
+        self.vectors: list[Array] = []
 
     def put_matrix(self, row: NDArray[np.int64], column: int, *matrices: Array) -> None:
-        """Add matrices that follow each other, and note where they and their scales begin."""
+        """Append matrices, and write the offsets of the first and of its scales."""
         row[column] = sum(map(len, self.matrices)) * WEIGHT_BYTES[self.weight_dtype]
         row[column + 1] = sum(map(len, self.scales))
         for matrix in matrices:
@@ -184,23 +183,23 @@ class _Arrays:
             self.matrices.append(packed.weights)
             self.scales.append(packed.scales)
 
-    def put_plain(self, values: Array) -> int:
-        """Add numbers that stay float32, and return where they begin."""
-        start = sum(map(len, self.plain))
-        self.plain.append(values.astype(np.float32))
+    def put_vector(self, values: Array) -> int:
+        """Append float32 numbers, and return their offset."""
+        start = sum(map(len, self.vectors))
+        self.vectors.append(values.astype(np.float32))
         return start
 
 
 def _taps(block: ResidualBlock, sizes: Sizes) -> list[Array]:
-    """Return the matrix of each tap, the oldest first."""
+    """Return the matrix of each tap, oldest first."""
     return [_gates(tap, sizes, sizes.residual) for tap in block.conv.weight.unbind(dim=-1)]
 
 
 def _gates(weight: Tensor, sizes: Sizes, inputs: int | None = None) -> Array:
-    """Return a matrix of the gates, both of their halves padded alike; `inputs` after padding."""
+    """Return a matrix of the gate, each half padded; `inputs` is its width after padding."""
     width = padded(weight.shape[1]) if inputs is None else inputs
     halves = torch.split(weight, len(weight) // 2)
-    return np.concatenate([_matrix(half, sizes.gate, width) for half in halves])
+    return np.concatenate([_matrix(half, sizes.gated, width) for half in halves])
 
 
 def _biases(block: ResidualBlock, sizes: Sizes) -> Array:
@@ -208,12 +207,12 @@ def _biases(block: ResidualBlock, sizes: Sizes) -> Array:
     half, bias = block.conv.out_channels // 2, block.conv.bias
     halves = [None, None] if bias is None else torch.split(bias, half)
     residual = None if block.residual_conv is None else block.residual_conv.bias
-    parts = [_vector(part, sizes.gate) for part in halves]
+    parts = [_vector(part, sizes.gated) for part in halves]
     return np.concatenate([*parts, _vector(residual, sizes.residual) * block.residual_scale])
 
 
 def _tables(model: WaveNet, sizes: Sizes) -> Array:
-    """Return what each class adds to the first convolution, `(taps, classes, residual)`."""
+    """Return the first convolution as a table of outputs, `(taps, codes, residual)`."""
     layer = model.input
     tables: Tensor
     if isinstance(layer, CausalEmbedding):
@@ -232,17 +231,17 @@ def _tables(model: WaveNet, sizes: Sizes) -> Array:
 def _matrix(weight: Tensor, outputs: int, inputs: int) -> Array:
     """Return the matrix of a 1x1 convolution or of one tap, padded."""
     values = _numpy(weight).reshape(weight.shape[:2])
-    room = np.zeros((outputs, inputs), np.float32)
-    room[: values.shape[0], : values.shape[1]] = values
-    return room
+    matrix = np.zeros((outputs, inputs), np.float32)
+    matrix[: values.shape[0], : values.shape[1]] = values
+    return matrix
 
 
 def _vector(bias: Tensor | None, width: int) -> Array:
     """Return a bias, padded; zeros where there is none."""
-    room = np.zeros(width, np.float32)
+    vector = np.zeros(width, np.float32)
     if bias is not None:
-        room[: len(bias)] = _numpy(bias)
-    return room
+        vector[: len(bias)] = _numpy(bias)
+    return vector
 
 
 def _numpy(tensor: Tensor) -> Array:

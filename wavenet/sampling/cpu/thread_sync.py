@@ -1,63 +1,55 @@
-"""Progress that threads of a team tell each other: a number each, which only grows."""
+"""Progress of threads that share the work of one stream: per thread a counter that only grows."""
 
 import os
 
 from llvmlite import ir
-from numba.core import types
-from numba.types import ExternalFunction
+from numba import types
 
-from wavenet.kernels.compiler import (
-    ADDRESS,
-    Address,
-    Builder,
-    Value,
-    emitted,
-    features,
-    inlined,
-)
-from wavenet.kernels.vectors import I64, function, pointer
+from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, inlined, llvm_function
+from wavenet.kernels.numba_internals import features
+from wavenet.kernels.vectors import I64, declare, pointer
 
-LINE = 16  # 64-bit numbers from one thread's progress to the next: two cache lines
-THE_END = 2**62  # progress that nobody waits for
-PATIENCE = 2000  # looks before the processor is offered to others
+COUNTER_SPACING = 16  # 64-bit numbers from one thread's counter to the next: two cache lines
+FINISHED = 2**62  # a count that releases every waiting thread
+SPINS_BEFORE_YIELD = 2000
 
-YIELDS = os.name == "posix"
-offer_processor = ExternalFunction("sched_yield", types.int32())
+CAN_YIELD = os.name == "posix"
+yield_processor = types.ExternalFunction("sched_yield", types.int32())
 
 
-@emitted(types.int64, ADDRESS)
-def progress_at(builder: Builder, flag: Value) -> Value:
-    """Return another thread's progress; what it wrote before that can be read from here on."""
-    return builder.load_atomic(pointer(builder, flag), "acquire", 8, typ=I64)
+@llvm_function(types.int64, ADDRESS)
+def read_progress(builder: Builder, counter: Value) -> Value:
+    """Return another thread's progress; what it wrote before is visible from here on."""
+    return builder.load_atomic(pointer(builder, counter), "acquire", 8, typ=I64)
 
 
-@emitted(types.void, ADDRESS, types.int64)
-def tell_progress(builder: Builder, flag: Value, number: Value) -> None:
-    """Let others see what was written until here."""
-    place = builder.inttoptr(flag, I64.as_pointer())  # llvmlite wants a typed one here
+@llvm_function(types.void, ADDRESS, types.int64)
+def publish_progress(builder: Builder, counter: Value, number: Value) -> None:
+    """Make everything written so far visible to the threads that wait for `number`."""
+    place = builder.inttoptr(counter, I64.as_pointer())  # llvmlite requires a typed pointer here
     builder.store_atomic(number, place, "release", 8)
 
 
-@emitted(types.void)
-def breathe(builder: Builder) -> None:
-    """Tell the processor that this loop only waits."""
+@llvm_function(types.void)
+def pause(builder: Builder) -> None:
+    """Tell the processor that this is a spin loop."""
     if "sse2" in features():
-        builder.call(function(builder, "llvm.x86.sse2.pause", ir.VoidType()), [])
+        builder.call(declare(builder, "llvm.x86.sse2.pause", ir.VoidType()), [])
 
 
 @inlined
-def wait_for(flag: Address, number: int) -> None:
-    """Return once another thread has come to `number`."""
-    looks = 0
-    while progress_at(flag) < number:
-        breathe()
-        looks += 1
-        if YIELDS and looks > PATIENCE:
-            offer_processor()
+def wait_for(counter: Address, number: int) -> None:
+    """Return when another thread's progress has reached `number`."""
+    spins = 0
+    while read_progress(counter) < number:
+        pause()
+        spins += 1
+        if CAN_YIELD and spins > SPINS_BEFORE_YIELD:
+            yield_processor()
 
 
 @inlined
-def wait_for_all(flags: Address, team: int, number: int) -> None:
-    """Return once all threads of a team have come to `number`."""
-    for other in range(team):
-        wait_for(flags + 8 * LINE * other, number)
+def wait_for_all(counters: Address, num_threads: int, number: int) -> None:
+    """Return when the progress of all threads has reached `number`."""
+    for thread in range(num_threads):
+        wait_for(counters + 8 * COUNTER_SPACING * thread, number)

@@ -1,0 +1,106 @@
+"""The arrays that the kernel works on, and the arguments of one run; `docs/kernels.md` shows them.
+
+Numba compiles functions of named tuples. Widths are padded to multiples of 16, arrays are flat, and
+the kernel computes addresses from the offsets that stand here.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Columns of `PackedWeights.offsets`: a matrix's first byte; its first scale is one column on.
+CURRENT_TAP, PAST_TAPS, RESIDUAL, SKIP, CONDITIONING = 0, 2, 4, 6, 8  # of a block
+HIDDEN, OUTPUT = 0, 2  # of the head
+BIASES = 10  # of a block: gate, residual; of the head: skip, hidden, output
+NUM_OFFSETS = 11
+
+MAX_LOOKAHEAD_ROWS = 24  # samples of look-ahead: enough to read past taps' weights rarely
+MAX_CONDITIONED_ROWS = 32  # samples whose conditioning is multiplied at once
+
+
+class Sizes(NamedTuple):
+    """Shapes of all arrays; widths are padded to multiples of 16."""
+
+    num_blocks: int
+    residual: int
+    gated: int  # width of the gate's output; the gate's input is twice as wide
+    skip: int
+    head: int
+    params: int
+    unpadded_params: int
+    kernel_size: int
+    input_kernel_size: int
+    residual_row_bytes: int  # of an encoded row of activations
+    gated_row_bytes: int
+    conditioning: int  # channels of local conditioning; 0 for none
+    conditioning_row_bytes: int
+    num_mixtures: int  # 0 for a categorical distribution
+    is_gaussian: bool  # a mixture's densities: Gaussian or logistic
+    activation_bytes: int  # of a stream in `StreamBuffers.activations`
+    scratch_bytes: int  # of a row of `StreamBuffers.scratch`
+
+
+class PackedWeights(NamedTuple):
+    """The model."""
+
+    matrices: NDArray[Any]  # its dtype is the weight dtype: float32, uint16 (bfloat16), int8
+    scales: NDArray[np.float32]  # of int8 matrices, one per output
+    vectors: NDArray[np.float32]  # biases; input tables, (taps, codes, residual)
+    offsets: NDArray[np.int64]  # (blocks + 1, NUM_OFFSETS); the last row is the head's
+    dilations: NDArray[np.int64]
+    residual_scale: np.float32
+    min_log_scale: float  # of a mixture's densities
+    table_offset: int  # of the input tables in `vectors`
+    num_codes: int  # rows of an input table
+
+
+class StreamBuffers(NamedTuple):
+    """Everything that depends on the streams of a batch: their state, and scratch memory."""
+
+    queues: NDArray[np.uint8]  # per block a ring (queue_rows, streams, encoded row)
+    queue_offsets: NDArray[np.int64]  # of each block, in bytes
+    queue_rows: NDArray[np.int64]  # past samples that a block needs, at least one
+    lookahead: NDArray[np.float32]  # per block a ring (lookahead_rows, streams, 2 * gated)
+    lookahead_offsets: NDArray[np.int64]
+    lookahead_rows: NDArray[np.int64]
+    biases: NDArray[np.float32]  # (blocks, streams, 2 * gated): bias plus global conditioning
+    conditioned: NDArray[np.float32]  # per block (conditioned_rows, streams, 2 * gated): `biases`
+    conditioned_offsets: NDArray[np.int64]  # plus local conditioning of the next samples
+    conditioned_rows: NDArray[np.int64]  # a multiple of lookahead_rows
+    codes: NDArray[np.int32]  # (streams, input_kernel_size): the last codes, newest first
+    activations: NDArray[np.uint8]  # (streams, activation_bytes): of the current sample
+    scratch: NDArray[np.uint8]  # (streams or threads, scratch_bytes)
+
+
+class ThreadShare(NamedTuple):
+    """The work of one thread: some streams, or a share of the layers of one item's streams."""
+
+    rank: int  # among the threads of these streams; 0 computes the blocks
+    num_threads: int  # that share these streams
+    first_stream: int
+    num_streams: int
+    scratch_row: int  # first row of `StreamBuffers.scratch` for this thread
+    columns: NDArray[np.int64]  # (3, num_threads + 1): its columns of skip, hidden and output
+    progress: NDArray[np.int64]  # one counter per thread, COUNTER_SPACING apart
+
+
+class Request(NamedTuple):
+    """What all threads compute in one run."""
+
+    length: int
+    position: int  # samples that came before
+    refill_lookahead: bool  # the look-ahead of the first samples has not been computed
+    needs_params: bool  # False for a prompt: the head is left out
+    noise: NDArray[np.float32]  # (items, length, uniforms of a draw)
+    conditioning: NDArray[
+        np.uint8
+    ]  # (streams, length + MAX_CONDITIONED_ROWS, encoded row) or empty
+    forced_codes: NDArray[np.int32]  # (streams, length), used instead of draws; or (streams, 0)
+    params: NDArray[np.float32]  # (streams, length, unpadded_params) to be filled; or empty
+    codes: NDArray[np.int32]  # (streams, length) to be filled
+    temperature: float
+    top_k: int  # 0 for all
+    top_p: float  # 1 for all
+    streams_per_item: int  # 2 with classifier-free guidance: conditional, unconditional
+    guidance_scale: float

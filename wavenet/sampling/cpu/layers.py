@@ -1,0 +1,343 @@
+"""The layers of one sample, each for all streams of a thread.
+
+`product` and `encode` are the compiled functions of the weight dtype; all others are inlined into
+the kernel, which is optimized as one unit. `x`, `z`, `skip` and the like are addresses in a
+stream's activations.
+"""
+
+from typing import Any
+
+from wavenet.kernels.compiler import Address, inlined
+from wavenet.kernels.elementwise import add, copy, gate, relu, scale_add
+from wavenet.modules.embedding import SILENCE_CODE
+from wavenet.sampling.cpu.arrays import (
+    BIASES,
+    CONDITIONING,
+    CURRENT_TAP,
+    HIDDEN,
+    OUTPUT,
+    PAST_TAPS,
+    RESIDUAL,
+    SKIP,
+    PackedWeights,
+    Request,
+    Sizes,
+    StreamBuffers,
+    ThreadShare,
+)
+
+
+@inlined
+def multiply(
+    product: Any,
+    weights: PackedWeights,
+    matrix: tuple[int, int],
+    inputs: int,
+    columns: tuple[int, int],
+    x: tuple[Address, int],
+    y: tuple[Address, int],
+    rows: int,
+) -> None:
+    """Add W x to y in the outputs of `columns`.
+
+    Args:
+        product: Compiled matrix product.
+        weights: The model.
+        matrix: Offsets of the matrix and of its scales.
+        inputs: Width of `x`.
+        columns: First output, and the one after the last.
+        x: Address of the first encoded row, and the bytes to the next one.
+        y: Address of the first row, and the bytes to the next one.
+        rows: How many.
+    """
+    first, last = columns
+    weight_bytes = weights.matrices.itemsize
+    product(
+        weights.matrices.ctypes.data + matrix[0] + first * inputs * weight_bytes,
+        weights.scales.ctypes.data + 4 * (matrix[1] + first),
+        inputs,
+        last - first,
+        x[0],
+        x[1],
+        x[0] + inputs * max(weight_bytes, 2),  # an int8 row holds 16-bit integers, then its scale
+        y[0] + 4 * first,
+        y[1],
+        rows,
+    )
+
+
+@inlined
+def input_layer(
+    share: ThreadShare, sizes: Sizes, weights: PackedWeights, buffers: StreamBuffers, x: Address
+) -> None:
+    """Compute x = the sum of one table row per tap of the first convolution."""
+    tables = weights.vectors.ctypes.data + 4 * weights.table_offset
+    for s in range(share.num_streams):
+        target = x + s * sizes.activation_bytes
+        for tap in range(sizes.input_kernel_size):
+            code = buffers.codes[share.first_stream + s, tap]
+            row = (sizes.input_kernel_size - 1 - tap) * weights.num_codes + code
+            if tap == 0:
+                copy(target, tables + 4 * row * sizes.residual, 4 * sizes.residual)
+            elif code != SILENCE_CODE:
+                add(target, tables + 4 * row * sizes.residual, sizes.residual)
+
+
+@inlined
+def gated_layer(
+    product: Any,
+    encode: Any,
+    share: ThreadShare,
+    sizes: Sizes,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+    block: int,
+    queue_row: int,
+    lookahead_row: int,
+    x: Address,
+    z: Address,
+) -> None:
+    """Compute z = the gate's output, encoded; put x into its row of the block's queue.
+
+    The current tap's product is added to the look-ahead, which already holds everything else.
+    """
+    num_streams, width = len(buffers.codes), 2 * sizes.gated
+    queue = buffers.queues.ctypes.data + buffers.queue_offsets[block]
+    queue += (queue_row * num_streams + share.first_stream) * sizes.residual_row_bytes
+    sums = buffers.lookahead.ctypes.data + 4 * buffers.lookahead_offsets[block]
+    sums += 4 * (lookahead_row * num_streams + share.first_stream) * width
+    scratch = buffers.scratch.ctypes.data + share.scratch_row * sizes.scratch_bytes
+    for s in range(share.num_streams):
+        target = queue + s * sizes.residual_row_bytes
+        encode(target, x + s * sizes.activation_bytes, sizes.residual)
+    multiply(
+        product,
+        weights,
+        (weights.offsets[block, CURRENT_TAP], weights.offsets[block, CURRENT_TAP + 1]),
+        sizes.residual,
+        (0, width),
+        (queue, sizes.residual_row_bytes),
+        (sums, 4 * width),
+        share.num_streams,
+    )
+    is_float32 = weights.matrices.itemsize == 4
+    for s in range(share.num_streams):
+        target = z + s * sizes.activation_bytes
+        gate(target if is_float32 else scratch, sums + 4 * s * width, sizes.gated)
+        if not is_float32:
+            encode(target, scratch, sizes.gated)
+
+
+@inlined
+def residual_layer(
+    product: Any,
+    share: ThreadShare,
+    sizes: Sizes,
+    weights: PackedWeights,
+    block: int,
+    z: Address,
+    x: Address,
+) -> None:
+    """Compute x = x * residual_scale + W z + bias, whose scale is folded into weights and bias."""
+    bias = weights.vectors.ctypes.data + 4 * (weights.offsets[block, BIASES] + 2 * sizes.gated)
+    for s in range(share.num_streams):
+        target = x + s * sizes.activation_bytes
+        scale_add(target, weights.residual_scale, bias, sizes.residual)
+    multiply(
+        product,
+        weights,
+        (weights.offsets[block, RESIDUAL], weights.offsets[block, RESIDUAL + 1]),
+        sizes.gated,
+        (0, sizes.residual),
+        (z, sizes.activation_bytes),
+        (x, sizes.activation_bytes),
+        share.num_streams,
+    )
+
+
+@inlined
+def skip_layer(
+    product: Any,
+    share: ThreadShare,
+    sizes: Sizes,
+    weights: PackedWeights,
+    block: int,
+    z: Address,
+    skip: Address,
+) -> None:
+    """Add a block's skip product, in this thread's columns."""
+    multiply(
+        product,
+        weights,
+        (weights.offsets[block, SKIP], weights.offsets[block, SKIP + 1]),
+        sizes.gated,
+        (share.columns[0, share.rank], share.columns[0, share.rank + 1]),
+        (z, sizes.activation_bytes),
+        (skip, sizes.activation_bytes),
+        share.num_streams,
+    )
+
+
+@inlined
+def head_layer(
+    product: Any,
+    encode: Any,
+    share: ThreadShare,
+    sizes: Sizes,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+    layer: int,
+    x: Address,
+    y: Address,
+) -> None:
+    """Compute y = W ReLU(x) + bias, in this thread's columns; `layer` 0 is hidden, 1 output."""
+    inputs, matrix = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
+    offsets = weights.offsets[sizes.num_blocks]
+    bias = weights.vectors.ctypes.data + 4 * (offsets[BIASES] + sizes.skip + layer * sizes.head)
+    first, last = share.columns[1 + layer, share.rank], share.columns[1 + layer, share.rank + 1]
+    scratch = buffers.scratch.ctypes.data + share.scratch_row * sizes.scratch_bytes
+    encoded = scratch + 4 * max(sizes.skip, sizes.head)
+    for s in range(share.num_streams):
+        rectified = scratch + s * sizes.scratch_bytes
+        relu(rectified, x + s * sizes.activation_bytes, inputs)
+        encode(encoded + s * sizes.scratch_bytes, rectified, inputs)
+        copy(y + s * sizes.activation_bytes + 4 * first, bias + 4 * first, 4 * (last - first))
+    multiply(
+        product,
+        weights,
+        (offsets[matrix], offsets[matrix + 1]),
+        inputs,
+        (first, last),
+        (encoded, sizes.scratch_bytes),
+        (y, sizes.activation_bytes),
+        share.num_streams,
+    )
+
+
+@inlined
+def conditioning_layer(
+    product: Any,
+    share: ThreadShare,
+    request: Request,
+    sizes: Sizes,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+    block: int,
+    position: int,
+    row: int,
+) -> None:
+    """Compute biases plus local conditioning of the samples from `position` on.
+
+    `row` is the row of that sample in `StreamBuffers.conditioned`; all rows after it are computed.
+    """
+    num_streams, width = len(buffers.codes), 2 * sizes.gated
+    rows = buffers.conditioned_rows[block] - row
+    biases = buffers.biases.ctypes.data
+    biases += 4 * (block * num_streams + share.first_stream) * width
+    conditioned = buffers.conditioned.ctypes.data + 4 * buffers.conditioned_offsets[block]
+    conditioned += 4 * (row * num_streams + share.first_stream) * width
+    first = position - request.position
+    for s in range(share.num_streams):
+        for index in range(rows):
+            target = conditioned + 4 * (index * num_streams + s) * width
+            copy(target, biases + 4 * s * width, 4 * width)
+        source = request.conditioning.ctypes.data
+        source += (
+            (share.first_stream + s) * request.conditioning.shape[1] + first
+        ) * sizes.conditioning_row_bytes
+        multiply(
+            product,
+            weights,
+            (weights.offsets[block, CONDITIONING], weights.offsets[block, CONDITIONING + 1]),
+            sizes.conditioning,
+            (0, width),
+            (source, sizes.conditioning_row_bytes),
+            (conditioned + 4 * s * width, 4 * num_streams * width),
+            rows,
+        )
+
+
+@inlined
+def past_taps(
+    product: Any,
+    share: ThreadShare,
+    sizes: Sizes,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+    block: int,
+    position: int,
+    rows: int,
+    sums: Address,
+) -> None:
+    """Add the products with past inputs to the look-ahead of `rows` samples from `position` on.
+
+    As many rows at a time as possible: the samples of a stream, or the streams at a sample.
+    """
+    num_streams, ring_rows = len(buffers.codes), buffers.queue_rows[block]
+    row_bytes, width = sizes.residual_row_bytes, 2 * sizes.gated
+    queue = buffers.queues.ctypes.data + buffers.queue_offsets[block]
+    queue += share.first_stream * row_bytes
+    by_stream = share.num_streams < rows
+    step, stride = (1, num_streams) if by_stream else (num_streams, 1)
+    matrix, scales = weights.offsets[block, PAST_TAPS], weights.offsets[block, PAST_TAPS + 1]
+    tap_bytes = width * sizes.residual * weights.matrices.itemsize
+    for tap in range(sizes.kernel_size - 1):
+        ring_row = (position + tap * weights.dilations[block]) % ring_rows
+        done = 0
+        while done < rows:
+            now = min(rows - done, ring_rows - ring_row)  # up to the end of the ring
+            for index in range(share.num_streams if by_stream else now):
+                multiply(
+                    product,
+                    weights,
+                    (matrix + tap * tap_bytes, scales + tap * width),
+                    sizes.residual,
+                    (0, width),
+                    (
+                        queue + (ring_row * num_streams + index * step) * row_bytes,
+                        stride * row_bytes,
+                    ),
+                    (sums + 4 * (done * num_streams + index * step) * width, 4 * stride * width),
+                    now if by_stream else share.num_streams,
+                )
+            done, ring_row = done + now, 0
+
+
+@inlined
+def look_ahead(
+    product: Any,
+    share: ThreadShare,
+    request: Request,
+    sizes: Sizes,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+    block: int,
+    position: int,
+    row: int,
+    rows: int,
+) -> None:
+    """Compute a block's gate inputs of future samples, except for the current tap's product.
+
+    That is bias, conditioning and the products with past inputs, for `rows` samples (at most the
+    dilation) from `position` on; `row` is the first one's row in `StreamBuffers.lookahead`.
+    """
+    num_streams, width = len(buffers.codes), 2 * sizes.gated
+    sums = buffers.lookahead.ctypes.data + 4 * buffers.lookahead_offsets[block]
+    sums += 4 * (row * num_streams + share.first_stream) * width
+    start = buffers.biases.ctypes.data
+    start += 4 * (block * num_streams + share.first_stream) * width
+    stride = 0  # without local conditioning, all samples start from the same sums
+    if sizes.conditioning > 0:
+        start_row = (position + block) % buffers.conditioned_rows[block]
+        if start_row == 0 or position == request.position:
+            conditioning_layer(
+                product, share, request, sizes, weights, buffers, block, position, start_row
+            )
+        start = buffers.conditioned.ctypes.data + 4 * buffers.conditioned_offsets[block]
+        start += 4 * (start_row * num_streams + share.first_stream) * width
+        stride = 4 * num_streams * width
+    for index in range(rows):
+        for s in range(share.num_streams):
+            target = sums + 4 * (index * num_streams + s) * width
+            copy(target, start + index * stride + 4 * s * width, 4 * width)
+    past_taps(product, share, sizes, weights, buffers, block, position, rows, sums)

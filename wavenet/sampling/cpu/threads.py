@@ -1,0 +1,104 @@
+"""How threads share the work of a batch: by streams, or by the layers of a single stream."""
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.kernels.matmul import BLOCK_OUTPUTS
+from wavenet.sampling.cpu.arrays import Sizes, ThreadShare
+from wavenet.sampling.cpu.thread_sync import COUNTER_SPACING, FINISHED
+
+
+def thread_shares(
+    sizes: Sizes, num_streams: int, num_threads: int, streams_per_item: int = 1
+) -> list[ThreadShare]:
+    """Return what each thread does: some of the streams, or a share of one item's layers.
+
+    Args:
+        sizes: Of the model.
+        num_streams: Streams of the batch.
+        num_threads: Threads to share them.
+        streams_per_item: Streams that stay together.
+    """
+    items = num_streams // streams_per_item
+    if items >= num_threads or items == 0:
+        edges = [
+            items * index // num_threads * streams_per_item for index in range(num_threads + 1)
+        ]
+        columns = _columns(sizes, 1)
+        return [
+            ThreadShare(
+                rank=0,
+                num_threads=1,
+                first_stream=first,
+                num_streams=last - first,
+                scratch_row=first,
+                columns=columns,
+                progress=np.zeros(COUNTER_SPACING, np.int64),
+            )
+            for first, last in itertools.pairwise(edges)
+        ]
+    shares: list[ThreadShare] = []
+    for item in range(items):
+        threads = num_threads // items + (item < num_threads % items)
+        progress, first_row = np.zeros(threads * COUNTER_SPACING, np.int64), len(shares)
+        shares += [
+            ThreadShare(
+                rank=rank,
+                num_threads=threads,
+                first_stream=streams_per_item * item,
+                num_streams=streams_per_item,
+                scratch_row=streams_per_item * (first_row + rank),
+                columns=_columns(sizes, threads),
+                progress=progress,
+            )
+            for rank in range(threads)
+        ]
+    return shares
+
+
+def run_shares(kernel: Callable[..., None], shares: Sequence[ThreadShare], *arguments: Any) -> None:
+    """Run the kernel on every share in a thread of its own, the first one in this thread."""
+    helpers = [threading.Thread(target=kernel, args=(share, *arguments)) for share in shares[1:]]
+    try:
+        for helper in helpers:
+            helper.start()
+        kernel(shares[0], *arguments)
+        for helper in helpers:
+            helper.join()
+    except BaseException:
+        for share in shares:
+            share.progress[:] = FINISHED  # release threads that wait for one that never started
+        raise
+
+
+@lru_cache
+def _columns(sizes: Sizes, num_threads: int) -> NDArray[np.int64]:
+    """Return each thread's first column of skip, hidden and output, `(3, num_threads + 1)`.
+
+    The head's columns are shared evenly. Of the skip products, rank 0 gets as many as its work on
+    the blocks leaves time for; the others also compute the look-ahead.
+    """
+    even = [1 / num_threads] * num_threads
+    columns = [_split_columns(width, even) for width in (sizes.skip, sizes.head, sizes.params)]
+    if num_threads > 1:
+        in_sequence = 3 * sizes.gated * sizes.residual
+        past_taps = 2 * sizes.gated * sizes.residual * (sizes.kernel_size - 1)
+        ahead = 0.4 * past_taps  # many rows at once cost less each
+        skips, others = sizes.gated * sizes.skip, num_threads - 1
+        share = ((skips + ahead) / others - in_sequence) / (skips * (1 + 1 / others))
+        share = min(max(share, 0.0), 1 / num_threads)
+        columns[0] = _split_columns(sizes.skip, [share, *[(1 - share) / others] * others])
+    return np.array(columns, np.int64)
+
+
+def _split_columns(width: int, shares: Sequence[float]) -> list[int]:
+    """Return where each share of a matrix's columns begins and the last ends, in whole blocks."""
+    blocks = -(-width // BLOCK_OUTPUTS)
+    ends = np.rint(np.cumsum(shares) * blocks).astype(int) * BLOCK_OUTPUTS
+    return [0, *(min(int(end), width) for end in ends)]
