@@ -123,7 +123,7 @@ def test_a_loaded_model_does_not_change_with_its_file(folder: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in loaded.state_dict().items())
 
 
-def test_the_card_tells_data_rate_steps_and_bits(folder: Path) -> None:
+def test_model_card_shows_data_rate_steps_and_bits(folder: Path) -> None:
     card = (folder / "README.md").read_text()
 
     for fact in ("demo", "8000 Hz", "| 7 |", "4.250"):
@@ -142,14 +142,14 @@ def test_files_follow_the_umask(folder: Path) -> None:
     }
 
 
-def test_saving_over_an_older_checkpoint_leaves_one_and_nothing_else(folder: Path) -> None:
+def test_save_replaces_an_older_checkpoint(folder: Path) -> None:
     checkpoint.save(WaveNet(CONFIG), folder, AUDIO, checkpoint.TrainingInfo(steps=8))
 
     assert checkpoint.load(folder).training.steps == 8
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_saving_takes_away_nothing_that_is_no_checkpoint(tmp_path: Path) -> None:
+def test_save_never_removes_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
@@ -162,7 +162,7 @@ def test_saving_takes_away_nothing_that_is_no_checkpoint(tmp_path: Path) -> None
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_a_model_with_nan_is_not_saved_over_a_good_one(folder: Path) -> None:
+def test_model_with_nan_never_replaces_a_good_one(folder: Path) -> None:
     bad = WaveNet(CONFIG)
     with torch.no_grad():
         bad.head.output.weight[0, 0] = torch.nan
@@ -200,7 +200,7 @@ def test_a_damaged_file_is_refused_or_loads_as_it_was(folder: Path, name: str) -
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_each_way_to_be_no_checkpoint_says_what_it_is(folder: Path) -> None:
+def test_each_invalid_checkpoint_has_its_own_message(folder: Path) -> None:
     run = folder.parent
     (run / "empty").mkdir()
 
@@ -229,7 +229,7 @@ def test_unknown_keys_and_class_paths_are_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:
+def test_duplicate_key_is_refused(folder: Path) -> None:
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace("{", '{"format": 1,', 1))
 
@@ -262,7 +262,7 @@ def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) ->
 @pytest.mark.parametrize(
     "text", ["", "[]", "null", "{" * 100_000, '{"format": 1}', '"\\ud800"', " " * (1 << 21)]
 )
-def test_a_config_that_is_no_config_is_refused(folder: Path, text: str) -> None:
+def test_invalid_config_is_refused(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
 
     with pytest.raises(CheckpointError, match="config.json"):

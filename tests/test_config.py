@@ -8,11 +8,11 @@ from wavenet.utils.errors import ConfigError
 
 
 @given(configs())
-def test_a_config_survives_plain_data(config: WaveNetConfig) -> None:
+def test_config_round_trips_through_plain_data(config: WaveNetConfig) -> None:
     assert from_dict(WaveNetConfig, to_dict(config)) == config
 
 
-def test_the_receptive_field_is_the_papers() -> None:
+def test_receptive_field_equals_the_papers() -> None:
     config = WaveNetConfig(dilations=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
 
     assert config.receptive_field == 1024
@@ -60,5 +60,5 @@ def test_an_unknown_key_names_the_nearest() -> None:
         from_dict(WaveNetConfig, {"kernelsize": 2})
 
 
-def test_a_whole_number_serves_as_a_number() -> None:
+def test_integer_is_accepted_as_a_float() -> None:
     assert from_dict(WaveNetConfig, {"skip_scale": 1}).skip_scale == 1.0

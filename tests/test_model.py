@@ -52,7 +52,7 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
 
 @settings(max_examples=60)
 @given(config=configs(input_type="scalar", quantization_channels=65536))
-def test_parameters_see_the_receptive_field_and_nothing_else(config: WaveNetConfig) -> None:
+def test_parameters_depend_on_exactly_the_receptive_field(config: WaveNetConfig) -> None:
     model = WaveNet(config).double()
     field = config.receptive_field
     t = field + 5
@@ -97,7 +97,7 @@ def alive(model: WaveNet, x: torch.Tensor, t: int) -> bool:
     return bool((skips > 0).all()) and bool((hidden > 0).all())
 
 
-def test_a_wide_model_sees_to_the_very_edge_of_its_receptive_field() -> None:
+def test_wide_model_sees_the_edge_of_its_receptive_field() -> None:
     torch.manual_seed(0)
     config = dataclasses.replace(
         SMALL, input_type="scalar", input_kernel_size=3, kernel_size=3, skip_channels=64
@@ -171,7 +171,7 @@ def test_every_weight_has_a_gradient() -> None:
 
 @settings(max_examples=30)
 @given(config=configs())
-def test_what_is_done_to_a_gradient_in_place_is_done_to_it_alone(config: WaveNetConfig) -> None:
+def test_gradients_do_not_share_memory(config: WaveNetConfig) -> None:
     model = WaveNet(config)
     waveform = torch.rand(2, 20) * 2 - 1
     model.nll(waveform, **conditions_for(config, 2, 20)).mean().backward()
@@ -185,7 +185,7 @@ def test_what_is_done_to_a_gradient_in_place_is_done_to_it_alone(config: WaveNet
         torch.testing.assert_close(gradient, one + 1, rtol=0, atol=0)
 
 
-def test_a_clone_of_a_state_goes_on_by_itself() -> None:
+def test_cloned_state_is_independent() -> None:
     model = WaveNet(SMALL)
     state = model.new_state()
     model.step(torch.ones(1), state)
@@ -203,7 +203,7 @@ def test_a_clone_of_a_state_goes_on_by_itself() -> None:
     torch.testing.assert_close(model.step(torch.ones(1), fresh), expected)
 
 
-def test_a_prompt_is_taken_without_dropout() -> None:
+def test_prefill_uses_no_dropout() -> None:
     model = WaveNet(dataclasses.replace(SMALL, dropout=0.5)).train()
     prompt = torch.rand(1, 20) * 2 - 1
     filled, stepped = model.new_state(), model.new_state()
@@ -215,7 +215,7 @@ def test_a_prompt_is_taken_without_dropout() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_only_a_fresh_state_takes_a_prompt() -> None:
+def test_prefill_requires_a_fresh_state() -> None:
     model = WaveNet(SMALL)
     state = model.new_state()
     model.step(torch.zeros(1), state)
@@ -241,7 +241,7 @@ def test_a_model_overfits_one_short_signal() -> None:
 
 @settings(max_examples=200)
 @given(local=local_configs(), frame=st.integers(0, 7), batch=st.booleans())
-def test_a_changed_frame_changes_its_own_samples_and_none_before_but_those_that_look_ahead(
+def test_frame_affects_its_samples_and_those_within_lookahead(
     local: LocalConfig, frame: int, batch: bool
 ) -> None:
     config = dataclasses.replace(SMALL, local=local, skip_channels=32, head_channels=32)
@@ -267,7 +267,7 @@ def test_a_changed_frame_changes_its_own_samples_and_none_before_but_those_that_
         assert not seen[0, last:].any(), "sees further back than it says"
 
 
-def test_a_window_of_frames_gives_what_all_frames_give() -> None:
+def test_window_of_frames_gives_the_same_conditioning() -> None:
     for upsampling in ("nearest", "transposed", "repeat"):
         local = LocalConfig(
             in_channels=3, upsample_scales=(2, 3), upsample=upsampling, kernel_size=2, lookahead=1,
@@ -282,7 +282,7 @@ def test_a_window_of_frames_gives_what_all_frames_give() -> None:
         torch.testing.assert_close(window, layer(frames)[..., 10 * 6 : 15 * 6])
 
 
-def test_each_speaker_and_the_unknown_one_has_a_voice_of_its_own() -> None:
+def test_each_speaker_and_the_null_speaker_has_its_own_embedding() -> None:
     torch.manual_seed(0)
     model = WaveNet(dataclasses.replace(SMALL, num_speakers=2, skip_channels=32, head_channels=32))
     waveform = torch.rand(1, 20) * 2 - 1
@@ -296,7 +296,7 @@ def test_each_speaker_and_the_unknown_one_has_a_voice_of_its_own() -> None:
     assert not torch.equal(voices[0], nobody)
 
 
-def test_training_hides_some_speakers_and_evaluation_none() -> None:
+def test_conditioning_dropout_acts_in_training_only() -> None:
     config = dataclasses.replace(
         SMALL, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5
     )
@@ -323,7 +323,7 @@ def test_training_hides_some_speakers_and_evaluation_none() -> None:
         ({"local": torch.zeros(1, 2, 5), "vector": torch.zeros(1, 2)}, "takes no vectors"),
     ],
 )
-def test_a_condition_that_is_none_is_refused(conditions: dict[str, Tensor], message: str) -> None:
+def test_invalid_conditioning_is_refused(conditions: dict[str, Tensor], message: str) -> None:
     local = LocalConfig(in_channels=2, upsample_scales=(4,))
     model = WaveNet(dataclasses.replace(SMALL, local=local, num_speakers=2))
 
@@ -331,7 +331,7 @@ def test_a_condition_that_is_none_is_refused(conditions: dict[str, Tensor], mess
         model(torch.zeros(1, 20), **conditions)
 
 
-def test_a_model_without_conditions_takes_none() -> None:
+def test_unconditional_model_refuses_conditioning() -> None:
     model = WaveNet(SMALL)
 
     with pytest.raises(ValueError, match="no local conditioning"):

@@ -22,7 +22,7 @@ def test_encoding_undoes_decoding_in_single_precision(levels: int) -> None:
     assert torch.equal(mu_law_encode(mu_law_decode(codes, levels), levels), codes)
 
 
-def test_codes_and_samples_are_torchaudios() -> None:
+def test_codes_and_samples_equal_torchaudio() -> None:
     functional = pytest.importorskip("torchaudio.functional")
     waveform = torch.linspace(-1, 1, 100_001)
     codes = torch.arange(256)
@@ -31,7 +31,7 @@ def test_codes_and_samples_are_torchaudios() -> None:
     torch.testing.assert_close(mu_law_decode(codes), functional.mu_law_decoding(codes, 256))
 
 
-def test_companded_values_are_librosas_before_they_are_rounded() -> None:
+def test_companded_values_equal_librosa_before_rounding() -> None:
     pytest.importorskip("librosa")
     waveform = np.linspace(-1, 1, 1001)
 
@@ -41,7 +41,7 @@ def test_companded_values_are_librosas_before_they_are_rounded() -> None:
     assert np.array_equal(mu_law_encode(torch.from_numpy(waveform)).numpy(), expected)
 
 
-def test_silence_has_the_class_128_of_256() -> None:
+def test_silence_is_class_128_of_256() -> None:
     assert mu_law_encode(torch.zeros(1)).item() == 128
 
 

@@ -133,7 +133,7 @@ def test_a_changed_model_names_the_changed_module(
 
 @settings(max_examples=50)
 @given(config=configs())
-def test_what_a_config_builds_is_standard_whatever_its_weights(config: WaveNetConfig) -> None:
+def test_model_built_from_a_config_is_standard_for_any_weights(config: WaveNetConfig) -> None:
     model = WaveNet(config).double().eval().requires_grad_(False)
     model.stack.gated_activation = fast_gated_activation()
     model.stack.checkpoint_activations = True
@@ -192,7 +192,7 @@ def test_a_distributed_or_compiled_model_is_unwrapped(process_group: None) -> No
     assert unwrap(torch.compile(distributed)) is model  # type: ignore[arg-type]
 
 
-def test_what_holds_no_wavenet_is_not_unwrapped() -> None:
+def test_module_without_a_wavenet_is_not_unwrapped() -> None:
     for other in (nn.Linear(2, 2), nn.DataParallel(nn.Linear(2, 2))):
         with pytest.raises(TypeError, match=f"expected a WaveNet, .* got {type(other).__name__}"):
             unwrap(other)

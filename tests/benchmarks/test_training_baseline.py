@@ -8,7 +8,7 @@ from wavenet.model import WaveNet
 
 
 @pytest.mark.parametrize("kernel_size", [2, 3])
-def test_the_same_weights_give_the_likelihood_of_a_wavenet(kernel_size: int) -> None:
+def test_baseline_with_the_same_weights_gives_the_same_nll(kernel_size: int) -> None:
     config = WaveNetConfig(
         quantization_channels=16,
         dilations=(1, 2, 4),

@@ -73,7 +73,7 @@ def test_reading_segments_is_measured() -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_says_why() -> None:
+def test_failed_process_reports_its_error() -> None:
     wrong = TrainingCase(
         implementation="fused",
         precision="32-true",

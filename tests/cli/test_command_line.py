@@ -48,7 +48,7 @@ def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, w
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there_is_refused_without_a_run(run: Run, recordings: Path) -> None:
+def test_unavailable_device_is_refused_without_a_run(run: Run, recordings: Path) -> None:
     done = run("train", "recipe=folder", f"data.root={recordings}", "trainer.device=cuda")
 
     assert done.returncode == 2
@@ -57,7 +57,7 @@ def test_a_device_that_is_not_there_is_refused_without_a_run(run: Run, recording
 
 
 @pytest.mark.slow
-def test_memory_that_is_not_there_exits_5(run: Run, recordings: Path) -> None:
+def test_out_of_memory_exits_5(run: Run, recordings: Path) -> None:
     said = ("recipe=folder", "audio.sample_rate=8000", "model=tiny", f"data.root={recordings}")
 
     done = run(
@@ -122,7 +122,7 @@ def test_the_version_is_the_packages(run: Run) -> None:
     assert run("train", "--version").stdout == f"torch-wavenet {wavenet.__version__}\n"
 
 
-def test_a_checkpoint_that_is_not_there_exits_4(run: Run) -> None:
+def test_missing_checkpoint_exits_4(run: Run) -> None:
     done = run("generate", "checkpoint=nothing")
 
     assert done.returncode == 4
@@ -136,7 +136,7 @@ def test_a_folder_without_audio_exits_3(run: Run) -> None:
 
 
 @pytest.mark.parametrize("shard", ["9/8", "0/8", "eighth"])
-def test_a_shard_that_cannot_be_exits_2_with_an_example(run: Run, shard: str) -> None:
+def test_invalid_shard_exits_2_with_an_example(run: Run, shard: str) -> None:
     done = run("prepare", "data.root=.", f"shard={shard}")
 
     assert done.returncode == 2
@@ -148,7 +148,7 @@ def test_debug_shows_where_an_error_arose(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_command_of_its_own_process_ends_with_its_code(tmp_path: Path) -> None:
+def test_command_exits_with_its_code(tmp_path: Path) -> None:
     done = subprocess.run(
         command_line("train", "model=tinny"),
         cwd=tmp_path,

@@ -63,7 +63,7 @@ def test_the_composed_config_shows_every_key_with_its_default(group: str) -> Non
         assert shown[name] == defaults[name], name
 
 
-def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_file() -> None:
+def test_command_line_overrides_recipe_and_recipe_overrides_groups() -> None:
     recipe, said = (
         plain("recipe=demo"),
         plain("recipe=demo", "model=tiny", "audio.sample_rate=24000"),
@@ -76,11 +76,11 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_file() ->
 
 
 @given(st.sampled_from(PATHS), st.text(min_size=1))
-def test_a_path_is_taken_as_it_stands_after_the_first_equals_sign(key: str, path: str) -> None:
+def test_path_is_literal_after_the_first_equals_sign(key: str, path: str) -> None:
     assert split_paths([f"{key}={path}", "seed=1"]) == ({key: path}, ["seed=1"])
 
 
-def test_a_resumed_run_takes_a_later_end_and_keeps_its_model() -> None:
+def test_resumed_run_accepts_more_steps_and_keeps_its_model() -> None:
     command = from_dict(TrainCommand, plain("recipe=demo"))
     said = plain("recipe=demo", "trainer.max_steps=7")
 

@@ -93,7 +93,7 @@ def test_every_model_can_be_built_and_fits_its_audio(model: str) -> None:
         ("ibab", 2 + 5 * 1023),  # 5117
     ],
 )
-def test_a_published_model_sees_as_far_back_as_published(model: str, samples: int) -> None:
+def test_published_model_has_the_published_receptive_field(model: str, samples: int) -> None:
     config, _ = chosen(model)
 
     assert config.receptive_field == samples
@@ -119,7 +119,7 @@ FIRST_80 = 80 * 80 + 80  # our convolution over frames
         ("paper_30", 44_592_721, -81 - 30 * 1024 * (28 + 1) - LAST_512),
     ],
 )
-def test_a_published_model_has_as_many_weights_as_published(
+def test_published_model_has_the_published_number_of_weights(
     model: str, published: int, ours_more: int
 ) -> None:
     config, _ = chosen(model)

@@ -54,7 +54,7 @@ def by_itself(tmp_path: Path, *words: str) -> Done:
 
 
 @given(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"])))
-def test_a_quoted_text_is_itself_to_hydra(text: str) -> None:
+def test_quoted_text_is_taken_literally_by_hydra(text: str) -> None:
     (override,) = OverridesParser.create().parse_overrides([f"hydra.sweep.dir={quoted(text)}"])
 
     found = override.value()
@@ -73,19 +73,21 @@ def test_a_quoted_text_is_itself_to_hydra(text: str) -> None:
         (1, ("a" * 300,), "1-" + "a" * 118),
     ],
 )
-def test_a_run_is_named_by_what_differs(job: int, overrides: tuple[str, ...], name: str) -> None:
+def test_run_is_named_after_its_differing_overrides(
+    job: int, overrides: tuple[str, ...], name: str
+) -> None:
     assert sweep.run_name(job, overrides) == name
     assert "/" not in name
 
 
-def test_what_is_the_same_for_all_does_not_differ() -> None:
+def test_common_overrides_are_not_part_of_the_name() -> None:
     overrides = ("recipe=demo", "optim.lr=0.001", "model=small")
 
     assert sweep.differing(overrides, ("recipe", "model")) == ("optim.lr=0.001",)
     assert sweep.differing(("seed=1", "seed=2"), ()) == ("seed=2",)
 
 
-def test_each_sweep_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: Any) -> None:
+def test_each_sweep_has_its_own_folder(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
 
     folders = [sweep.new_folder(None, ["recipe=demo"]) for _ in range(2)]
@@ -99,7 +101,7 @@ def test_each_sweep_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: Any) ->
         sweep.new_folder("mine", [])
 
 
-def test_an_optimiser_is_told_infinity_of_what_failed(tmp_path: Path) -> None:
+def test_failed_job_reports_infinity_to_the_sweeper(tmp_path: Path) -> None:
     good = sweep.JobResult(job=0, overrides=(), folder="a", bits=4.5)
     bad = sweep.JobResult(job=1, overrides=(), folder="b", code=3, error="DataError: none")
     none = sweep.JobResult(job=2, overrides=(), folder="c")
@@ -111,7 +113,7 @@ def test_an_optimiser_is_told_infinity_of_what_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["prepare", "generate", "evaluate", "benchmark", "inspect"])
-def test_no_other_verb_sweeps(run: Run, verb: str) -> None:
+def test_only_train_accepts_multirun(run: Run, verb: str) -> None:
     done = run(verb, "-m", "debug=true,false")
 
     assert done.returncode == 2
@@ -129,7 +131,7 @@ def test_no_other_verb_sweeps(run: Run, verb: str) -> None:
         ("+foo=1,2", "configs are closed"),
     ],
 )
-def test_a_wrong_sweep_exits_2_before_any_work(run: Run, argument: str, words: str) -> None:
+def test_invalid_sweep_exits_2_before_any_work(run: Run, argument: str, words: str) -> None:
     done = run("train", argument, "--multirun")
 
     assert done.returncode == 2
@@ -155,7 +157,7 @@ def test_a_plugin_that_is_missing_is_named_with_its_extra(tmp_path: Path, word: 
 
 
 @pytest.mark.slow
-def test_a_sweep_does_every_job_and_tells_the_best_first(
+def test_sweep_runs_every_job_and_lists_the_best_first(
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
     odd = tmp_path / "a,b=c [d] ${e}"
@@ -179,7 +181,7 @@ def test_a_sweep_does_every_job_and_tells_the_best_first(
 
 
 @pytest.mark.slow
-def test_jobs_run_side_by_side_in_other_processes(recordings: Path, tmp_path: Path) -> None:
+def test_joblib_jobs_run_in_parallel_processes(recordings: Path, tmp_path: Path) -> None:
     done = by_itself(
         tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "launcher=joblib", f"data.root={recordings}"
     )
@@ -209,7 +211,7 @@ def test_jobs_are_submitted_as_to_a_cluster(recordings: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_an_optimiser_gets_the_bits_of_each_run(recordings: Path, tmp_path: Path) -> None:
+def test_sweeper_gets_the_bits_per_sample_of_each_run(recordings: Path, tmp_path: Path) -> None:
     said = ("sweeper=optuna", "hydra.sweeper.n_trials=3", f"data.root={recordings}")
 
     done = by_itself(tmp_path, "-m", *TRAIN, "optim.lr=interval(1e-4,1e-2)", *said)

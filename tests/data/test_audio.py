@@ -37,14 +37,14 @@ FORMS = [
 ]
 
 
-def test_header_says_what_was_written(record: Record, noise: Samples) -> None:
+def test_header_matches_what_was_written(record: Record, noise: Samples) -> None:
     path = record("a.flac", np.stack([noise, noise], axis=1), 44100, subtype="PCM_24")
 
     assert read_header(path) == AudioHeader(8000, 44100, 2, "FLAC", "PCM_24")
 
 
 @pytest.mark.parametrize(("form", "subtype", "endian"), FORMS)
-def test_every_form_decodes_to_the_same_samples(
+def test_every_format_decodes_to_the_same_samples(
     record: Record, noise: Samples, form: str, subtype: str, endian: str
 ) -> None:
     path = record("twin", noise, format=form, subtype=subtype, endian=endian)
@@ -53,9 +53,7 @@ def test_every_form_decodes_to_the_same_samples(
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3"])
-def test_a_part_equals_the_same_part_of_the_whole(
-    record: Record, noise: Samples, form: str
-) -> None:
+def test_part_equals_the_same_part_of_the_file(record: Record, noise: Samples, form: str) -> None:
     path = record("whole", noise, format=form)
 
     part = read_samples(path, 1234, 2000)
@@ -63,7 +61,7 @@ def test_a_part_equals_the_same_part_of_the_whole(
     np.testing.assert_allclose(part, read_samples(path)[1234:3234], atol=1e-6)
 
 
-def test_blocks_together_are_the_whole(record: Record) -> None:
+def test_blocks_concatenate_to_the_file(record: Record) -> None:
     long = np.random.default_rng(0).uniform(-1, 1, (200_000, 2)).astype(np.float32)
     path = record("long.wav", long, subtype="FLOAT")
 
@@ -80,7 +78,7 @@ def test_a_part_past_the_end_is_refused(record: Record, noise: Samples) -> None:
         read_samples(path, 7999, 2)
 
 
-def test_what_is_no_audio_file_is_refused_by_what_it_is(tmp_path: Path) -> None:
+def test_non_audio_file_is_refused_by_its_kind(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "link.wav").symlink_to("nowhere")
     (tmp_path / "empty.wav").touch()
@@ -127,7 +125,7 @@ def test_a_flac_of_unknown_length_is_refused(record: Record, noise: Samples) -> 
         read_samples(path)
 
 
-def test_a_cut_flac_says_how_much_there_is(record: Record, noise: Samples) -> None:
+def test_truncated_flac_reports_its_length(record: Record, noise: Samples) -> None:
     long = np.tile(noise, 5)
     path = record("cut.flac", long)
     path.write_bytes(path.read_bytes()[:-20_000])
@@ -216,7 +214,7 @@ def test_a_sample_past_one_is_named_and_nothing_is_written(tmp_path: Path, bad: 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_the_environments_fault_and_leaves_nothing(tmp_path: Path) -> None:
+def test_full_disk_is_a_machine_error_and_leaves_nothing(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:

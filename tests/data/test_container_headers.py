@@ -27,7 +27,7 @@ def test_a_file_that_was_cut_short_is_refused(
 
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\0\0\0\0"])
-def test_a_header_that_a_stream_left_open_is_refused_with_the_way_out(
+def test_header_of_an_unfinished_stream_is_refused_with_advice(
     record: Record, noise: Samples, size: bytes
 ) -> None:
     path = record("stream.wav", noise)
@@ -38,14 +38,14 @@ def test_a_header_that_a_stream_left_open_is_refused_with_the_way_out(
         check_whole(path)
 
 
-def test_what_follows_the_samples_does_not_matter(record: Record, noise: Samples) -> None:
+def test_data_after_the_samples_is_ignored(record: Record, noise: Samples) -> None:
     path = record("more.wav", noise)
     path.write_bytes(path.read_bytes() + b"LIST\xff\xff\xff\x00half a chunk")
 
     check_whole(path)
 
 
-def test_a_big_endian_file_is_understood(record: Record, noise: Samples) -> None:
+def test_big_endian_file_is_read(record: Record, noise: Samples) -> None:
     path = record("rifx", noise, format="WAV", endian="BIG")
     check_whole(path)
     path.write_bytes(path.read_bytes()[:-1])

@@ -96,7 +96,7 @@ def test_windows_over_a_manifest_are_those_over_its_clips(
 
 
 @pytest.mark.parametrize(("size", "times"), [(3, 1), (1, 3), (1, 1), (2, 3)])
-def test_ranks_and_accumulated_batches_share_out_what_one_would_draw(
+def test_ranks_and_accumulated_batches_split_one_global_batch(
     tmp_path: Path, clips: list[Clip], size: int, times: int
 ) -> None:
     whole = crops(tmp_path, clips, batch_size=6)[5]
@@ -115,14 +115,14 @@ def test_ranks_and_accumulated_batches_share_out_what_one_would_draw(
         assert float(part["count"]) == pytest.approx(float(whole["mask"].sum()) / len(parts))
 
 
-def test_an_update_that_cannot_be_shared_out_is_refused_with_the_numbers(
+def test_indivisible_global_batch_is_refused_with_the_numbers(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     with pytest.raises(ConfigError, match=r"batch_size=8.*3 processes.*multiple of 6"):
         crops(tmp_path, clips, batch_size=8, world_size=3, accumulate=2)
 
 
-def test_a_crop_lies_within_one_clip_and_its_mask_follows_the_context(
+def test_segment_lies_within_one_clip_and_mask_follows_context(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     data = crops(tmp_path, clips, batch_size=300)[0]
@@ -142,7 +142,7 @@ def test_a_crop_lies_within_one_clip_and_its_mask_follows_the_context(
     assert starts == {(0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (3, 0)}
 
 
-def test_a_clip_is_drawn_as_often_as_it_is_long_and_every_sample_counts_sometimes(
+def test_clips_are_drawn_by_length_and_every_sample_counts(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     data = crops(tmp_path, clips, batch_size=2000)[0]
@@ -159,7 +159,7 @@ def test_a_clip_is_drawn_as_often_as_it_is_long_and_every_sample_counts_sometime
 
 
 @pytest.mark.parametrize(("balance", "shares"), [(True, (1, 5 / 45, 1, 40 / 45)), (False, LENGTHS)])
-def test_balance_draws_a_rare_voice_as_often_and_its_clips_by_their_length(
+def test_balance_draws_rare_speakers_as_often_and_clips_by_length(
     tmp_path: Path, clips: list[Clip], balance: bool, shares: tuple[float, ...]
 ) -> None:
     voices = ("many", "rare", "", "rare")
@@ -174,9 +174,7 @@ def test_balance_draws_a_rare_voice_as_often_and_its_clips_by_their_length(
         assert drawn[index] / 2000 == pytest.approx(share, abs=spread)
 
 
-def test_balance_changes_nothing_where_there_is_one_voice(
-    tmp_path: Path, clips: list[Clip]
-) -> None:
+def test_balance_with_one_speaker_changes_nothing(tmp_path: Path, clips: list[Clip]) -> None:
     balanced = crops(tmp_path, clips, balance=True)[3]["waveform"]
 
     assert torch.equal(balanced, crops(tmp_path, clips)[3]["waveform"])
@@ -224,7 +222,7 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
 @pytest.mark.parametrize(
     ("seconds", "frames"), [(2.5, 250), (10.02, 1002), (12.0, 1200), (99, 1378)]
 )
-def test_a_limit_takes_the_first_so_many_seconds(
+def test_limit_takes_the_first_seconds(
     tmp_path: Path, clips: list[Clip], seconds: float, frames: int
 ) -> None:
     windows = Windows(ClipReader(tmp_path), clips, window=64, context=10, limit_seconds=seconds)
@@ -232,7 +230,7 @@ def test_a_limit_takes_the_first_so_many_seconds(
     assert sum(int(item["mask"].sum()) for item in every(windows)) == frames
 
 
-def test_a_clip_that_is_not_what_the_manifest_says_is_a_data_error(
+def test_clip_that_differs_from_the_manifest_is_a_data_error(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     (tmp_path / "0.wav").unlink()
@@ -258,7 +256,7 @@ def test_an_argument_out_of_range_is_refused(
 
 
 @pytest.mark.parametrize("hop", [1, 32])
-def test_every_sample_of_a_clip_is_counted_at_last(
+def test_every_sample_of_a_clip_is_eventually_counted(
     hop: int, tmp_path: Path, clips: list[Clip]
 ) -> None:
     excerpts = ClipReader(tmp_path)
@@ -275,7 +273,7 @@ def test_every_sample_of_a_clip_is_counted_at_last(
     assert seen == {1 + 2000 * i + t for i, frames in enumerate(LENGTHS) for t in range(frames)}
 
 
-def test_crops_shorter_than_a_hop_are_refused(tmp_path: Path, clips: list[Clip]) -> None:
+def test_segments_shorter_than_a_hop_are_refused(tmp_path: Path, clips: list[Clip]) -> None:
     excerpts = ClipReader(tmp_path)
     excerpts.hop_length = 33
 

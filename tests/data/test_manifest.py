@@ -118,7 +118,7 @@ def copied(many: tuple[Path, list[Clip]], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("split", [None, "train", "valid", "test"])
-def test_columns_say_what_the_clips_say(many: tuple[Path, list[Clip]], split: str | None) -> None:
+def test_columns_equal_the_clips(many: tuple[Path, list[Clip]], split: str | None) -> None:
     folder, clips = many
     wanted = [clip for clip in clips if split in (None, clip.split)]
 
@@ -147,7 +147,7 @@ def test_names_are_those_of_the_split(tmp_path: Path) -> None:
     assert read_manifest(tmp_path).names == ("a", "p225")
 
 
-def test_a_later_opening_looks_at_no_line_until_it_is_asked_for(
+def test_reopened_manifest_parses_lines_lazily(
     many: tuple[Path, list[Clip]], tmp_path: Path
 ) -> None:
     path = copied(many, tmp_path) / "manifest.jsonl"
@@ -213,7 +213,7 @@ def test_an_index_of_another_form_is_made_anew(
     assert index.read_bytes() == whole
 
 
-def test_where_no_index_can_be_written_it_lies_in_memory(
+def test_index_stays_in_memory_if_it_cannot_be_written(
     many: tuple[Path, list[Clip]], tmp_path: Path
 ) -> None:
     index = copied(many, tmp_path) / "manifest.index"
@@ -233,7 +233,7 @@ def sent(manifest: Manifest) -> Manifest:
     return found
 
 
-def test_another_process_is_sent_the_path_and_not_the_clips(
+def test_manifest_is_pickled_as_its_path(
     many: tuple[Path, list[Clip]],
 ) -> None:
     manifest = read_manifest(many[0], "train")[10:]
@@ -264,7 +264,7 @@ def test_an_empty_manifest_has_no_clips(tmp_path: Path) -> None:
     assert not read_manifest(tmp_path, "train").digests.size
 
 
-def test_an_edit_that_hides_behind_the_old_time_is_noticed(tmp_path: Path) -> None:
+def test_edit_with_unchanged_time_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     write_manifest(
         path, [dataclasses.replace(CLIP, path=name, split="train") for name in ("a.wav", "b.wav")]

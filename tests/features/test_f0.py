@@ -94,7 +94,7 @@ def test_features_are_those_of_the_recording() -> None:
     np.testing.assert_array_equal(frames[0].numpy(), pitch(tone(120.0, 1000), CONFIG))
 
 
-def test_an_excerpts_frames_are_the_whole_clips(tmp_path: Path) -> None:
+def test_f0_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path) -> None:
     config = F0Config(sample_rate=8000, hop_length=80)
     with WavWriter(tmp_path / "a.wav", 8000) as writer:
         t = np.arange(8000) / 8000

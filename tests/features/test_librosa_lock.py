@@ -25,7 +25,7 @@ def write_in_turn(path: Path) -> None:
         path.write_text(text + "x")
 
 
-def test_who_comes_second_waits(tmp_path: Path) -> None:
+def test_second_process_waits_for_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("")
     threads = [threading.Thread(target=write_in_turn, args=(path,)) for _ in range(8)]
@@ -38,7 +38,7 @@ def test_who_comes_second_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_start_side_by_side_leave_a_cache_that_works(tmp_path: Path) -> None:
+def test_parallel_processes_leave_a_working_cache(tmp_path: Path) -> None:
     """They compile anew, in a cache of their own: without turns, two of four such were broken."""
     line = [sys.executable, "-c", USE]
     own = {**environment(), "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -66,7 +66,7 @@ def librosa_mel(config: MelConfig, samples: Samples) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("name", MEL_PRESETS)
-def test_every_convention_is_librosas_spectrum(name: str, noise: Samples) -> None:
+def test_every_mel_preset_equals_librosa(name: str, noise: Samples) -> None:
     config = dataclasses.replace(MEL_PRESETS[name], mean=(0.0,), std=(1.0,), clamp=False)
     count = -(-len(noise) // config.hop_length)
 
@@ -82,7 +82,7 @@ def test_every_convention_is_librosas_spectrum(name: str, noise: Samples) -> Non
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("norm", ["slaney", "none"])
 @pytest.mark.parametrize("mel_scale", ["slaney", "htk"])
-def test_power_norm_and_scale_are_librosas(
+def test_power_norm_and_scale_equal_librosa(
     power: Any, norm: Any, mel_scale: Any, noise: Samples
 ) -> None:
     config = dataclasses.replace(SMALL, power=power, norm=norm, mel_scale=mel_scale)
@@ -104,7 +104,7 @@ def test_decibels_are_of_magnitude_and_of_energy(noise: Samples) -> None:
     np.testing.assert_allclose(energy.numpy(), expected, rtol=0, atol=1e-3)
 
 
-def test_silence_is_the_floor() -> None:
+def test_silence_gives_the_log_floor() -> None:
     config = dataclasses.replace(SMALL, log_base="log10", log_floor=1e-4)
 
     found = frames_of(config, np.zeros(500, np.float32))
@@ -112,7 +112,7 @@ def test_silence_is_the_floor() -> None:
     torch.testing.assert_close(found, torch.full((12, 10), -4.0))
 
 
-def test_mean_and_std_normalise_and_clip_limits(noise: Samples) -> None:
+def test_mean_and_std_normalize_and_clamp_limits(noise: Samples) -> None:
     plain = frames_of(SMALL, noise)
     mean, std = (-1.0, 0.0, 1.0) * 4, (2.0, 3.0, 4.0) * 4
     config = dataclasses.replace(SMALL, mean=mean, std=std)
@@ -159,7 +159,7 @@ def test_a_frame_is_the_same_alone_and_in_a_batch(noise: Samples) -> None:
 @pytest.mark.parametrize("start", [0, 50, 150, 800, 1500, 1750])
 @pytest.mark.parametrize("length", [50, 120, 400])
 @pytest.mark.parametrize("lookahead", [0, 2])
-def test_frames_of_an_excerpt_are_those_of_the_whole_clip(
+def test_frames_of_an_excerpt_equal_those_of_the_clip(
     tmp_path: Path, clips: list[Clip], start: int, length: int, lookahead: int
 ) -> None:
     audio = AudioConfig(sample_rate=8000, mel=SMALL)

@@ -59,7 +59,7 @@ def test_a_mel_is_read_as_it_was_written(tmp_path: Path, mel: torch.Tensor) -> N
 @pytest.mark.parametrize(
     ("written", "wanted"), [(EIGHT, NORMALISED), (NORMALISED, EIGHT), (NORMALISED, NORMALISED)]
 )
-def test_another_normalisation_is_brought_to_the_wanted(
+def test_other_normalization_is_converted(
     tmp_path: Path, noise: NDArray[np.float32], written: MelConfig, wanted: MelConfig
 ) -> None:
     path, waveform = tmp_path / "a.safetensors", torch.from_numpy(noise)[None]
@@ -80,7 +80,7 @@ def test_another_normalisation_is_brought_to_the_wanted(
         ("norm", "none"),
     ],
 )
-def test_a_foreign_convention_is_refused_naming_both(
+def test_other_mel_parameters_are_refused_and_both_are_shown(
     tmp_path: Path, mel: torch.Tensor, name: str, value: Any
 ) -> None:
     path = tmp_path / "a.safetensors"
@@ -92,7 +92,7 @@ def test_a_foreign_convention_is_refused_naming_both(
     assert str(caught.value).count("wanted") == 1  # what is alike is not named
 
 
-def test_a_convention_of_other_bands_is_refused(tmp_path: Path) -> None:
+def test_another_number_of_mel_bands_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_mel(path, torch.zeros(80, 7), MEL_PRESETS["16khz"])
 
@@ -162,13 +162,13 @@ def test_a_damaged_file_is_a_data_error(tmp_path: Path, content: bytes, said: st
 
 
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
-def test_no_file_is_a_data_error(tmp_path: Path, suffix: str) -> None:
+def test_missing_file_is_a_data_error(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(DataError, match="No such file"):
         read_mel(tmp_path / f"a.{suffix}", EIGHT, "model")
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
-def test_an_array_of_the_models_own_convention_is_taken_as_it_is(
+def test_array_with_the_models_parameters_is_unchanged(
     tmp_path: Path, mel: torch.Tensor, dtype: str
 ) -> None:
     np.save(tmp_path / "a.npy", mel.numpy().astype(dtype))
@@ -179,13 +179,13 @@ def test_an_array_of_the_models_own_convention_is_taken_as_it_is(
     torch.testing.assert_close(found, mel, rtol=1e-3, atol=1e-3)
 
 
-def test_a_batch_of_one_array_is_taken(tmp_path: Path, mel: torch.Tensor) -> None:
+def test_array_with_batch_axis_of_1_is_accepted(tmp_path: Path, mel: torch.Tensor) -> None:
     np.save(tmp_path / "a.npy", mel.numpy()[None])
 
     assert torch.equal(read_mel(tmp_path / "a.npy", EIGHT, "model"), mel)
 
 
-def test_an_array_of_a_named_convention_is_renormalised(tmp_path: Path, mel: torch.Tensor) -> None:
+def test_array_of_a_named_preset_is_renormalized(tmp_path: Path, mel: torch.Tensor) -> None:
     np.save(tmp_path / "a.npy", mel.numpy())
 
     found = read_mel(tmp_path / "a.npy", NORMALISED, "8khz")
@@ -194,9 +194,7 @@ def test_an_array_of_a_named_convention_is_renormalised(tmp_path: Path, mel: tor
     torch.testing.assert_close(found, (mel - mean) / std)
 
 
-def test_an_array_of_a_foreign_named_convention_is_refused(
-    tmp_path: Path, mel: torch.Tensor
-) -> None:
+def test_array_of_an_incompatible_preset_is_refused(tmp_path: Path, mel: torch.Tensor) -> None:
     np.save(tmp_path / "a.npy", mel.numpy())
 
     with pytest.raises(DataError, match="sample_rate: 22050 there, 8000 wanted"):
@@ -210,7 +208,7 @@ def test_an_array_of_a_foreign_named_convention_is_refused(
         ("8hz", "no mel convention '8hz'; did you mean '8khz'"),
     ],
 )
-def test_an_array_without_a_known_convention_is_a_config_error(
+def test_array_without_a_known_preset_is_a_config_error(
     tmp_path: Path, mel: torch.Tensor, convention: str | None, said: str
 ) -> None:
     np.save(tmp_path / "a.npy", mel.numpy())
@@ -234,7 +232,7 @@ def test_an_array_without_a_known_convention_is_a_config_error(
     ],
     ids=["empty", "zip", "npz", "cut", "cut head", "huge", "complex", "text", "objects"],
 )
-def test_a_file_that_is_no_array_of_numbers_is_a_data_error(tmp_path: Path, content: bytes) -> None:
+def test_non_numeric_array_file_is_a_data_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)
 
     with pytest.raises(DataError, match=r"a\.npy is no array of numbers"):

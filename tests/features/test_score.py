@@ -76,7 +76,7 @@ def test_an_excerpt_counts_from_its_start_and_is_cut_to_its_stop() -> None:
     assert late == pytest.approx(Note(0.1, 1.0, 60))
 
 
-def test_an_excerpt_of_all_is_all() -> None:
+def test_excerpt_of_full_length_is_the_score() -> None:
     assert excerpt(SCORE, 0.0, 2.0) == SCORE
 
 
@@ -120,7 +120,7 @@ def test_a_note_struck_again_is_marked_again() -> None:
 
 
 @pytest.mark.parametrize(("start", "frames"), [(0, 10), (40, 30), (99, 120), (250, 5)])
-def test_a_roll_from_a_frame_on_is_a_part_of_the_whole(start: int, frames: int) -> None:
+def test_piano_roll_from_a_frame_is_part_of_the_full_roll(start: int, frames: int) -> None:
     whole = roll(SCORE, 0, 300, ROLL)
 
     np.testing.assert_array_equal(
@@ -129,7 +129,7 @@ def test_a_roll_from_a_frame_on_is_a_part_of_the_whole(start: int, frames: int) 
 
 
 @pytest.mark.parametrize("start", [0, 2000, 4800, 12000])
-def test_frames_of_an_excerpt_of_a_clip_are_those_of_the_whole(tmp_path: Path, start: int) -> None:
+def test_piano_roll_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path, start: int) -> None:
     samples = np.zeros(16000, np.float32)
     with WavWriter(tmp_path / "a.wav", 8000) as writer:
         writer.write(samples)
@@ -165,7 +165,7 @@ def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pitch", [59, 68])
-def test_a_pitch_that_the_model_does_not_know_is_refused(pitch: int) -> None:
+def test_note_outside_the_models_range_is_refused(pitch: int) -> None:
     with pytest.raises(DataError, match=f"pitch {pitch} is outside of 60 to 67.*audio.score"):
         roll([Note(0.0, 1.0, pitch)], 0, 10, ROLL)
 

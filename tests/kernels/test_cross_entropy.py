@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("classes", [16, 256, 40])  # 40 are no multiple of sixteen
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.bfloat16, 0.004)])
-def test_compiled_cross_entropy_is_pytorchs_in_double(
+def test_compiled_cross_entropy_equals_torch_in_double(
     classes: int, dtype: torch.dtype, near: float
 ) -> None:
     logits = (8 * torch.randn(300, classes)).to(dtype)
@@ -35,7 +35,7 @@ def test_compiled_cross_entropy_is_pytorchs_in_double(
     )
 
 
-def test_a_logit_that_is_no_number_gives_none() -> None:
+def test_nan_logit_gives_nan() -> None:
     logits = torch.zeros(20, 32)
     logits[7, 30] = torch.nan
 

@@ -47,7 +47,7 @@ def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
 @pytest.mark.parametrize("cache", [64, 2**21])
 @settings(max_examples=100)
 @given(drawn=stacks(), checkpoint_activations=st.booleans())
-def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
+def test_values_and_gradients_equal_the_loop_over_blocks(
     cache: int, drawn: tuple[ResidualStack, Tensor, Tensor | None], checkpoint_activations: bool
 ) -> None:
     stack, x, condition = drawn
@@ -69,7 +69,7 @@ def test_values_and_gradients_are_those_of_the_blocks_one_after_the_other(
 
 
 @pytest.mark.parametrize("kind", [GatedActivation, fast_gated_activation()])
-def test_a_block_may_lack_biases_and_another_have_one_that_lies_scattered(
+def test_blocks_without_bias_and_with_strided_bias_are_fused(
     kind: type[GatedActivation],
 ) -> None:
     stack = ResidualStack((1, 2, 4), 16, 32, 8)
@@ -88,7 +88,7 @@ def test_a_block_may_lack_biases_and_another_have_one_that_lies_scattered(
 
 
 @pytest.mark.parametrize("checkpoint_activations", [False, True])
-def test_gradients_with_dropout_are_those_of_what_was_computed(
+def test_gradients_with_dropout_match_the_forward_pass(
     checkpoint_activations: bool,
 ) -> None:
     stack = ResidualStack((1, 3), 3, 4, 2, dropout=0.5, residual_scale=0.7).double()
@@ -106,7 +106,7 @@ def test_gradients_with_dropout_are_those_of_what_was_computed(
     assert torch.autograd.gradcheck(same_drops, (x, *weights))
 
 
-def test_dropout_drops_its_share_and_makes_up_for_it() -> None:
+def test_dropout_drops_its_share_and_rescales_the_rest() -> None:
     stack = ResidualStack((1,), 1, 2, 1, kernel_size=1, bias=False, dropout=0.25)
     with torch.no_grad():
         for weight in stack.parameters():
@@ -120,7 +120,7 @@ def test_dropout_drops_its_share_and_makes_up_for_it() -> None:
     torch.testing.assert_close(y[~dropped], expected.expand_as(y)[~dropped], rtol=1e-3, atol=0.0)
 
 
-def test_recomputing_keeps_less_for_the_way_back() -> None:
+def test_activation_checkpointing_keeps_fewer_tensors_for_backward() -> None:
     stack = ResidualStack((1, 2, 4, 8), 16, 32, 16)
 
     def kept() -> int:
@@ -142,7 +142,7 @@ def test_recomputing_keeps_less_for_the_way_back() -> None:
     assert whole - weights == 4 * (16 + 32 + 16) * 1000
 
 
-def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weights() -> None:
+def test_autocast_computes_in_its_dtype_and_gradients_in_the_weights_dtype() -> None:
     stack = ResidualStack((1, 2, 4), 16, 32, 8)
     x = torch.randn(1, 16, 200)
     plain = block_by_block(stack, x)
@@ -156,7 +156,7 @@ def test_under_autocast_the_pass_is_in_its_precision_and_gradients_in_the_weight
     torch.testing.assert_close(y.float(), plain, rtol=0.05, atol=0.02)
 
 
-def test_a_condition_of_another_shape_is_refused() -> None:
+def test_conditioning_of_wrong_shape_is_refused() -> None:
     stack = ResidualStack((1, 2), 4, 6, 3, conditioning_channels=3)
     x = torch.randn(2, 4, 40)
 
@@ -168,7 +168,7 @@ def test_a_condition_of_another_shape_is_refused() -> None:
 
 
 @pytest.mark.parametrize("checkpoint_activations", [False, True])
-def test_a_weight_that_is_changed_before_the_way_back_is_noticed(
+def test_weight_changed_before_backward_is_an_error(
     checkpoint_activations: bool,
 ) -> None:
     stack = ResidualStack((1, 2), 4, 6, 3)
@@ -249,7 +249,9 @@ def do_not_drop(stack: ResidualStack) -> None:
         do_not_drop,
     ],
 )
-def test_what_others_made_of_the_blocks_counts(change: Callable[[ResidualStack], None]) -> None:
+def test_changed_blocks_are_computed_block_by_block(
+    change: Callable[[ResidualStack], None],
+) -> None:
     stack = ResidualStack((1, 2, 4), 4, 6, 3, dropout=0.5 if change is do_not_drop else 0.0)
     x, before = torch.randn(1, 4, 20, requires_grad=True), copy.deepcopy(stack)
     change(stack)
@@ -263,7 +265,7 @@ def test_what_others_made_of_the_blocks_counts(change: Callable[[ResidualStack],
     assert not torch.equal(grad, torch.autograd.grad(before(x).sum(), x)[0])
 
 
-def test_parametrized_weights_are_those_of_the_pass() -> None:
+def test_parametrized_weights_are_used_by_the_fused_stack() -> None:
     stack = ResidualStack((1, 2), 4, 6, 3)
     nn.utils.parametrizations.weight_norm(part(stack, "0.conv"))
 
@@ -273,7 +275,7 @@ def test_parametrized_weights_are_those_of_the_pass() -> None:
     assert any(event.name == "FusedStackFunction" for event in profile.function_events or ())
 
 
-def test_second_derivatives_are_refused_with_the_way_to_have_them() -> None:
+def test_second_derivatives_are_refused_with_an_alternative() -> None:
     stack = ResidualStack((1, 2), 4, 6, 3)
     x = torch.randn(1, 4, 10, requires_grad=True)
 
@@ -285,7 +287,7 @@ def test_second_derivatives_are_refused_with_the_way_to_have_them() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "dropout"), [(0, 0.0), (1, 1.0)])
-def test_nothing_at_all_and_nothing_left(batch_size: int, dropout: float) -> None:
+def test_empty_batch_and_full_dropout_equal_the_blocks(batch_size: int, dropout: float) -> None:
     stack = ResidualStack((1, 2), 4, 6, 3, dropout=dropout)
     x = torch.randn(batch_size, 4, 10, requires_grad=True)
 
@@ -297,7 +299,7 @@ def test_nothing_at_all_and_nothing_left(batch_size: int, dropout: float) -> Non
     )
 
 
-def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
+def test_no_tensor_is_kept_without_gradients() -> None:
     stack = ResidualStack((1, 2), 4, 4, 4)
 
     with torch.no_grad():

@@ -4,7 +4,7 @@ import torch
 from wavenet.modules import ResidualBlock, ResidualStack
 
 
-def test_a_block_is_the_papers_formula() -> None:
+def test_block_computes_the_formula_of_the_paper() -> None:
     block = ResidualBlock(3, 4, 5, kernel_size=2, dilation=2, residual_scale=0.5)
     x = torch.randn(1, 3, 12)
     y = block.conv(x)

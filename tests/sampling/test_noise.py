@@ -7,7 +7,7 @@ from wavenet.sampling.noise import uniforms
 
 
 @given(start=st.integers(0, 100), length=st.integers(0, 50), per_sample=st.integers(1, 5))
-def test_any_stretch_is_a_part_of_the_whole(start: int, length: int, per_sample: int) -> None:
+def test_any_range_is_part_of_the_same_noise(start: int, length: int, per_sample: int) -> None:
     whole = uniforms([3, 8], 0, 150, per_sample)
 
     part = uniforms([3, 8], start, length, per_sample)

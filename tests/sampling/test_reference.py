@@ -14,7 +14,7 @@ from wavenet.sampling.noise import uniforms
 
 @settings(max_examples=40)
 @given(config=configs(), prompt_length=st.integers(0, 30), seed=st.integers(0, 2**32))
-def test_each_sample_is_drawn_from_forwards_distribution_of_it(
+def test_samples_are_drawn_from_the_distribution_of_forward(
     config: WaveNetConfig, prompt_length: int, seed: int
 ) -> None:
     model = WaveNet(config).double()
@@ -34,7 +34,7 @@ def test_each_sample_is_drawn_from_forwards_distribution_of_it(
         assert drawn == signal[:, t]
 
 
-def test_weight_norm_is_folded_without_a_change_of_signal() -> None:
+def test_removing_weight_norm_keeps_the_signal() -> None:
     config = WaveNetConfig(
         quantization_channels=8, dilations=(1, 2), weight_norm=True, residual_channels=4
     )

@@ -57,7 +57,7 @@ def test_an_item_does_not_depend_on_its_batch(sampler: Sampler, batch_size: int)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 100])
-def test_chunks_together_are_the_whole_signal(sampler: Sampler, chunk: int) -> None:
+def test_chunks_concatenate_to_the_signal(sampler: Sampler, chunk: int) -> None:
     chunks = list(sampler.stream(40, chunk=chunk, batch_size=2, seed=1))
 
     assert torch.equal(torch.cat(chunks, dim=1), sampler.generate(40, batch_size=2, seed=1))
@@ -84,7 +84,7 @@ def test_given_noise_takes_the_place_of_the_seeds(sampler: Sampler) -> None:
     assert torch.equal(given_noise, sampler.generate(30, seed=7))
 
 
-def test_a_cloned_and_a_saved_state_go_on_alike(sampler: Sampler, tmp_path: Path) -> None:
+def test_cloned_and_saved_states_continue_equally(sampler: Sampler, tmp_path: Path) -> None:
     state = sampler.init_state(batch_size=2, prompt=torch.rand(6) * 2 - 1, seed=9)
     sampler.generate_next(state, 11)
     clone = state.clone()
@@ -104,7 +104,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
         SamplerState.load(tmp_path / "state")
 
 
-def test_no_temperature_needs_no_noise(sampler: Sampler) -> None:
+def test_temperature_0_needs_no_noise(sampler: Sampler) -> None:
     one, other = (sampler.generate(40, seed=seed, sampling=GREEDY) for seed in (0, 1))
 
     assert torch.equal(one, other)
@@ -138,7 +138,7 @@ def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:
     model.nll(torch.zeros(1, 4)).sum().backward()
 
 
-def test_nothing_is_generated_when_nothing_is_asked(sampler: Sampler) -> None:
+def test_length_0_generates_nothing(sampler: Sampler) -> None:
     assert sampler.generate(0, batch_size=2).shape == (2, 0)
 
 
@@ -153,11 +153,11 @@ def test_an_unknown_backend_and_precision_are_refused_with_the_known_ones(model:
         make_sampler(model, "reference", num_threads=2)
 
 
-def test_auto_takes_the_fastest(model: WaveNet) -> None:
+def test_auto_selects_the_fastest_backend(model: WaveNet) -> None:
     assert make_sampler(model).name == "cpu"
 
 
-def test_one_that_is_finished_leaves_the_others_as_they_were(sampler: Sampler) -> None:
+def test_finished_item_does_not_change_the_others(sampler: Sampler) -> None:
     prompt = torch.rand(4, 8) * 2 - 1
     whole = sampler.generate(30, batch_size=4, prompt=prompt, seed=2)
 
@@ -168,7 +168,7 @@ def test_one_that_is_finished_leaves_the_others_as_they_were(sampler: Sampler) -
         assert torch.equal(signal, expected[: len(signal)])
 
 
-def test_teacher_forced_parameters_are_forwards(sampler: Sampler, model: WaveNet) -> None:
+def test_teacher_forced_parameters_equal_forward(sampler: Sampler, model: WaveNet) -> None:
     waveform = torch.rand(2, 40) * 2 - 1
 
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_teacher_forced_parameters_are_forwards(sampler: Sampler, model: WaveNet
     torch.testing.assert_close(sampler.teacher_forced(waveform), expected, rtol=0, atol=1e-5)
 
 
-def test_another_backend_goes_on_from_a_saved_state(model: WaveNet, tmp_path: Path) -> None:
+def test_saved_state_continues_on_another_backend(model: WaveNet, tmp_path: Path) -> None:
     one, other = (make_sampler(model, name) for name in BACKENDS)
     whole = one.generate(40, batch_size=2, prompt=torch.full((5,), 0.3), seed=3)
     for first, second in [(one, other), (other, one)]:
@@ -210,7 +210,7 @@ def test_a_state_of_unequal_batches_is_refused(sampler: Sampler) -> None:
             sampler.generate_next(dataclasses.replace(sampler.init_state(2), **change), 1)
 
 
-def test_a_state_of_unknown_classes_is_refused(backend: str) -> None:
+def test_state_with_classes_out_of_range_is_refused(backend: str) -> None:
     model = WaveNet(dataclasses.replace(SMALL, input_kernel_size=3))
     sampler = make_sampler(model, backend)
     state = sampler.init_state()
@@ -237,7 +237,7 @@ def test_a_saved_state_of_impossible_numbers_is_refused(
         SamplerState.load(tmp_path / "state")
 
 
-def test_a_state_in_other_numbers_than_the_models_is_brought_to_its(model: WaveNet) -> None:
+def test_state_of_another_dtype_is_converted(model: WaveNet) -> None:
     state = make_sampler(copy.deepcopy(model).double(), "reference").init_state(
         prompt=torch.zeros(9)
     )
@@ -248,7 +248,7 @@ def test_a_state_in_other_numbers_than_the_models_is_brought_to_its(model: WaveN
 
 
 @pytest.mark.parametrize("prompt", [[2.0], [float("nan")], [[0.0], [0.0]]])
-def test_a_prompt_that_is_none_is_refused(sampler: Sampler, prompt: list[float]) -> None:
+def test_invalid_prompt_is_refused(sampler: Sampler, prompt: list[float]) -> None:
     with pytest.raises(ValueError, match="prompt must"):
         sampler.generate(1, prompt=torch.tensor(prompt))
 

@@ -43,7 +43,7 @@ def test_a_voice_that_is_not_installed_is_named_with_its_package(tmp_path: Path)
     assert not (tmp_path / "root").exists()
 
 
-def test_a_root_without_a_voice_is_told(installed: Path, tmp_path: Path) -> None:
+def test_root_without_a_voice_is_an_error(installed: Path, tmp_path: Path) -> None:
     decode_all(installed, tmp_path / "root")
     for path in (tmp_path / "root" / "fr_CA_f_June").rglob("*.flac"):
         path.unlink()
@@ -54,6 +54,6 @@ def test_a_root_without_a_voice_is_told(installed: Path, tmp_path: Path) -> None
         find(tmp_path / "root")
 
 
-def test_a_root_that_is_not_there_says_how_it_is_made(tmp_path: Path) -> None:
+def test_missing_root_explains_how_to_create_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data.download=true makes it.*apt install"):
         find(tmp_path / "root")

@@ -39,7 +39,7 @@ def events(midi: bytes) -> list[tuple[float, int, int]]:
     return found
 
 
-def test_a_midi_file_says_each_note_to_the_millisecond() -> None:
+def test_midi_file_gives_each_note_to_the_millisecond() -> None:
     midi = midi_file(NOTES)
 
     started = [(when, pitch) for when, status, pitch in events(midi) if status == 0x90]
@@ -57,7 +57,7 @@ def test_each_piece_has_a_tempo_of_its_own() -> None:
 
 
 @pytest.mark.slow
-def test_a_piece_sounds_when_its_score_says(tmp_path: Path) -> None:
+def test_rendered_piece_sounds_when_its_score_does(tmp_path: Path) -> None:
     if not (shutil.which("fluidsynth") and importlib.util.find_spec("music21")):
         pytest.skip("no fluidsynth or no music21 here")
     pytest.importorskip("mir_eval")

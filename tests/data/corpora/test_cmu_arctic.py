@@ -6,7 +6,7 @@ from wavenet.utils.errors import DataError
 from .conftest import Plant
 
 
-def test_one_speaker_s_folder_will_do(plant: Plant) -> None:
+def test_folder_of_one_speaker_is_enough(plant: Plant) -> None:
     root = plant(
         "cmu_us_slt_arctic/wav/arctic_a0001.wav", "cmu_us_slt_arctic/orig/arctic_a0001.wav"
     )

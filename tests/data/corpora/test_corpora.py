@@ -92,9 +92,7 @@ def test_a_corpus_is_found_in_the_current_folder(
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_folder_that_does_not_hold_the_corpus_says_what_is_there_and_how_to_get_it(
-    name: str, plant: Plant
-) -> None:
+def test_folder_without_the_corpus_shows_contents_and_source(name: str, plant: Plant) -> None:
     root = plant("mine/talk.wav", texts={"notes.txt": ""})
     about = re.escape(get_corpus(name).about)
 
@@ -105,7 +103,9 @@ def test_a_folder_that_does_not_hold_the_corpus_says_what_is_there_and_how_to_ge
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_missing_root_an_empty_one_and_a_file_are_told_apart(name: str, tmp_path: Path) -> None:
+def test_missing_root_empty_root_and_file_have_different_messages(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
 
@@ -128,7 +128,7 @@ def test_every_file_of_a_corpus_is_a_recording_or_counted(name: str, plant: Plan
 
 
 @pytest.mark.parametrize("name", sorted(SMALL.keys() - {"yesno"}))  # whose folder is one
-def test_linked_folders_are_told_where_recordings_are_missing(name: str, plant: Plant) -> None:
+def test_linked_folders_are_named_when_recordings_are_missing(name: str, plant: Plant) -> None:
     root, folder, speakers = plant_small(plant, name)
     linked = (root / folder / next(iter(speakers))).parent
     linked.rename(root / "elsewhere")
@@ -139,7 +139,7 @@ def test_linked_folders_are_told_where_recordings_are_missing(name: str, plant: 
 
 
 @pytest.mark.parametrize("name", sorted(CORPORA.keys() - {"folder"}))
-def test_each_corpus_says_its_licence_and_where_it_is(name: str) -> None:
+def test_each_corpus_states_its_license_and_source(name: str) -> None:
     about = CORPORA[name].about
 
     assert re.search(r"https?://\S+\w", about)

@@ -97,7 +97,7 @@ def root(source: Path) -> Path:
     return source.parent / "target" / "root"
 
 
-def test_a_fetched_corpus_is_found(plant: Plant, source: Path, root: Path) -> None:
+def test_downloaded_corpus_is_found(plant: Plant, source: Path, root: Path) -> None:
     corpus = plant("wavs/LJ001-0001.wav", texts={"metadata.csv": "LJ001-0001|a|b\n"})
     with tarfile.open(source / "LJSpeech-1.1.tar.bz2", "w:bz2") as tar:
         tar.add(corpus, "LJSpeech-1.1")
@@ -108,7 +108,7 @@ def test_a_fetched_corpus_is_found(plant: Plant, source: Path, root: Path) -> No
     assert list(root.parent.iterdir()) == [root]
 
 
-def test_archives_of_all_kinds_go_into_one_folder(source: Path, root: Path) -> None:
+def test_archives_of_all_formats_unpack_into_one_folder(source: Path, root: Path) -> None:
     root.mkdir()  # empty, so nobody's
 
     fetch_archives(
@@ -121,7 +121,7 @@ def test_archives_of_all_kinds_go_into_one_folder(source: Path, root: Path) -> N
     assert list(root.parent.iterdir()) == [root]
 
 
-def test_a_wrong_checksum_says_both_and_leaves_nothing(source: Path, root: Path) -> None:
+def test_wrong_checksum_shows_both_and_leaves_nothing(source: Path, root: Path) -> None:
     good, bad = tar_of(source / "a.tar.gz", "one"), tar_of(source / "b.tar.gz", "two")
 
     with pytest.raises(DataError) as failure:
@@ -189,7 +189,7 @@ def test_a_folder_with_files_is_left_alone(source: Path, root: Path) -> None:
 
 
 class Halting(http.server.BaseHTTPRequestHandler):
-    """Promises many bytes and sends 4; at `/interrupt` it interrupts the download as it sends on."""
+    """Promises many bytes, sends 4; at `/interrupt` it interrupts the download and sends on."""
 
     interrupted = threading.Event()  # set by the test
 
@@ -220,7 +220,7 @@ def halting() -> Iterator[str]:
         Halting.interrupted.set()
 
 
-def test_a_download_that_breaks_off_leaves_nothing(halting: str, root: Path) -> None:
+def test_broken_download_leaves_nothing(halting: str, root: Path) -> None:
     with pytest.raises(MachineError, match=rf"{halting}/a.zip: .*4 bytes read, 999996 more"):
         fetch_archives(root, [Archive(f"{halting}/a.zip", WRONG)])
 

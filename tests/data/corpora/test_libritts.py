@@ -6,7 +6,7 @@ from wavenet.utils.errors import DataError
 from .conftest import Plant
 
 
-def test_one_part_will_do(plant: Plant) -> None:
+def test_one_part_is_enough(plant: Plant) -> None:
     root = plant("LibriTTS/dev-clean/84/121123/84_121123_000007_000001.wav")
 
     found = find(root / "LibriTTS" / "dev-clean")

@@ -31,7 +31,7 @@ def test_metadata_without_lines_is_no_corpus(plant: Plant) -> None:
         find(root)
 
 
-def test_a_lone_part_is_said(plant: Plant) -> None:
+def test_incomplete_corpus_is_an_error(plant: Plant) -> None:
     root = plant("LJSpeech-1.1/wavs/LJ001-0001.wav")
 
     with pytest.raises(DataError, match=r"LJSpeech-1.1 does not .* found wavs; wanted metadata"):

@@ -6,7 +6,7 @@ from wavenet.utils.errors import DataError
 from .conftest import Plant
 
 
-def test_a_sentence_is_taken_once_from_the_first_microphone_that_heard_it(plant: Plant) -> None:
+def test_sentence_is_taken_once_from_the_first_microphone(plant: Plant) -> None:
     audio = "wav48_silence_trimmed"
     root = plant(
         f"{audio}/p225/p225_001_mic1.flac",
@@ -43,7 +43,7 @@ def test_the_older_version_is_found_too(plant: Plant) -> None:
     assert ("raw", 1) in found.others
 
 
-def test_speakers_without_audio_are_named_wherever_they_left_a_trace(plant: Plant) -> None:
+def test_speakers_without_audio_are_named(plant: Plant) -> None:
     root = plant(
         "wav48/p225/p225_001.wav",
         texts={

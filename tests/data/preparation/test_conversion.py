@@ -27,7 +27,7 @@ def prepared(path: Path, name: str = "", **options: Any) -> tuple[Converted, lis
     return result, [read_samples(folder / clip.path)[:, 0] for clip in result.clips]
 
 
-def test_a_16_bit_recording_comes_out_to_the_bit(record: Record, noise: Samples) -> None:
+def test_16_bit_recording_is_converted_bit_exactly(record: Record, noise: Samples) -> None:
     result, (samples,) = prepared(record("a.flac", noise), "p225/a.flac", speaker_from_folder=True)
 
     (clip,) = result.clips
@@ -79,7 +79,7 @@ def test_trimming_removes_silence_at_both_ends_only(record: Record, noise: Sampl
     assert result.removed_seconds == pytest.approx(2.0, abs=0.3)
 
 
-def test_splitting_gives_pieces_that_say_where_they_begin(record: Record, noise: Samples) -> None:
+def test_split_pieces_know_their_start(record: Record, noise: Samples) -> None:
     silence = np.zeros(16000, np.float32)
     whole = np.concatenate([noise, silence, noise[:400], silence, noise])
 
@@ -94,7 +94,7 @@ def test_splitting_gives_pieces_that_say_where_they_begin(record: Record, noise:
         np.testing.assert_array_equal(piece, whole[clip.start : clip.start + clip.frames])
 
 
-def test_a_long_name_is_shortened_and_stays_unlike_others() -> None:
+def test_long_names_are_shortened_and_stay_unique() -> None:
     long = "é" * 120 + "{}.flac"
 
     names = [clip_name(f"{'d' * 250}/{long.format(i)}", piece) for i in (1, 2) for piece in (1, 2)]

@@ -90,7 +90,7 @@ def test_a_short_recording_is_a_problem(record: Record, noise: Samples) -> None:
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
-def test_a_cut_recording_is_taken_as_far_as_it_goes_when_asked(
+def test_truncated_recording_is_accepted_with_allow_truncated(
     record: Record, noise: Samples, form: str
 ) -> None:
     path = record(f"a.{form.lower()}", np.tile(noise / 4, 5))
@@ -104,7 +104,7 @@ def test_a_cut_recording_is_taken_as_far_as_it_goes_when_asked(
     assert 0 < repaired.frames < 40_000
 
 
-def test_content_that_the_suffix_does_not_promise_is_noted(record: Record, noise: Samples) -> None:
+def test_content_that_differs_from_the_suffix_is_noted(record: Record, noise: Samples) -> None:
     result = look(record("a.wav", noise / 2, format="MP3"))
 
     assert result.problems == ()

@@ -70,7 +70,7 @@ def nasty(corpus: Path, record: Record, noise: Samples) -> Path:
     return corpus
 
 
-def test_the_output_holds_clips_a_manifest_and_an_account(corpus: Path) -> None:
+def test_output_holds_clips_manifest_and_summary(corpus: Path) -> None:
     summary = run(corpus, speaker_from_folder=True)
 
     clips = read_manifest(corpus / "out")
@@ -140,7 +140,7 @@ def test_skipped_recordings_are_counted_and_named(nasty: Path) -> None:
     assert "and 1 more" in summary.table()
 
 
-def test_every_repair_together_leaves_out_only_what_none_can_help(nasty: Path) -> None:
+def test_all_repairs_together_skip_only_unrepairable_recordings(nasty: Path) -> None:
     repairs = ("resample", "mono", "clip", "nan_to_num", "allow_truncated", "allow_silent")
     options: dict[str, Any] = dict.fromkeys((*repairs, "skip_invalid"), True)
     summary = run(nasty, **options)
@@ -163,7 +163,7 @@ def test_skipping_all_is_an_error(record: Record, noise: Samples, tmp_path: Path
         run(tmp_path, skip_invalid=True)
 
 
-def test_content_of_another_format_is_taken_and_named(
+def test_content_of_another_format_is_accepted_and_named(
     corpus: Path, record: Record, noise: Samples
 ) -> None:
     record("really.wav", noise / 2, format="MP3")
@@ -171,9 +171,7 @@ def test_content_of_another_format_is_taken_and_named(
     assert "really.wav: is MP3, not what its suffix says" in run(corpus).table()
 
 
-def test_strange_names_are_names_like_any_other(
-    corpus: Path, record: Record, noise: Samples
-) -> None:
+def test_unusual_file_names_are_accepted(corpus: Path, record: Record, noise: Samples) -> None:
     names = ["é ü/日本.wav", "new\nline\x1b[31m.wav", "é" * 125 + ".flac", "a=b,c#[d]{e}$~.wav"]
     for name in names:
         record(name, noise + np.float32(0.1), subtype="PCM_16")
@@ -255,7 +253,7 @@ def test_a_damaged_output_is_refused_until_it_is_removed(corpus: Path) -> None:
     assert content(corpus / "out") == whole
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(
+def test_interrupted_preparation_continues_to_the_same_result(
     corpus: Path, record: Record, noise: Samples
 ) -> None:
     record("p0/long.flac", np.tile(noise, 4))  # after three others; too long for the disk
@@ -317,7 +315,7 @@ def test_a_run_killed_while_it_publishes_is_continued_and_leaves_nothing(corpus:
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
 
 
-def test_what_is_finished_counts_only_for_the_same_options(
+def test_finished_clips_are_reused_for_the_same_options_only(
     corpus: Path, record: Record, noise: Samples
 ) -> None:
     run(corpus, "plain")
@@ -329,7 +327,7 @@ def test_what_is_finished_counts_only_for_the_same_options(
     assert len(list((corpus / "out").rglob("*.wav"))) == 6
 
 
-def test_a_folder_of_something_else_is_left_alone(corpus: Path) -> None:
+def test_foreign_folder_is_left_alone(corpus: Path) -> None:
     (corpus / "out").mkdir()
     (corpus / "out" / "thesis.txt").touch()
 
@@ -371,12 +369,12 @@ def test_recordings_without_a_long_enough_piece_are_named(
         run(corpus, "none", split_top_db=1e-3, min_seconds=0.4)
 
 
-def test_two_at_once_do_not_share_a_work_folder(corpus: Path) -> None:
+def test_parallel_preparations_use_different_work_folders(corpus: Path) -> None:
     with work_folder(corpus / "out"), pytest.raises(MachineError, match="in use by process"):
         run(corpus)
 
 
-def test_the_account_keeps_the_options_and_not_the_jobs(corpus: Path) -> None:
+def test_summary_stores_the_options_without_num_workers(corpus: Path) -> None:
     run(corpus)
 
     account = json.loads((corpus / "out" / "prepare.json").read_text())
@@ -386,9 +384,7 @@ def test_the_account_keeps_the_options_and_not_the_jobs(corpus: Path) -> None:
     assert run(corpus).already_prepared
 
 
-def test_a_score_comes_along_with_times_from_its_clips_start(
-    record: Record, noise: Samples, tmp_path: Path
-) -> None:
+def test_score_is_cut_to_its_clip(record: Record, noise: Samples, tmp_path: Path) -> None:
     for number in range(3):
         silence = np.zeros(16000, np.float32)
         record(f"{number}.wav", np.concatenate([silence, noise]))
@@ -425,7 +421,7 @@ def test_a_changed_score_is_other_data(record: Record, noise: Samples, tmp_path:
     assert found == {"out": [60, 60, 60], "again": [60, 61, 60]}
 
 
-def test_a_corpus_says_who_speaks(record: Record, noise: Samples, tmp_path: Path) -> None:
+def test_corpus_provides_speakers(record: Record, noise: Samples, tmp_path: Path) -> None:
     for speaker in ("bdl", "slt"):
         for number in range(2):
             record(f"cmu_us_{speaker}_arctic/wav/{number}.wav", noise)

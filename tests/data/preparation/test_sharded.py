@@ -64,7 +64,7 @@ def corpus(record: Record, noise: Samples, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_shards_and_a_last_run_give_what_one_run_gives(corpus: Path) -> None:
+def test_shards_and_a_merge_equal_one_run(corpus: Path) -> None:
     whole(corpus, "whole", split_top_db=40.0)
 
     shares = [share(corpus, f"{number}/3", split_top_db=40.0) for number in (2, 1, 3)]
@@ -85,7 +85,7 @@ def test_shards_and_a_last_run_give_what_one_run_gives(corpus: Path) -> None:
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
 
 
-def test_a_shard_says_what_it_did_and_what_is_still_to_say(corpus: Path) -> None:
+def test_shard_reports_finished_and_remaining_work(corpus: Path) -> None:
     share(corpus, "1/2")
     (corpus / ".out.partial" / "audio" / "p0" / "0.flac.wav").unlink()
 
@@ -96,7 +96,7 @@ def test_a_shard_says_what_it_did_and_what_is_still_to_say(corpus: Path) -> None
     assert "the same command without shard=" in table
 
 
-def test_the_last_run_does_what_a_dead_shard_left_undone(corpus: Path) -> None:
+def test_merge_completes_the_work_of_a_killed_shard(corpus: Path) -> None:
     whole(corpus, "whole")
     share(corpus, "2/3")
 
@@ -105,7 +105,7 @@ def test_the_last_run_does_what_a_dead_shard_left_undone(corpus: Path) -> None:
     assert digests(corpus / "out") == digests(corpus / "whole")
 
 
-def test_training_takes_up_what_shards_finished(corpus: Path) -> None:
+def test_training_uses_the_clips_of_finished_shards(corpus: Path) -> None:
     said = DataOptions(
         sample_rate=16000, root=str(corpus / "root"), processed_dir=str(corpus / "out")
     )
@@ -146,9 +146,7 @@ def test_bad_recordings_of_a_shard_are_listed_and_stop_no_other(
     assert "left out: 1" in done.table()
 
 
-def test_the_last_run_names_what_shards_left_out(
-    corpus: Path, record: Record, noise: Samples
-) -> None:
+def test_merge_names_what_shards_skipped(corpus: Path, record: Record, noise: Samples) -> None:
     record("z.wav", noise, 8000)
     for number in (1, 2):
         share(corpus, f"{number}/2", skip_invalid=True)
@@ -163,7 +161,7 @@ def test_more_shards_than_recordings_leave_some_without_work(corpus: Path) -> No
     assert share(corpus, "12/12").own == 0
 
 
-def test_too_few_recordings_to_split_are_told_before_the_work(
+def test_too_few_recordings_to_split_are_refused_before_work(
     record: Record, noise: Samples, tmp_path: Path
 ) -> None:
     record("a.wav", noise)
@@ -182,7 +180,7 @@ def test_a_shard_of_what_is_prepared_has_nothing_to_do(corpus: Path) -> None:
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
 
 
-def test_shards_run_at_once_and_a_merge_or_the_same_shard_is_refused(corpus: Path) -> None:
+def test_shards_run_in_parallel_and_a_merge_meanwhile_is_refused(corpus: Path) -> None:
     with work_folder(corpus / "out", Shard(1, 3)), work_folder(corpus / "out", Shard(2, 3)):
         holder = f"in use by process {os.getpid()} on .*"
         share(corpus, "3/3")
@@ -211,7 +209,7 @@ def test_no_shard_starts_while_the_clips_are_published(corpus: Path) -> None:
         share(corpus, "1/2")
 
 
-def test_only_the_first_shard_fetches_a_corpus(tmp_path: Path) -> None:
+def test_only_the_first_shard_downloads_a_corpus(tmp_path: Path) -> None:
     said = DataOptions(sample_rate=8000, corpus="yesno", root=str(tmp_path / "none"), download=True)
 
     with pytest.raises(ConfigError, match=r"only the first shard fetches it: run shard=1/4 alone"):
@@ -274,7 +272,7 @@ prepare_shard(Path("root"), Path("out"), options, Shard(1, 2), quiet=True)
 
 
 @pytest.mark.slow
-def test_a_killed_shard_frees_its_lock_and_its_next_run_goes_on(corpus: Path) -> None:
+def test_killed_shard_frees_its_lock_and_can_continue(corpus: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED], cwd=corpus, env=environment(), check=False
     )

@@ -46,7 +46,7 @@ def test_a_name_that_is_not_utf8_is_a_name_like_any_other(tmp_path: Path) -> Non
     assert len(source.digest) == 64
 
 
-def test_a_folder_without_audio_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
+def test_folder_without_audio_names_wanted_and_found_files(tmp_path: Path) -> None:
     for name in ("a.m4a", "b.m4a", ".c.wav"):
         (tmp_path / name).touch()
 
@@ -54,7 +54,7 @@ def test_a_folder_without_audio_says_what_was_looked_for_and_found(tmp_path: Pat
         find_sources(tmp_path)
 
 
-def test_a_missing_root_is_told_from_a_file(tmp_path: Path) -> None:
+def test_missing_root_and_file_as_root_have_different_messages(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(DataError, match="does not exist"):

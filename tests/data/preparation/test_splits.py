@@ -36,6 +36,6 @@ def test_a_fraction_takes_at_least_one_and_zero_takes_none() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_too_few_recordings_say_the_way_out(count: int) -> None:
+def test_too_few_recordings_are_refused_with_advice(count: int) -> None:
     with pytest.raises(DataError, match=r"cut one into several.*data.test_fraction=0"):
         assign_splits(sources(count), PrepareOptions(sample_rate=16000))

@@ -25,7 +25,7 @@ SUMMARY = PreparationSummary(
 )
 
 
-def test_the_table_says_what_came_in_and_what_went_out() -> None:
+def test_table_shows_input_and_output() -> None:
     lines = SUMMARY.table().splitlines()
 
     assert lines[1].split() == ["found", "20"]
@@ -45,7 +45,7 @@ def test_a_long_list_of_names_is_cut_and_every_line_is_printable() -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_what_did_not_happen_is_not_mentioned() -> None:
+def test_table_omits_what_did_not_happen() -> None:
     table = SUMMARY.table()
 
     assert "linked" not in table

@@ -23,7 +23,7 @@ def test_the_key_changes_with_the_options_and_with_every_source() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_the_key_does_not_depend_on_the_number_of_jobs() -> None:
+def test_key_does_not_depend_on_num_workers() -> None:
     keys = {
         key_of([SOURCE], PrepareOptions(sample_rate=16000, num_workers=jobs))
         for jobs in (None, 1, 8)

@@ -125,7 +125,7 @@ def near_truncation(logits: Tensor, draw: SamplingConfig) -> bool:
 @pytest.mark.slow
 @settings(max_examples=500)
 @given(config=configs(), batch_size=st.integers(1, 5), data=st.data(), seed=st.integers(0, 2**32))
-def test_any_architecture_is_the_reference(
+def test_any_architecture_equals_the_reference(
     config: WaveNetConfig, batch_size: int, data: st.DataObject, seed: int
 ) -> None:
     model = noisy(config, seed)
@@ -167,7 +167,7 @@ def test_any_architecture_is_the_reference(
 
 
 @pytest.mark.slow
-def test_a_long_signal_is_the_references() -> None:
+def test_long_signal_equals_the_reference() -> None:
     config = WaveNetConfig(
         dilations=(1, 2, 4, 8, 16, 32, 64), residual_channels=16, gate_channels=32
     )
@@ -180,7 +180,7 @@ def test_a_long_signal_is_the_references() -> None:
     assert parted <= 5
 
 
-def test_16_bit_scalar_input_is_the_references() -> None:
+def test_16_bit_scalar_input_equals_the_reference() -> None:
     config = WaveNetConfig(
         quantization_channels=65536, input_type="scalar", input_kernel_size=2, dilations=(1, 3)
     )
@@ -229,7 +229,7 @@ def test_batch_threads_and_chunks_change_no_bit(
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
 @pytest.mark.parametrize("num_threads", THREADS)
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
-def test_conditions_in_pieces_and_batches_change_no_bit(
+def test_conditioning_in_chunks_and_batches_changes_no_bit(
     weight_dtype: str, num_threads: int, guidance_scale: float
 ) -> None:
     local = LocalConfig(
@@ -272,7 +272,7 @@ def test_conditions_in_pieces_and_batches_change_no_bit(
 
 
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
-def test_a_state_goes_through_its_plain_form_without_a_change(weight_dtype: str) -> None:
+def test_state_round_trips_through_its_plain_form(weight_dtype: str) -> None:
     config = WaveNetConfig(dilations=(1, 2, 40), residual_channels=24, input_kernel_size=3)
     sampler = make_sampler(noisy(config), "cpu", weight_dtype=weight_dtype)
     state = sampler.init_state(2, torch.rand(30) * 2 - 1)
@@ -284,7 +284,7 @@ def test_a_state_goes_through_its_plain_form_without_a_change(weight_dtype: str)
 
 
 @pytest.mark.parametrize(("weight_dtype", "tolerance"), [("bfloat16", 0.1), ("int8", 0.15)])
-def test_lower_precision_is_near(weight_dtype: str, tolerance: float) -> None:
+def test_lower_precision_is_close_to_the_reference(weight_dtype: str, tolerance: float) -> None:
     config = WaveNetConfig(dilations=(1, 2, 4, 8), residual_channels=64)
     torch.manual_seed(0)
     model = WaveNet(config)
