@@ -16,7 +16,7 @@ SCRIPTS = {"inspect": "inspect_model", "benchmark-train": "benchmark_train"}
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left: its exit code and its words."""
+    """Exit code and output of a command."""
 
     returncode: int
     stdout: str
@@ -38,16 +38,16 @@ def run_here(verb: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixtur
         code = leaving.code
     finally:
         sys.argv = before
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert isinstance(code, int)
-    return Done(code, said.out, said.err)
+    return Done(code, output.out, output.err)
 
 
 def command_line(verb: str, *arguments: str) -> list[str]:
-    """What runs a recipe of this checkout in another process, wherever the current folder is."""
+    """Return the command line of a recipe of this checkout, from any current folder."""
     return [sys.executable, str(ROOT / "recipes" / f"{SCRIPTS.get(verb, verb)}.py"), *arguments]
 
 
 def environment() -> dict[str, str]:
-    """This checkout first on the path, one thread."""
+    """Return the environment for other processes: this checkout first on the path, one thread."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""The whole way of a model that is told something: mel and speaker, and a score."""
+"""From recordings to generated audio with conditioning: mel and speaker, and a score."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ def tone(seed: int, seconds: float = 0.6) -> np.ndarray:
 
 @pytest.fixture
 def voices(tmp_path: Path) -> Path:
-    """Two speakers, five recordings each, each with a score beside it."""
+    """Two speakers, five recordings each, each with a score."""
     folder = tmp_path / "recordings"
     for speaker in ("ann", "bob"):
         (folder / speaker).mkdir(parents=True)
@@ -68,7 +68,9 @@ def voices(tmp_path: Path) -> Path:
     return folder
 
 
-def test_mel_and_speaker(run: Run, voices: Path, tmp_path: Path) -> None:
+def test_training_and_evaluation_with_mel_and_speakers(
+    run: Run, voices: Path, tmp_path: Path
+) -> None:
     done = run("train", *TRAIN, *MEL, f"data.root={voices}", "run_dir=run")
     assert done.returncode == 0, done.stderr
     for text in ("wrong speaker", "Griffin-Lim", "real-time factor"):
@@ -95,7 +97,7 @@ def test_mel_and_speaker(run: Run, voices: Path, tmp_path: Path) -> None:
     assert "overwrite=true" in again.stderr
 
 
-def test_generating_from_a_recording_and_from_its_mel_is_one(
+def test_a_recording_and_its_mel_generate_the_same_audio(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
     done = run(
@@ -109,8 +111,8 @@ def test_generating_from_a_recording_and_from_its_mel_is_one(
     write_mel(tmp_path / "mel.safetensors", LogMel(mel)(torch.from_numpy(samples)[None])[0], mel)
 
     for source, output in ((clip, "a.wav"), ("mel.safetensors", "b.wav")):
-        said = (f"input={source}", f"output={output}", "speaker=bob", "guidance_scale=1.5")
-        generated = run("generate", "checkpoint=run/model", *said)
+        options = (f"input={source}", f"output={output}", "speaker=bob", "guidance_scale=1.5")
+        generated = run("generate", "checkpoint=run/model", *options)
         assert generated.returncode == 0, generated.stderr
 
     first, rate = soundfile.read("a.wav")
@@ -127,7 +129,7 @@ def test_generating_from_a_recording_and_from_its_mel_is_one(
     assert "input=FILE" in without.stderr
 
 
-def test_a_score_is_followed_from_a_file(run: Run, voices: Path, tmp_path: Path) -> None:
+def test_a_model_is_conditioned_on_a_score_file(run: Run, voices: Path, tmp_path: Path) -> None:
     done = run("train", *TRAIN, *NOTES, f"data.root={voices}", "run_dir=run")
     assert done.returncode == 0, done.stderr
     assert "onsets" in done.stderr
@@ -140,41 +142,46 @@ def test_a_score_is_followed_from_a_file(run: Run, voices: Path, tmp_path: Path)
     assert len(samples) == pytest.approx(1.1 * RATE, abs=80)
 
 
-def test_an_interrupted_conditioned_run_ends_with_the_same_weights(
+def test_a_resumed_conditioned_run_ends_with_the_same_weights(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
-    said = (
+    options = (
         *TRAIN,
         *MEL,
         f"data.root={voices}",
         "evaluation.sample_seconds=0",
         "trainer.balance_speakers=true",
     )
-    assert run("train", *said, "run_dir=whole").returncode == 0
+    assert run("train", *options, "run_dir=complete").returncode == 0
 
-    # as if the run had been killed after its first save
-    saves = sorted((tmp_path / "whole" / "checkpoints").glob("*.ckpt"))
+    # as if the run had been killed after its first checkpoint
+    checkpoints = sorted((tmp_path / "complete" / "checkpoints").glob("*.ckpt"))
     resumed = tmp_path / "resumed"
     (resumed / "checkpoints").mkdir(parents=True)
-    (resumed / "run.json").write_bytes((tmp_path / "whole" / "run.json").read_bytes())
-    (resumed / "checkpoints" / saves[0].name).write_bytes(saves[0].read_bytes())
+    (resumed / "run.json").write_bytes((tmp_path / "complete" / "run.json").read_bytes())
+    (resumed / "checkpoints" / checkpoints[0].name).write_bytes(checkpoints[0].read_bytes())
     done = run("train", "resume=resumed")
 
     assert done.returncode == 0, done.stderr
     weights = [
         hashlib.sha256((tmp_path / name / "model" / "model.safetensors").read_bytes()).digest()
-        for name in ("whole", "resumed")
+        for name in ("complete", "resumed")
     ]
     assert weights[0] == weights[1]
 
 
-def test_prepare_measures_the_mel_that_training_takes(
+def test_training_uses_the_mel_statistics_of_prepare(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
-    said = ("audio.sample_rate=8000", MEL[0], "data.test_fraction=0.2", "data.valid_fraction=0.2")
+    options = (
+        "audio.sample_rate=8000",
+        MEL[0],
+        "data.test_fraction=0.2",
+        "data.valid_fraction=0.2",
+    )
     prepared = ("data.processed_dir=clips", f"data.root={voices}", "data.speaker_from_folder=true")
     as_folder = ("data.resample=true", "data.mono=true")  # as the recipe does
-    assert run("prepare", *said, *prepared, *as_folder).returncode == 0
+    assert run("prepare", *options, *prepared, *as_folder).returncode == 0
     (found,) = (tmp_path / "clips").glob("mel-*.json")
     numbers = json.loads(found.read_text())
     numbers["mean"][0] = 1.5  # to be known again
@@ -188,7 +195,7 @@ def test_prepare_measures_the_mel_that_training_takes(
     assert mel.mean[0] == 1.5
 
 
-def test_a_prompt_that_shaping_brings_past_one_is_refused_by_name(
+def test_a_prompt_that_the_filter_brings_past_one_is_refused(
     run: Run, voices: Path, tmp_path: Path
 ) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=2.0))

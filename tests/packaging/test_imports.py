@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 EXTRAS = (
     "hydra",
+    "jinja2",
     "librosa",
     "matplotlib",
     "numba",
@@ -85,7 +86,7 @@ def test_an_import_loads_no_extra(tmp_path: Path) -> None:
     assert not set(done.stdout.split()) & set(EXTRAS)
 
 
-def test_an_import_changes_no_global_state_and_writes_nothing(tmp_path: Path) -> None:
+def test_an_import_changes_no_global_state_and_writes_no_file(tmp_path: Path) -> None:
     done = run_python(TRACES.replace("IMPORT", IMPORT), tmp_path)
 
     assert done.returncode == 0, done.stderr
@@ -93,7 +94,7 @@ def test_an_import_changes_no_global_state_and_writes_nothing(tmp_path: Path) ->
     assert not done.stderr
 
 
-def test_blocks_cost_torch_alone() -> None:
+def test_blocks_import_torch_only() -> None:
     code = f"{IMPORT}; import sys; sys.exit('safetensors' in sys.modules)"
     found = {"PYTHONPATH": str(Path(wavenet.__file__).parents[1])}
 

@@ -34,8 +34,8 @@ EXTRAS = (
     "torchaudio",
     "tqdm",
 )
-COMMANDS = (
-    *("prepare", "train", "generate", "evaluate", "benchmark", "benchmark-train", "inspect"),
+COMMANDS = tuple(
+    ["prepare", "train", "generate", "evaluate", "benchmark", "benchmark-train", "inspect"]
 )
 
 
@@ -240,8 +240,8 @@ def test_a_command_without_its_extra_names_it_and_exits_5(
 ) -> None:
     extra = "generate" if command in ("generate", "benchmark", "inspect") else "train"
 
-    said = run(bare / f"wavenet-{command}", cwd=tmp_path, exit_code=5)
+    output = run(bare / f"wavenet-{command}", cwd=tmp_path, exit_code=5)
 
-    assert f"pip install 'torch-wavenet[{extra}]'" in said
-    assert "Traceback" not in said
-    assert len(said.splitlines()) <= 20
+    assert f"pip install 'torch-wavenet[{extra}]'" in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) <= 20

@@ -9,17 +9,17 @@ from wavenet.utils.errors import MachineError, require
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_import_is_finished_before_a_signal_counts(
+def test_signals_are_delivered_after_an_import(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = f"interrupted_by_{number.name}"
-    lines = ["import os", f"os.kill(os.getpid(), {number})", "WHOLE = 1"]
+    lines = ["import os", f"os.kill(os.getpid(), {number})", "COMPLETE = 1"]
     (tmp_path / f"{module}.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
-    came = []
+    received = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before = signal.signal(number, note)
@@ -30,10 +30,10 @@ def test_an_import_is_finished_before_a_signal_counts(
     finally:
         signal.signal(number, before)
 
-    assert came == [number]
-    assert sys.modules[module].WHOLE == 1
+    assert received == [number]
+    assert sys.modules[module].COMPLETE == 1
 
 
-def test_what_is_not_installed_is_named_with_its_extra() -> None:
+def test_a_missing_module_is_named_with_its_extra() -> None:
     with pytest.raises(MachineError, match=r"nothing_of_the_name is not installed.*\[train\]"):
         require("nothing_of_the_name", "train")

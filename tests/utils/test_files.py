@@ -19,7 +19,7 @@ from wavenet.utils.files import (
 )
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
 
     with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
@@ -27,12 +27,12 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     assert list(path.parent.iterdir()) == []
-    write_text(path, "whole")
-    assert path.read_text() == "whole"
+    write_text(path, "complete")
+    assert path.read_text() == "complete"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_a_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
 
@@ -43,7 +43,7 @@ def test_a_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_a_link_is_written_through(tmp_path: Path) -> None:
+def test_a_write_to_a_link_replaces_its_target(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
 
     write_text(tmp_path / "link", "text")
@@ -52,7 +52,7 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "text"
 
 
-def test_a_directory_replaces_an_older_one_whole(tmp_path: Path) -> None:
+def test_a_directory_replaces_an_existing_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
         with atomic_directory(tmp_path / "folder") as temporary:
             (temporary / text).write_text(text)
@@ -61,7 +61,7 @@ def test_a_directory_replaces_an_older_one_whole(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_failed_directory_leaves_the_older_one(tmp_path: Path) -> None:
+def test_a_failed_directory_keeps_the_existing_one(tmp_path: Path) -> None:
     with atomic_directory(tmp_path / "folder") as temporary:
         (temporary / "old").touch()
 
@@ -72,7 +72,7 @@ def test_a_failed_directory_leaves_the_older_one(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_place_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_machine_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(MachineError, match="cannot write"):
@@ -80,7 +80,7 @@ def test_a_place_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a" * 250, "音" * 83])
-def test_long_names_are_written_twice_too(tmp_path: Path, name: str) -> None:
+def test_files_with_long_names_can_be_replaced(tmp_path: Path, name: str) -> None:
     for _ in range(2):
         write_text(tmp_path / name, "text")
         with atomic_directory(tmp_path / f"{name[:-2]}d") as temporary:
@@ -99,7 +99,7 @@ with locked(pathlib.Path(sys.argv[1])):
 
 
 @pytest.mark.slow
-def test_a_held_folder_names_its_holder_and_is_free_when_that_dies(tmp_path: Path) -> None:
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDING, tmp_path],
         stdin=subprocess.PIPE,
@@ -141,7 +141,7 @@ def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     write_text(tmp_path / "file", "old")
     subprocess.run([sys.executable, "-c", KILLED, tmp_path / "file"], check=False)
     (left,) = set(tmp_path.iterdir()) - {tmp_path / "file"}
@@ -165,7 +165,7 @@ FOREIGN = (
 )
 
 
-def test_only_names_as_we_make_them_are_leftovers(tmp_path: Path) -> None:
+def test_files_with_foreign_names_are_not_leftovers(tmp_path: Path) -> None:
     for name in FOREIGN:
         (tmp_path / name).touch()
 
@@ -174,7 +174,7 @@ def test_only_names_as_we_make_them_are_leftovers(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(FOREIGN)
 
 
-def test_leftovers_of_any_name_are_removed_files_folders_and_links(tmp_path: Path) -> None:
+def test_leftover_files_folders_and_links_are_removed(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").touch()
     (tmp_path / "b.ckpt").touch()
@@ -189,7 +189,7 @@ def test_leftovers_of_any_name_are_removed_files_folders_and_links(tmp_path: Pat
     assert (tmp_path / "kept" / "file").exists()
 
 
-def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "none")
 
     assert leftovers(tmp_path / "none", "name") == []
@@ -211,7 +211,9 @@ with atomic_directory(pathlib.Path(sys.argv[1])) as folder:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("renames", "absent"), [(0, False), (1, True)])
-def test_the_only_copy_gets_its_name_back(tmp_path: Path, renames: int, absent: bool) -> None:
+def test_a_replaced_folder_is_renamed_back_after_a_kill(
+    tmp_path: Path, renames: int, absent: bool
+) -> None:
     with atomic_directory(tmp_path / "folder") as folder:
         (folder / "old").touch()
     killed = [sys.executable, "-c", BETWEEN, str(tmp_path / "folder"), str(renames)]
@@ -226,7 +228,7 @@ def test_the_only_copy_gets_its_name_back(tmp_path: Path, renames: int, absent: 
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["old"]
 
 
-def test_an_older_copy_does_not_replace_what_has_the_name(tmp_path: Path) -> None:
+def test_a_replaced_folder_is_removed_if_the_new_one_exists(tmp_path: Path) -> None:
     for name in (".folder.old-01234567", ".folder.old-89abcdef", "folder"):
         (tmp_path / name).mkdir()
     (tmp_path / "folder" / "new").touch()
@@ -242,7 +244,7 @@ def test_new_numbered_folders_count_up(tmp_path: Path) -> None:
     assert names == ["demo", "demo-2", "demo-3"]
 
 
-def test_a_shared_lock_is_held_by_many_or_by_one_alone(tmp_path: Path) -> None:
+def test_a_lock_has_many_shared_holders_or_one_exclusive(tmp_path: Path) -> None:
     with locked(tmp_path, shared=True), locked(tmp_path, shared=True):
         with pytest.raises(MachineError, match="is in use by"), locked(tmp_path):
             pass

@@ -1,4 +1,4 @@
-"""Choices of `wavenet-generate` that depend on the model: sampler, speaker, length, output files."""
+"""Choices of `wavenet-generate` that depend on the model: sampler, speaker, length, files."""
 
 import importlib.util
 from pathlib import Path

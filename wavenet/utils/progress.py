@@ -31,7 +31,7 @@ def progress(
     `LOG_INTERVAL_SECONDS`, and a last one at `total` if a line was logged before or has a postfix.
 
     Args:
-        total: Units of the whole work; `None` if unknown.
+        total: Units in total; `None` if unknown.
         unit: Name of one unit, in the singular.
         description: What is being done, such as `training`.
         initial: Units that an earlier process finished.
