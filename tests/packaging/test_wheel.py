@@ -34,9 +34,8 @@ EXTRAS = (
     "torchaudio",
     "tqdm",
 )
-COMMANDS = tuple(
-    ["prepare", "train", "generate", "evaluate", "benchmark", "benchmark-train", "inspect"]
-)
+RUNTIME_COMMANDS = ("generate", "benchmark", "inspect")
+COMMANDS = ("prepare", "train", "evaluate", "benchmark-train", *RUNTIME_COMMANDS)
 
 
 def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:
@@ -238,7 +237,7 @@ def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:
 def test_a_command_without_its_extra_names_it_and_exits_5(
     command: str, bare: Path, tmp_path: Path
 ) -> None:
-    extra = "generate" if command in ("generate", "benchmark", "inspect") else "train"
+    extra = "generate" if command in RUNTIME_COMMANDS else "train"
 
     output = run(bare / f"wavenet-{command}", cwd=tmp_path, exit_code=5)
 
