@@ -17,7 +17,7 @@ from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare
 from wavenet.data.statistics import LEAST_STD, with_mel_statistics, with_predictor
-from wavenet.features.filters import Shaping
+from wavenet.features.filters import SignalFilter
 from wavenet.features.mel import LogMel
 from wavenet.utils.errors import ConfigError, DataError
 
@@ -137,10 +137,10 @@ def test_statistics_that_are_no_numbers_are_a_data_error(
 def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(noise_shaping=1.0))
     clips = read_manifest(folder)
-    shaping = Shaping(with_predictor(folder, clips, audio), RATE)
+    signal_filter = SignalFilter(with_predictor(folder, clips, audio), RATE)
 
     white = torch.randn(1, 40000, generator=torch.Generator().manual_seed(0)) / 1000
-    noise = shaping.undone()(white)[0]
+    noise = signal_filter.inverse()(white)[0]
 
     bands = [
         torch.stft(x, 64, window=torch.hann_window(64), return_complex=True).abs().log().mean(1)

@@ -23,7 +23,7 @@ from wavenet.evaluation.metrics import (
     stft_distance,
     stoi,
 )
-from wavenet.features.filters import shaping_of
+from wavenet.features.filters import build_filter
 from wavenet.features.mel import LogMel
 from wavenet.features.score import Note
 from wavenet.mel_presets import MEL_PRESETS
@@ -31,7 +31,7 @@ from wavenet.mel_presets import MEL_PRESETS
 Samples = NDArray[np.float32]
 ONSET_RATE = 8000
 STARTS = (0.5, 1.0, 1.35, 2.1, 2.5)
-NO_FILTER = shaping_of(None)
+NO_FILTER = build_filter(None)
 MELS = {name: MEL_PRESETS[name] for name in ("8khz", "16khz", "tacotron2", "parallel_wavegan")} | {
     "decibels, normalized": dataclasses.replace(
         MEL_PRESETS["8khz"], power=2, log_base="decibel", mean=(-40.0,), std=(20.0,)

@@ -13,7 +13,7 @@ from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare
-from wavenet.features.filters import ORDER, SHELF_DB, Shaping, predictor_of, shaping_of
+from wavenet.features.filters import ORDER, SHELF_DB, SignalFilter, build_filter, linear_predictor
 from wavenet.utils.errors import ConfigError
 
 RATE = 8000
@@ -39,9 +39,11 @@ def coloured(seconds: float = 0.5, seed: int = 0) -> Tensor:
     return torch.from_numpy((0.5 * samples / np.abs(samples).max()).astype(np.float32))
 
 
-def level_db(shaping: Shaping, frequency: float) -> float:
-    z = np.exp(2j * np.pi * frequency / RATE * np.arange(len(shaping.response)))
-    return 20 * float(np.log10(np.abs(shaping.response.numpy() @ z.conj())))
+def level_db(signal_filter: SignalFilter, frequency: float) -> float:
+    impulse = torch.zeros(4096, dtype=torch.float64)
+    impulse[0] = 1
+    z = np.exp(2j * np.pi * frequency / RATE * np.arange(len(impulse)))
+    return 20 * float(np.log10(np.abs(signal_filter.apply(impulse).numpy() @ z.conj())))
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
 def test_what_is_done_is_undone_in_pieces_of_any_size(config: FilterConfig) -> None:
-    shaping, waveform = Shaping(config, RATE), torch.stack([coloured(), coloured(seed=1)])
-    undone = shaping.undone()
+    signal_filter, waveform = (
+        SignalFilter(config, RATE),
+        torch.stack([coloured(), coloured(seed=1)]),
+    )
+    undone = signal_filter.inverse()
 
-    pieces = torch.split(shaping.apply(waveform), [1, 7, 1000, 2992], dim=1)
+    pieces = torch.split(signal_filter.apply(waveform), [1, 7, 1000, 2992], dim=1)
     back = torch.cat([undone(piece) for piece in pieces], dim=1)
 
     torch.testing.assert_close(back, waveform, atol=2e-5, rtol=0)
@@ -80,19 +85,19 @@ def test_an_excerpt_is_shaped_as_the_whole_is(
     torch.testing.assert_close(excerpt, whole[start : start + 500], atol=1e-7, rtol=0)
 
 
-def test_the_high_pass_takes_its_depth_from_what_is_low_and_nothing_from_what_is_high() -> None:
-    shaping = Shaping(FilterConfig(low_shelf_hz=70.0), RATE)
+def test_the_low_shelf_attenuates_low_frequencies_only() -> None:
+    signal_filter = SignalFilter(FilterConfig(low_shelf_hz=70.0), RATE)
 
-    assert level_db(shaping, 0) == pytest.approx(-SHELF_DB, abs=0.01)
-    assert level_db(shaping, 70) == pytest.approx(-3, abs=0.3)
-    assert level_db(shaping, 3000) == pytest.approx(0, abs=0.3)
+    assert level_db(signal_filter, 0) == pytest.approx(-SHELF_DB, abs=0.01)
+    assert level_db(signal_filter, 70) == pytest.approx(-3, abs=0.3)
+    assert level_db(signal_filter, 3000) == pytest.approx(0, abs=0.3)
 
 
 def test_pre_emphasis_and_gain_are_the_filter_that_they_are_called() -> None:
-    shaping = Shaping(FilterConfig(gain=0.5, pre_emphasis=0.97), RATE)
+    signal_filter = SignalFilter(FilterConfig(gain=0.5, pre_emphasis=0.97), RATE)
 
-    assert shaping.response.tolist() == pytest.approx([0.5, -0.485])
-    assert shaping.memory == 1
+    assert signal_filter.apply(torch.eye(3)[0]).tolist() == pytest.approx([0.5, -0.485, 0])
+    assert signal_filter.memory == 1
 
 
 def test_the_predictor_solves_the_normal_equations() -> None:
@@ -103,22 +108,22 @@ def test_the_predictor_solves_the_normal_equations() -> None:
 
     expected = torch.linalg.solve(toeplitz, -r[1:])
 
-    assert predictor_of(r) == pytest.approx(expected.tolist(), abs=1e-4)
+    assert linear_predictor(r) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_silence_has_a_predictor_that_does_nothing() -> None:
-    assert predictor_of(torch.zeros(ORDER + 1)) == pytest.approx([0.0] * ORDER)
+    assert linear_predictor(torch.zeros(ORDER + 1)) == pytest.approx([0.0] * ORDER)
 
 
 def test_without_steps_a_signal_is_the_recording_itself() -> None:
-    shaping, waveform = shaping_of(AudioConfig()), coloured()[None]
+    signal_filter, waveform = build_filter(AudioConfig()), coloured()[None]
 
-    assert shaping.memory == 0
-    assert shaping.apply(waveform) is not None
-    assert torch.equal(shaping.apply(waveform), waveform)
-    assert torch.equal(shaping.undone()(waveform), waveform)
+    assert signal_filter.memory == 0
+    assert signal_filter.apply(waveform) is not None
+    assert torch.equal(signal_filter.apply(waveform), waveform)
+    assert torch.equal(signal_filter.inverse()(waveform), waveform)
 
 
 def test_a_corner_above_half_the_rate_is_refused() -> None:
-    with pytest.raises(ConfigError, match="high_pass must be under 4000"):
-        Shaping(FilterConfig(low_shelf_hz=5000.0), RATE)
+    with pytest.raises(ConfigError, match="low_shelf_hz must be under 4000"):
+        SignalFilter(FilterConfig(low_shelf_hz=5000.0), RATE)

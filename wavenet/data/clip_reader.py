@@ -17,7 +17,7 @@ from wavenet.config import AudioConfig, F0Config
 from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
 from wavenet.features.f0 import pitch
-from wavenet.features.filters import shaping_of
+from wavenet.features.filters import build_filter
 from wavenet.features.mel import LogMel
 from wavenet.features.piano_roll import roll
 from wavenet.features.score import read_notes
@@ -44,7 +44,7 @@ class ClipReader:
         self.audio = audio
         self.lookahead = lookahead
         self.hop_length = (audio.hop_length if audio is not None else None) or 1
-        self.shaping = shaping_of(audio)
+        self.signal_filter = build_filter(audio)
         self._pitches: dict[str, Samples] = {}
         self.margin = 0
         if audio is not None and audio.mel is not None:
@@ -61,9 +61,9 @@ class ClipReader:
             `margin` before to `margin` after the frames, `frames` `(C, F)` of pitch and notes, and
             `speaker`, a number.
         """
-        memory = self.shaping.memory
+        memory = self.signal_filter.memory
         wide = torch.from_numpy(self._samples(clip, start - memory, length + memory))
-        item = {"waveform": self.shaping.valid(wide)}
+        item = {"waveform": self.signal_filter.valid(wide)}
         audio = self.audio
         if audio is None:
             return item

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from wavenet.config import AudioConfig, FilterConfig, MelConfig
 from wavenet.data.clip_reader import read_clip
 from wavenet.data.manifest import Clip, digests_of
-from wavenet.features.filters import ORDER, Shaping, predictor_of
+from wavenet.features.filters import ORDER, SignalFilter, linear_predictor
 from wavenet.features.mel import LogMel
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
@@ -89,10 +89,10 @@ def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> F
         config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
     if config == FilterConfig():
         return config
-    shaping, peak = Shaping(config, audio.sample_rate), 0.0
+    signal_filter, peak = SignalFilter(config, audio.sample_rate), 0.0
     for clip in clips:
         peak = max(
-            peak, float(shaping.apply(torch.from_numpy(read_clip(folder, clip))).abs().max())
+            peak, float(signal_filter.apply(torch.from_numpy(read_clip(folder, clip))).abs().max())
         )
     if not QUIET_PEAK < peak <= 1:
         found = "past 1.0" if peak > 1 else "lost in the rounding"
@@ -107,12 +107,12 @@ def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> F
 def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:
     """Return the linear predictor of the clips after the other steps."""
     others = dataclasses.replace(audio.filter, noise_shaping=0.0)
-    shaping = Shaping(others, audio.sample_rate)
+    signal_filter = SignalFilter(others, audio.sample_rate)
     total = torch.zeros(ORDER + 1, dtype=torch.float64)
     for clip in clips:
         signal = F.pad(
-            shaping.apply(torch.from_numpy(read_clip(folder, clip))).double(), (0, ORDER)
+            signal_filter.apply(torch.from_numpy(read_clip(folder, clip))).double(), (0, ORDER)
         )
         power = torch.fft.rfft(signal, 2 * len(signal)).abs().square()
         total += torch.fft.irfft(power)[: ORDER + 1]
-    return predictor_of(total)
+    return linear_predictor(total)

@@ -27,7 +27,7 @@ import torch
 
 from wavenet.config import MelConfig
 from wavenet.distributions import Distribution
-from wavenet.features.filters import Shaping
+from wavenet.features.filters import SignalFilter
 from wavenet.features.mel import LogMel
 from wavenet.utils.errors import require
 
@@ -151,10 +151,12 @@ def log_logistic(lower: Array, upper: Array, scale: Array) -> Array:
     return log_probability
 
 
-def quantized(waveform: Samples, distribution: Distribution, shaping: Shaping) -> Samples:
+def quantized(
+    waveform: Samples, distribution: Distribution, signal_filter: SignalFilter
+) -> Samples:
     """Return a waveform, `(T,)`, after the quantization of a model's output."""
-    signal = distribution.quantize(shaping.apply(torch.from_numpy(waveform)))
-    result: Samples = shaping.undone()(signal[None])[0].numpy()
+    signal = distribution.quantize(signal_filter.apply(torch.from_numpy(waveform)))
+    result: Samples = signal_filter.inverse()(signal[None])[0].numpy()
     return result
 
 

@@ -174,7 +174,7 @@ def make_clip_reader(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> 
 
 def model_input(reader: ClipReader, clip: Clip) -> Tensor:
     """Return a clip, `(T,)`, as the model sees it: after the filters of its audio config."""
-    return reader.shaping.apply(torch.from_numpy(read_clip(reader.folder, clip)))
+    return reader.signal_filter.apply(torch.from_numpy(read_clip(reader.folder, clip)))
 
 
 def _total(

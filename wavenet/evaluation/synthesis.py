@@ -20,7 +20,7 @@ from wavenet.distributions import SamplingConfig
 from wavenet.evaluation.baselines import griffin_lim, is_invertible, quantized
 from wavenet.evaluation.metrics import ResynthesisMetrics, onset_f_measure, resynthesis_metrics
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.features.filters import shaping_of
+from wavenet.features.filters import build_filter
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
 from wavenet.sampling import make_sampler
@@ -131,7 +131,7 @@ class Synthesizer:
         self.model = loaded.model
         self.audio = loaded.audio
         self.sampler = make_sampler(loaded.model)
-        self.shaping = shaping_of(loaded.audio)
+        self.signal_filter = build_filter(loaded.audio)
         self.folder = folder
         self.options = options
         self.seed = seed
@@ -173,7 +173,7 @@ class Synthesizer:
         original = read_clip(self.folder, clip)[: clip.frames]
         waveforms = {
             RESYNTHESIS: resynthesis,
-            "quantized": quantized(original, self.model.distribution, self.shaping),
+            "quantized": quantized(original, self.model.distribution, self.signal_filter),
         }
         if self.audio.mel is not None and is_invertible(self.audio.mel):
             waveforms["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
@@ -201,7 +201,7 @@ class Synthesizer:
             return
         clip = clips[int(long_enough[0])]
         original = read_clip(self.folder, clip)[: prompt_length + length]
-        prompt = self.shaping.apply(torch.from_numpy(original[:prompt_length]))
+        prompt = self.signal_filter.apply(torch.from_numpy(original[:prompt_length]))
         conditioning = clip_conditioning(self.audio, self.folder, clip)
         with self._progress(length) as advance:
             signal = self._generate(length, advance, prompt=prompt, **conditioning)
@@ -264,5 +264,5 @@ class Synthesizer:
         generated = signal.cpu().float()
         if prompt is not None:
             generated = torch.cat([prompt[None], generated], dim=1)
-        samples: Samples = self.shaping.undone()(generated)[0].numpy()
+        samples: Samples = self.signal_filter.inverse()(generated)[0].numpy()
         return samples

@@ -1,37 +1,39 @@
-"""What a recipe does to a signal before the model hears it, and how that is undone after.
+"""Linear filters applied to recordings before the model, and their inverses after it.
 
-Each step is a linear filter that does not change over time, so their product is one filter
-`B(z) / A(z)`, and `A(z) / B(z)` undoes it:
+The product of the steps is one time-invariant filter `B(z) / A(z)`, and `A(z) / B(z)` undoes it:
 
 - gain: a factor;
-- high-pass: a first-order shelf that takes `SHELF_DB` from what lies below its corner, and so can
-  be undone, which a filter with a zero at 0 Hz cannot;
+- low shelf: a first-order shelf that attenuates by `SHELF_DB` below its corner frequency; unlike a
+  high-pass filter with a zero at 0 Hz it can be inverted;
 - pre-emphasis: `1 - a / z`;
-- noise shaping: the linear predictor of the training audio's average spectrum, pulled towards no
-  filter by a strength (Tachibana et al. 2018, with prediction in place of mel-cepstra). Rounding to
-  mu-law adds white noise to the filtered signal; undone, the noise has the speech's own average
-  spectrum, under which it is less heard.
+- noise shaping: the linear predictor of the training audio's average spectrum, weakened by a
+  strength (Tachibana et al. 2018, with linear prediction instead of mel-cepstra). Rounding to
+  mu-law adds white noise to the filtered signal; after the inverse filter the noise has the average
+  spectrum of the speech, where it is masked.
 """
 
 import math
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.config import AudioConfig, FilterConfig
 from wavenet.utils.dataclass_io import check
-from wavenet.utils.errors import DataError, printable
+from wavenet.utils.errors import DataError, printable, require
 
-SHELF_DB = 20.0  # of the high-pass
+SHELF_DB = 20.0  # attenuation of the low shelf
 ORDER = 24  # of the linear predictor
-LONGEST = 1 << 16  # samples of an impulse response
-NOTHING = 1e-7  # of the impulse response's peak: under 16 bits and then some
+MAX_MEMORY = 1 << 16  # samples of an impulse response
+FADED = 1e-7  # of the impulse response's peak: under one 16-bit step
 
 
-class Shaping:
-    """The steps as a filter, for whole signals and for pieces.
+class SignalFilter:
+    """The steps as one filter, for whole signals and for excerpts.
 
     Args:
         config: The steps.
@@ -45,132 +47,107 @@ class Shaping:
     def __init__(self, config: FilterConfig, sample_rate: int) -> None:
         limit = sample_rate / 2
         good = config.low_shelf_hz < limit
-        check(good, "high_pass", f"under {limit:g}, half the rate", config.low_shelf_hz)
-        self.numerator = [config.gain]
-        self.denominator = [1.0]
+        check(good, "low_shelf_hz", f"under {limit:g}, half the sample rate", config.low_shelf_hz)
+        self.numerator = np.array([config.gain])
+        self.denominator = np.array([1.0])
         if config.low_shelf_hz:
             pole = math.exp(-2 * math.pi * config.low_shelf_hz / sample_rate)
             zero = 1 - (1 - pole) * 10 ** (-SHELF_DB / 20)
-            self.numerator = _product(self.numerator, [1.0, -zero])
-            self.denominator = [1.0, -pole]
+            self.numerator = np.convolve(self.numerator, [1.0, -zero])
+            self.denominator = np.array([1.0, -pole])
         if config.pre_emphasis:
-            self.numerator = _product(self.numerator, [1.0, -config.pre_emphasis])
+            self.numerator = np.convolve(self.numerator, [1.0, -config.pre_emphasis])
         if config.noise_shaping and config.predictor:
-            pulled = [c * config.noise_shaping ** (k + 1) for k, c in enumerate(config.predictor)]
-            self.numerator = _product(self.numerator, [1.0, *pulled])
-
-    @cached_property
-    def response(self) -> Tensor:
-        """The filter's answer to an impulse, `(L,)` float64, to where it has faded."""
-        length = len(self.numerator)
-        pole = -self.denominator[1] if len(self.denominator) > 1 else 0.0
-        if pole:
-            length += min(LONGEST, math.ceil(math.log(NOTHING * (1 - pole)) / math.log(pole)))
-        answer = torch.zeros(length, dtype=torch.float64)
-        before = 0.0
-        for index in range(length):
-            before = before * pole + (self.numerator[index] if index < len(self.numerator) else 0.0)
-            answer[index] = before
-        return answer
+            powers = config.noise_shaping ** np.arange(1, len(config.predictor) + 1)
+            weakened = powers * config.predictor
+            self.numerator = np.convolve(self.numerator, [1.0, *weakened])
 
     @property
+    def is_identity(self) -> bool:
+        """Whether the filter returns its input."""
+        return bool(self.numerator.tolist() == self.denominator.tolist() == [1.0])
+
+    @cached_property
     def memory(self) -> int:
         """Samples before an excerpt that it depends on."""
-        return len(self.response) - 1
+        memory = len(self.numerator) - 1
+        if len(self.denominator) > 1:
+            pole = -self.denominator[1]
+            fading = math.ceil(math.log(FADED * (1 - pole)) / math.log(pole))
+            memory += min(MAX_MEMORY, fading)
+        return memory
 
     def apply(self, waveform: Tensor) -> Tensor:
-        """Return what a model hears of a recording, `(..., T)`; before it is silence."""
+        """Return the model's signal of a recording, `(..., T)`; there is silence before it."""
         return self.valid(F.pad(waveform, (self.memory, 0)))
 
     def valid(self, wide: Tensor) -> Tensor:
-        """Return what a model hears of an excerpt, given the `memory` samples before it.
+        """Return the model's signal of an excerpt, given the `memory` samples before it.
 
         Shape:
             - Input: `(..., memory + T)`
             - Output: `(..., T)`
         """
-        if self.response.tolist() == [1.0]:
+        if self.is_identity:
             return wide
-        size = 2 ** math.ceil(math.log2(wide.shape[-1]))  # no wrap reaches what is kept
-        spectrum = torch.fft.rfft(self.response.to(wide.device), size)
-        product = torch.fft.rfft(wide.double(), size) * spectrum
-        whole: Tensor = torch.fft.irfft(product, size)[..., self.memory : wide.shape[-1]]
-        return whole.to(wide.dtype)
+        filtered = _lfilter(self.numerator, self.denominator, wide)[..., self.memory :]
+        return torch.from_numpy(np.ascontiguousarray(filtered)).to(wide)
 
-    def undone(self) -> "Undone":
-        """Return what undoes the steps on a signal that comes in pieces, from its start on."""
-        return Undone(self)
+    def inverse(self) -> "InverseFilter":
+        """Return the inverse for a signal that comes in pieces, from its start."""
+        return InverseFilter(self)
 
 
-class Undone:
-    """Brings what a model draws back to a recording, piece by piece.
+class InverseFilter:
+    """Turns what a model generates back into a recording, piece by piece.
 
     Args:
-        shaping: The steps.
+        forward: The filter to undo.
     """
 
-    def __init__(self, shaping: Shaping) -> None:
-        first = shaping.numerator[0]
-        self.forward = torch.tensor(shaping.denominator, dtype=torch.float64) / first
-        self.back = -torch.tensor(shaping.numerator[1:], dtype=torch.float64) / first
-        self.heard: Tensor | None = None
-        self.said: Tensor | None = None
+    def __init__(self, forward: SignalFilter) -> None:
+        self.forward = forward
+        self.state: NDArray[np.float64] | None = None
 
     def __call__(self, signal: Tensor) -> Tensor:
         """Return the next piece of the recording, `(B, T)`, of the next piece of the signal.
 
-        Samples past 1.0, which a quiet model cannot mean, are limited.
+        Samples past 1.0 are limited.
         """
-        if not len(self.back) and self.forward.tolist() == [1.0]:
+        if self.forward.is_identity:
             return signal
-        batch, length = signal.shape
-        ahead, order = len(self.forward) - 1, len(self.back)
-        if self.heard is None or self.said is None:
-            self.heard = torch.zeros(batch, ahead, dtype=torch.float64)
-            self.said = torch.zeros(batch, order, dtype=torch.float64)
-        heard = torch.cat([self.heard, signal.cpu().double()], dim=1)
-        driven = F.conv1d(heard[:, None], self.forward.flip(0)[None, None])[:, 0].numpy()
-        said = torch.cat([self.said, torch.zeros(batch, length, dtype=torch.float64)], dim=1)
-        samples, back = said.numpy(), self.back.flip(0).numpy()
-        for index in range(length):
-            samples[:, order + index] = driven[:, index] + samples[:, index : index + order] @ back
-        self.heard, self.said = heard[:, length:], said[:, length:].clone()
-        return said[:, order:].clamp(-1, 1).to(signal.dtype)
+        b, a = self.forward.denominator, self.forward.numerator
+        if self.state is None:
+            self.state = np.zeros((len(signal), max(len(a), len(b)) - 1))
+        samples, self.state = _lfilter(b, a, signal, self.state)
+        return torch.from_numpy(samples).clamp(-1, 1).to(signal.dtype)
 
 
-def shaping_of(audio: AudioConfig | None) -> Shaping:
-    """Return the steps between recordings and a model's signal; none where nothing is known."""
+def build_filter(audio: AudioConfig | None) -> SignalFilter:
+    """Return the filter between recordings and a model's signal; the identity without a config."""
     if audio is None:
-        return Shaping(FilterConfig(), 1)
-    return Shaping(audio.filter, audio.sample_rate)
+        return SignalFilter(FilterConfig(), 1)
+    return SignalFilter(audio.filter, audio.sample_rate)
 
 
-def predictor_of(autocorrelation: Tensor) -> tuple[float, ...]:
-    """Return the linear predictor of an autocorrelation, `(ORDER + 1,)`, by Levinson and Durbin."""
-    r = autocorrelation.double().clone()
-    r[0] = r[0] * (1 + 1e-9) + 1e-12  # silence has a predictor too
-    found, error = torch.zeros(0, dtype=torch.float64), r[0]
-    for order in range(1, len(r)):
-        reflection = -(r[order] + found @ r[1:order].flip(0)) / error
-        found = torch.cat([found + reflection * found.flip(0), reflection[None]])
-        error = error * (1 - reflection**2)
-    return tuple(round(float(c), 9) for c in found)
+def linear_predictor(autocorrelation: Tensor) -> tuple[float, ...]:
+    """Return the coefficients of the linear predictor of an autocorrelation, `(ORDER + 1,)`."""
+    r = autocorrelation.double().numpy().copy()
+    r[0] = r[0] * (1 + 1e-9) + 1e-12  # solvable for silence too
+    linalg: Any = require("scipy.linalg", "generate")
+    return tuple(round(float(c), 9) for c in linalg.solve_toeplitz(r[:-1], -r[1:]))
 
 
-def _product(one: list[float], other: list[float]) -> list[float]:
-    """Return the coefficients of the product of two polynomials."""
-    result = [0.0] * (len(one) + len(other) - 1)
-    for i, a in enumerate(one):
-        for j, b in enumerate(other):
-            result[i + j] += a * b
-    return result
+def _lfilter(b: NDArray[Any], a: NDArray[Any], signal: Tensor, state: Any = None) -> Any:
+    scipy_signal: Any = require("scipy.signal", "generate")
+    return scipy_signal.lfilter(b, a, signal.detach().cpu().double().numpy(), zi=state)
 
 
 def check_peak(signal: Tensor, name: str) -> None:
-    """Raise a `DataError` where the model's steps bring a recording past 1.0."""
+    """Raise a `DataError` if a recording passes 1.0 after the model's filter."""
     peak = float(signal.abs().max()) if signal.numel() else 0.0
     if peak > 1:
         raise DataError(
-            f"{printable(name)}: what is done before the model hears it (audio.filter) brings it "
-            f"to a peak of {peak:.3f}, past 1.0: lower its level first"
+            f"{printable(name)}: the model's filter (audio.filter) brings it to a peak of "
+            f"{peak:.3f}, past 1.0: lower its level first"
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
 from wavenet.data.preparation.sources import CONTAINERS
-from wavenet.features.filters import check_peak, shaping_of
+from wavenet.features.filters import build_filter, check_peak
 from wavenet.features.frames import Features
 from wavenet.features.mel_file import read_mel
 from wavenet.features.score import read_notes
@@ -43,7 +43,7 @@ class Prompt:
 def read_prompt(path: Path, audio: AudioConfig) -> Prompt:
     """Return a recording as a prompt."""
     recording = read_recording(path, audio.sample_rate)
-    filtered = shaping_of(audio).apply(recording)
+    filtered = build_filter(audio).apply(recording)
     check_peak(filtered, str(path))
     return Prompt(recording, filtered)
 

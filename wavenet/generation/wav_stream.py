@@ -12,7 +12,7 @@ from torch import Tensor
 from wavenet.config import AudioConfig
 from wavenet.data.audio import WavWriter
 from wavenet.distributions import SamplingConfig
-from wavenet.features.filters import shaping_of
+from wavenet.features.filters import build_filter
 from wavenet.generation.inputs import Prompt
 from wavenet.sampling import Sampler
 
@@ -87,7 +87,7 @@ class _WavFile:
         self.job = job
         self.stack = stack
         self.writer = stack.enter_context(WavWriter(job.output, audio.sample_rate))
-        self.invert_filter = shaping_of(audio).undone()
+        self.invert_filter = build_filter(audio).inverse()
         self.chunk: list[Tensor] = []
         self.num_generated = 0
         if job.prompt is not None:

@@ -15,7 +15,7 @@ from wavenet.config import AudioConfig
 from wavenet.data.clip_reader import read_clip
 from wavenet.evaluation.nll import evaluating
 from wavenet.evaluation.synthesis import clip_conditioning
-from wavenet.features.filters import shaping_of
+from wavenet.features.filters import build_filter
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 from wavenet.training.data import TrainingData
@@ -45,7 +45,7 @@ class AudioPreview:
         tensorboard: TensorBoard | None = None,
     ) -> None:
         self.stop = stop
-        self.filter = shaping_of(audio)
+        self.filter = build_filter(audio)
         self.original = clip
         self.clip = self.filter.apply(torch.from_numpy(clip))
         self.conditions = conditions
@@ -88,7 +88,7 @@ class AudioPreview:
 
     def _to_waveform(self, signal: Tensor) -> NDArray[np.float32]:
         """Return the recording that a filtered signal, `(1, T)`, stands for."""
-        waveform: NDArray[np.float32] = self.filter.undone()(signal.cpu().float())[0].numpy()
+        waveform: NDArray[np.float32] = self.filter.inverse()(signal.cpu().float())[0].numpy()
         return waveform
 
 
