@@ -20,7 +20,7 @@ SMALL = WaveNetConfig(
 
 @st.composite
 def local_configs(draw: st.DrawFn) -> LocalConfig:
-    """Any way from frames to samples, small."""
+    """Any small local conditioning."""
     return LocalConfig(
         in_channels=draw(st.integers(1, 4)),
         channels=draw(st.integers(1, 6)),
@@ -34,7 +34,7 @@ def local_configs(draw: st.DrawFn) -> LocalConfig:
 
 @st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
-    """Any shape of model, small: odd widths, arbitrary dilations, every option."""
+    """Any small model: odd widths, arbitrary dilations, every option."""
     output = draw(st.sampled_from(["categorical", "logistic_mixture", "gaussian_mixture"]))
     options = {
         "output_distribution": output,
@@ -55,7 +55,7 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         "num_speakers": draw(st.sampled_from([0, 0, 1, 3])),
         "global_in_channels": draw(st.sampled_from([0, 0, 2])),
         "global_channels": draw(st.integers(1, 5)),
-        "conditioning_dropout": 0.0,  # training hides at random: tests of equality want it still
+        "conditioning_dropout": 0.0,  # it is random, and tests compare results
         "local": draw(st.one_of(st.none(), local_configs())),
     }
     return WaveNetConfig(**{**options, **fixed})
@@ -64,7 +64,7 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
 def conditions_for(
     config: WaveNetConfig, batch_size: int, length: int, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Random conditions for a batch of `length` samples, as `forward` takes them."""
+    """Random conditioning inputs of `forward` for a batch of `length` samples."""
     conditions = {}
     if config.local is not None:
         frames = -(-length // config.local.hop_length)
@@ -77,5 +77,5 @@ def conditions_for(
 
 
 def some(conditions: dict[str, Tensor], items: slice) -> dict[str, Tensor]:
-    """The conditions of some items of a batch."""
+    """The conditioning inputs of some items of a batch."""
     return {name: tensor[items] for name, tensor in conditions.items()}

@@ -39,7 +39,7 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("weight_norm", [False, True])
-def test_a_loaded_model_is_the_saved_one(tmp_path: Path, weight_norm: bool) -> None:
+def test_load_gives_back_the_saved_model(tmp_path: Path, weight_norm: bool) -> None:
     model = WaveNet(
         WaveNetConfig(quantization_channels=8, dilations=(1, 2), weight_norm=weight_norm)
     )
@@ -104,7 +104,7 @@ def test_tied_weights_are_saved_each_by_its_name(tmp_path: Path) -> None:
     torch.testing.assert_close(checkpoint.load(tmp_path / "model").model(waveform), model(waveform))
 
 
-def test_loading_leaves_the_callers_random_numbers_alone(folder: Path) -> None:
+def test_loading_does_not_change_the_random_state(folder: Path) -> None:
     before = torch.get_rng_state()
 
     checkpoint.load(folder)
@@ -112,7 +112,7 @@ def test_loading_leaves_the_callers_random_numbers_alone(folder: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_loaded_model_does_not_change_with_its_file(folder: Path) -> None:
+def test_a_loaded_model_is_independent_of_its_file(folder: Path) -> None:
     loaded = checkpoint.load(folder).model
     before = {name: value.clone() for name, value in loaded.state_dict().items()}
 
@@ -123,7 +123,7 @@ def test_a_loaded_model_does_not_change_with_its_file(folder: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in loaded.state_dict().items())
 
 
-def test_model_card_shows_data_rate_steps_and_bits(folder: Path) -> None:
+def test_the_card_names_data_rate_steps_and_bits(folder: Path) -> None:
     card = (folder / "README.md").read_text()
 
     for fact in ("demo", "8000 Hz", "| 7 |", "4.250"):
@@ -142,14 +142,14 @@ def test_files_follow_the_umask(folder: Path) -> None:
     }
 
 
-def test_save_replaces_an_older_checkpoint(folder: Path) -> None:
+def test_saving_replaces_an_older_model_directory(folder: Path) -> None:
     checkpoint.save(WaveNet(CONFIG), folder, AUDIO, checkpoint.TrainingInfo(steps=8))
 
     assert checkpoint.load(folder).training.steps == 8
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_save_never_removes_foreign_files(tmp_path: Path) -> None:
+def test_saving_does_not_replace_other_files(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
@@ -162,7 +162,7 @@ def test_save_never_removes_foreign_files(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_model_with_nan_never_replaces_a_good_one(folder: Path) -> None:
+def test_a_model_with_nan_is_not_saved(folder: Path) -> None:
     bad = WaveNet(CONFIG)
     with torch.no_grad():
         bad.head.output.weight[0, 0] = torch.nan
@@ -175,15 +175,15 @@ def test_model_with_nan_never_replaces_a_good_one(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_damaged_file_is_refused_or_loads_as_it_was(folder: Path, name: str) -> None:
+def test_a_damaged_file_is_refused_or_loads_unchanged(folder: Path, name: str) -> None:
     expected = checkpoint.load(folder).model.state_dict()
-    whole = (folder / name).read_bytes()
+    original = (folder / name).read_bytes()
     generator = random.Random(0)
 
     for _ in range(500):
-        damaged = bytearray(whole)
+        damaged = bytearray(original)
         kind = generator.randrange(4)
-        at = generator.randrange(len(whole))
+        at = generator.randrange(len(original))
         if kind == 0:
             damaged[at] ^= 1 << generator.randrange(8)
         elif kind == 1:
@@ -200,7 +200,7 @@ def test_a_damaged_file_is_refused_or_loads_as_it_was(folder: Path, name: str) -
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_each_invalid_checkpoint_has_its_own_message(folder: Path) -> None:
+def test_what_is_no_model_directory_is_named(folder: Path) -> None:
     run = folder.parent
     (run / "empty").mkdir()
 
@@ -215,7 +215,7 @@ def test_each_invalid_checkpoint_has_its_own_message(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-def test_a_newer_format_says_to_upgrade(folder: Path) -> None:
+def test_a_newer_format_asks_to_upgrade(folder: Path) -> None:
     rewrite(folder, format=2)
 
     with pytest.raises(CheckpointError, match="has format 2, this wavenet reads up to 1"):
@@ -229,7 +229,7 @@ def test_unknown_keys_and_class_paths_are_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-def test_duplicate_key_is_refused(folder: Path) -> None:
+def test_a_duplicate_key_is_refused(folder: Path) -> None:
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace("{", '{"format": 1,', 1))
 
@@ -238,7 +238,7 @@ def test_duplicate_key_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "misshapen", "half"])
-def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) -> None:
+def test_tensors_that_do_not_match_the_config_are_refused(folder: Path, change: str) -> None:
     tensors = load_file(folder / "model.safetensors")
     if change == "missing":
         del tensors["head.output.bias"]
@@ -262,7 +262,7 @@ def test_other_tensors_than_the_models_are_refused(folder: Path, change: str) ->
 @pytest.mark.parametrize(
     "text", ["", "[]", "null", "{" * 100_000, '{"format": 1}', '"\\ud800"', " " * (1 << 21)]
 )
-def test_invalid_config_is_refused(folder: Path, text: str) -> None:
+def test_an_invalid_config_is_refused(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
 
     with pytest.raises(CheckpointError, match="config.json"):

@@ -12,11 +12,11 @@ from wavenet.model import WaveNet, WaveNetState, build_local_conditioner, shift_
 
 
 def step_over(
-    model: WaveNet, state: WaveNetState, seen: Tensor, condition: Tensor | None = None
+    model: WaveNet, state: WaveNetState, seen: Tensor, conditioning: Tensor | None = None
 ) -> Tensor:
-    """Parameters after each of the samples `seen`, `(B, P, T)`."""
+    """Parameters after each sample of `inputs`, `(B, P, T)`."""
     samples = seen.unbind(dim=1)
-    conditions = [None] * len(samples) if condition is None else condition.unbind(dim=2)
+    conditions = [None] * len(samples) if conditioning is None else conditioning.unbind(dim=2)
     pairs = zip(samples, conditions, strict=True)
     return torch.stack([model.step(sample, state, now) for sample, now in pairs], dim=-1)
 
@@ -31,12 +31,12 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
     model = WaveNet(config).to(dtype)
     length = prompt_length + config.receptive_field + 3
     waveform = torch.rand(batch_size, length, dtype=dtype) * 2 - 1
-    given_ones = conditions_for(config, batch_size, length, dtype)
-    condition = model.compute_conditioning(batch_size, length, **given_ones)
+    inputs = conditions_for(config, batch_size, length, dtype)
+    conditioning = model.compute_conditioning(batch_size, length, **inputs)
     before, after = (
         (None, None)
-        if condition is None
-        else condition.split([prompt_length, length - prompt_length], dim=2)
+        if conditioning is None
+        else conditioning.split([prompt_length, length - prompt_length], dim=2)
     )
     state = model.new_state(batch_size)
     if prompt_length:
@@ -44,7 +44,7 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
 
     with torch.no_grad():
         stepped = step_over(model, state, shift_right(waveform)[:, prompt_length:], after)
-        expected = model(waveform, **given_ones)[..., prompt_length:]
+        expected = model(waveform, **inputs)[..., prompt_length:]
 
     torch.testing.assert_close(stepped, expected, rtol=0, atol=tolerance)
     assert state.position == waveform.shape[1]
@@ -52,18 +52,18 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
 
 @settings(max_examples=60)
 @given(config=configs(input_type="scalar", quantization_channels=65536))
-def test_parameters_depend_on_exactly_the_receptive_field(config: WaveNetConfig) -> None:
+def test_parameters_depend_on_the_receptive_field_only(config: WaveNetConfig) -> None:
     model = WaveNet(config).double()
     field = config.receptive_field
     t = field + 5
     waveform = torch.rand(1, t + 4, dtype=torch.float64) * 2 - 1
     seen = torch.zeros(waveform.shape[1], dtype=torch.float64)
 
-    # The quantisation has no gradient: look from the first convolution's input on.
+    # Quantization has no gradient: start at the input of the first convolution.
     x = shift_right(waveform).unsqueeze(1).requires_grad_()
     model.head(unconditioned(model, x))[0, :, t].abs().sum().backward()
     assert x.grad is not None
-    seen[:-1] = x.grad[0, 0, 1:]  # the input is one sample late
+    seen[:-1] = x.grad[0, 0, 1:]  # the input is delayed by one sample
 
     assert not seen[t:].any(), "sees the present or the future"
     assert not seen[: t - field].any(), "sees further back than it says"
@@ -74,10 +74,10 @@ def test_parameters_depend_on_exactly_the_receptive_field(config: WaveNetConfig)
 
 
 def unconditioned(model: WaveNet, x: torch.Tensor) -> torch.Tensor:
-    """Sum of the skips where the condition, if there is one, is zero."""
+    """Sum of the skips where the conditioning, if there is one, is zero."""
     width = model.config.conditioning_channels
-    condition = x.new_zeros(len(x), width, x.shape[2]) if width else None
-    skips: torch.Tensor = model.stack(model.input(x), condition)
+    conditioning = x.new_zeros(len(x), width, x.shape[2]) if width else None
+    skips: torch.Tensor = model.stack(model.input(x), conditioning)
     return skips
 
 
@@ -97,7 +97,7 @@ def alive(model: WaveNet, x: torch.Tensor, t: int) -> bool:
     return bool((skips > 0).all()) and bool((hidden > 0).all())
 
 
-def test_wide_model_sees_the_edge_of_its_receptive_field() -> None:
+def test_a_wide_model_depends_on_its_whole_receptive_field() -> None:
     torch.manual_seed(0)
     config = dataclasses.replace(
         SMALL, input_type="scalar", input_kernel_size=3, kernel_size=3, skip_channels=64
@@ -117,7 +117,7 @@ def test_wide_model_sees_the_edge_of_its_receptive_field() -> None:
 
 @given(t=st.integers(0, 29))
 @settings(max_examples=30)
-def test_a_changed_sample_changes_no_parameter_up_to_its_own(t: int) -> None:
+def test_a_changed_sample_changes_only_later_parameters(t: int) -> None:
     torch.manual_seed(0)  # a head as narrow as this may be dead
     model = WaveNet(dataclasses.replace(SMALL, skip_channels=32, head_channels=32))
     waveform = torch.rand(1, 30) * 2 - 1
@@ -131,7 +131,7 @@ def test_a_changed_sample_changes_no_parameter_up_to_its_own(t: int) -> None:
     assert t == 29 or difference[t + 1] > 0
 
 
-def test_before_the_first_sample_there_is_silence() -> None:
+def test_the_first_sample_follows_silence() -> None:
     model = WaveNet(SMALL)
 
     stepped = model.step(torch.zeros(1), model.new_state())
@@ -139,7 +139,7 @@ def test_before_the_first_sample_there_is_silence() -> None:
     torch.testing.assert_close(stepped, model(torch.rand(1, 1))[..., 0])
 
 
-def test_nll_is_the_cross_entropy_of_the_samples_classes() -> None:
+def test_nll_is_the_cross_entropy_of_the_classes() -> None:
     model = WaveNet(SMALL)
     waveform = torch.rand(2, 20) * 2 - 1
 
@@ -171,7 +171,7 @@ def test_every_weight_has_a_gradient() -> None:
 
 @settings(max_examples=30)
 @given(config=configs())
-def test_gradients_do_not_share_memory(config: WaveNetConfig) -> None:
+def test_gradients_share_no_memory(config: WaveNetConfig) -> None:
     model = WaveNet(config)
     waveform = torch.rand(2, 20) * 2 - 1
     model.nll(waveform, **conditions_for(config, 2, 20)).mean().backward()
@@ -185,7 +185,7 @@ def test_gradients_do_not_share_memory(config: WaveNetConfig) -> None:
         torch.testing.assert_close(gradient, one + 1, rtol=0, atol=0)
 
 
-def test_cloned_state_is_independent() -> None:
+def test_a_cloned_state_is_independent() -> None:
     model = WaveNet(SMALL)
     state = model.new_state()
     model.step(torch.ones(1), state)
@@ -203,7 +203,7 @@ def test_cloned_state_is_independent() -> None:
     torch.testing.assert_close(model.step(torch.ones(1), fresh), expected)
 
 
-def test_prefill_uses_no_dropout() -> None:
+def test_prefill_applies_no_dropout() -> None:
     model = WaveNet(dataclasses.replace(SMALL, dropout=0.5)).train()
     prompt = torch.rand(1, 20) * 2 - 1
     filled, stepped = model.new_state(), model.new_state()
@@ -215,7 +215,7 @@ def test_prefill_uses_no_dropout() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_prefill_requires_a_fresh_state() -> None:
+def test_prefill_refuses_a_state_that_is_not_fresh() -> None:
     model = WaveNet(SMALL)
     state = model.new_state()
     model.step(torch.zeros(1), state)
@@ -241,7 +241,7 @@ def test_a_model_overfits_one_short_signal() -> None:
 
 @settings(max_examples=200)
 @given(local=local_configs(), frame=st.integers(0, 7), batch=st.booleans())
-def test_frame_affects_its_samples_and_those_within_lookahead(
+def test_a_frame_reaches_its_samples_lookahead_and_past_only(
     local: LocalConfig, frame: int, batch: bool
 ) -> None:
     config = dataclasses.replace(SMALL, local=local, skip_channels=32, head_channels=32)
@@ -267,7 +267,7 @@ def test_frame_affects_its_samples_and_those_within_lookahead(
         assert not seen[0, last:].any(), "sees further back than it says"
 
 
-def test_window_of_frames_gives_the_same_conditioning() -> None:
+def test_a_window_of_frames_gives_the_same_as_all_frames() -> None:
     for upsampling in ("nearest", "transposed", "repeat"):
         local = LocalConfig(
             in_channels=3, upsample_scales=(2, 3), upsample=upsampling, kernel_size=2, lookahead=1,
@@ -282,7 +282,7 @@ def test_window_of_frames_gives_the_same_conditioning() -> None:
         torch.testing.assert_close(window, layer(frames)[..., 10 * 6 : 15 * 6])
 
 
-def test_each_speaker_and_the_null_speaker_has_its_own_embedding() -> None:
+def test_every_speaker_and_the_null_speaker_differ() -> None:
     torch.manual_seed(0)
     model = WaveNet(dataclasses.replace(SMALL, num_speakers=2, skip_channels=32, head_channels=32))
     waveform = torch.rand(1, 20) * 2 - 1
@@ -296,17 +296,17 @@ def test_each_speaker_and_the_null_speaker_has_its_own_embedding() -> None:
     assert not torch.equal(voices[0], nobody)
 
 
-def test_conditioning_dropout_acts_in_training_only() -> None:
+def test_conditioning_dropout_acts_only_in_training() -> None:
     config = dataclasses.replace(
         SMALL, num_speakers=2, global_in_channels=3, conditioning_dropout=0.5
     )
-    condition = WaveNet(config).global_conditioner
-    assert condition is not None
+    conditioning = WaveNet(config).global_conditioner
+    assert conditioning is not None
     speaker, vector = torch.zeros(400, dtype=torch.int64), torch.ones(400, 3)
 
     with torch.no_grad():
-        hidden = condition.train()(speaker, vector, 400).unique(dim=0)
-        shown = condition.eval()(speaker, vector, 400).unique(dim=0)
+        hidden = conditioning.train()(speaker, vector, 400).unique(dim=0)
+        shown = conditioning.eval()(speaker, vector, 400).unique(dim=0)
 
     assert len(hidden) == 2
     assert len(shown) == 1
@@ -323,7 +323,7 @@ def test_conditioning_dropout_acts_in_training_only() -> None:
         ({"local": torch.zeros(1, 2, 5), "vector": torch.zeros(1, 2)}, "takes no vectors"),
     ],
 )
-def test_invalid_conditioning_is_refused(conditions: dict[str, Tensor], message: str) -> None:
+def test_wrong_conditioning_is_refused(conditions: dict[str, Tensor], message: str) -> None:
     local = LocalConfig(in_channels=2, upsample_scales=(4,))
     model = WaveNet(dataclasses.replace(SMALL, local=local, num_speakers=2))
 
@@ -331,7 +331,7 @@ def test_invalid_conditioning_is_refused(conditions: dict[str, Tensor], message:
         model(torch.zeros(1, 20), **conditions)
 
 
-def test_unconditional_model_refuses_conditioning() -> None:
+def test_a_model_without_conditioning_refuses_any() -> None:
     model = WaveNet(SMALL)
 
     with pytest.raises(ValueError, match="no local conditioning"):

@@ -25,22 +25,22 @@ def test_step_equals_forward_at_every_sample(kernel_size: int, dilation: int) ->
     dilation=st.integers(1, 9),
     length=st.integers(1, 60),
 )
-def test_prefill_gives_the_same_queue_as_stepping(
+def test_prefill_gives_the_queue_after_stepping(
     kernel_size: int, dilation: int, length: int
 ) -> None:
     conv = CausalConv1d(2, 2, kernel_size, dilation)
     x = torch.randn(1, 2, length)
-    stepped, filled = conv.new_queue(1), conv.new_queue(1)
+    stepped, prefilled = conv.new_queue(1), conv.new_queue(1)
     for t in range(length):
         conv.step(x[..., t], stepped, t)
 
-    conv.prefill(filled, x, length)
+    conv.prefill(prefilled, x, length)
 
-    torch.testing.assert_close(filled, stepped, rtol=0, atol=0)
+    torch.testing.assert_close(prefilled, stepped, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("kernel_size", "dilation"), SIZES)
-def test_output_depends_on_present_and_past_only(kernel_size: int, dilation: int) -> None:
+def test_output_depends_on_the_present_and_the_past_only(kernel_size: int, dilation: int) -> None:
     conv = CausalConv1d(1, 1, kernel_size, dilation)
     x = torch.randn(1, 1, 40, requires_grad=True)
 
@@ -52,7 +52,7 @@ def test_output_depends_on_present_and_past_only(kernel_size: int, dilation: int
 
 
 @pytest.mark.parametrize(("kernel_size", "dilation"), SIZES)
-def test_same_padding_keeps_the_length_and_sees_both_sides(kernel_size: int, dilation: int) -> None:
+def test_same_convolution_keeps_length_and_sees_both_sides(kernel_size: int, dilation: int) -> None:
     conv = SameConv1d(1, 1, kernel_size, dilation)
     x = torch.randn(1, 1, 40, requires_grad=True)
 
@@ -66,7 +66,7 @@ def test_same_padding_keeps_the_length_and_sees_both_sides(kernel_size: int, dil
     assert seen == [first + tap * dilation for tap in range(kernel_size)]
 
 
-def test_same_padding_equals_torch_for_odd_kernels() -> None:
+def test_same_convolution_equals_torch_for_odd_kernels() -> None:
     conv = SameConv1d(3, 4, 5, dilation=2)
     x = torch.randn(2, 3, 30)
 

@@ -6,7 +6,7 @@ from wavenet.modules import CausalEmbedding
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 4])
-def test_embedding_equals_causal_convolution_of_one_hot_classes(kernel_size: int) -> None:
+def test_look_ups_equal_a_convolution_of_one_hot_classes(kernel_size: int) -> None:
     embedding = CausalEmbedding(7, 3, kernel_size)
     codes = torch.randint(7, (2, 20))
     one_hot = F.one_hot(codes, 7).float().transpose(1, 2)
@@ -28,7 +28,7 @@ def test_step_equals_forward_at_every_sample(kernel_size: int) -> None:
     torch.testing.assert_close(stepped, embedding(codes))
 
 
-def test_embedding_accepts_signals_shorter_than_the_kernel() -> None:
+def test_a_signal_shorter_than_the_kernel_is_embedded() -> None:
     embedding = CausalEmbedding(7, 3, 5)
 
     assert embedding(torch.tensor([[1, 2]])).shape == (1, 3, 2)

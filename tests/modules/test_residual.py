@@ -1,23 +1,24 @@
 import pytest
 import torch
+from torch import Tensor
 
 from wavenet.modules import ResidualBlock, ResidualStack
 
 
-def test_block_computes_the_formula_of_the_paper() -> None:
+def test_a_block_computes_the_formula_of_the_paper() -> None:
     block = ResidualBlock(3, 4, 5, kernel_size=2, dilation=2, residual_scale=0.5)
     x = torch.randn(1, 3, 12)
     y = block.conv(x)
     z = torch.tanh(y[:, :2]) * torch.sigmoid(y[:, 2:])
 
-    onward, skip = block(x)
+    output, skip = block(x)
 
     assert block.residual_conv is not None
-    torch.testing.assert_close(onward, (x + block.residual_conv(z)) * 0.5)
+    torch.testing.assert_close(output, (x + block.residual_conv(z)) * 0.5)
     torch.testing.assert_close(skip, block.skip_conv(z))
 
 
-def test_a_stack_adds_and_scales_the_skips_of_its_blocks() -> None:
+def test_a_stack_sums_and_scales_the_skips_of_its_blocks() -> None:
     stack = ResidualStack((1, 3), 3, 4, 5, skip_scale=0.25)
     x = torch.randn(1, 3, 12)
     middle, first = stack.blocks[0](x)
@@ -34,7 +35,7 @@ def test_every_weight_of_a_stack_has_a_gradient() -> None:
     assert all(p.grad is not None and p.grad.any() for p in stack.parameters())
 
 
-def test_dropout_acts_in_training_only() -> None:
+def test_dropout_acts_only_in_training() -> None:
     stack = ResidualStack((1, 2), 8, 8, 8, dropout=0.5)
     x = torch.randn(1, 8, 50)
 
@@ -42,6 +43,22 @@ def test_dropout_acts_in_training_only() -> None:
     torch.testing.assert_close(stack.eval()(x), stack(x), rtol=0, atol=0)
 
 
-def test_an_odd_gate_is_refused() -> None:
+def test_odd_gate_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="even"):
         ResidualBlock(3, 5, 3)
+
+
+def test_an_overridden_activation_is_used_by_forward_prefill_and_step() -> None:
+    class ReluBlock(ResidualBlock):
+        def activation(self, y: Tensor, projected: Tensor | None) -> Tensor:
+            return y[:, : y.shape[1] // 2].relu()
+
+    stack = ResidualStack((1, 2), 3, 4, 5)
+    stack.blocks[0] = ReluBlock(3, 4, 5, dilation=1)
+    x = torch.randn(2, 3, 12)
+    queues = stack.new_queues(batch_size=2)
+    stack.prefill(queues, x[..., :7], 7)
+
+    stepped = [stack.step(x[..., t], queues, t) for t in range(7, 12)]
+
+    torch.testing.assert_close(torch.stack(stepped, dim=-1), stack(x)[..., 7:])
