@@ -1,16 +1,20 @@
 """Hydra's errors in a sentence, with the nearest key or choice."""
 
+import dataclasses
 import re
-from pathlib import Path
+import typing
+from collections.abc import Iterator
 from typing import Any
 
+from wavenet.cli.commands import COMMANDS
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.fields import nested_dataclass
 
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
 
 
-def explain(error: Exception, conf: Path, name: str) -> str:
+def explain(error: Exception, verb: str) -> str:
     """Return an error of Hydra in a sentence, with the nearest key or choice."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -32,7 +36,7 @@ def explain(error: Exception, conf: Path, name: str) -> str:
         return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
     match = re.search(r"Could not override '([^']+)'", text)
     if match:
-        return f"unknown key {match[1]!r}{nearest(match[1], known_keys(conf, name))}"
+        return f"unknown key {match[1]!r}{nearest(match[1], known_keys(verb))}"
     return printable(text.replace("\n", " "), limit=500)
 
 
@@ -44,18 +48,14 @@ def _config_error(error: BaseException) -> ConfigError | None:
     return cause
 
 
-def known_keys(conf: Path, name: str) -> list[str]:
-    """Return the dotted keys and the groups of a command's config."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+def known_keys(verb: str) -> list[str]:
+    """Return the dotted keys and the groups of a command."""
 
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        plain = OmegaConf.to_container(compose(name), resolve=False)
+    def dotted(cls: type, prefix: str = "") -> Iterator[str]:
+        for field in dataclasses.fields(typing.cast(Any, cls)):
+            yield prefix + field.name
+            inner = nested_dataclass(cls, field)
+            if inner is not None:
+                yield from dotted(inner, f"{prefix}{field.name}.")
 
-    def dotted(node: Any, prefix: str) -> list[str]:
-        if not isinstance(node, dict):
-            return [prefix]
-        inner = [dotted(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items()]
-        return [prefix] * bool(prefix) + [key for keys in inner for key in keys]
-
-    return [*dotted(plain, ""), "recipe", "launcher", "sweeper"]
+    return [*dotted(COMMANDS[verb].options), "recipe", "launcher", "sweeper"]

@@ -154,18 +154,29 @@ def compose_and_run(conf: Path, verb: str, task: Task) -> int:
             return _run_sweep(conf, verb, task, paths, rest)
         given = (*(f"{key}={value}" for key, value in paths.items()), *rest)
         job = CommandJob(conf, before[0], given, task)
-        _hydra(conf, verb, job, rest)
+        if any(word.startswith(("-", "hydra.", "hydra/")) for word in rest):
+            _hydra(conf, verb, job, rest)
+        else:
+            job(_compose(conf, verb, rest))
     except (*composing_errors, ValueError) as error:
-        raise ConfigError(explain(error, conf, verb)) from error
+        raise ConfigError(explain(error, verb)) from error
     finally:
         sys.argv = [before[0], *words]
     for result in job.results:
         if isinstance(result, composing_errors):
-            raise ConfigError(explain(result, conf, verb)) from result
+            raise ConfigError(explain(result, verb)) from result
         if isinstance(result, Exception):
             raise result
     codes = (result.code for result in job.results if isinstance(result, CommandResult))
     return max(codes, default=0)
+
+
+def _compose(conf: Path, verb: str, words: Sequence[str]) -> Any:
+    """Compose once; Hydra's main function, for its flags and sweeps, composes twice."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        return compose(verb, overrides=list(words))
 
 
 def _hydra(conf: Path, name: str, job: Job, words: Sequence[str]) -> None:
