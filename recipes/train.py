@@ -6,15 +6,40 @@ On two GPUs: `torchrun --standalone --nproc-per-node=2 $(which wavenet-train) re
 import logging
 from pathlib import Path
 
-import wavenet
-from wavenet import training
+import torch
+
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.cli.resume import with_overrides
 from wavenet.cli.sweep import CommandResult, run_result
-from wavenet.training.options import TrainCommand
+from wavenet.model import WaveNet
+from wavenet.training.acceleration import accelerate, keep_freed_memory
+from wavenet.training.audio_preview import build_preview
+from wavenet.training.checkpointing import CheckpointManager
+from wavenet.training.data import load_training_data
+from wavenet.training.distributed.gradient_sync import GradientSync
+from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
+from wavenet.training.final_report import write_final_report
+from wavenet.training.loader import build_loader
+from wavenet.training.loop import TrainingLoop
+from wavenet.training.objective import Objective
+from wavenet.training.options import RunConfig, TrainCommand
+from wavenet.training.progress import training_progress
+from wavenet.training.run import (
+    is_finished,
+    load_last_checkpoint,
+    read_run,
+    requeue_if_preempted,
+    resume_run,
+    start_run,
+    write_config,
+)
+from wavenet.training.run_dir import locked_run_dir
+from wavenet.training.signals import StopFlag
+from wavenet.training.state import TrainingState, derive_seed
+from wavenet.training.tensorboard import TensorBoard
+from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import require
-from wavenet.utils.progress import progress
 
 log = logging.getLogger("wavenet")
 
@@ -22,24 +47,23 @@ log = logging.getLogger("wavenet")
 def train(options: TrainCommand, composed: Composed) -> CommandResult:
     """Start or resume a run; return its result, with the exit code of a signal."""
     require("tensorboard", "train")
-    stop = training.StopFlag()
-    config = options.run
+    stop, config = StopFlag(), options.run
     if options.resume is not None:
-        config = with_overrides(training.read_run(Path(options.resume)), composed)
+        config = with_overrides(read_run(Path(options.resume)), composed)
 
-    with training.join_process_group(config.trainer) as group:
+    with join_process_group(config.trainer) as group:
         if options.resume is not None:
             run = Path(options.resume)
-            config = training.resume_run(config, run, group)
+            config = resume_run(config, run, group)
         else:
             chosen = None if options.run_dir is None else Path(options.run_dir)
-            config, run = training.start_run(config, chosen, group)
-            if training.is_finished(config, run, group):
+            config, run = start_run(config, chosen, group)
+            if is_finished(config, run, group):
                 log.info("%s is finished: another launch, or run_dir=FOLDER, starts anew", run)
                 return run_result(run)
-        with training.locked_run_dir(run, group):
+        with locked_run_dir(run, group):
             fit(config, run, group, stop)
-        training.requeue_if_preempted(config, stop, group)
+        requeue_if_preempted(config, stop, group)
 
     if stop.signal is None:
         return run_result(run)
@@ -48,72 +72,51 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     return run_result(run, 128 + stop.signal)
 
 
-def fit(
-    config: training.RunConfig, run: Path, group: training.ProcessGroup, stop: training.StopFlag
-) -> None:
+def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> None:
     """Train from the last checkpoint, or from new weights, to the end or a signal; then report."""
-    data = training.load_training_data(config)
-    training.seed_everything(config.seed)
-    model = wavenet.WaveNet(config.model)
-    if group.rank > 0:
-        training.seed_everything(config.seed, group.rank)  # each process draws its own dropout
-    training.accelerate(model, config.trainer)
-    state = training.TrainingState(model, config.optim, group.device)
-    history = training.History()
-    training.load_last_checkpoint(run, state, history, data.digest, group)
-    training.write_config(run, config, data.identity, group)
+    options, data = config.trainer, load_training_data(config)
 
-    if state.step < config.trainer.max_steps or history.pending_validation is not None:
-        with stop.listening(), group.raise_on_lost_peer():
-            run_loop(config, run, group, stop, data, state, history)
-    else:
+    torch.manual_seed(config.seed)
+    model = WaveNet(config.model)
+    if group.rank > 0:
+        torch.manual_seed(derive_seed(config.seed, group.rank))  # each rank has its own dropout
+    accelerate(model, options)
+    state, history = TrainingState(model, config.optim, group.device), History()
+    load_last_checkpoint(run, state, history, data.digest, group)
+    write_config(run, config, data.identity, group)
+    if state.step >= options.max_steps and history.pending_validation is None:
         log.info("step %d was the last: trainer.max_steps=N continues", state.step)
 
-    if not stop and config.evaluation.sample_seconds:
-        group.run_on_rank_zero(lambda: training.write_final_report(run, config, history))
-
-
-def run_loop(
-    config: training.RunConfig,
-    run: Path,
-    group: training.ProcessGroup,
-    stop: training.StopFlag,
-    data: training.TrainingData,
-    state: training.TrainingState,
-    history: training.History,
-) -> None:
-    """Build what the training loop needs, and run it."""
-    options = config.trainer
-    training.keep_freed_memory()
-    loader = training.build_loader(data, config, step=state.step, group=group)
-    sync = training.GradientSync(group, stop)
-    tensorboard = training.TensorBoard(run, state.step) if group.rank == 0 else None
-    preview = training.build_preview(data, config, stop, tensorboard)
-    validation = training.Validation(
-        run, options, history, sync, config.audio, data.info, data.windows, preview, tensorboard
-    )
-    bar = progress(
-        options.max_steps,
-        unit="step",
-        description="training",
-        initial=state.step,
-        disable=group.rank > 0,
-    )
-    with loader.raise_on_lost_worker(), bar as advance:
-        training.TrainingLoop(
-            state,
-            training.Objective(state.model, config.audio, torch_compile=options.torch_compile),
-            loader,
-            sync,
-            validation,
-            training.CheckpointManager(run, options, history, sync, data.digest),
-            training.TrainingProgress(advance, config, history, loader),
-            config.optim,
-            options,
+    keep_freed_memory()
+    sync = GradientSync(group, stop)
+    loader = build_loader(data, config, step=state.step, group=group)
+    tensorboard = TensorBoard(run, state.step) if group.rank == 0 else None
+    preview = build_preview(data, config, stop, tensorboard)
+    with (
+        stop.listening(),
+        group.raise_on_lost_peer(),
+        loader.raise_on_lost_worker(),
+        training_progress(config, state.step, history, loader, group) as progress,
+    ):
+        TrainingLoop(
+            state=state,
+            objective=Objective(model, config.audio, torch_compile=options.torch_compile),
+            loader=loader,
+            sync=sync,
+            validation=Validation(
+                run, config, history, sync, data.info, data.windows, preview, tensorboard
+            ),
+            checkpoints=CheckpointManager(run, options, history, sync, data.digest),
+            progress=progress,
+            optim=config.optim,
+            options=options,
         ).run()
     if tensorboard is not None:
         tensorboard.close()
     stop.signal = stop.signal or sync.stop.signal
+
+    if not stop and config.evaluation.sample_seconds:
+        group.run_on_rank_zero(lambda: write_final_report(run, config, history))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from wavenet import checkpoint
+from wavenet.checkpoint import TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
@@ -88,7 +88,7 @@ def build_loop(
         Objective(state.model, None),
         SegmentLoader(noise_batches()),  # type: ignore[arg-type]
         sync,
-        Validation(run, config.trainer, history, sync, AudioConfig(), checkpoint.TrainingInfo()),
+        Validation(run, config, history, sync, TrainingInfo()),
         CheckpointManager(run, config.trainer, history, sync),
         AfterUpdate(after_update),
         config.optim,

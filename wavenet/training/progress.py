@@ -1,20 +1,39 @@
 """Training's progress: bits per sample, samples per second, and two warnings."""
 
+import contextlib
 import logging
 import math
 import time
+from collections.abc import Iterator
 
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.options import RunConfig
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
 from wavenet.training.workers import SegmentLoader
-from wavenet.utils.progress import Advance
+from wavenet.utils.progress import Advance, progress
 
 log = logging.getLogger("wavenet")
 SMOOTHING = 0.98  # of the shown loss
 MAX_WAITING_SHARE = 0.2  # of the time, for audio
 MIN_WAITING_SECONDS = 60.0  # of training, before the share is judged
 MIN_WAITING_STEPS = 100
+
+
+@contextlib.contextmanager
+def training_progress(
+    config: RunConfig, step: int, history: History, loader: SegmentLoader, group: ProcessGroup
+) -> Iterator["TrainingProgress"]:
+    """Yield a `TrainingProgress` that shows its updates from `step` on, in process 0."""
+    bar = progress(
+        config.trainer.max_steps,
+        unit="step",
+        description="training",
+        initial=step,
+        disable=group.rank > 0,
+    )
+    with bar as advance:
+        yield TrainingProgress(advance, config, history, loader)
 
 
 class TrainingProgress:

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from wavenet import checkpoint
-from wavenet.config import AudioConfig
+from wavenet.checkpoint import TrainingInfo
 from wavenet.data.dataset import Windows
 from wavenet.evaluation.nll import bits_per_sample
 from wavenet.training.distributed.gradient_sync import GradientSync
-from wavenet.training.options import TrainerOptions
+from wavenet.training.options import RunConfig
 from wavenet.training.signals import Stopped
 from wavenet.training.state import TrainingState
 from wavenet.training.tensorboard import TensorBoard
@@ -70,34 +70,32 @@ class Validation:
 
     Args:
         run: The run's folder.
-        options: When a validation is due.
+        config: When a validation is due, and the meaning of the model's signal.
         history: Added to.
         sync: The processes, which share the windows of a validation.
-        audio: Meaning of the model's signal.
-        training: What the model card says about the data.
+        info: What the model card says about the data.
         windows: Held-out audio; `None` if there is none: then the latest model is exported.
-        preview: Called in process 0 at each validation with the model and the step.
+        preview: Called in process 0 at each validation.
         tensorboard: Gets the curves.
     """
 
     def __init__(
         self,
         run: Path,
-        options: TrainerOptions,
+        config: RunConfig,
         history: History,
         sync: GradientSync,
-        audio: AudioConfig,
-        training: checkpoint.TrainingInfo,
+        info: TrainingInfo,
         windows: Windows | None = None,
         preview: Callable[[TrainingState], None] | None = None,
         tensorboard: TensorBoard | None = None,
     ) -> None:
         self.run = run
-        self.options = options
+        self.options = config.trainer
         self.history = history
         self.sync = sync
-        self.audio = audio
-        self.training = training
+        self.audio = config.audio
+        self.info = info
         self.windows = windows
         self.preview = preview
         self.tensorboard = tensorboard
@@ -182,9 +180,9 @@ class Validation:
         """
         state.check_finite()
         bits = self.history.val[-1][1] if self.history.val else None
-        training = dataclasses.replace(self.training, steps=state.step, bits_per_sample=bits)
+        info = dataclasses.replace(self.info, steps=state.step, bits_per_sample=bits)
         with torch.no_grad():
-            checkpoint.save(state.eval_model, self.run / "model", self.audio, training)
+            checkpoint.save(state.eval_model, self.run / "model", self.audio, info)
 
     def _log(self, scalars: dict[str, float], step: int) -> None:
         if self.tensorboard is not None:

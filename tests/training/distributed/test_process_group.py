@@ -20,13 +20,11 @@ from tests.process_groups import (
     torchrun_environment,
     train_in_group,
 )
-from tests.training.small import new_state
+from tests.training.small import new_state, run_config
 from tests.waiting import wait_until
 from wavenet.checkpoint import TrainingInfo
-from wavenet.config import AudioConfig
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.options import TrainerOptions
 from wavenet.training.signals import StopFlag
 from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import DataError
@@ -89,10 +87,7 @@ def interrupt_the_preview(group: ProcessGroup) -> object:
         sync.own_stop.signal = signal.SIGTERM
         sync.own_stop.raise_if_stopped()
 
-    audio = AudioConfig(sample_rate=8000)
-    validation = Validation(
-        run, TrainerOptions(), history, sync, audio, TrainingInfo(), preview=preview
-    )
+    validation = Validation(run, run_config(), history, sync, TrainingInfo(), preview=preview)
     state = new_state()
     state.step = history.pending_validation = 5
     assert not validation.run_pending(state)
