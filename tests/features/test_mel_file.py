@@ -86,7 +86,7 @@ def test_other_mel_parameters_are_refused_and_both_are_shown(
     path = tmp_path / "a.safetensors"
     write_mel(path, mel, dataclasses.replace(EIGHT, **{name: value}))
 
-    said = rf"a\.safetensors: .* {name}: {value} there, {getattr(EIGHT, name)} wanted; make it anew"
+    said = rf"a\.safetensors: .* {name}: {value} there, {getattr(EIGHT, name)} wanted; compute it again"
     with pytest.raises(DataError, match=said) as caught:
         read_mel(path, EIGHT)
     assert str(caught.value).count("wanted") == 1  # what is alike is not named
@@ -102,7 +102,7 @@ def test_another_number_of_mel_bands_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "said"),
-    [((7, 64), r"\(7, 64\), wanted \(64, F\); it looks transposed"), ((64,), "64"), ((), r"\(\)")],
+    [((7, 64), r"\(7, 64\), expected \(64, F\); it looks transposed"), ((64,), "64"), ((), r"\(\)")],
 )
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
 def test_another_shape_is_refused(
@@ -157,7 +157,7 @@ def test_a_damaged_file_is_a_data_error(tmp_path: Path, content: bytes, said: st
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
 
-    with pytest.raises(DataError, match=rf"a\.safetensors is no mel of ours: .*{said}"):
+    with pytest.raises(DataError, match=rf"a\.safetensors is not a mel file of wavenet: .*{said}"):
         read_mel(path, EIGHT)
 
 
@@ -204,8 +204,8 @@ def test_array_of_an_incompatible_preset_is_refused(tmp_path: Path, mel: torch.T
 @pytest.mark.parametrize(
     ("convention", "said"),
     [
-        (None, "name its convention, mel_preset=NAME, one of 16khz, 8khz, .*or model"),
-        ("8hz", "no mel convention '8hz'; did you mean '8khz'"),
+        (None, "add mel_preset=NAME, one of 16khz, 8khz, .*or model"),
+        ("8hz", "no mel preset '8hz'; did you mean '8khz'"),
     ],
 )
 def test_array_without_a_known_preset_is_a_config_error(
@@ -235,5 +235,5 @@ def test_array_without_a_known_preset_is_a_config_error(
 def test_non_numeric_array_file_is_a_data_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.npy").write_bytes(content)
 
-    with pytest.raises(DataError, match=r"a\.npy is no array of numbers"):
+    with pytest.raises(DataError, match=r"a\.npy is not an array of numbers"):
         read_mel(tmp_path / "a.npy", EIGHT, "model")

@@ -160,7 +160,7 @@ def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"a\.wav has no notes"):
         ClipReader(tmp_path, audio).read(clip, 0, 800)
-    with pytest.raises(DataError, match="give it a score"):
+    with pytest.raises(DataError, match="conditioned on a score"):
         Features(audio).of_signal(np.zeros(800, np.float32))
 
 

@@ -13,8 +13,7 @@ PERIODS = 4  # of the lowest F0 in a frame
 def pitch(waveform: NDArray[np.float32], config: F0Config) -> NDArray[np.float32]:
     """Return log2(F0 / 100 Hz), voicing and its probability, `(3, ceil(T / hop_length))`.
 
-    F0 is carried on from voiced stretches into unvoiced ones, on a straight line between two; it
-    is 0 where nothing is voiced.
+    F0 is interpolated linearly in unvoiced stretches; it is 0 if nothing is voiced.
 
     Args:
         waveform: Samples in [-1, 1], `(T,)`.

@@ -1,4 +1,4 @@
-"""What conditions a model, from excerpts or from a whole signal, on the model's device."""
+"""Conditioning of a model, from excerpts or a complete signal, on the model's device."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ class Features(nn.Module):
     """Frames and speakers, as a model's `forward` takes them.
 
     Args:
-        audio: What they are.
+        audio: Which features, and their parameters.
     """
 
     def __init__(self, audio: AudioConfig | None) -> None:
@@ -26,7 +26,7 @@ class Features(nn.Module):
         self.mel = LogMel(audio.mel) if audio is not None and audio.mel is not None else None
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the conditions of a batch of excerpts, from `wavenet.data.clip_reader`."""
+        """Return the conditioning of a batch of excerpts, from `wavenet.data.clip_reader`."""
         conditions, parts = {}, []
         if self.mel is not None:
             parts.append(self.mel.valid(batch["around"]))
@@ -41,19 +41,21 @@ class Features(nn.Module):
     def of_signal(
         self, waveform: NDArray[np.float32] | None, notes: list[Note] | None = None
     ) -> Tensor:
-        """Return the frames of a whole recording, of its score, or of both, `(1, C, F)`.
+        """Return the frames of a complete recording, its score, or both, `(1, C, F)`.
 
         Args:
             waveform: `(T,)`, at the model's rate.
             notes: The score.
 
         Raises:
-            DataError: What the model is conditioned on is not there.
+            DataError: The recording or the score that the model needs is missing.
         """
         audio, parts = self.audio, []
         assert audio is not None
         if waveform is None and (audio.mel is not None or audio.f0 is not None):
-            raise DataError("the model is conditioned on recordings: give it one")
+            raise DataError(
+                "the model is conditioned on features of a recording: pass input=FILE.wav"
+            )
         if waveform is not None and self.mel is not None:
             device = self.mel.bank.device
             parts.append(self.mel(torch.from_numpy(waveform)[None].to(device))[0].cpu())
@@ -62,8 +64,8 @@ class Features(nn.Module):
         if audio.score is not None:
             if notes is None:
                 raise DataError(
-                    "the model is conditioned on notes: give it a score, a .csv file with a line "
-                    "onset,offset,pitch a note, in seconds and MIDI numbers"
+                    "the model is conditioned on a score: pass a .csv file with one line "
+                    "onset,offset,pitch per note, in seconds and MIDI numbers"
                 )
             hop = audio.score.hop_length
             seconds = max((note.offset for note in notes), default=0.0) + 1.0

@@ -1,7 +1,7 @@
-"""Log-mel spectrograms on any device, from whole signals and from excerpts, with the same numbers.
+"""Log-mel spectrograms on any device, equal for complete signals and excerpts.
 
-What a frame is, `wavenet.mel_presets.MelConfig` says. A whole signal is padded at its ends; an
-excerpt comes with its true surroundings instead, so that its frames are the whole signal's.
+`wavenet.config.MelConfig` defines a frame. A complete signal is padded at its ends; an excerpt
+comes with the samples around it instead, so that its frames equal those of the complete signal.
 """
 
 from typing import Any
@@ -18,14 +18,14 @@ class LogMel(nn.Module):
     """Waveforms to frames.
 
     Args:
-        config: What a frame is.
+        config: Parameters of the frames.
 
     Attributes:
         margin: Samples on either side of an excerpt that its frames need.
 
     Shape:
         - Input: `(B, T)`, samples in [-1, 1]
-        - Output: `(B, bins, ceil(T / hop_length))`; frame `f` is centred on sample `f * hop_length`
+        - Output: `(B, n_mels, ceil(T / hop_length))`; frame `f` is centered on `f * hop_length`
     """
 
     window: Tensor
@@ -64,11 +64,11 @@ class LogMel(nn.Module):
         return self.valid(F.pad(wide, (0, covered - length)))
 
     def valid(self, wide: Tensor) -> Tensor:
-        """Return the frames of an excerpt, given what lies around it.
+        """Return the frames of an excerpt, given with the samples around it.
 
         Shape:
             - Input: `(B, margin + F * hop_length + margin)`
-            - Output: `(B, bins, F)`
+            - Output: `(B, n_mels, F)`
         """
         config = self.config
         count = (wide.shape[1] - 2 * self.margin) // config.hop_length

@@ -1,7 +1,7 @@
-"""Mel spectrograms as files, with the convention that they were made by.
+"""Mel spectrograms as files, with the parameters that they were computed with.
 
-Ours is a safetensors file: a tensor `mel`, `(bins, F)`, and the convention as metadata. A `.npy`
-array carries none, so whoever hands one over says which convention it has.
+Our format is a safetensors file: a tensor `mel`, `(n_mels, F)`, and its `MelConfig` as metadata. A
+`.npy` array has no metadata, so its preset must be given.
 """
 
 import json
@@ -23,35 +23,37 @@ METADATA = "wavenet.mel"
 
 
 def write_mel(path: Path, mel: Tensor, config: MelConfig) -> None:
-    """Write a mel spectrogram, `(bins, F)`, and its convention, atomically."""
+    """Write a mel spectrogram, `(n_mels, F)`, and its parameters, atomically."""
     metadata = {METADATA: json.dumps(to_dict(config))}
     with atomic_file(path) as temporary:
         temporary.write_bytes(serialize({"mel": mel.contiguous()}, metadata))
 
 
-def read_mel(path: Path, wanted: MelConfig, convention: str | None = None) -> Tensor:
-    """Return a mel spectrogram, `(bins, F)`, normalised as `wanted` is.
+def read_mel(path: Path, wanted: MelConfig, preset: str | None = None) -> Tensor:
+    """Return a mel spectrogram, `(n_mels, F)`, normalized as `wanted` is.
 
     Args:
-        path: A `.safetensors` file that `write_mel` wrote, or a `.npy` array `(bins, F)`.
-        wanted: The model's convention.
-        convention: Name of a `.npy` array's, one of `MEL_PRESETS`, or `model` for the model's own.
+        path: A `.safetensors` file that `write_mel` wrote, or a `.npy` array `(n_mels, F)`.
+        wanted: The model's parameters.
+        preset: Preset of a `.npy` array, one of `MEL_PRESETS`, or `model` for that of the model.
 
     Raises:
-        ConfigError: No convention has that name, or none was named.
-        DataError: The file holds something else, or another convention.
+        ConfigError: The preset is unknown or missing.
+        DataError: The file holds something else, or has other parameters.
     """
     if path.suffix.lower() == ".npy":
-        mel, found = _array(path), _named(path, wanted, convention)
+        mel, found = _array(path), _named(path, wanted, preset)
     else:
         mel, found = _ours(path)
     different = mel_mismatch(wanted, found)
     if different is not None:
-        raise DataError(f"{printable(path)}: {different}; make it anew, or give the recording")
+        raise DataError(
+            f"{printable(path)}: {different}; compute it again, or use the recording as input"
+        )
     if mel.dim() != 2 or mel.shape[0] != wanted.n_mels:
         turned = "; it looks transposed" if mel.shape[-1:] == (wanted.n_mels,) else ""
         raise DataError(
-            f"{printable(path)} has shape {tuple(mel.shape)}, wanted ({wanted.n_mels}, F){turned}"
+            f"{printable(path)} has shape {tuple(mel.shape)}, expected ({wanted.n_mels}, F){turned}"
         )
     if not bool(mel.isfinite().all()):
         raise DataError(f"{printable(path)} holds NaN or infinity")
@@ -65,23 +67,25 @@ def _array(path: Path) -> Tensor:
             values = np.lib.format.read_array(file, allow_pickle=False)
         array = torch.from_numpy(values.astype(np.float32, casting="same_kind"))
     except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
-        raise DataError(f"{printable(path)} is no array of numbers: {printable(error)}") from None
+        raise DataError(
+            f"{printable(path)} is not an array of numbers: {printable(error)}"
+        ) from None
     return array[0] if array.dim() == 3 and len(array) == 1 else array
 
 
-def _named(path: Path, wanted: MelConfig, convention: str | None) -> MelConfig:
-    if convention == "model":
+def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:
+    if preset == "model":
         return wanted
-    if convention is None:
+    if preset is None:
         raise ConfigError(
-            f"{printable(path)} does not say how it was made: name its convention, "
-            f"mel_preset=NAME, one of {', '.join(sorted(MEL_PRESETS))}, or model for the "
-            "model's own, normalised alike"
+            f"{printable(path)} has no mel parameters: add mel_preset=NAME, one of "
+            f"{', '.join(sorted(MEL_PRESETS))}, or model for the model's own "
+            "with the same normalization"
         )
-    if convention not in MEL_PRESETS:
-        known = nearest(convention, [*MEL_PRESETS, "model"])
-        raise ConfigError(f"no mel convention {printable(convention)!r}{known}")
-    return MEL_PRESETS[convention]
+    if preset not in MEL_PRESETS:
+        known = nearest(preset, [*MEL_PRESETS, "model"])
+        raise ConfigError(f"no mel preset {printable(preset)!r}{known}")
+    return MEL_PRESETS[preset]
 
 
 def _ours(path: Path) -> tuple[Tensor, MelConfig]:
@@ -89,6 +93,8 @@ def _ours(path: Path) -> tuple[Tensor, MelConfig]:
         with safe_open(path, framework="pt") as file:
             plain = json.loads((file.metadata() or {})[METADATA])
             mel: Tensor = file.get_tensor("mel")
-        return mel.float(), from_dict(MelConfig, plain, "its convention")
+        return mel.float(), from_dict(MelConfig, plain, "its parameters")
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise DataError(f"{printable(path)} is no mel of ours: {printable(error)}") from None
+        raise DataError(
+            f"{printable(path)} is not a mel file of wavenet: {printable(error)}"
+        ) from None

@@ -1,4 +1,4 @@
-"""A score as frames: for each pitch where its notes start, and where they sound."""
+"""A score as frames: for each pitch, where its notes start and where they sound."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,12 +13,12 @@ FADE_SECONDS = 0.1  # after which an onset's mark has fallen to 1/e
 
 
 def check_pitches(notes: Iterable[Note], config: ScoreConfig, where: str = "score") -> None:
-    """Raise a `DataError` that names `where`, where a note lies outside of the pitches."""
+    """Raise a `DataError` that names `where` if a note is outside of the pitches."""
     for note in notes:
         if not config.midi_min <= note.pitch <= config.midi_max:
             raise DataError(
                 f"{printable(where)}: pitch {note.pitch} is outside of {config.midi_min} to "
-                f"{config.midi_max}, the model's, which audio.score says in training"
+                f"{config.midi_max}, the range that audio.score had in training"
             )
 
 
@@ -33,14 +33,14 @@ def roll(
     Args:
         notes: The score, times counted from frame 0.
         start_frame: First frame.
-        frames: How many.
+        frames: Number of frames.
         config: Pitches and hop.
 
     Raises:
-        DataError: A note lies outside of the pitches.
+        DataError: A note is outside of the pitches.
     """
     check_pitches(notes, config)
-    room = np.zeros((2, config.pitches, frames), np.float32)
+    rolls = np.zeros((2, config.pitches, frames), np.float32)
     seconds = config.hop_length / config.sample_rate
     for note in notes:
         row = note.pitch - config.midi_min
@@ -50,6 +50,6 @@ def roll(
         shown = np.arange(max(first, 0), min(last, frames))
         if len(shown):
             age = (shown - first) * seconds
-            room[0, row, shown] = np.maximum(room[0, row, shown], np.exp(-age / FADE_SECONDS))
-            room[1, row, shown] = 1.0
-    return room.reshape(2 * config.pitches, frames)
+            rolls[0, row, shown] = np.maximum(rolls[0, row, shown], np.exp(-age / FADE_SECONDS))
+            rolls[1, row, shown] = 1.0
+    return rolls.reshape(2 * config.pitches, frames)

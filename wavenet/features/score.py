@@ -1,4 +1,4 @@
-"""Scores as files: a line `onset,offset,pitch` a note, seconds and a MIDI number."""
+"""Scores as files: one line `onset,offset,pitch` per note, in seconds and MIDI numbers."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +28,7 @@ def read_notes(path: Path) -> list[Note]:
     """Return the notes of a score, in the order of its lines.
 
     Raises:
-        DataError: A line is no note.
+        DataError: A line is not a note.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -46,7 +46,7 @@ def write_notes(path: Path, notes: Iterable[Note]) -> None:
 
 
 def excerpt(notes: Iterable[Note], start: float, stop: float) -> list[Note]:
-    """Return what sounds from second `start` to `stop`, times counted from `start`."""
+    """Return the notes from second `start` to `stop`, with times relative to `start`."""
     return [
         Note(max(note.onset, start) - start, min(note.offset, stop) - start, note.pitch)
         for note in notes
@@ -67,7 +67,7 @@ def _note(line: str, where: str) -> Note:
     good = 0 <= note.onset <= note.offset <= LONGEST_SECONDS and 0 <= note.pitch <= 127
     if not good:
         raise DataError(
-            f"{where}: wanted 0 <= onset <= offset <= {LONGEST_SECONDS} and pitch 0 to 127, got "
+            f"{where}: expected 0 <= onset <= offset <= {LONGEST_SECONDS} and pitch 0 to 127, got "
             f"{printable(line, 60)!r}"
         )
     return note

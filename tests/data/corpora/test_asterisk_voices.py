@@ -55,5 +55,5 @@ def test_root_without_a_voice_is_an_error(installed: Path, tmp_path: Path) -> No
 
 
 def test_missing_root_explains_how_to_create_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data.download=true makes it.*apt install"):
+    with pytest.raises(DataError, match="data.download=true creates it.*apt install"):
         find(tmp_path / "root")

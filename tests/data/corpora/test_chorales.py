@@ -79,5 +79,5 @@ def test_rendered_piece_sounds_when_its_score_does(tmp_path: Path) -> None:
 def test_a_recording_without_a_score_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.flac").touch()
 
-    with pytest.raises(DataError, match=r"no score beside them, such as a\.flac"):
+    with pytest.raises(DataError, match=r"no score, such as a\.flac"):
         find(tmp_path)

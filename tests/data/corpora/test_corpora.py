@@ -143,7 +143,7 @@ def test_each_corpus_states_its_license_and_source(name: str) -> None:
     about = CORPORA[name].about
 
     assert re.search(r"https?://\S+\w", about)
-    assert re.search(r"CC BY|public domain|licence|free for any use", about)
+    assert re.search(r"CC BY|public domain|license|free for any use", about)
     assert "\n" not in about
 
 

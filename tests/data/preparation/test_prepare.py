@@ -433,7 +433,7 @@ def test_corpus_provides_speakers(record: Record, noise: Samples, tmp_path: Path
 
 
 def test_a_get_corpus_no_name_is_refused_with_the_nearest(corpus: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'ljspech' is not known; did you mean 'ljspeech'"):
+    with pytest.raises(ConfigError, match=r"'ljspech' is unknown; did you mean 'ljspeech'"):
         run(corpus, corpus="ljspech")
 
 

@@ -1,7 +1,7 @@
-"""Data sets by name: where their recordings lie, who speaks, and how they are had.
+"""Published datasets by name: layout of their folders, speakers, and download.
 
-Each corpus is one file. It lists the recordings below a root as they lie there once unpacked, and
-says what is missing and where to get it; where the corpus allows it, it can fetch itself.
+Each corpus is one file. It lists the recordings in an unpacked folder, reports missing ones with
+their source, and downloads itself where its license allows it.
 """
 
 from wavenet.data.corpora import (
@@ -22,7 +22,7 @@ __all__ = ["CORPORA", "Corpus", "get_corpus"]
 
 FOLDER = Corpus(
     name="folder",
-    about="Any folder of recordings of yours, nested as it likes, speakers not said",
+    about="Any folder of recordings, nested or not, without speakers",
     find=find_sources,
 )
 CORPORA = {
@@ -44,9 +44,9 @@ def get_corpus(name: str) -> Corpus:
     """Return the corpus `name`.
 
     Raises:
-        ConfigError: There is none; the nearest name is said.
+        ConfigError: The name is unknown; the message suggests the nearest.
     """
     if name not in CORPORA:
         known = nearest(name, CORPORA)
-        raise ConfigError(f"data.corpus {printable(name, 60)!r} is not known{known}")
+        raise ConfigError(f"data.corpus {printable(name, 60)!r} is unknown{known}")
     return CORPORA[name]

@@ -1,6 +1,6 @@
-"""Five studio voices that say much the same in five languages: the prompts of Asterisk, 16 kHz.
+"""Five studio voices in five languages: the telephone prompts of Asterisk, 16 kHz.
 
-Debian packages them as G.722, which libsndfile does not read: fetching decodes them to FLAC.
+Debian packages them as G.722, which libsndfile does not read: `fetch` decodes them to FLAC.
 """
 
 import logging
@@ -37,14 +37,14 @@ def find(root: Path) -> SourceListing:
     """Return the prompts of all voices; the first folder is the voice."""
     if not root.is_dir():
         raise DataError(
-            f"{printable(root)} does not exist: data.download=true makes it from the packages of "
+            f"{printable(root)} does not exist: data.download=true creates it from the packages of "
             f"{ABOUT}"
         )
     missing = [voice for voice in VOICES if not (root / voice).is_dir()]
     if missing:
         raise DataError(
             f"{printable(root)} lacks {', '.join(missing)}: remove it, and data.download=true "
-            "makes it anew"
+            "creates it again"
         )
     return find_sources(root).with_speakers(_voice)
 
@@ -58,7 +58,7 @@ def decode_all(installed: Path, root: Path) -> None:
     """Decode the G.722 prompts below `installed` into FLAC files below `root`, atomically.
 
     Raises:
-        EnvironmentFault: A voice is not installed, or the decoder is not.
+        MachineError: A voice or the decoder is not installed.
     """
     missing = [
         name for voice, name in VOICES.items() if not any((installed / voice).glob("*.g722"))
@@ -75,7 +75,7 @@ def decode_all(installed: Path, root: Path) -> None:
                 if any(word in name for word in NO_SPEECH):
                     continue
                 if not path.stat().st_size:
-                    log.info("left out, empty in the package: %s", name)
+                    log.info("skipped, empty in the package: %s", name)
                     continue
                 samples = np.asarray(decoder(RATE, 64000).decode(path.read_bytes()), np.int16)
                 target = (folder / name).with_suffix(".flac")

@@ -1,7 +1,7 @@
-"""Chorales by J. S. Bach on a sampled piano, each with its score, made here.
+"""Chorales by J. S. Bach on a sampled piano, each with its score, rendered locally.
 
-music21 brings the scores. Each piece is played at a tempo of its own, so that no two pieces share
-a grid, by FluidSynth.
+The scores come from music21. FluidSynth plays each piece at a different tempo, so that no two
+pieces share a time grid.
 """
 
 import contextlib
@@ -34,16 +34,16 @@ SOUNDFONTS = (
 )
 ABOUT = (
     f"{PIECES} chorales by J. S. Bach (music21's corpus, https://www.music21.org; the encodings "
-    "are for use, not for passing on) on a sampled piano (FluidR3, MIT licence), about 40 minutes "
+    "are for use, not for passing on) on a sampled piano (FluidR3, MIT license), about 40 minutes "
     "with their scores"
 )
 
 
 def find(root: Path) -> SourceListing:
-    """Return the pieces, each with the score that lies beside it."""
+    """Return the pieces, each with its score."""
     if not root.is_dir():
         raise DataError(
-            f"{printable(root)} does not exist: data.download=true makes it, with pip install "
+            f"{printable(root)} does not exist: data.download=true creates it, with pip install "
             "'torch-wavenet[corpora]' and apt install fluidsynth fluidr3mono-gm-soundfont"
         )
     found = find_sources(root)
@@ -51,9 +51,9 @@ def find(root: Path) -> SourceListing:
     missing = [name for name, score in scores.items() if not score.is_file()]
     if missing:
         raise DataError(
-            f"{len(missing)} recordings in {printable(root)} have no score beside them, such as "
-            f"{printable(missing[0])}: wanted a .csv file of the same name with a line "
-            "onset,offset,pitch a note"
+            f"{len(missing)} recordings in {printable(root)} have no score, such as "
+            f"{printable(missing[0])}: expected a .csv file of the same name with one line "
+            "onset,offset,pitch per note"
         )
     sources = tuple(
         dataclasses.replace(source, notes=scores[source.name]) for source in found.sources
@@ -70,20 +70,20 @@ def fetch(root: Path) -> None:
 
 
 def play_all(root: Path, pieces: int) -> None:
-    """Play some pieces into `root`, a FLAC and a score each, atomically.
+    """Play pieces into `root`, one FLAC file and one score each, atomically.
 
     Args:
         root: A new folder.
-        pieces: How many, of about 400.
+        pieces: Number of pieces, of about 400.
 
     Raises:
-        EnvironmentFault: A program, a package or the sounds are not installed.
+        MachineError: A program, a package or the sounds are not installed.
     """
     corpus: Any = require("music21.corpus", "corpora")
     soundfont = _soundfont()
     paths = [Path(path) for path in corpus.getComposer("bach") if "bwv" in Path(path).name]
     chosen = sorted(paths, key=lambda path: hashlib.sha256(path.stem.encode()).hexdigest())
-    log.info("playing %d pieces: some minutes", pieces)
+    log.info("rendering %d pieces, which takes some minutes", pieces)
     with atomic_directory(root) as folder, _workers() as pool:
         played = []
         for path in chosen[:pieces]:
@@ -94,12 +94,12 @@ def play_all(root: Path, pieces: int) -> None:
         for number, piece in enumerate(played, start=1):
             piece.result()
             if number % 10 == 0:
-                log.info("played %d of %d pieces", number, len(played))
+                log.info("rendered %d of %d pieces", number, len(played))
 
 
 @contextlib.contextmanager
 def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of a thread a core, which drops what has not begun when it is left."""
+    """Yield a pool of one thread per core that cancels pending work at exit."""
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         yield pool
@@ -150,7 +150,7 @@ def midi_file(notes: Sequence[Note]) -> bytes:
         [(round(1000 * note.onset), 1, bytes([0x90, note.pitch, 80])) for note in notes]
         + [(round(1000 * note.offset), 0, bytes([0x80, note.pitch, 0])) for note in notes]
     )
-    # 500 ticks a quarter of half a second: a tick is a millisecond
+    # 500 ticks per quarter of half a second: one tick is a millisecond
     track, now = bytearray(b"\x00\xff\x51\x03\x07\xa1\x20\x00\xc0\x00"), 0
     for when, _, message in events:
         track += _variable(when - now) + message
@@ -161,7 +161,7 @@ def midi_file(notes: Sequence[Note]) -> bytes:
 
 
 def _variable(number: int) -> bytes:
-    """Return a number as MIDI writes lengths of time: seven bits a byte, the highest first."""
+    """Return a number as a MIDI delta time: seven bits per byte, the highest first."""
     digits = [number & 0x7F]
     while number := number >> 7:
         digits.append(0x80 | number & 0x7F)

@@ -1,6 +1,6 @@
-"""CMU ARCTIC: speakers of English with their own folders, `cmu_us_NAME_arctic`.
+"""CMU ARCTIC: speakers of English, one folder `cmu_us_NAME_arctic` each.
 
-The texts in `etc/txt.done.data` are some more than the recordings, so they cannot tell what lacks.
+`etc/txt.done.data` lists more texts than there are recordings, so it cannot show missing ones.
 """
 
 import re
@@ -53,16 +53,16 @@ def find(root: Path) -> SourceListing:
     )
     silent = {*voices.values()} - {source.speaker for source in found.sources}
     if silent:
-        said = f"speakers of whom wav/ has no recording: {len(silent)}"
-        raise CORPUS.incomplete(home, f"{said}: {listed(silent)}", found)
+        text = f"speakers of whom wav/ has no recording: {len(silent)}"
+        raise CORPUS.incomplete(home, f"{text}: {listed(silent)}", found)
     return found
 
 
 CORPUS = Corpus(
     name="cmu_arctic",
     about=(
-        "CMU ARCTIC: 18 speakers of English, up to an hour or so each, at 16 kHz, an archive each "
-        "to download, free for any use while its notice is kept, from "
+        "CMU ARCTIC: 18 speakers of English, up to about an hour each, at 16 kHz, one archive per "
+        "speaker, free for any use if its notice is kept, from "
         "http://www.festvox.org/cmu_arctic/"
     ),
     find=find,

@@ -1,4 +1,4 @@
-"""A data set by name: where its recordings lie, who speaks, and how they are had."""
+"""A published dataset: its name, recordings, speakers and download."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Corpus:
 
     Attributes:
         name: As in `data.corpus=NAME`.
-        about: One line: what is in it, how large, under which licence, where to get it.
+        about: One line: content, size, license and source.
         find: Return the recordings below a root, each with its speaker and its score if it has one;
-            raises `DataError` where something is missing, and says where to get it.
+            raises `DataError` if something is missing, with the source.
         fetch: Download or make the recordings into a root, which does not exist yet; absent where
             the user must do it.
     """
@@ -31,7 +31,7 @@ class Corpus:
         """Return the error that `folder` does not hold this corpus, nor a part of it."""
         return DataError(
             f"{printable(folder)} does not hold the corpus {self.name}: found {seen_in(folder)}; "
-            f"wanted {wanted}. {self._way_out}"
+            f"wanted {wanted}. {self._source_text}"
         )
 
     def incomplete(self, folder: Path, missing: str, found: SourceListing) -> DataError:
@@ -41,11 +41,11 @@ class Corpus:
         return DataError(
             f"{printable(folder)} does not hold all of the corpus {self.name}: {missing}{note}. "
             f"Unpack it anew, or take what there is, without speakers, by data.corpus=folder. "
-            f"{self._way_out}"
+            f"{self._source_text}"
         )
 
     @property
-    def _way_out(self) -> str:
+    def _source_text(self) -> str:
         if self.fetch is None:
             return f"{self.about}."
         return f"{self.about}. data.download=true fetches it, to a data.root that is not there yet."

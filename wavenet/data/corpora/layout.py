@@ -1,4 +1,4 @@
-"""What lies in a folder, as the corpora look for it and as messages tell it."""
+"""Contents of a folder, for finding a corpus and for messages."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,12 +9,12 @@ MOST_NAMES = 6  # in a message
 
 
 def home_of(root: Path, *names: str) -> Path:
-    """Return the first of the folders `names` of `root` that is there, else `root`."""
+    """Return the first existing folder of `names` in `root`, or `root` if there is none."""
     return next((root / name for name in names if (root / name).is_dir()), root)
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder`, hidden ones left out; none where it is none."""
+    """Return the names of the visible folders in `folder`; none if it is not a folder."""
     if not folder.is_dir():
         return []
     return [name for name in _names_in(folder) if name[0] != "." and (folder / name).is_dir()]
@@ -34,11 +34,11 @@ def seen_in(folder: Path) -> str:
         return "no such folder"
     if not folder.is_dir():
         return "a file, not a folder"
-    return listed(_names_in(folder)) or "nothing in it"
+    return listed(_names_in(folder)) or "an empty folder"
 
 
 def listed(names: Collection[str]) -> str:
-    """Return the first `MOST_NAMES` of `names`, in order, and how many there are beside."""
+    """Return the first `MOST_NAMES` of the sorted names, and the number of the others."""
     shown = ", ".join(printable(name, 60) for name in sorted(names)[:MOST_NAMES])
     more = len(names) - MOST_NAMES
     return f"{shown} and {more} more" if more > 0 else shown
@@ -49,5 +49,5 @@ def _names_in(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise MachineError(
-            f"cannot list {printable(folder)}: {error.strerror}; give yourself the right to read it"
+            f"cannot list {printable(folder)}: {error.strerror}; allow yourself to read it"
         ) from error

@@ -1,6 +1,6 @@
 """LibriTTS: readers of English books, in parts such as `train-clean-100/SPEAKER/CHAPTER/*.wav`.
 
-The texts of a chapter, `*.trans.tsv`, have a line for each recording that was kept.
+The texts of a chapter, `*.trans.tsv`, have one line per recording of the corpus.
 """
 
 import re
@@ -30,7 +30,7 @@ ARCHIVE = Archive(
 
 
 def find(root: Path) -> SourceListing:
-    """List the recordings of the parts that are there; each part must be whole."""
+    """List the recordings of the parts that exist; each part must be complete."""
     home = home_of(root, FOLDER)
     parts = [home / name for name in folders_in(home) if name in PARTS]
     if home.resolve().name in PARTS and home.is_dir():
@@ -39,8 +39,8 @@ def find(root: Path) -> SourceListing:
     there = {source.path for source in found.sources}
     missing = [name for part in parts for name in _missing(part, there)]
     if missing:
-        said = f"recordings missing: {len(missing)}"
-        raise CORPUS.incomplete(home, f"{said}: {listed(missing)}", found)
+        text = f"recordings missing: {len(missing)}"
+        raise CORPUS.incomplete(home, f"{text}: {listed(missing)}", found)
     if not found.sources:
         wanted = f"PART/SPEAKER/CHAPTER/*.wav, in it or in {FOLDER}/ below it, PART one of "
         raise CORPUS.absent(home, wanted + ", ".join(PARTS))
@@ -49,12 +49,12 @@ def find(root: Path) -> SourceListing:
 
 def _speaker(source: Source, parts: list[Path]) -> str | None:
     speaker = source.path.parent.parent
-    speaks = source.suffix == "wav" and speaker.parent in parts and speaker.name.isdecimal()
-    return speaker.name if speaks else None
+    is_speech = source.suffix == "wav" and speaker.parent in parts and speaker.name.isdecimal()
+    return speaker.name if is_speech else None
 
 
 def _missing(part: Path, there: set[Path]) -> Iterator[str]:
-    """Yield what is not `there`: recordings that a text names, and chapters without any."""
+    """Yield paths that are not `there`: recordings named by a text, and chapters without any."""
     full = {path.parent for path in there}
     for speaker in filter(str.isdecimal, folders_in(part)):
         for chapter in folders_in(part / speaker) or [""]:
@@ -72,8 +72,8 @@ def _missing(part: Path, there: set[Path]) -> Iterator[str]:
 CORPUS = Corpus(
     name="libritts",
     about=(
-        "LibriTTS: 2,456 readers of English, 585 hours at 24 kHz in seven parts, some 80 GB to "
-        "download, of which train-clean-100, some 8 GB, comes with data.download, under CC BY 4.0, "
+        "LibriTTS: 2,456 readers of English, 585 hours at 24 kHz in seven parts, 80 GB in all; "
+        "data.download fetches train-clean-100, 8 GB; under CC BY 4.0, "
         "from https://www.openslr.org/60/"
     ),
     find=find,

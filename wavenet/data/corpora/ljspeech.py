@@ -17,7 +17,7 @@ ARCHIVE = Archive(
 
 
 def find(root: Path) -> SourceListing:
-    """List the recordings; each that `metadata.csv` names must be there."""
+    """List the recordings; every one named in `metadata.csv` must exist."""
     home = home_of(root, FOLDER)
     metadata, wavs = home / "metadata.csv", home / "wavs"
     if not metadata.is_file() or not wavs.is_dir():
@@ -28,8 +28,8 @@ def find(root: Path) -> SourceListing:
     named = {line.split("|")[0].strip() for line in lines_of(metadata)} - {""}
     missing = named - {source.path.stem for source in found.sources}
     if missing:
-        said = f"of {len(named)} recordings in metadata.csv, wavs/ lacks {len(missing)}"
-        raise CORPUS.incomplete(home, f"{said}: {listed(missing)}", found)
+        text = f"of {len(named)} recordings in metadata.csv, wavs/ lacks {len(missing)}"
+        raise CORPUS.incomplete(home, f"{text}: {listed(missing)}", found)
     if not named:
         raise CORPUS.incomplete(home, "metadata.csv names no recording", found)
     return found

@@ -1,7 +1,7 @@
-"""VCTK: 110 speakers of English in many accents, a folder of recordings each.
+"""VCTK: 110 speakers of English in many accents, one folder of recordings each.
 
-Version 0.92 has each sentence from two microphones, of which the first heard everybody: the second
-failed with p280 and p315. Version 0.80 has one file a sentence, save p376_295, which is no WAV.
+Version 0.92 has each sentence from two microphones; the second failed for p280 and p315. Version
+0.80 has one file per sentence; its p376_295 is not a WAV file.
 """
 
 import re
@@ -15,7 +15,7 @@ from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
 from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDERS = ("VCTK-Corpus-0.92", "VCTK-Corpus")
-TRIMMED, WHOLE = "wav48_silence_trimmed", "wav48"  # where versions 0.92 and 0.80 have the audio
+TRIMMED, UNTRIMMED = "wav48_silence_trimmed", "wav48"  # audio folders of versions 0.92 and 0.80
 ARCHIVE = Archive(  # it has no top folder
     "https://datashare.is.ed.ac.uk/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip",
     "f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c",
@@ -23,13 +23,13 @@ ARCHIVE = Archive(  # it has no top folder
 
 
 def find(root: Path) -> SourceListing:
-    """List one recording a sentence; each speaker of whom there is a trace must be heard."""
+    """List one recording per sentence; every known speaker must have recordings."""
     home = home_of(root, *FOLDERS)
-    audio = home_of(home, TRIMMED, WHOLE)
+    audio = home_of(home, TRIMMED, UNTRIMMED)
     if audio == home:
         raise CORPUS.absent(
             home,
-            f"{TRIMMED}/SPEAKER/*_mic1.flac or {WHOLE}/SPEAKER/*.wav, in it or below it in "
+            f"{TRIMMED}/SPEAKER/*_mic1.flac or {UNTRIMMED}/SPEAKER/*.wav, in it or below it in "
             f"{'/ or '.join(FOLDERS)}/",
         )
     files = list_files(root, home)
@@ -37,15 +37,15 @@ def find(root: Path) -> SourceListing:
     found = files.with_speakers(lambda source: _speaker(source, audio, paths))
     silent = _speakers(home, audio) - {source.speaker for source in found.sources}
     if silent:
-        said = f"speakers of whom {audio.name}/ has no recording: {len(silent)}"
-        raise CORPUS.incomplete(home, f"{said}: {listed(silent)}", found)
+        text = f"speakers of whom {audio.name}/ has no recording: {len(silent)}"
+        raise CORPUS.incomplete(home, f"{text}: {listed(silent)}", found)
     if not found.sources:
         raise CORPUS.incomplete(home, f"{audio.name}/ has no recording", found)
     return found
 
 
 def _speaker(source: Source, audio: Path, paths: Collection[Path]) -> str | None:
-    """Return who speaks, or `None` for what is no recording, or a second one of a sentence."""
+    """Return the speaker; `None` for other files and second recordings of a sentence."""
     path = source.path
     if path.parent.parent != audio:
         return None
@@ -58,7 +58,7 @@ def _speaker(source: Source, audio: Path, paths: Collection[Path]) -> str | None
 
 
 def _speakers(home: Path, audio: Path) -> set[str]:
-    """Return who has a folder of audio or of texts, or a line in `speaker-info.txt`."""
+    """Return the speakers with a folder of audio or texts, or a line in `speaker-info.txt`."""
     speakers = {*folders_in(home / "txt"), *folders_in(audio)}
     about = home / "speaker-info.txt"
     for line in lines_of(about) if about.is_file() else ():

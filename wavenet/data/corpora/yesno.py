@@ -1,4 +1,4 @@
-"""yesno: one man saying yes and no in Hebrew, eight words a recording, which its name spells."""
+"""yesno: one speaker of Hebrew, eight times yes or no per recording; the file name lists them."""
 
 import re
 from functools import partial
@@ -28,16 +28,16 @@ def find(root: Path) -> SourceListing:
         wanted = f"{RECORDINGS} names such as 0_0_1_0_1_1_0_1.wav, in it or in {FOLDER}/ below it"
         raise CORPUS.absent(home, wanted)
     if len(found.sources) != RECORDINGS:
-        said = f"found {len(found.sources)} recordings, wanted {RECORDINGS}"
-        raise CORPUS.incomplete(home, said, found)
+        text = f"found {len(found.sources)} recordings, wanted {RECORDINGS}"
+        raise CORPUS.incomplete(home, text, found)
     return found
 
 
 CORPUS = Corpus(
     name="yesno",
     about=(
-        "yesno: one speaker of Hebrew, 60 recordings at 8 kHz, some 5 MB to download, under the "
-        "licence that is said there, from https://www.openslr.org/1/"
+        "yesno: one speaker of Hebrew, 60 recordings at 8 kHz, 5 MB to download, under the "
+        "license stated at https://www.openslr.org/1/"
     ),
     find=find,
     fetch=partial(fetch_archives, archives=(ARCHIVE,)),
