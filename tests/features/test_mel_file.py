@@ -102,7 +102,11 @@ def test_another_number_of_mel_bands_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "said"),
-    [((7, 64), r"\(7, 64\), expected \(64, F\); it looks transposed"), ((64,), "64"), ((), r"\(\)")],
+    [
+        ((7, 64), r"\(7, 64\), expected \(64, F\); it looks transposed"),
+        ((64,), "64"),
+        ((), r"\(\)"),
+    ],
 )
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
 def test_another_shape_is_refused(

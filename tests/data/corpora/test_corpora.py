@@ -109,7 +109,11 @@ def test_missing_root_empty_root_and_file_have_different_messages(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
 
-    for place, said in (("none", "no such folder"), ("empty", "nothing"), ("file", "a file")):
+    for place, said in (
+        ("none", "no such folder"),
+        ("empty", "an empty folder"),
+        ("file", "a file"),
+    ):
         with pytest.raises(DataError, match=f"{place} does not hold .* found {said}"):
             get_corpus(name).find(tmp_path / place)
 
