@@ -25,12 +25,12 @@ def test_baseline_with_the_same_weights_gives_the_same_nll(kernel_size: int) -> 
         weights = [p for name, p in model.named_parameters() if not name.startswith("input")]
         by_kind = {
             kind: [p for name, p in model.named_parameters() if kind in name]
-            for kind in ("conv.", "residual.", "skip.", "head.")
+            for kind in (".conv.", "residual_conv.", "skip_conv.", "head.")
         }
         own = {
-            "conv.": baseline.convs,
-            "residual.": baseline.residuals,
-            "skip.": baseline.skips,
+            ".conv.": baseline.convs,
+            "residual_conv.": baseline.residuals,
+            "skip_conv.": baseline.skips,
             "head.": baseline.head,
         }
         for kind, layers in own.items():

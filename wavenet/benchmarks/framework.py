@@ -35,17 +35,11 @@ CaseT = TypeVar("CaseT", bound=Case)
 
 
 class Timing(NamedTuple):
-    """One measurement.
+    """One measurement."""
 
-    Attributes:
-        rate: Samples per second, over all streams.
-        limit: Samples per second that the hardware allows, if that was measured too.
-        memory_mib: Peak memory, if that was measured too.
-    """
-
-    rate: float
-    limit: float | None = None
-    memory_mib: float | None = None
+    rate: float  # samples per second, over all streams
+    limit: float | None = None  # samples per second that the hardware allows, if measured too
+    memory_mib: float | None = None  # peak, if measured too
 
 
 @dataclass(frozen=True)
@@ -143,27 +137,21 @@ class Result:
 
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""
-        measurements = []
-        for one in self.measurements:
-            base = self._baseline_of(one)
-            measurements.append(
-                {
-                    "case": dataclasses.asdict(one.case),
-                    "rates": [timing.rate for timing in one.timings],
-                    "limits": [timing.limit for timing in one.timings],
-                    "median": one.median,
-                    "times_baseline": None if base is None else one.times(base),
-                    "share_of_limit": one.share_of_limit,
-                    "memory_mib": one.memory_mib,
-                }
-            )
-        head = {"name": self.name, "num_parameters": self.num_parameters}
-        return {
-            **head,
-            "sample_rate": self.sample_rate,
-            "measurements": measurements,
-            **self.details,
-        }
+        bases = [self._baseline_of(one) for one in self.measurements]
+        measurements = [
+            {
+                "case": dataclasses.asdict(one.case),
+                "rates": [timing.rate for timing in one.timings],
+                "limits": [timing.limit for timing in one.timings],
+                "median": one.median,
+                "times_baseline": None if base is None else one.times(base),
+                "share_of_limit": one.share_of_limit,
+                "memory_mib": one.memory_mib,
+            }
+            for one, base in zip(self.measurements, bases, strict=True)
+        ]
+        head = {name: getattr(self, name) for name in ("name", "num_parameters", "sample_rate")}
+        return {**head, "measurements": measurements, **self.details}
 
     def draw(self, path: Path) -> None:
         """Draw a bar chart of the cases, with a line at real time or at the baseline's speed."""

@@ -43,7 +43,7 @@ CONDITIONING: dict[str, dict[str, Any]] = {  # changes of the model config
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SamplingCase:
     """A sampler and what it generates.
 
@@ -91,27 +91,11 @@ def sampling_cases(
         raise ConfigError(f"num_threads={list(num_threads)}: this machine has {cores} cores")
     if len(possible) < len(num_threads):
         log.info("this machine has %d cores: larger num_threads are skipped", cores)
-    reference = SamplingCase(
-        backend=REFERENCE,
-        weight_dtype="float32",
-        num_threads=1,
-        batch_size=1,
-        conditioning=conditioning[0],
-    )
-    return [
-        reference,
-        *(
-            SamplingCase(
-                backend="cpu",
-                weight_dtype=weight_dtype,
-                num_threads=threads,
-                batch_size=batch_size,
-                conditioning=kind,
-            )
-            for batch_size, threads, weight_dtype, kind in itertools.product(
-                batch_sizes, possible, weight_dtypes, conditioning
-            )
-        ),
+    reference = SamplingCase(REFERENCE, "float32", 1, 1, conditioning[0])
+    combinations = itertools.product(batch_sizes, possible, weight_dtypes, conditioning)
+    return [reference] + [
+        SamplingCase("cpu", weight_dtype, threads, batch_size, kind)
+        for batch_size, threads, weight_dtype, kind in combinations
     ]
 
 
@@ -253,21 +237,14 @@ def _bandwidth_limit(sampler: Sampler, seconds: float) -> float:
     return bandwidth_limit(sampler, seconds)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StartUp:
-    """What a new process needs before it generates.
+    """What a new process needs before it generates."""
 
-    Attributes:
-        cold_seconds: Time to the first sample with an empty compilation cache.
-        warm_seconds: Time to the first sample with a filled one.
-        memory_mib: Peak memory of the process.
-        sampler_mib: Memory that came with the sampler, compiler and state included.
-    """
-
-    cold_seconds: float
-    warm_seconds: float
-    memory_mib: float
-    sampler_mib: float
+    cold_seconds: float  # to the first sample, with an empty compilation cache
+    warm_seconds: float  # to the first sample, with a filled one
+    memory_mib: float  # peak of the process
+    sampler_mib: float  # the sampler's part of it, compiler and state included
 
     def __str__(self) -> str:
         return (
@@ -298,8 +275,7 @@ def measure_startup(config: WaveNetConfig) -> StartUp:
             if done.returncode:
                 raise MachineError(f"a new process failed: {printable(done.stderr[-300:])}")
             runs.append(json.loads(done.stdout))
-    (cold, *_), (warm, peak, own) = runs
-    return StartUp(cold_seconds=cold, warm_seconds=warm, memory_mib=peak, sampler_mib=own)
+    return StartUp(runs[0][0], *runs[1])
 
 
 def startup_worker() -> None:
@@ -313,5 +289,5 @@ def startup_worker() -> None:
     seconds = time.perf_counter() - started
     sampler.generate(2000, **dummy_conditioning(config, 1, 2000))
     after = process_memory_mib()
-    peak = max(process_memory_mib(peak=True), after)
+    peak = max(after, process_memory_mib(peak=True))
     sys.stdout.write(json.dumps([seconds, peak, after - before]))

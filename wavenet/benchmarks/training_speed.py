@@ -35,7 +35,7 @@ Implementation = Literal[
 Precision = Literal["32-true", "bf16-mixed"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrainingCase:
     """An implementation and the shape of its batches.
 
@@ -43,16 +43,16 @@ class TrainingCase:
         implementation: `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train`
             runs; `compiled` adds torch.compile, `checkpointed` activation checkpointing.
         precision: Of the matrix products.
+        device: `cpu` or `cuda`.
         batch_size: Segments of one update.
         segment_length: Samples of each segment.
-        device: `cpu` or `cuda`.
     """
 
     implementation: Implementation
     precision: Precision
+    device: str
     batch_size: int
     segment_length: int
-    device: str
 
     @property
     def name(self) -> str:
@@ -74,18 +74,10 @@ def training_cases(
     device: str,
 ) -> list[TrainingCase]:
     """Return all combinations; a shape is such as `8x16000`, segments and samples of each."""
-    shapes = [tuple(map(int, shape.split("x"))) for shape in batch_shapes]
+    combinations = itertools.product(batch_shapes, implementations, precisions)
     return [
-        TrainingCase(
-            implementation=implementation,
-            precision=precision,
-            batch_size=batch_size,
-            segment_length=segment_length,
-            device=device,
-        )
-        for (batch_size, segment_length), implementation, precision in itertools.product(
-            shapes, implementations, precisions
-        )
+        TrainingCase(implementation, precision, device, *map(int, shape.split("x")))
+        for shape, implementation, precision in combinations
     ]
 
 
