@@ -111,7 +111,7 @@ def test_after_a_kill_torchrun_resumes_from_the_last_checkpoint(
 
 @full
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_stopped_process_is_found_within_the_timeout(
+def test_stopped_process_is_detected_within_the_timeout(
     uninterrupted: Path, recordings: Path, tmp_path: Path, which: int
 ) -> None:
     with torchrun(tmp_path, recordings, "trainer.ddp_timeout_seconds=10") as process:

@@ -60,9 +60,7 @@ def frames_of(config: MelConfig, samples: Samples) -> torch.Tensor:
     return mel
 
 
-def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
-    tmp_path: Path, clips: list[Clip]
-) -> None:
+def test_statistics_normalize_each_band(tmp_path: Path, clips: list[Clip]) -> None:
     config = with_mel_statistics(tmp_path, clips, SMALL)
 
     frames = [frames_of(config, read_samples(tmp_path / clip.path)[:, 0]) for clip in clips]
@@ -73,7 +71,7 @@ def test_statistics_bring_each_band_to_mean_0_and_deviation_1(
     torch.testing.assert_close(every.std(dim=1, correction=0), torch.ones(12), atol=1e-4, rtol=0)
 
 
-def test_a_band_that_never_changes_has_the_least_deviation(tmp_path: Path) -> None:
+def test_constant_band_gets_the_minimum_deviation(tmp_path: Path) -> None:
     clip = write_clip(tmp_path, "silence.wav", np.zeros(500, np.float32))
 
     config = with_mel_statistics(tmp_path, [clip], SMALL)
@@ -93,7 +91,7 @@ def test_statistics_are_kept_in_the_folder(tmp_path: Path, clips: list[Clip]) ->
     assert len(list(tmp_path.glob("mel-*.json"))) == 1
 
 
-def test_another_convention_or_other_clips_are_measured_anew(
+def test_statistics_of_other_mel_parameters_or_clips_are_recomputed(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     first = with_mel_statistics(tmp_path, clips, SMALL)
@@ -122,7 +120,7 @@ def test_damaged_statistics_are_a_data_error(tmp_path: Path, clips: list[Clip], 
 
 
 @pytest.mark.parametrize(("name", "bad"), [("mean", "a"), ("mean", np.nan), ("std", -1.0)])
-def test_statistics_that_are_no_numbers_are_a_data_error(
+def test_nonfinite_statistics_are_a_data_error(
     tmp_path: Path, clips: list[Clip], name: str, bad: Any
 ) -> None:
     with_mel_statistics(tmp_path, clips, SMALL)
@@ -151,14 +149,14 @@ def test_noise_shaping_gives_white_noise_the_spectrum_of_the_audio(folder: Path)
     assert float(bands[1].max() - bands[1].min()) > 3
 
 
-def test_steps_that_clip_are_refused_with_the_gain_that_does_not(folder: Path) -> None:
+def test_filters_that_clip_are_refused_with_a_gain_that_does_not(folder: Path) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=4.0))
 
     with pytest.raises(ConfigError, match=r"peak of 2, past 1\.0: set audio.filter.gain to 1\.9,"):
         with_predictor(folder, read_manifest(folder), audio)
 
 
-def test_steps_that_leave_next_to_nothing_are_refused_with_the_gain_that_does_not(
+def test_filters_that_leave_silence_are_refused_with_a_better_gain(
     folder: Path,
 ) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(gain=0.01))

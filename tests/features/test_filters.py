@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
-def test_what_is_done_is_undone_in_pieces_of_any_size(config: FilterConfig) -> None:
+def test_filter_is_inverted_in_chunks_of_any_size(config: FilterConfig) -> None:
     signal_filter, waveform = (
         SignalFilter(config, RATE),
         torch.stack([coloured(), coloured(seed=1)]),
@@ -73,7 +73,7 @@ def test_what_is_done_is_undone_in_pieces_of_any_size(config: FilterConfig) -> N
 
 @pytest.mark.parametrize("config", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("start", [0, 3, 2000])
-def test_an_excerpt_is_shaped_as_the_whole_is(
+def test_excerpt_is_filtered_like_the_complete_signal(
     config: FilterConfig, start: int, folder: Path
 ) -> None:
     audio = AudioConfig(sample_rate=RATE, filter=config)
@@ -93,7 +93,7 @@ def test_the_low_shelf_attenuates_low_frequencies_only() -> None:
     assert level_db(signal_filter, 3000) == pytest.approx(0, abs=0.3)
 
 
-def test_pre_emphasis_and_gain_are_the_filter_that_they_are_called() -> None:
+def test_pre_emphasis_and_gain_match_their_formula() -> None:
     signal_filter = SignalFilter(FilterConfig(gain=0.5, pre_emphasis=0.97), RATE)
 
     assert signal_filter.apply(torch.eye(3)[0]).tolist() == pytest.approx([0.5, -0.485, 0])
@@ -111,11 +111,11 @@ def test_the_predictor_solves_the_normal_equations() -> None:
     assert linear_predictor(r) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_silence_has_a_predictor_that_does_nothing() -> None:
+def test_predictor_of_silence_is_zero() -> None:
     assert linear_predictor(torch.zeros(ORDER + 1)) == pytest.approx([0.0] * ORDER)
 
 
-def test_without_steps_a_signal_is_the_recording_itself() -> None:
+def test_signal_without_filters_is_unchanged() -> None:
     signal_filter, waveform = build_filter(AudioConfig()), coloured()[None]
 
     assert signal_filter.memory == 0

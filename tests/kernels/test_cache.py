@@ -87,7 +87,7 @@ def test_a_file_cut_anywhere_is_compiled_again_and_replaced(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("place", [0, 40, 5000, -1])
-def test_a_flipped_bit_is_noticed(folder: Path, place: int) -> None:
+def test_flipped_bit_is_detected(folder: Path, place: int) -> None:
     path = only_file(folder)
     content = bytearray(path.read_bytes())
     content[place] ^= 4
@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_noticed(folder: Path, place: int) -> None:
     assert compiled(folder)
 
 
-def test_a_foreign_file_with_the_right_digest_is_of_no_use_and_no_harm(folder: Path) -> None:
+def test_foreign_file_with_the_right_digest_is_ignored(folder: Path) -> None:
     path = only_file(folder)
     path.write_bytes(hashlib.sha256(b"not a pickle").digest() + b"not a pickle")
 
@@ -105,7 +105,7 @@ def test_a_foreign_file_with_the_right_digest_is_of_no_use_and_no_harm(folder: P
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_a_folder_that_others_can_write_is_not_taken(
+def test_folder_writable_by_others_is_not_used(
     folder: Path, mode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder.chmod(mode)
@@ -114,13 +114,13 @@ def test_a_folder_that_others_can_write_is_not_taken(
     assert "open to others" in caplog.text
 
 
-def test_a_file_that_others_can_write_is_not_read(folder: Path) -> None:
+def test_file_writable_by_others_is_not_read(folder: Path) -> None:
     only_file(folder).chmod(0o666)
 
     assert compiled(folder)
 
 
-def test_a_link_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_symbolic_link_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = folder.parent / "link"
     link.symlink_to(folder)
     monkeypatch.setenv("WAVENET_CACHE", str(link))
@@ -129,16 +129,14 @@ def test_a_link_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("place", ["", "/proc/none", "/dev/null", "/dev/null/folder"])
-def test_where_nothing_can_be_written_there_is_no_folder(
-    place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_place_gives_no_folder(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAVENET_CACHE", place)
 
     assert private_folder() is None
     assert compiled(None)
 
 
-def test_a_folder_that_is_taken_away_costs_the_cache_alone(folder: Path) -> None:
+def test_removed_folder_only_disables_the_cache(folder: Path) -> None:
     only_file(folder).unlink()
     folder.rmdir()
     folder.write_text("a file is here")
@@ -146,7 +144,7 @@ def test_a_folder_that_is_taken_away_costs_the_cache_alone(folder: Path) -> None
     assert compiled(folder)
 
 
-def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_home_gets_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WAVENET_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/proc/none")
@@ -154,7 +152,7 @@ def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) ->
     assert private_folder() is None
 
 
-def test_new_sources_are_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_sources_are_recompiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wavenet.kernels.cache.sources_digest", lambda folders: "another version")
 
     assert compiled(folder)
@@ -162,7 +160,7 @@ def test_new_sources_are_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_cold_starts_at_once_end_well_and_the_next_process_does_not_compile(tmp_path: Path) -> None:
+def test_parallel_cold_starts_succeed_and_fill_the_cache(tmp_path: Path) -> None:
     folder = str(tmp_path / "new")
     with ThreadPoolExecutor(2) as pool:
         cold = list(pool.map(generate, [folder] * 2))
@@ -184,7 +182,7 @@ def test_kernels_that_different_processes_compiled_do_not_mix(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_the_cache_alone(tmp_path: Path) -> None:
+def test_full_disk_only_disables_the_cache(tmp_path: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
 
     _, compiles = generate(str(tmp_path / "cache"), f"{limit}\n{CODE}")

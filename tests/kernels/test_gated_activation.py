@@ -33,7 +33,7 @@ def both_ways(
 @pytest.mark.parametrize("rows", [5, 16, 17, 300, 1000])
 @pytest.mark.parametrize("half", [16, 48])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.bfloat16, 0.01)])
-def test_compiled_gates_are_those_of_pytorch_in_double(
+def test_compiled_gated_activation_equals_torch_in_double(
     rows: int, half: int, dtype: torch.dtype, near: float
 ) -> None:
     y, grad_z = 4 * torch.randn(rows, 2 * half), torch.randn(rows, half)
@@ -71,7 +71,7 @@ def test_threads_change_no_bit() -> None:
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
-def test_what_is_no_number_stays_none() -> None:
+def test_nan_stays_nan() -> None:
     y = torch.zeros(16, 32)
     y[3, 5], y[4, 20] = torch.nan, torch.nan
 
@@ -84,7 +84,7 @@ def test_what_is_no_number_stays_none() -> None:
 
 
 @pytest.mark.parametrize("half", [6, 16])
-def test_a_stack_with_compiled_gates_learns_the_same(half: int) -> None:
+def test_stack_with_compiled_activation_trains_the_same(half: int) -> None:
     stack = ResidualStack((1, 2, 4), 8, 2 * half, 8)
     x, weights = torch.randn(2, 8, 50), torch.randn(2, 8, 50)
     (stack(x) * weights).sum().backward()
@@ -109,7 +109,7 @@ torch.testing.assert_close(z, y[:, :32].tanh() * y[:, 32:].sigmoid())
 """
 
 
-def test_fewer_threads_than_asked_for_do_it_all() -> None:
+def test_fewer_threads_than_requested_compute_everything() -> None:
     environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
 
     done = subprocess.run([sys.executable, "-c", FEWER], env=environment, capture_output=True)

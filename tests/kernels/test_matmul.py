@@ -67,7 +67,7 @@ def numbers(*shape: int) -> Array:
     inputs=st.integers(1, 9).map(lambda count: 16 * count),
     rows=st.integers(1, 15),
 )
-def test_a_product_is_numpys_of_the_rounded_numbers(
+def test_product_equals_numpy_on_rounded_numbers(
     weight_dtype: str, outputs: int, inputs: int, rows: int
 ) -> None:
     matrix, x, y = numbers(outputs, inputs), numbers(rows, inputs), numbers(rows, outputs)
@@ -81,7 +81,7 @@ def test_a_product_is_numpys_of_the_rounded_numbers(
 
 
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
-def test_a_row_comes_out_the_same_in_any_company(weight_dtype: str) -> None:
+def test_row_does_not_depend_on_the_other_rows(weight_dtype: str) -> None:
     for outputs, inputs in itertools.product([16, 48, 128, 176], [16, 80, 256]):
         matrix, x, y = numbers(outputs, inputs), numbers(13, inputs), numbers(13, outputs)
 
@@ -108,7 +108,7 @@ def test_int8_sums_of_the_largest_numbers_do_not_overflow() -> None:
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=16, max_size=16),
     st.floats(2.0**-40, 2.0**10, width=32),
 )
-def test_an_encoded_row_comes_back_and_gives_the_same_row(
+def test_encoded_row_decodes_to_the_same_row(
     weight_dtype: str, values: list[float], scale: float
 ) -> None:
     row = (np.array([values], np.float32) * np.float32(scale)).astype(np.float32)
@@ -123,7 +123,7 @@ def test_an_encoded_row_comes_back_and_gives_the_same_row(
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1))
-def test_bfloat16_is_torchs(numbers: list[float]) -> None:
+def test_bfloat16_rounding_equals_torch(numbers: list[float]) -> None:
     values = np.array(numbers, np.float32)
 
     found = (to_bfloat16(values).astype(np.uint32) << 16).view(np.float32)

@@ -75,7 +75,7 @@ def run_python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_import_loads_no_extra(tmp_path: Path) -> None:
+def test_import_loads_no_optional_dependency(tmp_path: Path) -> None:
     loaded = "{name.partition('.')[0] for name in sys.modules}"
     code = f"import sys, numpy, torch; before = {loaded}; {IMPORT}; print(*{loaded} - before)"
 

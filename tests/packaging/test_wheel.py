@@ -176,7 +176,7 @@ def test_each_command_of_the_wheel_runs_in_a_foreign_folder(
     assert f"wavenet-{command} " in run(from_wheel / f"wavenet-{command}", "--help", cwd=tmp_path)
 
 
-def test_the_wheel_brings_the_audio_of_the_demo(from_wheel: Path, tmp_path: Path) -> None:
+def test_wheel_contains_the_audio_of_the_demo(from_wheel: Path, tmp_path: Path) -> None:
     audio = demo_audio(from_wheel / "wavenet-train", cwd=tmp_path)
 
     assert audio.is_relative_to(from_wheel.parent)

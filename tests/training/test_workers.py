@@ -201,7 +201,7 @@ def test_a_worker_whose_parent_was_killed_before_it_started_ends() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
-def test_workers_end_when_the_training_process_is_killed(recordings: Path, tmp_path: Path) -> None:
+def test_workers_exit_when_the_training_process_is_killed(recordings: Path, tmp_path: Path) -> None:
     process = started(recordings, tmp_path)
     workers = children(process.pid)
     os.kill(workers[0], signal.SIGSTOP)  # as one that hangs and cannot look around

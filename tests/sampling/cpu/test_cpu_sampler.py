@@ -38,7 +38,7 @@ def test_damaged_weights_are_refused_by_name(number: float) -> None:
         make_sampler(model, "cpu")
 
 
-def test_numbers_that_overflow_are_a_fault_and_no_signal() -> None:
+def test_overflow_is_an_error() -> None:
     model = WaveNet(SMALL)
     with torch.no_grad():
         for name in ("hidden.weight", "hidden.bias", "output.weight"):
@@ -68,7 +68,7 @@ def test_thread_shares_cover_every_stream_and_column_once(num_threads: int, stre
     assert sorted(rows) == list(range(max(streams, num_threads)))
 
 
-def test_the_slow_sampler_takes_over_where_numba_is_not_installed(
+def test_auto_falls_back_to_reference_without_numba(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
@@ -93,7 +93,7 @@ print(hashlib.sha256(signal.numpy().tobytes()).hexdigest())
 
 
 @pytest.mark.slow
-def test_a_machine_without_wide_vectors_makes_the_same_bytes() -> None:
+def test_machine_without_wide_vectors_generates_the_same_bytes() -> None:
     digests = []
     for machine in ({}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}):
         done = subprocess.run(
@@ -110,7 +110,7 @@ def test_a_machine_without_wide_vectors_makes_the_same_bytes() -> None:
 
 
 @pytest.mark.skipif(available_cores() < 2, reason="one core here: no team")
-def test_an_interruption_leaves_no_thread_that_waits() -> None:
+def test_interruption_leaves_no_waiting_thread() -> None:
     sampler = make_sampler(WaveNet(SMALL), "cpu", num_threads=2)
     assert isinstance(sampler, CpuSampler)
     kernel = sampler.kernel
@@ -160,7 +160,7 @@ def test_a_forked_child_generates_too() -> None:
     assert done.stdout == "0\n"
 
 
-def test_an_odd_number_of_top_k_compiles_nothing_anew() -> None:
+def test_another_top_k_compiles_nothing() -> None:
     sampler = make_sampler(WaveNet(SMALL), "cpu")
     assert isinstance(sampler, CpuSampler)
     before = len(sampler.kernel.signatures)

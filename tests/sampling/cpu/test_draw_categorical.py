@@ -43,7 +43,7 @@ def expected(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
         top_p=st.one_of(st.none(), st.floats(0.01, 1.0)),
     ),
 )
-def test_a_draw_is_categoricals(
+def test_draw_equals_that_of_categorical(
     seed: int, levels: int, spread: float, noise: int, how: SamplingConfig
 ) -> None:
     logits = (np.random.default_rng(seed).standard_normal(levels) * spread).astype(np.float32)
@@ -55,7 +55,7 @@ def test_a_draw_is_categoricals(
     assert found in near
 
 
-def test_of_equal_logits_the_first_stay() -> None:
+def test_of_equal_logits_the_first_are_kept() -> None:
     logits = np.zeros(40, np.float32)
 
     classes = {drawn(logits, noise, SamplingConfig(top_k=3)) for noise in (0.0, 0.34, 0.67, 0.999)}
@@ -87,7 +87,7 @@ def test_a_class_ruled_out_by_its_logit_is_never_drawn() -> None:
             assert drawn(logits, noise, how) in (3, 17)
 
 
-def test_zero_is_zero_whatever_its_sign() -> None:
+def test_negative_zero_logit_equals_zero() -> None:
     logits = np.array([-0.0, 0.0, -0.0, -5.0], np.float32)
 
     assert drawn(logits, 0.0, SamplingConfig(top_k=1)) == 0

@@ -15,7 +15,7 @@ def test_without_a_launcher_a_process_is_single() -> None:
     assert detect_launcher({"RANK": "1", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}) == Launch()
 
 
-def test_an_interactive_shell_of_slurm_is_no_launch() -> None:
+def test_interactive_slurm_shell_is_not_a_launch() -> None:
     environment = {**slurm_environment(0, 2, 4000, "7"), "SLURM_STEP_ID": "4294967290"}
 
     assert detect_launcher(environment) == Launch()

@@ -223,7 +223,7 @@ def test_another_number_of_processes_resumes_with_a_warning(uninterrupted: Path)
 
 
 @pytest.mark.parametrize("held_out", [0, 1])
-def test_there_may_be_fewer_clips_and_windows_than_processes(
+def test_fewer_clips_and_windows_than_processes_work(
     recordings: Path, tmp_path: Path, held_out: int
 ) -> None:
     (tmp_path / "few").mkdir()
