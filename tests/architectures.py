@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.modules import ResidualStack
 
 SMALL = WaveNetConfig(
     quantization_channels=16,
@@ -79,3 +80,11 @@ def conditions_for(
 def some(conditions: dict[str, Tensor], items: slice) -> dict[str, Tensor]:
     """The conditioning inputs of some items of a batch."""
     return {name: tensor[items] for name, tensor in conditions.items()}
+
+
+def block_by_block(stack: ResidualStack, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
+    """What the loop over the blocks of a stack gives: the definition."""
+    stack.fused = False
+    y: Tensor = stack(x, conditioning)
+    stack.fused = True
+    return y

@@ -247,6 +247,8 @@ def test_a_frame_reaches_its_samples_lookahead_and_past_only(
     config = dataclasses.replace(SMALL, local=local, skip_channels=32, head_channels=32)
     torch.manual_seed(0)
     model = WaveNet(config).double()
+    conditioner = model.local_conditioner
+    assert conditioner is not None
     length = 8 * local.hop_length
     waveform = torch.rand(1 + batch, length, dtype=torch.float64) * 2 - 1
     frames = torch.randn(1 + batch, local.in_channels, 8, dtype=torch.float64)
@@ -255,14 +257,13 @@ def test_a_frame_reaches_its_samples_lookahead_and_past_only(
 
     with torch.no_grad():
         changed = (model(waveform, local=frames) - model(waveform, local=other)).abs().sum(1)
-        seen = (model.local_conditioner(frames) - model.local_conditioner(other)).abs().sum(1)  # type: ignore[misc]
+        seen = (conditioner(frames) - conditioner(other)).abs().sum(1)
 
     first = max(0, (frame - local.lookahead) * local.hop_length)
     assert not changed[0, :first].any(), "sees a frame before its time"
     assert not changed[1:].any(), "sees another item's frame"
     assert seen[0, first:].any(), "does not see a frame at its time"
-    past = model.local_conditioner.past if model.local_conditioner is not None else 0
-    last = (frame + past + 1) * local.hop_length
+    last = (frame + conditioner.past + 1) * local.hop_length
     if frame < 7:  # the last one goes on for ever
         assert not seen[0, last:].any(), "sees further back than it says"
 

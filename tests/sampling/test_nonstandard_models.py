@@ -36,7 +36,7 @@ class WideHead(Head):
 class LoudestClass(Categorical):
     """A distribution that ignores the noise and takes every second time the next class."""
 
-    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
+    def sample(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
         codes = (params.argmax(dim=-1) + (noise[:, 0] > 0.5)) % self.num_classes
         return self.decode(codes, params.dtype)
 

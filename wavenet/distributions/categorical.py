@@ -52,14 +52,14 @@ class Categorical(Distribution):
         rows = params.transpose(1, 2).flatten(0, 1)  # a view of the network's output
         return self.cross_entropy(rows, codes.flatten()).view_as(waveform)
 
-    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
+    def sample(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
         peak, mode = params.max(dim=-1, keepdim=True)
         raise_if_nonfinite(peak.isfinite())
-        if draw.temperature == 0:
+        if sampling.temperature == 0:
             return self.decode(mode.squeeze(-1), params.dtype)
         # float64: the running sum of many small numbers decides the class
-        weights = ((params - peak).double() / draw.temperature).exp()
-        codes = pick(truncate(weights, params, draw), noise)
+        weights = ((params - peak).double() / sampling.temperature).exp()
+        codes = pick(truncate(weights, params, sampling), noise)
         return self.decode(codes, params.dtype)
 
     def mode(self, params: Tensor) -> Tensor:
@@ -97,19 +97,19 @@ def pick(weights: Tensor, noise: Tensor) -> Tensor:
     return (cumulative <= threshold).sum(dim=-1).clamp(max=weights.shape[1] - 1)
 
 
-def truncate(weights: Tensor, params: Tensor, draw: SamplingConfig) -> Tensor:
+def truncate(weights: Tensor, params: Tensor, sampling: SamplingConfig) -> Tensor:
     """Return `weights`, `(B, classes)`, with 0 for the classes that top-k and top-p exclude.
 
     Classes are ranked by `params`, since a high temperature can make all weights equal.
     """
-    if draw.top_k is None and draw.top_p is None:
+    if sampling.top_k is None and sampling.top_p is None:
         return weights
     classes = params.argsort(dim=-1, descending=True, stable=True)
     ordered = weights.gather(-1, classes)
     keep = torch.ones_like(ordered, dtype=torch.bool)
-    if draw.top_k is not None:
-        keep[:, draw.top_k :] = False
-    if draw.top_p is not None:
+    if sampling.top_k is not None:
+        keep[:, sampling.top_k :] = False
+    if sampling.top_p is not None:
         before = ordered.cumsum(dim=-1) - ordered
-        keep &= before < draw.top_p * ordered.sum(dim=-1, keepdim=True)
+        keep &= before < sampling.top_p * ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(weights).scatter(-1, classes, ordered * keep)

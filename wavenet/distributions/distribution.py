@@ -93,17 +93,17 @@ class Distribution(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
+    def sample(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
         """Return one drawn sample per item, `(B,)`: the inverse of the cumulative distribution.
 
         Args:
             params: Parameters, `(B, P)`.
             noise: Uniforms of [0, 1), `(B, K)`.
-            draw: Temperature and truncation.
+            sampling: Temperature and truncation.
 
         Raises:
             CheckpointError: A parameter is NaN or infinite.
-            ConfigError: `draw` does not apply to this distribution, see `check`.
+            ConfigError: `sampling` does not apply to this distribution, see `check`.
         """
 
     @abc.abstractmethod
@@ -118,8 +118,8 @@ class Distribution(abc.ABC):
         """Return parameters to start training from, `(P,)`; `None` keeps the layer's own start."""
         return None
 
-    def check(self, draw: SamplingConfig) -> None:  # noqa: B027 most allow every draw
-        """Raise a `ConfigError` if `draw` does not apply to this distribution."""
+    def check(self, sampling: SamplingConfig) -> None:  # noqa: B027 most allow every draw
+        """Raise a `ConfigError` if `sampling` does not apply to this distribution."""
 
     def quantize(self, waveform: Tensor) -> Tensor:
         """Return the waveform rounded to the values that codes stand for."""

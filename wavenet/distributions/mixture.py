@@ -79,20 +79,20 @@ class Mixture(Distribution):
         mass = torch.where(codes == LEVELS - 1, highest, mass)
         return -torch.logsumexp(F.log_softmax(logits, dim=1) + mass, dim=1)
 
-    def sample(self, params: Tensor, noise: Tensor, draw: SamplingConfig) -> Tensor:
-        self.check(draw)
+    def sample(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
+        self.check(sampling)
         raise_if_nonfinite(params.isfinite())
         logits, means, log_scales = self.split(params.double())
-        if self.num_mixtures == 1 or draw.temperature == 0:
+        if self.num_mixtures == 1 or sampling.temperature == 0:
             chosen = logits.argmax(dim=1)
         else:
             peak = logits.max(dim=1, keepdim=True).values
-            chosen = pick(((logits - peak) / draw.temperature).exp(), noise[:, :1])
+            chosen = pick(((logits - peak) / sampling.temperature).exp(), noise[:, :1])
         chosen = chosen.unsqueeze(1)
         value = means.gather(1, chosen)
-        if draw.temperature:
+        if sampling.temperature:
             uniform = noise[:, -1:].double() * (1 - 2 * MIN_UNIFORM) + MIN_UNIFORM
-            scale = log_scales.gather(1, chosen).exp() * draw.temperature
+            scale = log_scales.gather(1, chosen).exp() * sampling.temperature
             value = value + scale * self.quantile(uniform)
         return self.quantize(value.squeeze(1)).to(params.dtype)
 
@@ -101,8 +101,8 @@ class Mixture(Distribution):
         heaviest = logits.argmax(dim=1, keepdim=True)
         return self.quantize(means.gather(1, heaviest).squeeze(1))
 
-    def check(self, draw: SamplingConfig) -> None:
-        if draw.top_k is not None or draw.top_p is not None:
+    def check(self, sampling: SamplingConfig) -> None:
+        if sampling.top_k is not None or sampling.top_p is not None:
             raise ConfigError(
                 "top_k and top_p choose among classes, but this model draws from a density: leave "
                 "them out and lower the temperature instead"
