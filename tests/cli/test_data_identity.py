@@ -53,7 +53,7 @@ def test_a_run_and_its_model_remember_the_clips_and_the_split(run: Run, voices: 
     assert (identity.train, identity.valid, identity.test) == (4, 1, 1)
 
 
-def test_evaluate_takes_the_clips_that_the_run_held_out_after_another_preparation(
+def test_evaluate_uses_the_runs_held_out_clips_after_another_preparation(
     run: Run, voices: Path
 ) -> None:
     train(run, voices)

@@ -172,7 +172,7 @@ def test_a_copied_folder_keeps_its_index(many: tuple[Path, list[Clip]], tmp_path
     assert index.stat().st_mtime_ns == 1
 
 
-def test_an_edited_manifest_is_indexed_anew_though_its_size_is_the_same(
+def test_edited_manifest_of_the_same_size_is_indexed_again(
     many: tuple[Path, list[Clip]], tmp_path: Path
 ) -> None:
     path = copied(many, tmp_path) / "manifest.jsonl"
@@ -188,9 +188,7 @@ def test_an_edited_manifest_is_indexed_anew_though_its_size_is_the_same(
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
-def test_a_damaged_index_is_made_anew(
-    many: tuple[Path, list[Clip]], tmp_path: Path, keep: int
-) -> None:
+def test_damaged_index_is_rebuilt(many: tuple[Path, list[Clip]], tmp_path: Path, keep: int) -> None:
     index = copied(many, tmp_path) / "manifest.index"
     whole = index.read_bytes()
     index.write_bytes(whole[:keep])
@@ -200,9 +198,7 @@ def test_a_damaged_index_is_made_anew(
     assert index.read_bytes() == whole
 
 
-def test_an_index_of_another_form_is_made_anew(
-    many: tuple[Path, list[Clip]], tmp_path: Path
-) -> None:
+def test_index_of_another_format_is_rebuilt(many: tuple[Path, list[Clip]], tmp_path: Path) -> None:
     index = copied(many, tmp_path) / "manifest.index"
     whole = index.read_bytes()
     index.write_bytes(whole.replace(rb"\"format\": 1", rb"\"format\": 0"))
