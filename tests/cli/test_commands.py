@@ -263,7 +263,7 @@ def test_batch_shapes_are_given_as_a_product(run: Run) -> None:
     done = run("benchmark-train", "batch_shapes=[1*16000]")
 
     assert done.returncode == 2
-    assert "batch_shapes must be such as 1x16000" in done.stderr
+    assert "batch_shapes must be SEGMENTSxSAMPLES, such as 1x16000" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_precision_and_threads_are_choices_of_generate(
     slow = ("backend=reference", "weight_dtype=int8")
     refused = run("generate", "checkpoint=first/model", "output=other.wav", *slow)
     assert refused.returncode == 2
-    assert "weight_dtype=int8 are for backend=cpu" in refused.stderr
+    assert "weight_dtype=int8 require backend=cpu" in refused.stderr
 
 
 def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:
