@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import njit, types
 
-from wavenet.kernels.numba_internals import make_intrinsic
+from wavenet.kernels.numba_internals import WITHOUT_REFERENCE_COUNTS, make_intrinsic
 
 Builder = Any  # llvmlite is not typed
 Value = Any
@@ -19,16 +19,21 @@ ADDRESS = types.int64
 _OPTIONS: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil": True}
 
 
-def compiled(function: Callable[..., Any], name_suffix: str = "") -> Any:
+def compiled(
+    function: Callable[..., Any], name_suffix: str = "", *, counts_references: bool = True
+) -> Any:
     """Compile a function at its first call.
 
     Args:
         function: To compile.
         name_suffix: Distinguishes functions that one factory makes for several weight dtypes. Code
             from several cache files is linked by name: two functions of one name would become one.
+        counts_references: False for a function that creates no arrays; passing arrays on, also to
+            inlined functions, then costs nothing.
     """
     function.__qualname__ += name_suffix
-    return njit(**_OPTIONS)(function)
+    options = {} if counts_references else WITHOUT_REFERENCE_COUNTS
+    return njit(**_OPTIONS, **options)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -6,6 +6,7 @@ It relies on
   into bytes and back;
 - `cpu_target.target_context`: its `codegen().magic_tuple()` names the processor and its features,
   its `refresh()` loads what deserialized code refers to;
+- the option `_nrt`, which turns off the counting of references to arrays;
 - `numba.extending.intrinsic`, which is documented, reading the signature of a typing function that
   was made at run time.
 
@@ -21,7 +22,10 @@ from typing import Any
 from numba import njit
 from numba.core import registry, serialize
 from numba.core.compiler import CompileResult
+from numba.core.options import DefaultOptions
 from numba.extending import intrinsic
+
+WITHOUT_REFERENCE_COUNTS = {"_nrt": False}
 
 
 def missing_names() -> list[str]:
@@ -31,6 +35,7 @@ def missing_names() -> list[str]:
         (CompileResult, "_reduce"),
         (CompileResult, "_rebuild"),
         (serialize, "dumps"),
+        (DefaultOptions, "_nrt"),
         (njit(_identity), "_cache"),
         (context, "refresh"),
         (context.codegen(), "magic_tuple"),

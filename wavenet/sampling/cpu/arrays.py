@@ -83,6 +83,8 @@ class ThreadShare(NamedTuple):
     scratch_row: int  # first row of `StreamBuffers.scratch` for this thread
     columns: NDArray[np.int64]  # (3, num_threads + 1): its columns of skip, hidden and output
     progress: NDArray[np.int64]  # one counter per thread, COUNTER_SPACING apart
+    queue_row: NDArray[np.int64]  # scratch: row of the current sample in each block's queue
+    lookahead_row: NDArray[np.int64]  # and in its look-ahead
 
 
 class Request(NamedTuple):

@@ -18,7 +18,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wavenet.kernels.compiler import Address, compiled, inlined
 from wavenet.kernels.elementwise import copy, make_encode
@@ -73,7 +72,7 @@ def make_kernel(weight_dtype: str) -> Any:
     ) -> None:
         generate_samples(product, encode, share, request, sizes, weights, buffers)
 
-    return compiled(kernel, weight_dtype)
+    return compiled(kernel, weight_dtype, counts_references=False)
 
 
 @inlined
@@ -89,31 +88,18 @@ def generate_samples(
     """Generate `request.length` samples of this thread's streams."""
     num_blocks, leads = sizes.num_blocks, share.rank == 0
     at = locate_activations(share, sizes, buffers)
-    # current rows of the rings, incremented: a remainder per block and sample is slow
-    queue_row = request.position % buffers.queue_rows
-    lookahead_row = (request.position + np.arange(num_blocks)) % buffers.lookahead_rows
-    if leads and request.refill_lookahead:
-        for block in range(num_blocks):
-            row = lookahead_row[block]
-            rows = buffers.lookahead_rows[block] - row
-            look_ahead(
-                product, share, request, sizes, weights, buffers, block, request.position, row, rows
-            )
+    start_rings(product, share, request, sizes, weights, buffers)
     for t in range(request.length):
         progress = t * (num_blocks + 3)  # before this sample: one per block, three for the head
         if leads:
             input_layer(share, sizes, weights, buffers, at.x)
             start_skip(share, sizes, weights, at.skip)
         for block in range(num_blocks):
-            z = at.gated + block * sizes.gated_row_bytes
             compute_block(
-                product, encode, share, request, sizes, weights, buffers, block, progress,
-                queue_row[block], lookahead_row[block], at, z,
-            )  # fmt: skip
-            advance_block(
-                product, share, request, sizes, weights, buffers, block, request.position + t + 1,
-                queue_row, lookahead_row,
-            )  # fmt: skip
+                product, encode, share, request, sizes, weights, buffers, block, progress, at
+            )
+            position = request.position + t + 1
+            advance_rings(product, share, request, sizes, weights, buffers, block, position)
         if leads and request.needs_params:
             for block in range(num_blocks - 1 if share.num_threads == 1 else 0, num_blocks):
                 z = at.gated + block * sizes.gated_row_bytes
@@ -136,6 +122,30 @@ def locate_activations(share: ThreadShare, sizes: Sizes, buffers: StreamBuffers)
 
 
 @inlined
+def start_rings(
+    product: Any,
+    share: ThreadShare,
+    request: Request,
+    sizes: Sizes,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+) -> None:
+    """Find the first sample's rows in all rings; compute its look-ahead if need be."""
+    for block in range(sizes.num_blocks):
+        row, rows = (
+            (request.position + block) % buffers.lookahead_rows[block],
+            buffers.lookahead_rows[block],
+        )
+        share.queue_row[block] = request.position % buffers.queue_rows[block]
+        share.lookahead_row[block] = row
+        if share.rank == 0 and request.refill_lookahead:
+            position = request.position
+            look_ahead(
+                product, share, request, sizes, weights, buffers, block, position, row, rows - row
+            )
+
+
+@inlined
 def start_skip(share: ThreadShare, sizes: Sizes, weights: PackedWeights, skip: Address) -> None:
     """Set the sum of the skips to their biases."""
     bias = weights.vectors.ctypes.data + 4 * weights.offsets[sizes.num_blocks, BIASES]
@@ -154,27 +164,12 @@ def compute_block(
     buffers: StreamBuffers,
     block: int,
     progress: int,
-    queue_row: int,
-    lookahead_row: int,
     at: Activations,
-    z: Address,
 ) -> None:
     """Compute a block (rank 0), or its skip product once its gate has been computed (others)."""
-    counters = share.progress.ctypes.data
+    counters, z = share.progress.ctypes.data, at.gated + block * sizes.gated_row_bytes
     if share.rank == 0:
-        gated_layer(
-            product,
-            encode,
-            share,
-            sizes,
-            weights,
-            buffers,
-            block,
-            queue_row,
-            lookahead_row,
-            at.x,
-            z,
-        )
+        gated_layer(product, encode, share, sizes, weights, buffers, block, at.x, z)
         if share.num_threads > 1:
             publish_progress(counters, progress + block + 1)
         elif block > 0 and request.needs_params:  # the previous block's hides the gate's latency
@@ -189,7 +184,7 @@ def compute_block(
 
 
 @inlined
-def advance_block(
+def advance_rings(
     product: Any,
     share: ThreadShare,
     request: Request,
@@ -198,17 +193,21 @@ def advance_block(
     buffers: StreamBuffers,
     block: int,
     position: int,
-    queue_row: NDArray[np.int64],
-    lookahead_row: NDArray[np.int64],
 ) -> None:
-    """Advance a block's rings to the next sample, `position`; refill its look-ahead if used up."""
-    row, rows, helpers = lookahead_row[block], buffers.lookahead_rows[block], share.num_threads - 1
-    if row == rows - 1 and (helpers == 0 or block % helpers == share.rank - 1):
-        look_ahead(product, share, request, sizes, weights, buffers, block, position, 0, rows)
-    queue_row[block] += 1
-    if queue_row[block] == buffers.queue_rows[block]:
-        queue_row[block] = 0
-    lookahead_row[block] = 0 if row == rows - 1 else row + 1
+    """Advance a block's rings to the sample at `position`; refill its look-ahead if used up.
+
+    The rows are counted, since a remainder per block and sample would be slow.
+    """
+    rows, helpers = buffers.lookahead_rows[block], share.num_threads - 1
+    if share.lookahead_row[block] < rows - 1:
+        share.lookahead_row[block] += 1
+    else:
+        share.lookahead_row[block] = 0
+        if helpers == 0 or block % helpers == share.rank - 1:
+            look_ahead(product, share, request, sizes, weights, buffers, block, position, 0, rows)
+    share.queue_row[block] += 1
+    if share.queue_row[block] == buffers.queue_rows[block]:
+        share.queue_row[block] = 0
 
 
 @inlined

@@ -92,8 +92,6 @@ def gated_layer(
     weights: PackedWeights,
     buffers: StreamBuffers,
     block: int,
-    queue_row: int,
-    lookahead_row: int,
     x: Address,
     z: Address,
 ) -> None:
@@ -103,9 +101,9 @@ def gated_layer(
     """
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     queue = buffers.queues.ctypes.data + buffers.queue_offsets[block]
-    queue += (queue_row * num_streams + share.first_stream) * sizes.residual_row_bytes
+    queue += (share.queue_row[block] * num_streams + share.first_stream) * sizes.residual_row_bytes
     sums = buffers.lookahead.ctypes.data + 4 * buffers.lookahead_offsets[block]
-    sums += 4 * (lookahead_row * num_streams + share.first_stream) * width
+    sums += 4 * (share.lookahead_row[block] * num_streams + share.first_stream) * width
     scratch = buffers.scratch.ctypes.data + share.scratch_row * sizes.scratch_bytes
     for s in range(share.num_streams):
         target = queue + s * sizes.residual_row_bytes
@@ -192,8 +190,9 @@ def head_layer(
 ) -> None:
     """Compute y = W ReLU(x) + bias, in this thread's columns; `layer` 0 is hidden, 1 output."""
     inputs, matrix = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
-    offsets = weights.offsets[sizes.num_blocks]
-    bias = weights.vectors.ctypes.data + 4 * (offsets[BIASES] + sizes.skip + layer * sizes.head)
+    head = sizes.num_blocks  # its row of the offsets
+    bias = weights.offsets[head, BIASES] + sizes.skip + layer * sizes.head
+    bias = weights.vectors.ctypes.data + 4 * bias
     first, last = share.columns[1 + layer, share.rank], share.columns[1 + layer, share.rank + 1]
     scratch = buffers.scratch.ctypes.data + share.scratch_row * sizes.scratch_bytes
     encoded = scratch + 4 * max(sizes.skip, sizes.head)
@@ -205,7 +204,7 @@ def head_layer(
     multiply(
         product,
         weights,
-        (offsets[matrix], offsets[matrix + 1]),
+        (weights.offsets[head, matrix], weights.offsets[head, matrix + 1]),
         inputs,
         (first, last),
         (encoded, sizes.scratch_bytes),

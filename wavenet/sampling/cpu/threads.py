@@ -40,6 +40,8 @@ def thread_shares(
                 scratch_row=first,
                 columns=columns,
                 progress=np.zeros(COUNTER_SPACING, np.int64),
+                queue_row=np.zeros(sizes.num_blocks, np.int64),
+                lookahead_row=np.zeros(sizes.num_blocks, np.int64),
             )
             for first, last in itertools.pairwise(edges)
         ]
@@ -56,6 +58,8 @@ def thread_shares(
                 scratch_row=streams_per_item * (first_row + rank),
                 columns=_columns(sizes, threads),
                 progress=progress,
+                queue_row=np.zeros(sizes.num_blocks, np.int64),
+                lookahead_row=np.zeros(sizes.num_blocks, np.int64),
             )
             for rank in range(threads)
         ]
