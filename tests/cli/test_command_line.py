@@ -1,4 +1,4 @@
-"""What a command line can get wrong, and what each command tells of itself."""
+"""Errors of the command line, help and version."""
 
 import dataclasses
 import subprocess
@@ -58,10 +58,13 @@ def test_unavailable_device_is_refused_without_a_run(run: Run, recordings: Path)
 
 @pytest.mark.slow
 def test_out_of_memory_exits_5(run: Run, recordings: Path) -> None:
-    said = ("recipe=folder", "audio.sample_rate=8000", "model=tiny", f"data.root={recordings}")
+    arguments = ("recipe=folder", "audio.sample_rate=8000", "model=tiny", f"data.root={recordings}")
 
     done = run(
-        "train", *said, "trainer.segment_length=1000000000000000", "trainer.global_batch_size=1"
+        "train",
+        *arguments,
+        "trainer.segment_length=1000000000000000",
+        "trainer.global_batch_size=1",
     )
 
     assert done.returncode == 5
@@ -118,7 +121,7 @@ def test_help_and_typing_errors_import_neither_torch_nor_numpy(tmp_path: Path) -
         assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
-def test_the_version_is_the_packages(run: Run) -> None:
+def test_version_is_that_of_the_package(run: Run) -> None:
     assert run("train", "--version").stdout == f"torch-wavenet {wavenet.__version__}\n"
 
 
@@ -143,7 +146,7 @@ def test_invalid_shard_exits_2_with_an_example(run: Run, shard: str) -> None:
     assert f"got {shard!r}: the first of 8 jobs gets shard=1/8" in done.stderr
 
 
-def test_debug_shows_where_an_error_arose(run: Run) -> None:
+def test_debug_shows_the_traceback(run: Run) -> None:
     assert "Traceback" in run("generate", "checkpoint=nothing", "debug=true").stderr
 
 

@@ -1,4 +1,4 @@
-"""The whole way on small data: prepare, train, interrupt, resume, evaluate, generate."""
+"""Every command on small data: prepare, train, interrupt, resume, evaluate, generate."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert hashlib.sha256(weights[0]).digest() == hashlib.sha256(weights[1]).digest()
 
 
-def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
+def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_path: Path) -> None:
     done = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first")
 
     assert done.returncode == 0, done.stderr
@@ -87,11 +87,11 @@ def test_the_whole_way(run: Run, recordings: Path, tmp_path: Path) -> None:
     info = soundfile.info(tmp_path / names)
     assert (info.frames, info.samplerate, info.subtype) == (400, 8000, "PCM_16")
 
-    whole = (tmp_path / names).read_bytes()
+    content = (tmp_path / names).read_bytes()
     again = run("generate", "checkpoint=first/model", f"output={names}")
     assert again.returncode == 2
     assert "overwrite=true" in again.stderr
-    assert (tmp_path / names).read_bytes() == whole
+    assert (tmp_path / names).read_bytes() == content
 
     taken = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first")
     assert taken.returncode == 2
@@ -128,67 +128,74 @@ def test_a_prompt_at_another_rate_exits_3_with_both_rates(
     assert not (tmp_path / "generated.wav").exists()
 
 
+# So many steps that a run is stopped before its end; the curve still has a point for every step.
+LONG = ("optim.lr_schedule=constant", "trainer.max_steps=999")
+
+
+def start_and_wait_for_a_checkpoint(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a long training in another process; return once it has a checkpoint."""
+    process = subprocess.Popen(
+        command_line("train", *arguments, *LONG, f"run_dir={folder.name}"),
+        cwd=folder.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    while process.poll() is None and not list(folder.glob("checkpoints/*.ckpt")):
+        time.sleep(0.02)
+    return process
+
+
+def end_after(folder: Path) -> int:
+    """A step some steps after the last checkpoint of a run."""
+    return max(int(path.stem.rpartition("-")[2]) for path in folder.glob("checkpoints/*.ckpt")) + 23
+
+
 @pytest.mark.parametrize(
     ("number", "code", "workers"), [(signal.SIGINT, 130, 0), (signal.SIGUSR1, 138, 2)]
 )
-def test_an_interrupted_run_goes_on_to_the_same_bits(
+def test_an_interrupted_run_resumes_to_the_same_bits(
     run: Run, recordings: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
-    arguments = (*TRAIN, f"data.root={recordings}", f"trainer.num_workers={workers}")
-    assert run("train", *arguments, "run_dir=whole").returncode == 0
-    process = subprocess.Popen(
-        command_line("train", *arguments, "run_dir=cut", "trainer.save_every_n_steps=7"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    cut, arguments = tmp_path / "cut", (*TRAIN, f"data.root={recordings}", LONG[0])
+    process = start_and_wait_for_a_checkpoint(
+        cut, *arguments, "trainer.save_every_n_steps=7", f"trainer.num_workers={workers}"
     )
-    while process.poll() is None and not list((tmp_path / "cut").glob("checkpoints/*.ckpt")):
-        time.sleep(0.02)
 
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=120)
 
-    assert process.returncode == code, err
+    assert process.returncode == code
     assert "wavenet-train resume=cut" in out
-    saves = sorted((tmp_path / "cut" / "checkpoints").iterdir())
-    assert saves[-1].name < "step-00000060.ckpt"
-    resumed = run("train", "resume=cut", f"trainer.num_workers={2 - workers}")
+    end = f"trainer.max_steps={end_after(cut)}"
+    resumed = run("train", "resume=cut", end, f"trainer.num_workers={2 - workers}")
     assert resumed.returncode == 0, resumed.stderr
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert run("train", *arguments, end, "run_dir=uncut").returncode == 0
+    assert_same(tmp_path / "uncut", cut)
 
 
-def test_a_killed_run_goes_on_from_its_last_save(
+def test_a_killed_run_resumes_from_its_last_checkpoint(
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
-    arguments = (*TRAIN, f"data.root={recordings}")
-    assert run("train", *arguments, "run_dir=whole").returncode == 0
-    process = subprocess.Popen(
-        command_line("train", *arguments, "run_dir=cut"),
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None and not list((tmp_path / "cut").glob("checkpoints/*.ckpt")):
-        time.sleep(0.02)
+    cut, arguments = tmp_path / "cut", (*TRAIN, f"data.root={recordings}", LONG[0])
+    process = start_and_wait_for_a_checkpoint(cut, *arguments)
     process.kill()
-    process.wait()
-    cut = tmp_path / "cut"
+    process.communicate()
     for left in ("checkpoints/.step-00000040.ckpt.tmp-01234567", ".run.json.tmp-01234567"):
         (cut / left).touch()
     (cut / ".model.tmp-01234567").mkdir()
     (cut / ".notes.tmp-01234567").touch()
 
-    assert run("train", "resume=cut").returncode == 0
+    end = f"trainer.max_steps={end_after(cut)}"
+    assert run("train", "resume=cut", end).returncode == 0
 
-    assert_same(tmp_path / "whole", cut)
+    assert run("train", *arguments, end, "run_dir=uncut").returncode == 0
+    assert_same(tmp_path / "uncut", cut)
     assert [path.name for path in cut.rglob(".*")] == [".notes.tmp-01234567"]
 
 
-def test_a_finished_run_can_be_given_a_later_end(
-    run: Run, recordings: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_resumes_with_more_steps(run: Run, recordings: Path, tmp_path: Path) -> None:
     arguments = (*TRAIN, f"data.root={recordings}", "optim.lr_schedule=constant")
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
@@ -199,7 +206,7 @@ def test_a_finished_run_can_be_given_a_later_end(
     assert json.loads((tmp_path / "run" / "run.json").read_text())["trainer"]["max_steps"] == 40
 
 
-def test_a_model_that_learns_nothing_is_called_out(run: Run, recordings: Path) -> None:
+def test_a_model_that_learns_nothing_is_reported(run: Run, recordings: Path) -> None:
     done = run(
         "train",
         *TRAIN,
@@ -275,14 +282,14 @@ def test_batch_shapes_are_given_as_a_product(run: Run) -> None:
         ("output=chart.jpg", "a .png file"),
     ],
 )
-def test_a_wrong_benchmark_exits_2(run: Run, argument: str, words: str) -> None:
+def test_an_invalid_benchmark_exits_2(run: Run, argument: str, words: str) -> None:
     done = run("benchmark", argument)
 
     assert done.returncode == 2
     assert words in done.stderr
 
 
-def test_precision_and_threads_are_choices_of_generate(
+def test_generate_accepts_weight_dtype_and_num_threads(
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
     run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
@@ -312,13 +319,11 @@ def test_inspect_draws_and_prints_a_model(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_save_that_is_not_the_runs_is_refused_with_the_way_out(
-    run: Run, recordings: Path
-) -> None:
-    said = (*TRAIN, f"data.root={recordings}", "run_dir=a", "evaluation.sample_seconds=0")
-    assert run("train", *said, "trainer.max_steps=1").returncode == 0
-    save = Path("a/checkpoints/step-00000001.ckpt")
-    its_own = read_checkpoint(save)
+def test_a_foreign_training_checkpoint_is_refused_with_advice(run: Run, recordings: Path) -> None:
+    arguments = (*TRAIN, f"data.root={recordings}", "run_dir=a", "evaluation.sample_seconds=0")
+    assert run("train", *arguments, "trainer.max_steps=1").returncode == 0
+    path = Path("a/checkpoints/step-00000001.ckpt")
+    its_own = read_checkpoint(path)
     weight = next(iter(its_own["model"]))
     wider = {**its_own["model"], weight: torch.rand(3)}
     others: list[tuple[Any, str]] = [
@@ -336,7 +341,7 @@ def test_a_save_that_is_not_the_runs_is_refused_with_the_way_out(
     ]
 
     for contents, words in others:
-        torch.save(contents, save)
+        torch.save(contents, path)
         done = run("train", "resume=a", "trainer.max_steps=2")
         assert done.returncode == 4
         assert words in done.stderr

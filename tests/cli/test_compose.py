@@ -64,15 +64,15 @@ def test_the_composed_config_shows_every_key_with_its_default(group: str) -> Non
 
 
 def test_command_line_overrides_recipe_and_recipe_overrides_groups() -> None:
-    recipe, said = (
+    recipe, overridden = (
         plain("recipe=demo"),
         plain("recipe=demo", "model=tiny", "audio.sample_rate=24000"),
     )
 
     assert recipe["audio"]["sample_rate"] == 8000
-    assert said["audio"]["sample_rate"] == said["data"]["sample_rate"] == 24000
-    assert said["model"]["residual_channels"] == 8
-    assert said["trainer"] == recipe["trainer"]
+    assert overridden["audio"]["sample_rate"] == overridden["data"]["sample_rate"] == 24000
+    assert overridden["model"]["residual_channels"] == 8
+    assert overridden["trainer"] == recipe["trainer"]
 
 
 @given(st.sampled_from(PATHS), st.text(min_size=1))
@@ -82,12 +82,12 @@ def test_path_is_literal_after_the_first_equals_sign(key: str, path: str) -> Non
 
 def test_resumed_run_accepts_more_steps_and_keeps_its_model() -> None:
     command = from_dict(TrainCommand, plain("recipe=demo"))
-    said = plain("recipe=demo", "trainer.max_steps=7")
+    changed = plain("recipe=demo", "trainer.max_steps=7")
 
-    longer = with_overrides(command.run, Composed(said, ("resume", "trainer.max_steps")))
+    longer = with_overrides(command.run, Composed(changed, ("resume", "trainer.max_steps")))
 
     assert longer.trainer.max_steps == 7
     assert to_dict(longer) == {**to_dict(command.run), "trainer": to_dict(longer)["trainer"]}
     for key in ("model", "seed", "recipe", "optim.lr", "model.kernel_size"):
         with pytest.raises(ConfigError, match=key):
-            with_overrides(command.run, Composed(said, (key,)))
+            with_overrides(command.run, Composed(changed, (key,)))

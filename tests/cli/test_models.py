@@ -1,4 +1,4 @@
-"""The models that can be chosen by name, and the mel conventions that go with them."""
+"""Models and mel presets by name, and the keys that follow from them."""
 
 import dataclasses
 import math
@@ -43,7 +43,7 @@ audio:
 
 
 def chosen(model: str) -> tuple[WaveNetConfig, AudioConfig]:
-    """A model and the audio that its file says it goes with."""
+    """Return a model, and the audio that its file names."""
     path = CONF / "model" / f"{model}.yaml"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     audio = re.search(r"^# Goes with (audio\.mel=\w+)", text, re.MULTILINE)
@@ -52,13 +52,13 @@ def chosen(model: str) -> tuple[WaveNetConfig, AudioConfig]:
 
 
 def on_no_device(config: WaveNetConfig) -> WaveNet:
-    """A model that has shapes and no numbers."""
+    """Return a model without storage."""
     with torch.device("meta"):
         return WaveNet(config)
 
 
 def composed(monkeypatch: pytest.MonkeyPatch, *arguments: str, conf: Path = CONF) -> dict[str, Any]:
-    """What a command line of `wavenet-train` composes."""
+    """Return what a command line of `wavenet-train` composes."""
     found: list[Composed] = []
     monkeypatch.setattr(sys, "argv", ["wavenet-train", *arguments])
 
@@ -99,7 +99,7 @@ def test_published_model_has_the_published_receptive_field(model: str, samples: 
     assert config.receptive_field == samples
 
 
-# What a published count has and ours has not: the last block's way on, which nothing reads.
+# Counted in the publications, not here: the residual output of the last block, which is unused.
 LAST = 128 * 128 + 128 + 128  # weight, bias, lengths
 LAST_512 = 512 * 512 + 512
 FIRST_80 = 80 * 80 + 80  # our convolution over frames

@@ -1,4 +1,4 @@
-"""Every recipe composes, builds, and takes a step on what its corpus looks like."""
+"""Every recipe composes and takes a training step on a small corpus of its layout."""
 
 import json
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Tree:
-    """A small corpus: where its recordings lie, and what lies beside them."""
+    """A small corpus: paths of its recordings, and its text files."""
 
     names: tuple[str, ...]
     texts: dict[str, str]

@@ -1,4 +1,4 @@
-"""Several trainings of one command line, one after the other and by Hydra's plugins."""
+"""Sweeps: several trainings of one command line, in sequence and with Hydra's plugins."""
 
 import json
 import math
@@ -35,22 +35,22 @@ TRAIN = (
 
 
 def summary(folder: str) -> list[dict[str, Any]]:
-    """What a sweep wrote down."""
+    """Return the summary of a sweep."""
     found: list[dict[str, Any]] = json.loads((Path(folder) / "summary.json").read_text())
     return found
 
 
-def told(line: list[str], folder: Path) -> Done:
-    """Run a command line in a process of its own."""
+def run_process(line: list[str], folder: Path) -> Done:
+    """Run a command line in another process."""
     done = subprocess.run(
         line, cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def by_itself(tmp_path: Path, *words: str) -> Done:
-    """Run a training command in a process of its own, as launchers find it."""
-    return told(command_line("train", *words), tmp_path)
+def train_process(tmp_path: Path, *words: str) -> Done:
+    """Run `wavenet-train` in another process."""
+    return run_process(command_line("train", *words), tmp_path)
 
 
 @given(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"])))
@@ -142,14 +142,14 @@ def test_invalid_sweep_exits_2_before_any_work(run: Run, argument: str, words: s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["launcher=joblib", "launcher=submitit_slurm", "sweeper=optuna"])
-def test_a_plugin_that_is_missing_is_named_with_its_extra(tmp_path: Path, word: str) -> None:
+def test_a_missing_plugin_is_named_with_its_extra(tmp_path: Path, word: str) -> None:
     without = (
         "import sys; sys.modules['hydra_plugins'] = None\n"
         "from wavenet.cli.main import train; train()"
     )
     line = [sys.executable, "-c", without, "-m", "optim.lr=1,2", word]
 
-    done = told(line, tmp_path)
+    done = run_process(line, tmp_path)
 
     assert done.returncode == 2
     assert "pip install 'torch-wavenet[sweep]'" in done.stderr
@@ -163,9 +163,9 @@ def test_sweep_runs_every_job_and_lists_the_best_first(
     odd = tmp_path / "a,b=c [d] ${e}"
     odd.symlink_to(recordings)
 
-    said = (*TRAIN, "optim.lr=1", "-m", "optim.lr=-1,1e-2,1e-7")  # the last one counts
+    arguments = (*TRAIN, "optim.lr=1", "-m", "optim.lr=-1,1e-2,1e-7")  # the last one counts
 
-    done = run("train", *said, f"data.root={odd}", "run_dir=o,p")
+    done = run("train", *arguments, f"data.root={odd}", "run_dir=o,p")
 
     assert done.returncode == 2  # the worst
     assert "job 0 failed (optim.lr=-1): ConfigError: optim: lr must be positive" in done.stderr
@@ -182,7 +182,7 @@ def test_sweep_runs_every_job_and_lists_the_best_first(
 
 @pytest.mark.slow
 def test_joblib_jobs_run_in_parallel_processes(recordings: Path, tmp_path: Path) -> None:
-    done = by_itself(
+    done = train_process(
         tmp_path, "-m", *TRAIN, "optim.lr=1e-2,-1", "launcher=joblib", f"data.root={recordings}"
     )
 
@@ -194,8 +194,8 @@ def test_joblib_jobs_run_in_parallel_processes(recordings: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_jobs_are_submitted_as_to_a_cluster(recordings: Path, tmp_path: Path) -> None:
-    done = by_itself(
+def test_submitit_jobs_run_in_submitted_processes(recordings: Path, tmp_path: Path) -> None:
+    done = train_process(
         tmp_path,
         "-m",
         *TRAIN,
@@ -212,9 +212,9 @@ def test_jobs_are_submitted_as_to_a_cluster(recordings: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_sweeper_gets_the_bits_per_sample_of_each_run(recordings: Path, tmp_path: Path) -> None:
-    said = ("sweeper=optuna", "hydra.sweeper.n_trials=3", f"data.root={recordings}")
+    arguments = ("sweeper=optuna", "hydra.sweeper.n_trials=3", f"data.root={recordings}")
 
-    done = by_itself(tmp_path, "-m", *TRAIN, "optim.lr=interval(1e-4,1e-2)", *said)
+    done = train_process(tmp_path, "-m", *TRAIN, "optim.lr=interval(1e-4,1e-2)", *arguments)
 
     assert done.returncode == 0, done.stderr
     found = summary(str(tmp_path / "runs/sweep/folder"))
