@@ -97,7 +97,7 @@ def alive(model: WaveNet, x: torch.Tensor, t: int) -> bool:
     return bool((skips > 0).all()) and bool((hidden > 0).all())
 
 
-def test_a_wide_model_depends_on_its_whole_receptive_field() -> None:
+def test_wide_model_depends_on_its_complete_receptive_field() -> None:
     torch.manual_seed(0)
     config = dataclasses.replace(
         SMALL, input_type="scalar", input_kernel_size=3, kernel_size=3, skip_channels=64
