@@ -1,5 +1,6 @@
 """A model that is not exactly what its config builds says so, and wrapped models are unwrapped."""
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,15 @@ def test_a_distributed_or_compiled_model_is_unwrapped(process_group: None) -> No
     assert unwrap(nn.DataParallel(model)) is model
     assert unwrap(torch.compile(model)) is model  # type: ignore[arg-type]
     assert unwrap(torch.compile(distributed)) is model  # type: ignore[arg-type]
+
+
+def test_a_stack_kept_from_torch_compile_is_standard_but_not_its_copy() -> None:
+    model = WaveNet(SMALL)
+    model.stack.forward = torch.compiler.disable(model.stack.forward)  # type: ignore[method-assign]
+    copied = copy.deepcopy(model)  # its forward is that of the original's stack
+
+    assert model.nonstandard_part() is None
+    assert copied.nonstandard_part() == "stack has a forward of its own, set on the instance"
 
 
 def test_module_without_a_wavenet_is_not_unwrapped() -> None:

@@ -26,7 +26,7 @@ from wavenet.modules import (
     LocalConditioner,
     ResidualStack,
 )
-from wavenet.modules.standard import first_difference
+from wavenet.modules.standard import first_difference, replaces_method
 
 
 @dataclass
@@ -257,7 +257,7 @@ class WaveNet(nn.Module):
             expected = vars(wanted).get(name)
             if isinstance(value, (int, float)) and value != expected:
                 return f"distribution has {name}={value}, not {expected}"
-            if callable(value) and callable(getattr(type(distribution), name, None)):
+            if replaces_method(distribution, name):
                 return f"distribution has a {name} of its own, set on the instance"
         return first_difference(self, standard)
 

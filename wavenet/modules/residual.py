@@ -18,7 +18,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from wavenet.modules.conv import CausalConv1d, pointwise
 from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
 from wavenet.modules.gated_activation import GatedActivation
-from wavenet.modules.standard import overridden_call
+from wavenet.modules.standard import overridden_call, replaces_method
 
 
 class ResidualBlock(nn.Module):
@@ -245,7 +245,7 @@ class ResidualStack(nn.Module):
         """Whether the fused stack computes what this block does."""
         return (
             all(map(_is_standard_module, (block, *block.children())))
-            and "activation" not in vars(block)
+            and not replaces_method(block, "activation")
             and getattr(block.conditioning_conv, "bias", None) is None
             and block.residual_scale == self.residual_scale
             and (block.dropout.p, block.dropout.training) == (self.dropout, self.training)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+OPTION_TYPES = (bool, int, float, str, tuple, type(None))
 # These choose how a module is computed, not what it computes:
 IMPLEMENTATION_ATTRIBUTES = {"training", "fused", "checkpoint_activations", "gated_activation"}
 
@@ -21,9 +22,22 @@ def overridden_call(module: nn.Module) -> str | None:
     for hooks in HOOKS:
         if attributes[hooks]:
             return f"has {hooks.strip('_').replace('_', ' ')}"
-    if "forward" in attributes:
+    if "forward" in attributes and replaces_method(module, "forward"):
         return "has a forward of its own, set on the instance"
     return None
+
+
+def replaces_method(owner: Any, name: str) -> bool:
+    """Whether an attribute of an object replaces the method of its class of that name.
+
+    What torch.compile or torch.compiler.disable made of the object's own method does not.
+    """
+    value, method = vars(owner).get(name), getattr(type(owner), name, None)
+    if not callable(value) or not callable(method):
+        return False
+    original = getattr(value, "_torchdynamo_orig_callable", value)
+    is_own = getattr(original, "__self__", None) is owner
+    return not (is_own and getattr(original, "__func__", None) is method)
 
 
 def first_difference(module: nn.Module, standard: nn.Module) -> str | None:
@@ -59,8 +73,8 @@ def _difference(part: nn.Module, standard: nn.Module) -> str | None:
     call = overridden_call(part)
     if call is not None:
         return call
-    for name, value in vars(part).items():
-        if callable(value) and hasattr(type(part), name):
+    for name in vars(part):
+        if replaces_method(part, name):
             return f"has a {name} of its own, set on the instance"
     found, expected = dict(_options(part)), dict(_options(standard))
     for name, value in expected.items():
@@ -73,7 +87,7 @@ def _difference(part: nn.Module, standard: nn.Module) -> str | None:
 def _options(part: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield the sizes and options of a module, and the shapes of its tensors."""
     for name, value in vars(part).items():
-        if isinstance(value, (int, float, str, tuple)) and name not in IMPLEMENTATION_ATTRIBUTES:
+        if isinstance(value, OPTION_TYPES) and name not in IMPLEMENTATION_ATTRIBUTES:
             yield name, value
     for name, tensor in (*part._parameters.items(), *part._buffers.items()):
         yield f"tensor {name} of shape", None if tensor is None else tuple(tensor.shape)

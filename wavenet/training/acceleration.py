@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wavenet.distributions import Categorical
+from wavenet.distributions.categorical import cross_entropy
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.model import WaveNet
-from wavenet.modules import ResidualStack
+from wavenet.modules import GatedActivation, ResidualStack
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import ConfigError
 
@@ -34,11 +34,12 @@ def check_device(device: str) -> None:
 
 def accelerate(model: WaveNet, options: TrainerOptions) -> None:
     """Use compiled parts in a model, and checkpoint its activations if asked for."""
-    if isinstance(model.distribution, Categorical):
+    if model.distribution.cross_entropy is cross_entropy:
         model.distribution.cross_entropy = fast_cross_entropy()
     for module in model.modules():
         if isinstance(module, ResidualStack):
-            module.gated_activation = fast_gated_activation()
+            if module.gated_activation is GatedActivation:
+                module.gated_activation = fast_gated_activation()
             module.checkpoint_activations = options.activation_checkpointing
 
 
