@@ -8,7 +8,12 @@ from pathlib import Path
 import wavenet
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
 from wavenet.evaluation.options import EvaluateCommand
+from wavenet.evaluation.partial_results import evaluate_shard, merge_partial_results
+from wavenet.evaluation.report import resynthesis_tables, write_report
+from wavenet.evaluation.synthesis import GenerationTime
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
 
@@ -17,12 +22,6 @@ log = logging.getLogger("wavenet")
 
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample and resynthesis metrics with baselines; write a listening page."""
-    from wavenet.evaluation.evaluate import Evaluator
-    from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
-    from wavenet.evaluation.partial_results import evaluate_shard, merge_partial_results
-    from wavenet.evaluation.report import resynthesis_tables, write_report
-    from wavenet.evaluation.synthesis import GenerationTime
-
     show = log.info if options.json else print  # with json=true, stdout is JSON only
     page = options.page
     if page is not None and page.exists() and not options.overwrite:

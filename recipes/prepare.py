@@ -1,17 +1,16 @@
-"""Turn a folder of recordings into clips to train on: `wavenet-prepare data.root=FOLDER`."""
+"""Prepare a folder of clips from recordings: `wavenet-prepare data.root=FOLDER`."""
 
 from wavenet.cli.commands import PrepareCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.data.manifest import read_manifest
+from wavenet.data.preparation.prepare import prepare_data, prepare_data_shard
+from wavenet.data.statistics import with_mel_statistics
 from wavenet.utils.sharding import Shard
 
 
 def prepare(options: PrepareCommand, composed: Composed) -> None:
-    """Prepare the recordings, and print what came in, went out and was left out."""
-    from wavenet.data.manifest import read_manifest
-    from wavenet.data.preparation.prepare import prepare_data, prepare_data_shard
-    from wavenet.data.statistics import with_mel_statistics
-
+    """Prepare the recordings, and print a summary."""
     if options.shard is not None:
         print(prepare_data_shard(options.data, Shard.from_text(options.shard)).table())
         return
@@ -20,9 +19,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
     print(f"prepared folder: {folder}")
     mel = options.audio.mel
     if mel is not None and options.data.normalize_mel and not mel.clamp:
-        with_mel_statistics(
-            folder, read_manifest(folder, "train"), mel
-        )  # training finds them there
+        with_mel_statistics(folder, read_manifest(folder, "train"), mel)  # cached for training
 
 
 if __name__ == "__main__":

@@ -150,6 +150,27 @@ def test_debug_shows_the_traceback(run: Run) -> None:
     assert "Traceback" in run("generate", "checkpoint=nothing", "debug=true").stderr
 
 
+def test_a_package_that_is_missing_exits_5_with_its_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['soundfile'] = None\n"
+        "from wavenet.cli.main import prepare\n"
+        "prepare()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data.root=."],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 5
+    assert "pip install 'torch-wavenet[" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_command_exits_with_its_code(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -105,10 +105,21 @@ def conf_folder() -> Path:
 
 
 def _recipe(verb: str) -> Task:
-    """Import and return the function of a command's recipe."""
+    """Import and return the function of a command's recipe.
+
+    Raises:
+        MachineError: A package that the recipe needs is not installed.
+    """
     module, _, function = COMMANDS[verb].recipe.partition(":")
     package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
-    task: Task = getattr(importlib.import_module(f"{package}.{module}"), function)
+    try:
+        recipe = importlib.import_module(f"{package}.{module}")
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            f"{error.name} is not installed: it comes with "
+            f"pip install 'torch-wavenet[{COMMANDS[verb].extra}]'"
+        ) from error
+    task: Task = getattr(recipe, function)
     return task
 
 
