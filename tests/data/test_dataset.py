@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from wavenet.data.audio import WavWriter
 from wavenet.data.clip_reader import ClipReader
-from wavenet.data.dataset import RandomSegments, Windows
+from wavenet.data.dataset import RandomSegments, SequentialSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.utils.errors import ConfigError, DataError
 
@@ -32,8 +32,8 @@ def clips(tmp_path: Path) -> list[Clip]:
     return written
 
 
-def crops(folder: Path, clips: Sequence[Clip], **changes: Any) -> RandomSegments:
-    arguments = {"crop": 32, "context": 20, "batch_size": 4, "seed": 1, **changes}
+def random_segments(folder: Path, clips: Sequence[Clip], **changes: Any) -> RandomSegments:
+    arguments = {"segment_length": 32, "context": 20, "batch_size": 4, "seed": 1, **changes}
     return RandomSegments(ClipReader(folder), clips, **arguments)
 
 
@@ -41,21 +41,21 @@ def codes_of(waveform: torch.Tensor) -> NDArray[np.int64]:
     return (waveform * 32768).round().long().numpy()
 
 
-def every(windows: Windows) -> list[dict[str, torch.Tensor]]:
+def every(windows: SequentialSegments) -> list[dict[str, torch.Tensor]]:
     return [windows[index] for index in range(len(windows))]
 
 
 def test_a_batch_is_a_pure_function_of_seed_index_and_rank(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
-    first, again = crops(tmp_path, clips), crops(tmp_path, clips)
+    first, again = random_segments(tmp_path, clips), random_segments(tmp_path, clips)
     later = [again[step]["waveform"] for step in (7, 3)]
 
     torch.testing.assert_close(first[3]["waveform"], later[1])
     others = [
         first[4],
-        crops(tmp_path, clips, seed=2)[3],
-        crops(tmp_path, clips, rank=1, world_size=2)[3],
+        random_segments(tmp_path, clips, seed=2)[3],
+        random_segments(tmp_path, clips, rank=1, world_size=2)[3],
     ]
     assert not any(torch.equal(first[3]["waveform"], other["waveform"]) for other in others)
 
@@ -75,7 +75,7 @@ def test_a_seed_draws_the_same_crops_in_every_version(
     write_manifest(tmp_path / "manifest.jsonl", spoken)
 
     for source in (spoken, read_manifest(tmp_path)):
-        data = crops(tmp_path, source, balance=balance)
+        data = random_segments(tmp_path, source, balance_speakers=balance)
         drawn = [data._draw(step, item) for step in (0, 7) for item in range(6)]
         assert " ".join(f"{clip.path[0]}:{target}" for clip, target in drawn) == OLD[balance]
 
@@ -86,7 +86,11 @@ def test_windows_over_a_manifest_are_those_over_its_clips(
     write_manifest(tmp_path / "manifest.jsonl", clips)
 
     both = [
-        every(Windows(ClipReader(tmp_path), source, window=64, context=10, limit_seconds=12.0))
+        every(
+            SequentialSegments(
+                ClipReader(tmp_path), source, segment_length=64, context=10, limit_seconds=12.0
+            )
+        )
         for source in (clips, read_manifest(tmp_path))
     ]
 
@@ -99,12 +103,12 @@ def test_windows_over_a_manifest_are_those_over_its_clips(
 def test_ranks_and_accumulated_batches_split_one_global_batch(
     tmp_path: Path, clips: list[Clip], size: int, times: int
 ) -> None:
-    whole = crops(tmp_path, clips, batch_size=6)[5]
+    whole = random_segments(tmp_path, clips, batch_size=6)[5]
 
     parts = [
-        crops(tmp_path, clips, batch_size=6, rank=rank, world_size=size, accumulate=times)[
-            5 * times + part
-        ]
+        random_segments(
+            tmp_path, clips, batch_size=6, rank=rank, world_size=size, accumulate_grad_batches=times
+        )[5 * times + part]
         for part in range(times)
         for rank in range(size)
     ]
@@ -119,13 +123,13 @@ def test_indivisible_global_batch_is_refused_with_the_numbers(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
     with pytest.raises(ConfigError, match=r"batch_size=8.*3 processes.*multiple of 6"):
-        crops(tmp_path, clips, batch_size=8, world_size=3, accumulate=2)
+        random_segments(tmp_path, clips, batch_size=8, world_size=3, accumulate_grad_batches=2)
 
 
 def test_segment_lies_within_one_clip_and_mask_follows_context(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
-    data = crops(tmp_path, clips, batch_size=300)[0]
+    data = random_segments(tmp_path, clips, batch_size=300)[0]
     starts = set()
 
     assert data["waveform"].shape == data["mask"].shape == (300, 52)
@@ -145,7 +149,7 @@ def test_segment_lies_within_one_clip_and_mask_follows_context(
 def test_clips_are_drawn_by_length_and_every_sample_counts(
     tmp_path: Path, clips: list[Clip]
 ) -> None:
-    data = crops(tmp_path, clips, batch_size=2000)[0]
+    data = random_segments(tmp_path, clips, batch_size=2000)[0]
     codes = codes_of(data["waveform"])
 
     drawn = Counter(((codes[:, 0] - 1) // 2000).tolist())
@@ -165,7 +169,7 @@ def test_balance_draws_rare_speakers_as_often_and_clips_by_length(
     voices = ("many", "rare", "", "rare")
     spoken = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
 
-    data = crops(tmp_path, spoken, batch_size=2000, balance=balance)[0]
+    data = random_segments(tmp_path, spoken, batch_size=2000, balance_speakers=balance)[0]
 
     drawn = Counter(((codes_of(data["waveform"])[:, 0] - 1) // 2000).tolist())
     for index, weight in enumerate(shares):
@@ -175,9 +179,9 @@ def test_balance_draws_rare_speakers_as_often_and_clips_by_length(
 
 
 def test_balance_with_one_speaker_changes_nothing(tmp_path: Path, clips: list[Clip]) -> None:
-    balanced = crops(tmp_path, clips, balance=True)[3]["waveform"]
+    balanced = random_segments(tmp_path, clips, balance_speakers=True)[3]["waveform"]
 
-    assert torch.equal(balanced, crops(tmp_path, clips)[3]["waveform"])
+    assert torch.equal(balanced, random_segments(tmp_path, clips)[3]["waveform"])
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -185,7 +189,7 @@ def test_workers_give_the_same_batches(
     tmp_path: Path, clips: list[Clip], start_method: str
 ) -> None:
     write_manifest(tmp_path / "manifest.jsonl", clips)
-    data = crops(tmp_path, read_manifest(tmp_path))
+    data = random_segments(tmp_path, read_manifest(tmp_path))
     loader = DataLoader(
         data,
         batch_size=None,
@@ -205,7 +209,9 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
     tmp_path: Path, clips: list[Clip], window: int, context: int
 ) -> None:
     counted: list[int] = []
-    for item in every(Windows(ClipReader(tmp_path), clips, window=window, context=context)):
+    for item in every(
+        SequentialSegments(ClipReader(tmp_path), clips, segment_length=window, context=context)
+    ):
         codes, mask = codes_of(item["waveform"])[0], item["mask"].numpy()[0]
         start = (int(codes[0]) - 1) % 2000
         np.testing.assert_array_equal(codes, codes[0] + np.arange(len(codes)))
@@ -225,7 +231,9 @@ def test_windows_cover_each_sample_once_in_order_after_its_context(
 def test_limit_takes_the_first_seconds(
     tmp_path: Path, clips: list[Clip], seconds: float, frames: int
 ) -> None:
-    windows = Windows(ClipReader(tmp_path), clips, window=64, context=10, limit_seconds=seconds)
+    windows = SequentialSegments(
+        ClipReader(tmp_path), clips, segment_length=64, context=10, limit_seconds=seconds
+    )
 
     assert sum(int(item["mask"].sum()) for item in every(windows)) == frames
 
@@ -236,32 +244,39 @@ def test_clip_that_differs_from_the_manifest_is_a_data_error(
     (tmp_path / "0.wav").unlink()
 
     with pytest.raises(DataError, match=r"0.wav: no such file.*run wavenet-prepare"):
-        Windows(ClipReader(tmp_path), clips, window=64, context=0)[0]
+        SequentialSegments(ClipReader(tmp_path), clips, segment_length=64, context=0)[0]
 
 
 def test_no_clips_at_all_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"larger data.valid_fraction"):
-        crops(tmp_path, [])
+        random_segments(tmp_path, [])
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"crop": 0}, {"context": -1}, {"batch_size": 0}, {"seed": -1}, {"rank": 1}, {"accumulate": 0}],
+    [
+        {"segment_length": 0},
+        {"context": -1},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"rank": 1},
+        {"accumulate_grad_batches": 0},
+    ],
 )
 def test_an_argument_out_of_range_is_refused(
     tmp_path: Path, clips: list[Clip], changes: dict[str, int]
 ) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
-        crops(tmp_path, clips, **changes)
+        random_segments(tmp_path, clips, **changes)
 
 
 @pytest.mark.parametrize("hop", [1, 32])
 def test_every_sample_of_a_clip_is_eventually_counted(
     hop: int, tmp_path: Path, clips: list[Clip]
 ) -> None:
-    excerpts = ClipReader(tmp_path)
-    excerpts.hop_length = hop
-    drawn = RandomSegments(excerpts, clips, crop=32, context=20, batch_size=8, seed=0)
+    reader = ClipReader(tmp_path)
+    reader.hop_length = hop
+    drawn = RandomSegments(reader, clips, segment_length=32, context=20, batch_size=8, seed=0)
 
     seen = {
         int(code)
@@ -274,8 +289,8 @@ def test_every_sample_of_a_clip_is_eventually_counted(
 
 
 def test_segments_shorter_than_a_hop_are_refused(tmp_path: Path, clips: list[Clip]) -> None:
-    excerpts = ClipReader(tmp_path)
-    excerpts.hop_length = 33
+    reader = ClipReader(tmp_path)
+    reader.hop_length = 33
 
     with pytest.raises(ConfigError, match="trainer.segment_length must be 33 or more"):
-        RandomSegments(excerpts, clips, crop=32, context=20, batch_size=1, seed=0)
+        RandomSegments(reader, clips, segment_length=32, context=20, batch_size=1, seed=0)

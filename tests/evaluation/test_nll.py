@@ -7,7 +7,7 @@ import torch
 from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clip_reader import ClipReader, read_clip
-from wavenet.data.dataset import Windows
+from wavenet.data.dataset import SequentialSegments
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare
@@ -39,7 +39,9 @@ def folder(recordings: Path, tmp_path: Path) -> Path:
 def test_bits_over_windows_equal_those_of_complete_clips(folder: Path, window: int) -> None:
     model = WaveNet(CONFIG).eval()
     clips = read_manifest(folder)
-    windows = Windows(ClipReader(folder), clips, window=window, context=CONFIG.receptive_field)
+    windows = SequentialSegments(
+        ClipReader(folder), clips, segment_length=window, context=CONFIG.receptive_field
+    )
     with torch.no_grad():
         nll = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
 
@@ -50,8 +52,11 @@ def test_bits_over_windows_equal_those_of_complete_clips(folder: Path, window: i
 
 def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> None:
     model = WaveNet(CONFIG).train()
-    windows = Windows(
-        ClipReader(folder), read_manifest(folder), window=6000, context=CONFIG.receptive_field
+    windows = SequentialSegments(
+        ClipReader(folder),
+        read_manifest(folder),
+        segment_length=6000,
+        context=CONFIG.receptive_field,
     )
     random_state = torch.get_rng_state()
 

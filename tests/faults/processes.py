@@ -246,18 +246,18 @@ def _leave(fault: Exception) -> None:
 
 def _arrange_signal(what: str, n: int) -> None:
     """Send this process a SIGTERM at one moment of training."""
-    from wavenet.data.dataset import Windows
+    from wavenet.data.dataset import SequentialSegments
     from wavenet.training.loop import TrainingLoop
 
     count = 0
-    update, read, run = TrainingLoop.update, Windows.__getitem__, TrainingLoop.run
+    update, read, run = TrainingLoop.update, SequentialSegments.__getitem__, TrainingLoop.run
 
     def signal_at_update(self: TrainingLoop, *args: Any) -> float:
         if what == "update" and self.state.step == n:
             os.kill(os.getpid(), signal.SIGTERM)
         return update(self, *args)
 
-    def signal_at_window(self: Windows, index: int) -> Any:
+    def signal_at_window(self: SequentialSegments, index: int) -> Any:
         nonlocal count
         count += 1
         if what == "window" and count == n:
@@ -271,7 +271,7 @@ def _arrange_signal(what: str, n: int) -> None:
 
     for owner, name, hook in (
         (TrainingLoop, "update", signal_at_update),
-        (Windows, "__getitem__", signal_at_window),
+        (SequentialSegments, "__getitem__", signal_at_window),
         (TrainingLoop, "run", signal_at_start),
     ):
         setattr(owner, name, hook)

@@ -8,7 +8,7 @@ from wavenet.config import AudioConfig, F0Config
 from wavenet.data.audio import WavWriter
 from wavenet.data.clip_reader import ClipReader
 from wavenet.data.manifest import Clip
-from wavenet.features.f0 import REFERENCE_HZ, pitch
+from wavenet.features.f0 import REFERENCE_HZ, f0_features
 from wavenet.features.frames import Features
 
 Samples = NDArray[np.float32]
@@ -28,7 +28,7 @@ def between(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("frequency_hz", [120.0, 220.0])
 def test_the_pitch_of_a_tone_is_found_within_20_cents(frequency_hz: float) -> None:
-    height, voiced, probability = between(pitch(tone(frequency_hz), CONFIG))
+    height, voiced, probability = between(f0_features(tone(frequency_hz), CONFIG))
 
     assert 1200 * np.abs(height - np.log2(frequency_hz / REFERENCE_HZ)).max() < 20
     assert voiced.all()
@@ -39,7 +39,9 @@ def test_the_pitch_of_a_tone_is_found_within_20_cents(frequency_hz: float) -> No
 def test_silence_and_faint_noise_are_unvoiced_and_have_no_pitch(size: float) -> None:
     generator = np.random.default_rng(0)
 
-    height, voiced, _ = pitch((size * generator.standard_normal(4000)).astype(np.float32), CONFIG)
+    height, voiced, _ = f0_features(
+        (size * generator.standard_normal(4000)).astype(np.float32), CONFIG
+    )
 
     assert not voiced.any()
     assert not height.any()
@@ -51,7 +53,7 @@ def test_voicing_follows_a_tone_that_stops_and_pitch_is_carried_on() -> None:
     generator = np.random.default_rng(0)
     signal += 1e-3 * generator.standard_normal(len(signal)).astype(np.float32)
 
-    height, voiced, _ = pitch(signal, CONFIG)
+    height, voiced, _ = f0_features(signal, CONFIG)
 
     expected = np.repeat([0, 1, 0, 1, 0], [30, 50, 30, 50, 30])
     clear = np.r_[:23, 37:73, 87:103, 117:153, 167:190]  # sees neither start nor end of a tone
@@ -66,7 +68,7 @@ def test_voicing_follows_a_tone_that_stops_and_pitch_is_carried_on() -> None:
 
 @pytest.mark.parametrize("samples", [1, 79, 80, 81, 1000, 4001])
 def test_every_sample_has_a_frame(samples: int) -> None:
-    frames = pitch(tone(120.0, samples), CONFIG)
+    frames = f0_features(tone(120.0, samples), CONFIG)
 
     assert frames.shape == (3, -(-samples // 80))
     assert frames.dtype == np.float32
@@ -74,13 +76,13 @@ def test_every_sample_has_a_frame(samples: int) -> None:
 
 
 def test_no_samples_have_no_frames() -> None:
-    assert pitch(np.zeros(0, np.float32), CONFIG).shape == (3, 0)
+    assert f0_features(np.zeros(0, np.float32), CONFIG).shape == (3, 0)
 
 
 def test_a_tone_out_of_range_is_not_voiced_at_its_own_height() -> None:
     narrow = F0Config(sample_rate=8000, hop_length=80, f_min=200.0, f_max=400.0)
 
-    height, voiced, _ = between(pitch(tone(100.0), narrow))
+    height, voiced, _ = between(f0_features(tone(100.0), narrow))
 
     assert (REFERENCE_HZ * 2 ** height[voiced > 0] >= 199.0).all()
 
@@ -88,10 +90,10 @@ def test_a_tone_out_of_range_is_not_voiced_at_its_own_height() -> None:
 def test_features_are_those_of_the_recording() -> None:
     audio = AudioConfig(sample_rate=8000, f0=CONFIG)
 
-    frames = Features(audio).of_signal(tone(120.0, 1000))
+    frames = Features(audio).from_recording(tone(120.0, 1000))
 
     assert audio.channels == 3
-    np.testing.assert_array_equal(frames[0].numpy(), pitch(tone(120.0, 1000), CONFIG))
+    np.testing.assert_array_equal(frames[0].numpy(), f0_features(tone(120.0, 1000), CONFIG))
 
 
 def test_f0_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_frames_of_an_excerpt_equal_those_of_the_clip(
 ) -> None:
     audio = AudioConfig(sample_rate=8000, mel=SMALL)
     features, clip, first = Features(audio), clips[0], start // SMALL.hop_length
-    whole = features.of_signal(read_samples(tmp_path / clip.path)[:, 0])[0]
+    whole = features.from_recording(read_samples(tmp_path / clip.path)[:, 0])[0]
 
     item = ClipReader(tmp_path, audio, lookahead).read(clip, start, length)
     local = features(stack([item, item]))["local"]

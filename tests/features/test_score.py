@@ -9,8 +9,8 @@ from wavenet.data.audio import WavWriter
 from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
-from wavenet.features.piano_roll import FADE_SECONDS, roll
-from wavenet.features.score import Note, excerpt, read_notes, write_notes
+from wavenet.features.piano_roll import FADE_SECONDS, piano_roll
+from wavenet.features.score import Note, cut_notes, read_notes, write_notes
 from wavenet.utils.errors import DataError
 
 SCORE = [Note(0.0, 0.5, 60), Note(0.25, 1.0, 64), Note(1.5, 1.5, 67), Note(0.6, 2.0, 60)]
@@ -70,18 +70,18 @@ def test_a_score_that_cannot_be_read_is_a_data_error(tmp_path: Path, content: by
 
 
 def test_an_excerpt_counts_from_its_start_and_is_cut_to_its_stop() -> None:
-    early, late = excerpt(SCORE, 0.5, 1.5)
+    early, late = cut_notes(SCORE, 0.5, 1.5)
 
     assert early == Note(0.0, 0.5, 64)
     assert late == pytest.approx(Note(0.1, 1.0, 60))
 
 
 def test_excerpt_of_full_length_is_the_score() -> None:
-    assert excerpt(SCORE, 0.0, 2.0) == SCORE
+    assert cut_notes(SCORE, 0.0, 2.0) == SCORE
 
 
 def test_a_note_marks_where_it_starts_and_where_it_sounds() -> None:
-    frames = roll([Note(0.02, 0.05, 61)], 0, 8, ROLL)
+    frames = piano_roll([Note(0.02, 0.05, 61)], 0, 8, ROLL)
 
     assert frames.shape == (16, 8)
     assert frames[8 + 1].tolist() == [0, 0, 1, 1, 1, 0, 0, 0]
@@ -99,7 +99,7 @@ def test_a_note_that_starts_with_a_frame_and_ends_with_one_fills_those_between(
     for frame in range(500):
         note = Note(frame * hop_length / 22050, (frame + 3) * hop_length / 22050, 60)
 
-        onsets, sounding = roll([note], frame - 1, 6, config)
+        onsets, sounding = piano_roll([note], frame - 1, 6, config)
 
         assert onsets.argmax() == 1
         assert sounding.tolist() == [0, 1, 1, 1, 0, 0]
@@ -107,13 +107,13 @@ def test_a_note_that_starts_with_a_frame_and_ends_with_one_fills_those_between(
 
 @pytest.mark.parametrize("note", [Note(0.025, 0.025, 60), Note(0.021, 0.029, 60)])
 def test_a_note_shorter_than_a_frame_has_a_frame(note: Note) -> None:
-    frames = roll([note], 0, 5, ROLL)
+    frames = piano_roll([note], 0, 5, ROLL)
 
     assert frames[0].tolist() == frames[8].tolist() == [0, 0, 1, 0, 0]
 
 
 def test_a_note_struck_again_is_marked_again() -> None:
-    onsets = roll([Note(0.0, 0.03, 60), Note(0.03, 0.06, 60)], 0, 6, ROLL)[0]
+    onsets = piano_roll([Note(0.0, 0.03, 60), Note(0.03, 0.06, 60)], 0, 6, ROLL)[0]
 
     assert onsets[0] == onsets[3] == 1
     assert onsets[2] < 1
@@ -121,10 +121,10 @@ def test_a_note_struck_again_is_marked_again() -> None:
 
 @pytest.mark.parametrize(("start", "frames"), [(0, 10), (40, 30), (99, 120), (250, 5)])
 def test_piano_roll_from_a_frame_is_part_of_the_full_roll(start: int, frames: int) -> None:
-    whole = roll(SCORE, 0, 300, ROLL)
+    whole = piano_roll(SCORE, 0, 300, ROLL)
 
     np.testing.assert_array_equal(
-        roll(SCORE, start, frames, ROLL), whole[:, start : start + frames]
+        piano_roll(SCORE, start, frames, ROLL), whole[:, start : start + frames]
     )
 
 
@@ -140,7 +140,7 @@ def test_piano_roll_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path, start:
 
     item = ClipReader(tmp_path, audio).read(clip, start, 2000)
 
-    whole = features.of_signal(samples, SCORE)
+    whole = features.from_recording(samples, SCORE)
     assert whole.shape == (1, 16, 200)
     local = features(stack([item]))["local"]
     assert torch.equal(local, whole[:, :, start // 80 : start // 80 + 25])
@@ -149,7 +149,7 @@ def test_piano_roll_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path, start:
 def test_a_score_alone_has_frames_until_a_second_after_its_last_note() -> None:
     features = Features(AudioConfig(sample_rate=8000, score=ROLL))
 
-    assert features.of_signal(None, SCORE).shape == (1, 16, 300)
+    assert features.from_recording(None, SCORE).shape == (1, 16, 300)
 
 
 def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
@@ -161,20 +161,20 @@ def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.wav has no notes"):
         ClipReader(tmp_path, audio).read(clip, 0, 800)
     with pytest.raises(DataError, match="conditioned on a score"):
-        Features(audio).of_signal(np.zeros(800, np.float32))
+        Features(audio).from_recording(np.zeros(800, np.float32))
 
 
 @pytest.mark.parametrize("pitch", [59, 68])
 def test_note_outside_the_models_range_is_refused(pitch: int) -> None:
     with pytest.raises(DataError, match=f"pitch {pitch} is outside of 60 to 67.*audio.score"):
-        roll([Note(0.0, 1.0, pitch)], 0, 10, ROLL)
+        piano_roll([Note(0.0, 1.0, pitch)], 0, 10, ROLL)
 
 
 def test_two_notes_of_one_pitch_both_have_their_onset_in_any_order() -> None:
     config = ScoreConfig(sample_rate=8000, hop_length=80, midi_min=60, midi_max=60)
     notes = [Note(0.1, 0.7, 60), Note(0.5, 0.9, 60)]
 
-    there = roll(notes, 0, 100, config)
+    there = piano_roll(notes, 0, 100, config)
 
-    np.testing.assert_array_equal(there, roll(notes[::-1], 0, 100, config))
+    np.testing.assert_array_equal(there, piano_roll(notes[::-1], 0, 100, config))
     assert there[0, 10] == there[0, 50] == 1

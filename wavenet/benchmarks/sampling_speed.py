@@ -23,7 +23,7 @@ from wavenet.benchmarks.framework import (
     process_memory_mib,
 )
 from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.data.dataset import Windows
+from wavenet.data.dataset import SequentialSegments
 from wavenet.evaluation.held_out import first_seconds, held_out_clips
 from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader, sampler_bits_per_sample
 from wavenet.model import WaveNet
@@ -177,10 +177,10 @@ def bits_by_weight_dtype(
         log.debug("%s", error)
         return {}
     model = loaded.model
-    windows = Windows(
+    windows = SequentialSegments(
         make_clip_reader(model.config, loaded.audio, folder),
         first_seconds(clips, seconds),
-        window=WINDOW_SAMPLES,
+        segment_length=WINDOW_SAMPLES,
         context=model.config.receptive_field,
     )
     return {

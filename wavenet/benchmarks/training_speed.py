@@ -184,7 +184,7 @@ def segments_read_per_second(
         segments = RandomSegments(
             ClipReader(folder),
             read_manifest(folder, "train"),
-            crop=segment_length,
+            segment_length=segment_length,
             context=context,
             batch_size=1,
             seed=0,

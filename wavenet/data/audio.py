@@ -1,8 +1,8 @@
-"""Audio files in and out, as float32 in [-1, 1].
+"""Reads audio files of any format, and writes 16-bit WAV files, as float32 in [-1, 1].
 
-Reading is libsndfile's, with what it passes over in silence made an error: a file that was cut
-short, a header that claims absurd sizes. What a file is, its content says, never its suffix.
-Writing is 16-bit PCM WAV, streamed, and whole under its name or not there.
+libsndfile reads; what it silently accepts is an error here: a truncated file, a header with absurd
+sizes. The content of a file decides its format, never its suffix. Written files are streamed to a
+temporary name and get their final name when they are complete.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ from wavenet.data.container_headers import TruncatedAudio, check_whole
 from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_file
 
-MOST_CHANNELS = 64
-MOST_HZ = 768000
-MOST_FRAMES = 2**60  # a header that means "unknown" says about 2**63
+MAX_CHANNELS = 64
+MAX_HZ = 768000
+MAX_FRAMES = 2**60  # a header that means "unknown" has about 2**63
 WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-WAV_MOST_BYTES = 2**32 - 1 - WAV_HEADER.size
+WAV_MAX_BYTES = 2**32 - 1 - WAV_HEADER.size
 
 
 @dataclass(frozen=True)
 class AudioHeader:
-    """What a file's header says.
+    """The header of an audio file.
 
     Attributes:
         frames: Samples a channel.
@@ -49,11 +49,11 @@ class AudioHeader:
 
 
 def read_header(path: Path, *, allow_truncated: bool = False) -> AudioHeader:
-    """Return what the header of `path` says; no sample is decoded.
+    """Return the header of `path`; no sample is decoded.
 
     Args:
         path: An audio file of any format that libsndfile reads.
-        allow_truncated: Accept a file that is shorter than its header says.
+        allow_truncated: Accept a file that is shorter than its header promises.
 
     Raises:
         TruncatedAudio: A `DataError`: the header promises more than the file holds.
@@ -72,7 +72,7 @@ def read_blocks(
         path: An audio file of any format that libsndfile reads.
         start: First frame.
         frames: How many; `None` for all that follow.
-        allow_truncated: End without an error where the file ends before its header says.
+        allow_truncated: End without an error if the file ends before its header promises.
 
     Raises:
         TruncatedAudio: Fewer frames came than the header promised.
@@ -82,12 +82,12 @@ def read_blocks(
         wanted = header.frames - start if frames is None else frames
         if start < 0 or wanted < 0 or start + wanted > header.frames:
             raise DataError(
-                f"{printable(path)}: frames {start} to {start + wanted} were asked for, "
+                f"{printable(path)}: frames {start} to {start + wanted} were requested, "
                 f"it has {header.frames}"
             )
         if start:
             _seek(path, sound, start)
-        block = 2**12 if allow_truncated else 2**16  # a damaged block is lost as a whole
+        block = 2**12 if allow_truncated else 2**16  # all of a damaged block is lost
         done = 0
         while done < wanted:
             samples = _read(sound, min(block, wanted - done))
@@ -115,7 +115,7 @@ def read_samples(
         path: An audio file of any format that libsndfile reads.
         start: First frame.
         frames: How many; `None` for all that follow.
-        allow_truncated: Return what there is where the file ends before its header says.
+        allow_truncated: Return the samples of a file that ends before its header promises.
 
     Raises:
         DataError: As `read_blocks`, or a sample is not finite.
@@ -134,8 +134,8 @@ def read_samples(
 class WavWriter:
     """Mono 16-bit WAV, written as the samples come, in constant memory.
 
-    A context manager: the file takes its name, whole and durable, when the block ends well, and
-    after an exception nothing stays.
+    A context manager: the file gets its name when the block succeeds; after an exception nothing
+    is left.
 
     Args:
         path: Where the file will be.
@@ -143,8 +143,8 @@ class WavWriter:
     """
 
     def __init__(self, path: Path, sample_rate: int) -> None:
-        if not 1 <= sample_rate <= MOST_HZ:
-            raise DataError(f"sample_rate must be 1 to {MOST_HZ}, got {sample_rate}")
+        if not 1 <= sample_rate <= MAX_HZ:
+            raise DataError(f"sample_rate must be 1 to {MAX_HZ}, got {sample_rate}")
         self.path = path
         self.sample_rate = sample_rate
         self.frames = 0
@@ -176,9 +176,9 @@ class WavWriter:
                 f"{printable(self.path)}: sample {self.frames + index} is {samples[index]}, "
                 "must be in [-1, 1]: clip or scale the signal first"
             )
-        if (self.frames + len(samples)) * 2 > WAV_MOST_BYTES:
+        if (self.frames + len(samples)) * 2 > WAV_MAX_BYTES:
             raise DataError(
-                f"{printable(self.path)}: a WAV file holds at most {WAV_MOST_BYTES // 2} samples: "
+                f"{printable(self.path)}: a WAV file holds at most {WAV_MAX_BYTES // 2} samples: "
                 "cut the signal into several files"
             )
         self._file.write(_pcm16(samples))
@@ -268,7 +268,7 @@ def _check_file(path: Path) -> None:
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        broken = "a link to nothing" if path.is_symlink() else "no such file"
+        broken = "a broken link" if path.is_symlink() else "no such file"
         raise DataError(f"{printable(path)}: {broken}") from None
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
@@ -279,9 +279,9 @@ def _check_file(path: Path) -> None:
 
 def _check_header(path: Path, header: AudioHeader) -> None:
     limits = (
-        (header.frames, 1, MOST_FRAMES, "frames"),
-        (header.channels, 1, MOST_CHANNELS, "channels"),
-        (header.sample_rate, 1, MOST_HZ, "Hz"),
+        (header.frames, 1, MAX_FRAMES, "frames"),
+        (header.channels, 1, MAX_CHANNELS, "channels"),
+        (header.sample_rate, 1, MAX_HZ, "Hz"),
     )
     for found, least, most, unit in limits:
         if not least <= found <= most:

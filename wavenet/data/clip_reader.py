@@ -1,9 +1,8 @@
-"""Excerpts of clips, each with what conditions it.
+"""Reads segments of clips with their conditioning.
 
-What is cheap to take with the samples is read here, in the loader's workers: the speaker's number,
-the roll of the notes, the pitch. A mel spectrogram is made from the waveform on the training
-device; for it the excerpt's true surroundings come along, so that its frames are those that the
-whole clip would have.
+What is cheap to compute is read in the loader's workers: the speaker id, the piano roll, F0. A mel
+spectrogram is computed from the waveform on the training device; for it the item holds the samples
+around the segment too, so that its frames equal those of the complete clip.
 """
 
 from pathlib import Path
@@ -16,10 +15,10 @@ from torch import Tensor
 from wavenet.config import AudioConfig, F0Config
 from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
-from wavenet.features.f0 import pitch
+from wavenet.features.f0 import f0_features
 from wavenet.features.filters import build_filter
 from wavenet.features.mel import LogMel
-from wavenet.features.piano_roll import roll
+from wavenet.features.piano_roll import piano_roll
 from wavenet.features.score import read_notes
 from wavenet.utils.constants import NULL_SPEAKER
 from wavenet.utils.errors import DataError
@@ -28,15 +27,15 @@ Samples = NDArray[np.float32]
 
 
 class ClipReader:
-    """Reads excerpts of prepared clips.
+    """Reads segments of prepared clips.
 
     Args:
         folder: The prepared folder.
-        audio: What conditions the signal.
-        lookahead: Frames after an excerpt's last that the model sees.
+        audio: The conditioning features.
+        lookahead: Frames after the last one of a segment that the model sees.
 
     Attributes:
-        hop_length: Excerpts start at multiples of it; 1 where there are no frames.
+        hop_length: Segments start at multiples of it; 1 if there are no frames.
     """
 
     def __init__(self, folder: Path, audio: AudioConfig | None = None, lookahead: int = 0) -> None:
@@ -45,7 +44,7 @@ class ClipReader:
         self.lookahead = lookahead
         self.hop_length = (audio.hop_length if audio is not None else None) or 1
         self.signal_filter = build_filter(audio)
-        self._pitches: dict[str, Samples] = {}
+        self._f0_of_clip: dict[str, Samples] = {}
         self.margin = 0
         if audio is not None and audio.mel is not None:
             self.margin = LogMel(audio.mel).margin
@@ -54,12 +53,12 @@ class ClipReader:
     def read(self, clip: Clip, start: int, length: int) -> dict[str, Tensor]:
         """Return `length` samples of a clip from `start` on, a multiple of `hop_length`.
 
-        What lies outside the clip is silence.
+        Outside the clip there is silence.
 
         Returns:
-            `waveform`, `(length,)`; as the audio's conditions ask for them `around`, samples from
-            `margin` before to `margin` after the frames, `frames` `(C, F)` of pitch and notes, and
-            `speaker`, a number.
+            `waveform`, `(length,)`; depending on the audio config `around`, samples from `margin`
+            before to `margin` after the frames, `frames` `(C, F)` of F0 and the piano roll, and
+            `speaker`, its id.
         """
         memory = self.signal_filter.memory
         wide = torch.from_numpy(self._samples(clip, start - memory, length + memory))
@@ -78,21 +77,21 @@ class ClipReader:
             item["around"] = torch.from_numpy(around)
         rows = []
         if audio.f0 is not None:
-            rows.append(self._pitch(clip, audio.f0, start // self.hop_length, count))
+            rows.append(self._f0(clip, audio.f0, start // self.hop_length, count))
         if audio.score is not None:
             if not clip.notes:
                 raise DataError(f"{clip.path} has no notes, and the model is conditioned on them")
             notes = read_notes(self.folder / clip.notes)
-            rows.append(roll(notes, start // self.hop_length, count, audio.score))
+            rows.append(piano_roll(notes, start // self.hop_length, count, audio.score))
         if rows:
             item["frames"] = torch.from_numpy(np.concatenate(rows))
         return item
 
-    def _pitch(self, clip: Clip, config: F0Config, first: int, count: int) -> Samples:
-        """Return frames of the whole clip's pitch, which is found once: it depends on all of it."""
-        if clip.path not in self._pitches:
-            self._pitches[clip.path] = pitch(self._samples(clip, 0, clip.frames), config)
-        found = self._pitches[clip.path][:, first : first + count]
+    def _f0(self, clip: Clip, config: F0Config, first: int, count: int) -> Samples:
+        """Return F0 frames of a clip; they depend on all of it and are computed once."""
+        if clip.path not in self._f0_of_clip:
+            self._f0_of_clip[clip.path] = f0_features(self._samples(clip, 0, clip.frames), config)
+        found = self._f0_of_clip[clip.path][:, first : first + count]
         return np.pad(found, ((0, 0), (0, count - found.shape[1])), mode="edge")
 
     def _samples(self, clip: Clip, start: int, length: int) -> Samples:
@@ -110,7 +109,7 @@ def read_clip(folder: Path, clip: Clip) -> Samples:
 
 
 def stack(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return excerpts of one length as a batch."""
+    """Return segments of one length as a batch."""
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
@@ -119,4 +118,4 @@ def _read(folder: Path, clip: Clip, start: int, frames: int) -> Samples:
     try:
         return read_samples(folder / clip.path, start, frames)[:, 0]
     except DataError as error:
-        raise DataError(f"{error}; the manifest says otherwise: run wavenet-prepare anew") from None
+        raise DataError(f"{error}; but the manifest lists it: run wavenet-prepare again") from None

@@ -1,8 +1,8 @@
-"""Whether a file holds all the samples that its header promises, by the bytes.
+"""Checks that a file holds as many bytes of samples as its header promises.
 
-libsndfile reads most formats that were cut short without a word, so their headers are read here
-too: chunks (WAV, RF64, W64, AIFF), fixed headers (AU, NIST) and the pages of Ogg. FLAC and MP3 are
-left to the decoder, which notices.
+libsndfile reads most truncated files without an error, so their headers are read here too: chunks
+(WAV, RF64, W64, AIFF), fixed headers (AU, NIST) and the pages of Ogg. The decoders of FLAC and MP3
+notice by themselves.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from wavenet.utils.errors import DataError, printable
 
-MOST_CHUNKS = 4096  # before the samples; a real file has about ten
+MAX_CHUNKS = 4096  # before the samples; a real file has about ten
 SAMPLES = (b"data", b"SSND", b"BODY")
 UNKNOWN_SIZE = 0xFFFFFFFF  # of a chunk, in a header that was written to a stream
 OGG_PAGE = 65307  # bytes, at most
@@ -21,7 +21,7 @@ OGG_END = 4  # flag of a stream's last page
 
 
 class TruncatedAudio(DataError):
-    """A file has fewer samples than its header says."""
+    """A file has fewer samples than its header promises."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SampleBytes:
     """Size of a file's samples, in bytes.
 
     Attributes:
-        promised: What the header says; `None` where a stream was written and it cannot say.
+        promised: By the header; `None` if it was written to a stream and has no size.
         found: What follows the header.
     """
 
@@ -52,7 +52,7 @@ def check_whole(path: Path) -> None:
         return
     if measured.promised is None:
         raise TruncatedAudio(
-            f"{printable(path)}: header does not say how long it is, a program wrote it as a "
+            f"{printable(path)}: header has no length, a program wrote it as a "
             f"stream and {measured.found} bytes follow: write it anew, as in ffmpeg -i OLD NEW.wav"
         )
     if measured.found < measured.promised:
@@ -63,7 +63,7 @@ def check_whole(path: Path) -> None:
 
 
 def sample_bytes(file: BinaryIO, size: int) -> SampleBytes | None:
-    """Return the size of the samples in a file of `size` bytes, `None` where no header says it."""
+    """Return the size of the samples in a file of `size` bytes, `None` if no header has it."""
     file.seek(0)
     start = file.read(1024)
     if start[:4] in (b"RIFF", b"RF64"):
@@ -87,7 +87,7 @@ def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> Sam
     )  # W64, where a size counts the header and all begins at a multiple of 8
     long_size = None
     file.seek(first)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         entry = file.read(header.size)
         if len(entry) < header.size:
             return None
@@ -106,17 +106,17 @@ def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> Sam
 
 def _nist(start: bytes, size: int) -> SampleBytes | None:
     """Read the text header of NIST Sphere, such as `sample_count -i 46797`."""
-    said = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d{1,15})\n", start)}
+    fields = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d{1,15})\n", start)}
     names = (b"sample_count", b"sample_n_bytes", b"channel_count")
     coded = b"sample_coding" in start and b"sample_coding -s3 pcm\n" not in start
-    if coded or any(name not in said for name in names):
+    if coded or any(name not in fields for name in names):
         return None
-    count, width, channels = (said[name] for name in names)
+    count, width, channels = (fields[name] for name in names)
     return _measure(count * width * channels, size - int(start[8:15].strip() or b"1024"))
 
 
 def _ogg_ends(file: BinaryIO, size: int) -> bool:
-    """Return whether the last page is whole and says that it is the last."""
+    """Return whether the last page is complete and marked as the last."""
     file.seek(max(0, size - OGG_PAGE))
     tail = file.read(OGG_PAGE)
     page = tail[max(0, tail.rfind(b"OggS")) :]

@@ -1,7 +1,7 @@
-"""What training and evaluation read: crops at random, and windows one after another.
+"""Datasets of segments of clips: at random for training, one after another for evaluation.
 
-Both read a little of a prepared file where it lies. Each item is a pure function of its index, so
-that a loader has no state to lose; a mask says on which samples the loss counts.
+Both read only the segment from a prepared file. Each item is a pure function of its index, so a
+loader has no state to save; a mask marks the samples on which the loss is computed.
 """
 
 from collections.abc import Sequence
@@ -17,201 +17,205 @@ from wavenet.data.clip_reader import ClipReader, stack
 from wavenet.data.manifest import Clip, frames_of, speakers_of
 from wavenet.utils.errors import ConfigError, DataError, printable
 
-Voices = list["range | NDArray[np.intp]"]  # places of clips, by speaker
+ClipIndices = range | NDArray[np.intp]
 
 
 class RandomSegments(Dataset[dict[str, Tensor]]):
-    """Batches of crops, drawn so that every sample of every clip is as likely as any other.
+    """Batches of random segments; every sample of every clip is equally likely.
 
-    An update of the weights sees `batch_size` crops, whoever draws them: they are shared out over
-    the batches that it is made of, `accumulate` in each of `world_size` processes. Item `index` is
-    a pure function of (seed, index, rank), without end: give the loader the numbers as its sampler,
-    and `batch_size=None`. A crop lies within one clip, and what comes before its target is context,
-    on which the loss does not count; where it begins with the clip, all counts.
+    An update of the weights sees `batch_size` segments. They are divided over the batches of the
+    update: `accumulate_grad_batches` in each of `world_size` processes. Item `index` is a pure
+    function of (seed, index, rank), without end: give the loader the numbers as its sampler, and
+    `batch_size=None`. A segment lies within one clip and has `context` samples before it, which the
+    mask leaves out; at the start of a clip, where there is no context, the mask covers all.
 
     Args:
-        excerpts: Reads the clips, and what conditions them.
+        reader: Reads the clips and their conditioning.
         clips: From the folder's manifest.
-        crop: Samples on which the loss counts.
+        segment_length: Samples on which the loss is computed.
         context: Samples before them: the receptive field.
-        batch_size: Crops of an update.
-        seed: Another seed draws other crops.
+        batch_size: Segments of an update, of all processes.
+        seed: Another seed draws other segments.
         rank: This process, from 0.
-        world_size: Processes that draw together, each its own crops.
-        accumulate: Items of each process that make an update.
-        balance: Draw a speaker first, each as likely as any other, then a sample of theirs.
+        world_size: Number of processes.
+        accumulate_grad_batches: Items of each process in an update.
+        balance_speakers: Draw a speaker first, all equally likely, then a sample of theirs.
     """
 
     def __init__(
         self,
-        excerpts: ClipReader,
+        reader: ClipReader,
         clips: Sequence[Clip],
         *,
-        crop: int,
+        segment_length: int,
         context: int,
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        accumulate: int = 1,
-        balance: bool = False,
+        accumulate_grad_batches: int = 1,
+        balance_speakers: bool = False,
     ) -> None:
-        folder = excerpts.folder
-        _check(folder, clips, {"crop": (crop, 1), "context": (context, 0)})
-        _check(folder, clips, {"batch_size": (batch_size, 1), "seed": (seed, 0)})
-        _check(folder, clips, {"accumulate": (accumulate, 1)})
-        if crop < excerpts.hop_length:
+        _check(reader.folder, clips, segment_length=(segment_length, 1), context=(context, 0))
+        _check(reader.folder, clips, batch_size=(batch_size, 1), seed=(seed, 0))
+        _check(reader.folder, clips, accumulate_grad_batches=(accumulate_grad_batches, 1))
+        if segment_length < reader.hop_length:
             raise ConfigError(
-                f"trainer.segment_length must be {excerpts.hop_length} or more (the hop length of "
-                f"the frames), got {crop}"
+                f"trainer.segment_length must be {reader.hop_length} or more (the hop length of "
+                f"the frames), got {segment_length}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be 0 to {world_size - 1}, got {rank}")
-        self.rows = crops_of_a_batch(batch_size, world_size, accumulate)
-        self.excerpts = excerpts
+        self.segments_per_batch = divide_batch(batch_size, world_size, accumulate_grad_batches)
+        self.reader = reader
         self.clips = clips
-        self.crop = crop
+        self.segment_length = segment_length
         self.context = context
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.accumulate = accumulate
-        everyone: Voices = [range(len(clips))]
-        self.voices = _places_by_speaker(clips) if balance else everyone
+        self.accumulate_grad_batches = accumulate_grad_batches
+        everyone: list[ClipIndices] = [range(len(clips))]
+        self.groups = _clips_by_speaker(clips) if balance_speakers else everyone
         frames = frames_of(clips)
-        self.ends = [np.cumsum(frames[voice] if balance else frames) for voice in self.voices]
+        self.ends = [
+            np.cumsum(frames[group] if balance_speakers else frames) for group in self.groups
+        ]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return batch `index`.
 
         Returns:
-            `waveform`, float32 `(B, context + crop)`, what conditions it (see `ClipReader.read`),
-            `mask`, bool of the waveform's shape, true where the loss counts, and `count`, float32,
-            on how many samples it counts in a batch of this update, as a mean over its batches.
+            `waveform`, float32 `(B, context + segment_length)`, its conditioning (see
+            `ClipReader.read`), `mask`, bool of the waveform's shape, true where the loss is
+            computed, and `count`, float32, the mean number of such samples in the batches of this
+            update.
         """
-        update, part = divmod(index, self.accumulate)
-        rows, length = self.rows, self.context + self.crop
+        update, part = divmod(index, self.accumulate_grad_batches)
+        rows, length = self.segments_per_batch, self.context + self.segment_length
         first = (part * self.world_size + self.rank) * rows
         items, counts = [], []
         mask = np.zeros((rows, length), np.bool_)
         for item in range(self.batch_size):
-            clip, start = self._excerpt(update, item)
+            clip, start = self._segment(update, item)
             begin, end = 0 if start == 0 else self.context, min(length, clip.frames - start)
             counts.append(end - begin)
             if 0 <= item - first < rows:
                 mask[item - first, begin:end] = True
-                items.append(self.excerpts.read(clip, start, length))
+                items.append(self.reader.read(clip, start, length))
         count = torch.tensor(sum(counts) * rows / self.batch_size)
         return {**stack(items), "mask": torch.from_numpy(mask), "count": count}
 
-    def _excerpt(self, update: int, item: int) -> tuple[Clip, int]:
-        """Return which clip the crop is of, and where the excerpt with it begins."""
+    def _segment(self, update: int, item: int) -> tuple[Clip, int]:
+        """Return a clip, and where the segment with its context starts in it."""
         clip, target = self._draw(update, item)
-        length, hop = self.context + self.crop, self.excerpts.hop_length
+        length, hop = self.context + self.segment_length, self.reader.hop_length
         last = -(-max(0, clip.frames - length) // hop) * hop  # reaches the clip's end
         return clip, min(max(0, target - self.context) // hop * hop, last)
 
-    def _draw(self, step: int, item: int) -> tuple[Clip, int]:
+    def _draw(self, update: int, item: int) -> tuple[Clip, int]:
         """Return a clip and a sample of it, one of all samples of all clips."""
-        seeds = np.random.SeedSequence([self.seed, step, item])
+        seeds = np.random.SeedSequence([self.seed, update, item])
         generator = np.random.Generator(np.random.Philox(seeds))
-        voice = int(generator.integers(len(self.voices))) if len(self.voices) > 1 else 0
-        ends = self.ends[voice]
+        group = int(generator.integers(len(self.groups))) if len(self.groups) > 1 else 0
+        ends = self.ends[group]
         sample = int(generator.integers(int(ends[-1])))
         index = int(np.searchsorted(ends, sample, side="right"))
-        clip = self.clips[int(self.voices[voice][index])]
+        clip = self.clips[int(self.groups[group][index])]
         return clip, sample - int(ends[index]) + clip.frames
 
 
-class Windows(Dataset[dict[str, Tensor]]):
-    """Windows that cover each sample of the clips once, in order, each with its context before it.
+class SequentialSegments(Dataset[dict[str, Tensor]]):
+    """Segments that cover each sample of the clips once, in order, each with its context.
 
     For a loader with `batch_size=None`.
 
     Args:
-        excerpts: Reads the clips, and what conditions them.
+        reader: Reads the clips and their conditioning.
         clips: From the folder's manifest.
-        window: Samples on which the loss counts.
+        segment_length: Samples on which the loss is computed.
         context: Samples before them: the receptive field.
-        limit_seconds: Stop after this much audio, the first clips; `None` for all.
+        limit_seconds: Stop after this much audio, of the first clips; `None` for all.
     """
 
     def __init__(
         self,
-        excerpts: ClipReader,
+        reader: ClipReader,
         clips: Sequence[Clip],
         *,
-        window: int,
+        segment_length: int,
         context: int,
         limit_seconds: float | None = None,
     ) -> None:
-        _check(excerpts.folder, clips, {"window": (window, 1), "context": (context, 0)})
+        _check(reader.folder, clips, segment_length=(segment_length, 1), context=(context, 0))
         if limit_seconds is not None and limit_seconds <= 0:
             raise ValueError(f"limit_seconds must be positive, got {limit_seconds}")
-        self.excerpts = excerpts
+        self.reader = reader
         self.clips = clips
-        self.window = window
+        self.segment_length = segment_length
         self.context = context
         self.frames = frames_of(clips)
         if limit_seconds is not None:
             limit = max(1, round(limit_seconds * clips[0].sample_rate))
             self.frames = np.diff(np.minimum(np.cumsum(self.frames), limit), prepend=0)
-        self.ends = np.cumsum(-(-self.frames // window))
+        self.ends = np.cumsum(-(-self.frames // segment_length))
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return window `index`.
+        """Return segment `index`.
 
         Returns:
-            `waveform`, float32 `(1, T)` with `T` up to a hop more than `context + window`, what
-            conditions it (see `ClipReader.read`), and `mask`, bool of the waveform's shape, true
-            where the loss counts.
+            `waveform`, float32 `(1, T)` with `T` up to a hop more than `context + segment_length`,
+            its conditioning (see `ClipReader.read`), and `mask`, bool of the waveform's shape,
+            true where the loss is computed.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"index must be 0 to {len(self) - 1}, got {index}")
-        which = int(np.searchsorted(self.ends, index, side="right"))
-        before = int(self.ends[which - 1]) if which else 0
-        target = (index - before) * self.window
-        hop = self.excerpts.hop_length
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        before = int(self.ends[number - 1]) if number else 0
+        target = (index - before) * self.segment_length
+        hop = self.reader.hop_length
         start = max(0, target - self.context) // hop * hop
-        stop = min(target + self.window, int(self.frames[which]))
-        item = self.excerpts.read(self.clips[which], start, stop - start)
+        stop = min(target + self.segment_length, int(self.frames[number]))
+        item = self.reader.read(self.clips[number], start, stop - start)
         mask = torch.zeros(1, stop - start, dtype=torch.bool)
         mask[:, target - start :] = True
         return {**stack([item]), "mask": mask}
 
 
-def _places_by_speaker(clips: Sequence[Clip]) -> Voices:
-    """Return the places of each speaker's clips, in order, the speakers in the order of names."""
+def _clips_by_speaker(clips: Sequence[Clip]) -> list[ClipIndices]:
+    """Return the indices of each speaker's clips, in order, speakers in the order of names."""
     speakers = speakers_of(clips)
     order = np.argsort(speakers, kind="stable")
     return [*np.split(order, np.flatnonzero(np.diff(speakers[order])) + 1)]
 
 
-def crops_of_a_batch(batch_size: int, world_size: int, accumulate: int) -> int:
-    """Return how many crops of an update each of its batches has.
+def divide_batch(batch_size: int, world_size: int, accumulate_grad_batches: int) -> int:
+    """Return how many segments of an update each of its batches has.
 
     Raises:
-        ConfigError: They cannot all have as many.
+        ConfigError: `batch_size` is not divisible.
     """
-    parts = world_size * accumulate
+    parts = world_size * accumulate_grad_batches
     if batch_size % parts:
         raise ConfigError(
             f"trainer.global_batch_size={batch_size} is divided over {world_size} processes with "
-            f"trainer.accumulate_grad_batches={accumulate} each: choose a multiple of {parts}"
+            f"trainer.accumulate_grad_batches={accumulate_grad_batches} each: choose a multiple of "
+            f"{parts}"
         )
     return batch_size // parts
 
 
-def _check(folder: Path, clips: Sequence[Clip], least: dict[str, tuple[int, int]]) -> None:
+def _check(folder: Path, clips: Sequence[Clip], **values: tuple[int, int]) -> None:
+    """Raise unless there are clips, and each (value, minimum) is in order."""
     if not clips:
         raise DataError(
             f"{printable(folder)} has no clips for this: prepare it with more recordings, or "
             "with a larger data.valid_fraction or data.test_fraction"
         )
-    for name, (value, smallest) in least.items():
-        if value < smallest:
-            raise ValueError(f"{name} must be {smallest} or more, got {value}")
+    for name, (value, minimum) in values.items():
+        if value < minimum:
+            raise ValueError(f"{name} must be {minimum} or more, got {value}")

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.manifest_index import INDEX, About, Columns, read_index, write_index
+from wavenet.data.manifest_index import INDEX, Columns, ManifestInfo, read_index, write_index
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
@@ -37,15 +37,15 @@ class Clip:
     """One prepared file: mono 16-bit WAV.
 
     Attributes:
-        path: Where it is, relative to the manifest's folder, with forward slashes.
+        path: Its path, relative to the manifest's folder, with forward slashes.
         frames: Samples in it.
         sample_rate: Samples a second, in Hz.
-        speaker: Who is heard; empty where that is not said.
-        split: What it is for.
+        speaker: Name of the speaker; empty if unknown.
+        split: `train`, `valid` or `test`.
         digest: SHA-256 of the file, in hex.
         source: The recording that it comes from, relative to the root that was prepared.
         start: Its first sample within the source, counted at `sample_rate`.
-        notes: Its score, relative to the manifest's folder; empty where there is none.
+        notes: Its score, relative to the manifest's folder; empty if there is none.
     """
 
     path: str
@@ -73,7 +73,7 @@ class Clip:
 
 
 def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
-    """Write `clips` to the file `path`, atomically, and its index beside it."""
+    """Write `clips` to the file `path` atomically, and an index next to it."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for clip in clips:
             file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
@@ -83,7 +83,7 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
 def read_manifest(folder: Path, split: str | None = None) -> "Manifest":
     """Return the clips that `folder/manifest.jsonl` lists, in its order.
 
-    The first reading looks at every line and leaves an index, with which later ones open at once.
+    The first call reads every line and writes an index, with which later calls are fast.
 
     Args:
         folder: A prepared folder.
@@ -95,15 +95,15 @@ def read_manifest(folder: Path, split: str | None = None) -> "Manifest":
     """
     if split is not None:
         _number(split)  # before the work
-    whole = Manifest(folder, _columns(folder / MANIFEST))
-    return whole if split is None else whole.of_split(split)
+    manifest = Manifest(folder, _columns(folder / MANIFEST))
+    return manifest if split is None else manifest.of_split(split)
 
 
 class Manifest(Sequence[Clip]):
     """Clips of a prepared folder, read only: all of them, a split, or a slice of these.
 
-    A clip is read from its line when it is asked for, and kept by nobody. What is asked of all
-    clips at once is in columns. Another process is sent the path.
+    A clip is parsed from its line at each access and not cached. Properties of all clips are
+    columns. Pickling sends the path of the index to another process.
 
     Args:
         folder: The prepared folder.
@@ -123,7 +123,7 @@ class Manifest(Sequence[Clip]):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the whole manifest, in hex: it changes with any clip of the folder."""
+        """SHA-256 of the manifest, in hex: it changes with any clip of the folder."""
         return self._columns.about.digest
 
     @property
@@ -144,7 +144,7 @@ class Manifest(Sequence[Clip]):
 
     @property
     def speakers(self) -> NDArray[np.int32]:
-        """Speaker of each clip, `(N,)`: places in the folder's names, which are in order."""
+        """Speaker of each clip, `(N,)`: index into the folder's sorted names."""
         return self._of(self._columns.speaker)
 
     @property
@@ -154,7 +154,7 @@ class Manifest(Sequence[Clip]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of those who speak, in their order; the empty one left out."""
+        """Names of the speakers, sorted, without the empty one."""
         known = self._columns.about.speakers
         return tuple(known[number] for number in np.unique(self.speakers) if known[number])
 
@@ -187,7 +187,7 @@ class Manifest(Sequence[Clip]):
         return cast("NDArray[Column]", column[rows])
 
     def _fits(self, clip: Clip, place: int) -> bool:
-        """Whether a clip is of the split that its place says."""
+        """Whether a clip is of the split that its place implies."""
         if not self._by_split:
             return True
         ends = np.cumsum(self._columns.about.splits)
@@ -204,8 +204,8 @@ class Manifest(Sequence[Clip]):
                     clip = _clip(file.read(stop - start), self._where, row)
                     if clip.frames != columns.frames[row] or not self._fits(clip, place):
                         raise DataError(
-                            f"{self._where}, line {row + 1}, is not what its index says: one of "
-                            f"them was changed meanwhile; remove {INDEX} there, and start again"
+                            f"{self._where}, line {row + 1}, does not match its index: one of them "
+                            f"has changed; remove {INDEX} there, and start again"
                         )
                     yield clip
         except OSError as error:
@@ -276,7 +276,7 @@ def _indexed(path: Path) -> Columns:
     order[[numbers[name] for name in names]] = np.arange(len(names))
     splits = np.array(split)
     return Columns(
-        About(
+        ManifestInfo(
             size=offset[-1],
             digest=digest.hexdigest(),
             speakers=tuple(names),

@@ -1,8 +1,8 @@
-"""Columns of a manifest beside it, so that millions of clips are opened at once and held by no one.
+"""Index of a manifest: its columns in a memory-mapped file, so that millions of clips open fast.
 
-The index is made from the manifest and can be removed at any time. It is one safetensors file that
-is mapped, not read: all processes of a machine share its pages. It bears the manifest's own time;
-where the two differ, as after a copy or an edit, the manifest's digest decides.
+The index is derived from the manifest and can be removed at any time. It is one safetensors file
+next to it; all processes of a machine share its pages. It has the manifest's modification time; if
+the two differ, as after a copy or an edit, the manifest's digest decides whether it is valid.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ FORMAT = 1  # one higher whenever columns change
 
 
 @dataclass(frozen=True)
-class About:
-    """What is said once for a whole manifest.
+class ManifestInfo:
+    """Properties of the manifest.
 
     Attributes:
         size: Bytes of the manifest.
@@ -45,19 +45,19 @@ class About:
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of every clip without a look at its line; `N` clips in the manifest's order.
+    """Properties of every clip without parsing its line; `N` clips in the manifest's order.
 
     Attributes:
-        about: What is said once.
+        about: Properties of the manifest.
         offset: Bytes before each line, and before the end, int64 `(N + 1,)`.
         frames: Samples, int64 `(N,)`.
         speaker: Numbers of the speakers, int32 `(N,)`.
         digest: SHA-256 of each file, uint8 `(N, 32)`.
         by_split: Places of the clips, those of the first split first, uint32 `(N,)`.
-        path: Index file that the arrays are mapped from; absent where they lie in memory.
+        path: Index file that the arrays are mapped from; absent if they are in memory.
     """
 
-    about: About
+    about: ManifestInfo
     offset: NDArray[np.int64]
     frames: NDArray[np.int64]
     speaker: NDArray[np.int32]
@@ -66,14 +66,14 @@ class Columns:
     path: Path | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Go to another process as a path, where there is one."""
+        """Pickle as the path of the index, if there is one."""
         if self.path is None:
             return Columns, tuple(getattr(self, field.name) for field in fields(self))
         return _same, (self.path, self.about.digest)
 
 
 def read_index(manifest: Path, size: int, mtime_ns: int) -> Columns | None:
-    """Return the columns that lie beside a manifest of this size and time, if they are of it."""
+    """Return the columns of a manifest of this size and time if the index is valid."""
     path = manifest.with_name(INDEX)
     columns = _load(path)
     if columns is None or columns.about.size != size:
@@ -81,13 +81,13 @@ def read_index(manifest: Path, size: int, mtime_ns: int) -> Columns | None:
     if path.stat().st_mtime_ns != mtime_ns:
         if file_digest(manifest) != columns.about.digest:
             return None
-        with contextlib.suppress(OSError):  # another's folder: the digest is looked at each time
+        with contextlib.suppress(OSError):  # a read-only folder: the digest is computed each time
             os.utime(path, ns=(mtime_ns, mtime_ns))
     return columns
 
 
 def write_index(manifest: Path, columns: Columns, mtime_ns: int) -> Columns:
-    """Put `columns` beside their manifest; return them mapped, or as they are if that cannot be."""
+    """Write `columns` next to their manifest; return them mapped if the folder is writable."""
     path = manifest.with_name(INDEX)
     about = {"format": FORMAT, **to_dict(columns.about)}
     arrays = {name: getattr(columns, name) for name in _TYPES}
@@ -101,7 +101,7 @@ def write_index(manifest: Path, columns: Columns, mtime_ns: int) -> Columns:
 
 
 def _load(path: Path) -> Columns | None:
-    """Return the columns of an index file; `None` where it is none or not whole."""
+    """Return the columns of an index file; `None` if it is missing or damaged."""
     try:
         data = np.memmap(path, np.uint8, "r")
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
@@ -114,7 +114,7 @@ def _load(path: Path) -> Columns | None:
             first, stop = header[name]["data_offsets"]
             array = np.asarray(data)[start + first : start + stop].view(kind)
             arrays[name] = array.reshape(header[name]["shape"])
-        return Columns(from_dict(About, about), **arrays, path=path)
+        return Columns(from_dict(ManifestInfo, about), **arrays, path=path)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
@@ -123,7 +123,7 @@ def _same(path: Path, digest: str) -> Columns:
     """Return the columns at `path`, which must be those of the manifest with this digest."""
     columns = _load(path)
     if columns is None or columns.about.digest != digest:
-        raise DataError(f"{printable(path)} was changed meanwhile: start again")
+        raise DataError(f"{printable(path)} has changed: start again")
     return columns
 
 

@@ -36,12 +36,12 @@ def with_mel_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> 
     Args:
         folder: The prepared folder.
         clips: From its manifest.
-        mel: The convention, its own mean and std left out of account.
+        mel: The convention; its own mean and std are ignored.
     """
     plain = dataclasses.replace(mel, mean=(0.0,), std=(1.0,))
-    heard = np.sort(digests_of(clips).view("S32"), axis=0).tobytes()
-    said = json.dumps(to_dict(plain), sort_keys=True).encode()
-    key = hashlib.sha256(said + heard).hexdigest()[:16]
+    digests = np.sort(digests_of(clips).view("S32"), axis=0).tobytes()
+    config = json.dumps(to_dict(plain), sort_keys=True).encode()
+    key = hashlib.sha256(config + digests).hexdigest()[:16]
     path = folder / f"mel-{key}.json"
     if not path.is_file():
         mean, std = _measure_mel(folder, clips, plain)
@@ -53,7 +53,7 @@ def with_mel_statistics(folder: Path, clips: Sequence[Clip], mel: MelConfig) -> 
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{printable(path)} does not hold the mel statistics: remove it, and they are measured "
-            "anew"
+            "again"
         ) from error
 
 
@@ -73,15 +73,15 @@ def _measure_mel(
 
 
 def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterConfig:
-    """Return the steps with the predictor of the training clips, after a look at how loud all get.
+    """Return the filter with the predictor of the training clips, after checking the peak of all.
 
     Args:
         folder: The prepared folder.
         clips: All of its manifest.
-        audio: The steps, and the clips' rate.
+        audio: The filter, and the sample rate.
 
     Raises:
-        ConfigError: The steps put samples past 1.0, or leave next to nothing.
+        ConfigError: The filter brings samples past 1.0, or leaves them very quiet.
     """
     config = audio.filter
     if config.noise_shaping:
@@ -105,7 +105,7 @@ def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> F
 
 
 def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:
-    """Return the linear predictor of the clips after the other steps."""
+    """Return the linear predictor of the clips after the other steps of the filter."""
     others = dataclasses.replace(audio.filter, noise_shaping=0.0)
     signal_filter = SignalFilter(others, audio.sample_rate)
     total = torch.zeros(ORDER + 1, dtype=torch.float64)

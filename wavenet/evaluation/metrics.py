@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.config import F0Config, MelConfig
-from wavenet.features.f0 import pitch
+from wavenet.features.f0 import f0_features
 from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.mel import LogMel
 from wavenet.features.score import Note
@@ -274,7 +274,7 @@ def _f0_errors(
 ) -> tuple[float | None, float]:
     """Return the RMSE of F0 in cents where both are voiced, and the voicing error."""
     config = F0Config(sample_rate=sample_rate, hop_length=sample_rate // 100)
-    one, other = pitch(original, config), pitch(resynthesis, config)
+    one, other = f0_features(original, config), f0_features(resynthesis, config)
     both_voiced = (one[1] > 0) & (other[1] > 0)
     cents = 1200 * (one[0] - other[0])[both_voiced]
     rmse = float(np.sqrt(np.mean(cents**2))) if both_voiced.any() else None

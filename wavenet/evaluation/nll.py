@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.clip_reader import ClipReader, read_clip
-from wavenet.data.dataset import Windows
+from wavenet.data.dataset import SequentialSegments
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import Distribution
 from wavenet.features.filters import check_peak
@@ -76,7 +76,7 @@ def evaluating(model: WaveNet) -> Iterator[None]:
 
 def bits_per_sample(
     model: WaveNet,
-    windows: Windows,
+    windows: SequentialSegments,
     progress: Callable[[int], None] | None = None,
     group: EvaluationGroup | None = None,
 ) -> float:
@@ -86,7 +86,7 @@ def bits_per_sample(
 
 def total_nll(
     model: WaveNet,
-    windows: Windows,
+    windows: SequentialSegments,
     progress: Callable[[int], None] | None = None,
     map_speakers: Callable[[Tensor], Tensor] | None = None,
     group: EvaluationGroup | None = None,
@@ -114,7 +114,7 @@ def total_nll(
 
 
 def sampler_bits_per_sample(
-    sampler: Sampler, distribution: Distribution, windows: Windows
+    sampler: Sampler, distribution: Distribution, windows: SequentialSegments
 ) -> float:
     """Return bits per sample from the params that a sampler computes, with its own weight dtype.
 
@@ -157,7 +157,7 @@ def model_nll(
     if not clips:
         return dict.fromkeys(speaker_maps, TotalNll())
     context = model.config.receptive_field
-    windows = Windows(reader, clips, window=WINDOW_SAMPLES, context=context)
+    windows = SequentialSegments(reader, clips, segment_length=WINDOW_SAMPLES, context=context)
     return {name: total_nll(model, windows, progress, ids) for name, ids in speaker_maps.items()}
 
 
@@ -179,13 +179,13 @@ def model_input(reader: ClipReader, clip: Clip) -> Tensor:
 
 def _total(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
-    windows: Windows,
+    windows: SequentialSegments,
     progress: Callable[[int], None] | None = None,
     group: EvaluationGroup | None = None,
 ) -> TotalNll:
     nats, num_samples = 0.0, 0
     group = group or SingleProcess()
-    features = Features(windows.excerpts.audio)
+    features = Features(windows.reader.audio)
     for first in range(0, len(windows), group.size):
         own = torch.zeros(2, dtype=torch.float64)
         if first + group.rank < len(windows):

@@ -105,7 +105,7 @@ def clip_conditioning(
         conditioning["speaker"] = torch.tensor([ids.get(clip.speaker, NULL_SPEAKER)])
     if audio.features:
         notes = read_notes(folder / clip.notes) if clip.notes else None
-        frames = Features(audio).of_signal(read_clip(folder, clip), notes)
+        frames = Features(audio).from_recording(read_clip(folder, clip), notes)
         if length is not None:
             frames = frames[..., : -(-length // (audio.hop_length or 1))]
         conditioning["local"] = frames

@@ -1,1 +1,1 @@
-"""Frames of features: mel spectrogram, F0, score, and the filters around the model."""
+"""Features: mel spectrogram, F0, score and piano roll, and the filters around the model."""

@@ -7,10 +7,10 @@ from wavenet.config import F0Config
 from wavenet.features.librosa_lock import compiled_librosa
 
 REFERENCE_HZ = 100.0
-PERIODS = 4  # of the lowest F0 in a frame
+PERIODS = 4  # of the lowest F0 in an analysis frame
 
 
-def pitch(waveform: NDArray[np.float32], config: F0Config) -> NDArray[np.float32]:
+def f0_features(waveform: NDArray[np.float32], config: F0Config) -> NDArray[np.float32]:
     """Return log2(F0 / 100 Hz), voicing and its probability, `(3, ceil(T / hop_length))`.
 
     F0 is interpolated linearly in unvoiced stretches; it is 0 if nothing is voiced.

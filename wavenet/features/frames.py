@@ -6,15 +6,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wavenet.config import AudioConfig
-from wavenet.features.f0 import pitch
+from wavenet.features.f0 import f0_features
 from wavenet.features.mel import LogMel
-from wavenet.features.piano_roll import roll
+from wavenet.features.piano_roll import piano_roll
 from wavenet.features.score import Note
 from wavenet.utils.errors import DataError
 
 
 class Features(nn.Module):
-    """Frames and speakers, as a model's `forward` takes them.
+    """Computes frames and speakers as the arguments of a model's `forward`.
 
     Args:
         audio: Which features, and their parameters.
@@ -38,7 +38,7 @@ class Features(nn.Module):
             conditions["speaker"] = batch["speaker"]
         return conditions
 
-    def of_signal(
+    def from_recording(
         self, waveform: NDArray[np.float32] | None, notes: list[Note] | None = None
     ) -> Tensor:
         """Return the frames of a complete recording, its score, or both, `(1, C, F)`.
@@ -60,7 +60,7 @@ class Features(nn.Module):
             device = self.mel.bank.device
             parts.append(self.mel(torch.from_numpy(waveform)[None].to(device))[0].cpu())
         if waveform is not None and audio.f0 is not None:
-            parts.append(torch.from_numpy(pitch(waveform, audio.f0)))
+            parts.append(torch.from_numpy(f0_features(waveform, audio.f0)))
         if audio.score is not None:
             if notes is None:
                 raise DataError(
@@ -70,5 +70,5 @@ class Features(nn.Module):
             hop = audio.score.hop_length
             seconds = max((note.offset for note in notes), default=0.0) + 1.0
             length = round(seconds * audio.sample_rate) if waveform is None else len(waveform)
-            parts.append(torch.from_numpy(roll(notes, 0, -(-length // hop), audio.score)))
+            parts.append(torch.from_numpy(piano_roll(notes, 0, -(-length // hop), audio.score)))
         return torch.cat(parts)[None]

@@ -21,7 +21,7 @@ class LogMel(nn.Module):
         config: Parameters of the frames.
 
     Attributes:
-        margin: Samples on either side of an excerpt that its frames need.
+        margin: Samples on either side of a segment that its frames need.
 
     Shape:
         - Input: `(B, T)`, samples in [-1, 1]

@@ -22,10 +22,10 @@ def check_pitches(notes: Iterable[Note], config: ScoreConfig, where: str = "scor
             )
 
 
-def roll(
+def piano_roll(
     notes: Sequence[Note], start_frame: int, frames: int, config: ScoreConfig
 ) -> NDArray[np.float32]:
-    """Return the roll of frames `start_frame` on, `(2 * pitches, frames)`.
+    """Return the frames from `start_frame` on, `(2 * pitches, frames)`.
 
     The first half marks onsets: 1 in the frame in which a note starts, fading while it sounds. The
     second half is 1 where a note sounds.

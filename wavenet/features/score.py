@@ -7,7 +7,7 @@ from typing import NamedTuple
 from wavenet.utils.errors import DataError, printable
 from wavenet.utils.files import write_text
 
-LONGEST_SECONDS = 86400  # a day
+MAX_SECONDS = 86400  # a day
 
 
 class Note(NamedTuple):
@@ -45,7 +45,7 @@ def write_notes(path: Path, notes: Iterable[Note]) -> None:
     write_text(path, "".join(lines))
 
 
-def excerpt(notes: Iterable[Note], start: float, stop: float) -> list[Note]:
+def cut_notes(notes: Iterable[Note], start: float, stop: float) -> list[Note]:
     """Return the notes from second `start` to `stop`, with times relative to `start`."""
     return [
         Note(max(note.onset, start) - start, min(note.offset, stop) - start, note.pitch)
@@ -64,10 +64,10 @@ def _note(line: str, where: str) -> Note:
             f"0.5,1.25,60, got "
             f"{printable(line, 60)!r}"
         ) from None
-    good = 0 <= note.onset <= note.offset <= LONGEST_SECONDS and 0 <= note.pitch <= 127
+    good = 0 <= note.onset <= note.offset <= MAX_SECONDS and 0 <= note.pitch <= 127
     if not good:
         raise DataError(
-            f"{where}: expected 0 <= onset <= offset <= {LONGEST_SECONDS} and pitch 0 to 127, got "
+            f"{where}: expected 0 <= onset <= offset <= {MAX_SECONDS} and pitch 0 to 127, got "
             f"{printable(line, 60)!r}"
         )
     return note

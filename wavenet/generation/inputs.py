@@ -69,7 +69,7 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
     score = path.with_suffix(".csv")
     if notes is None and audio.score is not None and score.exists():
         notes = read_notes(score)
-    return Features(audio).of_signal(waveform, notes)
+    return Features(audio).from_recording(waveform, notes)
 
 
 def samples_covered(path: Path, frames: Tensor, audio: AudioConfig) -> int:

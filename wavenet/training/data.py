@@ -6,7 +6,7 @@ import numpy as np
 
 from wavenet.checkpoint import TrainingInfo
 from wavenet.data.clip_reader import ClipReader
-from wavenet.data.dataset import Windows
+from wavenet.data.dataset import SequentialSegments
 from wavenet.data.manifest import Clip, Manifest, read_manifest
 from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
 from wavenet.training.options import RunConfig
@@ -33,7 +33,7 @@ class TrainingData:
     val: Manifest
     digest: str
     identity: DataIdentity
-    windows: Windows | None
+    windows: SequentialSegments | None
     info: TrainingInfo
 
     @property
@@ -62,10 +62,10 @@ def load_training_data(config: RunConfig) -> TrainingData:
     reader = make_clip_reader(config.model, audio, folder)
     windows = None
     if val:
-        windows = Windows(
+        windows = SequentialSegments(
             reader,
             val,
-            window=WINDOW_SAMPLES,
+            segment_length=WINDOW_SAMPLES,
             context=config.model.receptive_field,
             limit_seconds=config.trainer.val_seconds,
         )

@@ -38,14 +38,14 @@ def build_loader(
     segments = RandomSegments(
         data.reader,
         data.train,
-        crop=options.segment_length,
+        segment_length=options.segment_length,
         context=config.model.receptive_field,
         batch_size=options.global_batch_size,
         seed=config.seed,
         rank=group.rank,
         world_size=group.size,
-        accumulate=options.accumulate_grad_batches,
-        balance=options.balance_speakers,
+        accumulate_grad_batches=options.accumulate_grad_batches,
+        balance_speakers=options.balance_speakers,
     )
     loader = DataLoader(
         ErrorsAsItems(segments),

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from wavenet.data.dataset import crops_of_a_batch
+from wavenet.data.dataset import divide_batch
 from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.training.acceleration import check_device
 from wavenet.training.checkpointing import (
@@ -102,7 +102,7 @@ def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None
         run: Folder of a run that is resumed: its data must be those it started with.
     """
     check_device(config.trainer.device)
-    crops_of_a_batch(
+    divide_batch(
         config.trainer.global_batch_size, group.size, config.trainer.accumulate_grad_batches
     )
     if run is None:

@@ -17,7 +17,7 @@ import torch
 
 from wavenet import checkpoint
 from wavenet.checkpoint import TrainingInfo
-from wavenet.data.dataset import Windows
+from wavenet.data.dataset import SequentialSegments
 from wavenet.evaluation.nll import bits_per_sample
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import RunConfig
@@ -86,7 +86,7 @@ class Validation:
         history: History,
         sync: GradientSync,
         info: TrainingInfo,
-        windows: Windows | None = None,
+        windows: SequentialSegments | None = None,
         preview: Callable[[TrainingState], None] | None = None,
         tensorboard: TensorBoard | None = None,
     ) -> None:

@@ -11,15 +11,15 @@ from wavenet.utils.errors import DataError, printable
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set.
+    """A corpus.
 
     Attributes:
         name: As in `data.corpus=NAME`.
         about: One line: content, size, license and source.
         find: Return the recordings below a root, each with its speaker and its score if it has one;
             raises `DataError` if something is missing, with the source.
-        fetch: Download or make the recordings into a root, which does not exist yet; absent where
-            the user must do it.
+        fetch: Downloads or renders the recordings into a root that does not exist yet; absent if
+            the user has to.
     """
 
     name: str
@@ -28,19 +28,19 @@ class Corpus:
     fetch: Callable[[Path], None] | None = None
 
     def absent(self, folder: Path, wanted: str) -> DataError:
-        """Return the error that `folder` does not hold this corpus, nor a part of it."""
+        """Return the error that `folder` holds no part of this corpus."""
         return DataError(
             f"{printable(folder)} does not hold the corpus {self.name}: found {seen_in(folder)}; "
             f"wanted {wanted}. {self._source_text}"
         )
 
     def incomplete(self, folder: Path, missing: str, found: SourceListing) -> DataError:
-        """Return the error that `folder` holds this corpus with holes."""
+        """Return the error that recordings of this corpus are missing in `folder`."""
         linked = found.linked_folders
         note = f"; linked folders there, which are not followed: {linked}" if linked else ""
         return DataError(
             f"{printable(folder)} does not hold all of the corpus {self.name}: {missing}{note}. "
-            f"Unpack it anew, or take what there is, without speakers, by data.corpus=folder. "
+            f"Unpack it again, or use what there is, without speakers, with data.corpus=folder. "
             f"{self._source_text}"
         )
 
@@ -48,4 +48,4 @@ class Corpus:
     def _source_text(self) -> str:
         if self.fetch is None:
             return f"{self.about}."
-        return f"{self.about}. data.download=true fetches it, to a data.root that is not there yet."
+        return f"{self.about}. data.download=true downloads it to a new data.root."

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wavenet.utils.errors import DataError, MachineError, printable
 
-MOST_NAMES = 6  # in a message
+MAX_NAMES = 6  # in a message
 
 
 def home_of(root: Path, *names: str) -> Path:
@@ -38,9 +38,9 @@ def seen_in(folder: Path) -> str:
 
 
 def listed(names: Collection[str]) -> str:
-    """Return the first `MOST_NAMES` of the sorted names, and the number of the others."""
-    shown = ", ".join(printable(name, 60) for name in sorted(names)[:MOST_NAMES])
-    more = len(names) - MOST_NAMES
+    """Return the first `MAX_NAMES` of the sorted names, and the number of the others."""
+    shown = ", ".join(printable(name, 60) for name in sorted(names)[:MAX_NAMES])
+    more = len(names) - MAX_NAMES
     return f"{shown} and {more} more" if more > 0 else shown
 
 

@@ -1,7 +1,7 @@
-"""One recording to prepared clips: repaired as the options say, mono, 16-bit, at one rate.
+"""Converts one recording to clips: repaired by the options, mono, 16-bit, at one sample rate.
 
-Samples stream through in blocks. Only trimming and splitting, which look at the loudest part
-first, hold a whole recording in memory.
+Samples are streamed in blocks. Only trimming and splitting, which need the loudest part first, hold
+a complete recording in memory.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import Source
 from wavenet.features.librosa_lock import compiled_librosa
-from wavenet.features.score import excerpt, read_notes, write_notes
+from wavenet.features.score import cut_notes, read_notes, write_notes
 from wavenet.utils.errors import require
 from wavenet.utils.files import file_digest
 
 AUDIO = "audio"  # folder of the clips
 NOTES = "notes"  # folder of their scores
-LONGEST_NAME = 200  # bytes; file systems hold 255, and a temporary name adds to it
+MAX_NAME_BYTES = 200  # bytes; file systems hold 255, and a temporary name adds to it
 
 Samples = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class Overshoot:
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of one recording.
+    """Result of converting one recording.
 
     Attributes:
         clips: What was written, all of them marked `train` until the split is made.
@@ -70,20 +70,20 @@ def convert(
     if options.trim_top_db is None and options.split_top_db is None:
         clip = _write(source, folder, options, 0, blocks, None)
         return Converted((clip,) if clip else (), overshoot.samples, 0, 0.0)
-    whole = np.concatenate([np.zeros(0, np.float32), *blocks])
+    samples = np.concatenate([np.zeros(0, np.float32), *blocks])
     least = max(1, round(options.min_seconds * options.sample_rate))
-    spans = sounding(whole, options)
+    spans = sounding(samples, options)
     long_enough = [(start, stop) for start, stop in spans if stop - start >= least]
     clips = []
     for number, (start, stop) in enumerate(long_enough, 1):
         piece = number if options.split_top_db is not None else None
-        clips.append(_write(source, folder, options, start, iter([whole[start:stop]]), piece))
+        clips.append(_write(source, folder, options, start, iter([samples[start:stop]]), piece))
     kept = sum(stop - start for start, stop in long_enough)
     return Converted(
         tuple(clip for clip in clips if clip),
         overshoot.samples,
         len(spans) - len(long_enough),
-        (len(whole) - kept) / options.sample_rate,
+        (len(samples) - kept) / options.sample_rate,
     )
 
 
@@ -103,9 +103,9 @@ def clip_name(source: str, piece: int | None) -> str:
     path = PurePosixPath(source)
     ending = ".wav" if piece is None else f".{piece:04}.wav"
     name = path.name.encode("utf-8", "surrogateescape")
-    if len(name) + len(ending) > LONGEST_NAME:
+    if len(name) + len(ending) > MAX_NAME_BYTES:
         digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        short = name[: LONGEST_NAME - len(digest) - len(ending) - 1].decode("utf-8", "ignore")
+        short = name[: MAX_NAME_BYTES - len(digest) - len(ending) - 1].decode("utf-8", "ignore")
         return str(PurePosixPath(AUDIO, path.parent, f"{short}-{digest}{ending}"))
     return str(PurePosixPath(AUDIO, path.parent, path.name + ending))
 
@@ -149,7 +149,7 @@ def _write_notes(
         return ""
     name = str(PurePosixPath(NOTES, PurePosixPath(clip).relative_to(AUDIO)).with_suffix(".csv"))
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    notes = excerpt(read_notes(source.notes), start / rate, (start + frames) / rate)
+    notes = cut_notes(read_notes(source.notes), start / rate, (start + frames) / rate)
     write_notes(folder / name, notes)
     return name
 

@@ -1,6 +1,6 @@
-"""What is wrong with one recording, and which option would repair it.
+"""Checks one recording, and names the options that would repair it.
 
-Every sample is decoded, block by block, so that memory stays bounded whatever the header says.
+Every sample is decoded, block by block, so that memory stays bounded whatever the header claims.
 """
 
 import math
@@ -23,11 +23,11 @@ OFFSET = 0.01  # of the mean from 0
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a recording cannot be taken as it is.
+    """Why a recording cannot be used as it is.
 
     Attributes:
-        reason: What was found, and what was wanted.
-        option: Name of the option that helps; empty where only leaving it out does.
+        reason: What was found and what is needed.
+        option: Name of the option that helps; empty if it can only be left out.
     """
 
     reason: str
@@ -49,8 +49,8 @@ class Inspection:
     Attributes:
         name: The recording, relative to the root.
         problems: What keeps it out, worst first; empty for a good one.
-        repairs: What the options repair in it.
-        notes: What is strange but harmless.
+        repairs: Options that repair it.
+        notes: What is unusual but harmless.
         frames: Samples a channel that can be decoded.
         sample_rate: As recorded, in Hz.
         peak: Largest absolute sample of any channel.
@@ -137,7 +137,7 @@ def _square_sum(samples: NDArray[Any]) -> float:
 
 
 def inspect(source: Source, options: PrepareOptions) -> Inspection:
-    """Decode all of `source` and say what is wrong with it under `options`."""
+    """Decode all of `source` and return its properties, and its problems under `options`."""
     levels, problems, repairs = _Levels(), [], []
     try:
         header = read_header(source.path, allow_truncated=options.allow_truncated)
@@ -179,7 +179,7 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
 def _findings(
     header: AudioHeader, levels: _Levels, options: PrepareOptions
 ) -> list[tuple[bool, Problem]]:
-    """Return everything that is looked at, and whether it is wrong."""
+    """Return all possible problems, and whether each was found."""
     seconds = levels.frames / header.sample_rate
     silence = "silent once mixed, its channels cancel" if levels.cancels else "silent"
     rates = f"{header.sample_rate} Hz, wanted {options.sample_rate} Hz"
@@ -225,7 +225,7 @@ def _notes_after(source: Source, seconds: float) -> tuple[str, ...]:
 
 
 def _empty_above(header: AudioHeader, options: PrepareOptions) -> tuple[str, ...]:
-    """Return a remark on what a higher rate cannot bring back."""
+    """Return a remark that upsampling leaves the upper band empty."""
     rate = header.sample_rate
     return (f"{rate} Hz: empty above {rate / 2:g} Hz",) if rate < options.sample_rate else ()
 
@@ -241,7 +241,7 @@ def _is_truncated(source: Source, header: AudioHeader, levels: _Levels) -> bool:
 
 
 def _reason(source: Source, error: WavenetError) -> str:
-    """Return the message of `error` without the path in front, which the list says by itself."""
+    """Return the message of `error` without the path in front, which the list has already."""
     return str(error).removeprefix(f"{printable(source.path)}: ")
 
 

@@ -34,9 +34,9 @@ class Source:
         path: Where it is.
         size: Bytes.
         mtime_ns: When it was last written, in nanoseconds.
-        speaker: Who is heard; empty where that is not said.
+        speaker: Name of the speaker; empty if unknown.
         notes: Its score, a CSV file with a line `onset,offset,pitch` (seconds, seconds, MIDI
-            number) a note; absent where there is none.
+            number) a note; absent if there is none.
     """
 
     name: str
@@ -74,7 +74,7 @@ class SourceListing:
     linked_folders: int
 
     def with_speakers(self, speaker_of: Callable[[Source], str | None]) -> "SourceListing":
-        """Return the same with speakers; audio that has none is one of the other files."""
+        """Return the same with speakers; audio without one counts as an other file."""
         taken, others = [], Counter(dict(self.others))
         for source in self.sources:
             speaker = speaker_of(source)
@@ -90,11 +90,11 @@ def find_sources(root: Path) -> SourceListing:
 
     Raises:
         DataError: `root` is not a folder, or holds no audio.
-        EnvironmentFault: A folder below `root` cannot be read.
+        MachineError: A folder below `root` cannot be read.
     """
     if not root.is_dir():
-        said = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{printable(root)} {said}: data.root must be a folder of audio files")
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {problem}: data.root must be a folder of audio files")
     found = list_files(root, root)
     if not found.sources:
         raise DataError(_nothing(root, found))
@@ -105,7 +105,7 @@ def list_files(root: Path, *tops: Path) -> SourceListing:
     """List what lies below those of `tops` that are folders, with names relative to `root`.
 
     Raises:
-        EnvironmentFault: A folder cannot be read.
+        MachineError: A folder cannot be read.
     """
     sources, others, hidden, linked = [], Counter[str](), 0, 0
     for folder, folders, names in _walk(*tops):
@@ -138,7 +138,7 @@ def _source(root: Path, path: Path) -> Source:
     name = path.relative_to(root).as_posix()
     try:
         status = path.stat()
-    except OSError:  # a link to nothing: reading it says so
+    except OSError:  # a broken link: reading it raises
         return Source(name, path, 0, 0)
     return Source(name, path, status.st_size, status.st_mtime_ns)
 

@@ -25,7 +25,7 @@ class SplitTotal:
 
 @dataclass(frozen=True)
 class Remark:
-    """A recording and what there is to say of it."""
+    """A recording and a remark on it."""
 
     name: str
     text: str
@@ -33,7 +33,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Count:
-    """A thing and how often it came."""
+    """A name and its count."""
 
     name: str
     count: int
@@ -41,16 +41,16 @@ class Count:
 
 @dataclass(frozen=True)
 class PreparationSummary:
-    """What `prepare` did.
+    """Summary of a preparation.
 
     Attributes:
         sample_rate: Rate of every clip, in Hz.
         files: Recordings found.
         seconds: Length of those that could be decoded and were taken.
-        splits: What went out.
+        splits: The clips, by split.
         left_out: Recordings left out and why.
         repairs: Recordings repaired, by option.
-        notes: Recordings with something strange but harmless.
+        notes: Recordings with something unusual but harmless.
         others: Other files by suffix.
         hidden: Files and folders left alone because their names start with a dot.
         linked_folders: Linked folders, which are not followed.
@@ -62,7 +62,7 @@ class PreparationSummary:
         removed_seconds: Silence and too short pieces left out by trimming and splitting.
         silent: Recordings taken although they are silent.
         speakers: Speakers with a name.
-        already_prepared: Whether all of it was there and nothing had to be done.
+        already_prepared: Whether the clips existed and nothing was done.
     """
 
     sample_rate: int
@@ -86,17 +86,17 @@ class PreparationSummary:
     already_prepared: bool = False
 
     def line(self) -> str:
-        """Return what there is, in a line for people who have seen the table before."""
+        """Return a summary in one line."""
         seconds = sum(total.seconds for total in self.splits)
         clips = sum(total.clips for total in self.splits)
         return f"already prepared: {clips:,} clips, {seconds / 60:.2f} minutes"
 
     def table(self) -> str:
-        """Return all of it in lines for people."""
+        """Return a table for people."""
         clips = sum(total.clips for total in self.splits)
         seconds = sum(total.seconds for total in self.splits)
         taken = sum(total.files for total in self.splits)
-        lines = ["already prepared: nothing has changed"] if self.already_prepared else []
+        lines = ["already prepared: unchanged"] if self.already_prepared else []
         lines += [
             f"{'':8}{'files':>8}{'clips':>8}{'minutes':>10}",
             _row("found", self.files, None, None),
@@ -115,7 +115,7 @@ class PreparationSummary:
         return "\n".join(lines)
 
     def _done(self) -> list[str]:
-        """Return a line for each thing that was done or seen and has a count."""
+        """Return a line for each count that is not 0."""
         repaired = ", ".join(f"{entry.name} {entry.count}" for entry in self.repairs)
         others = ", ".join(f"{entry.count} {printable(entry.name, 20)}" for entry in self.others)
         removed = f"{self.removed_seconds:.1f} s, with {self.too_short} pieces that were"
@@ -137,7 +137,7 @@ class PreparationSummary:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What one of several jobs did, each of which prepares a shard of the recordings.
+    """Result of one of several jobs, each of which prepares a shard of the recordings.
 
     Attributes:
         shard: Which one, as `i/n`.
@@ -156,15 +156,15 @@ class ShardReport:
     finished: int
 
     def table(self) -> str:
-        """Return all of it, and what is still to say, in lines for people."""
+        """Return lines for people, with the next command."""
         now = self.own - self.before - len(self.left_out)
         did = f"{now} prepared now, {self.before} before"
         lines = [
             f"shard {self.shard}: {self.own} of {self.files} recordings, {did}",
             *_names("left out", self.left_out),
             f"finished in all shards: {self.finished} of {self.files}",
-            "when all have ended, the same command without shard= does what is left and puts the",
-            "clips in place; so does training",
+            "when all have ended, the same command without shard= converts the rest and publishes",
+            "the clips; so does training",
         ]
         return "\n".join(lines)
 
@@ -221,7 +221,7 @@ def summarize(
 
 
 def remarks_on(bad: Iterable[Inspection]) -> tuple[Remark, ...]:
-    """Return recordings and what is wrong with them."""
+    """Return recordings and their problems."""
     return tuple(Remark(one.name, "; ".join(p.reason for p in one.problems)) for one in bad)
 
 
