@@ -74,7 +74,7 @@ def test_blocks_concatenate_to_the_file(record: Record) -> None:
 def test_a_part_past_the_end_is_refused(record: Record, noise: Samples) -> None:
     path = record("a.wav", noise)
 
-    with pytest.raises(DataError, match=r"frames 7999 to 8001 were asked for, it has 8000"):
+    with pytest.raises(DataError, match=r"frames 7999 to 8001 were requested, it has 8000"):
         read_samples(path, 7999, 2)
 
 
@@ -85,7 +85,7 @@ def test_non_audio_file_is_refused_by_its_kind(tmp_path: Path) -> None:
     (tmp_path / "text.au").write_text("hello " * 100)
     wanted = {
         "pipe.wav": "a pipe or device",
-        "link.wav": "a link to nothing",
+        "link.wav": "a broken link",
         "empty.wav": "0 bytes",
         "text.au": "Format not recognised",
         "none.wav": "no such file",

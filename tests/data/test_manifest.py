@@ -183,7 +183,7 @@ def test_edited_manifest_of_the_same_size_is_indexed_again(
 
     assert (before.frames[1], after.frames[1], after[1].frames) == (8, 9, 9)
     assert before.digest != after.digest
-    with pytest.raises(DataError, match=r"line 2, is not what.*remove manifest\.index"):
+    with pytest.raises(DataError, match=r"line 2, does not match.*remove manifest\.index"):
         before[1]
 
 
@@ -245,7 +245,7 @@ def test_another_process_refuses_an_index_that_was_replaced(
     message = ForkingPickler.dumps(manifest)
     write_manifest(tmp_path / "manifest.jsonl", many[1][:5])
 
-    with pytest.raises(DataError, match=r"manifest.index was changed meanwhile: start again"):
+    with pytest.raises(DataError, match=r"manifest.index has changed: start again"):
         ForkingPickler.loads(message)
 
 
@@ -269,5 +269,5 @@ def test_edit_with_unchanged_time_is_detected(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"train"', '"valid"', 1))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    with pytest.raises(DataError, match="is not what its index says"):
+    with pytest.raises(DataError, match="does not match its index"):
         list(read_manifest(tmp_path, "train"))
