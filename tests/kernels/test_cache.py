@@ -23,18 +23,18 @@ logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 torch.manual_seed(0)
 model = WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2)))
-for precision in sys.argv[1:]:
-    sampler = make_sampler(model, "cpu", weight_dtype=precision)
+for weight_dtype in sys.argv[1:]:
+    sampler = make_sampler(model, "cpu", weight_dtype=weight_dtype)
     print("signal", sampler.teacher_forced(torch.linspace(-1, 1, 30)[None]).tolist())
 """
 
 
 def generate(
-    folder: str, code: str = CODE, precisions: Sequence[str] = ("float32",)
+    folder: str, code: str = CODE, weight_dtypes: Sequence[str] = ("float32",)
 ) -> tuple[str, bool]:
-    """Return what a new process generates, and whether it had to compile."""
+    """Return the output of a new process, and whether it compiled."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *precisions],
+        [sys.executable, "-c", code, *weight_dtypes],
         env={**os.environ, "PYTHONPATH": str(ROOT), "WAVENET_CACHE": folder},
         capture_output=True,
         text=True,
@@ -47,7 +47,7 @@ def generate(
 
 
 def compiled(folder: Path | None) -> bool:
-    """Run a small function as a new process would; return whether it had to be compiled."""
+    """Run a small function as a new process would; return whether it was compiled."""
     function = njit(lambda x: 3 * x + 1)
     cache = KernelCache("small", folder, [SOURCES])
     set_cache(function, cache)
@@ -173,9 +173,9 @@ def test_parallel_cold_starts_succeed_and_fill_the_cache(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_kernels_that_different_processes_compiled_do_not_mix(tmp_path: Path) -> None:
     folder = str(tmp_path / "new")
-    apart = [generate(folder, precisions=[weight_dtype]) for weight_dtype in WEIGHT_DTYPES]
+    apart = [generate(folder, weight_dtypes=[weight_dtype]) for weight_dtype in WEIGHT_DTYPES]
 
-    together, compiles = generate(folder, precisions=WEIGHT_DTYPES)
+    together, compiles = generate(folder, weight_dtypes=WEIGHT_DTYPES)
 
     assert not compiles
     assert together == "\n".join(signal for signal, _ in apart)

@@ -142,7 +142,7 @@ def test_length_0_generates_nothing(sampler: Sampler) -> None:
     assert sampler.generate(0, batch_size=2).shape == (2, 0)
 
 
-def test_an_unknown_backend_and_precision_are_refused_with_the_known_ones(model: WaveNet) -> None:
+def test_unknown_backends_and_weight_dtypes_list_the_known_ones(model: WaveNet) -> None:
     with pytest.raises(ConfigError, match="auto, cpu, reference"):
         make_sampler(model, "fastest")
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):

@@ -21,9 +21,9 @@ OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of th
 
 
 @lru_cache
-def _stream_of(precision: str) -> Any:
-    product = make_product(precision)
-    piece = OUTPUTS * INPUTS * WEIGHT_BYTES[precision]
+def _stream_of(weight_dtype: str) -> Any:
+    product = make_product(weight_dtype)
+    piece = OUTPUTS * INPUTS * WEIGHT_BYTES[weight_dtype]
 
     def stream(
         passes: int,
@@ -38,7 +38,7 @@ def _stream_of(precision: str) -> Any:
             for start in range(0, size - piece + 1, piece):
                 product(weights + start, scales, INPUTS, OUTPUTS, x, 0, scale, y, 0, 1)
 
-    return compiled(stream, precision)
+    return compiled(stream, weight_dtype)
 
 
 def bandwidth_limit(sampler: CpuSampler, seconds: float = 0.2) -> float:
@@ -48,13 +48,13 @@ def bandwidth_limit(sampler: CpuSampler, seconds: float = 0.2) -> float:
         sampler: Its packed weights are read, an equal part by each of its threads.
         seconds: Duration of the measurement.
     """
-    stream, precision = _stream_of(sampler.weight_dtype), sampler.weight_dtype
+    stream, weight_dtype = _stream_of(sampler.weight_dtype), sampler.weight_dtype
     weights, total = sampler.weights.matrices, sampler.packed_bytes
-    piece = OUTPUTS * INPUTS * WEIGHT_BYTES[precision]
+    piece = OUTPUTS * INPUTS * WEIGHT_BYTES[weight_dtype]
     part = max(total // sampler.num_threads // piece, 1) * piece
     weights = weights if total >= part * sampler.num_threads else aligned(np.resize(weights, part))
     scales, y = aligned(np.zeros(OUTPUTS, np.float32)), np.zeros(64 * 64, np.float32)
-    x = aligned(np.zeros(row_bytes(INPUTS, precision), np.uint8))
+    x = aligned(np.zeros(row_bytes(INPUTS, weight_dtype), np.uint8))
     end = x.ctypes.data + x.nbytes - 64
 
     def read(passes: int, thread: int) -> None:

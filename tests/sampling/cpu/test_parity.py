@@ -1,4 +1,4 @@
-"""The compiled sampler beside the reference, which defines it."""
+"""The compiled sampler compared with the reference, which defines it."""
 
 from typing import Any
 

@@ -106,3 +106,13 @@ class Request(NamedTuple):
     top_p: float  # 1 for all
     streams_per_item: int  # 2 with classifier-free guidance: conditional, unconditional
     guidance_scale: float
+
+
+class Run(NamedTuple):
+    """All arguments of the kernel."""
+
+    share: ThreadShare
+    request: Request
+    sizes: Sizes
+    weights: PackedWeights
+    buffers: StreamBuffers

@@ -26,6 +26,7 @@ from wavenet.sampling.cpu.arrays import (
     BIASES,
     PackedWeights,
     Request,
+    Run,
     Sizes,
     StreamBuffers,
     ThreadShare,
@@ -70,50 +71,39 @@ def make_kernel(weight_dtype: str) -> Any:
         weights: PackedWeights,
         buffers: StreamBuffers,
     ) -> None:
-        generate_samples(product, encode, share, request, sizes, weights, buffers)
+        generate_samples(product, encode, Run(share, request, sizes, weights, buffers))
 
     return compiled(kernel, weight_dtype, counts_references=False)
 
 
 @inlined
-def generate_samples(
-    product: Any,
-    encode: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-) -> None:
+def generate_samples(product: Any, encode: Any, run: Run) -> None:
     """Generate `request.length` samples of this thread's streams."""
+    share, request, sizes = run.share, run.request, run.sizes
     num_blocks, leads = sizes.num_blocks, share.rank == 0
-    at = locate_activations(share, sizes, buffers)
-    start_rings(product, share, request, sizes, weights, buffers)
+    at = locate_activations(run)
+    start_rings(product, run)
     for t in range(request.length):
         progress = t * (num_blocks + 3)  # before this sample: one per block, three for the head
         if leads:
-            input_layer(share, sizes, weights, buffers, at.x)
-            start_skip(share, sizes, weights, at.skip)
+            input_layer(run, at.x)
+            start_skip(run, at.skip)
         for block in range(num_blocks):
-            compute_block(
-                product, encode, share, request, sizes, weights, buffers, block, progress, at
-            )
-            position = request.position + t + 1
-            advance_rings(product, share, request, sizes, weights, buffers, block, position)
+            compute_block(product, encode, run, block, progress, at)
+            advance_rings(product, run, block, request.position + t + 1)
         if leads and request.needs_params:
             for block in range(num_blocks - 1 if share.num_threads == 1 else 0, num_blocks):
                 z = at.gated + block * sizes.gated_row_bytes
-                skip_layer(product, share, sizes, weights, block, z, at.skip)
-        compute_head(
-            product, encode, share, request, sizes, weights, buffers, progress + num_blocks, at
-        )
+                skip_layer(product, run, block, z, at.skip)
+        compute_head(product, encode, run, progress + num_blocks, at)
         if leads:
-            choose_codes(share, request, sizes, weights, buffers, t, at.params)
+            choose_codes(run, t, at.params)
 
 
 @inlined
-def locate_activations(share: ThreadShare, sizes: Sizes, buffers: StreamBuffers) -> Activations:
+def locate_activations(run: Run) -> Activations:
     """Return where the activations of this thread's first stream are."""
+    share, sizes, buffers = run.share, run.sizes, run.buffers
     x = buffers.activations.ctypes.data + share.first_stream * sizes.activation_bytes
     skip = x + 4 * sizes.residual
     hidden = skip + 4 * sizes.skip
@@ -122,32 +112,22 @@ def locate_activations(share: ThreadShare, sizes: Sizes, buffers: StreamBuffers)
 
 
 @inlined
-def start_rings(
-    product: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-) -> None:
+def start_rings(product: Any, run: Run) -> None:
     """Find the first sample's rows in all rings; compute its look-ahead if need be."""
+    share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
     for block in range(sizes.num_blocks):
-        row, rows = (
-            (request.position + block) % buffers.lookahead_rows[block],
-            buffers.lookahead_rows[block],
-        )
+        rows = buffers.lookahead_rows[block]
+        row = (request.position + block) % rows
         share.queue_row[block] = request.position % buffers.queue_rows[block]
         share.lookahead_row[block] = row
         if share.rank == 0 and request.refill_lookahead:
-            position = request.position
-            look_ahead(
-                product, share, request, sizes, weights, buffers, block, position, row, rows - row
-            )
+            look_ahead(product, run, block, request.position, row, rows - row)
 
 
 @inlined
-def start_skip(share: ThreadShare, sizes: Sizes, weights: PackedWeights, skip: Address) -> None:
+def start_skip(run: Run, skip: Address) -> None:
     """Set the sum of the skips to their biases."""
+    share, sizes, weights = run.share, run.sizes, run.weights
     bias = weights.vectors.ctypes.data + 4 * weights.offsets[sizes.num_blocks, BIASES]
     for s in range(share.num_streams):
         copy(skip + s * sizes.activation_bytes, bias, 4 * sizes.skip)
@@ -155,74 +135,49 @@ def start_skip(share: ThreadShare, sizes: Sizes, weights: PackedWeights, skip: A
 
 @inlined
 def compute_block(
-    product: Any,
-    encode: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    block: int,
-    progress: int,
-    at: Activations,
+    product: Any, encode: Any, run: Run, block: int, progress: int, at: Activations
 ) -> None:
     """Compute a block (rank 0), or its skip product once its gate has been computed (others)."""
+    share, request, sizes = run.share, run.request, run.sizes
     counters, z = share.progress.ctypes.data, at.gated + block * sizes.gated_row_bytes
     if share.rank == 0:
-        gated_layer(product, encode, share, sizes, weights, buffers, block, at.x, z)
+        gated_layer(product, encode, run, block, at.x, z)
         if share.num_threads > 1:
             publish_progress(counters, progress + block + 1)
         elif block > 0 and request.needs_params:  # the previous block's hides the gate's latency
             previous_z = z - sizes.gated_row_bytes
-            skip_layer(product, share, sizes, weights, block - 1, previous_z, at.skip)
+            skip_layer(product, run, block - 1, previous_z, at.skip)
         if block < sizes.num_blocks - 1:
-            residual_layer(product, share, sizes, weights, block, z, at.x)
+            residual_layer(product, run, block, z, at.x)
     else:
         wait_for(counters, progress + block + 1)
         if request.needs_params:
-            skip_layer(product, share, sizes, weights, block, z, at.skip)
+            skip_layer(product, run, block, z, at.skip)
 
 
 @inlined
-def advance_rings(
-    product: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    block: int,
-    position: int,
-) -> None:
+def advance_rings(product: Any, run: Run, block: int, position: int) -> None:
     """Advance a block's rings to the sample at `position`; refill its look-ahead if used up.
 
     The rows are counted, since a remainder per block and sample would be slow.
     """
+    share, buffers = run.share, run.buffers
     rows, helpers = buffers.lookahead_rows[block], share.num_threads - 1
     if share.lookahead_row[block] < rows - 1:
         share.lookahead_row[block] += 1
     else:
         share.lookahead_row[block] = 0
         if helpers == 0 or block % helpers == share.rank - 1:
-            look_ahead(product, share, request, sizes, weights, buffers, block, position, 0, rows)
+            look_ahead(product, run, block, position, 0, rows)
     share.queue_row[block] += 1
     if share.queue_row[block] == buffers.queue_rows[block]:
         share.queue_row[block] = 0
 
 
 @inlined
-def compute_head(
-    product: Any,
-    encode: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    progress: int,
-    at: Activations,
-) -> None:
+def compute_head(product: Any, encode: Any, run: Run, progress: int, at: Activations) -> None:
     """Compute the parameters of the sample; every thread computes its columns of both layers."""
+    share, request = run.share, run.request
     counters = share.progress.ctypes.data
     counter = counters + 8 * COUNTER_SPACING * share.rank
     for layer in range(2):
@@ -231,7 +186,7 @@ def compute_head(
             wait_for_all(counters, share.num_threads, progress + 1 + layer)
         if request.needs_params:
             x, y = (at.skip, at.hidden) if layer == 0 else (at.hidden, at.params)
-            head_layer(product, encode, share, sizes, weights, buffers, layer, x, y)
+            head_layer(product, encode, run, layer, x, y)
     if share.num_threads > 1:
         publish_progress(counter, progress + 3)
         if share.rank == 0:
@@ -239,16 +194,9 @@ def compute_head(
 
 
 @inlined
-def choose_codes(
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    t: int,
-    params: Address,
-) -> None:
+def choose_codes(run: Run, t: int, params: Address) -> None:
     """Draw each stream's code, or take the forced one; put it before the last codes."""
+    share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
     for s in range(share.num_streams):
         stream, own_params = share.first_stream + s, params + s * sizes.activation_bytes
         if request.params.shape[1] > 0:
@@ -261,7 +209,7 @@ def choose_codes(
             code = np.int64(request.codes[stream - 1, t])
         else:
             item = stream // request.streams_per_item
-            code = draw_code(request, sizes, weights, item, t, own_params)
+            code = draw_code(run, item, t, own_params)
         request.codes[stream, t] = code
         for tap in range(sizes.input_kernel_size - 1, 0, -1):
             buffers.codes[stream, tap] = buffers.codes[stream, tap - 1]
@@ -269,10 +217,9 @@ def choose_codes(
 
 
 @inlined
-def draw_code(
-    request: Request, sizes: Sizes, weights: PackedWeights, item: int, t: int, params: Address
-) -> int:
+def draw_code(run: Run, item: int, t: int, params: Address) -> int:
     """Draw one item's code from its parameters, under classifier-free guidance if it has one."""
+    request, sizes, weights = run.request, run.sizes, run.weights
     if request.streams_per_item > 1:
         unconditional = params + sizes.activation_bytes
         guide(params, unconditional, sizes.params, np.float32(request.guidance_scale))

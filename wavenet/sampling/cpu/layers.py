@@ -20,11 +20,14 @@ from wavenet.sampling.cpu.arrays import (
     RESIDUAL,
     SKIP,
     PackedWeights,
-    Request,
-    Sizes,
-    StreamBuffers,
-    ThreadShare,
+    Run,
 )
+
+
+@inlined
+def find_matrix(weights: PackedWeights, row: int, column: int) -> tuple[int, int]:
+    """Return the offsets of a matrix and of its scales."""
+    return weights.offsets[row, column], weights.offsets[row, column + 1]
 
 
 @inlined
@@ -67,10 +70,9 @@ def multiply(
 
 
 @inlined
-def input_layer(
-    share: ThreadShare, sizes: Sizes, weights: PackedWeights, buffers: StreamBuffers, x: Address
-) -> None:
+def input_layer(run: Run, x: Address) -> None:
     """Compute x = the sum of one table row per tap of the first convolution."""
+    share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
     tables = weights.vectors.ctypes.data + 4 * weights.table_offset
     for s in range(share.num_streams):
         target = x + s * sizes.activation_bytes
@@ -84,21 +86,12 @@ def input_layer(
 
 
 @inlined
-def gated_layer(
-    product: Any,
-    encode: Any,
-    share: ThreadShare,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    block: int,
-    x: Address,
-    z: Address,
-) -> None:
+def gated_layer(product: Any, encode: Any, run: Run, block: int, x: Address, z: Address) -> None:
     """Compute z = the gate's output, encoded; put x into its row of the block's queue.
 
     The current tap's product is added to the look-ahead, which already holds everything else.
     """
+    share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     queue = buffers.queues.ctypes.data + buffers.queue_offsets[block]
     queue += (share.queue_row[block] * num_streams + share.first_stream) * sizes.residual_row_bytes
@@ -111,7 +104,7 @@ def gated_layer(
     multiply(
         product,
         weights,
-        (weights.offsets[block, CURRENT_TAP], weights.offsets[block, CURRENT_TAP + 1]),
+        find_matrix(weights, block, CURRENT_TAP),
         sizes.residual,
         (0, width),
         (queue, sizes.residual_row_bytes),
@@ -127,16 +120,9 @@ def gated_layer(
 
 
 @inlined
-def residual_layer(
-    product: Any,
-    share: ThreadShare,
-    sizes: Sizes,
-    weights: PackedWeights,
-    block: int,
-    z: Address,
-    x: Address,
-) -> None:
+def residual_layer(product: Any, run: Run, block: int, z: Address, x: Address) -> None:
     """Compute x = x * residual_scale + W z + bias, whose scale is folded into weights and bias."""
+    share, sizes, weights = run.share, run.sizes, run.weights
     bias = weights.vectors.ctypes.data + 4 * (weights.offsets[block, BIASES] + 2 * sizes.gated)
     for s in range(share.num_streams):
         target = x + s * sizes.activation_bytes
@@ -144,7 +130,7 @@ def residual_layer(
     multiply(
         product,
         weights,
-        (weights.offsets[block, RESIDUAL], weights.offsets[block, RESIDUAL + 1]),
+        find_matrix(weights, block, RESIDUAL),
         sizes.gated,
         (0, sizes.residual),
         (z, sizes.activation_bytes),
@@ -154,20 +140,13 @@ def residual_layer(
 
 
 @inlined
-def skip_layer(
-    product: Any,
-    share: ThreadShare,
-    sizes: Sizes,
-    weights: PackedWeights,
-    block: int,
-    z: Address,
-    skip: Address,
-) -> None:
+def skip_layer(product: Any, run: Run, block: int, z: Address, skip: Address) -> None:
     """Add a block's skip product, in this thread's columns."""
+    share, sizes, weights = run.share, run.sizes, run.weights
     multiply(
         product,
         weights,
-        (weights.offsets[block, SKIP], weights.offsets[block, SKIP + 1]),
+        find_matrix(weights, block, SKIP),
         sizes.gated,
         (share.columns[0, share.rank], share.columns[0, share.rank + 1]),
         (z, sizes.activation_bytes),
@@ -177,18 +156,9 @@ def skip_layer(
 
 
 @inlined
-def head_layer(
-    product: Any,
-    encode: Any,
-    share: ThreadShare,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    layer: int,
-    x: Address,
-    y: Address,
-) -> None:
+def head_layer(product: Any, encode: Any, run: Run, layer: int, x: Address, y: Address) -> None:
     """Compute y = W ReLU(x) + bias, in this thread's columns; `layer` 0 is hidden, 1 output."""
+    share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
     inputs, matrix = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
     head = sizes.num_blocks  # its row of the offsets
     bias = weights.offsets[head, BIASES] + sizes.skip + layer * sizes.head
@@ -204,7 +174,7 @@ def head_layer(
     multiply(
         product,
         weights,
-        (weights.offsets[head, matrix], weights.offsets[head, matrix + 1]),
+        find_matrix(weights, head, matrix),
         inputs,
         (first, last),
         (encoded, sizes.scratch_bytes),
@@ -214,21 +184,18 @@ def head_layer(
 
 
 @inlined
-def conditioning_layer(
-    product: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    block: int,
-    position: int,
-    row: int,
-) -> None:
+def conditioning_layer(product: Any, run: Run, block: int, position: int, row: int) -> None:
     """Compute biases plus local conditioning of the samples from `position` on.
 
     `row` is the row of that sample in `StreamBuffers.conditioned`; all rows after it are computed.
     """
+    share, request, sizes, weights, buffers = (
+        run.share,
+        run.request,
+        run.sizes,
+        run.weights,
+        run.buffers,
+    )
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     rows = buffers.conditioned_rows[block] - row
     biases = buffers.biases.ctypes.data
@@ -247,7 +214,7 @@ def conditioning_layer(
         multiply(
             product,
             weights,
-            (weights.offsets[block, CONDITIONING], weights.offsets[block, CONDITIONING + 1]),
+            find_matrix(weights, block, CONDITIONING),
             sizes.conditioning,
             (0, width),
             (source, sizes.conditioning_row_bytes),
@@ -257,28 +224,19 @@ def conditioning_layer(
 
 
 @inlined
-def past_taps(
-    product: Any,
-    share: ThreadShare,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    block: int,
-    position: int,
-    rows: int,
-    sums: Address,
-) -> None:
+def past_taps(product: Any, run: Run, block: int, position: int, rows: int, sums: Address) -> None:
     """Add the products with past inputs to the look-ahead of `rows` samples from `position` on.
 
     As many rows at a time as possible: the samples of a stream, or the streams at a sample.
     """
+    share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
     num_streams, ring_rows = len(buffers.codes), buffers.queue_rows[block]
     row_bytes, width = sizes.residual_row_bytes, 2 * sizes.gated
     queue = buffers.queues.ctypes.data + buffers.queue_offsets[block]
     queue += share.first_stream * row_bytes
     by_stream = share.num_streams < rows
     step, stride = (1, num_streams) if by_stream else (num_streams, 1)
-    matrix, scales = weights.offsets[block, PAST_TAPS], weights.offsets[block, PAST_TAPS + 1]
+    matrix, scales = find_matrix(weights, block, PAST_TAPS)
     tap_bytes = width * sizes.residual * weights.matrices.itemsize
     for tap in range(sizes.kernel_size - 1):
         ring_row = (position + tap * weights.dilations[block]) % ring_rows
@@ -303,23 +261,13 @@ def past_taps(
 
 
 @inlined
-def look_ahead(
-    product: Any,
-    share: ThreadShare,
-    request: Request,
-    sizes: Sizes,
-    weights: PackedWeights,
-    buffers: StreamBuffers,
-    block: int,
-    position: int,
-    row: int,
-    rows: int,
-) -> None:
+def look_ahead(product: Any, run: Run, block: int, position: int, row: int, rows: int) -> None:
     """Compute a block's gate inputs of future samples, except for the current tap's product.
 
     That is bias, conditioning and the products with past inputs, for `rows` samples (at most the
     dilation) from `position` on; `row` is the first one's row in `StreamBuffers.lookahead`.
     """
+    share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     sums = buffers.lookahead.ctypes.data + 4 * buffers.lookahead_offsets[block]
     sums += 4 * (row * num_streams + share.first_stream) * width
@@ -329,9 +277,7 @@ def look_ahead(
     if sizes.conditioning > 0:
         start_row = (position + block) % buffers.conditioned_rows[block]
         if start_row == 0 or position == request.position:
-            conditioning_layer(
-                product, share, request, sizes, weights, buffers, block, position, start_row
-            )
+            conditioning_layer(product, run, block, position, start_row)
         start = buffers.conditioned.ctypes.data + 4 * buffers.conditioned_offsets[block]
         start += 4 * (start_row * num_streams + share.first_stream) * width
         stride = 4 * num_streams * width
@@ -339,4 +285,4 @@ def look_ahead(
         for s in range(share.num_streams):
             target = sums + 4 * (index * num_streams + s) * width
             copy(target, start + index * stride + 4 * s * width, 4 * width)
-    past_taps(product, share, sizes, weights, buffers, block, position, rows, sums)
+    past_taps(product, run, block, position, rows, sums)
