@@ -152,10 +152,7 @@ def test_debug_shows_the_traceback(run: Run) -> None:
 
 def test_a_package_that_is_missing_exits_5_with_its_extra(tmp_path: Path) -> None:
     code = (
-        "import sys\n"
-        "sys.modules['numpy'] = None\n"
-        "from wavenet.cli.main import prepare\n"
-        "prepare()"
+        "import sys\nsys.modules['numpy'] = None\nfrom wavenet.cli.main import prepare\nprepare()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "data.root=."],
