@@ -8,12 +8,10 @@ from pathlib import Path
 import wavenet
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
-from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
 from wavenet.evaluation.options import EvaluateCommand
-from wavenet.evaluation.partial_results import evaluate_shard, merge_partial_results
 from wavenet.evaluation.report import resynthesis_tables, write_report
-from wavenet.evaluation.synthesis import GenerationTime
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
 
@@ -39,23 +37,20 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
 
     # Negative log-likelihood of the clips, and their resynthesis with metrics. Several jobs can
     # share these steps: each writes the results of its shard, and the last command merges them.
-    base = Path(options.output or "evaluation.html")
+    shards = ShardedEvaluation(evaluator, model_dir, Path(options.output or "evaluation.html"))
     if options.shard is not None:
-        shard = Shard.from_text(options.shard)
-        path = evaluate_shard(evaluator, shard, model_dir, base, overwrite=options.overwrite)
+        path = shards.evaluate(Shard.from_text(options.shard), overwrite=options.overwrite)
         show(f"shard {options.shard}: {path}")
         if options.json:
             print(path.read_text(encoding="utf-8"), end="")
         return
     if options.merge_shards is None:
-        nll, resyntheses, time = evaluator.nll(), evaluator.resynthesize(), GenerationTime()
+        nll, resyntheses = evaluator.nll(), evaluator.resynthesize()
     else:
-        nll, resyntheses, time = merge_partial_results(
-            evaluator, options.merge_shards, model_dir, base
-        )
+        nll, resyntheses = shards.merge(options.merge_shards)
 
     # Baselines, which are fitted on all clips, and the recordings to listen to.
-    evaluation = evaluator.summarize(nll, resyntheses, shard_time=time)
+    evaluation = evaluator.summarize(nll, resyntheses)
     show(evaluation.text())
     if page is not None:
         write_report(

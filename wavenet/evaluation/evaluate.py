@@ -1,18 +1,26 @@
-"""The steps of an evaluation, and its results."""
+"""The steps of an evaluation, on all clips or split into shards.
 
-import dataclasses
+A shard's results lie next to the listening page until they are merged into one evaluation:
+
+    evaluation-2-of-8.json   negative log-likelihood of its clips, metrics of its resyntheses
+    evaluation-2-of-8/       its resyntheses, for the listening page
+
+The file names the model, the clips and the options that it belongs to; only equal ones are merged.
+"""
+
+import hashlib
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from wavenet.checkpoint import Checkpoint
-from wavenet.config import FilterConfig
-from wavenet.data.manifest import Clip, frames_of, read_manifest
+from wavenet.checkpoint import Checkpoint, read_config
+from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
-from wavenet.evaluation.metrics import mean_metrics
 from wavenet.evaluation.nll import (
     TotalNll,
     make_clip_reader,
@@ -21,77 +29,24 @@ from wavenet.evaluation.nll import (
     num_evaluated_samples,
 )
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.report import bits_text, resynthesis_tables
+from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation, model_facts
 from wavenet.evaluation.synthesis import (
     ALL,
     RESYNTHESIS,
     GenerationTime,
     Recording,
     Resynthesis,
+    ResynthesisScores,
     Synthesizer,
 )
-from wavenet.utils.dataclass_io import to_dict
-from wavenet.utils.errors import printable
+from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
+from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.files import write_text
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
-HELD_OUT = "Held-out audio"
-REAL_TIME_FACTOR = "Real-time factor"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Results of an evaluation.
-
-    Attributes:
-        clips: Those that `bits_per_sample` is measured on.
-        sample_rate: In Hz.
-        bits_per_sample: By name: the model, then the baselines; empty without held-out clips.
-        resyntheses: Held-out clips, generated again from their features.
-        recordings: For the listening page.
-        facts: Facts about the model and the evaluation, by name.
-        real_time_factor: Seconds of computation per second of audio, on one core.
-    """
-
-    clips: Sequence[Clip]
-    sample_rate: int
-    bits_per_sample: dict[str, float]
-    resyntheses: Sequence[Resynthesis]
-    recordings: Sequence[Recording]
-    facts: dict[str, str]
-    real_time_factor: float | None
-
-    def text(self) -> str:
-        """Return the results as lines to print."""
-        parts = [table.text() for table in resynthesis_tables(self.resyntheses)]
-        if self.clips:
-            parts.insert(0, f"{self.facts[HELD_OUT]}\n{bits_text(self.bits_per_sample)}")
-        if self.real_time_factor is not None:
-            parts.append(f"real-time factor {self.facts[REAL_TIME_FACTOR]}")
-        return "\n\n".join(parts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the results as plain data for JSON."""
-        names = self.resyntheses[0].metrics if self.resyntheses else ()
-        means = {name: mean_metrics([r.metrics[name] for r in self.resyntheses]) for name in names}
-        return {
-            "clips": len(self.clips),
-            "samples": int(frames_of(self.clips).sum()),
-            "sample_rate": self.sample_rate,
-            "bits_per_sample": self.bits_per_sample,
-            "mean_metrics": {name: dataclasses.asdict(mean) for name, mean in means.items()},
-            "resyntheses": [
-                {
-                    "number": one.number,
-                    "source": one.clip.source,
-                    "metrics": {name: dataclasses.asdict(m) for name, m in one.metrics.items()},
-                    "onset_f_measures": one.onset_f_measures,
-                }
-                for one in self.resyntheses
-            ],
-            "real_time_factor": self.real_time_factor,
-            "facts": self.facts,
-        }
+log = logging.getLogger("wavenet")
+MAX_LISTED_ERRORS = 12
 
 
 class Evaluator:
@@ -123,16 +78,7 @@ class Evaluator:
         self.seed = seed
         self.scored_clips = first_seconds(clips, options.eval_seconds)
         self.reader = make_clip_reader(loaded.model.config, loaded.audio, folder)
-
-    @cached_property
-    def synthesizer(self) -> Synthesizer:
-        """Generates the recordings; built when first used."""
-        return Synthesizer(self.loaded, self.folder, self.options, self.seed)
-
-    @property
-    def generation_time(self) -> GenerationTime:
-        """Time that the recordings have taken so far."""
-        return self.synthesizer.time if "synthesizer" in vars(self) else GenerationTime()
+        self.synthesizer = Synthesizer(loaded, folder, options, seed)
 
     def evaluate(self) -> Evaluation:
         """Return the evaluation on all clips."""
@@ -154,99 +100,230 @@ class Evaluator:
             return []
         return list(self.synthesizer.resynthesize(self.clips, shard))
 
-    def baselines(self) -> dict[str, float]:
-        """Return bits per sample of the baselines on the clips that `nll` measures."""
-        waveforms = [model_input(self.reader, clip).numpy() for clip in self.scored_clips]
-        return baselines(waveforms, self.loaded.model.distribution) if waveforms else {}
-
     def recordings(self, resyntheses: Sequence[Resynthesis]) -> list[Recording]:
         """Return the recordings for the listening page.
 
-        They are the resyntheses, or, for a model without local conditioning, samples from silence
-        and a continued prompt, which are generated now.
+        They are the resyntheses with their originals and baselines, or, for a model without local
+        conditioning, samples from silence and a continued prompt, which are generated now.
         """
         if not self.options.sample_seconds:
             return []
-        if self.loaded.audio.features:
-            return [recording for one in resyntheses for recording in self._compare(one)]
-        synthesizer = self.synthesizer
-        return [*synthesizer.unconditional(), *synthesizer.continuation(self.clips)]
+        features, rate = self.loaded.audio.features, self.loaded.audio.sample_rate
+        if not features:
+            return [*self.synthesizer.unconditional(), *self.synthesizer.continuation(self.clips)]
+        notes = {
+            RESYNTHESIS: f"generated from the {' and '.join(features)} of the original",
+            "quantized": "the original after the quantization of the model's output",
+            "Griffin-Lim": "from the mel of the original, without a model",
+        }
+        recordings = []
+        for one in resyntheses:
+            source = f"held out: {printable(one.source, 60)}"
+            recordings.append(Recording(f"original-{one.number}", one.original, rate, source))
+            for name, waveform in one.waveforms.items():
+                title = f"{name.lower()}-{one.number}"
+                recordings.append(Recording(title, waveform, rate, notes[name]))
+        return recordings
 
     def summarize(
-        self,
-        nll: Mapping[str, TotalNll],
-        resyntheses: Sequence[Resynthesis],
-        shard_time: GenerationTime | None = None,
+        self, nll: Mapping[str, TotalNll], resyntheses: Sequence[Resynthesis]
     ) -> Evaluation:
         """Return the evaluation, with the baselines and the recordings.
 
         Args:
             nll: Of all clips.
             resyntheses: Of all clips.
-            shard_time: Time that other processes took for the resyntheses.
         """
         clips, rate = self.scored_clips, self.loaded.audio.sample_rate
-        bits = {name: total.bits_per_sample for name, total in nll.items()} if clips else {}
+        num_samples = int(frames_of(clips).sum())
         recordings, facts = self.recordings(resyntheses), model_facts(self.loaded)
+        bits: dict[str, float] = {}
         if clips:
-            seconds = int(frames_of(clips).sum()) / rate
-            facts[HELD_OUT] = f"{len(clips)} clip{'s' * (len(clips) > 1)}, {seconds:.0f} s"
+            waveforms = [model_input(self.reader, clip).numpy() for clip in clips]
+            bits = {name: total.bits_per_sample for name, total in nll.items()}
+            bits |= baselines(waveforms, self.loaded.model.distribution)
+            plural = "s" * (len(clips) > 1)
+            facts[HELD_OUT] = f"{len(clips)} clip{plural}, {num_samples / rate:.0f} s"
             if self.loaded.training.dataset not in (None, read_manifest(self.folder).identity):
                 facts[HELD_OUT] += ", foreign data: not those that the model was trained with"
-        time, factor = self.generation_time + (shard_time or GenerationTime()), None
+        time, factor = self.synthesizer.time, None
         if time.num_samples:
             factor = time.seconds * rate / time.num_samples
             how = f"one core, {self.synthesizer.sampler.name}, float32"
             facts[REAL_TIME_FACTOR] = f"{factor:.3f}, {1 / factor:.2f} times real time ({how})"
             facts["Temperature"] = f"{self.options.temperature:g}"
         return Evaluation(
-            clips=clips,
+            num_clips=len(clips),
+            num_samples=num_samples,
             sample_rate=rate,
-            bits_per_sample={**bits, **self.baselines()},
+            bits_per_sample=bits,
             resyntheses=resyntheses,
             recordings=recordings,
             facts=facts,
             real_time_factor=factor,
         )
 
-    def _compare(self, one: Resynthesis) -> list[Recording]:
-        """Return the original of a resynthesis, the resynthesis and the baselines."""
-        features = " and ".join(self.loaded.audio.features)
-        notes = {
-            RESYNTHESIS: f"generated from the {features} of the original",
-            "quantized": "the original after the quantization of the model's output",
-            "Griffin-Lim": "from the mel of the original, without a model",
-        }
-        source = f"held out: {printable(one.clip.source, 60)}"
-        recording = self.synthesizer.recording
-        return [
-            recording(f"original-{one.number}", one.original, source),
-            *(
-                recording(f"{name.lower()}-{one.number}", waveform, notes[name])
-                for name, waveform in one.waveforms.items()
-            ),
-        ]
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationIdentity:
+    """What must be equal in all shards of one evaluation.
+
+    Attributes:
+        checkpoint: SHA-256 of the model's weights, and of its config.
+        clips: SHA-256 of the digests of the held-out clips, in order.
+        evaluation: The options.
+        seed: Of the noise.
+    """
+
+    checkpoint: str
+    clips: str
+    evaluation: EvaluationOptions
+    seed: int
 
 
-def model_facts(loaded: Checkpoint) -> dict[str, str]:
-    """Return facts about a model, by name."""
-    model, audio, training = loaded.model, loaded.audio, loaded.training
-    seconds = model.config.receptive_field_seconds(audio.sample_rate)
-    facts = {
-        "Data": training.data,
-        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
-        "Sample rate": f"{audio.sample_rate:,} Hz",
-        "Steps": f"{training.steps:,}",
-        "Blocks": str(len(model.config.dilations)),
-        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "Receptive field": f"{model.config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
-    }
-    if audio.features:
-        facts["Conditioning"] = " and ".join(audio.features)
-    if audio.filter != FilterConfig():
-        filters = {**to_dict(audio.filter), "predictor": None}
-        facts["Filter"] = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
-        facts["Filter"] += "; bits per sample of the filtered signal, metrics of the original"
-    if audio.speaker_names:
-        facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
-    return facts
+@dataclass(frozen=True, kw_only=True)
+class PartialResult:
+    """Results of one shard, as in its JSON file.
+
+    Attributes:
+        shard: As `i/n`.
+        identity: The evaluation that it belongs to.
+        nll: Of the shard's clips, by name.
+        resyntheses: The shard's resyntheses.
+        time: Time to generate them.
+    """
+
+    shard: str
+    identity: EvaluationIdentity
+    nll: dict[str, TotalNll]
+    resyntheses: tuple[ResynthesisScores, ...]
+    time: GenerationTime
+
+
+class ShardedEvaluation:
+    """An evaluation whose shards are evaluated by different processes, and then merged.
+
+    Args:
+        evaluator: Of the whole evaluation.
+        model_dir: The model directory.
+        page: The listening page, next to which the results of the shards are.
+    """
+
+    def __init__(self, evaluator: Evaluator, model_dir: Path, page: Path) -> None:
+        self.evaluator = evaluator
+        self.model_dir = model_dir
+        self.page = page
+
+    @cached_property
+    def identity(self) -> EvaluationIdentity:
+        """What all shards have in common."""
+        sha256 = read_config(self.model_dir).sha256
+        assert sha256 is not None
+        return EvaluationIdentity(
+            checkpoint=f"{sha256.weights}-{sha256.config}",
+            clips=hashlib.sha256(digests_of(self.evaluator.clips).tobytes()).hexdigest(),
+            evaluation=self.evaluator.options,
+            seed=self.evaluator.seed,
+        )
+
+    def evaluate(self, shard: Shard, *, overwrite: bool = False) -> Path:
+        """Evaluate a shard of the clips and write the results; return their JSON file.
+
+        The JSON file is written last: if it exists, the results are complete, and they are kept
+        unless `overwrite` is set.
+
+        Raises:
+            DataError: The existing results are of another evaluation.
+        """
+        path = self._path(shard)
+        if path.exists() and not overwrite:
+            self._read(path)
+            log.info("kept the existing %s: overwrite=true evaluates again", printable(path))
+            return path
+        path.unlink(missing_ok=True)
+        nll, resyntheses = self.evaluator.nll(shard), self.evaluator.resynthesize(shard)
+        for one in resyntheses:
+            rate = self.evaluator.loaded.audio.sample_rate
+            with WavWriter(_wav_path(path, one.number), rate) as file:
+                file.write(one.waveforms[RESYNTHESIS])
+        result = PartialResult(
+            shard=str(shard),
+            identity=self.identity,
+            nll=nll,
+            resyntheses=tuple(narrow(ResynthesisScores, one) for one in resyntheses),
+            time=self.evaluator.synthesizer.time,
+        )
+        write_text(path, json.dumps(to_dict(result), indent=2) + "\n")
+        return path
+
+    def merge(self, num_shards: int) -> tuple[dict[str, TotalNll], list[Resynthesis]]:
+        """Return the negative log-likelihood and the resyntheses of all shards.
+
+        The time that they took is added to that of the evaluator's synthesizer.
+
+        Raises:
+            DataError: Results are missing, damaged, or of another evaluation; they are named.
+        """
+        results, errors = {}, []
+        for number in range(1, num_shards + 1):
+            path = self._path(Shard(number, num_shards))
+            rerun = f"run the same command with shard={number}/{num_shards}"
+            if not path.exists():
+                errors.append(f"{printable(path)} is missing: {rerun}")
+                continue
+            try:
+                results[path] = self._read(path)
+            except DataError as error:
+                errors.append(f"{error}: {rerun} overwrite=true")
+        if len(errors) > MAX_LISTED_ERRORS:
+            errors[MAX_LISTED_ERRORS - 1 :] = [f"and {len(errors) - MAX_LISTED_ERRORS + 1} more"]
+        if errors:
+            lines = "\n".join(f"  {line}" for line in errors)
+            raise DataError(f"the shards cannot be merged:\n{lines}")
+        nll: dict[str, TotalNll] = {}
+        resyntheses = []
+        for path, result in results.items():
+            nll = {name: nll.get(name, TotalNll()) + total for name, total in result.nll.items()}
+            resyntheses += [self._with_audio(path, scores) for scores in result.resyntheses]
+            self.evaluator.synthesizer.time += result.time
+        return nll, sorted(resyntheses, key=lambda one: one.number)
+
+    def _path(self, shard: Shard) -> Path:
+        return self.page.with_name(f"{self.page.stem}-{shard.number}-of-{shard.count}.json")
+
+    def _read(self, path: Path) -> PartialResult:
+        """Return the result of a shard; raise if it is damaged, or of another evaluation."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            result = from_dict(PartialResult, data, "it")
+        except (ConfigError, ValueError, RecursionError) as error:
+            raise DataError(
+                f"{printable(path)} is not a shard's result: {printable(error)}"
+            ) from None
+        different = _differences(result.identity, self.identity)
+        if different:
+            raise DataError(f"{printable(path)} belongs to {', '.join(different)}")
+        return result
+
+    def _with_audio(self, path: Path, scores: ResynthesisScores) -> Resynthesis:
+        synthesizer = self.evaluator.synthesizer
+        clip = synthesizer.longest(self.evaluator.clips)[scores.number - 1]
+        resynthesis = read_samples(_wav_path(path, scores.number))[:, 0]
+        original, waveforms = synthesizer.with_baselines(clip, resynthesis)
+        return Resynthesis(**vars(scores), original=original, waveforms=waveforms)
+
+
+def _wav_path(path: Path, number: int) -> Path:
+    return path.with_suffix("") / f"resynthesis-{number}.wav"
+
+
+def _differences(found: EvaluationIdentity, expected: EvaluationIdentity) -> list[str]:
+    """Return in what a shard's identity differs from the expected one."""
+    different = ["another checkpoint"] * (found.checkpoint != expected.checkpoint)
+    different += ["other clips"] * (found.clips != expected.clips)
+    one, other = (
+        {"seed": identity.seed}
+        | {f"evaluation.{name}": value for name, value in vars(identity.evaluation).items()}
+        for identity in (found, expected)
+    )
+    return different + [f"{n}={one[n]}, not {other[n]}" for n in one if one[n] != other[n]]

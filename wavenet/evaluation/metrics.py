@@ -1,23 +1,14 @@
 """Metrics that compare a resynthesized recording with its original.
 
-Both waveforms have the same length and sample rate and are aligned in time.
-
-- `mel_db`: mean absolute difference of log mel spectra, in dB.
-- `stft`: spectral convergence plus log magnitude difference at three resolutions (Yamamoto et al.
-  2020, Parallel WaveGAN).
-- `mcd_db`: mel-cepstral distortion in dB, 13 coefficients without the first (Kubichek 1993).
-- `f0_rmse_cents` and `voicing_error`: error of F0 where both are voiced, and the fraction of frames
-  that are voiced in only one of the two; F0 by pYIN.
-- PESQ (ITU-T P.862) and STOI (Taal et al. 2011), from the packages `pesq` and `pystoi`.
-- `onset_f_measure`: whether notes start where the score has them, within 50 ms; onsets by librosa
-  (spectral flux), matched by mir_eval (Raffel et al. 2014).
+Both waveforms have the same length and sample rate and are aligned in time. PESQ and STOI are from
+the packages `pesq` and `pystoi`, F0 is by pYIN, onsets are by librosa (spectral flux).
 """
 
-import dataclasses
+import contextlib
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,12 +40,12 @@ class ResynthesisMetrics:
 
     Attributes:
         mel_db: Mean absolute difference of log mel spectra, in dB; 0 is best.
-        stft: Multi-resolution STFT distance; 0 is best.
-        mcd_db: Mel-cepstral distortion, in dB; 0 is best.
+        stft: Multi-resolution STFT distance (Yamamoto et al. 2020, Parallel WaveGAN); 0 is best.
+        mcd_db: Mel-cepstral distortion (Kubichek 1993), in dB; 0 is best.
         f0_rmse_cents: Root mean square error of F0 where both are voiced; 0 is best.
         voicing_error: Fraction of frames that are voiced in only one of the two; 0 is best.
-        pesq: About 1 to 4.5; higher is better.
-        stoi: Up to 1; higher is better.
+        pesq: ITU-T P.862, about 1 to 4.5; higher is better.
+        stoi: Taal et al. 2011, up to 1; higher is better.
     """
 
     mel_db: float
@@ -64,21 +55,6 @@ class ResynthesisMetrics:
     voicing_error: float
     pesq: float | None
     stoi: float | None
-
-    def row(self) -> list[float | None]:
-        """Return the metrics in the order of `METRIC_HEADINGS`."""
-        return [getattr(self, name) for name in METRIC_HEADINGS]
-
-
-METRIC_HEADINGS = {  # the arrow points to what is better
-    "mel_db": "mel dB ↓",
-    "stft": "STFT ↓",
-    "mcd_db": "MCD dB ↓",
-    "f0_rmse_cents": "F0 cents ↓",
-    "voicing_error": "voicing ↓",
-    "pesq": "PESQ ↑",
-    "stoi": "STOI ↑",
-}
 
 
 def resynthesis_metrics(
@@ -108,12 +84,14 @@ def resynthesis_metrics(
 
 def mean_metrics(metrics: Sequence[ResynthesisMetrics]) -> ResynthesisMetrics:
     """Return the mean of each metric over the clips where it is defined."""
-    means: dict[str, Any] = {}
-    for field in dataclasses.fields(ResynthesisMetrics):
-        values = [getattr(one, field.name) for one in metrics]
-        defined = [value for value in values if value is not None]
-        means[field.name] = sum(defined) / len(defined) if defined else None
-    return ResynthesisMetrics(**means)
+    means: Any = map(mean_of_defined, zip(*map(astuple, metrics), strict=True))
+    return ResynthesisMetrics(*means)
+
+
+def mean_of_defined(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not `None`; `None` if there is none."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def stft_distance(original: Samples, resynthesis: Samples) -> float | None:
@@ -125,27 +103,22 @@ def stft_distance(original: Samples, resynthesis: Samples) -> float | None:
         return None
     distances = []
     for size, hop in STFT_RESOLUTIONS:
-        window = torch.hann_window(size)
-        one, other = (
-            torch.stft(
-                torch.from_numpy(waveform),
-                size,
-                hop,
-                window=window,
-                pad_mode="constant",
-                return_complex=True,
-            )
-            .abs()
-            .clamp(min=MIN_MAGNITUDE)
+        form: Any = {"window": torch.hann_window(size), "pad_mode": "constant"}
+        spectra = [
+            torch.stft(torch.from_numpy(waveform), size, hop, return_complex=True, **form)
             for waveform in (original, resynthesis)
-        )
+        ]
+        one, other = (spectrum.abs().clamp(min=MIN_MAGNITUDE) for spectrum in spectra)
         convergence = (one - other).norm() / one.norm()
         distances.append(float(convergence + (one.log() - other.log()).abs().mean()))
     return sum(distances) / len(distances)
 
 
 def mel_cepstral_distortion(original: torch.Tensor, resynthesis: torch.Tensor) -> float:
-    """Return the distortion in dB between two mel spectra in dB, `(n_mels, F)` each."""
+    """Return the distortion in dB between two mel spectra in dB, `(n_mels, F)` each.
+
+    It compares the 13 cepstral coefficients after the first, which is the loudness.
+    """
     n_mels = original.shape[0]
     order, band = torch.arange(1, NUM_CEPSTRA + 1)[:, None], torch.arange(n_mels)
     basis = torch.cos(math.pi * order * (band + 0.5) / n_mels) * (2 / n_mels)
@@ -164,30 +137,27 @@ def pesq(original: Samples, resynthesis: Samples, sample_rate: int) -> float | N
         return None
     if not resynthesis.any():
         return SILENCE_PESQ
-    try:
-        package: Any = require("pesq", "evaluate")
-    except MachineError:
+    package = _package("pesq")
+    if package is None:
         return None
-    rate = 8000 if sample_rate == 8000 else 16000
-    one, other = (_resample(waveform, sample_rate, rate) for waveform in (original, resynthesis))
+    rate, mode = (8000, "nb") if sample_rate == 8000 else (16000, "wb")
+    one, other = original, resynthesis
+    if sample_rate != rate:
+        soxr: Any = require("soxr", "train")
+        one, other = (soxr.resample(waveform, sample_rate, rate) for waveform in (one, other))
     values = []
     for start in range(0, len(one), MAX_PESQ_SECONDS * rate):
         segment = slice(start, start + MAX_PESQ_SECONDS * rate)
-        try:
-            mode = "nb" if rate == 8000 else "wb"
+        with contextlib.suppress(package.PesqError):
             values.append(float(package.pesq(rate, one[segment], other[segment], mode)))
-        except package.PesqError:
-            continue
-    return sum(values) / len(values) if values else None
+    return mean_of_defined(values)
 
 
 def stoi(original: Samples, resynthesis: Samples, sample_rate: int) -> float | None:
     """Return STOI; `None` if the package is not installed or there is too little speech."""
-    try:
-        package: Any = require("pystoi", "evaluate")
-    except MachineError:
-        return None
-    if not original.any() or len(original) < MIN_STOI_SECONDS * sample_rate:
+    package = _package("pystoi")
+    too_short = len(original) < MIN_STOI_SECONDS * sample_rate
+    if package is None or too_short or not original.any():
         return None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -195,10 +165,10 @@ def stoi(original: Samples, resynthesis: Samples, sample_rate: int) -> float | N
     return None if caught else value
 
 
-def onset_f_measure(
-    waveform: NDArray[np.float32], sample_rate: int, notes: Sequence[Note]
-) -> float | None:
+def onset_f_measure(waveform: Samples, sample_rate: int, notes: Sequence[Note]) -> float | None:
     """Return the F-measure of a recording's onsets against a score's, 0 to 1; 1 is best.
+
+    An onset is right within 50 ms; they are matched by mir_eval (Raffel et al. 2014).
 
     Args:
         waveform: `(T,)`.
@@ -208,12 +178,9 @@ def onset_f_measure(
     Returns:
         The F-measure; `None` if the package is not installed or the score is empty.
     """
-    try:
-        package: Any = require("mir_eval.onset", "evaluate")
-    except MachineError:
-        return None
+    package = _package("mir_eval.onset")
     reference = score_onsets(notes, len(waveform) / sample_rate)
-    if not len(reference):
+    if package is None or not len(reference):
         return None
     detected = detect_onsets(waveform, sample_rate)
     if not len(detected):
@@ -230,7 +197,7 @@ def score_onsets(notes: Sequence[Note], seconds: float) -> NDArray[np.float64]:
     return np.array(onsets)
 
 
-def detect_onsets(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+def detect_onsets(waveform: Samples, sample_rate: int) -> NDArray[np.float64]:
     """Return the onsets in a recording, in seconds, in order.
 
     The flux peaks some 30 ms late on a piano: backtracking finds where each peak starts to rise.
@@ -245,11 +212,12 @@ def detect_onsets(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np
     return onsets
 
 
-def _resample(waveform: Samples, rate: int, target_rate: int) -> Samples:
-    if rate == target_rate:
-        return waveform
-    resampled: Samples = require("soxr", "train").resample(waveform, rate, target_rate)
-    return resampled
+def _package(name: str) -> Any:
+    """Return a package of the extra `evaluate`; `None` if it is not installed."""
+    try:
+        return require(name, "evaluate")
+    except MachineError:
+        return None
 
 
 def _mel_db(waveform: Samples, sample_rate: int) -> torch.Tensor:

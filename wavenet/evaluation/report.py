@@ -1,25 +1,40 @@
-"""The listening page: scores and recordings of a model as one HTML file to send around.
+"""Results of an evaluation: as lines to print, as JSON, and as a listening page.
 
-Its template is `report.html.jinja`. Recordings are 16-bit WAV inside the file.
+The page is one HTML file to send around, with the recordings inside as 16-bit WAV. Its template is
+`report.html.jinja`.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wavenet.checkpoint import Checkpoint
+from wavenet.config import FilterConfig
 from wavenet.data.audio import wav_bytes
-from wavenet.evaluation.metrics import METRIC_HEADINGS, mean_metrics
+from wavenet.evaluation.metrics import ResynthesisMetrics, mean_metrics, mean_of_defined
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.plots import png, spectrogram
-from wavenet.evaluation.synthesis import Recording, Resynthesis
+from wavenet.evaluation.synthesis import Recording, Resynthesis, ResynthesisScores
+from wavenet.utils.dataclass_io import narrow, to_dict
 from wavenet.utils.errors import DataError, printable, require
 from wavenet.utils.files import write_text
 
+HELD_OUT = "Held-out audio"
+REAL_TIME_FACTOR = "Real-time factor"
+METRIC_HEADINGS = (  # in the order of `ResynthesisMetrics`; the arrow points to what is better
+    "mel dB ↓",
+    "STFT ↓",
+    "MCD dB ↓",
+    "F0 cents ↓",
+    "voicing ↓",
+    "PESQ ↑",
+    "STOI ↑",
+)
 METRICS_NOTE = (
     "Compared with the original; means over the clips where a metric is defined. ↓: lower is "
     "better, ↑: higher is better. Mel: mean difference of log mel spectra; STFT: multi-resolution "
@@ -29,6 +44,78 @@ METRICS_NOTE = (
     "pip install 'torch-wavenet[evaluate]')."
 )
 ONSETS_NOTE = "F-measure of onsets against the score, within 50 ms; 1 is best."
+
+
+def model_facts(loaded: Checkpoint) -> dict[str, str]:
+    """Return facts about a model, by name."""
+    model, audio, training = loaded.model, loaded.audio, loaded.training
+    seconds = model.config.receptive_field_seconds(audio.sample_rate)
+    facts = {
+        "Data": training.data,
+        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
+        "Sample rate": f"{audio.sample_rate:,} Hz",
+        "Steps": f"{training.steps:,}",
+        "Blocks": str(len(model.config.dilations)),
+        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "Receptive field": f"{model.config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
+    }
+    if audio.features:
+        facts["Conditioning"] = " and ".join(audio.features)
+    if audio.filter != FilterConfig():
+        filters = {**to_dict(audio.filter), "predictor": None}
+        facts["Filter"] = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
+        facts["Filter"] += "; bits per sample of the filtered signal, metrics of the original"
+    if audio.speaker_names:
+        facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
+    return facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Results of an evaluation.
+
+    Attributes:
+        num_clips: Clips that `bits_per_sample` is measured on.
+        num_samples: Their samples.
+        sample_rate: In Hz.
+        bits_per_sample: By name: the model, then the baselines; empty without held-out clips.
+        resyntheses: Held-out clips, generated again from their features.
+        recordings: For the listening page.
+        facts: Facts about the model and the evaluation, by name.
+        real_time_factor: Seconds of computation per second of audio, on one core.
+    """
+
+    num_clips: int
+    num_samples: int
+    sample_rate: int
+    bits_per_sample: dict[str, float]
+    resyntheses: Sequence[Resynthesis]
+    recordings: Sequence[Recording]
+    facts: dict[str, str]
+    real_time_factor: float | None
+
+    def text(self) -> str:
+        """Return the results as lines to print."""
+        parts = [table.text() for table in resynthesis_tables(self.resyntheses)]
+        if self.num_clips:
+            parts.insert(0, f"{self.facts[HELD_OUT]}\n{bits_text(self.bits_per_sample)}")
+        if self.real_time_factor is not None:
+            parts.append(f"real-time factor {self.facts[REAL_TIME_FACTOR]}")
+        return "\n\n".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the results as plain data for JSON."""
+        means = _mean_metrics_by_name(self.resyntheses)
+        return {
+            "clips": self.num_clips,
+            "samples": self.num_samples,
+            "sample_rate": self.sample_rate,
+            "bits_per_sample": self.bits_per_sample,
+            "mean_metrics": {name: to_dict(mean) for name, mean in means.items()},
+            "resyntheses": [to_dict(narrow(ResynthesisScores, one)) for one in self.resyntheses],
+            "real_time_factor": self.real_time_factor,
+            "facts": self.facts,
+        }
 
 
 @dataclass(frozen=True)
@@ -70,19 +157,20 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
     """Return the mean metrics, the onset F-measures if there are any, and the metrics by clip."""
     if not resyntheses:
         return []
-    columns, names = list(METRIC_HEADINGS.values()), list(resyntheses[0].metrics)
-    means = {name: mean_metrics([r.metrics[name] for r in resyntheses]).row() for name in names}
-    by_clip = {f"{name}-{r.number}": r.metrics[name].row() for r in resyntheses for name in names}
-    onsets: dict[str, list[float | None]] = {}
-    for name in dict.fromkeys(name for r in resyntheses for name in r.onset_f_measures):
-        values = [r.onset_f_measures.get(name) for r in resyntheses]
-        defined = [value for value in values if value is not None]
-        if defined:
-            onsets[name] = [sum(defined) / len(defined)]
-    tables = [Table("Resynthesis", METRICS_NOTE, columns, means)]
+    means = _mean_metrics_by_name(resyntheses)
+    rows = {name: astuple(mean) for name, mean in means.items()}
+    tables = [Table("Resynthesis", METRICS_NOTE, METRIC_HEADINGS, rows)]
+    onsets: dict[str, list[float]] = {}
+    for name in dict.fromkeys(name for one in resyntheses for name in one.onset_f_measures):
+        mean = mean_of_defined(one.onset_f_measures.get(name) for one in resyntheses)
+        if mean is not None:
+            onsets[name] = [mean]
     if onsets:
         tables.append(Table("Onsets", ONSETS_NOTE, ["onsets F ↑"], onsets))
-    return [*tables, Table("Resynthesis by clip", "", columns, by_clip)]
+    by_clip = {
+        f"{name}-{one.number}": astuple(one.metrics[name]) for one in resyntheses for name in means
+    }
+    return [*tables, Table("Resynthesis by clip", "", METRIC_HEADINGS, by_clip)]
 
 
 def write_report(
@@ -133,6 +221,11 @@ def write_report(
         picture=lambda r: _data_uri("image/png", png(spectrogram(r.waveform, r.sample_rate, ""))),
     )
     write_text(path, page)
+
+
+def _mean_metrics_by_name(resyntheses: Sequence[Resynthesis]) -> dict[str, ResynthesisMetrics]:
+    names = resyntheses[0].metrics if resyntheses else ()
+    return {name: mean_metrics([one.metrics[name] for one in resyntheses]) for name in names}
 
 
 def _data_uri(kind: str, content: bytes) -> str:

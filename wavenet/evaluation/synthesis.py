@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from wavenet.evaluation.options import EvaluationOptions
 from wavenet.features.filters import build_filter
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
-from wavenet.sampling import make_sampler
+from wavenet.sampling import Sampler, make_sampler
 from wavenet.utils.constants import NULL_SPEAKER
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
@@ -50,36 +51,40 @@ class Recording:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Resynthesis:
-    """A held-out clip, generated again from its own features.
+@dataclass(frozen=True, kw_only=True)
+class ResynthesisScores:
+    """Scores of a held-out clip that was generated again from its own features.
 
     Attributes:
         number: Rank among the resynthesized clips, longest first, from 1.
-        clip: The clip.
-        original: Its samples, `(T,)`.
-        waveforms: By name, `(T,)` each: the model's, `resynthesis`, and the baselines.
-        metrics: Of each waveform against the original.
+        source: The recording that the clip is from.
+        metrics: Of each waveform of the `Resynthesis` against the original.
         onset_f_measures: Of the original and the resynthesis against the clip's score; empty
             without a score.
     """
 
     number: int
-    clip: Clip
-    original: Samples
-    waveforms: dict[str, Samples]
+    source: str
     metrics: dict[str, ResynthesisMetrics]
     onset_f_measures: dict[str, float | None]
 
 
-@dataclass
-class GenerationTime:
-    """Time that sampling took, on one core.
+@dataclass(frozen=True, kw_only=True)
+class Resynthesis(ResynthesisScores):
+    """The same with the audio.
 
     Attributes:
-        num_samples: Generated samples.
-        seconds: Time for them.
+        original: The clip's samples, `(T,)`.
+        waveforms: By name, `(T,)` each: the model's, `resynthesis`, and the baselines.
     """
+
+    original: Samples
+    waveforms: dict[str, Samples]
+
+
+@dataclass(frozen=True)
+class GenerationTime:
+    """Seconds that sampling took on one core, and the generated samples."""
 
     num_samples: int = 0
     seconds: float = 0.0
@@ -130,12 +135,16 @@ class Synthesizer:
     ) -> None:
         self.model = loaded.model
         self.audio = loaded.audio
-        self.sampler = make_sampler(loaded.model)
         self.signal_filter = build_filter(loaded.audio)
         self.folder = folder
         self.options = options
         self.seed = seed
         self.time = GenerationTime()
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Sampler of the model, made when first used."""
+        return make_sampler(self.model)
 
     def resynthesize(self, clips: Sequence[Clip], shard: Shard = ALL) -> Iterator[Resynthesis]:
         """Yield the resynthesis of the longest clips, with metrics.
@@ -144,13 +153,16 @@ class Synthesizer:
             clips: To choose from.
             shard: Which of the chosen clips to resynthesize.
         """
-        longest = self.longest(clips)
+        longest, rate = self.longest(clips), self.audio.sample_rate
         mine = [number for number in range(len(longest)) if shard.takes(number)]
         if not mine:
             return
-        rate = self.audio.sample_rate
+        generated = []
         with self._progress(sum(longest[number].frames for number in mine)) as advance:
-            generated = [self._resynthesize(longest[number], advance) for number in mine]
+            for number in mine:
+                clip = longest[number]
+                conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
+                generated.append(self._generate(clip.frames, advance, **conditioning))
         for number, resynthesis in zip(mine, generated, strict=True):
             clip, other = longest[number], longest[(number + 1) % len(longest)]
             original, waveforms = self.with_baselines(clip, resynthesis)
@@ -158,13 +170,23 @@ class Synthesizer:
                 name: resynthesis_metrics(original, waveform, rate)
                 for name, waveform in waveforms.items()
             }
-            onsets = self._onset_f_measures(clip, other, original, resynthesis)
-            yield Resynthesis(number + 1, clip, original, waveforms, metrics, onsets)
+            yield Resynthesis(
+                number=number + 1,
+                source=clip.source,
+                metrics=metrics,
+                onset_f_measures=self._onset_f_measures(clip, other, original, resynthesis),
+                original=original,
+                waveforms=waveforms,
+            )
 
     def longest(self, clips: Sequence[Clip]) -> list[Clip]:
         """Return the clips to resynthesize, longest first, cut to `resynthesis_seconds`."""
         order = np.argsort(-frames_of(clips), kind="stable")[: self.options.num_resynthesis]
-        return [self._cut(clips[int(index)]) for index in order]
+        longest = [clips[int(index)] for index in order]
+        if self.options.resynthesis_seconds is None:
+            return longest
+        limit = max(1, round(self.options.resynthesis_seconds * self.audio.sample_rate))
+        return [dataclasses.replace(clip, frames=min(clip.frames, limit)) for clip in longest]
 
     def with_baselines(
         self, clip: Clip, resynthesis: Samples
@@ -181,14 +203,15 @@ class Synthesizer:
 
     def unconditional(self) -> Iterator[Recording]:
         """Yield samples that start from silence, `num_samples` for each speaker of the model."""
-        length = round(self.options.sample_seconds * self.audio.sample_rate)
+        rate = self.audio.sample_rate
+        length = round(self.options.sample_seconds * rate)
         names = self.audio.speaker_names or ("unconditional",)
         with self._progress(length * self.options.num_samples * len(names)) as advance:
             for number, name in enumerate(names):
                 speaker = torch.tensor([number]) if self.audio.speaker_names else None
                 for index in range(self.options.num_samples):
                     signal = self._generate(length, advance, seed=index, speaker=speaker)
-                    yield self.recording(f"{name}-{index + 1}", signal, "generated from silence")
+                    yield Recording(f"{name}-{index + 1}", signal, rate, "generated from silence")
 
     def continuation(self, clips: Sequence[Clip]) -> Iterator[Recording]:
         """Yield a held-out clip whose start is the prompt, continued by the model, and the clip."""
@@ -206,24 +229,11 @@ class Synthesizer:
         with self._progress(length) as advance:
             signal = self._generate(length, advance, prompt=prompt, **conditioning)
         note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is generated"
-        yield self.recording("continued", signal, note)
-        yield self.recording("original", original, "the held-out recording itself")
-
-    def recording(self, name: str, waveform: Samples, note: str) -> Recording:
-        """Return a recording at the model's sample rate."""
-        return Recording(name, waveform, self.audio.sample_rate, note)
+        yield Recording("continued", signal, rate, note)
+        yield Recording("original", original, rate, "the held-out recording itself")
 
     def _progress(self, num_samples: int) -> AbstractContextManager[Callable[[int], None]]:
         return progress(num_samples, unit="sample", description="generating")
-
-    def _cut(self, clip: Clip) -> Clip:
-        seconds = self.options.resynthesis_seconds
-        limit = clip.frames if seconds is None else max(1, round(seconds * clip.sample_rate))
-        return dataclasses.replace(clip, frames=min(clip.frames, limit))
-
-    def _resynthesize(self, clip: Clip, advance: Callable[[int], None]) -> Samples:
-        conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
-        return self._generate(clip.frames, advance, **conditioning)
 
     def _onset_f_measures(
         self, clip: Clip, other: Clip, original: Samples, resynthesis: Samples
