@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_compose import plain
+from tests.commands import ROOT
 from wavenet.checkpoint import save
 from wavenet.cli.compose import split_paths
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"^(wavenet-[a-z-]+) ([^#\n]*)", README, re.MULTILINE)
 VERBS = ("prepare", "train", "generate", "evaluate", "benchmark", "benchmark_train", "inspect")
@@ -51,3 +52,10 @@ def test_every_command_is_shown() -> None:
     assert {command for command, _ in COMMANDS} == {
         f"wavenet-{verb.replace('_', '-')}" for verb in VERBS
     }
+
+
+@pytest.mark.parametrize("group", ["recipe", "model"])
+def test_every_recipe_and_model_is_listed(group: str) -> None:
+    names = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"tiny"}
+
+    assert {name for name in names if f"`{name}`" not in README} == set()

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import re
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.data.corpora import CORPORA, get_corpus
+from wavenet.data.options import DataOptions
 from wavenet.utils.errors import ConfigError, DataError
 
 from .conftest import Plant
@@ -170,3 +172,13 @@ def test_a_folder_is_a_corpus_without_speakers(plant: Plant) -> None:
 def test_an_unknown_corpus_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="data.corpus 'ljspech' .* did you mean 'ljspeech'"):
         get_corpus("ljspech")
+
+
+def test_help_of_data_corpus_lists_every_corpus() -> None:
+    (text,) = (
+        field.metadata["help"]
+        for field in dataclasses.fields(DataOptions)
+        if field.name == "corpus"
+    )
+
+    assert {name for name in CORPORA if name not in text} == set()
