@@ -260,6 +260,6 @@ def test_a_batch_size_that_does_not_divide_is_reported_once(
     done = train_in_group(tmp_path, 3, *TRAIN, f"data.root={recordings}")
 
     assert [one.returncode for one in done] == [2] * 3
-    assert "trainer.global_batch_size=8 is to be shared out over 3 processes" in done[0].stderr
+    assert "trainer.global_batch_size=8 is divided over 3 processes" in done[0].stderr
     assert not done[1].stderr
     assert not (tmp_path / "runs").exists()
