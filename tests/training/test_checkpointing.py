@@ -62,11 +62,11 @@ def test_a_flipped_bit_is_detected_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "step-00000001.ckpt"
     weights = torch.rand(8)
     write_checkpoint({"weights": weights}, path)
-    whole = path.read_bytes()
-    first = whole.index(weights.numpy().tobytes())
+    intact = path.read_bytes()
+    first = intact.index(weights.numpy().tobytes())
 
     for bit in range(8 * 4 * len(weights)):
-        damaged = bytearray(whole)
+        damaged = bytearray(intact)
         damaged[first + bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         with pytest.raises(

@@ -35,9 +35,9 @@ def test_a_loader_that_starts_later_continues_the_same_batches(
         with loader.raise_on_lost_worker():
             return [batch["waveform"] for batch in islice(loader, count)]
 
-    whole = batches(0, 8, 0)
+    all_batches = batches(0, 8, 0)
     before = torch.get_rng_state()
     rest = batches(5, 3, num_workers)
 
-    assert all(torch.equal(one, other) for one, other in zip(whole[5:], rest, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(all_batches[5:], rest, strict=True))
     assert torch.equal(torch.get_rng_state(), before), "the loader used the model's random numbers"

@@ -107,24 +107,24 @@ def test_work_on_rank_zero_may_take_longer_than_the_timeout(tmp_path: Path) -> N
 
 
 def test_an_error_on_rank_zero_is_raised_in_all_and_reported_once(tmp_path: Path) -> None:
-    said = run_in_group(3, fail_on_rank_zero, 20, tmp_path)
+    results = run_in_group(3, fail_on_rank_zero, 20, tmp_path)
 
-    assert said == [f"DataError {elsewhere} a.wav is cut" for elsewhere in (False, True, True)]
+    assert results == [f"DataError {elsewhere} a.wav is cut" for elsewhere in (False, True, True)]
 
 
 def test_a_silent_process_is_lost_after_the_timeout(tmp_path: Path) -> None:
-    _, said = run_in_group(2, wait_for_a_silent_process, 1, tmp_path)
+    _, results = run_in_group(2, wait_for_a_silent_process, 1, tmp_path)
 
-    assert said.startswith("PeerLostError False process 1 of 2 lost another one")
-    assert "trainer.ddp_timeout_seconds=1" in said
+    assert results.startswith("PeerLostError False process 1 of 2 lost another one")
+    assert "trainer.ddp_timeout_seconds=1" in results
 
 
 def test_a_signal_in_the_preview_stops_all_and_the_validation_is_pending(
     tmp_path: Path,
 ) -> None:
-    said = run_in_group(2, interrupt_the_preview, 20, tmp_path)
+    results = run_in_group(2, interrupt_the_preview, 20, tmp_path)
 
-    assert said == [str((signal.SIGTERM, 5, False))] * 2
+    assert results == [str((signal.SIGTERM, 5, False))] * 2
 
 
 @pytest.fixture(scope="module")
