@@ -55,7 +55,7 @@ class WaveNetState:
         """Return a copy of some items of the batch."""
         return WaveNetState([queue[list(items)] for queue in self.queues], self.position)
 
-    def plain(self) -> "WaveNetState":
+    def to_wavenet_state(self) -> "WaveNetState":
         """Return this state; samplers' own forms of a state convert back with the same method."""
         return self
 

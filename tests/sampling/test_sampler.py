@@ -214,7 +214,7 @@ def test_state_with_classes_out_of_range_is_refused(backend: str) -> None:
     model = WaveNet(dataclasses.replace(SMALL, input_kernel_size=3))
     sampler = make_sampler(model, backend)
     state = sampler.init_state()
-    state.model = WaveNetState([q.clone() for q in state.model.plain().queues])
+    state.model = WaveNetState([q.clone() for q in state.model.to_wavenet_state().queues])
     state.model.queues[0][0, 0] = SMALL.quantization_channels
 
     with pytest.raises(ValueError, match="classes outside"):

@@ -19,6 +19,7 @@ from wavenet.kernels.vectors import (
     POINTER,
     Variable,
     Vector,
+    bfloat16_bits,
     broadcast,
     constant,
     declare,
@@ -92,9 +93,7 @@ def make_encode(weight_dtype: str) -> Any:
             if weight_dtype == "float32":
                 values.store(builder.add(row, offset))
             else:
-                bits = values.bits_as_ints()
-                rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to nearest, ties to even
-                _store_low_halves(builder, rounded, row, offset)
+                _store_low_halves(builder, bfloat16_bits(values), row, offset)
 
     return encode
 

@@ -28,6 +28,7 @@ from wavenet.kernels.vectors import (
     INT_VECTOR,
     LANES,
     Vector,
+    bfloat16_bits,
     load,
     pointer,
 )
@@ -119,6 +120,4 @@ def storage_vector(builder: Builder, numbers: Vector, is_bfloat16: bool) -> Valu
         return numbers.value
     if "avx512bf16" in features():  # elsewhere LLVM may call a library function that is missing
         return builder.bitcast(builder.fptrunc(numbers.value, BFLOAT_VECTOR), BFLOAT_BITS)
-    bits = numbers.bits_as_ints()
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return builder.trunc(rounded.value, BFLOAT_BITS)
+    return builder.trunc(bfloat16_bits(numbers).value, BFLOAT_BITS)

@@ -206,6 +206,12 @@ def _exp_parts(x: Vector) -> tuple[Vector, Vector]:
     return (y * rest).fma(rest, rest), ((power.to_ints() + 127) << 23).bits_as_floats()
 
 
+def bfloat16_bits(x: Vector) -> Vector:
+    """Return the bits of the nearest bfloat16, ties to even, in the low halves of integers."""
+    bits = x.bits_as_ints()
+    return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+
+
 def declare(builder: Builder, name: str, kind: Value, *arguments: Value) -> Value:
     """Declare LLVM's function `name`, which returns `kind`."""
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, arguments), name)

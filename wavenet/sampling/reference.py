@@ -35,7 +35,7 @@ class ReferenceSampler(Sampler):
     def prefill(
         self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
     ) -> None:
-        model_state, length = to_model(state.model.plain(), self.model), prompt.shape[1]
+        model_state, length = to_model(state.model.to_wavenet_state(), self.model), prompt.shape[1]
         conditioning = self._conditioning(state, local_conditioning, length)
         for stream in range(len(prompt)):
             own = None if conditioning is None else conditioning[stream : stream + 1]
@@ -51,7 +51,10 @@ class ReferenceSampler(Sampler):
         noise: Tensor,
         local_conditioning: Tensor | None,
     ) -> Tensor:
-        model_state, like = to_model(state.model.plain(), self.model), next(self.model.parameters())
+        model_state, like = (
+            to_model(state.model.to_wavenet_state(), self.model),
+            next(self.model.parameters()),
+        )
         state.model, state.sample = model_state, state.sample.to(like)
         noise, per_item = noise.to(like.device), state.streams_per_item
         if local_conditioning is not None:

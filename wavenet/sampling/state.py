@@ -37,7 +37,7 @@ class ModelState(Protocol):
     def select(self, items: Sequence[int]) -> "ModelState":
         """Return an independent copy of some streams."""
 
-    def plain(self) -> WaveNetState:
+    def to_wavenet_state(self) -> WaveNetState:
         """Return the state in the layout of `WaveNet.step`."""
 
 
@@ -89,7 +89,7 @@ class SamplerState:
 
     def save(self, path: Path | str) -> None:
         """Write the state to a safetensors file, atomically; every backend can continue it."""
-        queues, conditioning = self.model.plain().queues, self.conditioning
+        queues, conditioning = self.model.to_wavenet_state().queues, self.conditioning
         tensors = {f"queue.{index}": queue.contiguous() for index, queue in enumerate(queues)}
         tensors["sample"] = self.sample.contiguous()
         for name in ("global_conditioning", "frames"):

@@ -278,7 +278,7 @@ def test_state_round_trips_through_its_plain_form(weight_dtype: str) -> None:
     state = sampler.init_state(2, torch.rand(30) * 2 - 1)
     sampler.generate_next(state, 101)
     clone = state.clone()
-    clone.model = clone.model.plain()
+    clone.model = clone.model.to_wavenet_state()
 
     assert torch.equal(sampler.generate_next(clone, 80), sampler.generate_next(state, 80))
 

@@ -138,9 +138,9 @@ class CpuSampler(Sampler):
         """Return the model state in this sampler's layout, converted if it has another one."""
         packed = state.model
         if not isinstance(packed, PackedState) or packed.layout is not self.layout:
-            plain = packed.plain()
-            check_model_state(plain, self.model)
-            packed = self.layout.pack(plain, state.conditioning.global_conditioning)
+            model_state = packed.to_wavenet_state()
+            check_model_state(model_state, self.model)
+            packed = self.layout.pack(model_state, state.conditioning.global_conditioning)
             state.model = packed
             last = self.model.distribution.encode(state.sample)
             packed.buffers.codes[:, 0] = _int32(last.repeat_interleave(state.streams_per_item))

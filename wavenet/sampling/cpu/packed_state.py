@@ -182,7 +182,7 @@ class PackedState:
         other.buffers.codes[:] = self.buffers.codes[chosen]
         return other
 
-    def plain(self) -> WaveNetState:
+    def to_wavenet_state(self) -> WaveNetState:
         """Return the state in the layout of `WaveNet.step`."""
         return self.layout.unpack(self)
 
