@@ -100,7 +100,7 @@ def test_folder_without_the_corpus_shows_contents_and_source(name: str, plant: P
 
     with pytest.raises(DataError, match=rf"root does not .* {name}: found mine, notes.txt; wanted"):
         get_corpus(name).find(root)
-    with pytest.raises(DataError, match=rf"{about}\. data.download=true fetches it"):
+    with pytest.raises(DataError, match=rf"{about}\. data.download=true downloads it"):
         get_corpus(name).find(root)
 
 

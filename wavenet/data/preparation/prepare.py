@@ -84,13 +84,13 @@ def prepare_data(options: DataOptions) -> tuple[Path, PreparationSummary]:
         DataError: Recordings are bad, or the folder is damaged.
         MachineError: The disk refuses, or other processes prepare the same clips.
     """
-    plan = _plan_data(options)
-    return plan.output, _prepare(plan)
+    plan = plan_data(options)
+    return plan.output, prepare_clips(plan)
 
 
 def prepare_data_shard(options: DataOptions, shard: Shard) -> ShardReport | PreparationSummary:
     """Prepare one shard of the recordings, as `prepare_shard`; the first may fetch them."""
-    return _prepare_shard(_plan_data(options, shard), shard)
+    return convert_shard(plan_data(options, shard), shard)
 
 
 def prepare(
@@ -112,7 +112,7 @@ def prepare(
             is damaged.
         MachineError: The disk refuses, or other processes prepare the same output.
     """
-    return _prepare(_plan(root, output, options), quiet=quiet)
+    return prepare_clips(_plan(root, output, options), quiet=quiet)
 
 
 def prepare_shard(
@@ -136,10 +136,11 @@ def prepare_shard(
     Raises:
         ConfigError, DataError, MachineError: As `prepare`; only bad recordings of the shard count.
     """
-    return _prepare_shard(_plan(root, output, options), shard, quiet=quiet)
+    return convert_shard(_plan(root, output, options), shard, quiet=quiet)
 
 
-def _plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
+def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
+    """Fetch the recordings if that is asked for, list them, and refuse what cannot work."""
     root = options.source
     if options.download and not (root.exists() and any(root.iterdir())):
         _fetch(options, shard)
@@ -185,7 +186,8 @@ def _plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
     return Plan(root, options, found, key, output)
 
 
-def _prepare(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
+def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
+    """Check all recordings of `plan`, then convert, split and publish them; see `prepare`."""
     summary = already_prepared(plan)
     if summary is not None:
         return summary
@@ -212,9 +214,10 @@ def _prepare(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
     return summary
 
 
-def _prepare_shard(
+def convert_shard(
     plan: Plan, shard: Shard, *, quiet: bool = False
 ) -> ShardReport | PreparationSummary:
+    """Check and convert one shard of the recordings of `plan`; see `prepare_shard`."""
     summary = already_prepared(plan)
     if summary is not None:
         return summary
