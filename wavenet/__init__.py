@@ -33,29 +33,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "checkpoint": ["load", "save"],
-    "config": [
-        "AudioConfig",
-        "F0Config",
-        "FilterConfig",
-        "LocalConfig",
-        "MelConfig",
-        "ScoreConfig",
-        "WaveNetConfig",
-    ],
-    "distributions": [
-        "Categorical",
-        "Distribution",
-        "GaussianMixture",
-        "LogisticMixture",
-        "SamplingConfig",
-    ],
-    "mel_presets": ["MEL_PRESETS"],
-    "model": ["WaveNet", "WaveNetState"],
-    "model_card": ["TrainingInfo"],
-    "sampling": ["Sampler", "make_sampler"],
+    "checkpoint": "load save",
+    "config": "AudioConfig F0Config FilterConfig LocalConfig MelConfig ScoreConfig WaveNetConfig",
+    "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
+    "mel_presets": "MEL_PRESETS",
+    "model": "WaveNet WaveNetState",
+    "model_card": "TrainingInfo",
+    "sampling": "Sampler make_sampler",
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "MEL_PRESETS",
