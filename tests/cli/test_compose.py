@@ -42,7 +42,7 @@ def plain(*overrides: str, verb: str = "train") -> dict[str, Any]:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_a_valid_config(recipe: str) -> None:
-    command = from_dict(TrainCommand, plain(f"recipe={recipe}"))
+    command = from_dict(TrainCommand, plain(f"recipe={recipe}", "data.root=folder"))
 
     assert command.name == recipe
 

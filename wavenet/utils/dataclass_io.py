@@ -1,8 +1,8 @@
-"""Configs and plain data: how any frozen dataclass is read from JSON or YAML, and written.
+"""Dataclasses from and to plain data, as in JSON and YAML.
 
-`from_dict` is the one way in, for a checkpoint's `config.json` and for a recipe alike: closed (an
-unknown key is an error that names the nearest known one) and typed (nothing is converted, save an
-int where a float is wanted).
+`from_dict` reads a model directory's `config.json` and a composed config alike. It is closed (an
+unknown key is an error that names the nearest known one) and typed (nothing is converted, except an
+int to a float).
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def narrow(cls: type[T], config: Any) -> T:
-    """Return the part of `config`, of a subclass of the dataclass `cls`, that is `cls`'s own."""
+    """Return the fields of the dataclass `cls` from `config`, an instance of a subclass."""
     names = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
     return cls(**{name: getattr(config, name) for name in names})
 
@@ -43,7 +43,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
 
     Args:
         cls: A dataclass.
-        data: A mapping with a value of the right type for each field that has no default.
+        data: A mapping with a value of the right type for each required field.
         where: Name of `data` in messages, such as `model` or `config.json: model`.
 
     Raises:
@@ -127,6 +127,6 @@ def _show(value: object) -> str:
 
 
 def check(good: bool, name: str, wanted: str, found: object) -> None:
-    """Raise a `ConfigError` that says what `name` must be, unless `good`."""
+    """Raise a `ConfigError` that names the expected value of `name`, unless `good`."""
     if not good:
         raise ConfigError(f"{name} must be {wanted}, got {printable(found)}")
