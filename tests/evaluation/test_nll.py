@@ -13,7 +13,7 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_split
-from wavenet.evaluation.nll import bits_per_sample
+from wavenet.evaluation.nll import total_nll
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import bits_text
 from wavenet.model import WaveNet
@@ -45,7 +45,7 @@ def test_bits_over_windows_equal_those_of_complete_clips(folder: Path, window: i
     with torch.no_grad():
         nll = [model.nll(torch.from_numpy(read_clip(folder, clip))[None]) for clip in clips]
 
-    bits = bits_per_sample(model, windows)
+    bits = total_nll(model, windows).bits_per_sample
 
     assert bits == pytest.approx(float(torch.cat(nll, dim=1).mean()) / math.log(2), rel=1e-5)
 
@@ -60,7 +60,7 @@ def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> 
     )
     random_state = torch.get_rng_state()
 
-    assert bits_per_sample(model, windows) == bits_per_sample(model, windows)
+    assert total_nll(model, windows) == total_nll(model, windows)
 
     assert model.training
     assert torch.equal(torch.get_rng_state(), random_state)

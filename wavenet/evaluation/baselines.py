@@ -57,13 +57,16 @@ def baselines(clips: Iterable[Array], distribution: Distribution) -> dict[str, f
     """
     num_classes = distribution.num_classes
     values = distribution.decode(torch.arange(num_classes), torch.float64).numpy()
-    codes = [_encode(clip, distribution) for clip in clips if len(clip)]
+    signals = [torch.from_numpy(np.array(clip, np.float32)) for clip in clips if len(clip)]
+    codes = [distribution.encode(signal).to(torch.int32).numpy() for signal in signals]
     if not codes:
         raise ValueError("baselines need at least one sample, got none")
+    flat = np.concatenate(codes)
+    counts = np.bincount(flat)
+    frequency = counts[counts > 0] / len(flat)
     edges = decision_edges(distribution)
     predictor = fit_predictor((values[clip] for clip in codes), PREDICTION_ORDER)
     residuals = [prediction_residual(values[clip], predictor) for clip in codes]
-    flat = np.concatenate(codes)
     predictions = np.concatenate(
         [values[clip] - residual for clip, residual in zip(codes, residuals, strict=True)]
     )
@@ -72,7 +75,7 @@ def baselines(clips: Iterable[Array], distribution: Distribution) -> dict[str, f
     adaptive = _best_scales(flat, predictions, residuals, edges, central_bin)
     return {
         "uniform": math.log2(num_classes),
-        "histogram": _entropy(np.bincount(flat)),
+        "histogram": float(-(frequency * np.log2(frequency)).sum()),
         "linear_prediction": _bits(flat, predictions, fixed, edges, log_laplace),
         "adaptive_linear_prediction": _bits(flat, predictions, adaptive, edges, log_logistic),
     }
@@ -138,10 +141,7 @@ def log_laplace(lower: Array, upper: Array, scale: Array) -> Array:
 def log_logistic(lower: Array, upper: Array, scale: Array) -> Array:
     """Return the log probability of [lower, upper] under a logistic density with mean 0.
 
-    Args:
-        lower: Lower end, may be -inf; the three arrays broadcast.
-        upper: Upper end, may be inf.
-        scale: Mean magnitude under the density.
+    The arguments are those of `log_laplace`.
     """
     width = scale / math.log(4)
     a, b = lower / width, upper / width
@@ -178,7 +178,6 @@ def griffin_lim(
         mel: The mel preset.
         iterations: Of the fast algorithm (Perraudin et al. 2013), momentum 0.99.
     """
-    functional: Any = require("torchaudio", "train").functional
     length = len(waveform)
     waveform = np.pad(waveform, (0, max(0, mel.n_fft - length)))  # reflection needs half a window
     layer = LogMel(mel)
@@ -192,6 +191,7 @@ def griffin_lim(
         magnitude = magnitude.sqrt()
     extra = 1 + len(waveform) // mel.hop_length - magnitude.shape[1]  # torch centers one on the end
     magnitude = torch.cat([magnitude, magnitude[:, -1:].expand(-1, extra)], dim=1)
+    functional: Any = require("torchaudio", "train").functional
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         result = functional.griffinlim(
@@ -213,10 +213,7 @@ def griffin_lim(
 def _non_negative_least_squares(
     bank: torch.Tensor, mel: torch.Tensor, steps: int = 200
 ) -> torch.Tensor:
-    """Return magnitudes `(bins, F)` of 0 or more whose mel is closest to `mel`, `(n_mels, F)`.
-
-    Multiplicative updates (Lee and Seung 2001) keep them positive.
-    """
+    """Return magnitudes of 0 or more, `(bins, F)`: multiplicative updates (Lee and Seung 2001)."""
     x: torch.Tensor = (torch.linalg.pinv(bank) @ mel).clamp(min=1e-6)
     target = bank.T @ mel
     product = bank.T @ bank
@@ -231,15 +228,16 @@ def _best_scales(
     """Return the expected magnitude of the residual at each sample, `(T,)`, by grid search."""
     initial = _mean_magnitude(residuals)
     stride = -(-len(codes) // _GRID_SAMPLES)
-    best: tuple[float, float, float] = (math.inf, 0.0, 0.0)
+    candidates = []
     for time_constant in _TIME_CONSTANTS:
         scales = _running_magnitudes(residuals, time_constant, initial)[::stride].copy()
         for min_scale in _MIN_SCALES:
-            clamped = np.maximum(scales, min_scale * central_bin)
+            smallest = min_scale * central_bin
+            clamped = np.maximum(scales, smallest)
             bits = _bits(codes[::stride], predictions[::stride], clamped, edges, log_logistic)
-            best = min(best, (bits, time_constant, min_scale * central_bin))
-    _, best_time_constant, best_min_scale = best
-    return np.maximum(_running_magnitudes(residuals, best_time_constant, initial), best_min_scale)
+            candidates.append((bits, time_constant, smallest))
+    _, time_constant, smallest = min(candidates)
+    return np.maximum(_running_magnitudes(residuals, time_constant, initial), smallest)
 
 
 def _running_magnitudes(residuals: Sequence[Array], time_constant: float, initial: float) -> Array:
@@ -256,16 +254,6 @@ def _bits(
         lower, upper = edges[code] - center, edges[code + 1] - center
         nats -= float(log_probability(lower, upper, scales[chunk]).sum())
     return nats / len(codes) / math.log(2)
-
-
-def _encode(waveform: Array, distribution: Distribution) -> Codes:
-    samples = torch.from_numpy(np.array(waveform, dtype=np.float32))
-    return distribution.encode(samples).to(torch.int32).numpy()
-
-
-def _entropy(counts: Codes) -> float:
-    frequency = counts[counts > 0] / counts.sum()
-    return float(-(frequency * np.log2(frequency)).sum())
 
 
 def _mean_magnitude(residuals: Sequence[Array]) -> float:

@@ -21,13 +21,7 @@ from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
-from wavenet.evaluation.nll import (
-    TotalNll,
-    make_clip_reader,
-    model_input,
-    model_nll,
-    num_evaluated_samples,
-)
+from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation, model_facts
 from wavenet.evaluation.synthesis import (
@@ -42,7 +36,6 @@ from wavenet.evaluation.synthesis import (
 from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import write_text
-from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
@@ -86,10 +79,7 @@ class Evaluator:
 
     def nll(self, shard: Shard = ALL) -> dict[str, TotalNll]:
         """Return the negative log-likelihood of the clips by name; see `model_nll`."""
-        model, clips = self.loaded.model, shard.of(self.scored_clips)
-        total = num_evaluated_samples(model.config, clips)
-        with progress(total, unit="sample", description="evaluating") as advance:
-            return model_nll(model, self.reader, clips, advance)
+        return model_nll(self.loaded.model, self.reader, shard.of(self.scored_clips))
 
     def resynthesize(self, shard: Shard = ALL) -> list[Resynthesis]:
         """Return the longest clips, generated again from their features, with metrics.

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 
 log = logging.getLogger("wavenet")
+T = TypeVar("T")
 
 
 def held_out_clips(
@@ -44,7 +45,13 @@ def held_out_clips(
     """
     rate, dataset = loaded.audio.sample_rate, loaded.training.dataset
     if data is None or (data.root is None and data.processed_dir is None):
-        folder = ensure_same_data(_data_of_run(model_dir), dataset, model_dir)
+        own = _of_run(model_dir, DataOptions, "data")
+        if own is None:
+            raise ConfigError(
+                f"no recordings to evaluate on: {printable(model_dir)} is not part of a run, so "
+                "add data.root=FOLDER or data.processed_dir=FOLDER"
+            )
+        folder = ensure_same_data(own, dataset, model_dir)
         foreign = False
     else:
         folder = ensure_prepared(dataclasses.replace(data, sample_rate=rate))
@@ -96,8 +103,7 @@ def _check_foreign(
 
 def _clips_in_training(model_dir: Path, data: DataOptions, clips: Manifest) -> int:
     """Return how many of `clips` the model's run has trained or validated on, if that is known."""
-    run = _read_run(model_dir)
-    own = None if run is None else _data_of_run(model_dir)
+    own = _of_run(model_dir, DataOptions, "data")
     if own is None or own.processed_dir is None or not (own.folder / MANIFEST).is_file():
         return 0
     manifest = read_manifest(own.folder)
@@ -105,8 +111,8 @@ def _clips_in_training(model_dir: Path, data: DataOptions, clips: Manifest) -> i
     free = {digest.tobytes() for digest in held_out.digests}
     used = {digest.tobytes() for digest in manifest.digests} - free
     places = {row for row, digest in enumerate(clips.digests) if digest.tobytes() in used}
-    same_root = own.root is not None and data.root is not None
-    if same_root and Path(str(own.root)).resolve() == data.source.resolve():
+    roots = [options.root and Path(options.root).resolve() for options in (own, data)]
+    if roots[0] and roots[0] == roots[1]:
         names = {clip.source for clip in manifest} - {clip.source for clip in held_out}
         places |= {row for row, clip in enumerate(clips) if clip.source in names}
     return len(places)
@@ -128,25 +134,14 @@ def first_seconds(clips: Sequence[Clip], seconds: float | None) -> Sequence[Clip
 
 def temperature_of_run(model_dir: Path) -> float | None:
     """Return the temperature of the run's own report; `None` outside a run."""
-    run = _read_run(model_dir)
-    if run is None:
-        return None
-    return from_dict(EvaluationOptions, run["evaluation"], "run.json: evaluation").temperature
+    options = _of_run(model_dir, EvaluationOptions, "evaluation")
+    return None if options is None else options.temperature
 
 
-def _data_of_run(model_dir: Path) -> DataOptions:
-    run = _read_run(model_dir)
-    if run is None:
-        raise ConfigError(
-            f"no recordings to evaluate on: {printable(model_dir)} is not part of a run, so add "
-            "data.root=FOLDER or data.processed_dir=FOLDER"
-        )
-    return from_dict(DataOptions, run["data"], "run.json: data")
-
-
-def _read_run(model_dir: Path) -> dict[str, Any] | None:
+def _of_run(model_dir: Path, cls: type[T], key: str) -> T | None:
+    """Return the options `key` of the run that a model directory is part of, if it is."""
     path = model_dir.resolve().parent / "run.json"
     if not path.is_file():
         return None
-    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return run
+    run = json.loads(path.read_text(encoding="utf-8"))
+    return from_dict(cls, run[key], f"run.json: {key}")

@@ -20,6 +20,7 @@ from wavenet.features.frames import Features
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
 from wavenet.utils.constants import NULL_SPEAKER
+from wavenet.utils.progress import progress
 
 WINDOW_SAMPLES = 16384  # samples that count in one forward pass
 MODEL = "model"
@@ -51,17 +52,6 @@ class EvaluationGroup(Protocol):
         """Return the tensors of all processes, by rank."""
 
 
-class SingleProcess:
-    """A group of one process."""
-
-    rank = 0
-    size = 1
-
-    def gather(self, own: Tensor) -> list[Tensor]:
-        """Return the tensor of this process."""
-        return [own]
-
-
 @contextlib.contextmanager
 def evaluating(model: WaveNet) -> Iterator[None]:
     """Put the model in evaluation mode within the block, without gradients."""
@@ -74,20 +64,10 @@ def evaluating(model: WaveNet) -> Iterator[None]:
         model.train(was_training)
 
 
-def bits_per_sample(
-    model: WaveNet,
-    windows: SequentialSegments,
-    progress: Callable[[int], None] | None = None,
-    group: EvaluationGroup | None = None,
-) -> float:
-    """Return the mean negative log-likelihood in bits per sample; see `total_nll`."""
-    return total_nll(model, windows, progress, group=group).bits_per_sample
-
-
 def total_nll(
     model: WaveNet,
     windows: SequentialSegments,
-    progress: Callable[[int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
     map_speakers: Callable[[Tensor], Tensor] | None = None,
     group: EvaluationGroup | None = None,
 ) -> TotalNll:
@@ -96,7 +76,7 @@ def total_nll(
     Args:
         model: Evaluated without dropout, whatever its mode.
         windows: The audio; each sample counts once.
-        progress: Called after each window with the number of samples that it counted.
+        advance: Called after each window with the number of samples that it counted.
         map_speakers: Maps the speaker ids of the audio to those that the model gets.
         group: Processes that share the windows; all return the same value, equal to the bit to that
             of a single process. Absent for this process alone.
@@ -110,19 +90,13 @@ def total_nll(
         return model.nll(waveform.to(device), **conditioning)
 
     with evaluating(model):
-        return _total(nll, windows, progress, group)
+        return _total(nll, windows, advance, group)
 
 
 def sampler_bits_per_sample(
     sampler: Sampler, distribution: Distribution, windows: SequentialSegments
 ) -> float:
-    """Return bits per sample from the params that a sampler computes, with its own weight dtype.
-
-    Args:
-        sampler: Computes the params.
-        distribution: Distribution of the model.
-        windows: The audio; each sample counts once.
-    """
+    """Return bits per sample from the params that a sampler computes, with its own weight dtype."""
 
     def nll(waveform: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
         return distribution.nll(sampler.teacher_forced(waveform, **conditioning), waveform)
@@ -130,12 +104,7 @@ def sampler_bits_per_sample(
     return _total(nll, windows).bits_per_sample
 
 
-def model_nll(
-    model: WaveNet,
-    reader: ClipReader,
-    clips: Sequence[Clip],
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, TotalNll]:
+def model_nll(model: WaveNet, reader: ClipReader, clips: Sequence[Clip]) -> dict[str, TotalNll]:
     """Return the negative log-likelihood of clips by name, `model` first.
 
     A multi-speaker model is also evaluated with the wrong speaker (the next id) and with the null
@@ -145,7 +114,6 @@ def model_nll(
         model: Evaluated without dropout, whatever its mode.
         reader: Reads the clips and their conditioning.
         clips: Complete recordings; may be empty.
-        progress: Called after each window with the number of samples that it counted.
     """
     for clip in clips:
         check_peak(model_input(reader, clip), clip.source)
@@ -158,12 +126,9 @@ def model_nll(
         return dict.fromkeys(speaker_maps, TotalNll())
     context = model.config.receptive_field
     windows = SequentialSegments(reader, clips, segment_length=WINDOW_SAMPLES, context=context)
-    return {name: total_nll(model, windows, progress, ids) for name, ids in speaker_maps.items()}
-
-
-def num_evaluated_samples(model: WaveNetConfig, clips: Sequence[Clip]) -> int:
-    """Return the number of samples that `model_nll` reports to its `progress`."""
-    return int(frames_of(clips).sum()) * (3 if model.num_speakers > 1 else 1)
+    total = int(frames_of(clips).sum()) * len(speaker_maps)
+    with progress(total, unit="sample", description="evaluating") as advance:
+        return {name: total_nll(model, windows, advance, ids) for name, ids in speaker_maps.items()}
 
 
 def make_clip_reader(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> ClipReader:
@@ -180,22 +145,23 @@ def model_input(reader: ClipReader, clip: Clip) -> Tensor:
 def _total(
     nll: Callable[[Tensor, dict[str, Tensor]], Tensor],
     windows: SequentialSegments,
-    progress: Callable[[int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
     group: EvaluationGroup | None = None,
 ) -> TotalNll:
     nats, num_samples = 0.0, 0
-    group = group or SingleProcess()
+    rank, size = (group.rank, group.size) if group is not None else (0, 1)
     features = Features(windows.reader.audio)
-    for first in range(0, len(windows), group.size):
+    for first in range(0, len(windows), size):
         own = torch.zeros(2, dtype=torch.float64)
-        if first + group.rank < len(windows):
-            window = windows[first + group.rank]
+        if first + rank < len(windows):
+            window = windows[first + rank]
             nats_each = nll(window["waveform"], features(window)).cpu().double()
             own[0] = (nats_each * window["mask"]).sum()
             own[1] = window["mask"].sum()
-        for window_nats, window_samples in torch.stack(group.gather(own)).tolist():
+        gathered = group.gather(own) if group is not None else [own]
+        for window_nats, window_samples in torch.stack(gathered).tolist():
             nats += window_nats
             num_samples += int(window_samples)
-            if progress is not None:
-                progress(int(window_samples))
+            if advance is not None:
+                advance(int(window_samples))
     return TotalNll(nats, num_samples)

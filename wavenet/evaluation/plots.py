@@ -51,14 +51,14 @@ def spectrogram(waveform: Array, sample_rate: int, title: str) -> "Figure":
     """
     figure = _figure(9.0, 4.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 4])
-    seconds = len(waveform) / sample_rate
-    below.set_xlim(0, max(seconds, 1 / sample_rate))
+    seconds = max(len(waveform), 1) / sample_rate
+    below.set_xlim(0, seconds)
     _draw_envelope(above, waveform, sample_rate)
     image = below.imshow(
         level_db(waveform, sample_rate),
         origin="lower",
         aspect="auto",
-        extent=(0, max(seconds, 1 / sample_rate), 0, sample_rate / 2000),
+        extent=(0, seconds, 0, sample_rate / 2000),
         cmap="magma",
         vmin=-RANGE_DB,
         vmax=0,
@@ -127,28 +127,15 @@ def learning_curve(
     )
     if len(valid_bits):
         best = int(np.argmin(valid_bits))
-        axes.annotate(
-            f"{valid_bits[best]:.3f}",
-            (valid_steps[best], valid_bits[best]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="right" if valid_steps[best] > 0.9 * max(valid_steps) else "center",
-            color=ORANGE,
-            weight="bold",
-        )
+        point = valid_steps[best], valid_bits[best]
+        place = "right" if point[0] > 0.9 * max(valid_steps) else "center"
+        style = {"color": ORANGE, "weight": "bold", "fontsize": 10}
+        _annotate(axes, f"{valid_bits[best]:.3f}", point, (0, 7), ha=place, **style)
     last = max([1, *steps, *valid_steps])
     for name, bits in (baselines or {}).items():
         axes.axhline(bits, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.annotate(
-            f"{name.replace('_', ' ')}  {bits:.2f}",
-            (last, bits),
-            xytext=(-4, 3),
-            textcoords="offset points",
-            ha="right",
-            color=INK,
-            fontsize=8.5,
-            parse_math=False,
-        )
+        text = f"{name.replace('_', ' ')}  {bits:.2f}"
+        _annotate(axes, text, (last, bits), (-4, 3), ha="right")
     axes.set_xlim(0, last * 1.02)
     axes.margins(y=0.1)
     axes.set_xlabel("training step")
@@ -174,32 +161,14 @@ def speed_bars(
     line, line_name = mark
     figure = _figure(9.0, 1.4 + 0.3 * len(rates))
     axes = figure.subplots()
-    names = list(rates)
-    colors = [GREEN if rates[name] >= line else ORANGE for name in names]
-    errors = [spreads[name] for name in names]
-    axes.barh(names, list(rates.values()), xerr=errors, color=colors, ecolor=INK, height=0.7)
-    for place, name in enumerate(names):
-        axes.annotate(
-            f"{rates[name]:,.0f}",
-            (rates[name] + spreads[name], place),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            color=INK,
-            fontsize=8.5,
-        )
+    values, errors = list(rates.values()), [spreads[name] for name in rates]
+    colors = [GREEN if value >= line else ORANGE for value in values]
+    bars = axes.barh(list(rates), values, xerr=errors, color=colors, ecolor=INK, height=0.7)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=5, color=INK, fontsize=8.5)
     axes.axvline(line, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
-    axes.annotate(
-        line_name,
-        (line, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 3),
-        textcoords="offset points",
-        color=INK,
-        fontsize=8.5,
-    )
+    _annotate(axes, line_name, (line, 1.0), (4, 3), xycoords=("data", "axes fraction"))
     axes.set_xscale("log")
-    axes.set_xlim(min(rates.values()) / 2, max(rates.values()) * 3)
+    axes.set_xlim(min(values) / 2, max(values) * 3)
     axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:,.0f}")
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
@@ -293,6 +262,14 @@ def _figure(width: float, height: float) -> "Figure":
 def _title(figure: "Figure", title: str) -> None:
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
+
+
+def _annotate(
+    axes: "Axes", text: str, point: tuple[float, float], offset: tuple[int, int], **style: Any
+) -> None:
+    """Write plain text at an offset, in typographic points, from a point of the data."""
+    style = {"color": INK, "fontsize": 8.5, "parse_math": False, **style}
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", **style)
 
 
 def _draw_envelope(axes: "Axes", waveform: Array, sample_rate: int) -> None:

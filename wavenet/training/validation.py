@@ -18,7 +18,7 @@ import torch
 from wavenet import checkpoint
 from wavenet.checkpoint import TrainingInfo
 from wavenet.data.dataset import SequentialSegments
-from wavenet.evaluation.nll import bits_per_sample
+from wavenet.evaluation.nll import total_nll
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import Stopped
@@ -152,12 +152,10 @@ class Validation:
         if self.windows is None:
             return None
         started = time.monotonic()
-        bits = bits_per_sample(
-            state.eval_model,
-            self.windows,
-            progress=self.sync.stop.raise_if_stopped,
-            group=self.sync,
+        nll = total_nll(
+            state.eval_model, self.windows, self.sync.stop.raise_if_stopped, group=self.sync
         )
+        bits = nll.bits_per_sample
         seconds = time.monotonic() - started
         log.info("step %d: held-out %.3f bits per sample (%.0f s)", state.step, bits, seconds)
         return bits
