@@ -121,7 +121,7 @@ def test_a_flac_of_unknown_length_is_refused(record: Record, noise: Samples) -> 
     data[22:26] = bytes(4)  # total samples: unknown
     path.write_bytes(data)
 
-    with pytest.raises(DataError, match="write the file anew"):
+    with pytest.raises(DataError, match="write the file again"):
         read_samples(path)
 
 

@@ -51,8 +51,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ('"audio/', '"../', "path must lie inside the folder"),
         ('"audio/', '"/', "path must lie inside the folder"),
         (64 * "0", 64 * "x", "digest must be 64 hex digits"),
-        ("{", "", "prepare the folder anew"),
-        ("{", "[" * 100_000 + "{", "prepare the folder anew"),
+        ("{", "", "prepare the folder again"),
+        ("{", "[" * 100_000 + "{", "prepare the folder again"),
     ],
 )
 def test_an_error_names_the_line(tmp_path: Path, before: str, after: str, reason: str) -> None:
@@ -159,7 +159,7 @@ def test_reopened_manifest_parses_lines_lazily(
     manifest = read_manifest(tmp_path)
 
     assert manifest[1] == many[1][1]
-    with pytest.raises(DataError, match=r"manifest.jsonl, line 1: .*prepare the folder anew"):
+    with pytest.raises(DataError, match=r"manifest.jsonl, line 1: .*prepare the folder again"):
         manifest[0]
 
 

@@ -126,7 +126,7 @@ def read_samples(
         frame, channel = np.argwhere(~np.isfinite(samples))[0]
         raise DataError(
             f"{printable(path)}: frame {start + frame} of channel {channel} is "
-            f"{samples[frame, channel]}, samples must be finite: write the file anew"
+            f"{samples[frame, channel]}, samples must be finite: write the file again"
         )
     return samples
 
@@ -287,5 +287,5 @@ def _check_header(path: Path, header: AudioHeader) -> None:
         if not least <= found <= most:
             raise DataError(
                 f"{printable(path)}: header says {found} {unit}, wanted {least} to {most}: "
-                "write the file anew, as in ffmpeg -i OLD NEW.wav"
+                "write the file again, as in ffmpeg -i OLD NEW.wav"
             )

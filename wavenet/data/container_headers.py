@@ -53,7 +53,7 @@ def check_whole(path: Path) -> None:
     if measured.promised is None:
         raise TruncatedAudio(
             f"{printable(path)}: header has no length, a program wrote it as a "
-            f"stream and {measured.found} bytes follow: write it anew, as in ffmpeg -i OLD NEW.wav"
+            f"stream and {measured.found} bytes follow: write it again, as in ffmpeg -i OLD NEW.wav"
         )
     if measured.found < measured.promised:
         raise TruncatedAudio(

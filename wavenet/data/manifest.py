@@ -296,7 +296,7 @@ def _clip(line: bytes, where: str, row: int) -> Clip:
     try:
         return from_dict(Clip, json.loads(line.decode("utf-8")), place)
     except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not text ({error}): prepare the folder anew") from None
+        raise DataError(f"{place}: not text ({error}): prepare the folder again") from None
     except (ConfigError, ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ConfigError) else f"{place}: {error}"
-        raise DataError(f"{reason}; prepare the folder anew") from None
+        raise DataError(f"{reason}; prepare the folder again") from None

@@ -33,7 +33,7 @@ FADED = 1e-7  # of the impulse response's peak: under one 16-bit step
 
 
 class SignalFilter:
-    """The steps as one filter, for whole signals and for excerpts.
+    """The steps as one filter, for complete signals and for segments.
 
     Args:
         config: The steps.
@@ -69,7 +69,7 @@ class SignalFilter:
 
     @cached_property
     def memory(self) -> int:
-        """Samples before an excerpt that it depends on."""
+        """Samples before a segment that it depends on."""
         memory = len(self.numerator) - 1
         if len(self.denominator) > 1:
             pole = -self.denominator[1]
@@ -82,7 +82,7 @@ class SignalFilter:
         return self.valid(F.pad(waveform, (self.memory, 0)))
 
     def valid(self, wide: Tensor) -> Tensor:
-        """Return the model's signal of an excerpt, given the `memory` samples before it.
+        """Return the model's signal of a segment, given the `memory` samples before it.
 
         Shape:
             - Input: `(..., memory + T)`
