@@ -86,7 +86,7 @@ def build_loop(
     return TrainingLoop(
         state,
         Objective(state.model, None),
-        SegmentLoader(noise_batches()),  # type: ignore[arg-type]
+        SegmentLoader(noise_batches()[state.step :]),  # type: ignore[arg-type]
         sync,
         Validation(run, config, history, sync, TrainingInfo()),
         CheckpointManager(run, config.trainer, history, sync),
