@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wavenet.sampling.noise import uniforms
+from wavenet.sampling.state import uniforms
 
 
 @given(start=st.integers(0, 100), length=st.integers(0, 50), per_sample=st.integers(1, 5))

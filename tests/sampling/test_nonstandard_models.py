@@ -14,7 +14,7 @@ from wavenet.model import WaveNet
 from wavenet.modules import Head, ResidualBlock
 from wavenet.modules.conv import pointwise
 from wavenet.sampling import make_sampler
-from wavenet.sampling.noise import uniforms
+from wavenet.sampling.state import uniforms
 from wavenet.utils.errors import ConfigError
 
 

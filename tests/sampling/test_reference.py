@@ -9,7 +9,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
-from wavenet.sampling.noise import uniforms
+from wavenet.sampling.state import uniforms
 
 
 @settings(max_examples=40)

@@ -15,7 +15,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
-from wavenet.sampling.noise import uniforms
+from wavenet.sampling.state import uniforms
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 GREEDY = SamplingConfig(temperature=0)

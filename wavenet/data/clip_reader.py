@@ -20,7 +20,7 @@ from wavenet.features.filters import build_filter
 from wavenet.features.mel import LogMel
 from wavenet.features.piano_roll import piano_roll
 from wavenet.features.score import read_notes
-from wavenet.utils.constants import NULL_SPEAKER
+from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.errors import DataError
 
 Samples = NDArray[np.float32]

@@ -19,7 +19,7 @@ from wavenet.features.filters import check_peak
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
-from wavenet.utils.constants import NULL_SPEAKER
+from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.progress import progress
 
 WINDOW_SAMPLES = 16384  # samples that count in one forward pass

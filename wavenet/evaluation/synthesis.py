@@ -25,7 +25,7 @@ from wavenet.features.filters import build_filter
 from wavenet.features.frames import Features
 from wavenet.features.score import read_notes
 from wavenet.sampling import Sampler, make_sampler
-from wavenet.utils.constants import NULL_SPEAKER
+from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 

@@ -23,8 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.config import AudioConfig, FilterConfig
-from wavenet.utils.dataclass_io import check
-from wavenet.utils.errors import DataError, printable, require
+from wavenet.utils.errors import ConfigError, DataError, printable, require
 
 SHELF_DB = 20.0  # attenuation of the low shelf
 ORDER = 24  # of the linear predictor
@@ -45,9 +44,11 @@ class SignalFilter:
     """
 
     def __init__(self, config: FilterConfig, sample_rate: int) -> None:
-        limit = sample_rate / 2
-        good = config.low_shelf_hz < limit
-        check(good, "low_shelf_hz", f"under {limit:g}, half the sample rate", config.low_shelf_hz)
+        if config.low_shelf_hz >= sample_rate / 2:
+            raise ConfigError(
+                f"low_shelf_hz must be under {sample_rate / 2:g}, half the sample rate, "
+                f"got {config.low_shelf_hz}"
+            )
         self.numerator = np.array([config.gain])
         self.denominator = np.array([1.0])
         if config.low_shelf_hz:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from wavenet.modules.residual import ResidualStack
 from wavenet.modules.upsampling import UPSAMPLERS
-from wavenet.utils.constants import NULL_SPEAKER
+from wavenet.utils.data_identity import NULL_SPEAKER
 
 
 class GlobalConditioner(nn.Module):

@@ -10,10 +10,9 @@ import os
 from torch import nn
 
 from wavenet.model import WaveNet, unwrap
-from wavenet.sampling.arguments import unsupported_by_cpu
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler
-from wavenet.sampling.state import SamplerState
+from wavenet.sampling.state import SamplerState, unsupported_by_cpu
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
 BACKENDS = ("cpu", "reference")  # the fastest first

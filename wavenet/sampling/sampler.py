@@ -15,9 +15,17 @@ from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
-from wavenet.sampling.arguments import check_length, check_noise, check_prompt, check_seeds
 from wavenet.sampling.conditioning import ConditioningBuffer, build_conditioning
-from wavenet.sampling.state import ModelState, SamplerState, check_batch, streams_per_item
+from wavenet.sampling.state import (
+    ModelState,
+    SamplerState,
+    check_batch,
+    check_length,
+    check_noise,
+    check_prompt,
+    check_seeds,
+    streams_per_item,
+)
 
 DEFAULT_SAMPLING = SamplingConfig()
 

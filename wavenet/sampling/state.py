@@ -1,4 +1,9 @@
-"""State of a generation in progress. It can be saved; every backend can load and continue it."""
+"""State of a generation in progress, and the checks of what it starts from.
+
+A state can be saved; every backend can load and continue it. Its noise is a pure function of seed
+and sample number: a counter-based generator (Philox) gives the uniforms of any section of any item
+directly. So a draw does not depend on batch size, chunk size or interruptions.
+"""
 
 import dataclasses
 import json
@@ -8,18 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.embedding import SILENCE_CODE
-from wavenet.sampling.arguments import check_seeds
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.utils.errors import CheckpointError, printable
 from wavenet.utils.files import atomic_file
 
 METADATA_KEY = "wavenet.sampler"
+COMPILED_DRAWS = ("categorical", "logistic_mixture", "gaussian_mixture")
+NUMBERS_PER_COUNT = 4  # numbers that Philox returns per value of its counter
 
 
 class ModelState(Protocol):
@@ -143,6 +151,83 @@ class SamplerState:
             ) from error
 
 
+def uniforms(seeds: Sequence[int], start: int, length: int, num_noise: int = 1) -> Tensor:
+    """Return the noise of samples `start` to `start + length` of each item.
+
+    Args:
+        seeds: One per item, each from 0 to 2**64 - 1.
+        start: First sample.
+        length: Number of samples.
+        num_noise: Uniforms that one sample uses, `K`.
+
+    Returns:
+        Multiples of 2**-24 in [0, 1), float32 `(B, length, K)`.
+    """
+    first, count = start * num_noise, length * num_noise
+    skipped = first % NUMBERS_PER_COUNT
+    noise = np.empty((len(seeds), count), np.float32)
+    for item, seed in enumerate(seeds):
+        generator = np.random.Philox(key=seed, counter=first // NUMBERS_PER_COUNT)
+        words = generator.random_raw(skipped + count)[skipped:]
+        noise[item] = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    return torch.from_numpy(noise.reshape(len(seeds), length, num_noise))
+
+
+def check_noise(noise: Tensor | None, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """Return noise `(length, K)` for every seed, `(B, length, K)`: the given one, or the seeds'.
+
+    Args:
+        noise: Uniforms of [0, 1] with that shape, if given.
+        seeds: One per item.
+        shape: First sample, number of samples, and uniforms per sample.
+    """
+    start, length, num_noise = shape
+    if noise is None:
+        return uniforms(seeds, start, length, num_noise)
+    wanted = (len(seeds), length, num_noise)
+    if tuple(noise.shape) != wanted:
+        raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
+    if not bool(((noise >= 0) & (noise <= 1)).all()):
+        raise ValueError("noise must be numbers from 0 to 1")
+    return noise
+
+
+def check_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
+    """Return one seed per item: `seed + i`, or the given ones."""
+    if isinstance(seed, Sequence):
+        seeds = [operator.index(entry) for entry in seed]
+    else:
+        seeds = [operator.index(seed) + item for item in range(batch_size)]
+    if len(seeds) != batch_size:
+        raise ValueError(
+            f"seed must be one number or one per item ({batch_size}), got {len(seeds)}"
+        )
+    if any(not 0 <= entry < 2**64 for entry in seeds):
+        raise ValueError(f"seeds must be from 0 to 2**64 - 1, got {seeds}")
+    return tuple(seeds)
+
+
+def check_prompt(prompt: Tensor, batch_size: int) -> Tensor:
+    """Return one prompt per item, `(B, T)`, from `(B, T)`, `(1, T)` or `(T,)`."""
+    prompts = prompt if prompt.dim() == 2 else prompt.unsqueeze(0)
+    if prompts.dim() != 2 or prompts.shape[0] not in (1, batch_size):
+        wanted = f"(T,), (1, T) or ({batch_size}, T)"
+        raise ValueError(f"prompt must have shape {wanted}, got {tuple(prompt.shape)}")
+    if not bool((prompts.abs() <= 1).all()):
+        raise ValueError("prompt must be samples in [-1, 1]")
+    return prompts.expand(batch_size, -1)
+
+
+def check_length(length: int | None, available: int | None) -> int:
+    """Return the number of samples to generate: `length`, or as many as the frames cover."""
+    length = available if length is None else length
+    if length is None:
+        raise ValueError("length is required: the model has no frames that determine it")
+    if length < 0:
+        raise ValueError(f"length must be 0 or more, got {length}")
+    return length
+
+
 def streams_per_item(guidance_scale: float) -> int:
     """Return 2 with classifier-free guidance (conditional, unconditional), 1 without."""
     return 1 if guidance_scale == 1.0 else 2
@@ -162,6 +247,15 @@ def check_batch(state: SamplerState) -> None:
     ):
         if tensor is not None and len(tensor) != wanted:
             raise ValueError(f"the state has {name} of batch size {len(tensor)}, wanted {wanted}")
+
+
+def unsupported_by_cpu(model: WaveNet) -> str | None:
+    """Return why the CPU sampler, which knows the standard model only, cannot compute `model`."""
+    reason = model.nonstandard_part()
+    if reason is None and model.distribution.compiled_draw not in COMPILED_DRAWS:
+        kind = type(model.distribution).__name__
+        reason = f"distribution {kind} has compiled_draw={model.distribution.compiled_draw!r}"
+    return reason
 
 
 def check_model_state(state: WaveNetState, model: WaveNet) -> None:

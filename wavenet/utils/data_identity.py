@@ -1,6 +1,8 @@
-"""Which clips a model is trained on, and which of them are held out: what identifies a data set."""
+"""What models record about their data: which clips they were trained on, and the null speaker."""
 
 from dataclasses import dataclass
+
+NULL_SPEAKER = -1  # speaker id that stands for no speaker or an unknown one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, Sampler, SamplerState, available_cores, make_sampler
-from wavenet.sampling.noise import uniforms
+from wavenet.sampling.state import uniforms
 
 DRAWS = [
     SamplingConfig(),

@@ -18,7 +18,6 @@ from wavenet.kernels.cache import KernelCache, private_folder
 from wavenet.kernels.matmul import encode_rows
 from wavenet.kernels.numba_internals import get_cache, set_cache
 from wavenet.model import WaveNet
-from wavenet.sampling.arguments import unsupported_by_cpu
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request
 from wavenet.sampling.cpu.kernel import make_kernel
@@ -27,7 +26,7 @@ from wavenet.sampling.cpu.packing import model_sizes, pack_weights
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
-from wavenet.sampling.state import SamplerState, check_model_state
+from wavenet.sampling.state import SamplerState, check_model_state, unsupported_by_cpu
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 log = logging.getLogger("wavenet")
