@@ -26,15 +26,8 @@ from wavenet.utils.files import write_text
 
 HELD_OUT = "Held-out audio"
 REAL_TIME_FACTOR = "Real-time factor"
-METRIC_HEADINGS = (  # in the order of `ResynthesisMetrics`; the arrow points to what is better
-    "mel dB ↓",
-    "STFT ↓",
-    "MCD dB ↓",
-    "F0 cents ↓",
-    "voicing ↓",
-    "PESQ ↑",
-    "STOI ↑",
-)
+# In the order of `ResynthesisMetrics`; the arrow points to what is better.
+HEADINGS = ("mel dB ↓", "STFT ↓", "MCD dB ↓", "F0 cents ↓", "voicing ↓", "PESQ ↑", "STOI ↑")
 METRICS_NOTE = (
     "Compared with the original; means over the clips where a metric is defined. ↓: lower is "
     "better, ↑: higher is better. Mel: mean difference of log mel spectra; STFT: multi-resolution "
@@ -159,7 +152,7 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
         return []
     means = _mean_metrics_by_name(resyntheses)
     rows = {name: astuple(mean) for name, mean in means.items()}
-    tables = [Table("Resynthesis", METRICS_NOTE, METRIC_HEADINGS, rows)]
+    tables = [Table("Resynthesis", METRICS_NOTE, HEADINGS, rows)]
     onsets: dict[str, list[float]] = {}
     for name in dict.fromkeys(name for one in resyntheses for name in one.onset_f_measures):
         mean = mean_of_defined(one.onset_f_measures.get(name) for one in resyntheses)
@@ -170,7 +163,7 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
     by_clip = {
         f"{name}-{one.number}": astuple(one.metrics[name]) for one in resyntheses for name in means
     }
-    return [*tables, Table("Resynthesis by clip", "", METRIC_HEADINGS, by_clip)]
+    return [*tables, Table("Resynthesis by clip", "", HEADINGS, by_clip)]
 
 
 def write_report(

@@ -93,16 +93,14 @@ class GenerationTime:
         return GenerationTime(self.num_samples + other.num_samples, self.seconds + other.seconds)
 
 
-def clip_conditioning(
-    audio: AudioConfig, folder: Path, clip: Clip, length: int | None = None
-) -> dict[str, Any]:
+def clip_conditioning(audio: AudioConfig, folder: Path, clip: Clip, length: int) -> dict[str, Any]:
     """Return the conditioning of a clip, batch size 1, as the keywords of `Sampler.init_state`.
 
     Args:
         audio: Defines the conditioning.
         folder: The prepared folder.
         clip: From its manifest.
-        length: Samples from the clip's start to cover; absent for all.
+        length: Samples from the clip's start to cover.
     """
     conditioning: dict[str, Any] = {}
     if audio.speaker_names:
@@ -111,9 +109,7 @@ def clip_conditioning(
     if audio.features:
         notes = read_notes(folder / clip.notes) if clip.notes else None
         frames = Features(audio).from_recording(read_clip(folder, clip), notes)
-        if length is not None:
-            frames = frames[..., : -(-length // (audio.hop_length or 1))]
-        conditioning["local"] = frames
+        conditioning["local"] = frames[..., : -(-length // (audio.hop_length or 1))]
     return conditioning
 
 
@@ -154,7 +150,7 @@ class Synthesizer:
             shard: Which of the chosen clips to resynthesize.
         """
         longest, rate = self.longest(clips), self.audio.sample_rate
-        mine = [number for number in range(len(longest)) if shard.takes(number)]
+        mine = shard.of(range(len(longest)))
         if not mine:
             return
         generated = []
@@ -216,16 +212,15 @@ class Synthesizer:
     def continuation(self, clips: Sequence[Clip]) -> Iterator[Recording]:
         """Yield a held-out clip whose start is the prompt, continued by the model, and the clip."""
         options, rate = self.options, self.audio.sample_rate
-        length, prompt_length = (
-            round(seconds * rate) for seconds in (options.sample_seconds, options.prompt_seconds)
-        )
+        length = round(options.sample_seconds * rate)
+        prompt_length = round(options.prompt_seconds * rate)
         long_enough = np.flatnonzero(frames_of(clips) > prompt_length)
         if not len(long_enough) or not prompt_length:
             return
         clip = clips[int(long_enough[0])]
         original = read_clip(self.folder, clip)[: prompt_length + length]
         prompt = self.signal_filter.apply(torch.from_numpy(original[:prompt_length]))
-        conditioning = clip_conditioning(self.audio, self.folder, clip)
+        conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
         with self._progress(length) as advance:
             signal = self._generate(length, advance, prompt=prompt, **conditioning)
         note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is generated"

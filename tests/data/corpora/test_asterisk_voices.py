@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavenet.data.corpora.asterisk_voices import VOICES, decode_all, find
+from wavenet.data.corpora.asterisk_voices import VOICES, fetch, find
 from wavenet.utils.errors import DataError, MachineError
 
 TONE = (0.3 * 32767 * np.sin(np.arange(3200) / 8)).astype(np.int16)
@@ -24,7 +24,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_prompts_become_flac_and_their_folder_is_the_voice(installed: Path, tmp_path: Path) -> None:
-    decode_all(installed, tmp_path / "root")
+    fetch(tmp_path / "root", installed)
 
     sources = find(tmp_path / "root").sources
     assert {source.speaker for source in sources} == VOICES.keys()
@@ -38,13 +38,13 @@ def test_prompts_become_flac_and_their_folder_is_the_voice(installed: Path, tmp_
 
 def test_a_voice_that_is_not_installed_is_named_with_its_package(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="apt install asterisk-core-sounds-en-g722"):
-        decode_all(tmp_path, tmp_path / "root")
+        fetch(tmp_path / "root", installed=tmp_path)
 
     assert not (tmp_path / "root").exists()
 
 
 def test_root_without_a_voice_is_an_error(installed: Path, tmp_path: Path) -> None:
-    decode_all(installed, tmp_path / "root")
+    fetch(tmp_path / "root", installed)
     for path in (tmp_path / "root" / "fr_CA_f_June").rglob("*.flac"):
         path.unlink()
     (tmp_path / "root" / "fr_CA_f_June" / "digits").rmdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from wavenet.data.corpora.chorales import RATE, TEMPI, find, midi_file, play_all, tempo_of
+from wavenet.data.corpora.chorales import RATE, TEMPI, fetch, find, midi_file, tempo_of
 from wavenet.evaluation.metrics import onset_f_measure
 from wavenet.features.score import Note, read_notes
 from wavenet.utils.errors import DataError
@@ -61,7 +61,7 @@ def test_rendered_piece_sounds_when_its_score_does(tmp_path: Path) -> None:
     if not (shutil.which("fluidsynth") and importlib.util.find_spec("music21")):
         pytest.skip("no fluidsynth or no music21 here")
     pytest.importorskip("mir_eval")
-    play_all(tmp_path / "root", 2)
+    fetch(tmp_path / "root", pieces=2)
 
     sources = find(tmp_path / "root").sources
 

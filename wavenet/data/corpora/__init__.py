@@ -25,18 +25,9 @@ FOLDER = Corpus(
     about="Any folder of recordings, nested or not, without speakers",
     find=find_sources,
 )
-CORPORA = {
-    corpus.name: corpus
-    for corpus in (
-        FOLDER,
-        asterisk_voices.CORPUS,
-        chorales.CORPUS,
-        cmu_arctic.CORPUS,
-        libritts.CORPUS,
-        ljspeech.CORPUS,
-        vctk.CORPUS,
-        yesno.CORPUS,
-    )
+MODULES = (asterisk_voices, chorales, cmu_arctic, libritts, ljspeech, vctk, yesno)
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus for corpus in (FOLDER, *(module.CORPUS for module in MODULES))
 }
 
 

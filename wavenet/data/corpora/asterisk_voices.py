@@ -4,13 +4,13 @@ Debian packages them as G.722, which libsndfile does not read: `fetch` decodes t
 """
 
 import logging
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wavenet.data.corpora.corpus import Corpus
-from wavenet.data.preparation.sources import Source, SourceListing, find_sources
+from wavenet.data.preparation.sources import SourceListing, find_sources
 from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
 
@@ -46,15 +46,12 @@ def find(root: Path) -> SourceListing:
             f"{printable(root)} lacks {', '.join(missing)}: remove it, and data.download=true "
             "creates it again"
         )
-    return find_sources(root).with_speakers(_voice)
+    return find_sources(root).with_speakers(
+        lambda source: top if (top := source.name.partition("/")[0]) in VOICES else None
+    )
 
 
-def fetch(root: Path) -> None:
-    """Decode the installed prompts into `root`."""
-    decode_all(INSTALLED, root)
-
-
-def decode_all(installed: Path, root: Path) -> None:
+def fetch(root: Path, installed: Path = INSTALLED) -> None:
     """Decode the G.722 prompts below `installed` into FLAC files below `root`, atomically.
 
     Raises:
@@ -82,11 +79,6 @@ def decode_all(installed: Path, root: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(target, samples, RATE, subtype="PCM_16")
         (folder / "ORIGIN.txt").write_text(ABOUT + "\n", encoding="utf-8")
-
-
-def _voice(source: Source) -> str | None:
-    top = PurePosixPath(source.name).parts[0]
-    return top if top in VOICES else None
 
 
 CORPUS = Corpus(name="asterisk_voices", about=ABOUT, find=find, fetch=fetch)

@@ -11,7 +11,8 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,18 +59,11 @@ def find(root: Path) -> SourceListing:
     sources = tuple(
         dataclasses.replace(source, notes=scores[source.name]) for source in found.sources
     )
-    others = dict(found.others)
-    others["csv"] = others.get("csv", 0) - len(sources)
-    left = tuple((suffix, count) for suffix, count in others.items() if count > 0)
-    return dataclasses.replace(found, sources=sources, others=left)
+    others = Counter(dict(found.others)) - Counter(csv=len(sources))
+    return dataclasses.replace(found, sources=sources, others=tuple(others.items()))
 
 
-def fetch(root: Path) -> None:
-    """Play the pieces into `root`."""
-    play_all(root, PIECES)
-
-
-def play_all(root: Path, pieces: int) -> None:
+def fetch(root: Path, pieces: int = PIECES) -> None:
     """Play pieces into `root`, one FLAC file and one score each, atomically.
 
     Args:
@@ -84,7 +78,9 @@ def play_all(root: Path, pieces: int) -> None:
     paths = [Path(path) for path in corpus.getComposer("bach") if "bwv" in Path(path).name]
     chosen = sorted(paths, key=lambda path: hashlib.sha256(path.stem.encode()).hexdigest())
     log.info("rendering %d pieces, which takes some minutes", pieces)
-    with atomic_directory(root) as folder, _workers() as pool:
+    with atomic_directory(root) as folder, contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(os.cpu_count())
+        stack.callback(pool.shutdown, cancel_futures=True)  # an error ends the pending work
         played = []
         for path in chosen[:pieces]:
             name = path.stem.replace(".", "-")
@@ -95,16 +91,6 @@ def play_all(root: Path, pieces: int) -> None:
             piece.result()
             if number % 10 == 0:
                 log.info("rendered %d of %d pieces", number, len(played))
-
-
-@contextlib.contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of one thread per core that cancels pending work at exit."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def tempo_of(name: str) -> float:
@@ -173,10 +159,10 @@ def _soundfont() -> Path:
         raise MachineError(
             "fluidsynth is not installed: apt install fluidsynth fluidr3mono-gm-soundfont"
         )
-    there = [path for path in SOUNDFONTS if path.is_file()]
-    if not there:
-        raise MachineError("FluidR3 is not installed: apt install fluidr3mono-gm-soundfont")
-    return there[0]
+    for path in SOUNDFONTS:
+        if path.is_file():
+            return path
+    raise MachineError("FluidR3 is not installed: apt install fluidr3mono-gm-soundfont")
 
 
 CORPUS = Corpus(name="chorales", about=ABOUT, find=find, fetch=fetch)

@@ -4,12 +4,10 @@
 """
 
 import re
-from functools import partial
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.corpora.corpus import Corpus, folders_in, home_of, listed
 from wavenet.data.corpora.download import Archive, fetch_archives
-from wavenet.data.corpora.layout import folders_in, home_of, listed
 from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = re.compile(r"cmu_us_([a-z]+)_arctic")
@@ -66,5 +64,5 @@ CORPUS = Corpus(
         "http://www.festvox.org/cmu_arctic/"
     ),
     find=find,
-    fetch=partial(fetch_archives, archives=ARCHIVES),
+    fetch=lambda root: fetch_archives(root, ARCHIVES),
 )

@@ -5,23 +5,16 @@ The texts of a chapter, `*.trans.tsv`, have one line per recording of the corpus
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.corpora.corpus import Corpus, folders_in, home_of, lines_of, listed
 from wavenet.data.corpora.download import Archive, fetch_archives
-from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
 from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDER = "LibriTTS"
 PARTS = (
-    "dev-clean",
-    "dev-other",
-    "test-clean",
-    "test-other",
-    "train-clean-100",
-    "train-clean-360",
-    "train-other-500",
+    *("dev-clean", "dev-other", "test-clean", "test-other"),
+    *("train-clean-100", "train-clean-360", "train-other-500"),
 )
 ARCHIVE = Archive(
     "http://www.openslr.org/resources/60/train-clean-100.tar.gz",
@@ -77,5 +70,5 @@ CORPUS = Corpus(
         "from https://www.openslr.org/60/"
     ),
     find=find,
-    fetch=partial(fetch_archives, archives=(ARCHIVE,)),
+    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
 )

@@ -1,11 +1,9 @@
 """LJ Speech: one reader of English, the clips in `wavs/` and their texts in `metadata.csv`."""
 
-from functools import partial
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.corpora.corpus import Corpus, home_of, lines_of, listed
 from wavenet.data.corpora.download import Archive, fetch_archives
-from wavenet.data.corpora.layout import home_of, lines_of, listed
 from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = "LJSpeech-1.1"
@@ -42,5 +40,5 @@ CORPUS = Corpus(
         "download, in the public domain, from https://keithito.com/LJ-Speech-Dataset/"
     ),
     find=find,
-    fetch=partial(fetch_archives, archives=(ARCHIVE,)),
+    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
 )

@@ -6,12 +6,10 @@ Version 0.92 has each sentence from two microphones; the second failed for p280 
 
 import re
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.corpora.corpus import Corpus, folders_in, home_of, lines_of, listed
 from wavenet.data.corpora.download import Archive, fetch_archives
-from wavenet.data.corpora.layout import folders_in, home_of, lines_of, listed
 from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDERS = ("VCTK-Corpus-0.92", "VCTK-Corpus")
@@ -74,5 +72,5 @@ CORPUS = Corpus(
         "download, under CC BY 4.0, from https://datashare.ed.ac.uk/handle/10283/3443"
     ),
     find=find,
-    fetch=partial(fetch_archives, archives=(ARCHIVE,)),
+    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
 )

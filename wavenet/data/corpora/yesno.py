@@ -1,12 +1,10 @@
 """yesno: one speaker of Hebrew, eight times yes or no per recording; the file name lists them."""
 
 import re
-from functools import partial
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus
+from wavenet.data.corpora.corpus import Corpus, home_of
 from wavenet.data.corpora.download import Archive, fetch_archives
-from wavenet.data.corpora.layout import home_of
 from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = "waves_yesno"
@@ -40,5 +38,5 @@ CORPUS = Corpus(
         "license stated at https://www.openslr.org/1/"
     ),
     find=find,
-    fetch=partial(fetch_archives, archives=(ARCHIVE,)),
+    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
 )
