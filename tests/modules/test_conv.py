@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavenet.modules import CausalConv1d, SameConv1d
+from wavenet.modules import CausalConv1d, CausalEmbedding, SameConv1d
 
 SIZES = [(1, 1), (2, 1), (2, 8), (3, 4), (5, 3)]
 
@@ -73,3 +73,32 @@ def test_same_convolution_equals_torch_for_odd_kernels() -> None:
     expected = F.conv1d(x, conv.weight, conv.bias, padding="same", dilation=2)
 
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 4])
+def test_look_ups_equal_a_convolution_of_one_hot_classes(kernel_size: int) -> None:
+    embedding = CausalEmbedding(7, 3, kernel_size)
+    codes = torch.randint(7, (2, 20))
+    one_hot = F.one_hot(codes, 7).float().transpose(1, 2)
+    weight = embedding.weight.permute(2, 1, 0)  # (channels, classes, kernel_size)
+
+    expected = F.conv1d(F.pad(one_hot, (kernel_size - 1, 0)), weight, embedding.bias)
+
+    torch.testing.assert_close(embedding(codes), expected)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 4])
+def test_embedding_step_equals_forward_at_every_sample(kernel_size: int) -> None:
+    embedding = CausalEmbedding(7, 3, kernel_size)
+    codes = torch.randint(7, (2, 20))
+    queue = embedding.new_queue(batch_size=2)
+
+    stepped = torch.stack([embedding.step(codes[:, t], queue, t) for t in range(20)], dim=-1)
+
+    torch.testing.assert_close(stepped, embedding(codes))
+
+
+def test_a_signal_shorter_than_the_kernel_is_embedded() -> None:
+    embedding = CausalEmbedding(7, 3, 5)
+
+    assert embedding(torch.tensor([[1, 2]])).shape == (1, 3, 2)

@@ -1,8 +1,8 @@
-"""Dilated convolutions: a causal one, and one that sees both sides.
+"""Causal convolutions, of values and of classes, and one that sees both sides.
 
-The causal one processes a whole signal or one sample at a time: `forward` processes `T` samples at
+The causal ones process a whole signal or one sample at a time: `forward` processes `T` samples at
 once, for training; `step` processes one sample and keeps the past in a queue, for generation. Both
-return the same numbers.
+return the same numbers. `CausalEmbedding` is the convolution of a one-hot signal by look-ups.
 
 WaveNet, section 2.1 (arXiv:1609.03499); the queues are Fast WaveNet's (arXiv:1611.09482).
 """
@@ -10,6 +10,8 @@ WaveNet, section 2.1 (arXiv:1609.03499); the queues are Fast WaveNet's (arXiv:16
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+SILENCE_CODE = -1  # class of the samples before the first: it adds nothing
 
 
 class CausalConv1d(nn.Conv1d):
@@ -56,10 +58,7 @@ class CausalConv1d(nn.Conv1d):
             x: Inputs up to and including sample `position - 1`, `(B, in_channels, T)`.
             position: Number of samples before the next step.
         """
-        if self.memory:
-            recent = x[..., -self.memory :]
-            samples = torch.arange(position - recent.shape[-1], position, device=x.device)
-            queue[..., samples % self.memory] = recent
+        _fill_queue(queue, x, position)
 
     def step(self, x: Tensor, queue: Tensor, position: int) -> Tensor:
         """Return output sample `position`, `(B, out_channels)`.
@@ -78,9 +77,73 @@ class CausalConv1d(nn.Conv1d):
         return F.linear(taps.flatten(1), self.weight.flatten(1), self.bias)
 
 
-def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Return the output of a 1x1 convolution, channels last, `(..., C)` in and out."""
-    return F.linear(x, conv.weight.squeeze(-1), conv.bias)
+class CausalEmbedding(nn.Module):
+    """Sum of embeddings of the current class and of `kernel_size - 1` classes before it.
+
+    A convolution over one-hot classes selects one column of its weight for each tap. The sum of
+    `kernel_size` look-ups gives the same numbers without multiplying by zeros.
+
+    Args:
+        num_classes: Rows of each table.
+        channels: Width of the output.
+        kernel_size: Tables, 1 or more; the last one is the current sample's.
+        bias: Whether to add a bias.
+
+    Shape:
+        - Input: `(B, T)`, int64 classes from 0 to `num_classes - 1`
+        - Output: `(B, channels, T)`
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int, kernel_size: int = 1, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.memory = kernel_size - 1
+        self.weight = nn.Parameter(torch.empty(kernel_size, num_classes, channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        self._init_as_ramps()
+
+    @torch.no_grad()
+    def _init_as_ramps(self) -> None:
+        """Initialize each channel as a ramp over the classes plus noise.
+
+        Classes of a waveform are ordered; a table of independent noise would have to learn that.
+        """
+        kernel_size, num_classes, channels = self.weight.shape
+        ramp = torch.linspace(-(3**0.5), 3**0.5, num_classes).unsqueeze(1)  # of variance 1
+        slopes = torch.randn(kernel_size, 1, channels)
+        noise = torch.randn_like(self.weight)
+        self.weight.copy_((ramp * slopes + 0.1 * noise) * kernel_size**-0.5)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        tables = self.weight.unbind()
+        y = F.embedding(codes, tables[-1])  # (B, T, channels)
+        for shift, table in enumerate(reversed(tables[:-1]), start=1):
+            delayed = F.embedding(codes[:, :-shift], table)
+            y = y + F.pad(delayed, (0, 0, codes.shape[1] - delayed.shape[1], 0))
+        if self.bias is not None:
+            y = y + self.bias
+        return y.transpose(1, 2)
+
+    def new_queue(self, batch_size: int) -> Tensor:
+        """Return the past of the first sample, `(B, memory)` of `SILENCE_CODE`."""
+        return self.weight.new_full((batch_size, self.memory), SILENCE_CODE, dtype=torch.int64)
+
+    def prefill(self, queue: Tensor, codes: Tensor, position: int) -> None:
+        """Store the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
+        _fill_queue(queue, codes, position)
+
+    def step(self, code: Tensor, queue: Tensor, position: int) -> Tensor:
+        """Return output sample `position`, `(B, channels)`; `code`, `(B,)`, enters the queue."""
+        tables = self.weight.unbind()
+        y = F.embedding(code, tables[-1])
+        for shift, table in enumerate(reversed(tables[:-1]), start=1):
+            past = queue[:, (position - shift) % self.memory]
+            is_code = (past != SILENCE_CODE).unsqueeze(-1)
+            y = y + F.embedding(past.clamp(min=0), table) * is_code
+        if self.memory:
+            queue[:, position % self.memory] = code
+        return y if self.bias is None else y + self.bias
 
 
 class SameConv1d(nn.Conv1d):
@@ -88,17 +151,7 @@ class SameConv1d(nn.Conv1d):
 
     For dilated context where the future is known, as in an encoder or a denoiser. Its output has
     the length of its input for every kernel; an even kernel has one tap more in the future.
-
-    Args:
-        in_channels: Width of the input.
-        out_channels: Width of the output.
-        kernel_size: Taps, 1 or more.
-        dilation: Samples from one tap to the next.
-        bias: Whether to add a bias.
-
-    Shape:
-        - Input: `(B, in_channels, T)`
-        - Output: `(B, out_channels, T)`
+    Arguments and shapes are those of `CausalConv1d`.
     """
 
     def __init__(
@@ -117,3 +170,17 @@ class SameConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.sides))
+
+
+def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Return the output of a 1x1 convolution, channels last, `(..., C)` in and out."""
+    return F.linear(x, conv.weight.squeeze(-1), conv.bias)
+
+
+def _fill_queue(queue: Tensor, x: Tensor, position: int) -> None:
+    """Store the end of `x`, `(B, ..., T)` up to sample `position - 1`, in a queue."""
+    memory = queue.shape[-1]
+    if memory:
+        recent = x[..., -memory:]
+        samples = torch.arange(position - recent.shape[-1], position, device=x.device)
+        queue[..., samples % memory] = recent

@@ -3,7 +3,7 @@
 The numbers are those of the loop over the blocks in `ResidualStack.forward`; only the order of
 computation differs:
 
-- *Rows.* All products are matrix products over rows, see `wavenet.modules.rows`.
+- *Rows.* All products are matrix products over rows, see `rows.py`.
 - *Skips.* The gated activations of all blocks lie side by side, and one product sums all skips; in
   the backward pass one product serves a few blocks.
 - *Biases.* The gated activation adds those of the dilated convolutions and sums their gradients,
@@ -22,14 +22,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavenet.modules.gated_activation import GatedActivation
 from wavenet.modules.rows import (
     BlockWeights,
+    GatedActivation,
     as_rows,
     convolve_rows,
     dropout_mask,
     input_gradient,
-    tap_delays,
     write_tap_gradients,
 )
 
@@ -114,17 +113,13 @@ class FusedStackFunction(torch.autograd.Function):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             weights = StackWeights(*_split_by_kind(tensors, len(spec.dilations)))
-            skip_weight, blocks = _prepare(weights, dtype)
+            skip_weight, blocks = _prepare(weights, dtype, spec.dilations, batch_size)
             conditioning = None if conditioning is None else conditioning.to(dtype)
-            delays = [
-                tap_delays(dilation, len(block.taps), batch_size)
-                for dilation, block in zip(spec.dilations, blocks, strict=True)
-            ]
-            gated, kept = _forward_blocks(x.to(dtype), conditioning, spec, blocks, delays, keep)
+            gated, kept = _forward_blocks(x.to(dtype), conditioning, spec, blocks, keep)
             skips = _sum_skips(gated, skip_weight, weights.skip_bias)
             if spec.skip_scale != 1.0:
                 skips *= spec.skip_scale
-        ctx.spec, ctx.blocks, ctx.delays, ctx.skip_weight = spec, blocks, delays, skip_weight
+        ctx.spec, ctx.blocks, ctx.skip_weight = spec, blocks, skip_weight
         ctx.formats = [None if w is None else (w.shape, w.dtype) for w in tensors]
         if keep:
             gated_or_none = None if spec.checkpoint_activations else gated
@@ -148,7 +143,6 @@ def _forward_blocks(
     conditioning: Tensor | None,
     spec: StackSpec,
     blocks: Sequence[BlockWeights],
-    delays: Sequence[Sequence[int]],
     keep: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the gated activations of all blocks side by side, and what the backward pass needs."""
@@ -158,7 +152,7 @@ def _forward_blocks(
     kept: list[Tensor] = []
     for index, block in enumerate(blocks):
         mask = dropout_mask(x, spec.dropout)
-        y = convolve_rows(x if mask is None else x * mask, conditioning, block, delays[index])
+        y = convolve_rows(x if mask is None else x * mask, conditioning, block)
         z = gated_activation.forward(y, block.bias, gated[:, index * width : (index + 1) * width])
         if keep:
             gate_input = [] if spec.checkpoint_activations else [y]
@@ -184,13 +178,13 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
     grad_conditioning = None if conditioning is None else torch.zeros_like(conditioning)
     grad_x: Tensor | None = None  # of the block's output: nothing reads the last one's
     for index in reversed(range(len(blocks))):
-        block, delays = blocks[index], ctx.delays[index]
+        block = blocks[index]
         mask = kept.pop() if spec.dropout else None
         y = None if spec.checkpoint_activations else kept.pop()
         x = kept.pop()
         seen = x if mask is None else x * mask
         if y is None:
-            y = convolve_rows(seen, conditioning, block, delays)
+            y = convolve_rows(seen, conditioning, block)
             z = gated_activation.forward(y, block.bias, x.new_empty(len(y), through_skips.width))
             grads.set_skip(index, grad_skips, z)
         grad_z = through_skips.of_block(index)
@@ -200,21 +194,15 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
             grad_z.addmm_(grad_x, block.residual)
         grad_y, grad_y_t, z_t, grad_bias = gated_activation.backward(y, block.bias, grad_z)
         grads.set_block(index, grad_y_t, grad_bias, conditioning, z_t, grad_x)
-        write_tap_gradients(grad_y_t, seen, delays, grads.taps[index])
-        grad_x = input_gradient(grad_x, grad_y, block, delays, mask)
+        write_tap_gradients(grad_y_t, seen, block.delays, grads.taps[index])
+        grad_x = input_gradient(grad_x, grad_y, block, mask)
         if grad_conditioning is not None:
             grad_conditioning.addmm_(grad_y, block.conditioning)
     return (grad_x, grad_conditioning, None, None, None, *grads.per_weight(grad_skips, ctx.formats))
 
 
 class _GradientsThroughSkips:
-    """Gradients of the gated activations through the skips, computed for a few blocks at once.
-
-    Args:
-        grad_skips: Gradient of the sum of the skips, `(rows, skip_channels)`.
-        skip_weight: Of all blocks side by side, `(skip_channels, count * width)`.
-        count: Number of blocks.
-    """
+    """Gradients of the gated activations through the skips, computed for a few blocks at once."""
 
     def __init__(self, grad_skips: Tensor, skip_weight: Tensor, count: int) -> None:
         self.grad_skips, self.skip_weight = grad_skips, skip_weight
@@ -234,14 +222,7 @@ class _GradientsThroughSkips:
 
 
 class _WeightGradients:
-    """Gradients of a stack's weights: one tensor per kind, with an entry per block.
-
-    Args:
-        grad_skips: Gradient of the sum of the skips, `(rows, skip_channels)`.
-        conditioning: Rows of conditioning, if there are any.
-        gated: Gated activations of all blocks side by side; absent if they are recomputed.
-        blocks: Weights of the blocks.
-    """
+    """Gradients of a stack's weights: one tensor per kind, with an entry per block."""
 
     def __init__(
         self,
@@ -259,7 +240,7 @@ class _WeightGradients:
         if conditioning is not None:
             self.conditioning = new(count, gate_channels, conditioning.shape[1])
         self.residuals = new(count - 1, self.width + 1, residual_channels)  # the bias last
-        if gated is None:
+        if gated is None:  # recomputed block by block: `set_skip` follows
             self.skips = new(grad_skips.shape[1], count * self.width)
         else:
             self.skips = grad_skips.t() @ gated
@@ -307,7 +288,9 @@ def _sum_skips(gated: Tensor, weight: Tensor, biases: Sequence[Tensor | None]) -
     return torch.addmm(torch.stack(present).sum(dim=0).to(gated.dtype), gated, weight.t())
 
 
-def _prepare(weights: StackWeights, dtype: torch.dtype) -> tuple[Tensor, list[BlockWeights]]:
+def _prepare(
+    weights: StackWeights, dtype: torch.dtype, dilations: Sequence[int], batch_size: int
+) -> tuple[Tensor, list[BlockWeights]]:
     """Return the skip weights of all blocks side by side, and what each block computes with.
 
     All tensors of a kind are converted to `dtype` as one tensor.
@@ -318,6 +301,8 @@ def _prepare(weights: StackWeights, dtype: torch.dtype) -> tuple[Tensor, list[Bl
         stacked = _stack_present(kind, dtype)
         matrices = iter((stacked.squeeze(-1) if stacked.dim() == 4 else stacked).unbind())
         by_kind.append([None if tensor is None else next(matrices) for tensor in kind])
+    tap_rows = [back * batch_size for back in reversed(range(taps.shape[1]))]
+    by_kind.append([[rows * dilation for rows in tap_rows] for dilation in dilations])
     skip = _stack_present(weights.skip, dtype).squeeze(-1).transpose(0, 1).flatten(1)
     return skip, [BlockWeights(*entries) for entries in zip(*by_kind, strict=True)]
 
@@ -328,11 +313,9 @@ def _stack_present(kind: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
 
 
 def _per_block(grads: Tensor | None, formats: Sequence[Any]) -> list[Tensor | None]:
-    """Return each block's gradient in its weight's shape and precision, in memory of its own.
+    """Return the gradients of one kind in the shape and precision of each block's weight.
 
-    Args:
-        grads: Gradients of one kind, an entry per block; the last block's may be absent.
-        formats: Shape and precision of each block's weight; `None` where there is no weight.
+    Each is in memory of its own, and `None` where a block has no such weight.
     """
     present = next((entry for entry in formats if entry is not None), None)
     if grads is None or present is None:

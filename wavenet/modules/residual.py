@@ -1,4 +1,4 @@
-"""Gated residual blocks, and a stack of them over a list of dilations.
+"""Gated residual blocks, a stack of them over a list of dilations, and the head that reads it.
 
     y = conv(x) + conditioning_conv(c), where there is a conditioning c
     z = tanh(first half of y) * sigmoid(second half)
@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from wavenet.modules.conv import CausalConv1d, pointwise
 from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
-from wavenet.modules.gated_activation import GatedActivation
+from wavenet.modules.rows import GatedActivation
 from wavenet.modules.standard import overridden_call, replaces_method
 
 
@@ -188,7 +189,15 @@ class ResidualStack(nn.Module):
 
     def forward(self, x: Tensor, conditioning: Tensor | None = None) -> Tensor:
         if self.fused and (weights := self.standard_weights()) is not None:
-            return fused_stack(x, conditioning, self._spec(), weights)
+            spec = StackSpec(
+                dilations=self.dilations,
+                dropout=self.dropout if self.training else 0.0,
+                residual_scale=self.residual_scale,
+                skip_scale=self.skip_scale,
+                gated_activation=self.gated_activation,
+                checkpoint_activations=self.checkpoint_activations,
+            )
+            return fused_stack(x, conditioning, spec, weights)
         skips: Tensor | None = None
         for block in self.blocks:
             x, skip = block(x, conditioning)
@@ -251,18 +260,37 @@ class ResidualStack(nn.Module):
             and (block.dropout.p, block.dropout.training) == (self.dropout, self.training)
         )
 
-    def _spec(self) -> StackSpec:
-        return StackSpec(
-            dilations=self.dilations,
-            dropout=self.dropout if self.training else 0.0,
-            residual_scale=self.residual_scale,
-            skip_scale=self.skip_scale,
-            gated_activation=self.gated_activation,
-            checkpoint_activations=self.checkpoint_activations,
-        )
-
     def _blocks(self) -> list[ResidualBlock]:
         return cast("list[ResidualBlock]", list(self.blocks))
+
+
+class Head(nn.Module):
+    """From the sum of the skips to parameters: ReLU, 1x1 convolution, ReLU, 1x1 convolution.
+
+    Args:
+        in_channels: Width of the skip sum.
+        channels: Width between the convolutions.
+        out_channels: Distribution parameters per sample.
+        bias: Whether the convolutions have biases.
+
+    Shape:
+        - Input: `(B, in_channels, T)`
+        - Output: `(B, out_channels, T)`
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, out_channels: int, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Conv1d(in_channels, channels, 1, bias=bias)
+        self.output = nn.Conv1d(channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x.transpose(1, 2)).transpose(1, 2)
+
+    def step(self, x: Tensor) -> Tensor:
+        """Return the parameters of one sample, or of several with channels last, `(..., P)`."""
+        return pointwise(self.output, F.relu(pointwise(self.hidden, F.relu(x))))
 
 
 STANDARD_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {

@@ -20,7 +20,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.modules.embedding import SILENCE_CODE
+from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.utils.errors import CheckpointError, printable
 from wavenet.utils.files import atomic_file

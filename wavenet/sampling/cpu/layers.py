@@ -9,7 +9,7 @@ from typing import Any
 
 from wavenet.kernels.compiler import Address, inlined
 from wavenet.kernels.elementwise import add, copy, gate, relu, scale_add
-from wavenet.modules.embedding import SILENCE_CODE
+from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.cpu.arrays import (
     BIASES,
     CONDITIONING,

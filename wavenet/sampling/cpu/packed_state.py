@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wavenet.kernels.alignment import aligned
 from wavenet.kernels.matmul import decode_rows, encode_rows
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.modules.embedding import SILENCE_CODE
+from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.cpu.arrays import (
     MAX_CONDITIONED_ROWS,
     MAX_LOOKAHEAD_ROWS,
