@@ -25,7 +25,7 @@ from wavenet.benchmarks.sampling_speed import (
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.model import WaveNet
-from wavenet.model_sizes import MODEL_SIZES
+from wavenet.presets import MODEL_SIZES
 
 log = logging.getLogger("wavenet")
 UNTRAINED_SAMPLE_RATE = 16000

@@ -19,8 +19,8 @@ from wavenet.benchmarks.training_speed import (
 )
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
-from wavenet.model_sizes import MODEL_SIZES
 from wavenet.model_summary import layer_rows
+from wavenet.presets import MODEL_SIZES
 
 log = logging.getLogger("wavenet")
 

@@ -7,28 +7,27 @@ training need optional dependencies, see README.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from wavenet.checkpoint import load, save
-    from wavenet.config import (
-        AudioConfig,
-        F0Config,
-        FilterConfig,
-        LocalConfig,
-        MelConfig,
-        ScoreConfig,
-        WaveNetConfig,
-    )
-    from wavenet.distributions import (
-        Categorical,
-        Distribution,
-        GaussianMixture,
-        LogisticMixture,
-        SamplingConfig,
-    )
-    from wavenet.mel_presets import MEL_PRESETS
-    from wavenet.model import WaveNet, WaveNetState
-    from wavenet.model_card import TrainingInfo
-    from wavenet.sampling import Sampler, make_sampler
+if TYPE_CHECKING:  # for type checkers: `X as X` exports
+    from wavenet.checkpoint import load as load
+    from wavenet.checkpoint import save as save
+    from wavenet.config import AudioConfig as AudioConfig
+    from wavenet.config import F0Config as F0Config
+    from wavenet.config import FilterConfig as FilterConfig
+    from wavenet.config import LocalConfig as LocalConfig
+    from wavenet.config import MelConfig as MelConfig
+    from wavenet.config import ScoreConfig as ScoreConfig
+    from wavenet.config import WaveNetConfig as WaveNetConfig
+    from wavenet.distributions import Categorical as Categorical
+    from wavenet.distributions import Distribution as Distribution
+    from wavenet.distributions import GaussianMixture as GaussianMixture
+    from wavenet.distributions import LogisticMixture as LogisticMixture
+    from wavenet.distributions import SamplingConfig as SamplingConfig
+    from wavenet.model import WaveNet as WaveNet
+    from wavenet.model import WaveNetState as WaveNetState
+    from wavenet.model_card import TrainingInfo as TrainingInfo
+    from wavenet.presets import MEL_PRESETS as MEL_PRESETS
+    from wavenet.sampling import Sampler as Sampler
+    from wavenet.sampling import make_sampler as make_sampler
 
 __version__ = "0.1.0"
 
@@ -36,35 +35,14 @@ _MODULES = {
     "checkpoint": "load save",
     "config": "AudioConfig F0Config FilterConfig LocalConfig MelConfig ScoreConfig WaveNetConfig",
     "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
-    "mel_presets": "MEL_PRESETS",
     "model": "WaveNet WaveNetState",
     "model_card": "TrainingInfo",
+    "presets": "MEL_PRESETS",
     "sampling": "Sampler make_sampler",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = [
-    "MEL_PRESETS",
-    "AudioConfig",
-    "Categorical",
-    "Distribution",
-    "F0Config",
-    "FilterConfig",
-    "GaussianMixture",
-    "LocalConfig",
-    "LogisticMixture",
-    "MelConfig",
-    "Sampler",
-    "SamplingConfig",
-    "ScoreConfig",
-    "TrainingInfo",
-    "WaveNet",
-    "WaveNetConfig",
-    "WaveNetState",
-    "load",
-    "make_sampler",
-    "save",
-]
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavenet.config import AudioConfig
-from wavenet.mel_presets import MEL_PRESETS
+from wavenet.presets import MEL_PRESETS
 from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
 

@@ -13,7 +13,7 @@ from wavenet.cli.compose import PATHS, Composed, mel_by_name, register_configs, 
 from wavenet.cli.resume import with_overrides
 from wavenet.config import WaveNetConfig
 from wavenet.derive import derive
-from wavenet.model_sizes import MODEL_SIZES
+from wavenet.presets import MODEL_SIZES
 from wavenet.training.options import TrainCommand
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError

@@ -15,8 +15,8 @@ from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import write_mel
 from wavenet.generation.inputs import InputFile
 from wavenet.generation.wav_stream import pad_frames
-from wavenet.mel_presets import MEL_PRESETS
 from wavenet.model import WaveNet
+from wavenet.presets import MEL_PRESETS
 
 RATE = 8000
 SHAPE: dict[str, Any] = {

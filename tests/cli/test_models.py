@@ -21,8 +21,7 @@ from wavenet.cli.hydra_main import compose_and_run
 from wavenet.cli.sweep import CommandResult
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.derive import derive, upsample_factors
-from wavenet.mel_presets import MEL_PRESETS
-from wavenet.model_sizes import MODEL_SIZES
+from wavenet.presets import MEL_PRESETS, MODEL_SIZES
 from wavenet.training.options import TrainCommand
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError

@@ -13,8 +13,8 @@ import torch
 from tests.commands import Done, Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
-from wavenet.mel_presets import MEL_PRESETS
 from wavenet.model import WaveNet
+from wavenet.presets import MEL_PRESETS
 
 RATE = 8000
 MEL = MEL_PRESETS["8khz"]

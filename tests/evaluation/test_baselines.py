@@ -10,6 +10,7 @@ import scipy.signal
 import torch
 
 from wavenet.distributions import Categorical
+from wavenet.distributions.categorical import mu_law_decode, mu_law_encode
 from wavenet.evaluation.baselines import (
     LogProbability,
     baselines,
@@ -20,7 +21,6 @@ from wavenet.evaluation.baselines import (
     prediction_residual,
     running_magnitude,
 )
-from wavenet.mu_law import mu_law_decode, mu_law_encode
 
 RNG = np.random.default_rng(0)
 

@@ -26,7 +26,7 @@ from wavenet.evaluation.metrics import (
 from wavenet.features.filters import build_filter
 from wavenet.features.mel import LogMel
 from wavenet.features.score import Note
-from wavenet.mel_presets import MEL_PRESETS
+from wavenet.presets import MEL_PRESETS
 
 Samples = NDArray[np.float32]
 ONSET_RATE = 8000

@@ -15,7 +15,7 @@ from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
 from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.mel import LogMel
-from wavenet.mel_presets import MEL_PRESETS
+from wavenet.presets import MEL_PRESETS
 
 Samples = NDArray[np.float32]
 SMALL = MelConfig(

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from wavenet.config import MelConfig
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_file import METADATA, read_mel, write_mel
-from wavenet.mel_presets import MEL_PRESETS
+from wavenet.presets import MEL_PRESETS
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import ConfigError, DataError
 

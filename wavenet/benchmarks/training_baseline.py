@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.config import WaveNetConfig
-from wavenet.mu_law import mu_law_encode
+from wavenet.distributions.categorical import mu_law_encode
 
 
 class BaselineWaveNet(nn.Module):

@@ -14,8 +14,7 @@ from typing import Any
 
 from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
 from wavenet.derive import derive
-from wavenet.mel_presets import MEL_PRESETS
-from wavenet.model_sizes import MODEL_SIZES
+from wavenet.presets import MEL_PRESETS, MODEL_SIZES
 from wavenet.utils.dataclass_io import nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word

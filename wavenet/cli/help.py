@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.cli.commands import COMMANDS, GROUPS
-from wavenet.mel_presets import MEL_PRESETS
-from wavenet.model_sizes import MODEL_SIZES
+from wavenet.presets import MEL_PRESETS, MODEL_SIZES
 from wavenet.utils.fields import REQUIRED, describe_range, nested_dataclass
 
 

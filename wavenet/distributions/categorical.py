@@ -1,5 +1,11 @@
-"""Softmax over mu-law classes, the output distribution of the WaveNet paper."""
+"""Softmax over mu-law classes, the output distribution of the WaveNet paper (section 2.2).
 
+mu-law companding makes a sample in [-1, 1] one of a few classes, finer near silence. The rounding
+convention is torchaudio's: `mu = quantization_channels - 1`, classes evenly spaced in the companded
+range, rounded to the nearest. With 256 classes silence is class 128.
+"""
+
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,14 +19,13 @@ from wavenet.distributions.distribution import (
     raise_if_nonfinite,
     register,
 )
-from wavenet.mu_law import mu_law_decode, mu_law_encode
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
 
 
 @register
 class Categorical(Distribution):
-    """Softmax over mu-law classes (WaveNet, section 2.2); the parameters are logits.
+    """Softmax over mu-law classes; the parameters are logits.
 
     Args:
         num_classes: Number of classes.
@@ -113,3 +118,24 @@ def truncate(weights: Tensor, params: Tensor, sampling: SamplingConfig) -> Tenso
         before = ordered.cumsum(dim=-1) - ordered
         keep &= before < sampling.top_p * ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(weights).scatter(-1, classes, ordered * keep)
+
+
+def mu_law_encode(waveform: Tensor, quantization_channels: int = 256) -> Tensor:
+    """Return the class of each sample, 0 to `quantization_channels - 1`, int64, same shape.
+
+    Args:
+        waveform: Samples; values outside [-1, 1] get the outermost class.
+        quantization_channels: Number of classes, 2 or more.
+    """
+    mu = quantization_channels - 1
+    companded = waveform.sign() * torch.log1p(mu * waveform.abs()) / math.log1p(mu)
+    return ((companded + 1) / 2 * mu + 0.5).to(torch.int64).clamp_(0, mu)
+
+
+def mu_law_decode(
+    codes: Tensor, quantization_channels: int = 256, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return the sample in [-1, 1] that each class stands for; `mu_law_encode` inverts it."""
+    mu = quantization_channels - 1
+    companded = codes.to(dtype) / mu * 2 - 1
+    return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu

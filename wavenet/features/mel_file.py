@@ -14,7 +14,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wavenet.config import MelConfig
-from wavenet.mel_presets import MEL_PRESETS, mel_mismatch, renormalize
+from wavenet.presets import MEL_PRESETS, mel_mismatch, renormalize
 from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import atomic_file

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavenet.distributions.categorical import mu_law_decode, mu_law_encode
 from wavenet.features.librosa_lock import compiled_librosa
-from wavenet.mu_law import mu_law_decode, mu_law_encode
 
 
 @given(levels=st.integers(2, 65536))
