@@ -12,8 +12,7 @@ import torch
 from tests.commands import Run
 from wavenet.checkpoint import load, save
 from wavenet.config import AudioConfig, FilterConfig, WaveNetConfig
-from wavenet.features.mel import LogMel
-from wavenet.features.mel_file import write_mel
+from wavenet.features.mel import LogMel, write_mel
 from wavenet.model import WaveNet
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,7 @@ import torch
 from tests.commands import Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, WaveNetConfig
-from wavenet.features.mel import LogMel
-from wavenet.features.mel_file import write_mel
+from wavenet.features.mel import LogMel, write_mel
 from wavenet.generation.inputs import InputFile
 from wavenet.generation.wav_stream import pad_frames
 from wavenet.model import WaveNet

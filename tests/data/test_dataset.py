@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import ClipReader
-from wavenet.data.dataset import RandomSegments, SequentialSegments
+from wavenet.data.dataset import ClipReader, RandomSegments, SequentialSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.utils.errors import ConfigError, DataError
 

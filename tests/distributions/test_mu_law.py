@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavenet.distributions.categorical import mu_law_decode, mu_law_encode
-from wavenet.features.librosa_lock import compiled_librosa
+from wavenet.features.f0 import compiled_librosa
 
 
 @given(levels=st.integers(2, 65536))

@@ -6,8 +6,7 @@ import torch
 
 from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.data.clip_reader import ClipReader, read_clip
-from wavenet.data.dataset import SequentialSegments
+from wavenet.data.dataset import ClipReader, SequentialSegments, read_clip
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig, FilterConfig
-from wavenet.data.clip_reader import ClipReader
+from wavenet.data.dataset import ClipReader
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import prepare

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig, MelConfig
 from wavenet.data.audio import WavWriter, read_samples
-from wavenet.data.clip_reader import ClipReader, stack
+from wavenet.data.dataset import ClipReader, stack
 from wavenet.data.manifest import Clip
+from wavenet.features.f0 import compiled_librosa
 from wavenet.features.frames import Features
-from wavenet.features.librosa_lock import compiled_librosa
 from wavenet.features.mel import LogMel
 from wavenet.presets import MEL_PRESETS
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from wavenet.config import MelConfig
-from wavenet.features.mel import LogMel
-from wavenet.features.mel_file import METADATA, read_mel, write_mel
+from wavenet.features.mel import METADATA, LogMel, read_mel, write_mel
 from wavenet.presets import MEL_PRESETS
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import ConfigError, DataError

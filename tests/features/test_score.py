@@ -6,11 +6,17 @@ import torch
 
 from wavenet.config import AudioConfig, ScoreConfig
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import ClipReader, stack
+from wavenet.data.dataset import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
-from wavenet.features.piano_roll import FADE_SECONDS, piano_roll
-from wavenet.features.score import Note, cut_notes, read_notes, write_notes
+from wavenet.features.score import (
+    FADE_SECONDS,
+    Note,
+    cut_notes,
+    piano_roll,
+    read_notes,
+    write_notes,
+)
 from wavenet.utils.errors import DataError
 
 SCORE = [Note(0.0, 0.5, 60), Note(0.25, 1.0, 64), Note(1.5, 1.5, 67), Note(0.6, 2.0, 60)]

@@ -21,8 +21,7 @@ import numpy as np
 from wavenet.benchmarks.framework import Measurement, Timing, measure_interleaved
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import WavWriter
-from wavenet.data.clip_reader import ClipReader
-from wavenet.data.dataset import RandomSegments
+from wavenet.data.dataset import ClipReader, RandomSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.model_summary import layer_rows
 from wavenet.utils.dataclass_io import to_dict

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from wavenet.config import AudioConfig, FilterConfig, MelConfig
-from wavenet.data.clip_reader import read_clip
+from wavenet.data.dataset import read_clip
 from wavenet.data.manifest import Clip, digests_of
 from wavenet.features.filters import ORDER, SignalFilter, linear_predictor
 from wavenet.features.mel import LogMel

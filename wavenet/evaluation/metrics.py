@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.config import F0Config, MelConfig
-from wavenet.features.f0 import f0_features
-from wavenet.features.librosa_lock import compiled_librosa
+from wavenet.features.f0 import compiled_librosa, f0_features
 from wavenet.features.mel import LogMel
 from wavenet.features.score import Note
 from wavenet.utils.errors import MachineError, require

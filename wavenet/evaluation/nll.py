@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.data.clip_reader import ClipReader, read_clip
-from wavenet.data.dataset import SequentialSegments
+from wavenet.data.dataset import ClipReader, SequentialSegments, read_clip
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import Distribution
 from wavenet.features.filters import check_peak

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
-from wavenet.data.clip_reader import read_clip
+from wavenet.data.dataset import read_clip
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import SamplingConfig
 from wavenet.evaluation.baselines import griffin_lim, is_invertible, quantized

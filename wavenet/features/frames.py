@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from wavenet.config import AudioConfig
 from wavenet.features.f0 import f0_features
 from wavenet.features.mel import LogMel
-from wavenet.features.piano_roll import piano_roll
-from wavenet.features.score import Note
+from wavenet.features.score import Note, piano_roll
 from wavenet.utils.errors import DataError
 
 
@@ -26,7 +25,7 @@ class Features(nn.Module):
         self.mel = LogMel(audio.mel) if audio is not None and audio.mel is not None else None
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the conditioning of a batch of excerpts, from `wavenet.data.clip_reader`."""
+        """Return the conditioning of a batch of excerpts, from `wavenet.data.dataset`."""
         conditions, parts = {}, []
         if self.mel is not None:
             parts.append(self.mel.valid(batch["around"]))

@@ -1,17 +1,30 @@
-"""Log-mel spectrograms on any device, equal for complete signals and excerpts.
+"""Log-mel spectrograms, of waveforms and as files.
 
 `wavenet.config.MelConfig` defines a frame. A complete signal is padded at its ends; an excerpt
 comes with the samples around it instead, so that its frames equal those of the complete signal.
+
+Our file format is a safetensors file: a tensor `mel`, `(n_mels, F)`, and its `MelConfig` as
+metadata. A `.npy` array has no metadata, so its preset must be given.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.config import MelConfig
-from wavenet.utils.errors import require
+from wavenet.presets import MEL_PRESETS, mel_mismatch, renormalize
+from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
+from wavenet.utils.errors import ConfigError, DataError, printable, require
+from wavenet.utils.files import atomic_file
+
+METADATA = "wavenet.mel"
 
 
 class LogMel(nn.Module):
@@ -93,3 +106,81 @@ class LogMel(nn.Module):
                     value = value * (20 / config.power)
             value = (value - self.mean) / self.std
         return value.clamp(0, 1) if config.clamp else value
+
+
+def write_mel(path: Path, mel: Tensor, config: MelConfig) -> None:
+    """Write a mel spectrogram, `(n_mels, F)`, and its parameters, atomically."""
+    metadata = {METADATA: json.dumps(to_dict(config))}
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(serialize({"mel": mel.contiguous()}, metadata))
+
+
+def read_mel(path: Path, wanted: MelConfig, preset: str | None = None) -> Tensor:
+    """Return a mel spectrogram, `(n_mels, F)`, normalized as `wanted` is.
+
+    Args:
+        path: A `.safetensors` file that `write_mel` wrote, or a `.npy` array `(n_mels, F)`.
+        wanted: The model's parameters.
+        preset: Preset of a `.npy` array, one of `MEL_PRESETS`, or `model` for that of the model.
+
+    Raises:
+        ConfigError: The preset is unknown or missing.
+        DataError: The file holds something else, or has other parameters.
+    """
+    if path.suffix.lower() == ".npy":
+        mel, found = _array(path), _named(path, wanted, preset)
+    else:
+        mel, found = _ours(path)
+    different = mel_mismatch(wanted, found)
+    if different is not None:
+        raise DataError(
+            f"{printable(path)}: {different}; compute it again, or use the recording as input"
+        )
+    if mel.dim() != 2 or mel.shape[0] != wanted.n_mels:
+        turned = "; it looks transposed" if mel.shape[-1:] == (wanted.n_mels,) else ""
+        raise DataError(
+            f"{printable(path)} has shape {tuple(mel.shape)}, expected ({wanted.n_mels}, F){turned}"
+        )
+    if not bool(mel.isfinite().all()):
+        raise DataError(f"{printable(path)} holds NaN or infinity")
+    factors, summands = renormalize(wanted, found)
+    return mel * torch.tensor(factors)[:, None] + torch.tensor(summands)[:, None]
+
+
+def _array(path: Path) -> Tensor:
+    try:
+        with open(path, "rb") as file:
+            values = np.lib.format.read_array(file, allow_pickle=False)
+        array = torch.from_numpy(values.astype(np.float32, casting="same_kind"))
+    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
+        raise DataError(
+            f"{printable(path)} is not an array of numbers: {printable(error)}"
+        ) from None
+    return array[0] if array.dim() == 3 and len(array) == 1 else array
+
+
+def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:
+    if preset == "model":
+        return wanted
+    if preset is None:
+        raise ConfigError(
+            f"{printable(path)} has no mel parameters: add mel_preset=NAME, one of "
+            f"{', '.join(sorted(MEL_PRESETS))}, or model for the model's own "
+            "with the same normalization"
+        )
+    if preset not in MEL_PRESETS:
+        known = nearest(preset, [*MEL_PRESETS, "model"])
+        raise ConfigError(f"no mel preset {printable(preset)!r}{known}")
+    return MEL_PRESETS[preset]
+
+
+def _ours(path: Path) -> tuple[Tensor, MelConfig]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            plain = json.loads((file.metadata() or {})[METADATA])
+            mel: Tensor = file.get_tensor("mel")
+        return mel.float(), from_dict(MelConfig, plain, "its parameters")
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{printable(path)} is not a mel file of wavenet: {printable(error)}"
+        ) from None

@@ -18,7 +18,7 @@ from wavenet.data.audio import read_header, read_samples
 from wavenet.data.preparation.sources import CONTAINERS
 from wavenet.features.filters import build_filter, check_peak
 from wavenet.features.frames import Features
-from wavenet.features.mel_file import read_mel
+from wavenet.features.mel import read_mel
 from wavenet.features.score import read_notes
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.config import AudioConfig
-from wavenet.data.clip_reader import read_clip
+from wavenet.data.dataset import read_clip
 from wavenet.evaluation.nll import evaluating
 from wavenet.evaluation.synthesis import clip_conditioning
 from wavenet.features.filters import build_filter

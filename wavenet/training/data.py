@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wavenet.checkpoint import TrainingInfo
-from wavenet.data.clip_reader import ClipReader
-from wavenet.data.dataset import SequentialSegments
+from wavenet.data.dataset import ClipReader, SequentialSegments
 from wavenet.data.manifest import Clip, Manifest, read_manifest
 from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
 from wavenet.training.options import RunConfig

@@ -6,8 +6,7 @@ import logging
 from wavenet.config import check_conditioning
 from wavenet.data.manifest import read_manifest
 from wavenet.data.statistics import with_mel_statistics, with_predictor
-from wavenet.features.piano_roll import check_pitches
-from wavenet.features.score import read_notes
+from wavenet.features.score import check_pitches, read_notes
 from wavenet.training.options import RunConfig
 from wavenet.utils.errors import ConfigError, DataError, printable
 

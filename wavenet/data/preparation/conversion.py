@@ -17,7 +17,7 @@ from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import Source
-from wavenet.features.librosa_lock import compiled_librosa
+from wavenet.features.f0 import compiled_librosa
 from wavenet.features.score import cut_notes, read_notes, write_notes
 from wavenet.utils.errors import require
 from wavenet.utils.files import file_digest
