@@ -227,21 +227,21 @@ def _best_scales(
 ) -> Array:
     """Return the expected magnitude of the residual at each sample, `(T,)`, by grid search."""
     initial = _mean_magnitude(residuals)
+
+    def magnitudes(time_constant: float) -> Array:
+        return np.concatenate([running_magnitude(r, time_constant, initial) for r in residuals])
+
     stride = -(-len(codes) // _GRID_SAMPLES)
     candidates = []
     for time_constant in _TIME_CONSTANTS:
-        scales = _running_magnitudes(residuals, time_constant, initial)[::stride].copy()
+        scales = magnitudes(time_constant)[::stride].copy()
         for min_scale in _MIN_SCALES:
             smallest = min_scale * central_bin
             clamped = np.maximum(scales, smallest)
             bits = _bits(codes[::stride], predictions[::stride], clamped, edges, log_logistic)
             candidates.append((bits, time_constant, smallest))
     _, time_constant, smallest = min(candidates)
-    return np.maximum(_running_magnitudes(residuals, time_constant, initial), smallest)
-
-
-def _running_magnitudes(residuals: Sequence[Array], time_constant: float, initial: float) -> Array:
-    return np.concatenate([running_magnitude(r, time_constant, initial) for r in residuals])
+    return np.maximum(magnitudes(time_constant), smallest)
 
 
 def _bits(

@@ -225,7 +225,7 @@ class ShardedEvaluation:
         Raises:
             DataError: The existing results are of another evaluation.
         """
-        path = self._path(shard)
+        path, identity = self._path(shard), self.identity  # of the model that was loaded
         if path.exists() and not overwrite:
             self._read(path)
             log.info("kept the existing %s: overwrite=true evaluates again", printable(path))
@@ -238,7 +238,7 @@ class ShardedEvaluation:
                 file.write(one.waveforms[RESYNTHESIS])
         result = PartialResult(
             shard=str(shard),
-            identity=self.identity,
+            identity=identity,
             nll=nll,
             resyntheses=tuple(narrow(ResynthesisScores, one) for one in resyntheses),
             time=self.evaluator.synthesizer.time,

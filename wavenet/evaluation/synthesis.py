@@ -3,9 +3,8 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from wavenet.utils.sharding import Shard
 Samples = NDArray[np.float32]
 RESYNTHESIS = "resynthesis"
 ALL = Shard(1, 1)
+_progress = partial(progress, unit="sample", description="generating")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Synthesizer:
         if not mine:
             return
         generated = []
-        with self._progress(sum(longest[number].frames for number in mine)) as advance:
+        with _progress(sum(longest[number].frames for number in mine)) as advance:
             for number in mine:
                 clip = longest[number]
                 conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
@@ -202,7 +202,7 @@ class Synthesizer:
         rate = self.audio.sample_rate
         length = round(self.options.sample_seconds * rate)
         names = self.audio.speaker_names or ("unconditional",)
-        with self._progress(length * self.options.num_samples * len(names)) as advance:
+        with _progress(length * self.options.num_samples * len(names)) as advance:
             for number, name in enumerate(names):
                 speaker = torch.tensor([number]) if self.audio.speaker_names else None
                 for index in range(self.options.num_samples):
@@ -221,14 +221,11 @@ class Synthesizer:
         original = read_clip(self.folder, clip)[: prompt_length + length]
         prompt = self.signal_filter.apply(torch.from_numpy(original[:prompt_length]))
         conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
-        with self._progress(length) as advance:
+        with _progress(length) as advance:
             signal = self._generate(length, advance, prompt=prompt, **conditioning)
         note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is generated"
         yield Recording("continued", signal, rate, note)
         yield Recording("original", original, rate, "the held-out recording itself")
-
-    def _progress(self, num_samples: int) -> AbstractContextManager[Callable[[int], None]]:
-        return progress(num_samples, unit="sample", description="generating")
 
     def _onset_f_measures(
         self, clip: Clip, other: Clip, original: Samples, resynthesis: Samples
