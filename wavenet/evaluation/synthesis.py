@@ -1,5 +1,6 @@
 """Audio from a model: resynthesis of held-out clips, unconditional samples, a continued prompt."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,6 @@ from wavenet.utils.sharding import Shard
 Samples = NDArray[np.float32]
 RESYNTHESIS = "resynthesis"
 ALL = Shard(1, 1)
-_progress = partial(progress, unit="sample", description="generating")
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ class Synthesizer:
         if not mine:
             return
         generated = []
-        with _progress(sum(longest[number].frames for number in mine)) as advance:
+        with self._generating(sum(longest[number].frames for number in mine)) as generate:
             for number in mine:
                 clip = longest[number]
                 conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
-                generated.append(self._generate(clip.frames, advance, **conditioning))
+                generated.append(generate(clip.frames, **conditioning))
         for number, resynthesis in zip(mine, generated, strict=True):
             clip, other = longest[number], longest[(number + 1) % len(longest)]
             original, waveforms = self.with_baselines(clip, resynthesis)
@@ -202,11 +202,11 @@ class Synthesizer:
         rate = self.audio.sample_rate
         length = round(self.options.sample_seconds * rate)
         names = self.audio.speaker_names or ("unconditional",)
-        with _progress(length * self.options.num_samples * len(names)) as advance:
+        with self._generating(length * self.options.num_samples * len(names)) as generate:
             for number, name in enumerate(names):
                 speaker = torch.tensor([number]) if self.audio.speaker_names else None
                 for index in range(self.options.num_samples):
-                    signal = self._generate(length, advance, seed=index, speaker=speaker)
+                    signal = generate(length, seed=index, speaker=speaker)
                     yield Recording(f"{name}-{index + 1}", signal, rate, "generated from silence")
 
     def continuation(self, clips: Sequence[Clip]) -> Iterator[Recording]:
@@ -221,8 +221,8 @@ class Synthesizer:
         original = read_clip(self.folder, clip)[: prompt_length + length]
         prompt = self.signal_filter.apply(torch.from_numpy(original[:prompt_length]))
         conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
-        with _progress(length) as advance:
-            signal = self._generate(length, advance, prompt=prompt, **conditioning)
+        with self._generating(length) as generate:
+            signal = generate(length, prompt=prompt, **conditioning)
         note = f"the first {options.prompt_seconds:g} s are held-out audio, the rest is generated"
         yield Recording("continued", signal, rate, note)
         yield Recording("original", original, rate, "the held-out recording itself")
@@ -244,17 +244,25 @@ class Synthesizer:
             onsets["resynthesis, wrong score"] = onset_f_measure(common, rate, other_notes)
         return onsets
 
+    @contextlib.contextmanager
+    def _generating(self, num_samples: int) -> Iterator[Callable[..., Samples]]:
+        """Yield `_generate` with its first arguments; making the sampler is not timed."""
+        sampler = self.sampler
+        with progress(num_samples, unit="sample", description="generating") as advance:
+            yield partial(self._generate, sampler, advance)
+
     def _generate(
         self,
-        length: int,
+        sampler: Sampler,
         advance: Callable[[int], None],
+        length: int,
         seed: int = 0,
         prompt: torch.Tensor | None = None,
         **conditioning: Any,
     ) -> Samples:
         """Return a generated waveform, `(T,)`, with its prompt in front if there is one."""
         started = time.perf_counter()
-        signal = self.sampler.generate(
+        signal = sampler.generate(
             length,
             seed=self.seed + seed,
             sampling=SamplingConfig(temperature=self.options.temperature),
