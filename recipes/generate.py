@@ -8,18 +8,21 @@ import wavenet
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.generation.generate import (
+    WavJob,
     build_sampler,
+    generate_folder,
+    generate_wavs,
+    sampling_config,
+    speaker_and_guidance,
+)
+from wavenet.generation.inputs import read_inputs
+from wavenet.generation.options import (
+    GenerateCommand,
     check_input,
     input_folder,
     output_paths,
     resolve_length,
-    sampling_config,
-    speaker_and_guidance,
 )
-from wavenet.generation.generate_folder import generate_folder
-from wavenet.generation.inputs import read_frames, read_prompt, samples_covered
-from wavenet.generation.options import GenerateCommand
-from wavenet.generation.wav_stream import WavJob, generate_wavs
 from wavenet.utils.progress import progress
 
 log = logging.getLogger("wavenet")
@@ -39,13 +42,9 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
 
     # What the model is given: a prompt to continue, frames for local conditioning, a speaker.
     paths = output_paths(options)
-    prompt, frames, available = None, None, None
-    if options.prompt is not None:
-        prompt = read_prompt(Path(options.prompt), audio)
-    if options.input is not None:
-        frames = read_frames(Path(options.input), audio, options.mel_preset)
-        available = samples_covered(Path(options.input), frames, audio)
-        available -= 0 if prompt is None else len(prompt.recording)
+    input_path = None if options.input is None else Path(options.input)
+    prompt_path = None if options.prompt is None else Path(options.prompt)
+    prompt, frames, available = read_inputs(input_path, prompt_path, audio, options.mel_preset)
     conditioning = speaker_and_guidance(options, audio)
     sampling = sampling_config(options, loaded.model)
 

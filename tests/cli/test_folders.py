@@ -12,8 +12,8 @@ from tests.commands import Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.features.mel import LogMel, write_mel
+from wavenet.generation.generate import pad_frames
 from wavenet.generation.inputs import InputFile
-from wavenet.generation.wav_stream import pad_frames
 from wavenet.model import WaveNet
 from wavenet.presets import MEL_PRESETS
 

@@ -1,20 +1,45 @@
-"""Choices of `wavenet-generate` that depend on the model: sampler, speaker, length, files."""
+"""Generate WAV files in chunks, from one input or from every input of a folder.
 
+Several are generated at once, each bit for bit as if it were generated alone.
+"""
+
+import contextlib
 import importlib.util
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
+from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
+from wavenet.data.audio import WavWriter
 from wavenet.distributions import SamplingConfig
-from wavenet.generation.options import GenerateCommand
+from wavenet.features.filters import build_filter
+from wavenet.generation.inputs import (
+    MELS,
+    InputFile,
+    Prompt,
+    input_suffixes,
+    list_inputs,
+    read_inputs,
+)
+from wavenet.generation.options import GenerateCommand, resolve_length
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, available_cores, make_sampler
 from wavenet.utils.dataclass_io import nearest
-from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.progress import progress
+from wavenet.utils.sharding import Shard
 
-DEFAULT_SECONDS = 3.0  # without an input
+log = logging.getLogger("wavenet")
+CHUNK_SECONDS = 0.25
+MAX_FAILURES_SHOWN = 12
 
 
 def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
@@ -23,11 +48,11 @@ def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
     The default is one thread per recording: several threads on one recording wait for each other
     at every sample, so they are faster on an idle machine only.
     """
-    num_threads = options.num_threads or 1
-    if options.num_threads is None and options.backend != "reference":
+    num_threads = options.num_threads
+    if num_threads is None:
         parallel = max(options.num_samples, options.batch_size)
-        if importlib.util.find_spec("numba"):
-            num_threads = min(available_cores(), parallel)
+        compiled = options.backend != "reference" and importlib.util.find_spec("numba")
+        num_threads = min(available_cores(), parallel) if compiled else 1
     return make_sampler(
         model, options.backend, num_threads=num_threads, weight_dtype=options.weight_dtype
     )
@@ -64,105 +89,222 @@ def speaker_and_guidance(options: GenerateCommand, audio: AudioConfig) -> dict[s
     return conditioning
 
 
-def check_input(options: GenerateCommand, audio: AudioConfig) -> None:
-    """Check that there is an input if the model needs one.
+@dataclass(frozen=True)
+class WavJob:
+    """A WAV file to generate.
 
-    Raises:
-        ConfigError: The input is missing, or the model has no use for it or for `mel_preset`.
+    Attributes:
+        output: The file.
+        seed: Of the noise.
+        length: Samples to generate.
+        frames: Local conditioning, prompt included, `(1, C, F)`.
+        prompt: Recording at the start of the file, which is continued.
     """
-    features = " and ".join(audio.features)
-    if features and options.input is None:
-        raise ConfigError(f"the model is conditioned on {features}: add input=FILE")
-    if not features and options.input is not None:
-        raise ConfigError("the model is unconditional: remove input, or use prompt=FILE")
-    path = Path(options.input or "")
-    may_be_array = path.suffix.lower() == ".npy" or (options.input is not None and path.is_dir())
-    if options.mel_preset is not None and not may_be_array:
-        raise ConfigError("mel_preset is for input=FILE.npy only: remove it")
+
+    output: Path
+    seed: int
+    length: int
+    frames: Tensor | None = None
+    prompt: Prompt | None = None
+
+    @property
+    def prompt_length(self) -> int:
+        """Samples of the prompt; 0 without one."""
+        return 0 if self.prompt is None else len(self.prompt.recording)
 
 
-def resolve_length(seconds: float | None, available: int | None, sample_rate: int) -> int:
-    """Return the number of samples to generate.
+def generate_wavs(
+    jobs: Sequence[WavJob],
+    sampler: Sampler,
+    audio: AudioConfig,
+    sampling: SamplingConfig,
+    advance: Callable[[int], None],
+    **conditioning: Any,
+) -> None:
+    """Generate WAV files as one batch; each appears, complete, as soon as its last sample exists.
 
     Args:
-        seconds: Requested length; `None` for everything that the input covers.
-        available: Samples that the input covers after the prompt; `None` without an input.
-        sample_rate: In Hz.
-
-    Raises:
-        ConfigError: The input is too short, or the length is less than one sample.
+        jobs: What to generate; their prompts have the same length.
+        sampler: Generates the signals.
+        audio: Meaning of the signals.
+        sampling: Temperature and truncation.
+        advance: Called with the number of new samples after each chunk.
+        **conditioning: Speaker and guidance, as `Sampler.init_state` takes them.
     """
-    if seconds is not None:
-        length = round(seconds * sample_rate)
-    else:
-        length = round(DEFAULT_SECONDS * sample_rate) if available is None else available
-    if available is not None and length > available:
-        raise ConfigError(
-            f"the input covers {available / sample_rate:.2f} s after the prompt, less than "
-            f"seconds={seconds:g}: remove seconds, or use a longer input"
-        )
-    if length < 1:
-        raise ConfigError(
-            f"{length / sample_rate:g} s is less than one sample at {sample_rate} Hz: "
-            "increase seconds"
-        )
-    return length
+    prompts = [job.prompt.filtered for job in jobs if job.prompt is not None]
+    state = sampler.init_state(
+        len(jobs),
+        torch.stack(prompts) if prompts else None,
+        [job.seed for job in jobs],
+        local=pad_frames([job.frames for job in jobs if job.frames is not None]),
+        **conditioning,
+    )
+    chunk = max(1, round(CHUNK_SECONDS * audio.sample_rate))
+    with contextlib.ExitStack() as stack:
+        files = [_WavFile(job, audio, stack.enter_context(contextlib.ExitStack())) for job in jobs]
+        while files:
+            chunk_end = (state.num_generated // chunk + 1) * chunk
+            stop = min(chunk_end, *(file.job.length for file in files))
+            signal = sampler.generate_next(state, stop - state.num_generated, sampling)
+            for file, samples in zip(files, signal.cpu().float(), strict=True):
+                file.write(samples, chunk_ends=stop == chunk_end)
+            advance(signal.numel())
+            unfinished = [row for row, file in enumerate(files) if file.job.length > stop]
+            if len(unfinished) < len(files):
+                files = [files[row] for row in unfinished]
+                state = state.select(unfinished) if files else state
 
 
-def output_paths(options: GenerateCommand) -> list[Path]:
-    """Return the file of each recording: `speech.wav`, or `speech-0.wav` and so on for several.
+class _WavFile:
+    """A file that is being generated; closes `stack` after its last sample."""
 
-    Raises:
-        ConfigError: A file exists, or `output` is not a WAV file.
+    def __init__(self, job: WavJob, audio: AudioConfig, stack: contextlib.ExitStack) -> None:
+        self.job = job
+        self.stack = stack
+        self.writer = stack.enter_context(WavWriter(job.output, audio.sample_rate))
+        self.invert_filter = build_filter(audio).inverse()
+        self.chunk: list[Tensor] = []
+        self.num_generated = 0
+        if job.prompt is not None:
+            self.writer.write(job.prompt.recording.numpy())
+            self.invert_filter(job.prompt.filtered[None])
+
+    def write(self, samples: Tensor, *, chunk_ends: bool) -> None:
+        """Append samples.
+
+        They are filtered and written in complete chunks, even if other files of the batch end
+        within a chunk: rounding of the filter depends on where the chunks are cut.
+        """
+        self.chunk.append(samples)
+        self.num_generated += len(samples)
+        complete = self.num_generated == self.job.length
+        if chunk_ends or complete:
+            signal = self.invert_filter(torch.cat(self.chunk)[None])[0]
+            self.writer.write(signal.numpy())
+            self.chunk = []
+        if complete:
+            self.stack.close()
+
+
+def pad_frames(frames: Sequence[Tensor]) -> Tensor | None:
+    """Return frames, `(1, C, F)` each, as one batch; shorter ones repeat their last frame.
+
+    A model sees the same beyond the last frame of a signal that is generated alone.
     """
-    output = Path(options.output)
-    if output.suffix.lower() != ".wav":
-        raise ConfigError(f"output must be a .wav file, got {printable(output)}")
-    paths = [output]
-    if options.num_samples > 1:
-        numbers = range(options.num_samples)
-        paths = [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in numbers]
-    for path in paths:
-        if path.exists() and not options.overwrite:
-            raise ConfigError(f"{printable(path)} exists: choose another output, or overwrite=true")
-    return paths
-
-
-def input_folder(options: GenerateCommand) -> Path | None:
-    """Return the folder of inputs or prompts; `None` for a single recording.
-
-    Raises:
-        ConfigError: Input, prompt, output, shard and num_samples do not fit together.
-    """
-    output = Path(options.output)
-    given = {"input": options.input, "prompt": options.prompt}
-    paths = {name: Path(path) for name, path in given.items() if path is not None}
-    folders = {name: path for name, path in paths.items() if path.is_dir()}
-    if not folders:
-        if options.shard is not None:
-            raise ConfigError("shard needs a folder of inputs: input=FOLDER or prompt=FOLDER")
-        if output.is_dir():
-            raise ConfigError(
-                f"output {printable(output)} is a folder, but there is a single input: use "
-                "output=NAME.wav, or a folder of inputs"
-            )
+    if not frames:
         return None
-    ((name, folder), *_) = folders.items()
-    if len(paths) > 1:
-        raise ConfigError(f"{name} is a folder: use either input or prompt, not both")
-    if not output.is_dir() and (output.exists() or output.suffix.lower() == ".wav"):
-        raise ConfigError(
-            f"{name} is a folder, so output must be a folder too, got {printable(output)}: use "
-            "output=FOLDER"
+    longest = max(part.shape[-1] for part in frames)
+    return torch.cat([F.pad(part, (0, longest - part.shape[-1]), "replicate") for part in frames])
+
+
+@dataclass
+class FolderResult:
+    """What `generate_folder` did.
+
+    Attributes:
+        sample_rate: Of the recordings, in Hz.
+        written: Number of files written.
+        skipped: Number of files that existed.
+        failures: The reason of each failure, with the name of the input.
+        samples: Samples generated.
+        seconds: Time of their generation.
+    """
+
+    sample_rate: int
+    written: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+    samples: int = 0
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """Return the numbers as lines."""
+        rate = self.samples / max(self.seconds, 1e-9)
+        return (
+            f"{self.written} written, {self.skipped} skipped, {len(self.failures)} failed\n"
+            f"{rate:,.0f} samples/s, {rate / self.sample_rate:.2f} times real time"
         )
-    if options.num_samples > 1:
+
+    def raise_failures(self) -> None:
+        """Raise a `DataError` that names the failed inputs, if there are any."""
+        lines, count = sorted(self.failures), len(self.failures)
+        if count > MAX_FAILURES_SHOWN:
+            lines[MAX_FAILURES_SHOWN - 1 :] = [f"and {count - MAX_FAILURES_SHOWN + 1} more"]
+        if lines:
+            text = "".join(f"\n  {line}" for line in lines)
+            raise DataError(f"{count} input{'s' * (count > 1)} failed:{text}")
+
+
+def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) -> FolderResult:
+    """Generate from every input of a folder, or of one shard of it, whose output is missing.
+
+    Failures are collected, existing outputs are skipped.
+    """
+    audio = loaded.audio
+    conditioning = speaker_and_guidance(options, audio)
+    sampling = sampling_config(options, loaded.model)
+    suffixes = input_suffixes(audio, prompts=options.prompt is not None)
+    inputs = list_inputs(folder, Path(options.output), suffixes)
+    arrays = [one for one in inputs if one.path.suffix.lower() == MELS[0]]
+    if options.mel_preset is None and arrays:
         raise ConfigError(
-            f"num_samples={options.num_samples} is for a single input, and {name} is a folder: "
-            "use batch_size for the number of inputs generated at once"
+            f"{printable(arrays[0].path)} has no mel settings: add mel_preset=NAME, or "
+            "mel_preset=model for those of the model"
         )
-    if folder.resolve() in (output.resolve(), *output.resolve().parents):
-        raise ConfigError(
-            f"output {printable(output)} is inside {name}, where it would become an input: "
-            "choose another folder"
-        )
-    return folder
+    mine = inputs if options.shard is None else Shard.from_text(options.shard).of(inputs)
+    missing = [one for one in mine if options.overwrite or not one.output.exists()]
+    result = FolderResult(audio.sample_rate, skipped=len(mine) - len(missing))
+    sampler = build_sampler(options, loaded.model)
+    shard = "" if options.shard is None else f" of shard {options.shard}"
+    log.info(
+        "generating from %d of the %d inputs%s in %s, %d at once: sampler %s",
+        *(len(missing), len(mine), shard, printable(folder), options.batch_size, sampler.name),
+    )
+    if options.batch_size > 1:
+        missing = sorted(missing, key=lambda one: -one.size)  # similar lengths end together
+    with progress(len(missing), unit="file", description="generating") as advance:
+        for jobs in _batches(missing, options, audio, result):
+            started = time.perf_counter()
+            generate_wavs(jobs, sampler, audio, sampling, lambda count: None, **conditioning)
+            result.seconds += time.perf_counter() - started
+            result.samples += sum(job.length for job in jobs)
+            result.written += len(jobs)
+            rate = result.samples / result.seconds
+            advance(len(jobs), f"{rate:,.0f} samples/s, {len(result.failures)} failed")
+    return result
+
+
+def _batches(
+    inputs: Sequence[InputFile],
+    options: GenerateCommand,
+    audio: AudioConfig,
+    result: FolderResult,
+) -> Iterator[list[WavJob]]:
+    """Yield up to `batch_size` jobs whose prompts have the same length; collect failures."""
+    jobs: list[WavJob] = []
+    for one in inputs:
+        try:
+            job = _read_job(one, options, audio)
+        except (DataError, MachineError) as error:
+            name, reason = printable(one.path), str(error)
+            result.failures.append(reason if reason.startswith(name) else f"{name}: {reason}")
+            continue
+        full = len(jobs) == options.batch_size
+        if full or (jobs and job.prompt_length != jobs[0].prompt_length):
+            yield jobs
+            jobs = []
+        jobs.append(job)
+    if jobs:
+        yield jobs
+
+
+def _read_job(one: InputFile, options: GenerateCommand, audio: AudioConfig) -> WavJob:
+    is_prompt = options.prompt is not None
+    prompt, frames, available = read_inputs(
+        None if is_prompt else one.path, one.path if is_prompt else None, audio, options.mel_preset
+    )
+    try:
+        length = resolve_length(options.seconds, available, audio.sample_rate)
+    except ConfigError as error:  # of this input only, others may be longer
+        raise DataError(str(error)) from None
+    return WavJob(one.output, one.seed(options.seed), length, frames, prompt)

@@ -40,12 +40,30 @@ class Prompt:
     filtered: Tensor
 
 
-def read_prompt(path: Path, audio: AudioConfig) -> Prompt:
-    """Return a recording as a prompt."""
-    recording = read_recording(path, audio.sample_rate)
-    filtered = build_filter(audio).apply(recording)
-    check_peak(filtered, str(path))
-    return Prompt(recording, filtered)
+def read_inputs(
+    input_path: Path | None, prompt_path: Path | None, audio: AudioConfig, mel_preset: str | None
+) -> tuple[Prompt | None, Tensor | None, int | None]:
+    """Return prompt, frames `(1, C, F)`, and how many samples the frames cover after the prompt.
+
+    Args:
+        input_path: Recording, mel spectrogram or score that the model is conditioned on.
+        prompt_path: Recording to continue.
+        audio: Features of the model.
+        mel_preset: How a `.npy` input was made.
+    """
+    prompt = None
+    if prompt_path is not None:
+        recording = read_recording(prompt_path, audio.sample_rate)
+        prompt = Prompt(recording, build_filter(audio).apply(recording))
+        check_peak(prompt.filtered, str(prompt_path))
+    if input_path is None:
+        return prompt, None, None
+    is_array = input_path.suffix.lower() == MELS[0]
+    frames = read_frames(input_path, audio, mel_preset if is_array else None)
+    available = frames.shape[-1] * (audio.hop_length or 1)
+    if input_path.suffix.lower() not in (*MELS, *SCORES):
+        available = min(available, read_header(input_path).frames)
+    return prompt, frames, available - (0 if prompt is None else len(prompt.recording))
 
 
 def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tensor:
@@ -70,14 +88,6 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
     if notes is None and audio.score is not None and score.exists():
         notes = read_notes(score)
     return Features(audio).from_recording(waveform, notes)
-
-
-def samples_covered(path: Path, frames: Tensor, audio: AudioConfig) -> int:
-    """Return how many samples the frames of a file cover; at most the length of a recording."""
-    samples = frames.shape[-1] * (audio.hop_length or 1)
-    if path.suffix.lower() not in (*MELS, *SCORES):
-        samples = min(samples, read_header(path).frames)
-    return samples
 
 
 def read_recording(path: Path, sample_rate: int) -> Tensor:
@@ -158,22 +168,25 @@ def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[I
         DataError: There are none.
         MachineError: A folder cannot be read.
     """
-    names = sorted(
-        Path(place, name).relative_to(folder).as_posix()
-        for place, folders, files in os.walk(folder, onerror=_unreadable)
-        for name in _visible(folders, files)
-        if PurePosixPath(name).suffix.lower() in suffixes
-    )
+    names = []
+    for place, folders, files in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [
+            Path(place, name).relative_to(folder).as_posix()
+            for name in files
+            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in suffixes
+        ]
     if not names:
         raise DataError(
             f"{printable(folder)} has no input files, also in its subfolders; supported: "
             f"{' '.join(sorted(suffixes))}"
         )
-    recordings = {_stem(name) for name in names if not _is_score(name)}
+    scores = {name for name in names if PurePosixPath(name).suffix.lower() in SCORES}
+    recordings = {_stem(name) for name in names if name not in scores}
     taken: dict[str, str] = {}
-    for name in names:
+    for name in sorted(names):
         stem = _stem(name)
-        if _is_score(name) and stem in recordings:
+        if name in scores and stem in recordings:
             continue
         if stem in taken:
             both = f"{printable(taken[stem])} and {printable(name)}"
@@ -187,18 +200,8 @@ def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[I
     ]
 
 
-def _visible(folders: list[str], files: list[str]) -> list[str]:
-    """Return the files that are not hidden, and remove hidden folders from the search."""
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    return [name for name in files if not name.startswith(".")]
-
-
 def _stem(name: str) -> str:
     return name.removesuffix(PurePosixPath(name).suffix)
-
-
-def _is_score(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SCORES
 
 
 def _size(path: Path) -> int:
