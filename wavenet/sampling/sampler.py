@@ -8,7 +8,7 @@ import abc
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import torch
 from torch import Tensor
@@ -27,7 +27,21 @@ from wavenet.sampling.state import (
     streams_per_item,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # of typing from Python 3.11 on
+
 DEFAULT_SAMPLING = SamplingConfig()
+
+
+class StartArguments(TypedDict, total=False):
+    """What every signal may start from: arguments of `Sampler.init_state`, explained there."""
+
+    prompt: Tensor | None
+    seed: int | Sequence[int]
+    local: Tensor | None
+    speaker: Tensor | None
+    vector: Tensor | None
+    guidance_scale: float
 
 
 class Sampler(abc.ABC):
@@ -212,40 +226,22 @@ class Sampler(abc.ABC):
         length: int | None = None,
         *,
         batch_size: int = 1,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
-        guidance_scale: float = 1.0,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
         noise: Tensor | None = None,
         progress: Callable[[int], None] | None = None,
+        **start: "Unpack[StartArguments]",
     ) -> Tensor:
         """Return complete signals, `(B, length)`, without the prompt.
 
         Args:
             length: Samples to generate; absent for as many as the frames cover.
             batch_size: Items, `B`.
-            prompt: As in `init_state`.
-            seed: As in `init_state`.
-            local: As in `init_state`.
-            speaker: As in `init_state`.
-            vector: As in `init_state`.
-            guidance_scale: As in `init_state`.
             sampling: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, instead of the seeds'.
             progress: Called regularly with the samples generated since the last call.
+            start: As in `init_state`.
         """
-        state = self.init_state(
-            batch_size,
-            prompt,
-            seed,
-            local=local,
-            speaker=speaker,
-            vector=vector,
-            guidance_scale=guidance_scale,
-        )
+        state = self.init_state(batch_size, **start)
         length = check_length(length, self.samples_available(state))
         chunks = [state.sample.new_zeros(batch_size, 0)]
         chunk = max(1, self.progress_interval // max(batch_size, 1))
@@ -261,37 +257,19 @@ class Sampler(abc.ABC):
         self,
         lengths: Sequence[int],
         *,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
-        guidance_scale: float = 1.0,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
+        **start: "Unpack[StartArguments]",
     ) -> list[Tensor]:
         """Return one signal per length, `(T,)`; an item that is complete leaves the batch.
 
         Args:
             lengths: Samples to generate, one number per item.
-            prompt: As in `init_state`.
-            seed: As in `init_state`.
-            local: As in `init_state`, padded for shorter items.
-            speaker: As in `init_state`.
-            vector: As in `init_state`.
-            guidance_scale: As in `init_state`.
             sampling: Temperature and truncation.
+            start: As in `init_state`; `local` padded for shorter items.
         """
         if any(length < 0 for length in lengths):
             raise ValueError(f"lengths must be 0 or more, got {list(lengths)}")
-        state = self.init_state(
-            len(lengths),
-            prompt,
-            seed,
-            local=local,
-            speaker=speaker,
-            vector=vector,
-            guidance_scale=guidance_scale,
-        )
+        state = self.init_state(len(lengths), **start)
         active = list(range(len(lengths)))
         pieces: list[list[Tensor]] = [[state.sample.new_zeros(0)] for _ in lengths]
         for stop in sorted(set(lengths)):
@@ -308,13 +286,8 @@ class Sampler(abc.ABC):
         *,
         chunk: int = 1024,
         batch_size: int = 1,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
-        guidance_scale: float = 1.0,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
+        **start: "Unpack[StartArguments]",
     ) -> Iterator[Tensor]:
         """Yield the signal that `generate` would return, `(B, chunk)` at a time.
 
@@ -323,25 +296,12 @@ class Sampler(abc.ABC):
                 stream if the model has no local conditioning.
             chunk: Samples at a time; the last chunk may be shorter.
             batch_size: Items, `B`.
-            prompt: As in `init_state`.
-            seed: As in `init_state`.
-            local: As in `init_state`.
-            speaker: As in `init_state`.
-            vector: As in `init_state`.
-            guidance_scale: As in `init_state`.
             sampling: Temperature and truncation.
+            start: As in `init_state`.
         """
         if chunk < 1:
             raise ValueError(f"chunk must be 1 or more, got {chunk}")
-        state = self.init_state(
-            batch_size,
-            prompt,
-            seed,
-            local=local,
-            speaker=speaker,
-            vector=vector,
-            guidance_scale=guidance_scale,
-        )
+        state = self.init_state(batch_size, **start)
         if length is None:
             length = self.samples_available(state)
         while length is None or state.num_generated < length:
