@@ -13,7 +13,7 @@ from numba import njit
 
 from tests.commands import ROOT
 from wavenet.kernels.cache import KernelCache, private_folder
-from wavenet.kernels.numba_internals import set_cache
+from wavenet.kernels.compiler import set_cache
 from wavenet.sampling import WEIGHT_DTYPES
 
 SOURCES = ROOT / "wavenet" / "kernels"

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wavenet.kernels.alignment import aligned
 from wavenet.kernels.matmul import (
     INPUT_BYTES,
     MAX_SUMMED_INPUTS,
-    WEIGHT_DTYPES,
+    aligned,
     decode_rows,
     encode_rows,
     make_product,
@@ -19,6 +18,7 @@ from wavenet.kernels.matmul import (
     row_bytes,
     to_bfloat16,
 )
+from wavenet.sampling import WEIGHT_DTYPES
 
 Array = NDArray[np.float32]
 

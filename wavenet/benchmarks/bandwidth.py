@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from wavenet.kernels.alignment import aligned
 from wavenet.kernels.compiler import Address, compiled
-from wavenet.kernels.matmul import WEIGHT_BYTES, make_product, row_bytes
+from wavenet.kernels.matmul import WEIGHT_BYTES, aligned, make_product, row_bytes
 from wavenet.sampling.cpu import CpuSampler
 
 OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of the call

@@ -225,7 +225,7 @@ def json_text(results: Sequence[Result]) -> str:
 def machine_line() -> str:
     """Return a line that describes this machine."""
     require("numba", "generate")
-    from wavenet.kernels.numba_internals import processor
+    from wavenet.kernels.compiler import processor
 
     return f"{available_cores()} cores of {processor()}, PyTorch {torch.__version__}"
 

@@ -22,7 +22,7 @@ import llvmlite
 import numba
 import numpy as np
 
-from wavenet.kernels.numba_internals import compiled_from_bytes, compiled_to_bytes, target_key
+from wavenet.kernels.compiler import compiled_from_bytes, compiled_to_bytes, target_key
 from wavenet.utils.errors import printable
 from wavenet.utils.files import atomic_file
 

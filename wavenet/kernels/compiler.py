@@ -2,14 +2,30 @@
 
 No fast math: every operation follows IEEE 754 and nothing is reordered, so results depend neither
 on the surrounding code nor on the machine.
+
+This is the one file that uses what Numba does not document; `pyproject.toml` bounds its version
+for it, and a test compares this list with the installed version:
+
+- `Dispatcher._cache`, an object with `load_overload`, `save_overload`, `flush` and `cache_path`;
+- `CompileResult._reduce` and `_rebuild`, and `numba.core.serialize`, which turn a compiled function
+  into bytes and back;
+- `cpu_target.target_context`: its `codegen().magic_tuple()` names the processor and its features,
+  its `refresh()` loads what deserialized code refers to;
+- the option `_nrt`, which turns off the counting of references to arrays;
+- `numba.extending.intrinsic`, which is documented, reading the signature of a typing function that
+  was made at run time.
 """
 
+import inspect
+import pickle  # noqa: TID251 only for what this user wrote, in a folder that is closed to others
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from numba import njit, types
-
-from wavenet.kernels.numba_internals import WITHOUT_REFERENCE_COUNTS, make_intrinsic
+from numba.core import registry, serialize
+from numba.core.compiler import CompileResult
+from numba.extending import intrinsic
 
 Builder = Any  # llvmlite is not typed
 Value = Any
@@ -32,7 +48,7 @@ def compiled(
             inlined functions, then costs nothing.
     """
     function.__qualname__ += name_suffix
-    options = {} if counts_references else WITHOUT_REFERENCE_COUNTS
+    options = {} if counts_references else {"_nrt": False}
     return njit(**_OPTIONS, **options)(function)
 
 
@@ -51,6 +67,56 @@ def llvm_function(
     """
 
     def decorate(emit: Callable[..., Value | None]) -> Any:
-        return make_intrinsic(emit, return_type, argument_types)
+        def typing(context: Any, *given: Any) -> tuple[Any, Callable[..., Any]]:
+            def generate(target: Any, builder: Builder, _: Any, values: Any) -> Value:
+                result = emit(builder, *values)
+                return target.get_dummy_value() if result is None else result
+
+            return return_type(*argument_types), generate
+
+        names = ["context", *(f"argument{index}" for index in range(len(argument_types)))]
+        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
+        typing.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        typing.__name__ = emit.__name__
+        return intrinsic(typing)
 
     return decorate
+
+
+def processor() -> str:
+    """Return LLVM's name of the processor that code is compiled for."""
+    return str(registry.cpu_target.target_context.codegen().magic_tuple()[1])
+
+
+@lru_cache
+def features() -> frozenset[str]:
+    """Return LLVM's names of the instruction sets that code is compiled for."""
+    names = registry.cpu_target.target_context.codegen().magic_tuple()[2]
+    return frozenset(name[1:] for name in names.split(",") if name.startswith("+"))
+
+
+def target_key(codegen: Any) -> str:
+    """Return what compiled code depends on besides its source: the processor's features."""
+    return repr(codegen.magic_tuple())
+
+
+def get_cache(dispatcher: Any) -> Any:
+    """Return the cache of a compiled function."""
+    return dispatcher._cache
+
+
+def set_cache(dispatcher: Any, cache: Any) -> None:
+    """Give a compiled function a cache."""
+    dispatcher._cache = cache
+
+
+def compiled_to_bytes(result: Any) -> bytes:
+    """Return a compiled function as bytes."""
+    content: bytes = serialize.dumps(result._reduce())
+    return content
+
+
+def compiled_from_bytes(content: bytes, target: Any) -> Any:
+    """Return the compiled function in `content`, which runs code: check its origin before."""
+    target.refresh()
+    return CompileResult._rebuild(target, *pickle.loads(content))  # noqa: S301

@@ -37,6 +37,7 @@ from wavenet.kernels.vectors import (
     Variable,
     Vector,
     broadcast,
+    call_llvm,
     constant,
     exp,
     for_range,
@@ -156,7 +157,7 @@ def _forward_row(is_bfloat16: bool) -> Any:
             sums.set(sums.get() + exp(logits - broadcast(builder, peak)))
             chosen.set(chosen.get() + logits.select(_is_code(builder, code, index), zero))
         total = sums.get().reduce(Vector.__add__)
-        log_sum = builder.call(builder.module.declare_intrinsic("llvm.log", [F32]), [total])
+        log_sum = call_llvm(builder, "llvm.log.f32", F32, total)
         logit = chosen.get().reduce(Vector.__add__)
         nats = builder.fadd(builder.fsub(peak, logit), log_sum)
         for number, address in (

@@ -16,13 +16,12 @@ from wavenet.kernels.vectors import (
     I16,
     I64,
     LANES,
-    POINTER,
     Variable,
     Vector,
     bfloat16_bits,
     broadcast,
+    call_llvm,
     constant,
-    declare,
     exp,
     expm1,
     load,
@@ -34,9 +33,8 @@ from wavenet.kernels.vectors import (
 @llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
 def copy(builder: Builder, target: Value, source: Value, size: Value) -> None:
     """Copy `size` bytes; source and target may overlap."""
-    arguments = (POINTER, POINTER, I64, I1)
-    move = declare(builder, "llvm.memmove.p0.p0.i64", ir.VoidType(), *arguments)
-    builder.call(move, [pointer(builder, target), pointer(builder, source), size, I1(0)])
+    places = pointer(builder, target), pointer(builder, source)
+    call_llvm(builder, "llvm.memmove.p0.p0.i64", ir.VoidType(), *places, size, I1(0))
 
 
 @llvm_function(types.void, ADDRESS, ADDRESS, types.int64)

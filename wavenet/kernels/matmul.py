@@ -25,8 +25,7 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from wavenet.kernels.compiler import Address, Builder, Value, compiled, llvm_function
-from wavenet.kernels.numba_internals import features
+from wavenet.kernels.compiler import Address, Builder, Value, compiled, features, llvm_function
 from wavenet.kernels.vectors import (
     F32,
     FLOAT_VECTOR,
@@ -48,7 +47,6 @@ from wavenet.kernels.vectors import (
     pointer,
 )
 
-WEIGHT_DTYPES = ("float32", "bfloat16", "int8")
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 INPUT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2}
 INPUTS_PER_INSTRUCTION = {"float32": 1, "bfloat16": 2, "int8": 2}
@@ -58,6 +56,16 @@ ACTIVATION_BITS = 13  # of an int8 model's activation, without its sign
 ACTIVATION_LIMIT = 2**ACTIVATION_BITS - 1
 MAX_SUMMED_INPUTS = 2048  # 127 * ACTIVATION_LIMIT * 2048 fits in 32 bits
 SCALE_BYTES = 64  # an int8 row ends with its scale, repeated
+CACHE_LINE_BYTES = 64
+
+
+def aligned(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a flat copy that begins at a cache line and has a spare line after it."""
+    memory = np.zeros(values.nbytes + 2 * CACHE_LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE_BYTES
+    copy = memory[start : start + values.nbytes].view(values.dtype)
+    copy[:] = values.ravel()
+    return copy
 
 
 def rows_at_once() -> tuple[int, ...]:
@@ -88,7 +96,7 @@ def pack(matrix: NDArray[np.float32], weight_dtype: str) -> Packed:
 
     Args:
         matrix: `(outputs, inputs)`, both multiples of 16.
-        weight_dtype: One of `WEIGHT_DTYPES`.
+        weight_dtype: A key of `WEIGHT_BYTES`.
     """
     scales = np.empty(0, np.float32)
     values: NDArray[Any] = np.ascontiguousarray(matrix, np.float32)
@@ -121,7 +129,7 @@ def encode_rows(values: NDArray[np.float32], weight_dtype: str) -> NDArray[np.ui
 
     Args:
         values: `(..., width)`, the width a multiple of 16.
-        weight_dtype: One of `WEIGHT_DTYPES`.
+        weight_dtype: A key of `WEIGHT_BYTES`.
     """
     values = np.ascontiguousarray(values)
     if weight_dtype == "float32":
@@ -197,17 +205,6 @@ def _int16_pairs(builder: Builder, total: Value, weight: Value, x: Value) -> Val
     return total
 
 
-@dataclass(frozen=True)
-class _RowAddresses:
-    """Addresses of the first of several rows, and the bytes from one row to the next."""
-
-    x: Value
-    x_stride: Value
-    x_scale: Value
-    y: Value
-    y_stride: Value
-
-
 def _tile(
     builder: Builder,
     weight_dtype: str,
@@ -215,17 +212,21 @@ def _tile(
     weights: Value,
     scales: Value,
     groups: Value,
-    rows: _RowAddresses,
+    x: Value,
+    x_stride: Value,
+    x_scale: Value,
+    y: Value,
+    y_stride: Value,
 ) -> None:
     """Write the product of one block with a few rows; `shape` is (outputs, rows)."""
     width, count = shape
     integers, pairs = weight_dtype == "int8", weight_dtype != "float32"
     chains, registers = BLOCK_OUTPUTS // width, width // LANES  # parallel sums per output
     weight_row_bytes = BLOCK_OUTPUTS * (2 if integers else 4)
-    inputs = [builder.add(rows.x, builder.mul(rows.x_stride, I64(row))) for row in range(count)]
+    row_starts = [builder.add(x, builder.mul(x_stride, I64(row))) for row in range(count)]
 
     def output(row: int, index: int) -> Value:
-        start = builder.add(rows.y, builder.mul(rows.y_stride, I64(row)))
+        start = builder.add(y, builder.mul(y_stride, I64(row)))
         return builder.add(start, I64(index * VECTOR_BYTES))
 
     sums = {}
@@ -242,18 +243,18 @@ def _tile(
             _weights(builder, weight_dtype, group_weights, i) for i in range(BLOCK_OUTPUTS // LANES)
         ]
         for row, chain in itertools.product(range(count), range(chains)):
-            place = builder.add(builder.add(inputs[row], offset), I64(4 * chain))
-            x = broadcast(builder, load_scalar(builder, place, I32 if pairs else F32)).value
+            place = builder.add(builder.add(row_starts[row], offset), I64(4 * chain))
+            inputs = broadcast(builder, load_scalar(builder, place, I32 if pairs else F32)).value
             for index in range(chain * registers, (chain + 1) * registers):
                 total = sums[row, index].get().value
-                total = _multiply_add(builder, weight_dtype, total, loaded[index], x)
+                total = _multiply_add(builder, weight_dtype, total, loaded[index], inputs)
                 sums[row, index].set(Vector(builder, total))
     for row, index in itertools.product(range(count), range(registers)):
         result = sums[row, index].get()
         for chain in range(1, chains):
             result = result + sums[row, index + chain * registers].get()
         if integers:
-            row_scale = builder.add(rows.x_scale, builder.mul(rows.x_stride, I64(row)))
+            row_scale = builder.add(x_scale, builder.mul(x_stride, I64(row)))
             scale = load(builder, builder.add(scales, I64(index * VECTOR_BYTES)))
             scale = scale * broadcast(builder, load_scalar(builder, row_scale))
             result = result.to_floats().fma(scale, load(builder, output(row, index)))
@@ -267,27 +268,14 @@ def _make_block(weight_dtype: str) -> Any:
     """
 
     @llvm_function(types.void, *[types.int64] * 10)
-    def block(
-        builder: Builder,
-        width: Value,
-        count: Value,
-        weights: Value,
-        scales: Value,
-        groups: Value,
-        x: Value,
-        x_stride: Value,
-        x_scale: Value,
-        y: Value,
-        y_stride: Value,
-    ) -> None:
-        rows = _RowAddresses(x, x_stride, x_scale, y, y_stride)
+    def block(builder: Builder, width: Value, count: Value, *operands: Value) -> None:
         end = builder.append_basic_block("end")
         choice = builder.switch(builder.add(width, count), end)
         for shape in itertools.product(BLOCK_WIDTHS, rows_at_once()):
             here = builder.append_basic_block("tile")
             choice.add_case(I64(sum(shape)), here)
             builder.position_at_end(here)
-            _tile(builder, weight_dtype, shape, weights, scales, groups, rows)
+            _tile(builder, weight_dtype, shape, *operands)
             builder.branch(end)
         builder.position_at_end(end)
 

@@ -19,8 +19,7 @@ from llvmlite import binding, ir
 from numba import carray, cfunc, types
 from torch import Tensor
 
-from wavenet.kernels.compiler import Builder, Value, inlined, llvm_function
-from wavenet.kernels.numba_internals import features
+from wavenet.kernels.compiler import Builder, Value, features, inlined, llvm_function
 from wavenet.kernels.vectors import (
     BFLOAT_VECTOR,
     I16,

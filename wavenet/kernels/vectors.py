@@ -54,12 +54,13 @@ class Vector:
 
     def _with(self, name: str, other: "Vector | float") -> "Vector":
         floats = self.value.type == FLOAT_VECTOR
-        operand = other if isinstance(other, Vector) else self.like(other)
         method = getattr(self.builder, ("f" if floats else "") + name)
-        return Vector(self.builder, method(self.value, operand.value))
+        return Vector(self.builder, method(self.value, self.like(other).value))
 
-    def like(self, number: float) -> "Vector":
-        """Return a constant vector of the same type."""
+    def like(self, number: "Vector | float") -> "Vector":
+        """Return a constant vector of the same type; a vector stays."""
+        if isinstance(number, Vector):
+            return number
         return constant(self.builder, number, self.value.type)
 
     def __add__(self, other: "Vector | float") -> "Vector":
@@ -84,11 +85,9 @@ class Vector:
         return Vector(self.builder, self.builder.lshr(self.value, self.like(bits).value))
 
     def _call(self, name: str, *others: "Vector | float") -> "Vector":
-        operands = [other if isinstance(other, Vector) else self.like(other) for other in others]
-        values = [self.value, *(operand.value for operand in operands)]
-        return Vector(
-            self.builder, call_llvm(self.builder, f"llvm.{name}.v16f32", FLOAT_VECTOR, *values)
-        )
+        values = [self.value, *(self.like(other).value for other in others)]
+        result = call_llvm(self.builder, f"llvm.{name}.v16f32", FLOAT_VECTOR, *values)
+        return Vector(self.builder, result)
 
     def fma(self, factor: "Vector | float", addend: "Vector | float") -> "Vector":
         """Return this times `factor` plus `addend`, rounded once."""
@@ -96,13 +95,13 @@ class Vector:
 
     def maximum(self, other: "Vector | float") -> "Vector":
         """Return the larger number of each pair; this vector's if it is NaN."""
-        other = other if isinstance(other, Vector) else self.like(other)
+        other = self.like(other)
         larger = self.builder.fcmp_ordered(">", other.value, self.value)
         return other.select(larger, self)
 
     def minimum(self, other: "Vector | float") -> "Vector":
         """Return the smaller number of each pair; this vector's if it is NaN."""
-        other = other if isinstance(other, Vector) else self.like(other)
+        other = self.like(other)
         smaller = self.builder.fcmp_ordered("<", other.value, self.value)
         return other.select(smaller, self)
 
@@ -212,15 +211,11 @@ def bfloat16_bits(x: Vector) -> Vector:
     return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
 
 
-def declare(builder: Builder, name: str, kind: Value, *arguments: Value) -> Value:
-    """Declare LLVM's function `name`, which returns `kind`."""
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, arguments), name)
-
-
 def call_llvm(builder: Builder, name: str, kind: Value, *operands: Value) -> Value:
     """Call LLVM's function `name`, which returns `kind`."""
-    kinds = [operand.type for operand in operands]
-    return builder.call(declare(builder, name, kind, *kinds), operands)
+    function_type = ir.FunctionType(kind, [operand.type for operand in operands])
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    return builder.call(function, operands)
 
 
 def constant(builder: Builder, number: float, kind: Value = FLOAT_VECTOR) -> Vector:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavenet.distributions import Categorical, SamplingConfig
-from wavenet.kernels.alignment import aligned
+from wavenet.kernels.matmul import aligned
 from wavenet.sampling.cpu.draw_categorical import NOT_FINITE, draw_class
 from wavenet.sampling.cpu.packing import PADDING_LOGIT, padded
 

@@ -13,10 +13,9 @@ from torch import Tensor
 import wavenet.kernels
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
-from wavenet.kernels.alignment import aligned
 from wavenet.kernels.cache import KernelCache, private_folder
-from wavenet.kernels.matmul import encode_rows
-from wavenet.kernels.numba_internals import get_cache, set_cache
+from wavenet.kernels.compiler import get_cache, set_cache
+from wavenet.kernels.matmul import aligned, encode_rows
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request

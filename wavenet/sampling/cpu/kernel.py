@@ -41,7 +41,7 @@ from wavenet.sampling.cpu.layers import (
     residual_layer,
     skip_layer,
 )
-from wavenet.sampling.cpu.thread_sync import (
+from wavenet.sampling.cpu.threads import (
     COUNTER_SPACING,
     publish_progress,
     wait_for,

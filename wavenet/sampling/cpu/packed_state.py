@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wavenet.kernels.alignment import aligned
-from wavenet.kernels.matmul import decode_rows, encode_rows
+from wavenet.kernels.matmul import aligned, decode_rows, encode_rows
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.cpu.arrays import (

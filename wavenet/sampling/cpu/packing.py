@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.kernels.alignment import CACHE_LINE_BYTES, aligned
-from wavenet.kernels.matmul import WEIGHT_BYTES, pack, row_bytes
+from wavenet.kernels.matmul import CACHE_LINE_BYTES, WEIGHT_BYTES, aligned, pack, row_bytes
 from wavenet.kernels.vectors import LANES
 from wavenet.model import WaveNet
 from wavenet.modules import CausalEmbedding, ResidualBlock
