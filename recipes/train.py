@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from wavenet.cli.compose import Composed
+from wavenet.cli.compose import Composed, with_overrides
 from wavenet.cli.main import run_command
-from wavenet.cli.resume import with_overrides
 from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import accelerate, keep_freed_memory

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from wavenet.cli.commands import GROUPS, group_config
-from wavenet.cli.compose import PATHS, Composed, mel_by_name, register_configs, split_paths
-from wavenet.cli.resume import with_overrides
+from wavenet.cli.compose import (
+    PATHS,
+    Composed,
+    mel_by_name,
+    register_configs,
+    split_paths,
+    with_overrides,
+)
 from wavenet.config import WaveNetConfig
 from wavenet.derive import derive
 from wavenet.presets import MODEL_SIZES

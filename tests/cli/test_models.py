@@ -17,7 +17,7 @@ from tests.cli.test_compose import plain
 from tests.commands import Run
 from wavenet import WaveNet
 from wavenet.cli.compose import Composed
-from wavenet.cli.hydra_main import compose_and_run
+from wavenet.cli.main import compose_and_run
 from wavenet.cli.sweep import CommandResult
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.derive import derive, upsample_factors

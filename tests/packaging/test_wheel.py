@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.cli.compose import Composed
-from wavenet.cli.hydra_main import compose_and_run
+from wavenet.cli.main import compose_and_run
 from wavenet.cli.sweep import CommandResult
 
 pytestmark = pytest.mark.slow

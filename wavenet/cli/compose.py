@@ -1,4 +1,4 @@
-"""Hydra composes groups, recipes and overrides to one plain mapping.
+"""Hydra composes groups, recipes and overrides to one plain mapping, and explains its errors.
 
 The base configs of the groups come from the dataclasses, `conf/` holds what differs from them.
 
@@ -6,8 +6,10 @@ Keys that are paths bypass Hydra's grammar: what follows the first `=` is taken 
 spaces, `=`, `,`, `#`, brackets and any alphabet work; `null` alone means none.
 """
 
+import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from typing import Any
 from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
 from wavenet.derive import derive
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
-from wavenet.utils.dataclass_io import nearest, to_dict
+from wavenet.training.options import RunConfig
+from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.fields import nested_dataclass
 from wavenet.utils.renamed import renamed_word
 
 PATHS = (
@@ -35,6 +39,8 @@ FLAGS = (  # Hydra's, and --json
     *("--info", "--hydra-help", "--config-dir", "--config-name", "--config-path"),
     *("--shell-completion", "--experimental-rerun"),
 )
+PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
+CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
 
 
 @dataclass(frozen=True)
@@ -172,3 +178,84 @@ def to_plain(config: Any, paths: Mapping[str, str]) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return derive({str(key): value for key, value in plain.items()})
+
+
+def run_hydra(conf: Path, verb: str, job: Callable[[Any], object], words: Sequence[str]) -> None:
+    """Call Hydra's main function, which knows its flags and sweeps; it composes twice."""
+    import hydra
+
+    sys.argv[1:] = words
+    hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
+
+
+def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:
+    """Return the config of a run with the overrides of the command line that resumes it.
+
+    Raises:
+        ConfigError: An override changes a key that is fixed for a run.
+    """
+    plain = to_dict(config)
+    for key in composed.overridden:
+        if key in ("resume", "debug"):
+            continue
+        if not key.startswith(CHANGEABLE):
+            raise ConfigError(
+                f"{key}: a resumed run keeps its own; only trainer.*, evaluation.* and the folders "
+                "of data can change. Leave it out, or start another run"
+            )
+        *parents, leaf = key.split(".")
+        target: dict[str, Any] = plain
+        source: dict[str, Any] = composed.plain
+        for part in parents:
+            target, source = target[part], source[part]
+        target[leaf] = source[leaf]
+    if "data.root" in composed.overridden and "data.processed_dir" not in composed.overridden:
+        plain["data"]["processed_dir"] = None  # that of the new recordings
+    return from_dict(RunConfig, plain)
+
+
+def explain(error: Exception, verb: str) -> str:
+    """Return an error of Hydra in a sentence, with the nearest key or choice."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    own = _config_error(error)
+    if own is not None:
+        return str(own)
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if group in ("hydra/launcher", "hydra/sweeper") and choice in PLUGINS:
+            return (
+                f"{group}={choice} is a plugin that is not installed: it comes with "
+                "pip install 'torch-wavenet[sweep]'"
+            )
+        return f"{group}={printable(choice)}: no such choice{nearest(choice, error.options)}"
+    if isinstance(error, OverrideParseException) and "=" not in str(error.override):
+        return f"{printable(error.override)!r} has no key: write KEY=VALUE (--help lists keys)"
+    if isinstance(error, OverrideParseException):
+        return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
+    match = re.search(r"Could not override '([^']+)'", text)
+    if match:
+        return f"unknown key {match[1]!r}{nearest(match[1], known_keys(verb))}"
+    return printable(text.replace("\n", " "), limit=500)
+
+
+def _config_error(error: BaseException) -> ConfigError | None:
+    """Return the `ConfigError` that OmegaConf wrapped, if there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def known_keys(verb: str) -> list[str]:
+    """Return the dotted keys and the groups of a command."""
+
+    def dotted(cls: Any, prefix: str = "") -> Iterator[str]:
+        for field in dataclasses.fields(cls):
+            yield prefix + field.name
+            inner = nested_dataclass(cls, field)
+            if inner is not None:
+                yield from dotted(inner, f"{prefix}{field.name}.")
+
+    return [*dotted(COMMANDS[verb].options), "recipe", "launcher", "sweeper"]

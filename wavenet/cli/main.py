@@ -23,13 +23,20 @@ from typing import Any, NoReturn
 
 import wavenet
 from wavenet.cli.commands import COMMANDS
-from wavenet.cli.compose import Composed
+from wavenet.cli.compose import (
+    Composed,
+    check_words,
+    explain,
+    mel_by_name,
+    register_configs,
+    run_hydra,
+    split_paths,
+)
 from wavenet.cli.help import help_text
-from wavenet.cli.hydra_main import compose_and_run
-from wavenet.cli.logging import log_to_stderr
-from wavenet.cli.sweep import CommandResult
+from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
 from wavenet.utils.dataclass_io import from_dict
-from wavenet.utils.errors import MachineError, WavenetError, printable, require
+from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable, require
+from wavenet.utils.progress import log_to_stderr
 
 Task = Callable[[Any, Composed], CommandResult | None]
 
@@ -95,6 +102,63 @@ evaluate = functools.partial(run_command, "evaluate")
 benchmark = functools.partial(run_command, "benchmark")
 benchmark_train = functools.partial(run_command, "benchmark_train")
 inspect = functools.partial(run_command, "inspect")
+
+
+def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandResult]) -> int:
+    """Compose `conf/VERB.yaml` with the command line, call `task`, and return its exit code.
+
+    With `-m`, `task` is called for each config of the sweep, in the processes of Hydra's launcher,
+    and the code is the worst.
+
+    Args:
+        conf: The folder of configs.
+        verb: The command.
+        task: Called with the composed config; not called for Hydra's `--cfg` and the like.
+
+    Raises:
+        ConfigError: The command line does not fit the configs.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    composing_errors = (HydraException, OmegaConfBaseException)
+    script, words = sys.argv[0], ["json=true" if w == "--json" else w for w in sys.argv[1:]]
+    paths, rest = split_paths(words)
+    check_words(verb, rest)
+    rest = [mel_by_name(word) for word in rest]
+    several = is_sweep(verb, words)
+    register_configs(conf)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors; they are reported by us
+    results: list[CommandResult | Exception] = []
+
+    def job(config: Any) -> None:
+        given = (*(f"{key}={value}" for key, value in paths.items()), *rest)
+        try:
+            results.append(run_task(task, config, script, given))
+        except Exception as error:  # noqa: BLE001 raised outside of Hydra
+            results.append(error)
+
+    try:
+        if several:
+            return run_sweep(conf, verb, task, paths, rest)
+        if any(word.startswith(("-", "hydra.", "hydra/")) for word in rest):
+            run_hydra(conf, verb, job, rest)
+        else:
+            with initialize_config_dir(str(conf), version_base="1.3"):
+                config = compose(verb, overrides=rest)
+            job(config)
+    except (*composing_errors, ValueError) as error:
+        raise ConfigError(explain(error, verb)) from error
+    finally:
+        sys.argv = [script, *words]
+    for result in results:
+        if isinstance(result, composing_errors):
+            raise ConfigError(explain(result, verb)) from result
+        if isinstance(result, Exception):
+            raise result
+        return result.code
+    return 0
 
 
 def conf_folder() -> Path:

@@ -9,18 +9,31 @@ the sweep, `jobs/NUMBER.json`, and the command that started them collects the re
       summary.json
 """
 
+import contextlib
 import json
 import logging
 import math
+import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from wavenet.cli.logging import log_to_stderr
+from wavenet.cli.compose import (
+    Composed,
+    overridden_keys,
+    quoted,
+    register_configs,
+    run_hydra,
+    split_paths,
+    to_plain,
+)
 from wavenet.utils.dataclass_io import from_dict
-from wavenet.utils.errors import ConfigError, WavenetError, printable
+from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 from wavenet.utils.files import new_numbered_folder, write_text
+from wavenet.utils.progress import log_to_stderr
 
 MULTIRUN = ("-m", "--multirun")
 JOBS_FOLDER, SUMMARY_FILE = "jobs", "summary.json"
@@ -64,6 +77,27 @@ class JobResult:
     error: str | None = None
 
 
+Task = Callable[[Composed], CommandResult]
+
+
+class SweepStopped(BaseException):
+    """A signal ended a job: the jobs after it do not start."""
+
+
+def run_task(task: Task, config: Any, script: str, words: Sequence[str]) -> CommandResult:
+    """Call a task with a config of Hydra's.
+
+    Args:
+        task: Called with the composed config.
+        config: From Hydra.
+        script: The command as it was called.
+        words: The command line that composes `config` alone.
+    """
+    sys.argv = [script, *words]  # for libraries that start this command again
+    paths, _ = split_paths(words)
+    return task(Composed(to_plain(config, paths), overridden_keys(words)))
+
+
 def run_result(folder: Path, code: int = 0) -> CommandResult:
     """Return the result of a run, from the model that it exported if it did."""
     from wavenet import checkpoint
@@ -74,9 +108,118 @@ def run_result(folder: Path, code: int = 0) -> CommandResult:
     return CommandResult(code=code, folder=str(folder), bits=bits)
 
 
-def is_sweep(words: Sequence[str]) -> bool:
-    """Return whether a command line asks for several jobs."""
-    return any(word in MULTIRUN or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words)
+def is_sweep(verb: str, words: Sequence[str]) -> bool:
+    """Return whether a command line asks for several jobs.
+
+    Raises:
+        ConfigError: The command has no sweeps, or resumes a run.
+    """
+    if not any(word in MULTIRUN or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words):
+        return False
+    if verb != "train":
+        raise ConfigError(
+            f"wavenet-{verb} has no -m: sweeps are for training, use wavenet-train -m"
+        )
+    if any(word.startswith("resume=") for word in words):
+        raise ConfigError("-m starts new runs: leave resume out, or resume one run without -m")
+    return True
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What Hydra calls for each job. It can be pickled: launchers run it in other processes.
+
+    Attributes:
+        conf: The folder of configs.
+        script: The command as it was called.
+        words: Its command line.
+        task: Called with each composed config.
+        folder: Folder of the sweep.
+        fixed: Keys that are the same for all jobs.
+        process: Process that started the sweep.
+    """
+
+    conf: Path
+    script: str
+    words: tuple[str, ...]
+    task: Task
+    folder: Path
+    fixed: tuple[str, ...]
+    process: int
+
+    def __call__(self, config: Any) -> float:
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra = HydraConfig.get()
+        number, overrides = int(hydra.job.num), [str(word) for word in hydra.overrides.task]
+        own = differing(overrides, self.fixed)
+        name = run_name(number, own)
+        run = str(self.folder / name)
+        if os.getpid() != self.process:
+            register_configs(self.conf)
+            log_to_stderr(f"job {number}: ")
+        log.info("job %s of %s", name, printable(self.folder))
+        code, bits, reason = 1, None, None
+        try:
+            paths = [f"{key}={value}" for key, value in split_paths(self.words)[0].items()]
+            words = [*overrides, *paths, f"run_dir={run}"]
+            result = run_task(self.task, config, self.script, words)
+            code, bits = result.code, result.bits
+        except Exception as error:  # noqa: BLE001 the other jobs continue
+            code = error.exit_code if isinstance(error, WavenetError) else 1
+            reason = f"{type(error).__name__}: {printable(error)}"
+        job = JobResult(job=number, overrides=own, folder=run, bits=bits, code=code, error=reason)
+        objective = record(self.folder, job)
+        if code >= 128 and os.getpid() == self.process:  # the code of a signal
+            raise SweepStopped
+        return objective
+
+
+def run_sweep(
+    conf: Path, verb: str, task: Task, paths: Mapping[str, str], rest: Sequence[str]
+) -> int:
+    """Call a task for each config of a sweep, print the results, and return the worst code.
+
+    Args:
+        conf: The folder of configs.
+        verb: The command.
+        task: Called in the processes of Hydra's launcher.
+        paths: Path overrides of the command line.
+        rest: Its other words.
+
+    Raises:
+        ConfigError: The command line fits no sweep.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    overrides = [word for word in rest if not word.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = {str(one.key_or_group) for one in parsed if one.is_sweep_override()}
+    fixed = tuple(key for key in (str(one.key_or_group) for one in parsed) if key not in swept)
+    folder = new_folder(paths.get("run_dir"), rest)
+    common = (f"{key}={value}" for key, value in paths.items() if key != "run_dir")
+    job = SweepJob(conf, sys.argv[0], (*common, *rest), task, folder, fixed, os.getpid())
+    results: list[JobResult] = []
+    try:
+        others = [word for word in rest if word not in MULTIRUN]  # -m may be anywhere
+        run_hydra(conf, verb, job, ["-m", *others, f"hydra.sweep.dir={quoted(str(folder))}"])
+    except SweepStopped:
+        log.warning("stopped: the remaining jobs do not start")
+    except (HydraException, OmegaConfBaseException, WavenetError, OSError):
+        raise
+    except Exception as error:
+        raise MachineError(
+            f"the sweep ended early: {type(error).__name__}: {printable(error)}"
+        ) from error
+    finally:
+        results = conclude(folder)
+        if not results:  # no job started
+            (folder / "multirun.yaml").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return max((result.code for result in results), default=0)
 
 
 def new_folder(chosen: str | None, words: Sequence[str]) -> Path:
@@ -113,19 +256,6 @@ def differing(overrides: Sequence[str], fixed: Sequence[str]) -> tuple[str, ...]
     return tuple(word for key, word in last.items() if key not in fixed)
 
 
-def begin(folder: Path, name: str, *, other_process: bool) -> None:
-    """Log the start of a job.
-
-    Args:
-        folder: Folder of the sweep.
-        name: Name of the job.
-        other_process: Whether the job runs in another process than the sweep.
-    """
-    if other_process:
-        log_to_stderr(f"job {name.partition('-')[0]}: ")
-    log.info("job %s of %s", name, printable(folder))
-
-
 def record(folder: Path, result: JobResult) -> float:
     """Write the result of a job; return the objective of an optimizer, infinity for a failure."""
     if result.error is not None:
@@ -134,12 +264,6 @@ def record(folder: Path, result: JobResult) -> float:
     path = folder / JOBS_FOLDER / f"{result.job}.json"
     write_text(path, json.dumps(asdict(result), indent=2) + "\n")
     return math.inf if result.bits is None or result.error is not None else result.bits
-
-
-def failure(error: Exception) -> tuple[int, str]:
-    """Return the exit code of an error, and its message."""
-    code = error.exit_code if isinstance(error, WavenetError) else 1
-    return code, f"{type(error).__name__}: {printable(error)}"
 
 
 def conclude(folder: Path) -> list[JobResult]:

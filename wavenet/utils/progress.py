@@ -1,4 +1,4 @@
-"""Progress of long work: a tqdm bar on a terminal, a log line now and then elsewhere."""
+"""Progress of long work: a tqdm bar on a terminal, a log line now and then elsewhere; the log."""
 
 import contextlib
 import logging
@@ -86,3 +86,26 @@ class _LogLines:
             minutes, left = divmod(round((self.total - self.done) / rate), 60)
             parts.append(f"{minutes}:{left:02d} left")
         return ", ".join([*parts, self.postfix] if self.postfix else parts)
+
+
+class _StderrHandler(logging.Handler):
+    """Prints log lines on stderr, above a progress bar if there is one."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = f"{self.prefix}{self.format(record)}"
+        tqdm = sys.modules.get("tqdm")
+        if tqdm is not None and sys.stderr.isatty():
+            tqdm.tqdm.write(message, file=sys.stderr)
+        else:
+            sys.stderr.write(f"{message}\n")
+
+
+def log_to_stderr(prefix: str = "") -> None:
+    """Print the package's log on stderr, with a prefix where several processes do."""
+    log.handlers = [_StderrHandler(prefix)]
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -5,98 +5,65 @@ They are refused with the new name. Nothing is read under an old one.
 
 import re
 
-_SECTIONS = {  # old section: new section, old=new keys
-    "audio": ("audio", "speakers=speaker_names pitch=f0 notes=score shaping=filter"),
-    "audio.mel": (
-        "audio.mel",
-        """
+
+def _pairs(text: str) -> dict[str, str]:
+    """Return the names of `old=new ...`; a name without `=` is not new itself."""
+    parts = (pair.partition("=") for pair in text.split())
+    return {old: new or old for old, _, new in parts}
+
+
+_SECTIONS = {  # those with another name
+    "audio.pitch": "audio.f0",
+    "audio.notes": "audio.score",
+    "audio.shaping": "audio.filter",
+    "report": "evaluation",
+}
+_KEYS = {  # old section: its keys
+    "audio": "speakers=speaker_names pitch=f0 notes=score shaping=filter",
+    "audio.mel": """
         fft_size=n_fft hop_size=hop_length window_size=win_length bins=n_mels fmin=f_min fmax=f_max
-        padding=pad_mode log=log_base floor=log_floor clip=clamp
-        """,
-    ),
-    "audio.pitch": (
-        "audio.f0",
-        """
-        sample_rate=sample_rate hop_size=hop_length fmin=f_min fmax=f_max
-        """,
-    ),
-    "audio.notes": (
-        "audio.score",
-        """
-        sample_rate=sample_rate hop_size=hop_length lowest=midi_min highest=midi_max
-        """,
-    ),
-    "audio.shaping": (
-        "audio.filter",
-        """
-        gain=gain high_pass=low_shelf_hz pre_emphasis=pre_emphasis noise_shaping=noise_shaping
-        predictor=predictor
-        """,
-    ),
-    "model": (
-        "model",
-        """
+        padding=pad_mode log=log_base floor=log_floor clip=clamp""",
+    "audio.pitch": "sample_rate hop_size=hop_length fmin=f_min fmax=f_max",
+    "audio.notes": "sample_rate hop_size=hop_length lowest=midi_min highest=midi_max",
+    "audio.shaping": "gain high_pass=low_shelf_hz pre_emphasis noise_shaping predictor",
+    "model": """
         output=output_distribution levels=quantization_channels components=num_mixtures
         input=input_type speakers=num_speakers vector_channels=global_in_channels
-        unknown_rate=conditioning_dropout
-        """,
-    ),
-    "model.local": ("model.local", "width=channels scales=upsample_scales upsampling=upsample"),
-    "data": (
-        "data",
-        """
+        unknown_rate=conditioning_dropout""",
+    "model.local": "width=channels scales=upsample_scales upsampling=upsample",
+    "data": """
         prepared=processed_dir mixdown=mono zero_nan=nan_to_num keep_truncated=allow_truncated
         keep_silent=allow_silent skip_bad=skip_invalid trim_db=trim_top_db split_db=split_top_db
         speaker_folders=speaker_from_folder normalise=normalize_mel jobs=num_workers
-        speakers=use_speakers
-        """,
-    ),
-    "optim": ("optim", "clip_norm=max_grad_norm final_lr_ratio=min_lr_ratio schedule=lr_schedule"),
-    "trainer": (
-        "trainer",
-        """
+        speakers=use_speakers""",
+    "optim": "clip_norm=max_grad_norm final_lr_ratio=min_lr_ratio schedule=lr_schedule",
+    "trainer": """
         batch_size=global_batch_size crop=segment_length accumulate=accumulate_grad_batches
         workers=num_workers save_every=save_every_n_steps valid_every=val_every_n_steps
         keep_last=save_last_k keep_best=save_best valid_seconds=val_seconds
-        timeout_seconds=ddp_timeout_seconds requeue=auto_requeue compile=torch_compile
-        """,
-    ),
-    "report": (
-        "evaluation",
-        """
+        timeout_seconds=ddp_timeout_seconds requeue=auto_requeue compile=torch_compile""",
+    "report": """
         seconds=sample_seconds count=num_samples copies=num_resynthesis
-        copy_seconds=resynthesis_seconds evaluate_seconds=eval_seconds prompt_seconds=prompt_seconds
-        temperature=temperature
-        """,
-    ),
+        copy_seconds=resynthesis_seconds evaluate_seconds=eval_seconds prompt_seconds
+        temperature""",
 }
 RENAMED_KEYS = {
-    f"{section}.{old}": f"{new_section}.{new}"
-    for section, (new_section, keys) in _SECTIONS.items()
-    for old, new in (pair.split("=") for pair in keys.split())
+    f"{section}.{old}": f"{_SECTIONS.get(section, section)}.{new}"
+    for section, keys in _KEYS.items()
+    for old, new in _pairs(keys).items()
 } | {"report": "evaluation", "optim.name": "optim=adam or optim=adamw"}
 
 RENAMED_COMMAND_KEYS = {  # keys of one command
-    "generate": {
-        "batch": "num_samples, or batch_size for the inputs of a folder",
-        "guidance": "guidance_scale",
-        "mel_convention": "mel_preset",
-        "precision": "weight_dtype",
-        "threads": "num_threads",
-    },
-    "benchmark": {
-        "told": "conditioning",
-        "batches": "batch_sizes",
-        "precisions": "weight_dtypes",
-        "rounds": "repeats",
-        "startup": "measure_startup",
-        "threads": "num_threads",
-    },
-    "benchmark_train": {
-        "crops": "batch_shapes",
-        "ways": "implementations",
-        "rounds": "repeats",
-    },
+    "generate": {"batch": "num_samples, or batch_size for the inputs of a folder"}
+    | _pairs(
+        "guidance=guidance_scale mel_convention=mel_preset precision=weight_dtype "
+        "threads=num_threads"
+    ),
+    "benchmark": _pairs(
+        "told=conditioning batches=batch_sizes precisions=weight_dtypes rounds=repeats "
+        "startup=measure_startup threads=num_threads"
+    ),
+    "benchmark_train": _pairs("crops=batch_shapes ways=implementations rounds=repeats"),
 }
 _GROUPS = {"cluster": "launcher", "search": "sweeper", "report": "evaluation"}
 RENAMED_WORDS = {  # words of a command line, as patterns of the whole word
