@@ -6,8 +6,7 @@
 import re
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus, folders_in, home_of, listed
-from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.corpus import Archive, Corpus, download, folders_in, home_of
 from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = re.compile(r"cmu_us_([a-z]+)_arctic")
@@ -52,7 +51,7 @@ def find(root: Path) -> SourceListing:
     silent = {*voices.values()} - {source.speaker for source in found.sources}
     if silent:
         text = f"speakers of whom wav/ has no recording: {len(silent)}"
-        raise CORPUS.incomplete(home, f"{text}: {listed(silent)}", found)
+        raise CORPUS.incomplete(home, text, found, silent)
     return found
 
 
@@ -64,5 +63,5 @@ CORPUS = Corpus(
         "http://www.festvox.org/cmu_arctic/"
     ),
     find=find,
-    fetch=lambda root: fetch_archives(root, ARCHIVES),
+    fetch=lambda root: download(root, ARCHIVES),
 )

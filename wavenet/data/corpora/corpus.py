@@ -1,13 +1,30 @@
-"""A published dataset: its name, recordings, speakers and download; how its folders are read."""
+"""A published dataset: its name, recordings, speakers and download.
 
-from collections.abc import Callable, Collection
+Archives are downloaded and unpacked to a folder with a temporary name, after a check of their
+SHA-256, so an interrupted download leaves nothing behind and can be repeated.
+"""
+
+import logging
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any, TypeVar
 
 from wavenet.data.preparation.sources import SourceListing
-from wavenet.utils.errors import DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, printable, require
+from wavenet.utils.files import atomic_directory
+from wavenet.utils.progress import progress
 
 MAX_NAMES = 6  # in a message
+ARCHIVE = ".archive"  # name of an archive while it is unpacked
+TIMEOUT_SECONDS = 60  # without a byte
+UNPACKING_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError)
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -35,8 +52,11 @@ class Corpus:
             f"wanted {wanted}. {self._source_text}"
         )
 
-    def incomplete(self, folder: Path, missing: str, found: SourceListing) -> DataError:
-        """Return the error that recordings of this corpus are missing in `folder`."""
+    def incomplete(
+        self, folder: Path, missing: str, found: SourceListing, names: Collection[str] = ()
+    ) -> DataError:
+        """Return the error that recordings are missing in `folder`, `names` among them."""
+        missing += f": {_listed(names)}" if names else ""
         linked = found.linked_folders
         note = f"; linked folders there, which are not followed: {linked}" if linked else ""
         return DataError(
@@ -71,7 +91,7 @@ def lines_of(path: Path) -> list[str]:
         raise DataError(f"{printable(path)} cannot be read: {error.strerror}") from error
 
 
-def listed(names: Collection[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     """Return the first `MAX_NAMES` of the sorted names, and the number of the others."""
     shown = ", ".join(printable(name, 60) for name in sorted(names)[:MAX_NAMES])
     more = len(names) - MAX_NAMES
@@ -93,4 +113,103 @@ def _seen_in(folder: Path) -> str:
         return "no such folder"
     if not folder.is_dir():
         return "a file, not a folder"
-    return listed(_names_in(folder)) or "an empty folder"
+    return _listed(_names_in(folder)) or "an empty folder"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file on the network.
+
+    Attributes:
+        url: Its address; a zip if it ends in `.zip`, else a tar with any compression.
+        sha256: Its checksum in hexadecimal.
+    """
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self.url.rpartition("/")[2]
+
+
+def download(root: Path, archives: Sequence[Archive]) -> None:
+    """Make the folder `root` from the content of `archives`.
+
+    Raises:
+        ConfigError: `root` is there already, and not empty.
+        DataError: An archive has another checksum, or would write outside of the folder.
+        MachineError: The network or the disk refuses.
+    """
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        raise ConfigError(
+            f"data.root {printable(root)} exists: a download makes a new folder; choose another "
+            "data.root, or empty this one yourself"
+        )
+    with atomic_directory(root) as folder:
+        for archive in archives:
+            path = _retrieve(archive, folder)
+            _unpack(archive, path, folder)
+            path.unlink()
+
+
+def _retrieve(archive: Archive, folder: Path) -> Path:
+    """Download an archive to `folder` and check it; return its path."""
+    pooch: Any = require("pooch", "train")
+    requests: Any = require("requests", "train")
+    pooch.get_logger().setLevel(logging.WARNING)
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        timeout=TIMEOUT_SECONDS,
+        headers={"User-Agent": "torch-wavenet"},
+    )
+    try:
+        path = pooch.retrieve(archive.url, archive.sha256, ARCHIVE, folder, downloader=downloader)
+    except requests.RequestException as error:
+        raise MachineError(
+            f"cannot download {archive.url}: {printable(error)}; nothing was kept. Try again, or "
+            "download and unpack it yourself where there is a network"
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{archive.url}: {printable(error, 600)} Nothing was kept. Try again; if it happens "
+            "again, the file there is another one"
+        ) from error
+    return Path(path)
+
+
+def _unpack(archive: Archive, path: Path, folder: Path) -> None:
+    try:
+        if archive.name.endswith(".zip"):
+            _unzip(archive, path, folder)
+        else:
+            _untar(archive, path, folder)
+    except UNPACKING_ERRORS as error:  # a path that leads elsewhere is a TarError too
+        raise DataError(f"{archive.url} is not unpacked: {printable(error)}") from error
+
+
+def _untar(archive: Archive, path: Path, folder: Path) -> None:
+    if not hasattr(tarfile, "data_filter"):
+        raise MachineError(
+            f"this Python {sys.version.split()[0]} cannot unpack {archive.name} safely: use "
+            "3.10.12, 3.11.4 or a later one"
+        )
+    with tarfile.open(path) as tar:
+        tar.extractall(folder, _with_progress(tar, archive), filter="data")
+
+
+def _unzip(archive: Archive, path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as entries:
+        for entry in _with_progress(entries.infolist(), archive):
+            place = PureWindowsPath(entry.filename)  # knows both kinds of slash
+            if place.anchor or ".." in place.parts:
+                raise zipfile.BadZipFile(f"{entry.filename!r} would lie outside its folder")
+            entries.extract(entry, folder)
+
+
+def _with_progress(items: Iterable[Item], archive: Archive) -> Iterator[Item]:
+    with progress(None, unit="file", description=f"unpacking {archive.name}") as advance:
+        for item in items:
+            yield item
+            advance()

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus, folders_in, home_of, lines_of, listed
-from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.corpus import Archive, Corpus, download, folders_in, home_of, lines_of
 from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDER = "LibriTTS"
@@ -33,7 +32,7 @@ def find(root: Path) -> SourceListing:
     missing = [name for part in parts for name in _missing(part, there)]
     if missing:
         text = f"recordings missing: {len(missing)}"
-        raise CORPUS.incomplete(home, f"{text}: {listed(missing)}", found)
+        raise CORPUS.incomplete(home, text, found, missing)
     if not found.sources:
         wanted = f"PART/SPEAKER/CHAPTER/*.wav, in it or in {FOLDER}/ below it, PART one of "
         raise CORPUS.absent(home, wanted + ", ".join(PARTS))
@@ -70,5 +69,5 @@ CORPUS = Corpus(
         "from https://www.openslr.org/60/"
     ),
     find=find,
-    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
+    fetch=lambda root: download(root, [ARCHIVE]),
 )

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus, home_of, lines_of, listed
-from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.corpus import Archive, Corpus, download, home_of, lines_of
 from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = "LJSpeech-1.1"
@@ -27,7 +26,7 @@ def find(root: Path) -> SourceListing:
     missing = named - {source.path.stem for source in found.sources}
     if missing:
         text = f"of {len(named)} recordings in metadata.csv, wavs/ lacks {len(missing)}"
-        raise CORPUS.incomplete(home, f"{text}: {listed(missing)}", found)
+        raise CORPUS.incomplete(home, text, found, missing)
     if not named:
         raise CORPUS.incomplete(home, "metadata.csv names no recording", found)
     return found
@@ -40,5 +39,5 @@ CORPUS = Corpus(
         "download, in the public domain, from https://keithito.com/LJ-Speech-Dataset/"
     ),
     find=find,
-    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
+    fetch=lambda root: download(root, [ARCHIVE]),
 )

@@ -8,8 +8,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus, folders_in, home_of, lines_of, listed
-from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.corpus import Archive, Corpus, download, folders_in, home_of, lines_of
 from wavenet.data.preparation.sources import Source, SourceListing, list_files
 
 FOLDERS = ("VCTK-Corpus-0.92", "VCTK-Corpus")
@@ -36,7 +35,7 @@ def find(root: Path) -> SourceListing:
     silent = _speakers(home, audio) - {source.speaker for source in found.sources}
     if silent:
         text = f"speakers of whom {audio.name}/ has no recording: {len(silent)}"
-        raise CORPUS.incomplete(home, f"{text}: {listed(silent)}", found)
+        raise CORPUS.incomplete(home, text, found, silent)
     if not found.sources:
         raise CORPUS.incomplete(home, f"{audio.name}/ has no recording", found)
     return found
@@ -72,5 +71,5 @@ CORPUS = Corpus(
         "download, under CC BY 4.0, from https://datashare.ed.ac.uk/handle/10283/3443"
     ),
     find=find,
-    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
+    fetch=lambda root: download(root, [ARCHIVE]),
 )

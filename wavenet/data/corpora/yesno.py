@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from wavenet.data.corpora.corpus import Corpus, home_of
-from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.corpus import Archive, Corpus, download, home_of
 from wavenet.data.preparation.sources import SourceListing, list_files
 
 FOLDER = "waves_yesno"
@@ -38,5 +37,5 @@ CORPUS = Corpus(
         "license stated at https://www.openslr.org/1/"
     ),
     find=find,
-    fetch=lambda root: fetch_archives(root, [ARCHIVE]),
+    fetch=lambda root: download(root, [ARCHIVE]),
 )

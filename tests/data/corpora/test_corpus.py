@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wavenet.data.corpora.download import Archive, fetch_archives
+from wavenet.data.corpora.corpus import Archive, download
 from wavenet.data.corpora.ljspeech import find
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.files import file_digest
@@ -102,7 +102,7 @@ def test_downloaded_corpus_is_found(plant: Plant, source: Path, root: Path) -> N
     with tarfile.open(source / "LJSpeech-1.1.tar.bz2", "w:bz2") as tar:
         tar.add(corpus, "LJSpeech-1.1")
 
-    fetch_archives(root, [archive_of(source / "LJSpeech-1.1.tar.bz2")])
+    download(root, [archive_of(source / "LJSpeech-1.1.tar.bz2")])
 
     assert [item.name for item in find(root).sources] == ["LJSpeech-1.1/wavs/LJ001-0001.wav"]
     assert list(root.parent.iterdir()) == [root]
@@ -111,9 +111,7 @@ def test_downloaded_corpus_is_found(plant: Plant, source: Path, root: Path) -> N
 def test_archives_of_all_formats_unpack_into_one_folder(source: Path, root: Path) -> None:
     root.mkdir()  # empty, so nobody's
 
-    fetch_archives(
-        root, [tar_of(source / "a.tar.gz", "a/one"), zip_of(source / "b.zip", "b/two", "c/")]
-    )
+    download(root, [tar_of(source / "a.tar.gz", "a/one"), zip_of(source / "b.zip", "b/two", "c/")])
 
     assert (root / "a" / "one").read_text() == "said"
     assert (root / "b" / "two").read_text() == "said"
@@ -125,7 +123,7 @@ def test_wrong_checksum_shows_both_and_leaves_nothing(source: Path, root: Path) 
     good, bad = tar_of(source / "a.tar.gz", "one"), tar_of(source / "b.tar.gz", "two")
 
     with pytest.raises(DataError) as failure:
-        fetch_archives(root, [good, Archive(bad.url, WRONG)])
+        download(root, [good, Archive(bad.url, WRONG)])
 
     assert bad.url in str(failure.value)
     assert f"expected {WRONG} but got {bad.sha256}" in str(failure.value)
@@ -142,7 +140,7 @@ def test_a_tar_that_leads_out_of_its_folder_is_refused(
     archive = tar_of(source / "evil.tar.gz", *members)
 
     with pytest.raises(DataError, match=r"evil.tar.gz is not unpacked: .*(outside|absolute)"):
-        fetch_archives(root, [archive])
+        download(root, [archive])
 
     assert not (source.parent / "evil").exists()
     assert list(root.parent.iterdir()) == []
@@ -153,7 +151,7 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(name: str, source: Path, 
     archive = zip_of(source / "evil.zip", "good", name)
 
     with pytest.raises(DataError, match=r"evil.zip is not unpacked: .*outside its folder"):
-        fetch_archives(root, [archive])
+        download(root, [archive])
 
     assert list(root.parent.iterdir()) == []
 
@@ -163,7 +161,7 @@ def test_a_file_that_is_no_archive_is_refused(name: str, source: Path, root: Pat
     (source / name).write_text("a page that says sorry")
 
     with pytest.raises(DataError, match=f"{name} is not unpacked"):
-        fetch_archives(root, [archive_of(source / name)])
+        download(root, [archive_of(source / name)])
 
     assert list(root.parent.iterdir()) == []
 
@@ -173,7 +171,7 @@ def test_a_failed_download_names_the_url(base: str, root: Path) -> None:
     url = f"{base or Files.base}/a.zip"
 
     with pytest.raises(MachineError, match=f"cannot download {url}: .* nothing was kept"):
-        fetch_archives(root, [Archive(url, WRONG)])
+        download(root, [Archive(url, WRONG)])
 
     assert list(root.parent.iterdir()) == []
 
@@ -183,7 +181,7 @@ def test_a_folder_with_files_is_left_alone(source: Path, root: Path) -> None:
     (root / "mine").touch()
 
     with pytest.raises(ConfigError, match="exists: a download makes a new folder"):
-        fetch_archives(root, [tar_of(source / "a.tar.gz", "one")])
+        download(root, [tar_of(source / "a.tar.gz", "one")])
 
     assert list(root.iterdir()) == [root / "mine"]
 
@@ -222,7 +220,7 @@ def halting() -> Iterator[str]:
 
 def test_broken_download_leaves_nothing(halting: str, root: Path) -> None:
     with pytest.raises(MachineError, match=rf"{halting}/a.zip: .*4 bytes read, 999996 more"):
-        fetch_archives(root, [Archive(f"{halting}/a.zip", WRONG)])
+        download(root, [Archive(f"{halting}/a.zip", WRONG)])
 
     assert list(root.parent.iterdir()) == []
 
@@ -233,9 +231,9 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
     good = tar_of(source / "a.tar.gz", "one")
 
     with pytest.raises(KeyboardInterrupt):
-        fetch_archives(root, [good, Archive(f"{halting}/interrupt", WRONG)])
+        download(root, [good, Archive(f"{halting}/interrupt", WRONG)])
 
     Halting.interrupted.set()
     assert list(root.parent.iterdir()) == []
-    fetch_archives(root, [good])
+    download(root, [good])
     assert (root / "one").read_text() == "said"
