@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.architectures import SMALL, conditions_for, configs, local_configs
 from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.model import WaveNet, WaveNetState, build_local_conditioner, shift_right
+from wavenet.model import WaveNet, WaveNetState, shift_right
 
 
 def step_over(
@@ -274,7 +274,7 @@ def test_a_window_of_frames_gives_the_same_as_all_frames() -> None:
             in_channels=3, upsample_scales=(2, 3), upsample=upsampling, kernel_size=2, lookahead=1,
             context_dilations=(1, 2),
         )  # fmt: skip
-        layer = build_local_conditioner(dataclasses.replace(SMALL, local=local))
+        layer = WaveNet(dataclasses.replace(SMALL, local=local)).local_conditioner
         assert layer is not None
         frames = torch.randn(2, 3, 30)
 

@@ -22,7 +22,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.model import WaveNet, init_empty, unwrap
+from wavenet.model import WaveNet, unwrap
 from wavenet.model_card import TrainingInfo, model_card
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
@@ -130,7 +130,8 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     folder = Path(path)
     config = read_config(folder)
     tensors = _read_weights(folder, config)
-    model = init_empty(config.model)
+    with torch.random.fork_rng(devices=[]):  # the first weights are replaced below
+        model = WaveNet(config.model)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     dtypes = {tensor.dtype for tensor in tensors.values()} - {torch.float32}

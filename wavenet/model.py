@@ -8,7 +8,7 @@ WaveNet, arXiv:1609.03499.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -102,18 +102,23 @@ class WaveNet(nn.Module):
             skip_scale=config.skip_scale,
             conditioning_channels=config.conditioning_channels,
         )
-        self.head = Head(
-            config.skip_channels,
-            config.head_channels,
-            self.distribution.num_params,
-            bias=config.bias,
-        )
+        num_params = self.distribution.num_params
+        self.head = Head(config.skip_channels, config.head_channels, num_params, bias=config.bias)
         initial_bias = self.distribution.initial_bias()
         if self.head.output.bias is not None and initial_bias is not None:
             with torch.no_grad():
                 self.head.output.bias.copy_(initial_bias)
-        self.global_conditioner = build_global_conditioner(config)
-        self.local_conditioner = build_local_conditioner(config)
+        self.global_conditioner = None
+        if config.has_global_conditioning:
+            self.global_conditioner = GlobalConditioner(
+                config.global_channels,
+                config.num_speakers,
+                config.global_in_channels,
+                conditioning_dropout=config.conditioning_dropout,
+            )
+        self.local_conditioner = None
+        if config.local is not None:
+            self.local_conditioner = LocalConditioner(**asdict(config.local))
         if config.weight_norm:
             for module in list(self.modules()):
                 if isinstance(module, nn.Conv1d):
@@ -268,34 +273,6 @@ class WaveNet(nn.Module):
         return self.distribution.quantize(waveform).unsqueeze(1)
 
 
-def build_global_conditioner(config: WaveNetConfig) -> GlobalConditioner | None:
-    """Return the module for speakers and vectors; `None` if the config has neither."""
-    if not config.has_global_conditioning:
-        return None
-    return GlobalConditioner(
-        config.global_channels,
-        config.num_speakers,
-        config.global_in_channels,
-        conditioning_dropout=config.conditioning_dropout,
-    )
-
-
-def build_local_conditioner(config: WaveNetConfig) -> LocalConditioner | None:
-    """Return the module for frames of features; `None` if the config has none."""
-    local = config.local
-    if local is None:
-        return None
-    return LocalConditioner(
-        local.in_channels,
-        local.channels,
-        local.upsample_scales,
-        local.upsample,
-        kernel_size=local.kernel_size,
-        lookahead=local.lookahead,
-        context_dilations=local.context_dilations,
-    )
-
-
 def unwrap(model: nn.Module) -> WaveNet:
     """Return the `WaveNet` inside what torch.compile, DistributedDataParallel or DataParallel made.
 
@@ -314,12 +291,6 @@ def unwrap(model: nn.Module) -> WaveNet:
                 f"DataParallel, got {type(model).__name__}"
             )
     return inner
-
-
-def init_empty(config: WaveNetConfig) -> WaveNet:
-    """Return a model whose weights will be replaced; the random number generator is unchanged."""
-    with torch.random.fork_rng(devices=[]):
-        return WaveNet(config)
 
 
 def meta_model(config: WaveNetConfig) -> WaveNet:

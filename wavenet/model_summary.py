@@ -80,41 +80,31 @@ def layer_table(model: WaveNet | WaveNetConfig, sample_rate: int) -> str:
 
 def _rows(model: WaveNet) -> Iterator[LayerRow]:
     if model.global_conditioner is not None:
-        size = _num_parameters(model.global_conditioner)
-        yield LayerRow(name="global conditioner", num_parameters=size)
-    if model.local_conditioner is not None:
-        yield LayerRow(
-            name="local conditioner",
-            num_parameters=_num_parameters(model.local_conditioner),
-            operations=round(_local_operations(model.local_conditioner)),
-        )
+        yield _row("global conditioner", model.global_conditioner, operations=0)
+    local = model.local_conditioner
+    if local is not None:
+        yield _row("local conditioner", local, operations=round(_local_operations(local)))
     field = model.input.memory + 1
-    yield LayerRow(
-        name="input",
-        effective_kernel_size=field,
-        receptive_field=field,
-        num_parameters=_num_parameters(model.input),
-        operations=_operations(model.input),
-    )
+    yield _row("input", model.input, effective_kernel_size=field, receptive_field=field)
     for index, block in enumerate(model.stack.blocks):
         if not isinstance(block, ResidualBlock):
             raise _uncountable(f"stack.blocks.{index}", block, ResidualBlock)
         field += block.conv.memory
-        yield LayerRow(
-            name=f"block {index + 1}",
+        yield _row(
+            f"block {index + 1}",
+            block,
             dilation=block.conv.dilation[0],
             effective_kernel_size=block.conv.memory + 1,
             receptive_field=field,
-            num_parameters=_num_parameters(block),
-            operations=_operations(block),
         )
-    yield LayerRow(
-        name="head",
-        effective_kernel_size=1,
-        receptive_field=field,
-        num_parameters=_num_parameters(model.head),
-        operations=_operations(model.head),
-    )
+    yield _row("head", model.head, effective_kernel_size=1, receptive_field=field)
+
+
+def _row(name: str, module: nn.Module, **numbers: int) -> LayerRow:
+    """Return the row of a module; its operations are those of its convolutions if not given."""
+    num_parameters = sum(parameter.numel() for parameter in module.parameters())
+    numbers.setdefault("operations", _operations(module))
+    return LayerRow(name=name, num_parameters=num_parameters, **numbers)
 
 
 def _local_operations(conditioner: LocalConditioner) -> float:
@@ -131,10 +121,6 @@ def _local_operations(conditioner: LocalConditioner) -> float:
         operations += stage.operations_per_input() * rate
         rate *= stage.scale
     return operations
-
-
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _operations(module: nn.Module) -> int:

@@ -186,17 +186,21 @@ def _backward(ctx: Any, grad_skips: Tensor) -> tuple[Tensor | None, ...]:
         if y is None:
             y = convolve_rows(seen, conditioning, block)
             z = gated_activation.forward(y, block.bias, x.new_empty(len(y), through_skips.width))
-            grads.set_skip(index, grad_skips, z)
+            columns = slice(index * grads.width, (index + 1) * grads.width)
+            grads.skips[:, columns] = grad_skips.t() @ z
         grad_z = through_skips.of_block(index)
         if grad_x is not None:
             if spec.residual_scale != 1.0:
                 grad_x *= spec.residual_scale
             grad_z.addmm_(grad_x, block.residual)
         grad_y, grad_y_t, z_t, grad_bias = gated_activation.backward(y, block.bias, grad_z)
-        grads.set_block(index, grad_y_t, grad_bias, conditioning, z_t, grad_x)
+        grads.biases.append(grad_bias)
+        if grad_x is not None:
+            torch.mm(z_t, grad_x, out=grads.residuals[index])
         write_tap_gradients(grad_y_t, seen, block.delays, grads.taps[index])
         grad_x = input_gradient(grad_x, grad_y, block, mask)
-        if grad_conditioning is not None:
+        if grad_conditioning is not None and grads.conditioning is not None:
+            torch.mm(grad_y_t, conditioning, out=grads.conditioning[index])
             grad_conditioning.addmm_(grad_y, block.conditioning)
     return (grad_x, grad_conditioning, None, None, None, *grads.per_weight(grad_skips, ctx.formats))
 
@@ -240,30 +244,10 @@ class _WeightGradients:
         if conditioning is not None:
             self.conditioning = new(count, gate_channels, conditioning.shape[1])
         self.residuals = new(count - 1, self.width + 1, residual_channels)  # the bias last
-        if gated is None:  # recomputed block by block: `set_skip` follows
+        if gated is None:  # recomputed block by block
             self.skips = new(grad_skips.shape[1], count * self.width)
         else:
             self.skips = grad_skips.t() @ gated
-
-    def set_skip(self, index: int, grad_skips: Tensor, z: Tensor) -> None:
-        """Compute the gradient of a block's skip weight, given its gated activation."""
-        self.skips[:, index * self.width : (index + 1) * self.width] = grad_skips.t() @ z
-
-    def set_block(
-        self,
-        index: int,
-        grad_y_t: Tensor,
-        grad_bias: Tensor,
-        conditioning: Tensor | None,
-        z_t: Tensor,
-        grad_x: Tensor | None,
-    ) -> None:
-        """Compute the gradients of a block's bias, conditioning and residual weights."""
-        self.biases.append(grad_bias)
-        if grad_x is not None:
-            torch.mm(z_t, grad_x, out=self.residuals[index])
-        if self.conditioning is not None and conditioning is not None:
-            torch.mm(grad_y_t, conditioning, out=self.conditioning[index])
 
     def per_weight(self, grad_skips: Tensor, formats: Sequence[Any]) -> list[Tensor | None]:
         """Return the gradient of each tensor in the order of `StackWeights`."""
