@@ -4,7 +4,7 @@ from wavenet.cli.commands import PrepareCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.data.manifest import read_manifest
-from wavenet.data.preparation.prepare import convert_shard, plan_data, prepare_clips
+from wavenet.data.preparation.prepare import plan_data, prepare_clips, prepare_shard
 from wavenet.data.statistics import with_mel_statistics
 from wavenet.utils.sharding import Shard
 
@@ -18,7 +18,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
 
     # Several jobs can each check and convert one shard; a last job without a shard publishes.
     if shard is not None:
-        print(convert_shard(plan, shard).table())
+        print(prepare_shard(plan, shard).table())
         return
 
     # Check every recording, then convert all, split them and publish the folder. If the folder

@@ -15,7 +15,7 @@ from wavenet.config import AudioConfig, FilterConfig, MelConfig
 from wavenet.data.audio import WavWriter, read_samples
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import prepare
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.data.statistics import LEAST_STD, with_mel_statistics, with_predictor
 from wavenet.features.filters import SignalFilter
 from wavenet.features.mel import LogMel
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples = coloured(seed=number).numpy()
         soundfile.write(root / f"{number}.wav", samples, RATE, subtype="PCM_16")
     prepared = root.parent / "prepared-coloured"
-    prepare(root, prepared, PrepareOptions(sample_rate=RATE), quiet=True)
+    prepare_clips(make_plan(root, prepared, PrepareOptions(sample_rate=RATE)), quiet=True)
     return prepared
 
 

@@ -8,7 +8,7 @@ from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.manifest import read_manifest, write_manifest
 from wavenet.data.options import DataOptions, PrepareOptions
-from wavenet.data.preparation.prepare import prepare
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.evaluation.held_out import first_seconds, held_out_clips, held_out_split
 from wavenet.model import WaveNet
 from wavenet.utils.errors import ConfigError, DataError
@@ -16,7 +16,8 @@ from wavenet.utils.errors import ConfigError, DataError
 
 @pytest.fixture
 def folder(recordings: Path, tmp_path: Path) -> Path:
-    prepare(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000), quiet=True)
+    plan = make_plan(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000))
+    prepare_clips(plan, quiet=True)
     return tmp_path / "prepared"
 
 

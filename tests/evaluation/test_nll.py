@@ -9,7 +9,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.dataset import ClipReader, SequentialSegments, read_clip
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import prepare
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_split
 from wavenet.evaluation.nll import total_nll
@@ -30,7 +30,8 @@ CONFIG = WaveNetConfig(
 
 @pytest.fixture
 def folder(recordings: Path, tmp_path: Path) -> Path:
-    prepare(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000), quiet=True)
+    plan = make_plan(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000))
+    prepare_clips(plan, quiet=True)
     return tmp_path / "prepared"
 
 

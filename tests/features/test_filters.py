@@ -12,7 +12,7 @@ from wavenet.config import AudioConfig, FilterConfig
 from wavenet.data.dataset import ClipReader
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import prepare
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.features.filters import ORDER, SHELF_DB, SignalFilter, build_filter, linear_predictor
 from wavenet.utils.errors import ConfigError
 
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples = coloured(seed=number).numpy()
         soundfile.write(root / f"{number}.wav", samples, RATE, subtype="PCM_16")
     prepared = root.parent / "prepared-shaping"
-    prepare(root, prepared, PrepareOptions(sample_rate=RATE), quiet=True)
+    prepare_clips(make_plan(root, prepared, PrepareOptions(sample_rate=RATE)), quiet=True)
     return prepared
 
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.training.small import run_config, single_process
 from wavenet.data.options import DataOptions, PrepareOptions
-from wavenet.data.preparation.prepare import prepare
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.training.data import load_training_data
 from wavenet.training.loader import build_loader
 
@@ -18,7 +18,7 @@ def test_a_loader_that_starts_later_continues_the_same_batches(
     recordings: Path, tmp_path: Path, num_workers: int
 ) -> None:
     folder = tmp_path / "prepared"
-    prepare(recordings, folder, PrepareOptions(sample_rate=8000), quiet=True)
+    prepare_clips(make_plan(recordings, folder, PrepareOptions(sample_rate=8000)), quiet=True)
     options = {"global_batch_size": 2, "segment_length": 100}
     config = run_config(**options)
     config = dataclasses.replace(

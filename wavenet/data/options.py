@@ -83,7 +83,7 @@ class DataOptions(PrepareOptions):
 
     @property
     def folder(self) -> Path:
-        """The folder of prepared clips, if it is chosen; else `prepare_data` returns it."""
+        """The folder of prepared clips, if it is chosen; else a plan has it."""
         if self.processed_dir is None:
             raise ConfigError("data.processed_dir is missing: add data.processed_dir=FOLDER")
         return Path(self.processed_dir)

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from tests.commands import environment
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import (
-    prepare,
-)
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.data.preparation.work_dir import work_folder
 from wavenet.features.score import read_notes
@@ -30,7 +28,7 @@ Samples = NDArray[np.float32]
 
 def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
     settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
-    return prepare(folder / "root", folder / output, settings, quiet=True)
+    return prepare_clips(make_plan(folder / "root", folder / output, settings), quiet=True)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -211,17 +209,12 @@ def test_interrupted_preparation_continues_to_the_same_result(
 KILLED = """
 import os, signal
 from pathlib import Path
-from wavenet.data.options import DataOptions, PrepareOptions
-from wavenet.data.preparation.prepare import (
-    ensure_prepared,
-    ensure_same_data,
-    prepare,
-    prepare_data,
-)
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 
 os.rename = lambda old, new: os.kill(os.getpid(), signal.SIGKILL)
 options = PrepareOptions(sample_rate=16000, num_workers=2, skip_invalid=True)
-prepare(Path("root"), Path("out"), options, quiet=True)
+prepare_clips(make_plan(Path("root"), Path("out"), options), quiet=True)
 """
 
 

@@ -15,8 +15,9 @@ from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import (
     ensure_prepared,
     ensure_same_data,
-    prepare,
-    prepare_data,
+    make_plan,
+    plan_data,
+    prepare_clips,
 )
 from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.utils.errors import ConfigError, DataError
@@ -27,7 +28,7 @@ Samples = NDArray[np.float32]
 
 def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
     settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
-    return prepare(folder / "root", folder / output, settings, quiet=True)
+    return prepare_clips(make_plan(folder / "root", folder / output, settings), quiet=True)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -151,5 +152,5 @@ def test_impossible_options_fail_before_any_work(
         (nasty / "root" / "p0" / "bad.wav").unlink()
 
     with pytest.raises(error, match=message):
-        prepare_data(data_options(nasty, processed_dir=str(nasty / "out"), **changes))
+        plan_data(data_options(nasty, processed_dir=str(nasty / "out"), **changes))
     assert [path.name for path in nasty.iterdir()] == ["root"]

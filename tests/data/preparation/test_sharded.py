@@ -17,8 +17,9 @@ from tests.commands import command_line, environment
 from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import (
     ensure_prepared,
-    prepare,
-    prepare_data_shard,
+    make_plan,
+    plan_data,
+    prepare_clips,
     prepare_shard,
 )
 from wavenet.data.preparation.summary import PreparationSummary, ShardReport
@@ -35,12 +36,14 @@ def options(**changes: Any) -> PrepareOptions:
 
 
 def whole(folder: Path, output: str = "out", **changes: Any) -> PreparationSummary:
-    return prepare(folder / "root", folder / output, options(**changes), quiet=True)
+    plan = make_plan(folder / "root", folder / output, options(**changes))
+    return prepare_clips(plan, quiet=True)
 
 
 def share(folder: Path, text: str, **changes: Any) -> ShardReport:
     shard = Shard.from_text(text)
-    done = prepare_shard(folder / "root", folder / "out", options(**changes), shard, quiet=True)
+    plan = make_plan(folder / "root", folder / "out", options(**changes))
+    done = prepare_shard(plan, shard, quiet=True)
     assert isinstance(done, ShardReport)
     return done
 
@@ -106,15 +109,15 @@ def test_merge_completes_the_work_of_a_killed_shard(corpus: Path) -> None:
 
 
 def test_training_uses_the_clips_of_finished_shards(corpus: Path) -> None:
-    said = DataOptions(
+    chosen = DataOptions(
         sample_rate=16000, root=str(corpus / "root"), processed_dir=str(corpus / "out")
     )
     for number in (1, 2):
-        prepare_data_shard(said, Shard(number, 2))
+        prepare_shard(plan_data(chosen), Shard(number, 2))
     (before,) = (corpus / ".out.partial").rglob("0.flac.wav")
     time_before = before.stat().st_mtime_ns
 
-    folder = ensure_prepared(said)
+    folder = ensure_prepared(chosen)
 
     assert (folder / "audio" / "p0" / "0.flac.wav").stat().st_mtime_ns == time_before
 
@@ -174,7 +177,8 @@ def test_too_few_recordings_to_split_are_refused_before_work(
 def test_a_shard_of_what_is_prepared_has_nothing_to_do(corpus: Path) -> None:
     whole(corpus)
 
-    done = prepare_shard(corpus / "root", corpus / "out", options(), Shard(1, 2), quiet=True)
+    plan = make_plan(corpus / "root", corpus / "out", options())
+    done = prepare_shard(plan, Shard(1, 2), quiet=True)
 
     assert "already prepared" in done.table()
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
@@ -210,16 +214,18 @@ def test_no_shard_starts_while_the_clips_are_published(corpus: Path) -> None:
 
 
 def test_only_the_first_shard_downloads_a_corpus(tmp_path: Path) -> None:
-    said = DataOptions(sample_rate=8000, corpus="yesno", root=str(tmp_path / "none"), download=True)
+    chosen = DataOptions(
+        sample_rate=8000, corpus="yesno", root=str(tmp_path / "none"), download=True
+    )
 
     with pytest.raises(ConfigError, match=r"only the first shard fetches it: run shard=1/4 alone"):
-        prepare_data_shard(said, Shard(2, 4))
+        plan_data(chosen, Shard(2, 4))
 
 
 @pytest.mark.slow
 def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None:
     whole(corpus, "whole", split_top_db=40.0)
-    said = (
+    chosen = (
         "audio.sample_rate=16000",
         "data.root=root",
         "data.processed_dir=out",
@@ -228,7 +234,7 @@ def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None
 
     def start(*more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            command_line("prepare", *said, *more),
+            command_line("prepare", *chosen, *more),
             cwd=corpus,
             env=environment(),
             stdout=subprocess.PIPE,
@@ -256,7 +262,7 @@ from pathlib import Path
 from wavenet.data.preparation import conversion
 from wavenet.data.preparation import work_dir as steps
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import prepare_shard
+from wavenet.data.preparation.prepare import make_plan, prepare_shard
 from wavenet.utils.sharding import Shard
 
 done = []
@@ -267,7 +273,7 @@ def convert(*arguments):
     return done[-1]
 steps.convert = convert
 options = PrepareOptions(sample_rate=16000, num_workers=1)
-prepare_shard(Path("root"), Path("out"), options, Shard(1, 2), quiet=True)
+prepare_shard(make_plan(Path("root"), Path("out"), options), Shard(1, 2), quiet=True)
 """
 
 

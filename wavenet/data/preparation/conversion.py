@@ -5,6 +5,7 @@ a complete recording in memory.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,7 +31,7 @@ Samples = NDArray[np.float32]
 
 
 @dataclass
-class Overshoot:
+class _Overshoot:
     """Samples that resampling put past 1.0, and that were limited to 1.0."""
 
     samples: int = 0
@@ -64,7 +65,7 @@ def convert(
         folder: The prepared folder.
         options: Repairs, trimming and splitting.
     """
-    overshoot = Overshoot()
+    overshoot = _Overshoot()
     mono = _mono(source, options)
     blocks = _at_rate(mono, inspection.sample_rate, options.sample_rate, overshoot)
     if options.trim_top_db is None and options.split_top_db is None:
@@ -165,18 +166,15 @@ def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:
 
 
 def _at_rate(
-    blocks: Iterator[Samples], rate: int, wanted: int, overshoot: Overshoot
+    blocks: Iterator[Samples], rate: int, wanted: int, overshoot: _Overshoot
 ) -> Iterator[Samples]:
     """Yield `blocks` at the rate `wanted`; what passes 1.0 is limited and counted."""
     if rate == wanted:
         yield from blocks
         return
     stream = require("soxr", "train").ResampleStream(rate, wanted, 1, "float32", quality="HQ")
-    for block in blocks:
-        yield _limited(stream.resample_chunk(block), overshoot)
-    yield _limited(stream.resample_chunk(np.zeros(0, np.float32), last=True), overshoot)
-
-
-def _limited(samples: Samples, overshoot: Overshoot) -> Samples:
-    overshoot.samples += int((np.abs(samples) > 1.0).sum())
-    return np.clip(samples, -1.0, 1.0)
+    end = (np.zeros(0, np.float32), True)
+    for block, last in itertools.chain(((block, False) for block in blocks), [end]):
+        samples = stream.resample_chunk(block, last=last)
+        overshoot.samples += int((np.abs(samples) > 1.0).sum())
+        yield np.clip(samples, -1.0, 1.0)

@@ -15,7 +15,7 @@ from wavenet.data.container_headers import TruncatedAudio
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.sources import CONTAINERS, Source
 from wavenet.features.score import read_notes
-from wavenet.utils.errors import DataError, WavenetError, printable
+from wavenet.utils.errors import WavenetError, printable
 
 SILENT = 1e-4  # standard deviation
 OFFSET = 0.01  # of the mean from 0
@@ -36,10 +36,9 @@ class Problem:
     @property
     def remedy(self) -> str:
         """The option to set."""
-        lower = "a lower data.min_seconds"
-        return (
-            lower if self.option == "min_seconds" else f"data.{self.option or 'skip_invalid'}=true"
-        )
+        if self.option == "min_seconds":
+            return "a lower data.min_seconds"
+        return f"data.{self.option or 'skip_invalid'}=true"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,11 @@ class _Levels:
         size = np.abs(samples)
         if not math.isfinite(size.max()):
             finite = np.isfinite(samples)
-            self._count_not_finite(samples, finite)
+            if not self.not_finite:
+                frame, channel = np.argwhere(~finite)[0]
+                place = f"frame {self.frames + frame} of channel {channel}"
+                self.first_not_finite = f"{samples[frame, channel]} at {place}"
+            self.not_finite += int(finite.size - finite.sum())
             samples, size = np.where(finite, samples, 0), np.where(finite, size, 0)
         peak = float(size.max())
         self.peak = max(self.peak, peak)
@@ -106,13 +109,6 @@ class _Levels:
         self.mean_square_sum += _square_sum(mean)
         self.square_sum += _square_sum(samples) / samples.shape[1]
         self.frames += len(samples)
-
-    def _count_not_finite(self, samples: NDArray[np.float32], finite: NDArray[np.bool_]) -> None:
-        if not self.not_finite:
-            frame, channel = np.argwhere(~finite)[0]
-            place = f"frame {self.frames + frame} of channel {channel}"
-            self.first_not_finite = f"{samples[frame, channel]} at {place}"
-        self.not_finite += int(finite.size - finite.sum())
 
     @property
     def offset(self) -> float:
@@ -143,21 +139,17 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
         header = read_header(source.path, allow_truncated=options.allow_truncated)
         for block in read_blocks(source.path, allow_truncated=options.allow_truncated):
             levels.add(block)
-    except TruncatedAudio as error:
-        return Inspection(source.name, (Problem(_reason(source, error), "allow_truncated"),))
+        if not levels.frames:
+            return Inspection(source.name, (Problem("no sample can be decoded"),))
+        remarks = _remarks(source, header, levels, options)
     except WavenetError as error:
-        return Inspection(source.name, (Problem(_reason(source, error)),))
-
-    if not levels.frames:
-        return Inspection(source.name, (Problem("no sample can be decoded"),))
-    try:
-        late = _notes_after(source, levels.frames / header.sample_rate)
-    except DataError as error:
-        return Inspection(source.name, (Problem(_reason(source, error)),))
-    for found, problem in _findings(header, levels, options):
-        if found and getattr(options, problem.option) is True:
+        option = "allow_truncated" if isinstance(error, TruncatedAudio) else ""
+        reason = str(error).removeprefix(f"{printable(source.path)}: ")  # the list has the path
+        return Inspection(source.name, (Problem(reason, option),))
+    for problem in _problems(header, levels, options):
+        if getattr(options, problem.option) is True:
             repairs.append(problem.option)
-        elif found:
+        else:
             problems.append(problem)
     if options.allow_truncated and _is_truncated(source, header, levels):
         repairs.append("allow_truncated")
@@ -165,7 +157,7 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
         source.name,
         tuple(problems),
         tuple(repairs),
-        (*_notes(source, header, levels), *late, *_empty_above(header, options)),
+        remarks,
         frames=levels.frames,
         sample_rate=header.sample_rate,
         peak=levels.peak,
@@ -176,58 +168,39 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
     )
 
 
-def _findings(
-    header: AudioHeader, levels: _Levels, options: PrepareOptions
-) -> list[tuple[bool, Problem]]:
-    """Return all possible problems, and whether each was found."""
-    seconds = levels.frames / header.sample_rate
+def _problems(header: AudioHeader, levels: _Levels, options: PrepareOptions) -> list[Problem]:
+    """Return what is wrong, worst first, with the option that repairs it."""
+    rate, seconds = header.sample_rate, levels.frames / header.sample_rate
     silence = "silent once mixed, its channels cancel" if levels.cancels else "silent"
-    rates = f"{header.sample_rate} Hz, wanted {options.sample_rate} Hz"
-    return [
-        (
-            levels.not_finite > 0,
-            Problem(f"{levels.first_not_finite}, {levels.not_finite} such samples", "nan_to_num"),
-        ),
-        (
-            levels.past_one > 0,
-            Problem(f"{levels.past_one} samples past 1.0, peak {levels.peak:.4g}", "clip"),
-        ),
-        (header.sample_rate != options.sample_rate, Problem(rates, "resample")),
-        (header.channels > 1, Problem(f"{header.channels} channels, wanted 1", "mono")),
-        (
-            levels.silent,
-            Problem(f"{silence}: standard deviation under {SILENT:g}", "allow_silent"),
-        ),
-        (
-            seconds < options.min_seconds,
-            Problem(
-                f"{seconds:.3f} s long, wanted {options.min_seconds:g} s or more", "min_seconds"
-            ),
-        ),
-    ]
+    not_finite = f"{levels.first_not_finite}, {levels.not_finite} such samples"
+    past_one = f"{levels.past_one} samples past 1.0, peak {levels.peak:.4g}"
+    short = f"{seconds:.3f} s long, wanted {options.min_seconds:g} s or more"
+    table = (
+        (levels.not_finite > 0, not_finite, "nan_to_num"),
+        (levels.past_one > 0, past_one, "clip"),
+        (rate != options.sample_rate, f"{rate} Hz, wanted {options.sample_rate} Hz", "resample"),
+        (header.channels > 1, f"{header.channels} channels, wanted 1", "mono"),
+        (levels.silent, f"{silence}: standard deviation under {SILENT:g}", "allow_silent"),
+        (seconds < options.min_seconds, short, "min_seconds"),
+    )
+    return [Problem(reason, option) for found, reason, option in table if found]
 
 
-def _notes(source: Source, header: AudioHeader, levels: _Levels) -> tuple[str, ...]:
-    notes = []
-    if header.container not in CONTAINERS[source.suffix]:
-        notes.append(f"is {header.container}, not what its suffix says")
-    if abs(levels.offset) > OFFSET:
-        notes.append(f"mean is {levels.offset:+.3f}, not 0 (DC offset)")
-    return tuple(notes)
-
-
-def _notes_after(source: Source, seconds: float) -> tuple[str, ...]:
-    """Return a remark on notes that start after the recording's end."""
-    late = 0
+def _remarks(
+    source: Source, header: AudioHeader, levels: _Levels, options: PrepareOptions
+) -> tuple[str, ...]:
+    """Return what is unusual but harmless."""
+    rate, late = header.sample_rate, 0
     if source.notes is not None:
-        late = sum(note.onset >= seconds for note in read_notes(source.notes))
-    return (f"{late} notes start after its end",) if late else ()
-
-
-def _empty_above(header: AudioHeader, options: PrepareOptions) -> tuple[str, ...]:
-    """Return a remark that upsampling leaves the upper band empty."""
-    rate = header.sample_rate
-    return (f"{rate} Hz: empty above {rate / 2:g} Hz",) if rate < options.sample_rate else ()
+        late = sum(note.onset >= levels.frames / rate for note in read_notes(source.notes))
+    foreign = header.container not in CONTAINERS[source.suffix]
+    table = (
+        (foreign, f"is {header.container}, not what its suffix says"),
+        (abs(levels.offset) > OFFSET, f"mean is {levels.offset:+.3f}, not 0 (DC offset)"),
+        (late, f"{late} notes start after its end"),
+        (rate < options.sample_rate, f"{rate} Hz: empty above {rate / 2:g} Hz"),
+    )
+    return tuple(remark for found, remark in table if found)
 
 
 def _is_truncated(source: Source, header: AudioHeader, levels: _Levels) -> bool:
@@ -238,13 +211,3 @@ def _is_truncated(source: Source, header: AudioHeader, levels: _Levels) -> bool:
     except TruncatedAudio:
         return True
     return False
-
-
-def _reason(source: Source, error: WavenetError) -> str:
-    """Return the message of `error` without the path in front, which the list has already."""
-    return str(error).removeprefix(f"{printable(source.path)}: ")
-
-
-def decibels(amplitude: float) -> str:
-    """Return `amplitude` in dB under full scale, such as `-6.0 dBFS`."""
-    return f"{20 * math.log10(amplitude):.1f} dBFS" if amplitude > 0 else "-inf dBFS"

@@ -2,9 +2,11 @@
 
 The clips are written to a work folder (`wavenet.data.preparation.work_dir`) that takes the final
 name in one rename; an interrupted preparation continues there. Several jobs can fill it at once,
-each with a shard of the recordings (`prepare_shard`); `prepare` then publishes the clips of all.
+each with a shard of the recordings (`prepare_shard`); `prepare_clips` then publishes the clips of
+all. Both take a plan, which `plan_data` or `make_plan` makes of the recordings' names.
 """
 
+import dataclasses
 import logging
 import os
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from wavenet.data.preparation.prepared_folder import (
     publish,
     recover,
 )
-from wavenet.data.preparation.sources import SourceListing, assign_splits, split_clips
+from wavenet.data.preparation.sources import SourceListing, assign_splits
 from wavenet.data.preparation.summary import PreparationSummary, ShardReport, remarks_on, summarize
 from wavenet.data.preparation.work_dir import (
     Record,
@@ -45,9 +47,10 @@ def ensure_prepared(options: DataOptions) -> Path:
     """Return the prepared folder of `options`, after preparing it if that is not done."""
     if options.root is None:
         return options.folder
-    folder, summary = prepare_data(options)
+    plan = plan_data(options)
+    summary = prepare_clips(plan)
     log.info("%s", summary.line() if summary.already_prepared else summary.table())
-    return folder
+    return plan.output
 
 
 def ensure_same_data(options: DataOptions, expected: DataIdentity | None, owner: Path) -> Path:
@@ -73,79 +76,23 @@ def ensure_same_data(options: DataOptions, expected: DataIdentity | None, owner:
     return folder
 
 
-def prepare_data(options: DataOptions) -> tuple[Path, PreparationSummary]:
-    """Fetch the recordings if that is asked for, and prepare them unless that is done.
+def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
+    """Fetch the recordings if that is asked for, and plan their preparation.
 
-    Returns:
-        The prepared folder, `prepared/NAME-RATE-DIGEST` unless another is chosen, and its summary.
+    Args:
+        options: The recordings and the output, by default `prepared/NAME-RATE-DIGEST`.
+        shard: The only one to be prepared; the first may fetch the recordings.
 
     Raises:
         ConfigError: The options contradict each other, the recordings, or the folder that is there.
-        DataError: Recordings are bad, or the folder is damaged.
-        MachineError: The disk refuses, or other processes prepare the same clips.
+        DataError: There are no recordings, or too few.
+        MachineError: The recordings cannot be fetched or listed.
     """
-    plan = plan_data(options)
-    return plan.output, prepare_clips(plan)
-
-
-def prepare_data_shard(options: DataOptions, shard: Shard) -> ShardReport | PreparationSummary:
-    """Prepare one shard of the recordings, as `prepare_shard`; the first may fetch them."""
-    return convert_shard(plan_data(options, shard), shard)
-
-
-def prepare(
-    root: Path, output: Path, options: PrepareOptions, *, quiet: bool = False
-) -> PreparationSummary:
-    """Check every recording below `root`, convert it, and put clips and manifest at `output`.
-
-    A second call with the same recordings and options returns at once.
-
-    Args:
-        root: Folder of recordings, at any depth.
-        output: Folder to make; one that holds other clips is an error.
-        options: What may be done to the recordings.
-        quiet: Show no progress.
-
-    Raises:
-        ConfigError: `output` holds something else, or it and `root` lie inside each other.
-        DataError: Recordings are bad: all of them are listed, and nothing is written. Or `output`
-            is damaged.
-        MachineError: The disk refuses, or other processes prepare the same output.
-    """
-    return prepare_clips(_plan(root, output, options), quiet=quiet)
-
-
-def prepare_shard(
-    root: Path, output: Path, options: PrepareOptions, shard: Shard, *, quiet: bool = False
-) -> ShardReport | PreparationSummary:
-    """Check and convert one shard of the recordings; once all are done, `prepare` is quick.
-
-    Shards can run at once, on several machines too; the names of the recordings alone decide which
-    shard has which. `output` is not touched.
-
-    Args:
-        root: Folder of recordings, as for `prepare`.
-        output: Folder that `prepare` makes later.
-        options: What may be done to the recordings, the same for all shards.
-        shard: Which recordings, of all that are found.
-        quiet: Show no progress.
-
-    Returns:
-        What the job did; the summary of `output` if that is prepared already.
-
-    Raises:
-        ConfigError, DataError, MachineError: As `prepare`; only bad recordings of the shard count.
-    """
-    return convert_shard(_plan(root, output, options), shard, quiet=quiet)
-
-
-def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
-    """Fetch the recordings if that is asked for, list them, and refuse what cannot work."""
     root = options.source
     if options.download and not (root.exists() and any(root.iterdir())):
         _fetch(options, shard)
     chosen = None if options.processed_dir is None else Path(options.processed_dir)
-    plan = _plan(root, chosen, options.preparation)
+    plan = make_plan(root, chosen, options.preparation)
     sources = plan.found.sources
     by_folder = options.speaker_from_folder and any("/" in source.name for source in sources)
     if options.use_speakers and not by_folder and not any(source.speaker for source in sources):
@@ -172,22 +119,44 @@ def _fetch(options: DataOptions, shard: Shard | None) -> None:
     corpus.fetch(root)
 
 
-def _plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
-    """Look at the names of the recordings, and refuse what cannot work before any work."""
+def make_plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
+    """Look at the names of the recordings, and refuse what cannot work before any work.
+
+    Args:
+        root: Folder of recordings, at any depth.
+        output: Folder to make; `None` for `prepared/NAME-RATE-DIGEST`.
+        options: What may be done to the recordings.
+
+    Raises:
+        ConfigError: `output` holds something else, or it and `root` lie inside each other.
+        DataError: There are no recordings, or too few.
+    """
     if output is not None:
         check_places(root, output)
     found = get_corpus(options.corpus).find(root)
     key = key_of(found.sources, options)
     if output is None:
-        name = f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}"
-        output = Path("prepared") / name
+        output = Path("prepared", f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}")
         check_places(root, output)
     assign_splits(found.sources, options)  # raises if there are too few
     return Plan(root, options, found, key, output)
 
 
 def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
-    """Check all recordings of `plan`, then convert, split and publish them; see `prepare`."""
+    """Check every recording of `plan`, then convert, split and publish them.
+
+    A second call with the same recordings and options returns at once.
+
+    Args:
+        plan: Recordings, options and output.
+        quiet: Show no progress.
+
+    Raises:
+        ConfigError: The output holds other clips.
+        DataError: Recordings are bad: all of them are listed, and nothing is written. Or the output
+            is damaged.
+        MachineError: The disk refuses, or other processes prepare the same output.
+    """
     summary = already_prepared(plan)
     if summary is not None:
         return summary
@@ -214,10 +183,25 @@ def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
     return summary
 
 
-def convert_shard(
+def prepare_shard(
     plan: Plan, shard: Shard, *, quiet: bool = False
 ) -> ShardReport | PreparationSummary:
-    """Check and convert one shard of the recordings of `plan`; see `prepare_shard`."""
+    """Check and convert one shard of the recordings; once all are done, `prepare_clips` is quick.
+
+    Shards can run at once, on several machines too; the names of the recordings alone decide which
+    shard has which. The output is not touched.
+
+    Args:
+        plan: The same for all shards.
+        shard: Which recordings, of all that are found.
+        quiet: Show no progress.
+
+    Returns:
+        What the job did; the summary of the output if that is prepared already.
+
+    Raises:
+        ConfigError, DataError, MachineError: As `prepare_clips`, for recordings of the shard.
+    """
     summary = already_prepared(plan)
     if summary is not None:
         return summary
@@ -240,7 +224,7 @@ def convert_shard(
 def _split(
     found: SourceListing, records: Sequence[Record], options: PrepareOptions
 ) -> Sequence[Clip]:
-    """Return the clips of `records` with their splits."""
+    """Return the clips of `records` with the splits of their sources."""
     clips = [clip for record in records for clip in record.converted.clips]
     used = {clip.source for clip in clips}
     if not used:
@@ -249,4 +233,5 @@ def _split(
             f"long as {options.min_seconds:g} s; raise data.trim_top_db and data.split_top_db, or "
             "lower data.min_seconds"
         )
-    return split_clips(clips, assign_splits((s for s in found.sources if s.name in used), options))
+    splits = assign_splits((s for s in found.sources if s.name in used), options)
+    return [dataclasses.replace(clip, split=splits[clip.source]) for clip in clips]

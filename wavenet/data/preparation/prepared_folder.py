@@ -22,7 +22,7 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.conversion import AUDIO, NOTES
 from wavenet.data.preparation.sources import SourceListing
 from wavenet.data.preparation.summary import PreparationSummary
-from wavenet.data.preparation.work_dir import FORMAT, discard, keep_only
+from wavenet.data.preparation.work_dir import FORMAT, keep_only, plain_options
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, WavenetError, printable
 from wavenet.utils.files import put_directory, write_text
@@ -58,7 +58,7 @@ def publish(work: Path, plan: Plan, clips: Sequence[Clip], summary: PreparationS
     account = {
         "format": FORMAT,
         "key": plan.key,
-        "options": _plain(plan.options),
+        "options": plain_options(plan.options),
         "summary": to_dict(summary),
     }
     write_text(work / ACCOUNT, json.dumps(account, indent=2) + "\n")
@@ -69,7 +69,7 @@ def publish(work: Path, plan: Plan, clips: Sequence[Clip], summary: PreparationS
     check_places(plan.root, plan.output)  # on a disk without locks another may have published
     if already_prepared(plan) is None:
         put_directory(work / READY, plan.output)
-    discard(work)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def recover(work: Path) -> None:
@@ -110,7 +110,7 @@ def already_prepared(plan: Plan) -> PreparationSummary | None:
 
 def _other_data(plan: Plan, account: dict[str, Any]) -> str:
     """Return the message that the output holds other clips, with both described."""
-    old, new = account.get("options"), _plain(plan.options)
+    old, new = account.get("options"), plain_options(plan.options)
     old = old if isinstance(old, dict) else {}
     different = [name for name in new if old.get(name) != new[name]]
     summary = account.get("summary")
@@ -125,12 +125,6 @@ def _other_data(plan: Plan, account: dict[str, Any]) -> str:
         f"(there: {there}; now: {wanted}) and is left unchanged: choose another "
         "data.processed_dir, or leave it out for a folder of each data set's own"
     )
-
-
-def _plain(options: PrepareOptions) -> dict[str, Any]:
-    plain = to_dict(options)
-    plain.pop("num_workers")
-    return plain
 
 
 def _read_account(output: Path) -> dict[str, Any] | None:

@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from wavenet.data.manifest import Clip, Split
+from wavenet.data.manifest import Split
 from wavenet.data.options import PrepareOptions
 from wavenet.utils.errors import DataError, MachineError, printable
 
@@ -183,11 +183,6 @@ def assign_splits(sources: Iterable[Source], options: PrepareOptions) -> dict[st
     splits.update(dict.fromkeys(names[:test], "test"))
     splits.update(dict.fromkeys(names[test : test + valid], "valid"))
     return splits
-
-
-def split_clips(clips: Iterable[Clip], splits: dict[str, Split]) -> Sequence[Clip]:
-    """Return `clips` with the splits of their sources."""
-    return [dataclasses.replace(clip, split=splits[clip.source]) for clip in clips]
 
 
 def _share(fraction: float, count: int) -> int:

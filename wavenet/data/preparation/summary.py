@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wavenet.data.manifest import SPLITS, Clip
-from wavenet.data.preparation.inspection import Inspection, decibels
+from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import SourceListing
 from wavenet.data.preparation.work_dir import Record
 from wavenet.utils.errors import printable
@@ -25,7 +25,7 @@ class SplitTotal:
 
 @dataclass(frozen=True)
 class Remark:
-    """A recording and a remark on it."""
+    """A remark on the recording `name`."""
 
     name: str
     text: str
@@ -104,21 +104,22 @@ class PreparationSummary:
             *(_row(total.split, total.files, total.clips, total.seconds) for total in self.splits),
             _row("out", taken, clips, seconds),
         ]
-        rate = f"clips are mono, 16-bit, {self.sample_rate} Hz"
-        lines.append(rate + (f", {self.speakers} speakers" if self.speakers else ""))
-        lines.append(
-            f"level of the recordings: peak {decibels(self.peak)}, RMS {decibels(self.rms)}"
-        )
-        lines += self._done()
-        lines += _names("left out", self.left_out)
-        lines += _names("to note", self.notes)
+        speakers = f", {self.speakers} speakers" if self.speakers else ""
+        lines += [
+            f"clips are mono, 16-bit, {self.sample_rate} Hz{speakers}",
+            f"level of the recordings: peak {_decibels(self.peak)}, RMS {_decibels(self.rms)}",
+            *self._done(),
+            *_names("left out", self.left_out),
+            *_names("to note", self.notes),
+        ]
         return "\n".join(lines)
 
     def _done(self) -> list[str]:
         """Return a line for each count that is not 0."""
         repaired = ", ".join(f"{entry.name} {entry.count}" for entry in self.repairs)
         others = ", ".join(f"{entry.count} {printable(entry.name, 20)}" for entry in self.others)
-        removed = f"{self.removed_seconds:.1f} s, with {self.too_short} pieces that were"
+        trimmed = self.removed_seconds or self.too_short
+        removed = f"{self.removed_seconds:.1f} s, with {self.too_short} pieces that were too short"
         lines = (
             (repaired, f"recordings repaired: {repaired}"),
             (self.clipped, f"samples past 1.0, clipped: {self.clipped}"),
@@ -126,7 +127,7 @@ class PreparationSummary:
             (self.silent, f"silent recordings taken: {self.silent}"),
             (
                 self.removed_seconds or self.too_short,
-                f"removed by trimming and splitting: {removed} too short",
+                f"removed by trimming and splitting: {removed}",
             ),
             (others, f"other files, not looked at: {printable(others, 160)}"),
             (self.hidden, f"hidden files and folders, not looked at: {self.hidden}"),
@@ -190,12 +191,9 @@ def summarize(
     frames = sum(inspection.frames for inspection in seen)
     energy = math.fsum(inspection.power * inspection.frames for inspection in seen)
     left_out = [
-        *remarks_on(skipped),
-        *(
-            Remark(record.inspection.name, "no piece is as long as min_seconds")
-            for record in records
-            if not record.converted.clips
-        ),
+        Remark(record.inspection.name, "no piece is as long as min_seconds")
+        for record in records
+        if not record.converted.clips
     ]
     repairs = sorted({repair for inspection in seen for repair in inspection.repairs})
     return PreparationSummary(
@@ -203,7 +201,7 @@ def summarize(
         files=len(found.sources),
         seconds=math.fsum(inspection.seconds for inspection in seen),
         splits=tuple(_total(split, clips) for split in SPLITS),
-        left_out=tuple(sorted(left_out, key=lambda entry: entry.name)),
+        left_out=tuple(sorted((*remarks_on(skipped), *left_out), key=lambda entry: entry.name)),
         repairs=tuple(Count(name, sum(name in i.repairs for i in seen)) for name in repairs),
         notes=tuple(Remark(i.name, "; ".join(i.notes)) for i in seen if i.notes),
         others=tuple(Count(name, count) for name, count in found.others),
@@ -229,6 +227,10 @@ def _total(split: str, clips: Iterable[Clip]) -> SplitTotal:
     mine = [clip for clip in clips if clip.split == split]
     seconds = math.fsum(clip.frames / clip.sample_rate for clip in mine)
     return SplitTotal(split, len({clip.source for clip in mine}), len(mine), seconds)
+
+
+def _decibels(amplitude: float) -> str:
+    return f"{20 * math.log10(amplitude):.1f} dBFS" if amplitude > 0 else "-inf dBFS"
 
 
 def _row(name: str, files: int, clips: int | None, seconds: float | None) -> str:

@@ -10,6 +10,7 @@ that publishes the clips holds the folder alone.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
@@ -58,18 +59,18 @@ class Record:
 
 def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
     """Return a digest that changes with the options and with any source's name, size or time."""
-    values = {name: value for name, value in to_dict(options).items() if name != "num_workers"}
-    seen = [
-        (
-            source.name,
-            source.size,
-            source.mtime_ns,
-            source.speaker,
-            file_digest(source.notes) if source.notes is not None else "",
-        )
-        for source in sources
-    ]
-    return hashlib.sha256(json.dumps([FORMAT, values, seen]).encode()).hexdigest()
+    seen = []
+    for source in sources:
+        notes = file_digest(source.notes) if source.notes is not None else ""
+        seen.append((source.name, source.size, source.mtime_ns, source.speaker, notes))
+    return hashlib.sha256(json.dumps([FORMAT, plain_options(options), seen]).encode()).hexdigest()
+
+
+def plain_options(options: PrepareOptions) -> dict[str, Any]:
+    """Return what decides the clips, as plain data."""
+    plain = to_dict(options)
+    plain.pop("num_workers")
+    return plain
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
             yield folder
         finally:
             if shard is None and not any((folder / RECORDS).glob("*.json")):
-                discard(folder)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: Path, shard: Shard | None, stack: contextlib.ExitStack) -> None:
@@ -107,11 +108,6 @@ def _lock(folder: Path, shard: Shard | None, stack: contextlib.ExitStack) -> Non
     stack.enter_context(locked(folder))
 
 
-def discard(folder: Path) -> None:
-    """Remove the work folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def finished(folder: Path, sources: Iterable[Source]) -> list[Source]:
     """Return those of `sources` that have a record, valid or not."""
     names = {path.name for path in (folder / RECORDS).iterdir()}
@@ -122,10 +118,7 @@ def read_records(
     work: Path, sources: Sequence[Source], options: PrepareOptions, quiet: bool
 ) -> dict[str, Record]:
     """Return the records that are still valid, by name of their source."""
-
-    def read(source: Source) -> Record | None:
-        return _read_record(work, source, options)
-
+    read = functools.partial(_read_record, work, options)
     records = _in_threads(read, finished(work, sources), "verifying", options, quiet)
     return {record.inspection.name: record for record in records if record is not None}
 
@@ -138,10 +131,7 @@ def check_all(
     Raises:
         DataError: There are bad ones, and it does not.
     """
-
-    def check(source: Source) -> Inspection:
-        return inspect(source, options)
-
+    check = functools.partial(inspect, options=options)
     inspections = list(_in_threads(check, sources, "checking", options, quiet))
     bad = [inspection for inspection in inspections if inspection.problems]
     if bad and not options.skip_invalid:
@@ -203,7 +193,7 @@ def _record_path(folder: Path, source: Source) -> Path:
     return folder / RECORDS / f"{source.digest}.json"
 
 
-def _read_record(folder: Path, source: Source, options: PrepareOptions) -> Record | None:
+def _read_record(folder: Path, options: PrepareOptions, source: Source) -> Record | None:
     """Return the record of `source` if its key and the digests of its clips match."""
     with contextlib.suppress(OSError, ValueError, RecursionError, ConfigError):
         record = from_dict(Record, json.loads(_record_path(folder, source).read_text("utf-8")))
