@@ -125,10 +125,7 @@ class PreparationSummary:
             (self.clipped, f"samples past 1.0, clipped: {self.clipped}"),
             (self.overshoot, f"samples put past 1.0 by resampling, clipped: {self.overshoot}"),
             (self.silent, f"silent recordings taken: {self.silent}"),
-            (
-                self.removed_seconds or self.too_short,
-                f"removed by trimming and splitting: {removed}",
-            ),
+            (trimmed, f"removed by trimming and splitting: {removed}"),
             (others, f"other files, not looked at: {printable(others, 160)}"),
             (self.hidden, f"hidden files and folders, not looked at: {self.hidden}"),
             (self.linked_folders, f"linked folders, not followed: {self.linked_folders}"),
