@@ -5,13 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import wavenet
-from wavenet.benchmarks.framework import (
-    Result,
-    draw_charts,
-    json_text,
-    machine_line,
-    require_charts,
-)
+from wavenet.benchmarks.framework import Result, json_text, report
 from wavenet.benchmarks.options import BenchmarkCommand
 from wavenet.benchmarks.sampling_speed import (
     UNCONDITIONAL,
@@ -33,10 +27,13 @@ UNTRAINED_SAMPLE_RATE = 16000
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
-    require_charts(options.output)
-    show = log.info if options.json else print
-    show(machine_line())
-    results = []
+    results = report(measure(options), options.output, log.info if options.json else print)
+    if options.json:
+        print(json_text(results))
+
+
+def measure(options: BenchmarkCommand) -> Iterator[Result]:
+    """Yield the speed of each model, what starting a process costs, and what low precision does."""
     for name, models, sample_rate in models_to_measure(options):
         cases = sampling_cases(
             options.batch_sizes, options.num_threads, options.weight_dtypes, tuple(models)
@@ -49,28 +46,20 @@ def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
             bits = bits_by_weight_dtype(
                 Path(options.checkpoint), options.weight_dtypes, options.bits_seconds
             )
-        result = Result(
+        notes = [*conditioning_cost(measurements), *([] if startup is None else [str(startup)])]
+        for weight_dtype, value in bits.items():
+            difference = value - bits["float32"]
+            notes.append(
+                f"held-out bits per sample, {weight_dtype:9}{value:.4f} ({difference:+.4f})"
+            )
+        yield Result(
             name=name,
             num_parameters=sum(weights.numel() for weights in model.parameters()),
             measurements=measurements,
             sample_rate=sample_rate,
-            notes=[
-                *conditioning_cost(measurements),
-                *([] if startup is None else [str(startup)]),
-                *(
-                    f"held-out bits per sample, {weight_dtype:9}{value:.4f} "
-                    f"({value - bits['float32']:+.4f})"
-                    for weight_dtype, value in bits.items()
-                ),
-            ],
+            notes=notes,
             details={"startup": None if startup is None else vars(startup), "bits": bits},
         )
-        show(f"\n{result.table()}")
-        results.append(result)
-    for path in draw_charts(results, options.output):
-        show(f"chart: {path}")
-    if options.json:
-        print(json_text(results))
 
 
 def models_to_measure(

@@ -1,16 +1,11 @@
 """Measure how fast models train on this machine: `wavenet-benchmark-train`."""
 
 import logging
+from collections.abc import Iterator
 
 import torch
 
-from wavenet.benchmarks.framework import (
-    Result,
-    draw_charts,
-    json_text,
-    machine_line,
-    require_charts,
-)
+from wavenet.benchmarks.framework import Result, json_text, report
 from wavenet.benchmarks.options import TrainBenchmarkCommand
 from wavenet.benchmarks.training_speed import (
     measure_training,
@@ -27,16 +22,19 @@ log = logging.getLogger("wavenet")
 
 def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
-    require_charts(options.output)
-    show = log.info if options.json else print
-    show(machine_line())
+    results = report(measure(options), options.output, log.info if options.json else print)
+    if options.json:
+        print(json_text(results))
+
+
+def measure(options: TrainBenchmarkCommand) -> Iterator[Result]:
+    """Yield the speed of each model, with that of one process that reads segments."""
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     cases = training_cases(
         options.batch_shapes, options.implementations, options.precisions, device
     )
-    results = []
     for size in options.sizes:
         config = MODEL_SIZES[size]
         measurements = measure_training(config, cases, options.repeats, options.seconds, size)
@@ -48,19 +46,13 @@ def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
                 f"segments of {length}: the fastest trains on {fastest / length:,.1f} per second, "
                 f"one process reads {segments_read[length]:,.0f}"
             )
-        result = Result(
+        yield Result(
             name=size,
             num_parameters=sum(row.num_parameters for row in layer_rows(config)),
             measurements=measurements,
             notes=notes,
             details={"segments_read_per_second": segments_read},
         )
-        show(f"\n{result.table()}")
-        results.append(result)
-    for path in draw_charts(results, options.output):
-        show(f"chart: {path}")
-    if options.json:
-        print(json_text(results))
 
 
 if __name__ == "__main__":

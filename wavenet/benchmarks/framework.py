@@ -184,6 +184,30 @@ class Result:
         }
 
 
+def report(
+    measured: Iterable[Result], output: str | None, show: Callable[[str], object]
+) -> list[Result]:
+    """Show the machine, and the table of each model as it is measured; then draw the charts.
+
+    Args:
+        measured: What to measure, a model at a time.
+        output: PNG file of the chart; `None` for no chart.
+        show: Called with each text.
+
+    Raises:
+        MachineError: matplotlib is missing for the chart.
+    """
+    require_charts(output)
+    show(machine_line())
+    results = []
+    for result in measured:
+        show(f"\n{result.table()}")
+        results.append(result)
+    for path in draw_charts(results, output):
+        show(f"chart: {path}")
+    return results
+
+
 def draw_charts(results: Sequence[Result], output: str | None) -> list[Path]:
     """Draw a chart for each model, unless `output` is `None`; return the files.
 
@@ -204,11 +228,7 @@ def draw_charts(results: Sequence[Result], output: str | None) -> list[Path]:
 
 
 def require_charts(output: str | None) -> None:
-    """Fail before the measurements, not after, if a chart is wanted and cannot be drawn.
-
-    Raises:
-        MachineError: matplotlib is not installed.
-    """
+    """Fail before the measurements, not after, if a chart is wanted and cannot be drawn."""
     if output is not None:
         try:
             require("matplotlib", "train")

@@ -5,26 +5,39 @@ of another. One more process measures the matrix products of this machine, the h
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from wavenet.benchmarks.framework import Measurement, Timing, measure_interleaved
+from wavenet.benchmarks.framework import (
+    Measurement,
+    Timing,
+    measure_interleaved,
+    process_memory_mib,
+)
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import WavWriter
 from wavenet.data.dataset import ClipReader, RandomSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
+from wavenet.distributions.categorical import mu_law_encode
+from wavenet.model import WaveNet
 from wavenet.model_summary import layer_rows
-from wavenet.utils.dataclass_io import to_dict
+from wavenet.training.acceleration import accelerate, compile_nll, keep_freed_memory
+from wavenet.training.options import TrainerOptions
+from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import MachineError, printable
 from wavenet.utils.files import file_digest
 
@@ -32,6 +45,7 @@ Implementation = Literal[
     "baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"
 ]
 Precision = Literal["32-true", "bf16-mixed"]
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows and columns
 
 
 @dataclass(frozen=True)
@@ -103,59 +117,197 @@ def measure_training(
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker(case, config)) for case in cases]
         matrix_products = stack.enter_context(_worker(cases[0], None))
-        for worker in workers:
-            worker.measure(seconds)  # the first updates allocate memory, and may compile
+        for measure in workers:
+            measure(seconds)  # the first updates allocate memory, and may compile
 
         def measure_all(repeat: int) -> Iterator[Timing]:
-            peaks = matrix_products.measure(seconds)
-            for case, worker in zip(cases, workers, strict=True):
-                found = worker.measure(seconds)
+            peaks = matrix_products(seconds)
+            for case, measure in zip(cases, workers, strict=True):
+                found = measure(seconds)
                 yield Timing(found["rate"], peaks[case.precision] / operations, found["memory_mib"])
 
         return measure_interleaved(cases, measure_all, repeats, description)
 
 
-@dataclass
-class _Worker:
-    """A process that measures when it is asked."""
-
-    name: str
-    process: "subprocess.Popen[str]"
-
-    def measure(self, seconds: float) -> dict[str, float]:
-        """Return what the process measures in about that time."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{seconds}\n")
-            self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            assert self.process.stderr is not None
-            lines = self.process.stderr.read().strip().splitlines()
-            reason = printable(lines[-1] if lines else "no message", 300)
-            raise MachineError(f"the process that measures {self.name} failed: {reason}")
-        found: dict[str, float] = json.loads(line)
-        return found
-
-
 @contextlib.contextmanager
-def _worker(case: TrainingCase, config: WaveNetConfig | None) -> Iterator[_Worker]:
-    """Yield a process that trains; without a config, one that multiplies matrices."""
-    argument = json.dumps([to_dict(case), None if config is None else to_dict(config)])
+def _worker(
+    case: TrainingCase, config: WaveNetConfig | None
+) -> Iterator[Callable[[float], dict[str, float]]]:
+    """Yield a function that measures for so many seconds in a process of its own.
+
+    The process trains; without a config it multiplies matrices.
+    """
+    name = "matrix products" if config is None else case.name
     process = subprocess.Popen(
-        [sys.executable, "-m", "wavenet.benchmarks.benchmark_worker", argument],
+        [
+            *(sys.executable, "-c", f"from {__name__} import worker; worker()"),
+            json.dumps([to_dict(case), None if config is None else to_dict(config)]),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+    def measure(seconds: float) -> dict[str, float]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(f"{seconds}\n")
+            process.stdin.flush()
+        line = process.stdout.readline()
+        if not line:
+            process.wait()
+            lines = process.stderr.read().strip().splitlines()
+            reason = printable(lines[-1] if lines else "no message", 300)
+            raise MachineError(f"the process that measures {name} failed: {reason}")
+        found: dict[str, float] = json.loads(line)
+        return found
+
     try:
-        yield _Worker("matrix products" if config is None else case.name, process)
+        yield measure
     finally:
         process.kill()
         process.communicate()
+
+
+def worker() -> None:
+    """Answer each line of stdin, a number of seconds, with JSON of what was measured then."""
+    measure: Callable[[float], dict[str, float]]
+    plain_case, plain_config = json.loads(sys.argv[1])
+    case = from_dict(TrainingCase, plain_case)
+    if plain_config is None:
+        measure = functools.partial(_matrix_operations_per_second, case.device)
+    else:
+        measure = _training_meter(case, from_dict(WaveNetConfig, plain_config))
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(measure(float(line))) + "\n")
+        sys.stdout.flush()
+
+
+def _training_meter(
+    case: TrainingCase, config: WaveNetConfig
+) -> Callable[[float], dict[str, float]]:
+    """Return a function that trains for so many seconds and returns speed and memory."""
+    update = _make_update(case, config)
+    before = _memory_mib(case.device)
+
+    def measure(seconds: float) -> dict[str, float]:
+        updates = _calls_per_second(update, case.device, seconds)
+        rate = updates * case.batch_size * case.segment_length
+        return {"rate": rate, "memory_mib": max(0.0, _memory_mib(case.device, peak=True) - before)}
+
+    return measure
+
+
+def _make_update(case: TrainingCase, config: WaveNetConfig) -> Callable[[], None]:
+    """Return a function that does one update of the weights."""
+    torch.manual_seed(0)
+    model: WaveNet | BaselineWaveNet
+    if case.implementation.startswith("baseline"):
+        model = BaselineWaveNet(config)
+    else:
+        keep_freed_memory()
+        model = WaveNet(config)
+        checkpointed = case.implementation == "fused_checkpointed"
+        accelerate(model, TrainerOptions(activation_checkpointing=checkpointed))
+    nn.Module.to(model, case.device)
+    nll: Callable[[Tensor], Tensor] = model.nll
+    if case.implementation.endswith("compiled"):
+        nll = compile_nll(model) if isinstance(model, WaveNet) else torch.compile(nll)
+    fused = case.implementation.startswith("fused")
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=fused or None)
+    waveform = torch.rand(case.batch_size, case.segment_length, device=case.device) * 2 - 1
+
+    def update() -> None:
+        autocast = case.precision == "bf16-mixed"
+        with torch.autocast(case.device, torch.bfloat16, enabled=autocast):
+            loss = nll(waveform).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return update
+
+
+def _matrix_operations_per_second(device: str, seconds: float) -> dict[str, float]:
+    """Return the floating-point operations per second of large matrix products, by precision."""
+    size = MATRIX_SIZE[device]
+    found = {}
+    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+        a @ b
+        calls = _calls_per_second(lambda a=a, b=b: a @ b, device, seconds / 4)  # type: ignore[misc]
+        found[precision] = calls * 2 * size**3
+    return found
+
+
+def _calls_per_second(function: Callable[[], object], device: str, seconds: float) -> float:
+    """Call a function for so long, at least once."""
+    synchronize: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronize()
+    count, started = 0, time.perf_counter()
+    while not count or time.perf_counter() - started < seconds:
+        function()
+        synchronize()
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def _memory_mib(device: str, *, peak: bool = False) -> float:
+    """Return the memory of this process on the device that it computes on."""
+    if device != "cuda":
+        return process_memory_mib(peak=peak)
+    return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 2**20
+
+
+class BaselineWaveNet(nn.Module):
+    """An unconditional model of mu-law classes in PyTorch's own layers, the baseline.
+
+    A block is a padded `Conv1d`, tanh times sigmoid, and a sum of skips. The same weights give the
+    same likelihood as in `WaveNet`.
+
+    Args:
+        config: Shape of the weights.
+    """
+
+    def __init__(self, config: WaveNetConfig) -> None:
+        super().__init__()
+        width, half = config.residual_channels, config.gate_channels // 2
+        self.levels = config.quantization_channels
+        self.kernel_size = config.kernel_size
+        self.dilations = config.dilations
+        self.embedding = nn.Embedding(config.quantization_channels, width)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, 2 * half, config.kernel_size, dilation=dilation)
+            for dilation in config.dilations
+        )
+        self.residuals = nn.ModuleList(nn.Conv1d(half, width, 1) for _ in config.dilations[1:])
+        self.skips = nn.ModuleList(
+            nn.Conv1d(half, config.skip_channels, 1) for _ in config.dilations
+        )
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv1d(config.skip_channels, config.head_channels, 1),
+            nn.ReLU(),
+            nn.Conv1d(config.head_channels, config.quantization_channels, 1),
+        )
+
+    def nll(self, waveform: Tensor) -> Tensor:
+        """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
+        codes = mu_law_encode(waveform, self.levels)
+        shifted = F.pad(codes, (1, 0), value=self.levels // 2)[:, :-1]
+        x = self.embedding(shifted).transpose(1, 2)
+        total = torch.zeros((), device=x.device)
+        for block, dilation in enumerate(self.dilations):
+            y = self.convs[block](F.pad(x, ((self.kernel_size - 1) * dilation, 0)))
+            tanh, sigmoid = y.chunk(2, dim=1)
+            z = torch.tanh(tanh) * torch.sigmoid(sigmoid)
+            total = total + self.skips[block](z)
+            if block < len(self.residuals):
+                x = x + self.residuals[block](z)
+        return F.cross_entropy(self.head(total).float(), codes, reduction="none")
 
 
 def segments_read_per_second(
@@ -188,8 +340,5 @@ def segments_read_per_second(
             batch_size=1,
             seed=0,
         )
-        count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            segments[count]
-            count += 1
-        return count / (time.perf_counter() - started)
+        numbers = itertools.count()
+        return _calls_per_second(lambda: segments[next(numbers)], "cpu", seconds)
