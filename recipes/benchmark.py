@@ -6,7 +6,6 @@ from pathlib import Path
 
 import wavenet
 from wavenet.benchmarks.framework import Result, json_text, report
-from wavenet.benchmarks.options import BenchmarkCommand
 from wavenet.benchmarks.sampling_speed import (
     UNCONDITIONAL,
     bits_by_weight_dtype,
@@ -16,6 +15,7 @@ from wavenet.benchmarks.sampling_speed import (
     sampling_cases,
     untrained_models,
 )
+from wavenet.cli.commands import BenchmarkCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.model import WaveNet

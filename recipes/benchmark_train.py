@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import torch
 
 from wavenet.benchmarks.framework import Result, json_text, report
-from wavenet.benchmarks.options import TrainBenchmarkCommand
 from wavenet.benchmarks.training_speed import (
     measure_training,
     segments_read_per_second,
     training_cases,
 )
+from wavenet.cli.commands import TrainBenchmarkCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.model_summary import layer_rows

@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 import wavenet
+from wavenet.cli.commands import EvaluateCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
-from wavenet.evaluation.options import EvaluateCommand
 from wavenet.evaluation.report import resynthesis_tables, write_report
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from wavenet.cli.commands import TrainCommand
 from wavenet.cli.compose import Composed, with_overrides
 from wavenet.cli.main import run_command
 from wavenet.cli.sweep import CommandResult, run_result
@@ -22,7 +23,7 @@ from wavenet.training.final_report import write_final_report
 from wavenet.training.loader import build_loader
 from wavenet.training.loop import TrainingLoop
 from wavenet.training.objective import Objective
-from wavenet.training.options import RunConfig, TrainCommand
+from wavenet.training.options import RunConfig
 from wavenet.training.progress import training_progress
 from wavenet.training.run import (
     is_finished,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from wavenet.cli.commands import GROUPS, group_config
+from wavenet.cli.commands import GROUPS, TrainCommand, group_config
 from wavenet.cli.compose import (
     PATHS,
     Composed,
@@ -20,7 +20,6 @@ from wavenet.cli.compose import (
 from wavenet.config import WaveNetConfig
 from wavenet.derive import derive
 from wavenet.presets import MODEL_SIZES
-from wavenet.training.options import TrainCommand
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
 

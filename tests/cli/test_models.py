@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.cli.test_compose import plain
 from tests.commands import Run
 from wavenet import WaveNet
+from wavenet.cli.commands import TrainCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import compose_and_run
 from wavenet.cli.sweep import CommandResult
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.derive import derive, upsample_factors
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
-from wavenet.training.options import TrainCommand
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from tests.commands import Run
-from wavenet.cli.commands import COMMANDS
+from wavenet.cli.commands import COMMANDS, TrainCommand
 from wavenet.cli.compose import check_words
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.training.options import OptimOptions, RunConfig, TrainCommand, TrainerOptions
+from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError
 from wavenet.utils.fields import nested_dataclass

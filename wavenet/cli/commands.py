@@ -1,16 +1,21 @@
 """The commands: options, recipe and extra of each, and the groups of their keys."""
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from wavenet.benchmarks.options import BenchmarkCommand, TrainBenchmarkCommand
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
-from wavenet.evaluation.options import EvaluateCommand, EvaluationOptions
-from wavenet.generation.options import GenerateCommand
-from wavenet.training.options import OptimOptions, TrainCommand, TrainerOptions
+from wavenet.evaluation.options import MAX_SEED, EvaluationOptions
+from wavenet.generation.options import GenerateCommand, WeightDtype
+from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
+from wavenet.utils.dataclass_io import check, narrow
+from wavenet.utils.errors import ConfigError
 from wavenet.utils.fields import Options, default_config, option
 from wavenet.utils.sharding import Shard
+
+ModelSize = Literal["small", "medium", "large"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,135 @@ class PrepareCommand(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainCommand(RunConfig):
+    """`wavenet-train`: a model from recordings."""
+
+    run_dir: str | None = option(
+        None, "Folder of a new run, or of a sweep with -m; null for runs/NAME or the next free name"
+    )
+    resume: str | None = option(None, "Run folder to resume from its last training checkpoint")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume is None and self.data.processed_dir is None:
+            _ = self.data.source  # raises if it is missing, before any work
+
+    @property
+    def run(self) -> RunConfig:
+        """The run itself, without the options of the command."""
+        return narrow(RunConfig, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand(Options):
+    """`wavenet-evaluate`: measures of a model on held-out clips, and a page to listen to."""
+
+    checkpoint: str = option(help="Model directory, such as runs/demo/model")
+    data: DataOptions = option(help="Clips, prepared or to prepare")
+    evaluation: EvaluationOptions = option(help="Measures and generated recordings")
+    output: str | None = option("evaluation.html", "HTML page; null for none")
+    seed: int = option(0, "Seed of the generated recordings", ge=0, le=MAX_SEED)
+    shard: str | None = option(
+        None, "i/n evaluates every n-th clip from the i-th on, into a file next to output"
+    )
+    merge_shards: int | None = option(None, "Merge the results of this many shards", ge=1)
+    json: bool = option(False, "Print JSON instead of tables; also --json")
+    overwrite: bool = option(False, "Replace an existing page, or existing results of a shard")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        html = self.output is None or Path(self.output).suffix.lower() == ".html"
+        check(html, "output", "a .html file, or null", self.output)
+        if self.shard is not None:
+            Shard.from_text(self.shard)
+            if self.merge_shards is not None:
+                raise ConfigError("shard evaluates, merge_shards merges: set one of the two")
+
+    @property
+    def page(self) -> Path | None:
+        """The listening page; `None` if this command writes none."""
+        listen = self.evaluation.sample_seconds and self.shard is None
+        return Path(self.output) if self.output is not None and listen else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkCommand(Options):
+    """`wavenet-benchmark`: speed of the samplers on this machine."""
+
+    checkpoint: str | None = option(
+        None, "Model directory; null for untrained models of the sizes below at 16 kHz"
+    )
+    sizes: tuple[ModelSize, ...] = option(
+        ("small", "medium", "large"), "Models: 0.2, 1.2 and 3.2 million weights", min_length=1
+    )
+    conditioning: tuple[Literal["none", "mel", "speaker"], ...] = option(
+        ("none",), "Conditioning of models of these sizes", min_length=1
+    )
+    batch_sizes: tuple[int, ...] = option((1, 32), "Parallel streams", ge=1, min_length=1)
+    num_threads: tuple[int, ...] = option(
+        (1, 2), "Threads; numbers above this machine's cores are skipped", ge=1, min_length=1
+    )
+    weight_dtypes: tuple[WeightDtype, ...] = option(
+        ("float32", "bfloat16", "int8"), "Weights of the sampler", min_length=1
+    )
+    repeats: int = option(5, "Measurements of each case, in interleaved rounds", ge=1)
+    seconds: float = option(0.4, "Length of one measurement", gt=0, lt=1000)
+    bits_seconds: float = option(
+        20.0, "Held-out audio for the cost of low precision; 0 for none", ge=0
+    )
+    measure_startup: bool = option(True, "Also time compilation and start of a new process")
+    output: str | None = option(
+        "benchmark.png", "Bar chart, with the size before the suffix for several; null for none"
+    )
+    json: bool = option(False, "Print JSON instead of tables; also --json")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_chart(self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBenchmarkCommand(Options):
+    """`wavenet-benchmark-train`: speed of training on this machine."""
+
+    sizes: tuple[ModelSize, ...] = option(
+        ("small", "medium", "large"), "Models: 0.2, 1.2 and 3.2 million weights", min_length=1
+    )
+    batch_shapes: tuple[str, ...] = option(
+        ("1x16000",), "Segments of a step x samples of each", min_length=1
+    )
+    precisions: tuple[Literal["32-true", "bf16-mixed"], ...] = option(
+        ("32-true", "bf16-mixed"), "Precision of matrix products", min_length=1
+    )
+    implementations: tuple[
+        Literal["baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"],
+        ...,
+    ] = option(
+        ("baseline", "fused"),
+        "PyTorch's layers or the fused stack, also with torch.compile or activation checkpointing",
+        min_length=1,
+    )
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "auto uses a GPU if available")
+    repeats: int = option(7, "Measurements of each case, in interleaved rounds", ge=1)
+    seconds: float = option(2.0, "Length of one measurement, at least one step", gt=0, lt=1000)
+    output: str | None = option(
+        "benchmark-train.png", "Bar chart, with the size before the suffix; null for none"
+    )
+    json: bool = option(False, "Print JSON instead of tables; also --json")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for shape in self.batch_shapes:
+            good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", shape) is not None
+            check(good, "batch_shapes", "SEGMENTSxSAMPLES, such as 1x16000", shape)
+        _check_chart(self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectCommand(Options):
     """`wavenet-inspect`: table of a model's layers, and a chart."""
 
@@ -41,31 +175,34 @@ class InspectCommand(Options):
     debug: bool = option(False, "Show tracebacks of errors")
 
 
+def _check_chart(output: str | None) -> None:
+    good = output is None or output.lower().endswith(".png")
+    check(good, "output", "a .png file", output)
+
+
 @dataclass(frozen=True)
 class CommandSpec:
     """What a command is made of.
 
     Attributes:
         options: Dataclass of its config.
-        recipe: Its file in recipes/ and the function there, as `train:train`.
+        recipe: Its file in recipes/; the function there has the name of the command.
         extra: The extra of the package that it needs.
-        sweeps: Whether `-m` makes sense for it.
     """
 
     options: type[Any]
     recipe: str
     extra: str = "train"
-    sweeps: bool = False
 
 
 COMMANDS = {
-    "prepare": CommandSpec(PrepareCommand, "prepare:prepare"),
-    "train": CommandSpec(TrainCommand, "train:train", sweeps=True),
-    "generate": CommandSpec(GenerateCommand, "generate:generate", "generate"),
-    "evaluate": CommandSpec(EvaluateCommand, "evaluate:evaluate"),
-    "benchmark": CommandSpec(BenchmarkCommand, "benchmark:benchmark", "generate"),
-    "benchmark_train": CommandSpec(TrainBenchmarkCommand, "benchmark_train:benchmark_train"),
-    "inspect": CommandSpec(InspectCommand, "inspect_model:inspect", "generate"),
+    "prepare": CommandSpec(PrepareCommand, "prepare"),
+    "train": CommandSpec(TrainCommand, "train"),
+    "generate": CommandSpec(GenerateCommand, "generate", "generate"),
+    "evaluate": CommandSpec(EvaluateCommand, "evaluate"),
+    "benchmark": CommandSpec(BenchmarkCommand, "benchmark", "generate"),
+    "benchmark_train": CommandSpec(TrainBenchmarkCommand, "benchmark_train"),
+    "inspect": CommandSpec(InspectCommand, "inspect_model", "generate"),
 }
 
 GROUPS: dict[str, type[Any]] = {

@@ -174,16 +174,15 @@ def _recipe(verb: str) -> Task:
     Raises:
         MachineError: A package that the recipe needs is not installed.
     """
-    module, _, function = COMMANDS[verb].recipe.partition(":")
     package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
     try:
-        recipe = importlib.import_module(f"{package}.{module}")
+        recipe = importlib.import_module(f"{package}.{COMMANDS[verb].recipe}")
     except ModuleNotFoundError as error:
         raise MachineError(
             f"{error.name} is not installed: it comes with "
             f"pip install 'torch-wavenet[{COMMANDS[verb].extra}]'"
         ) from error
-    task: Task = getattr(recipe, function)
+    task: Task = getattr(recipe, verb)
     return task
 
 

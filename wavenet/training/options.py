@@ -6,7 +6,7 @@ from typing import Literal
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import MAX_SECONDS, MAX_SEED, EvaluationOptions
-from wavenet.utils.dataclass_io import check, narrow
+from wavenet.utils.dataclass_io import check
 from wavenet.utils.fields import Options, option
 
 
@@ -105,24 +105,3 @@ class RunConfig(Options):
         check(self.data.sample_rate == rate, "data.sample_rate", str(rate), self.data.sample_rate)
         if not self.data.use_speakers:  # with speakers, their number comes from the data
             check_conditioning(self.model, self.audio)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainCommand(RunConfig):
-    """`wavenet-train`: a model from recordings."""
-
-    run_dir: str | None = option(
-        None, "Folder of a new run, or of a sweep with -m; null for runs/NAME or the next free name"
-    )
-    resume: str | None = option(None, "Run folder to resume from its last training checkpoint")
-    debug: bool = option(False, "Show tracebacks of errors")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resume is None and self.data.processed_dir is None:
-            _ = self.data.source  # raises if it is missing, before any work
-
-    @property
-    def run(self) -> RunConfig:
-        """The run itself, without the options of the command."""
-        return narrow(RunConfig, self)
