@@ -6,9 +6,10 @@ temporary name and get their final name when they are complete.
 """
 
 import contextlib
+import io
 import os
 import stat
-import struct
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ from wavenet.utils.files import atomic_file
 MAX_CHANNELS = 64
 MAX_HZ = 768000
 MAX_FRAMES = 2**60  # a header that means "unknown" has about 2**63
-WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
-WAV_MAX_BYTES = 2**32 - 1 - WAV_HEADER.size
+WAV_HEADER_BYTES = 44
+WAV_MAX_BYTES = 2**32 - 1 - WAV_HEADER_BYTES
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def read_samples(
     Float files may hold values past 1.0, which are returned as they are.
 
     Args:
-        path: An audio file of any format that libsndfile reads.
+        path: As for `read_blocks`.
         start: First frame.
         frames: How many; `None` for all that follow.
         allow_truncated: Return the samples of a file that ends before its header promises.
@@ -149,13 +150,13 @@ class WavWriter:
         self.sample_rate = sample_rate
         self.frames = 0
         self._stack = contextlib.ExitStack()
-        self._file: BinaryIO | None = None
+        self._wave: wave.Wave_write | None = None
 
     def __enter__(self) -> "WavWriter":
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(atomic_file(self.path))
-            self._file = stack.enter_context(open(temporary, "wb"))
-            self._file.write(_wav_header(0, self.sample_rate))
+            file = stack.enter_context(open(temporary, "wb"))
+            self._wave = stack.enter_context(_wave_of(file, self.sample_rate))
             self._stack = stack.pop_all()
         return self
 
@@ -165,7 +166,7 @@ class WavWriter:
         Raises:
             DataError: A sample is past 1.0 or not finite, or the file would pass 4 GiB.
         """
-        if self._file is None:
+        if self._wave is None:
             raise ValueError("WavWriter is a context manager: with WavWriter(...) as writer")
         if samples.ndim != 1:
             raise ValueError(f"samples must be (T,), got {samples.shape}")
@@ -181,7 +182,7 @@ class WavWriter:
                 f"{printable(self.path)}: a WAV file holds at most {WAV_MAX_BYTES // 2} samples: "
                 "cut the signal into several files"
             )
-        self._file.write(_pcm16(samples))
+        self._wave.writeframesraw(_pcm16(samples))
         self.frames += len(samples)
 
     def __exit__(
@@ -190,29 +191,28 @@ class WavWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        file, self._file = self._file, None
-        if error is not None or file is None:
-            self._stack.__exit__(kind, error, traceback)
-            return
-        with self._stack:  # closes the file, then gives it its name
-            file.seek(0)
-            file.write(_wav_header(self.frames, self.sample_rate))
+        self._wave = None
+        self._stack.__exit__(kind, error, traceback)  # closes the file, then gives it its name
 
 
 def wav_bytes(samples: NDArray[np.floating[Any]], sample_rate: int) -> bytes:
     """Return `samples`, `(T,)`, as a mono 16-bit WAV file; values outside [-1, 1] are clipped."""
-    return _wav_header(len(samples), sample_rate) + _pcm16(np.clip(samples, -1, 1))
+    buffer = io.BytesIO()
+    with _wave_of(buffer, sample_rate) as writer:
+        writer.writeframesraw(_pcm16(np.clip(samples, -1, 1)))
+    return buffer.getvalue()
+
+
+def _wave_of(file: BinaryIO, sample_rate: int) -> wave.Wave_write:
+    """Return a writer of mono 16-bit samples, which completes the header when it is closed."""
+    writer = wave.Wave_write(file)
+    writer.setparams((1, 2, sample_rate, 0, "NONE", "not compressed"))
+    return writer
 
 
 def _pcm16(samples: NDArray[np.floating[Any]]) -> bytes:
     codes = np.minimum(np.rint(samples.astype(np.float64) * 32768.0), 32767.0)
     return codes.astype("<i2").tobytes()
-
-
-def _wav_header(frames: int, rate: int) -> bytes:
-    size = frames * 2
-    riff = (b"RIFF", WAV_HEADER.size - 8 + size, b"WAVE")
-    return WAV_HEADER.pack(*riff, b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16, b"data", size)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ notice by themselves.
 
 import re
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,19 +23,6 @@ class TruncatedAudio(DataError):
     """A file has fewer samples than its header promises."""
 
 
-@dataclass(frozen=True)
-class SampleBytes:
-    """Size of a file's samples, in bytes.
-
-    Attributes:
-        promised: By the header; `None` if it was written to a stream and has no size.
-        found: What follows the header.
-    """
-
-    promised: int | None
-    found: int
-
-
 def check_whole(path: Path) -> None:
     """Raise `TruncatedAudio` unless `path` has the samples that its header promises."""
     size = path.stat().st_size
@@ -47,23 +33,27 @@ def check_whole(path: Path) -> None:
                 f"{printable(path)}: its last page is missing: the file is cut short, copy it "
                 "again from its origin"
             )
-        measured = sample_bytes(file, size)
+        measured = _sample_bytes(file, size)
     if measured is None:
         return
-    if measured.promised is None:
+    promised, found = measured[0], max(0, measured[1])
+    if promised == UNKNOWN_SIZE or (promised == 0 and found > 0):
         raise TruncatedAudio(
             f"{printable(path)}: header has no length, a program wrote it as a "
-            f"stream and {measured.found} bytes follow: write it again, as in ffmpeg -i OLD NEW.wav"
+            f"stream and {found} bytes follow: write it again, as in ffmpeg -i OLD NEW.wav"
         )
-    if measured.found < measured.promised:
+    if found < promised:
         raise TruncatedAudio(
-            f"{printable(path)}: header promises {measured.promised} bytes of samples, found "
-            f"{measured.found}: the file is cut short, copy it again from its origin"
+            f"{printable(path)}: header promises {promised} bytes of samples, found "
+            f"{found}: the file is cut short, copy it again from its origin"
         )
 
 
-def sample_bytes(file: BinaryIO, size: int) -> SampleBytes | None:
-    """Return the size of the samples in a file of `size` bytes, `None` if no header has it."""
+def _sample_bytes(file: BinaryIO, size: int) -> tuple[int, int] | None:
+    """Return how many bytes of samples the header promises, and how many of `size` follow it.
+
+    `None` if no header has the number.
+    """
     file.seek(0)
     start = file.read(1024)
     if start[:4] in (b"RIFF", b"RF64"):
@@ -74,17 +64,13 @@ def sample_bytes(file: BinaryIO, size: int) -> SampleBytes | None:
         return _chunks(file, size, 40, struct.Struct("<4s12xQ"))
     if start[:4] == b".snd" and len(start) >= 24:
         offset, promised = struct.unpack(">II", start[4:12])
-        return _measure(promised, size - offset)
-    if start[:7] == b"NIST_1A":
-        return _nist(start, size)
-    return None
+        return promised, size - offset
+    return _nist(start, size) if start[:7] == b"NIST_1A" else None
 
 
-def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> SampleBytes | None:
+def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> tuple[int, int] | None:
     """Walk from chunk to chunk, the first of them at byte `first`, until the samples."""
-    wide = (
-        header.size == 24
-    )  # W64, where a size counts the header and all begins at a multiple of 8
+    wide = header.size == 24  # W64: a size counts the header, chunks begin at multiples of 8
     long_size = None
     file.seek(first)
     for _ in range(MAX_CHUNKS):
@@ -97,14 +83,14 @@ def _chunks(file: BinaryIO, size: int, first: int, header: struct.Struct) -> Sam
             promised = max(0, promised - header.size)
         if name in SAMPLES:
             known = long_size if promised == UNKNOWN_SIZE and long_size is not None else promised
-            return _measure(known, size - start)
+            return known, size - start
         if name == b"ds64":
             (long_size,) = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))
         file.seek(min(size, start + promised + -promised % (8 if wide else 2)))
     return None
 
 
-def _nist(start: bytes, size: int) -> SampleBytes | None:
+def _nist(start: bytes, size: int) -> tuple[int, int] | None:
     """Read the text header of NIST Sphere, such as `sample_count -i 46797`."""
     fields = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d{1,15})\n", start)}
     names = (b"sample_count", b"sample_n_bytes", b"channel_count")
@@ -112,7 +98,7 @@ def _nist(start: bytes, size: int) -> SampleBytes | None:
     if coded or any(name not in fields for name in names):
         return None
     count, width, channels = (fields[name] for name in names)
-    return _measure(count * width * channels, size - int(start[8:15].strip() or b"1024"))
+    return count * width * channels, size - int(start[8:15].strip() or b"1024")
 
 
 def _ogg_ends(file: BinaryIO, size: int) -> bool:
@@ -124,9 +110,3 @@ def _ogg_ends(file: BinaryIO, size: int) -> bool:
         return False
     segments = page[27 : 27 + page[26]]
     return len(page) >= 27 + page[26] + sum(segments)
-
-
-def _measure(promised: int, found: int) -> SampleBytes:
-    found = max(0, found)
-    streamed = promised == UNKNOWN_SIZE or (promised == 0 and found > 0)
-    return SampleBytes(None if streamed else promised, found)

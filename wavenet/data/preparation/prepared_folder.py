@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wavenet.data.audio import WAV_HEADER
+from wavenet.data.audio import WAV_HEADER_BYTES
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest, write_manifest
 from wavenet.data.manifest_index import INDEX
 from wavenet.data.options import PrepareOptions
@@ -96,7 +96,7 @@ def already_prepared(plan: Plan) -> PreparationSummary | None:
         summary = from_dict(PreparationSummary, account.get("summary"))
         for clip in read_manifest(plan.output):
             size = (plan.output / clip.path).stat().st_size
-            if size != WAV_HEADER.size + 2 * clip.frames:
+            if size != WAV_HEADER_BYTES + 2 * clip.frames:
                 raise DataError(f"{printable(clip.path)} has {size} bytes")
             if clip.notes:
                 (plan.output / clip.notes).stat()
