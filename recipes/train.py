@@ -14,31 +14,28 @@ from wavenet.cli.main import run_command
 from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import accelerate, keep_freed_memory
-from wavenet.training.audio_preview import build_preview
 from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
-from wavenet.training.final_report import write_final_report
 from wavenet.training.loader import build_loader
-from wavenet.training.loop import TrainingLoop
-from wavenet.training.objective import Objective
+from wavenet.training.loop import Objective, TrainingLoop
 from wavenet.training.options import RunConfig
 from wavenet.training.progress import training_progress
 from wavenet.training.run import (
     is_finished,
     load_last_checkpoint,
+    locked_run_dir,
     read_run,
     requeue_if_preempted,
     resume_run,
     start_run,
     write_config,
 )
-from wavenet.training.run_dir import locked_run_dir
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
-from wavenet.training.tensorboard import TensorBoard
-from wavenet.training.validation import History, Validation
+from wavenet.training.tensorboard import TensorBoard, build_preview
+from wavenet.training.validation import History, Validation, write_final_report
 from wavenet.utils.errors import require
 
 log = logging.getLogger("wavenet")

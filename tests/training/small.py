@@ -16,14 +16,13 @@ from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.launcher import Launch
 from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.loop import TrainingLoop
-from wavenet.training.objective import Objective
+from wavenet.training.loader import Batch, SegmentLoader
+from wavenet.training.loop import Objective, TrainingLoop
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.training.progress import TrainingProgress
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History, Validation
-from wavenet.training.workers import Batch, SegmentLoader
 
 CONFIG = WaveNetConfig(
     quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4

@@ -1,9 +1,15 @@
+import itertools
 from pathlib import Path
 
+import pytest
 import torch
 
-from tests.training.small import build_loop, new_state, single_process
+from tests.training.small import CONFIG, build_loop, new_state, single_process
+from wavenet.model import WaveNet
 from wavenet.training.checkpointing import find_checkpoints, read_run_checkpoint
+from wavenet.training.loop import Objective, masked_mean
+from wavenet.training.optim import learning_rate
+from wavenet.training.options import OptimOptions
 
 
 def test_a_resumed_loop_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -40,3 +46,73 @@ def test_accumulated_batches_give_the_gradient_of_their_mean_loss(tmp_path: Path
     mean_loss = torch.stack([loop.objective(batch) for batch in batches]).mean()
     expected = torch.autograd.grad(mean_loss, list(state.model.parameters()))
     torch.testing.assert_close(found, list(expected))
+
+
+def test_masked_mean_ignores_samples_outside_the_mask() -> None:
+    values = torch.tensor([[1.0, 2.0, 100.0], [3.0, 100.0, 100.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+
+    assert masked_mean(values, mask, torch.tensor(3.0)) == 2.0
+
+
+def test_loss_of_a_segment_is_that_of_its_target_samples() -> None:
+    model = WaveNet(CONFIG)
+    waveform = torch.rand(2, 30) * 2 - 1
+    mask = torch.zeros(2, 30, dtype=torch.bool)
+    mask[:, 10:] = True
+
+    loss = Objective(model, None)({"waveform": waveform, "mask": mask, "count": mask.sum()})
+
+    torch.testing.assert_close(loss, model.nll(waveform)[:, 10:].mean())
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential"])
+def test_learning_rate_warms_up_then_follows_its_schedule(schedule: str) -> None:
+    optim = OptimOptions(lr=2.0, warmup_steps=10, lr_schedule=schedule, min_lr_ratio=0.1)  # type: ignore[arg-type]
+    rates = [learning_rate(optim, step, 110) / 2.0 for step in range(111)]
+
+    assert rates[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
+    assert rates[110] == pytest.approx(1.0 if schedule == "constant" else 0.1)
+    assert all(after <= before for before, after in itertools.pairwise(rates[10:]))
+
+
+def test_without_ema_the_model_itself_is_evaluated() -> None:
+    state = new_state(OptimOptions(ema_decay=None))
+
+    assert state.eval_model is state.model
+
+
+def test_ema_is_not_trained() -> None:
+    state = new_state()
+
+    assert state.eval_model is not state.model
+    assert not any(p.requires_grad for p in state.eval_model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler accesses it
+@pytest.mark.slow
+def test_torch_compile_changes_neither_loss_nor_gradient() -> None:
+    torch.manual_seed(0)
+    plain = new_state()
+    torch.manual_seed(0)
+    compiled = new_state()
+    batch = {
+        "waveform": torch.rand(1, 40) * 2 - 1,
+        "mask": torch.ones(1, 40, dtype=torch.bool),
+        "count": torch.tensor(40.0),
+    }
+
+    losses = [
+        Objective(plain.model, None)(batch),
+        Objective(compiled.model, None, torch_compile=True)(batch),
+    ]
+    for loss in losses:
+        loss.backward()
+
+    torch.testing.assert_close(losses[1], losses[0])
+    pairs = zip(plain.model.parameters(), compiled.model.parameters(), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(other.grad, one.grad)
+    assert compiled.ema_model is not None
+    waveform = batch["waveform"]
+    torch.testing.assert_close(compiled.ema_model.nll(waveform), plain.model.nll(waveform))

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from tests.training.small import CONFIG, build_loop, new_state, single_process
 from wavenet.model import WaveNet
-from wavenet.training.nonfinite import MAX_SKIPPED_IN_A_ROW, first_nonfinite
-from wavenet.training.state import TrainingState
+from wavenet.training.state import MAX_SKIPPED_IN_A_ROW, TrainingState, first_nonfinite
 from wavenet.utils.errors import ConfigError
 
 NAMES = [name for name, _ in WaveNet(CONFIG).named_parameters()]

@@ -1,4 +1,5 @@
 import logging
+import signal
 import threading
 import time
 from pathlib import Path
@@ -7,7 +8,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from wavenet.training.tensorboard import TensorBoard
+from tests.training.small import CONFIG
+from wavenet.config import AudioConfig
+from wavenet.model import WaveNet
+from wavenet.training.signals import StopFlag, Stopped
+from wavenet.training.tensorboard import AudioPreview, TensorBoard
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -101,3 +106,15 @@ def test_a_resumed_run_drops_the_points_past_its_checkpoint(tmp_path: Path) -> N
     points = events.Scalars("bits")
     assert [point.step for point in points] == [1, 2, 3, 4, 5]
     assert [point.value for point in points] == pytest.approx([1.0, 2.0, 3.2, 4.2, 5.2])
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_preview() -> None:
+    stop = StopFlag()
+    preview = AudioPreview(np.zeros(400, np.float32), AudioConfig(), {}, stop)
+    model = WaveNet(CONFIG)
+
+    assert preview.generate(model).shape == (400,)
+    stop.signal = signal.SIGTERM
+    with pytest.raises(Stopped):
+        preview.generate(model)

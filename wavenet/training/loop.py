@@ -1,28 +1,31 @@
-"""The training loop.
+"""The training loop, from a batch of segments to its loss and new weights.
 
 Each update draws segments of audio, sums the gradients of their losses, averages them over all
 processes, and lets Adam change the weights. Then the loop validates, saves and logs when that is
 due, and ends after `trainer.max_steps` updates or on a signal.
 
-What a loss is stands in `objective.py`, the learning rate and the average of the weights in
+How a batch is read stands in `loader.py`, the learning rate and the average of the weights in
 `optim.py`; what must survive in a checkpoint, in `state.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from wavenet.config import AudioConfig
+from wavenet.features.frames import Features
+from wavenet.model import WaveNet
+from wavenet.training.acceleration import compile_nll
 from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.distributed.gradient_sync import GradientSync
-from wavenet.training.nonfinite import nonfinite_gradient, report_nonfinite_gradient
-from wavenet.training.objective import Objective, autocast
+from wavenet.training.loader import Batch, SegmentLoader
 from wavenet.training.optim import learning_rate, update_ema
 from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.training.progress import TrainingProgress
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import Validation
-from wavenet.training.workers import Batch, SegmentLoader
 
 
 @dataclass
@@ -42,7 +45,7 @@ class TrainingLoop:
     """
 
     state: TrainingState
-    objective: Objective
+    objective: "Objective"
     loader: SegmentLoader
     sync: GradientSync
     validation: Validation
@@ -75,7 +78,7 @@ class TrainingLoop:
             self.backward(next(segments)) for _ in range(self.options.accumulate_grad_batches)
         ]
         self.sync.average_gradients(state.model.parameters())
-        if self.gradients_are_finite(losses):
+        if state.gradients_are_finite(losses, self.options.on_nonfinite):
             if optim.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(state.model.parameters(), optim.max_grad_norm)
             for group in state.optimizer.param_groups:
@@ -86,32 +89,42 @@ class TrainingLoop:
         state.step += 1
         return self.sync.mean_loss([float(loss) for loss in losses])
 
-    def backward(self, batch: Batch) -> torch.Tensor:
+    def backward(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to those of the update; return its loss, in nats."""
-        with autocast(self.state.device, self.options.precision):
+        mixed = self.options.precision == "bf16-mixed"
+        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=mixed):
             loss = self.objective(batch)
         (loss / self.options.accumulate_grad_batches).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def gradients_are_finite(self, losses: list[torch.Tensor]) -> bool:
-        """Return whether the update can be made; count it as skipped if not.
 
-        Raises:
-            ConfigError: `options.on_nonfinite` is `stop`, or too many updates were skipped.
+class Objective:
+    """Loss of a batch of segments, with the conditioning computed on the model's device.
+
+    Args:
+        model: On its device.
+        audio: What conditions the signal.
+        compile: Compile the model around its residual stacks.
+    """
+
+    def __init__(
+        self, model: WaveNet, audio: AudioConfig | None, *, torch_compile: bool = False
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.features = Features(audio).to(self.device)
+        self.nll: Callable[..., Tensor] = compile_nll(model) if torch_compile else model.nll
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the mean negative log-likelihood of the counted samples, in nats.
+
+        It is scaled such that the mean over all batches of an update, of all processes, is the mean
+        over the samples of that update.
         """
-        state, name = self.state, nonfinite_gradient(self.state.model)
-        if name is None:
-            state.skipped_in_a_row = 0
-            return True
-        state.skipped += 1
-        state.skipped_in_a_row += 1
-        loss = float(torch.stack(losses).mean())
-        report_nonfinite_gradient(
-            name,
-            state.step + 1,
-            loss,
-            self.options.on_nonfinite,
-            state.skipped,
-            state.skipped_in_a_row,
-        )
-        return False
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        nll = self.nll(batch["waveform"], **self.features(batch))
+        return masked_mean(nll, batch["mask"], batch["count"])
+
+
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
+    """Return the sum of `values` where `mask` is true, both `(B, T)`, divided by `count`."""
+    return (values * mask).sum() / count

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 
 from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.loader import SegmentLoader
 from wavenet.training.options import RunConfig
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
-from wavenet.training.workers import SegmentLoader
 from wavenet.utils.progress import Advance, progress
 
 log = logging.getLogger("wavenet")

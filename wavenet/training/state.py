@@ -1,7 +1,13 @@
-"""All that training changes: weights, their average, the optimizer, the step, random numbers."""
+"""All that training changes: weights, their average, the optimizer, the step, random numbers.
+
+NaN and infinity are kept out of it: they are found in one pass over all tensors.
+"""
 
 import copy
-from typing import Any
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,10 +15,13 @@ from torch import Tensor
 
 from wavenet.model import WaveNet
 from wavenet.training.distributed.process_group import ProcessGroup
-from wavenet.training.nonfinite import first_nonfinite
 from wavenet.training.optim import build_optimizer
 from wavenet.training.options import OptimOptions
 from wavenet.utils.errors import ConfigError
+
+MAX_SKIPPED_IN_A_ROW = 20  # updates
+ADVICE = "start again with a lower optim.lr or optim.max_grad_norm"
+log = logging.getLogger("wavenet")
 
 
 class TrainingState:
@@ -59,6 +68,39 @@ class TrainingState:
         models = [self.model] if self.ema_model is None else [self.model, self.ema_model]
         return [weight for model in models for weight in model.parameters()]
 
+    def gradients_are_finite(
+        self, losses: list[Tensor], on_nonfinite: Literal["stop", "skip"]
+    ) -> bool:
+        """Return whether the next update can be made; count it as skipped if not.
+
+        Args:
+            losses: Of the update's batches.
+            on_nonfinite: Whether a gradient that is not finite ends training.
+
+        Raises:
+            ConfigError: Training is to stop, or has skipped too many updates in a row.
+        """
+        weights = self.model.named_parameters()
+        name = first_nonfinite({name: w.grad for name, w in weights if w.grad is not None})
+        if name is None:
+            self.skipped_in_a_row = 0
+            return True
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        loss = float(torch.stack(losses).mean())
+        where = f"at step {self.step + 1}, where the loss is {loss:.4g}"
+        found = f"gradient of {name} is not finite {where}"
+        if on_nonfinite == "stop":
+            raise ConfigError(
+                f"{found}: training diverged; {ADVICE}, or continue with trainer.on_nonfinite=skip"
+            )
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise ConfigError(
+                f"{found}: {self.skipped_in_a_row} updates in a row were skipped; {ADVICE}"
+            )
+        log.warning("warning: %s: the update is skipped (%d so far)", found, self.skipped)
+        return False
+
     def check_finite(self) -> None:
         """Check all that a checkpoint would hold.
 
@@ -77,8 +119,7 @@ class TrainingState:
         if name is not None:
             raise ConfigError(
                 f"{name} is not finite at step {self.step}: training diverged, and nothing is "
-                "written over earlier checkpoints; start again with a lower optim.lr or "
-                "optim.max_grad_norm"
+                f"written over earlier checkpoints; {ADVICE}"
             )
 
     def state_dict(self, group: ProcessGroup) -> dict[str, Any]:
@@ -108,6 +149,21 @@ class TrainingState:
             torch.manual_seed(derive_seed(torch.initial_seed(), self.step))
 
 
+def first_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that holds NaN or infinity, `None` if all are finite.
+
+    Args:
+        tensors: On one device, by name.
+    """
+    filled = [tensor for tensor in tensors.values() if tensor.numel()]
+    if not filled:
+        return None
+    largest = torch._foreach_norm(filled, math.inf)  # of NaN it is NaN; it cannot overflow
+    if bool(torch.stack(largest).isfinite().all()):
+        return None
+    return next(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
+
+
 def rng_state(device: torch.device) -> Tensor:
     """Return the state of torch's random numbers, on the CPU and on a GPU, as one vector."""
     cpu = torch.get_rng_state()
@@ -120,11 +176,6 @@ def set_rng_state(state: Tensor, device: torch.device) -> None:
     torch.set_rng_state(state[:length].clone())
     if device.type == "cuda" and len(state) > length:
         torch.cuda.set_rng_state(state[length:].clone(), device)
-
-
-def seed_everything(seed: int, rank: int = 0) -> None:
-    """Seed torch's random numbers; each rank has its own stream."""
-    torch.manual_seed(derive_seed(seed, rank) if rank else seed)
 
 
 def derive_seed(*numbers: int) -> int:

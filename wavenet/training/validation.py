@@ -1,4 +1,4 @@
-"""Loss curve, validation and best-model export.
+"""Loss curve, validation, best-model export, and the report of a finished run.
 
 The history is part of each checkpoint, so that a resumed run continues its curve. A validation that
 a signal interrupts stays pending, and is run first when the run is resumed.
@@ -17,8 +17,15 @@ import torch
 
 from wavenet import checkpoint
 from wavenet.checkpoint import TrainingInfo
+from wavenet.data.audio import WavWriter
 from wavenet.data.dataset import SequentialSegments
-from wavenet.evaluation.nll import total_nll
+from wavenet.data.manifest import read_manifest
+from wavenet.evaluation import plots
+from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.held_out import held_out_split
+from wavenet.evaluation.nll import MODEL, total_nll
+from wavenet.evaluation.report import resynthesis_tables, write_report
+from wavenet.evaluation.synthesis import Recording
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import Stopped
@@ -185,3 +192,47 @@ class Validation:
     def _log(self, scalars: dict[str, float], step: int) -> None:
         if self.tensorboard is not None:
             self.tensorboard.add_scalars(scalars, step)
+
+
+def write_final_report(run: Path, config: RunConfig, history: History) -> None:
+    """Evaluate `run/model`, the best model of a run, and write `run/report.html`.
+
+    Args:
+        run: The run's folder.
+        config: Of the run.
+        history: Loss curve and validations.
+    """
+    loaded = checkpoint.load(run / "model")
+    folder = config.data.folder
+    clips = held_out_split(read_manifest(folder))
+    log.info("evaluating")
+    results = Evaluator(loaded, folder, clips, config.evaluation, config.seed).evaluate()
+    log.info("%s", results.text())
+    for recording in results.recordings:
+        _write_recording(run / "samples", recording)
+    curve = plots.learning_curve(
+        [step for step, _ in history.train],
+        [value for _, value in history.train],
+        [step for step, _ in history.val],
+        [value for _, value in history.val],
+        {name: value for name, value in results.bits_per_sample.items() if name != MODEL},
+    )
+    plots.save(curve, run / "learning_curve.png")
+    write_report(
+        run / "report.html",
+        title=f"WaveNet: {config.name}",
+        facts={**results.facts, "Seed": str(config.seed)},
+        bits_per_sample=results.bits_per_sample,
+        tables=resynthesis_tables(results.resyntheses),
+        recordings=results.recordings,
+        curve_png=(run / "learning_curve.png").read_bytes(),
+    )
+    log.info("open %s to listen and look", run / "report.html")
+
+
+def _write_recording(folder: Path, recording: Recording) -> None:
+    folder.mkdir(exist_ok=True)
+    with WavWriter(folder / f"{recording.name}.wav", recording.sample_rate) as file:
+        file.write(recording.waveform)
+    figure = plots.spectrogram(recording.waveform, recording.sample_rate, recording.name)
+    plots.save(figure, folder / f"{recording.name}.png")

@@ -1,12 +1,18 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from torch._C._distributed_c10d import HashStore
 
 from tests.process_groups import slurm_environment, torchrun_environment
-from wavenet.training.distributed.launcher import Launch, detect_launcher
-from wavenet.training.distributed.slurm import requeue
+from wavenet.training.distributed.launcher import (
+    Launch,
+    detect_launcher,
+    requeue,
+    store_of_this_start,
+)
 from wavenet.utils.errors import MachineError
 
 
@@ -74,6 +80,22 @@ def test_steps_of_a_job_use_different_ports() -> None:
         ports.add((detect_launcher(environment).address or ("", 0))[1])
 
     assert len(ports) == 5
+
+
+def test_processes_find_those_of_their_own_start_in_a_used_store() -> None:
+    store = HashStore()
+
+    for size in (3, 3, 2, 4):
+        with ThreadPoolExecutor(size) as pool:
+            parts = list(
+                pool.map(
+                    lambda rank, size=size: store_of_this_start(store, rank, size), range(size)
+                )
+            )
+
+        assert not parts[1].check(["word"]), "keys of an earlier start are visible"
+        parts[0].set("word", "yes")
+        assert all(part.get("word") == b"yes" for part in parts)
 
 
 def scontrol(folder: Path, script: str) -> None:

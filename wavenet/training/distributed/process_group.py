@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from wavenet.training.distributed.launcher import Launch, detect_launcher
-from wavenet.training.distributed.rendezvous import rendezvous_store
+from wavenet.training.distributed.launcher import Launch, detect_launcher, rendezvous_store
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 

@@ -7,7 +7,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
-from wavenet.training.run_dir import find_relaunched_run, new_run_dir
+from wavenet.training.run import find_relaunched_run, new_run_dir
 from wavenet.utils.errors import ConfigError
 
 CONFIG = RunConfig(
