@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers: `X as X` exports
+    from wavenet.checkpoint import TrainingInfo as TrainingInfo
     from wavenet.checkpoint import load as load
     from wavenet.checkpoint import save as save
     from wavenet.config import AudioConfig as AudioConfig
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # for type checkers: `X as X` exports
     from wavenet.distributions import SamplingConfig as SamplingConfig
     from wavenet.model import WaveNet as WaveNet
     from wavenet.model import WaveNetState as WaveNetState
-    from wavenet.model_card import TrainingInfo as TrainingInfo
     from wavenet.presets import MEL_PRESETS as MEL_PRESETS
     from wavenet.sampling import Sampler as Sampler
     from wavenet.sampling import make_sampler as make_sampler
@@ -32,11 +32,10 @@ if TYPE_CHECKING:  # for type checkers: `X as X` exports
 __version__ = "0.1.0"
 
 _MODULES = {
-    "checkpoint": "load save",
+    "checkpoint": "TrainingInfo load save",
     "config": "AudioConfig F0Config FilterConfig LocalConfig MelConfig ScoreConfig WaveNetConfig",
     "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
     "model": "WaveNet WaveNetState",
-    "model_card": "TrainingInfo",
     "presets": "MEL_PRESETS",
     "sampling": "Sampler make_sampler",
 }

@@ -7,7 +7,7 @@ foreign mel convention is the most frequent cause of bad vocoder sound.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from wavenet.utils.dataclass_io import check, nearest
 from wavenet.utils.errors import ConfigError, printable
@@ -207,17 +207,13 @@ class F0Config(Options):
     hop_length: int = option(help="Samples from one frame to the next", ge=1, derived=True)
     f_min: float = option(60.0, "Lowest F0 in Hz", gt=0)
     f_max: float = option(500.0, "Highest F0 in Hz, at least an octave above", gt=0)
+    channels: ClassVar[int] = 3  # of a frame
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_frequencies(self.f_min, self.f_max, self.sample_rate)
         octave = self.f_max >= 2 * self.f_min
         check(octave, "f_max", f"{2 * self.f_min:g} or more, an octave above f_min", self.f_max)
-
-    @property
-    def channels(self) -> int:
-        """Channels of a frame."""
-        return 3
 
 
 @dataclass(frozen=True, kw_only=True)

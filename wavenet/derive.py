@@ -80,31 +80,23 @@ def upsample_factors(hop_length: int) -> list[int]:
 
     Each is at most 16, or at most the largest prime factor where that is above 16.
     """
-    limit, number = max(MAX_UPSAMPLE_FACTOR, _largest_prime(hop_length)), 1
-    while True:
-        found = [one for one in _factorizations(hop_length, number) if max(one) <= limit]
-        if found:
-            return min(found, key=sum)
-        number += 1
+    limit = max(MAX_UPSAMPLE_FACTOR, _largest_prime(hop_length))
+    found = _factorizations(hop_length, limit)
+    return min(found, key=lambda factors: (len(factors), sum(factors)))
 
 
-def _factorizations(product: int, number: int, least: int = 1) -> Iterator[list[int]]:
-    """Yield every way to write `product` as `number` factors in ascending order."""
-    if number == 1:
-        if product >= least:
-            yield [product]
-        return
-    for factor in range(least, math.isqrt(product) + 1):
+def _factorizations(product: int, limit: int, least: int = 2) -> Iterator[list[int]]:
+    """Yield every way to write `product` as factors in ascending order, at most `limit` each."""
+    if product <= limit:
+        yield [product]
+    for factor in range(least, min(limit, math.isqrt(product)) + 1):
         if product % factor == 0:
-            for rest in _factorizations(product // factor, number - 1, factor):
+            for rest in _factorizations(product // factor, limit, factor):
                 yield [factor, *rest]
 
 
 def _largest_prime(number: int) -> int:
-    largest, factor = 1, 2
-    while factor * factor <= number:
+    for factor in range(2, math.isqrt(number) + 1):
         if number % factor == 0:
-            largest, number = factor, number // factor
-        else:
-            factor += 1
-    return max(largest, number)
+            return _largest_prime(number // factor)
+    return number

@@ -66,14 +66,13 @@ class GlobalConditioner(nn.Module):
             raise ValueError("the model has no speakers, but speaker was given")
         if self.vector_projection is not None and self.null_vector is not None:
             null = self.null_vector.expand(batch_size, -1)
+            wanted = (batch_size, self.vector_projection.in_features)
             if vector is None:
                 parts.append(null)
+            elif vector.shape != wanted:
+                raise ValueError(f"vector must be {wanted}, got {tuple(vector.shape)}")
             else:
-                wanted = (batch_size, self.vector_projection.in_features)
-                if vector.shape != wanted:
-                    raise ValueError(f"vector must be {wanted}, got {tuple(vector.shape)}")
-                projected = self.vector_projection(vector)
-                parts.append(torch.where(keep.unsqueeze(1), projected, null))
+                parts.append(torch.where(keep.unsqueeze(1), self.vector_projection(vector), null))
         elif vector is not None:
             raise ValueError("the model takes no vectors, but vector was given")
         return torch.stack(parts).sum(dim=0)
