@@ -124,6 +124,9 @@ def measure_sampling(
         seconds: Time of one measurement.
         description: For the progress bar.
     """
+    from wavenet.benchmarks.bandwidth import bandwidth_limit  # needs numba, as CpuSampler does
+    from wavenet.sampling.cpu import CpuSampler
+
     torch.set_num_threads(1)  # the fastest for the small products of the reference sampler
     samplers = {
         _sampler_key(case): make_sampler(
@@ -144,8 +147,10 @@ def measure_sampling(
         for case, config, length in zip(cases, configs, lengths, strict=True):
             sampler = samplers[_sampler_key(case)]
             rate = _rate(sampler, config, case.batch_size, length, seed=repeat)
-            single = case.backend == "cpu" and case.batch_size == 1
-            yield Timing(rate, _bandwidth_limit(sampler, seconds / 2) if single else None)
+            limit = None
+            if isinstance(sampler, CpuSampler) and case.batch_size == 1:
+                limit = bandwidth_limit(sampler, seconds / 2)
+            yield Timing(rate, limit)
 
     return measure_interleaved(cases, measure_all, repeats, description)
 
@@ -227,14 +232,6 @@ def _length_for(sampler: Sampler, config: WaveNetConfig, batch_size: int, second
             return max(20, round(length * seconds / taken))
         length *= 4
     return length
-
-
-def _bandwidth_limit(sampler: Sampler, seconds: float) -> float:
-    from wavenet.benchmarks.bandwidth import bandwidth_limit
-    from wavenet.sampling.cpu import CpuSampler
-
-    assert isinstance(sampler, CpuSampler)
-    return bandwidth_limit(sampler, seconds)
 
 
 @dataclass(frozen=True)

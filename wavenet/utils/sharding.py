@@ -44,10 +44,6 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def takes(self, index: int) -> bool:
-        """Return whether item `index` of a list, from 0, belongs to this shard."""
-        return index % self.count == self.number - 1
-
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """Return this shard's items in their order."""
         return items[self.number - 1 :: self.count]
