@@ -9,9 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from wavenet.utils.dataclass_io import check, nearest
+from wavenet.utils.dataclass_io import Options, check, nearest, option
 from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.fields import Options, option
 
 # Values of `output_distribution`, each with the only `quantization_channels` that it allows, or
 # None for any. `wavenet.distributions.register` adds to them.

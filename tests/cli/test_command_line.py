@@ -11,7 +11,7 @@ import torch
 import wavenet
 from tests.commands import Run, command_line, environment
 from wavenet.cli.commands import COMMANDS
-from wavenet.utils.fields import nested_dataclass
+from wavenet.utils.dataclass_io import nested_dataclass
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
-from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.dataclass_io import from_dict, nested_dataclass
 from wavenet.utils.errors import ConfigError
-from wavenet.utils.fields import nested_dataclass
 from wavenet.utils.renamed import RENAMED_COMMAND_KEYS, RENAMED_KEYS
 
 SECTIONS = {

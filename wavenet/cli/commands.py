@@ -10,9 +10,8 @@ from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import MAX_SEED, EvaluationOptions
 from wavenet.generation.options import GenerateCommand, WeightDtype
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
-from wavenet.utils.dataclass_io import check, narrow
+from wavenet.utils.dataclass_io import Options, check, default_config, narrow, option
 from wavenet.utils.errors import ConfigError
-from wavenet.utils.fields import Options, default_config, option
 from wavenet.utils.sharding import Shard
 
 ModelSize = Literal["small", "medium", "large"]

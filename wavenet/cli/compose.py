@@ -18,9 +18,8 @@ from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
 from wavenet.derive import derive
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
 from wavenet.training.options import RunConfig
-from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
+from wavenet.utils.dataclass_io import from_dict, nearest, nested_dataclass, to_dict
 from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.fields import nested_dataclass
 from wavenet.utils.renamed import renamed_word
 
 PATHS = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from wavenet.cli.commands import COMMANDS, GROUPS
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
-from wavenet.utils.fields import REQUIRED, describe_range, nested_dataclass
+from wavenet.utils.dataclass_io import REQUIRED, describe_range, nested_dataclass
 
 
 def help_text(conf: Path, verb: str) -> str:

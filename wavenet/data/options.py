@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wavenet.config import MAX_SAMPLE_RATE
-from wavenet.utils.dataclass_io import check, narrow
+from wavenet.utils.dataclass_io import Options, check, narrow, option
 from wavenet.utils.errors import ConfigError
-from wavenet.utils.fields import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)

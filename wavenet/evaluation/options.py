@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wavenet.utils.fields import Options, option
+from wavenet.utils.dataclass_io import Options, option
 
 MAX_SECONDS = 1e9
 MAX_SEED = 2**63 - 1

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from wavenet.config import AudioConfig
+from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.fields import Options, option
 from wavenet.utils.sharding import Shard
 
 WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavenet.sampling

@@ -6,8 +6,7 @@ from typing import Literal
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import MAX_SECONDS, MAX_SEED, EvaluationOptions
-from wavenet.utils.dataclass_io import check
-from wavenet.utils.fields import Options, option
+from wavenet.utils.dataclass_io import Options, check, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.dataclass_io import Options, default_config, describe_range, from_dict, option
 from wavenet.utils.errors import ConfigError
-from wavenet.utils.fields import Options, default_config, describe_range, option
 
 
 @dataclass(frozen=True, kw_only=True)
