@@ -4,13 +4,14 @@ Keys come from the dataclasses; examples and choices from the first lines of the
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
 from wavenet.cli.commands import COMMANDS, GROUPS
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
-from wavenet.utils.dataclass_io import REQUIRED, describe_range, nested_dataclass
+from wavenet.utils.dataclass_io import describe_range, nested_dataclass, plain_default
 
 
 def help_text(conf: Path, verb: str) -> str:
@@ -20,27 +21,21 @@ def help_text(conf: Path, verb: str) -> str:
         conf: The folder of configs.
         verb: Name of its primary config.
     """
-    options = COMMANDS[verb].options
-    own = [field for field in dataclasses.fields(options) if field.name not in GROUPS]
     parts = [leading_comment(conf / f"{verb}.yaml")]
     chosen = _chosen(conf / f"{verb}.yaml")
     for group, choice in chosen.items():
         parts.append(_choices(conf, group, choice))
         if group in GROUPS:
             parts.append("\n".join([f"{group}:", *_keys(GROUPS[group], "  ")]))
-    parts.append("\n".join(_keys(options, "", own)))
+    parts.append("\n".join(_keys(COMMANDS[verb].options, "", without=GROUPS)))
     return "\n\n".join(part for part in parts if part)
 
 
 def leading_comment(path: Path) -> str:
     """Return the comment at the start of a config, without its marks and Hydra's directives."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line[2:])
-    return "\n".join(lines)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line[2:] for line in comment if not line.startswith("# @package"))
 
 
 def _chosen(path: Path) -> dict[str, str | None]:
@@ -81,29 +76,25 @@ def _choices(conf: Path, group: str, chosen: str | None) -> str:
     return "\n".join(lines)
 
 
-def _keys(cls: Any, indent: str, fields: Any = None) -> Iterator[str]:
+def _keys(cls: Any, indent: str, without: Container[str] = ()) -> Iterator[str]:
     """Yield a line per key: default, help and range; keys of a mapping are indented below it."""
-    for field in dataclasses.fields(cls) if fields is None else fields:
+    for field in dataclasses.fields(cls):
+        if field.name in without:
+            continue
         inner = nested_dataclass(cls, field)
         optional = inner is not None and field.default is None and not field.metadata["derived"]
         text, allowed = field.metadata["help"], describe_range(cls, field)
         text += f" ({allowed})" if allowed else ""
-        value = "" if inner is not None and not optional else f" {_yaml(field)}"
+        value = "" if inner is not None and not optional else f" {_yaml(plain_default(field))}"
         yield f"{indent}{field.name}:{value} # {text}"
         if inner is not None:
             yield from _keys(inner, indent + ("  # " if optional else "  "))
 
 
-def _yaml(field: "dataclasses.Field[Any]") -> str:
-    """Return a field's default as YAML."""
-    if field.metadata["derived"]:
-        return "null"
-    return _yaml_value(REQUIRED if field.default is dataclasses.MISSING else field.default)
-
-
-def _yaml_value(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_yaml_value, value))}]"
+def _yaml(value: Any) -> str:
+    """Return a default as YAML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return "null" if value is None else str(value)

@@ -77,7 +77,6 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
         with _signals_raise():
             conf = conf_folder()
             _show_help_or_version(conf, verb, set(sys.argv[1:]))
-            require("hydra", COMMANDS[verb].extra)
             sys.exit(compose_and_run(conf, verb, TypedTask(verb, task)))
     except KeyboardInterrupt:
         _print_error("interrupted; no partial files are left")
@@ -118,16 +117,16 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     Raises:
         ConfigError: The command line does not fit the configs.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    composing_errors = (HydraException, OmegaConfBaseException)
     script, words = sys.argv[0], ["json=true" if w == "--json" else w for w in sys.argv[1:]]
     paths, rest = split_paths(words)
     check_words(verb, rest)
     rest = [mel_by_name(word) for word in rest]
     several = is_sweep(verb, words)
+
+    hydra = require("hydra", COMMANDS[verb].extra)
+    from omegaconf.errors import OmegaConfBaseException
+
+    composing_errors = (hydra.errors.HydraException, OmegaConfBaseException)
     register_configs(conf)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors; they are reported by us
     results: list[CommandResult | Exception] = []
@@ -145,8 +144,8 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
         if any(word.startswith(("-", "hydra.", "hydra/")) for word in rest):
             run_hydra(conf, verb, job, rest)
         else:
-            with initialize_config_dir(str(conf), version_base="1.3"):
-                config = compose(verb, overrides=rest)
+            with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+                config = hydra.compose(verb, overrides=rest)
             job(config)
     except (*composing_errors, ValueError) as error:
         raise ConfigError(explain(error, verb)) from error

@@ -23,7 +23,6 @@ from typing import Any
 
 from wavenet.cli.compose import (
     Composed,
-    overridden_keys,
     quoted,
     register_configs,
     run_hydra,
@@ -95,7 +94,9 @@ def run_task(task: Task, config: Any, script: str, words: Sequence[str]) -> Comm
     """
     sys.argv = [script, *words]  # for libraries that start this command again
     paths, _ = split_paths(words)
-    return task(Composed(to_plain(config, paths), overridden_keys(words)))
+    pairs = (word.partition("=") for word in words)
+    overridden = (key for key, equals, _ in pairs if equals and not key.startswith(("-", "hydra.")))
+    return task(Composed(to_plain(config, paths), tuple(overridden)))
 
 
 def run_result(folder: Path, code: int = 0) -> CommandResult:

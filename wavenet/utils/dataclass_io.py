@@ -25,7 +25,6 @@ from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_key
 
 T = TypeVar("T")
-REQUIRED = "???"  # OmegaConf's value of a key that must be given
 type_hints = functools.cache(typing.get_type_hints)  # slow, and a manifest has millions of lines
 
 
@@ -221,25 +220,22 @@ class Options:
                 continue
             entries = value if isinstance(value, tuple) else (value,)
             length = field.metadata["min_length"]
-            check(len(entries) >= length, field.name, _entries(length), list(entries))
+            wanted = f"a list of {length} " + (
+                "entry or more" if length == 1 else "or more entries"
+            )
+            check(len(entries) >= length, field.name, wanted, list(entries))
             good = all(entry in allowed for entry in entries)
             check(good, field.name, describe_range(type(self), field), value)
-
-
-def _entries(length: int) -> str:
-    return f"a list of {length} or more entries" if length > 1 else "a list of 1 entry or more"
 
 
 def describe_range(cls: type, field: "dataclasses.Field[Any]") -> str:
     """Return in words what values a field takes, such as `positive, or null`; empty for any."""
     hint = type_hints(cls)[field.name]
     text = str(field.metadata["range"])
-    alternatives = _members(hint)
-    if any(typing.get_origin(member) is tuple for member in alternatives):
-        (member,) = (m for m in alternatives if typing.get_origin(m) is tuple)
-        alternatives = typing.get_args(member)[:1]
-        text += " each" * bool(text)
-    for member in alternatives:
+    for member in _members(hint):
+        if typing.get_origin(member) is tuple:
+            text += " each" * bool(text)
+            member = typing.get_args(member)[0]
         if typing.get_origin(member) is Literal:
             text = ", ".join(map(str, typing.get_args(member)))
     return text + (", or null" if text and type(None) in _members(hint) else "")
@@ -257,20 +253,21 @@ def nested_dataclass(cls: type, field: "dataclasses.Field[Any]") -> type | None:
     return typing.cast("type | None", next(found, None))
 
 
-def default_config(cls: type) -> dict[str, Any]:
-    """Return the defaults of a dataclass as plain data; `???` for what must be given.
+def plain_default(field: "dataclasses.Field[Any]") -> Any:
+    """Return the default of a field; null for a derived one, `???` for one that must be given."""
+    if field.metadata["derived"]:
+        return None
+    default = "???" if field.default is MISSING else field.default  # of OmegaConf
+    return list(default) if isinstance(default, tuple) else default
 
-    A derived field is null. A field that holds a dataclass is a mapping of that one's defaults,
-    unless it is null by default.
+
+def default_config(cls: Any) -> dict[str, Any]:
+    """Return the defaults of a dataclass as plain data, see `plain_default`.
+
+    A field that holds a dataclass is a mapping of its defaults, unless it is null by default.
     """
     plain: dict[str, Any] = {}
-    for field in dataclasses.fields(typing.cast(Any, cls)):
-        inner = nested_dataclass(cls, field)
-        if field.metadata.get("derived"):
-            plain[field.name] = None
-        elif inner is not None and field.default is not None:
-            plain[field.name] = default_config(inner)
-        else:
-            default = REQUIRED if field.default is MISSING else field.default
-            plain[field.name] = list(default) if isinstance(default, tuple) else default
+    for field in dataclasses.fields(cls):
+        inner, default = nested_dataclass(cls, field), plain_default(field)
+        plain[field.name] = default if inner is None or default is None else default_config(inner)
     return plain
