@@ -2,7 +2,6 @@
 
 import logging
 import time
-from pathlib import Path
 
 import wavenet
 from wavenet.cli.compose import Composed
@@ -42,9 +41,9 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
 
     # What the model is given: a prompt to continue, frames for local conditioning, a speaker.
     paths = output_paths(options)
-    input_path = None if options.input is None else Path(options.input)
-    prompt_path = None if options.prompt is None else Path(options.prompt)
-    prompt, frames, available = read_inputs(input_path, prompt_path, audio, options.mel_preset)
+    prompt, frames, available = read_inputs(
+        options.input, options.prompt, audio, options.mel_preset
+    )
     conditioning = speaker_and_guidance(options, audio)
     sampling = sampling_config(options, loaded.model)
 

@@ -41,7 +41,10 @@ class Prompt:
 
 
 def read_inputs(
-    input_path: Path | None, prompt_path: Path | None, audio: AudioConfig, mel_preset: str | None
+    input_path: Path | str | None,
+    prompt_path: Path | str | None,
+    audio: AudioConfig,
+    mel_preset: str | None,
 ) -> tuple[Prompt | None, Tensor | None, int | None]:
     """Return prompt, frames `(1, C, F)`, and how many samples the frames cover after the prompt.
 
@@ -53,16 +56,17 @@ def read_inputs(
     """
     prompt = None
     if prompt_path is not None:
-        recording = read_recording(prompt_path, audio.sample_rate)
+        recording = read_recording(Path(prompt_path), audio.sample_rate)
         prompt = Prompt(recording, build_filter(audio).apply(recording))
         check_peak(prompt.filtered, str(prompt_path))
     if input_path is None:
         return prompt, None, None
-    is_array = input_path.suffix.lower() == MELS[0]
-    frames = read_frames(input_path, audio, mel_preset if is_array else None)
+    path = Path(input_path)
+    suffix = path.suffix.lower()
+    frames = read_frames(path, audio, mel_preset if suffix == MELS[0] else None)
     available = frames.shape[-1] * (audio.hop_length or 1)
-    if input_path.suffix.lower() not in (*MELS, *SCORES):
-        available = min(available, read_header(input_path).frames)
+    if suffix not in (*MELS, *SCORES):
+        available = min(available, read_header(path).frames)
     return prompt, frames, available - (0 if prompt is None else len(prompt.recording))
 
 
@@ -107,8 +111,6 @@ def read_recording(path: Path, sample_rate: int) -> Tensor:
             f"{printable(path)} has {header.channels} channels, the model one: mix it down first"
         )
     samples = torch.from_numpy(read_samples(path)[:, 0].copy())
-    if not bool(samples.isfinite().all()):
-        raise DataError(f"{printable(path)} has NaN or infinite samples")
     peak = float(samples.abs().max())
     if peak > 1:
         raise DataError(f"{printable(path)} peaks at {peak:.3f}, past 1.0: lower its level first")

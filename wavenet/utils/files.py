@@ -185,16 +185,14 @@ def _try_lock(descriptor: int, *, shared: bool) -> bool:
 
     if not shared:
         return filelock.lock_descriptor(descriptor, blocking=False)
-    if sys.platform != "win32":
-        import fcntl
+    if sys.platform == "win32":
+        return True
+    import fcntl
 
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(
-                descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
-            )  # conflicts with filelock's flock
-            return True
-        return False
-    return True
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # conflicts with filelock's flock
+        return True
+    return False
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
