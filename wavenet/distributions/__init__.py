@@ -7,10 +7,8 @@
 All give probabilities of codes; continuous densities are integrated over the codes' bins. So bits
 per sample can be compared between distributions with the same codes.
 
-To add one: a class in a file here, with `@register`; its export below; its name in
-`wavenet.config.OUTPUT_DISTRIBUTIONS`; its tests. In your own project `@register` alone is enough
-(`examples/custom_distribution.py`). Everything else asks the class: which compiled draw computes
-it, how training starts, what the model card says.
+A new one is a class with `@register`, as in `examples/custom_distribution.py`. Everything else asks
+the class: which compiled draw computes it, how training starts, what the model card says.
 """
 
 from wavenet.distributions.categorical import Categorical

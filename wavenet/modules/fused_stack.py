@@ -37,16 +37,7 @@ SKIP_GROUP_BYTES = 512  # of a row of gradients computed at once: more would lea
 
 @dataclass(frozen=True)
 class StackSpec:
-    """What fixes the computation of a stack besides its tensors.
-
-    Attributes:
-        dilations: Samples between taps, one entry per block.
-        dropout: Probability of dropping an input of a dilated convolution.
-        residual_scale: Factor on each block's sum of input and residual.
-        skip_scale: Factor on the sum of the skips.
-        gated_activation: Implementation of the gates.
-        checkpoint_activations: Recompute the gates in the backward pass instead of keeping them.
-    """
+    """What fixes the computation of a `ResidualStack` besides its tensors: its attributes."""
 
     dilations: tuple[int, ...]
     dropout: float
