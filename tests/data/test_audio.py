@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wavenet.data.audio import AudioHeader, WavWriter, read_blocks, read_header, read_samples
+from wavenet.data.audio import AudioHeader, open_wav, read_blocks, read_header, read_samples
 from wavenet.utils.errors import DataError, MachineError
 
 Record = Callable[..., Path]
@@ -176,7 +176,7 @@ def test_mutated_bytes_give_finite_samples_or_a_data_error(
 
 
 def write(path: Path, *blocks: Samples, sample_rate: int = 16000) -> None:
-    with WavWriter(path, sample_rate) as writer:
+    with open_wav(path, sample_rate) as writer:
         for block in blocks:
             writer.write(block)
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from wavenet.data.audio import WavWriter
+from wavenet.data.audio import open_wav
 from wavenet.data.dataset import ClipReader, RandomSegments, SequentialSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.utils.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ def clips(tmp_path: Path) -> list[Clip]:
     written = []
     for index, frames in enumerate(LENGTHS):
         codes = 1 + 2000 * index + np.arange(frames)
-        with WavWriter(tmp_path / f"{index}.wav", 100) as writer:
+        with open_wav(tmp_path / f"{index}.wav", 100) as writer:
             writer.write((codes / 32768).astype(np.float32))
         source = f"{index}.wav"
         written.append(Clip(source, frames, 100, "", "train", "0" * 64, source, 0))

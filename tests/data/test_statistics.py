@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.features.test_filters import RATE, coloured
 from wavenet.config import AudioConfig, FilterConfig, MelConfig
-from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
@@ -28,7 +28,7 @@ SMALL = MelConfig(
 
 
 def write_clip(folder: Path, name: str, samples: Samples) -> Clip:
-    with WavWriter(folder / name, 8000) as writer:
+    with open_wav(folder / name, 8000) as writer:
         writer.write(samples)
     digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     return Clip(name, len(samples), 8000, "", "train", digest, name, 0)

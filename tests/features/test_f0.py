@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.commands import environment
 from wavenet.config import AudioConfig, F0Config
-from wavenet.data.audio import WavWriter
+from wavenet.data.audio import open_wav
 from wavenet.data.dataset import ClipReader
 from wavenet.data.manifest import Clip
 from wavenet.features.f0 import REFERENCE_HZ, f0_features
@@ -105,7 +105,7 @@ def test_features_are_those_of_the_recording() -> None:
 
 def test_f0_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path) -> None:
     config = F0Config(sample_rate=8000, hop_length=80)
-    with WavWriter(tmp_path / "a.wav", 8000) as writer:
+    with open_wav(tmp_path / "a.wav", 8000) as writer:
         t = np.arange(8000) / 8000
         writer.write((0.3 * np.sin(2 * np.pi * (120 + 60 * t) * t)).astype(np.float32))
     clip = Clip("a.wav", 8000, 8000, "", "train", "0" * 64, "a.wav", 0)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.config import AudioConfig, MelConfig
-from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.dataset import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.f0 import compiled_librosa
@@ -24,7 +24,7 @@ SMALL = MelConfig(
 
 
 def write_clip(folder: Path, name: str, samples: Samples) -> Clip:
-    with WavWriter(folder / name, 8000) as writer:
+    with open_wav(folder / name, 8000) as writer:
         writer.write(samples)
     digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     return Clip(name, len(samples), 8000, "", "train", digest, name, 0)

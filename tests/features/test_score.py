@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wavenet.config import AudioConfig, ScoreConfig
-from wavenet.data.audio import WavWriter
+from wavenet.data.audio import open_wav
 from wavenet.data.dataset import ClipReader, stack
 from wavenet.data.manifest import Clip
 from wavenet.features.frames import Features
@@ -137,7 +137,7 @@ def test_piano_roll_from_a_frame_is_part_of_the_full_roll(start: int, frames: in
 @pytest.mark.parametrize("start", [0, 2000, 4800, 12000])
 def test_piano_roll_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path, start: int) -> None:
     samples = np.zeros(16000, np.float32)
-    with WavWriter(tmp_path / "a.wav", 8000) as writer:
+    with open_wav(tmp_path / "a.wav", 8000) as writer:
         writer.write(samples)
     write_notes(tmp_path / "a.csv", SCORE)
     clip = Clip("a.wav", 16000, 8000, "", "train", "0" * 64, "a.wav", 0, "a.csv")
@@ -160,7 +160,7 @@ def test_a_score_alone_has_frames_until_a_second_after_its_last_note() -> None:
 
 def test_a_clip_without_a_score_is_a_data_error(tmp_path: Path) -> None:
     clip = Clip("a.wav", 16000, 8000, "", "train", "0" * 64, "a.wav", 0)
-    with WavWriter(tmp_path / "a.wav", 8000) as writer:
+    with open_wav(tmp_path / "a.wav", 8000) as writer:
         writer.write(np.zeros(16000, np.float32))
     audio = AudioConfig(sample_rate=8000, score=ROLL)
 

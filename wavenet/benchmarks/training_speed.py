@@ -29,7 +29,7 @@ from wavenet.benchmarks.framework import (
     process_memory_mib,
 )
 from wavenet.config import WaveNetConfig
-from wavenet.data.audio import WavWriter
+from wavenet.data.audio import open_wav
 from wavenet.data.dataset import ClipReader, RandomSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.distributions.categorical import mu_law_encode
@@ -327,7 +327,7 @@ def segments_read_per_second(
         clips = []
         for number in range(num_clips):
             path = folder / f"{number}.wav"
-            with WavWriter(path, 16000) as file:
+            with open_wav(path, 16000) as file:
                 file.write((generator.random(80_000) - 0.5).astype(np.float32))
             digest = file_digest(path)
             clips.append(Clip(path.name, 80_000, 16000, "", "train", digest, path.name, 0))

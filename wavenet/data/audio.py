@@ -13,7 +13,6 @@ import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -132,33 +131,37 @@ def read_samples(
     return samples
 
 
-class WavWriter:
-    """Mono 16-bit WAV, written as the samples come, in constant memory.
+@contextlib.contextmanager
+def open_wav(path: Path, sample_rate: int) -> Iterator["WavWriter"]:
+    """Yield a writer of a mono 16-bit WAV file, which takes samples as they come.
 
-    A context manager: the file gets its name when the block succeeds; after an exception nothing
-    is left.
+    The file gets its name when the block succeeds; after an exception nothing is left.
 
     Args:
         path: Where the file will be.
         sample_rate: Samples a second, in Hz.
+
+    Raises:
+        DataError: The rate is out of range.
+        MachineError: The disk is full, or the folder cannot be written.
     """
+    if not 1 <= sample_rate <= MAX_HZ:
+        raise DataError(f"sample_rate must be 1 to {MAX_HZ}, got {sample_rate}")
+    with (
+        atomic_file(path) as temporary,
+        open(temporary, "wb") as file,
+        _wave_of(file, sample_rate) as writer,
+    ):
+        yield WavWriter(path, writer)
 
-    def __init__(self, path: Path, sample_rate: int) -> None:
-        if not 1 <= sample_rate <= MAX_HZ:
-            raise DataError(f"sample_rate must be 1 to {MAX_HZ}, got {sample_rate}")
+
+class WavWriter:
+    """Appends samples to a WAV file; made by `open_wav`."""
+
+    def __init__(self, path: Path, writer: wave.Wave_write) -> None:
         self.path = path
-        self.sample_rate = sample_rate
         self.frames = 0
-        self._stack = contextlib.ExitStack()
-        self._wave: wave.Wave_write | None = None
-
-    def __enter__(self) -> "WavWriter":
-        with contextlib.ExitStack() as stack:
-            temporary = stack.enter_context(atomic_file(self.path))
-            file = stack.enter_context(open(temporary, "wb"))
-            self._wave = stack.enter_context(_wave_of(file, self.sample_rate))
-            self._stack = stack.pop_all()
-        return self
+        self._writer = writer
 
     def write(self, samples: NDArray[np.float32]) -> None:
         """Append `samples`, `(T,)` in [-1, 1]; 1.0 itself becomes the largest code, 32767.
@@ -166,8 +169,6 @@ class WavWriter:
         Raises:
             DataError: A sample is past 1.0 or not finite, or the file would pass 4 GiB.
         """
-        if self._wave is None:
-            raise ValueError("WavWriter is a context manager: with WavWriter(...) as writer")
         if samples.ndim != 1:
             raise ValueError(f"samples must be (T,), got {samples.shape}")
         bad = ~(np.abs(samples) <= 1.0)  # NaN too
@@ -182,17 +183,8 @@ class WavWriter:
                 f"{printable(self.path)}: a WAV file holds at most {WAV_MAX_BYTES // 2} samples: "
                 "cut the signal into several files"
             )
-        self._wave.writeframesraw(_pcm16(samples))
+        self._writer.writeframesraw(_pcm16(samples))
         self.frames += len(samples)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._wave = None
-        self._stack.__exit__(kind, error, traceback)  # closes the file, then gives it its name
 
 
 def wav_bytes(samples: NDArray[np.floating[Any]], sample_rate: int) -> bytes:

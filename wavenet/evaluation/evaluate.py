@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from wavenet.checkpoint import Checkpoint, read_config
-from wavenet.data.audio import WavWriter, read_samples
+from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
@@ -234,7 +234,7 @@ class ShardedEvaluation:
         nll, resyntheses = self.evaluator.nll(shard), self.evaluator.resynthesize(shard)
         for one in resyntheses:
             rate = self.evaluator.loaded.audio.sample_rate
-            with WavWriter(_wav_path(path, one.number), rate) as file:
+            with open_wav(_wav_path(path, one.number), rate) as file:
                 file.write(one.waveforms[RESYNTHESIS])
         result = PartialResult(
             shard=str(shard),

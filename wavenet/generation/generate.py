@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
-from wavenet.data.audio import WavWriter
+from wavenet.data.audio import open_wav
 from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import build_filter
 from wavenet.generation.inputs import (
@@ -161,7 +161,7 @@ class _WavFile:
     def __init__(self, job: WavJob, audio: AudioConfig, stack: contextlib.ExitStack) -> None:
         self.job = job
         self.stack = stack
-        self.writer = stack.enter_context(WavWriter(job.output, audio.sample_rate))
+        self.writer = stack.enter_context(open_wav(job.output, audio.sample_rate))
         self.invert_filter = build_filter(audio).inverse()
         self.chunk: list[Tensor] = []
         self.num_generated = 0

@@ -17,7 +17,7 @@ import torch
 
 from wavenet import checkpoint
 from wavenet.checkpoint import TrainingInfo
-from wavenet.data.audio import WavWriter
+from wavenet.data.audio import open_wav
 from wavenet.data.dataset import SequentialSegments
 from wavenet.data.manifest import read_manifest
 from wavenet.evaluation import plots
@@ -232,7 +232,7 @@ def write_final_report(run: Path, config: RunConfig, history: History) -> None:
 
 def _write_recording(folder: Path, recording: Recording) -> None:
     folder.mkdir(exist_ok=True)
-    with WavWriter(folder / f"{recording.name}.wav", recording.sample_rate) as file:
+    with open_wav(folder / f"{recording.name}.wav", recording.sample_rate) as file:
         file.write(recording.waveform)
     figure = plots.spectrogram(recording.waveform, recording.sample_rate, recording.name)
     plots.save(figure, folder / f"{recording.name}.png")

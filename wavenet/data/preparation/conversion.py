@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.audio import WavWriter, read_blocks
+from wavenet.data.audio import open_wav, read_blocks
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.inspection import Inspection
@@ -66,26 +66,23 @@ def convert(
         options: Repairs, trimming and splitting.
     """
     overshoot = _Overshoot()
-    mono = _mono(source, options)
-    blocks = _at_rate(mono, inspection.sample_rate, options.sample_rate, overshoot)
+    mono, rate = _mono(source, options), options.sample_rate
+    blocks = _at_rate(mono, inspection.sample_rate, rate, overshoot)
     if options.trim_top_db is None and options.split_top_db is None:
         clip = _write(source, folder, options, 0, blocks, None)
         return Converted((clip,) if clip else (), overshoot.samples, 0, 0.0)
     samples = np.concatenate([np.zeros(0, np.float32), *blocks])
-    least = max(1, round(options.min_seconds * options.sample_rate))
+    least = max(1, round(options.min_seconds * rate))
     spans = sounding(samples, options)
     long_enough = [(start, stop) for start, stop in spans if stop - start >= least]
     clips = []
     for number, (start, stop) in enumerate(long_enough, 1):
         piece = number if options.split_top_db is not None else None
         clips.append(_write(source, folder, options, start, iter([samples[start:stop]]), piece))
-    kept = sum(stop - start for start, stop in long_enough)
-    return Converted(
-        tuple(clip for clip in clips if clip),
-        overshoot.samples,
-        len(spans) - len(long_enough),
-        (len(samples) - kept) / options.sample_rate,
-    )
+    removed = len(samples) - sum(stop - start for start, stop in long_enough)
+    too_short = len(spans) - len(long_enough)
+    written = tuple(clip for clip in clips if clip)
+    return Converted(written, overshoot.samples, too_short, removed / rate)
 
 
 def sounding(samples: Samples, options: PrepareOptions) -> list[tuple[int, int]]:
@@ -103,12 +100,12 @@ def clip_name(source: str, piece: int | None) -> str:
     """Return where a clip of `source` lies in the prepared folder, unlike any other's place."""
     path = PurePosixPath(source)
     ending = ".wav" if piece is None else f".{piece:04}.wav"
-    name = path.name.encode("utf-8", "surrogateescape")
+    stem, name = path.name, path.name.encode("utf-8", "surrogateescape")
     if len(name) + len(ending) > MAX_NAME_BYTES:
         digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         short = name[: MAX_NAME_BYTES - len(digest) - len(ending) - 1].decode("utf-8", "ignore")
-        return str(PurePosixPath(AUDIO, path.parent, f"{short}-{digest}{ending}"))
-    return str(PurePosixPath(AUDIO, path.parent, path.name + ending))
+        stem = f"{short}-{digest}"
+    return str(PurePosixPath(AUDIO, path.parent, stem + ending))
 
 
 def _write(
@@ -121,7 +118,7 @@ def _write(
 ) -> Clip | None:
     """Write one clip and return it, or `None` where `blocks` hold no sample."""
     name = clip_name(source.name, piece)
-    with WavWriter(folder / name, options.sample_rate) as writer:
+    with open_wav(folder / name, options.sample_rate) as writer:
         for block in blocks:
             writer.write(block)
     if not writer.frames:
@@ -129,30 +126,24 @@ def _write(
         return None
     parts = PurePosixPath(source.name).parts
     folder_speaker = parts[0] if options.speaker_from_folder and len(parts) > 1 else ""
+    notes, rate = "", options.sample_rate
+    if source.notes is not None:  # times count from the clip's start
+        notes = str(
+            PurePosixPath(NOTES, PurePosixPath(name).relative_to(AUDIO)).with_suffix(".csv")
+        )
+        own = cut_notes(read_notes(source.notes), start / rate, (start + writer.frames) / rate)
+        write_notes(folder / notes, own)
     return Clip(
         path=name,
         frames=writer.frames,
-        sample_rate=options.sample_rate,
+        sample_rate=rate,
         speaker=source.speaker or folder_speaker,
         split="train",
         digest=file_digest(folder / name),
         source=source.name,
         start=start,
-        notes=_write_notes(source, folder, name, start, writer.frames, options.sample_rate),
+        notes=notes,
     )
-
-
-def _write_notes(
-    source: Source, folder: Path, clip: str, start: int, frames: int, rate: int
-) -> str:
-    """Write the score of a clip, times counted from its start; return its path, empty for none."""
-    if source.notes is None:
-        return ""
-    name = str(PurePosixPath(NOTES, PurePosixPath(clip).relative_to(AUDIO)).with_suffix(".csv"))
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    notes = cut_notes(read_notes(source.notes), start / rate, (start + frames) / rate)
-    write_notes(folder / name, notes)
-    return name
 
 
 def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:

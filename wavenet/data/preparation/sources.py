@@ -2,9 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -108,7 +109,8 @@ def list_files(root: Path, *tops: Path) -> SourceListing:
         MachineError: A folder cannot be read.
     """
     sources, others, hidden, linked = [], Counter[str](), 0, 0
-    for folder, folders, names in _walk(*tops):
+    walks = (os.walk(top, onerror=_unreadable) for top in tops if top.is_dir())
+    for folder, folders, names in itertools.chain.from_iterable(walks):
         visible = sorted(name for name in folders if not name.startswith("."))
         hidden += len(folders) - len(visible)
         folders[:] = [name for name in visible if not Path(folder, name).is_symlink()]
@@ -123,11 +125,6 @@ def list_files(root: Path, *tops: Path) -> SourceListing:
                 others[suffix or "no suffix"] += 1
     ordered = tuple(sorted(sources, key=lambda source: source.name))
     return SourceListing(ordered, _most_first(others), hidden, linked)
-
-
-def _walk(*tops: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    for top in filter(Path.is_dir, tops):
-        yield from os.walk(top, onerror=_unreadable)
 
 
 def _most_first(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
