@@ -71,13 +71,18 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
         task: Called with the command's options and the composed config; `None` for the function
             of the recipe.
     """
-    debug = "debug=true" in sys.argv[1:]
+    debug, code = "debug=true" in sys.argv[1:], 0
     try:
         log_to_stderr()
         with _signals_raise():
-            conf = conf_folder()
-            _show_help_or_version(conf, verb, set(sys.argv[1:]))
-            sys.exit(compose_and_run(conf, verb, TypedTask(verb, task)))
+            if {"--help", "-h"} & set(sys.argv[1:]):
+                require("omegaconf", COMMANDS[verb].extra)
+                print(help_text(conf_folder(), verb))
+            elif set(sys.argv[1:]) == {"--version"}:
+                print(f"torch-wavenet {wavenet.__version__}")
+            else:
+                code = compose_and_run(conf_folder(), verb, TypedTask(verb, task))
+            sys.exit(code)
     except KeyboardInterrupt:
         _print_error("interrupted; no partial files are left")
         sys.exit(128 + signal.SIGINT)
@@ -198,16 +203,6 @@ def _report(error: Exception) -> None:
         _print_error(f"MachineError: not enough memory: {hint}")
 
 
-def _show_help_or_version(conf: Path, verb: str, words: set[str]) -> None:
-    if words & {"--help", "-h"}:
-        require("omegaconf", COMMANDS[verb].extra)
-        print(help_text(conf, verb))
-        sys.exit(0)
-    if words == {"--version"}:
-        print(f"torch-wavenet {wavenet.__version__}")
-        sys.exit(0)
-
-
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
     def raise_signal(number: int, frame: FrameType | None) -> None:
@@ -239,5 +234,4 @@ def _exit(code: int) -> NoReturn:
 
 def _print_error(message: str) -> None:
     sys.stdout.flush()
-    lines = message.splitlines()
-    print("\n".join(lines[:20]), file=sys.stderr)
+    print("\n".join(message.splitlines()[:20]), file=sys.stderr)

@@ -15,10 +15,11 @@ import dataclasses
 import difflib
 import functools
 import math
+import operator
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from typing import Any, Literal, TypeVar
 
 from wavenet.utils.errors import ConfigError, printable
@@ -139,42 +140,26 @@ def check(good: bool, name: str, wanted: str, found: object) -> None:
         raise ConfigError(f"{name} must be {wanted}, got {printable(found)}")
 
 
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number, or of each entry of a list: above, from, below, up to."""
+_BOUNDS = {  # of a number, or of each entry of a list
+    "gt": (operator.gt, "over {}"),
+    "ge": (operator.ge, "{} or more"),
+    "lt": (operator.lt, "under {}"),
+    "le": (operator.le, "at most {}"),
+}
 
-    gt: float | None = None
-    ge: float | None = None
-    lt: float | None = None
-    le: float | None = None
 
-    def __contains__(self, value: float) -> bool:
-        if self == Range():
-            return True
-        return (
-            abs(value) < math.inf  # false for NaN too
-            and (self.gt is None or value > self.gt)
-            and (self.ge is None or value >= self.ge)
-            and (self.lt is None or value < self.lt)
-            and (self.le is None or value <= self.le)
-        )
+def _is_within(value: float, bounds: Mapping[str, float]) -> bool:
+    """Return whether a value keeps its bounds; NaN and infinity keep none."""
+    kept = (_BOUNDS[name][0](value, bound) for name, bound in bounds.items())
+    return not bounds or (abs(value) < math.inf and all(kept))
 
-    def __str__(self) -> str:
-        def text(bound: float) -> str:
-            return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
-        if self.ge is not None and self.le is not None:
-            return f"from {text(self.ge)} to {text(self.le)}"
-        parts = []
-        if self.gt is not None:
-            parts.append(f"over {text(self.gt)}" if self.gt else "positive")
-        if self.ge is not None:
-            parts.append(f"{text(self.ge)} or more")
-        if self.lt is not None:
-            parts.append(f"under {text(self.lt)}")
-        if self.le is not None:
-            parts.append(f"at most {text(self.le)}")
-        return ", ".join(parts)
+def _describe_bounds(bounds: Mapping[str, float]) -> str:
+    text = {name: f"{v:g}" if isinstance(v, float) else str(v) for name, v in bounds.items()}
+    if {"ge", "le"} <= set(bounds):
+        return f"from {text['ge']} to {text['le']}"
+    parts = [_BOUNDS[name][1].format(bound) for name, bound in text.items()]
+    return ", ".join("positive" if part == "over 0" else part for part in parts)
 
 
 def option(
@@ -200,9 +185,10 @@ def option(
         min_length: Fewest entries of a list.
         derived: The key follows from other keys where a config leaves it out.
     """
+    bounds = {"gt": gt, "ge": ge, "lt": lt, "le": le}
     metadata = {
         "help": help,
-        "range": Range(gt, ge, lt, le),
+        "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
         "min_length": min_length,
         "derived": derived,
     }
@@ -214,24 +200,21 @@ class Options:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(typing.cast(Any, self)):
-            allowed = field.metadata.get("range")
-            value = getattr(self, field.name)
-            if allowed is None or value is None:
+            bounds, value = field.metadata.get("bounds"), getattr(self, field.name)
+            if bounds is None or value is None:
                 continue
             entries = value if isinstance(value, tuple) else (value,)
             length = field.metadata["min_length"]
-            wanted = f"a list of {length} " + (
-                "entry or more" if length == 1 else "or more entries"
-            )
+            wanted = f"a list of {length} {'entry or more' if length == 1 else 'or more entries'}"
             check(len(entries) >= length, field.name, wanted, list(entries))
-            good = all(entry in allowed for entry in entries)
+            good = all(_is_within(entry, bounds) for entry in entries)
             check(good, field.name, describe_range(type(self), field), value)
 
 
 def describe_range(cls: type, field: "dataclasses.Field[Any]") -> str:
     """Return in words what values a field takes, such as `positive, or null`; empty for any."""
     hint = type_hints(cls)[field.name]
-    text = str(field.metadata["range"])
+    text = _describe_bounds(field.metadata["bounds"])
     for member in _members(hint):
         if typing.get_origin(member) is tuple:
             text += " each" * bool(text)
