@@ -1,7 +1,6 @@
 """The smallest training there is, for tests of what happens around it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +49,11 @@ def run_config(**options: Any) -> RunConfig:
     )
 
 
-@dataclass
 class AfterUpdate(TrainingProgress):
     """Calls a function with the state where the progress would be shown."""
 
-    call: Callable[[TrainingState], None]
+    def __init__(self, call: Callable[[TrainingState], None]) -> None:
+        self.call = call
 
     def update(self, state: TrainingState, nats: float) -> None:
         self.call(state)

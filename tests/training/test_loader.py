@@ -1,6 +1,7 @@
 """The order of the batches, and how training ends when a loader worker fails."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -20,7 +21,6 @@ from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.training.data import load_training_data
 from wavenet.training.loader import (
-    CountFrom,
     ErrorsAsItems,
     SegmentLoader,
     build_loader,
@@ -98,7 +98,7 @@ def batches(bad: int, event: str, workers: int = 2) -> SegmentLoader:
     loader = DataLoader(
         ErrorsAsItems(Numbers(bad, event)),
         batch_size=None,
-        sampler=CountFrom(0),
+        sampler=itertools.count(),
         num_workers=workers,
         worker_init_fn=start_worker,
         timeout=1 if workers else 0,

@@ -22,10 +22,8 @@ def check_device(device: str) -> None:
     Raises:
         ConfigError: It does not.
     """
-    available = device not in ("cuda", "mps")
-    available |= device == "cuda" and torch.cuda.is_available()
-    available |= device == "mps" and bool(torch.backends.mps.is_available())
-    if not available:
+    backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    if device in backends and not backends[device].is_available():
         raise ConfigError(
             f"trainer.device={device}: PyTorch {torch.__version__} finds none here; "
             "set trainer.device=cpu, or leave it at auto"

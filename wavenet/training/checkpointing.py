@@ -11,6 +11,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,34 +103,28 @@ def checkpoint_step(path: Path) -> int:
     return int(match[1])
 
 
+@dataclass
 class CheckpointManager:
     """Writes checkpoints when they are due, and removes those that are no longer kept.
 
     A checkpoint is due every `save_every_n_steps`, at the best validation, at the end, and when
     training stops on a signal. A full disk is tolerated `MAX_FAILED_WRITES` - 1 times in a row.
 
-    Args:
+    Attributes:
         run: The run's folder.
         options: How often, and which checkpoints are kept.
         history: Loss curve and validations, part of each checkpoint.
         sync: The processes, and whether training stops.
         data_digest: Digest of the training data's manifest.
+        failed_writes: Those in a row that a full disk made fail.
     """
 
-    def __init__(
-        self,
-        run: Path,
-        options: TrainerOptions,
-        history: History,
-        sync: GradientSync,
-        data_digest: str = "",
-    ) -> None:
-        self.run = run
-        self.options = options
-        self.history = history
-        self.sync = sync
-        self.data_digest = data_digest
-        self.failed_writes = 0
+    run: Path
+    options: TrainerOptions
+    history: History
+    sync: GradientSync
+    data_digest: str = ""
+    failed_writes: int = 0
 
     def save_if_due(self, state: TrainingState) -> None:
         """Write a checkpoint after an update, if one is due.
@@ -178,12 +173,8 @@ class CheckpointManager:
         """Keep the last `save_last_k` checkpoints, and the one of the best validation."""
         paths = find_checkpoints(self.run)
         bits = {step: bits for step, bits in self.history.val if math.isfinite(bits)}
-        validated = [path for path in paths if checkpoint_step(path) in bits]
-        best = min(
-            validated,
-            key=lambda path: (bits[checkpoint_step(path)], -checkpoint_step(path)),
-            default=None,
-        )
+        ranks = [(bits[s], -s, path) for path in paths if (s := checkpoint_step(path)) in bits]
+        best = min(ranks)[2] if ranks else None
         for path in paths[: -self.options.save_last_k]:
             if path != best or not self.options.save_best:
                 path.unlink(missing_ok=True)

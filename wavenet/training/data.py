@@ -4,12 +4,10 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 
-import numpy as np
-
 from wavenet.checkpoint import TrainingInfo
 from wavenet.config import check_conditioning
 from wavenet.data.dataset import ClipReader, SequentialSegments
-from wavenet.data.manifest import Clip, Manifest, read_manifest
+from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.statistics import with_mel_statistics, with_predictor
 from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
 from wavenet.features.score import check_pitches, read_notes
@@ -85,11 +83,6 @@ class TrainingData:
     identity: DataIdentity
     windows: SequentialSegments | None
     info: TrainingInfo
-
-    @property
-    def longest_val_clip(self) -> Clip | None:
-        """The longest validation clip, if there is one."""
-        return self.val[int(np.argmax(self.val.frames))] if self.val else None
 
 
 def load_training_data(config: RunConfig) -> TrainingData:

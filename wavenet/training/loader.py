@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from wavenet.data.dataset import RandomSegments
 from wavenet.training.data import TrainingData
@@ -63,23 +63,13 @@ def build_loader(
     loader = DataLoader(
         ErrorsAsItems(segments),
         batch_size=None,
-        sampler=CountFrom(step * options.accumulate_grad_batches),
+        sampler=itertools.count(step * options.accumulate_grad_batches),
         num_workers=options.num_workers,
         worker_init_fn=start_worker,
         timeout=POLL_SECONDS if options.num_workers else 0,
         generator=torch.Generator(),  # the default one belongs to the model
     )
     return SegmentLoader(loader)
-
-
-class CountFrom(Sampler[int]):
-    """The numbers of the batches, from `first` on, without end."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first)
 
 
 class ErrorsAsItems(Dataset[Batch | WavenetError]):

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.loader import SegmentLoader
@@ -36,38 +37,33 @@ def training_progress(
         yield TrainingProgress(advance, config, history, loader)
 
 
+@dataclass
 class TrainingProgress:
     """Reports each update, and warns about a model that learns nothing and about slow reading.
 
-    Args:
+    Attributes:
         advance: Shows progress, from `wavenet.utils.progress`.
         config: Of the run.
         history: Holds the last validation.
         loader: Knows how long training has waited for audio.
+        bits: The shown loss, smoothed.
+        steps: Updates of this process.
+        started: When this process started training, by `time.monotonic`.
+        warned: The warnings that were given; each comes once.
     """
 
-    def __init__(
-        self,
-        advance: Advance,
-        config: RunConfig,
-        history: History,
-        loader: SegmentLoader,
-    ) -> None:
-        self.advance = advance
-        self.samples_per_step = config.trainer.global_batch_size * config.trainer.segment_length
-        self.num_values = config.model.quantization_channels  # that a guess chooses from
-        self.warmup_steps = config.optim.warmup_steps
-        self.history = history
-        self.loader = loader
-        self.bits = math.nan  # smoothed
-        self.steps = 0  # in this process
-        self.started = time.monotonic()
-        self.warned_of_guess = False
-        self.warned_of_waiting = False
+    advance: Advance
+    config: RunConfig
+    history: History
+    loader: SegmentLoader
+    bits: float = math.nan
+    steps: int = 0
+    started: float = field(default_factory=time.monotonic)
+    warned: set[str] = field(default_factory=set)
 
     def update(self, state: TrainingState, nats: float) -> None:
         """Report an update and its loss."""
-        bits = nats / math.log(2)
+        bits, trainer = nats / math.log(2), self.config.trainer
         known = math.isfinite(self.bits)
         self.bits = SMOOTHING * self.bits + (1 - SMOOTHING) * bits if known else bits
         self.steps += 1
@@ -75,28 +71,32 @@ class TrainingProgress:
         text = f"train {self.bits:.3f} bits"
         if self.history.val:
             text += f", held-out {self.history.val[-1][1]:.3f}"
-        rate = self.steps * self.samples_per_step / seconds
+        rate = self.steps * trainer.global_batch_size * trainer.segment_length / seconds
         self.advance(postfix=f"{text}, {rate:,.0f} samples/s")
         self._warn_of_guess(state.step)
         self._warn_of_waiting(seconds)
 
     def _warn_of_guess(self, step: int) -> None:
-        late = step > self.warmup_steps + 100
-        if late and not self.warned_of_guess and self.bits > math.log2(self.num_values) - 0.05:
-            self.warned_of_guess = True
-            log.warning(
+        values = self.config.model.quantization_channels  # that a guess chooses from
+        late = step > self.config.optim.warmup_steps + 100
+        if late and self.bits > math.log2(values) - 0.05:
+            self._warn(
                 "warning: the model has learnt nothing yet: its loss is ln %d = %.3f nats "
                 "(%.2f bits), that of a guess; try another optim.lr",
-                *(self.num_values, math.log(self.num_values), math.log2(self.num_values)),
+                *(values, math.log(values), math.log2(values)),
             )
 
     def _warn_of_waiting(self, seconds: float) -> None:
         share = self.loader.waited_seconds / seconds
         known = self.steps >= MIN_WAITING_STEPS and seconds > MIN_WAITING_SECONDS
-        if known and share > MAX_WAITING_SHARE and not self.warned_of_waiting:
-            self.warned_of_waiting = True
-            log.warning(
+        if known and share > MAX_WAITING_SHARE:
+            self._warn(
                 "warning: %.0f %% of the time is spent waiting for audio: trainer.num_workers=%d "
                 "reads ahead in separate processes",
                 *(100 * share, 2 * self.loader.loader.num_workers or 2),
             )
+
+    def _warn(self, text: str, *values: object) -> None:
+        if text not in self.warned:
+            self.warned.add(text)
+            log.warning(text, *values)

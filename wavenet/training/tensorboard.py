@@ -7,6 +7,7 @@ warning says so, and the run continues without it.
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,14 @@ class TensorBoard:
             self.failed = True
 
 
+@dataclass
 class AudioPreview:
     """Writes one held-out clip to TensorBoard at every validation, computed twice.
 
     Teacher-forced, each sample is the likeliest one after the true past; generated, each is drawn
     from the model's own distribution. Both are written as audio and as a spectrogram.
 
-    Args:
+    Attributes:
         clip: The start of a held-out recording, `(T,)` float32.
         audio: Meaning of the model's signal.
         conditions: Conditioning of the clip, a batch of one.
@@ -134,21 +136,15 @@ class AudioPreview:
         tensorboard: Gets the audio.
     """
 
-    def __init__(
-        self,
-        clip: NDArray[np.float32],
-        audio: AudioConfig,
-        conditions: dict[str, Any],
-        stop: StopFlag,
-        tensorboard: TensorBoard | None = None,
-    ) -> None:
-        self.stop = stop
-        self.filter = build_filter(audio)
-        self.original = clip
-        self.clip = self.filter.apply(torch.from_numpy(clip))
-        self.conditions = conditions
-        self.sample_rate = audio.sample_rate
-        self.tensorboard = tensorboard
+    clip: NDArray[np.float32]
+    audio: AudioConfig
+    conditions: dict[str, Any]
+    stop: StopFlag
+    tensorboard: TensorBoard | None = None
+
+    def __post_init__(self) -> None:
+        self.filter = build_filter(self.audio)
+        self.signal = self.filter.apply(torch.from_numpy(self.clip))
 
     def __call__(self, state: TrainingState) -> None:
         """Write the clip at the current step.
@@ -157,27 +153,27 @@ class AudioPreview:
             Stopped: A signal came before all was generated; nothing is written.
         """
         sounds = {
-            "val/original": self.original,
+            "val/original": self.clip,
             "val/teacher_forced": self.teacher_forced(state.eval_model),
             "val/generated": self.generate(state.eval_model),
         }
         if self.tensorboard is not None:
-            self.tensorboard.add_audio(sounds, state.step, self.sample_rate)
+            self.tensorboard.add_audio(sounds, state.step, self.audio.sample_rate)
 
     def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:
         """Return the likeliest sample after each true past, `(T,)`."""
         device = next(model.parameters()).device
         with evaluating(model):
             conditions = {name: tensor.to(device) for name, tensor in self.conditions.items()}
-            params = model(self.clip.to(device)[None], **conditions)
+            params = model(self.signal.to(device)[None], **conditions)
         return self._to_waveform(model.distribution.mode(params))
 
     def generate(self, model: WaveNet) -> NDArray[np.float32]:
         """Return the first half of the clip and the model's continuation of it, `(T,)`."""
-        half = len(self.clip) // 2
-        prompt = self.clip[:half]
+        half = len(self.signal) // 2
+        prompt = self.signal[:half]
         generated = make_sampler(model).generate(
-            len(self.clip) - half,
+            len(self.signal) - half,
             prompt=prompt,
             progress=self.stop.raise_if_stopped,
             **self.conditions,
@@ -195,9 +191,9 @@ def build_preview(
 ) -> AudioPreview | None:
     """Return the preview of the longest validation clip; `None` without one or if it is off."""
     length = round(config.trainer.preview_seconds * config.audio.sample_rate)
-    clip = data.longest_val_clip
-    if clip is None or not length:
+    if not data.val or not length:
         return None
+    clip = data.val[int(np.argmax(data.val.frames))]
     waveform = read_clip(config.data.folder, clip)[:length]
     conditions = clip_conditioning(config.audio, config.data.folder, clip, len(waveform))
     return AudioPreview(waveform, config.audio, conditions, stop, tensorboard)

@@ -72,10 +72,11 @@ class History:
         vars(self).update(contents)
 
 
+@dataclass
 class Validation:
     """Adds to the history, validates when due, and exports the best model so far to `run/model`.
 
-    Args:
+    Attributes:
         run: The run's folder.
         config: When a validation is due, and the meaning of the model's signal.
         history: Added to.
@@ -86,30 +87,18 @@ class Validation:
         tensorboard: Gets the curves.
     """
 
-    def __init__(
-        self,
-        run: Path,
-        config: RunConfig,
-        history: History,
-        sync: GradientSync,
-        info: TrainingInfo,
-        windows: SequentialSegments | None = None,
-        preview: Callable[[TrainingState], None] | None = None,
-        tensorboard: TensorBoard | None = None,
-    ) -> None:
-        self.run = run
-        self.options = config.trainer
-        self.history = history
-        self.sync = sync
-        self.audio = config.audio
-        self.info = info
-        self.windows = windows
-        self.preview = preview
-        self.tensorboard = tensorboard
+    run: Path
+    config: RunConfig
+    history: History
+    sync: GradientSync
+    info: TrainingInfo
+    windows: SequentialSegments | None = None
+    preview: Callable[[TrainingState], None] | None = None
+    tensorboard: TensorBoard | None = None
 
     def add_loss(self, state: TrainingState, nats: float) -> None:
         """Add the loss of an update to the curve; a skipped one has no place on it."""
-        history, max_steps = self.history, self.options.max_steps
+        history, max_steps = self.history, self.config.trainer.max_steps
         if math.isfinite(nats):
             history.nats += nats
             history.updates += 1
@@ -122,8 +111,8 @@ class Validation:
 
     def run_if_due(self, state: TrainingState) -> None:
         """Validate after an update, every `val_every_n_steps` and after the last one."""
-        last = state.step == self.options.max_steps
-        if last or state.step % self.options.val_every_n_steps == 0:
+        options = self.config.trainer
+        if state.step == options.max_steps or state.step % options.val_every_n_steps == 0:
             self.validate(state)
 
     def run_pending(self, state: TrainingState) -> bool:
@@ -172,7 +161,7 @@ class Validation:
             self.sync.group.run_on_rank_zero(lambda: self.export(state))
             self.history.export_failed = False
         except MachineError as error:
-            if state.step == self.options.max_steps:
+            if state.step == self.config.trainer.max_steps:
                 raise
             self.history.export_failed = True
             log.warning("warning: %s Training continues and exports at the next validation.", error)
@@ -187,7 +176,7 @@ class Validation:
         bits = self.history.val[-1][1] if self.history.val else None
         info = dataclasses.replace(self.info, steps=state.step, bits_per_sample=bits)
         with torch.no_grad():
-            checkpoint.save(state.eval_model, self.run / "model", self.audio, info)
+            checkpoint.save(state.eval_model, self.run / "model", self.config.audio, info)
 
     def _log(self, scalars: dict[str, float], step: int) -> None:
         if self.tensorboard is not None:

@@ -34,7 +34,7 @@ def test_torchrun_sets_ranks_and_sizes() -> None:
         "GROUP_RANK": "1",
     }
 
-    assert detect_launcher(environment) == Launch(5, 8, 1, 4, 1, "torchrun run-9")
+    assert detect_launcher(environment) == Launch(5, 8, 1, 4, "torchrun run-9")
 
 
 def test_a_torchrun_without_a_run_id_is_named_by_its_agent() -> None:

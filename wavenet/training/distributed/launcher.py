@@ -41,7 +41,6 @@ class Launch:
         size: Number of processes.
         local_rank: Number of this process among those on its host.
         local_size: Number of processes on its host.
-        node: Number of the host.
         name: Unique to the launch, the same at each of its restarts; `None` without restarts.
         address: Host and port of process 0; `None` if the launcher provides a store.
     """
@@ -50,7 +49,6 @@ class Launch:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    node: int = 0
     name: str | None = None
     address: tuple[str, int] | None = None
 
@@ -74,7 +72,6 @@ def _torchrun(environment: Mapping[str, str]) -> Launch:
         size=int(environment["WORLD_SIZE"]),
         local_rank=int(environment["LOCAL_RANK"]),
         local_size=int(environment["LOCAL_WORLD_SIZE"]),
-        node=int(environment["GROUP_RANK"]),
         name=f"torchrun {name}",
     )
 
@@ -82,7 +79,6 @@ def _torchrun(environment: Mapping[str, str]) -> Launch:
 def _slurm(environment: Mapping[str, str]) -> Launch:
     job, step = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"])
     size = int(environment["SLURM_NTASKS"])
-    node = int(environment["SLURM_NODEID"])
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "localhost")
     port = int(environment.get("MASTER_PORT", 15000 + (7 * job + step) % 10000))
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE") or str(size)
@@ -90,8 +86,7 @@ def _slurm(environment: Mapping[str, str]) -> Launch:
         rank=int(environment["SLURM_PROCID"]),
         size=size,
         local_rank=int(environment["SLURM_LOCALID"]),
-        local_size=_expand_task_counts(tasks)[node],
-        node=node,
+        local_size=_expand_task_counts(tasks)[int(environment["SLURM_NODEID"])],
         name=f"slurm {job}.{step}",
         address=(environment.get("MASTER_ADDR", _first_host(nodes)), port),
     )
@@ -148,8 +143,8 @@ def store_of_this_start(store: Store, rank: int, size: int) -> Store:
     while time.monotonic() < deadline:
         if rank == 0:
             store.set("tokens", " ".join(_read(store, f"token/{peer}") for peer in range(size)))
-            peers = range(1, size)
-            if all(_read_if_set(store, f"confirmed/{peer}") == token for peer in peers):
+            confirmed = [f"confirmed/{peer}" for peer in range(1, size)]
+            if all(store.check([key]) and _read(store, key) == token for key in confirmed):
                 return PrefixStore(token, store)
         else:
             tokens = _read(store, "tokens").split()
@@ -158,11 +153,6 @@ def store_of_this_start(store: Store, rank: int, size: int) -> Store:
                 return PrefixStore(tokens[0], store)
         time.sleep(POLL_SECONDS)
     raise RuntimeError(f"{size} processes did not all start")
-
-
-def _read_if_set(store: Store, key: str) -> str:
-    """Return a key's value, empty if it has none."""
-    return _read(store, key) if store.check([key]) else ""
 
 
 def _read(store: Store, key: str) -> str:

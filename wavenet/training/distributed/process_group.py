@@ -76,22 +76,16 @@ class ProcessGroup:
         The tensors are reduced as one vector, so that each sum is rounded in the same order at
         every step: a resumed run has the bits of one that was not interrupted.
         """
-        if self.group is None:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with self.raise_on_lost_peer():
-            distributed.all_reduce(flat)
-        _unflatten(flat.div_(self.size), tensors)
+        if self.group is not None:
+            with self._as_one_vector(tensors) as flat:
+                distributed.all_reduce(flat)
+                flat.div_(self.size)
 
     def broadcast_parameters(self, parameters: Iterable[Tensor]) -> None:
         """Replace each parameter by that of process 0."""
-        tensors = [parameter.data for parameter in parameters]
-        if self.group is None or not tensors:
-            return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with self.raise_on_lost_peer():
-            distributed.broadcast(flat, src=0)
-        _unflatten(flat, tensors)
+        if self.group is not None:
+            with self._as_one_vector([parameter.data for parameter in parameters]) as flat:
+                distributed.broadcast(flat, src=0)
 
     def run_on_rank_zero(self, function: Callable[[], T]) -> T:
         """Call `function` in process 0; return its result, or raise its error, in all processes.
@@ -141,6 +135,16 @@ class ProcessGroup:
                 f"or gave no sign for trainer.ddp_timeout_seconds={self.timeout:g} s "
                 f"({printable(error, 120)})"
             ) from error
+
+    @contextlib.contextmanager
+    def _as_one_vector(self, tensors: list[Tensor]) -> Iterator[Tensor]:
+        """Yield all tensors as one vector for a collective; copy what it holds back after it."""
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with self.raise_on_lost_peer():
+            yield flat
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def _send_heartbeats(self, done: threading.Event) -> None:
         with contextlib.suppress(RuntimeError):  # noticed when the result is sent
@@ -252,14 +256,6 @@ def _error_for_peers(error: Exception) -> tuple[type[Exception], str]:
     if type(error).__module__.startswith("wavenet."):
         return type(error), str(error)
     return MachineError, f"process 0 failed: {printable(error)}"
-
-
-def _unflatten(flat: Tensor, tensors: list[Tensor]) -> None:
-    """Copy one long vector back into the tensors that it was concatenated from."""
-    start = 0
-    for tensor in tensors:
-        tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-        start += tensor.numel()
 
 
 def _is_network_error(error: RuntimeError) -> bool:
