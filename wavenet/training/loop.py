@@ -104,7 +104,7 @@ class Objective:
     Args:
         model: On its device.
         audio: What conditions the signal.
-        compile: Compile the model around its residual stacks.
+        torch_compile: Compile the model around its residual stacks.
     """
 
     def __init__(

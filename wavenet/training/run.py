@@ -149,14 +149,7 @@ def load_last_checkpoint(
 
 
 def write_config(run: Path, config: RunConfig, identity: DataIdentity, group: ProcessGroup) -> None:
-    """Write `run.json`, and remove half-written files that a killed process left.
-
-    Args:
-        run: The run's folder.
-        config: The run's config.
-        identity: Which clips the run is trained with.
-        group: The processes.
-    """
+    """Write `run.json`, and remove half-written files that a killed process left."""
 
     def write() -> None:
         remove_leftovers(run / CHECKPOINTS_DIR)
@@ -178,27 +171,6 @@ def requeue_if_preempted(config: RunConfig, stop: StopFlag, group: ProcessGroup)
             requeue(os.environ.get("SLURM_JOB_ID"))
 
     group.run_on_rank_zero(requeue_job)  # the others wait: Slurm may end the step with the first
-
-
-def _compare(contents: dict[str, Any], data_digest: str, group: ProcessGroup) -> None:
-    """Refuse other data; warn about what keeps the bits from those of an uninterrupted run."""
-    if contents["num_threads"] != torch.get_num_threads():
-        log.warning(
-            "warning: the number of threads changed since the checkpoint: sums may differ in the "
-            "last bits"
-        )
-    previous = len(contents["rng_states"])
-    if previous != group.size:
-        log.warning(
-            "warning: the number of processes changed since the checkpoint (%d, now %d): the run "
-            "continues with other random numbers, and sums may differ in the last bits",
-            *(previous, group.size),
-        )
-    if contents["data_digest"] != data_digest:
-        raise DataError(
-            f"the clips (digest {data_digest[:8]}) are not those that the run started with "
-            f"(digest {contents['data_digest'][:8]}): set data.processed_dir to the folder of those"
-        )
 
 
 def find_relaunched_run(config: RunConfig, run: Path | None, launch: str | None) -> Path | None:
@@ -240,12 +212,6 @@ def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path
     return run
 
 
-def _is_abandoned(run: Path) -> bool:
-    """Return whether a folder holds no more than a run leaves that is killed at once."""
-    names = {entry.name for entry in run.iterdir()}
-    return all(name == "lock" or name.startswith((".run.json.", ".launch.")) for name in names)
-
-
 @contextlib.contextmanager
 def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
     """Lock a run's folder for the processes of a group within the block.
@@ -269,6 +235,33 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
 
         group.run_on_rank_zero(lock)
         yield
+
+
+def _compare(contents: dict[str, Any], data_digest: str, group: ProcessGroup) -> None:
+    """Refuse other data; warn about what keeps the bits from those of an uninterrupted run."""
+    if contents["num_threads"] != torch.get_num_threads():
+        log.warning(
+            "warning: the number of threads changed since the checkpoint: sums may differ in the "
+            "last bits"
+        )
+    previous = len(contents["rng_states"])
+    if previous != group.size:
+        log.warning(
+            "warning: the number of processes changed since the checkpoint (%d, now %d): the run "
+            "continues with other random numbers, and sums may differ in the last bits",
+            *(previous, group.size),
+        )
+    if contents["data_digest"] != data_digest:
+        raise DataError(
+            f"the clips (digest {data_digest[:8]}) are not those that the run started with "
+            f"(digest {contents['data_digest'][:8]}): set data.processed_dir to the folder of those"
+        )
+
+
+def _is_abandoned(run: Path) -> bool:
+    """Return whether a folder holds no more than a run leaves that is killed at once."""
+    names = {entry.name for entry in run.iterdir()}
+    return all(name == "lock" or name.startswith((".run.json.", ".launch.")) for name in names)
 
 
 def _run_dirs(name: str) -> list[Path]:

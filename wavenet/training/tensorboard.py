@@ -70,11 +70,6 @@ class TensorBoard:
 
         self._attempt(add)
 
-    def flush(self) -> None:
-        """Write what is buffered."""
-        if self._writer is not None:
-            self._attempt(lambda: self._writer.flush())
-
     def close(self) -> None:
         """Write what is buffered, and close."""
         if self._writer is not None:

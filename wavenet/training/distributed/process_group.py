@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -33,33 +34,27 @@ class PeerLostError(WavenetError):
     exit_code = MachineError.exit_code
 
 
+@dataclass(eq=False)
 class ProcessGroup:
     """This process's view of the process group.
 
-    Args:
+    Attributes:
         launch: Rank and size.
         device: Where this process trains.
         timeout: Seconds without a sign of life after which another process counts as lost.
         group: torch's group for CPU tensors and objects; `None` for a single process.
-
-    Attributes:
         rank: Number of this process, from 0.
         size: Number of processes.
     """
 
-    def __init__(
-        self,
-        launch: Launch,
-        device: torch.device,
-        timeout: float = 60.0,
-        group: distributed.ProcessGroup | None = None,
-    ) -> None:
-        self.launch = launch
-        self.device = device
-        self.timeout = timeout
-        self.group = group
-        self.rank = launch.rank
-        self.size = launch.size
+    launch: Launch
+    device: torch.device
+    timeout: float = 60.0
+    group: distributed.ProcessGroup | None = None
+
+    def __post_init__(self) -> None:
+        self.rank = self.launch.rank
+        self.size = self.launch.size
 
     def all_gather(self, tensor: Tensor) -> list[Tensor]:
         """Return every process's `tensor`, by rank; all have one shape and type, on the CPU."""
@@ -128,7 +123,8 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:
-            if self.group is None or not _is_network_error(error):
+            failed = isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
+            if self.group is None or not failed:
                 raise
             raise PeerLostError(
                 f"process {self.rank} of {self.size} lost another one: it failed and reports why, "
@@ -256,7 +252,3 @@ def _error_for_peers(error: Exception) -> tuple[type[Exception], str]:
     if type(error).__module__.startswith("wavenet."):
         return type(error), str(error)
     return MachineError, f"process 0 failed: {printable(error)}"
-
-
-def _is_network_error(error: RuntimeError) -> bool:
-    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
