@@ -122,6 +122,11 @@ class Result:
     notes: Sequence[str] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """Return its name and size."""
+        return f"{self.name}: {self.num_parameters:,} parameters"
+
     def table(self) -> str:
         """Return a title, one line for each case, and the notes."""
         rate = "" if self.sample_rate is None else f", {self.sample_rate:,} Hz"
@@ -132,8 +137,7 @@ class Result:
             "  ".join(f"{row[name]:>{widths[name]}}" for name in columns)
             for row in ({name: name for name in columns}, *rows)
         ]
-        title = f"{self.name}: {self.num_parameters:,} parameters{rate}"
-        return "\n".join([title, *lines, *self.notes])
+        return "\n".join([self.title + rate, *lines, *self.notes])
 
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""
@@ -163,8 +167,7 @@ class Result:
             line = (self.sample_rate, f"real time, {self.sample_rate:,} Hz")
         rates = {one.case.name: one.median for one in self.measurements}
         spreads = {one.case.name: one.half_range for one in self.measurements}
-        title = f"{self.name}: {self.num_parameters:,} parameters"
-        plots.save(plots.speed_bars(title, rates, spreads, line), path)
+        plots.save(plots.speed_bars(self.title, rates, spreads, line), path)
 
     def _baseline_of(self, one: Measurement[Any]) -> Measurement[Any] | None:
         found = (other for other in self.measurements if other.case.is_baseline_of(one.case))

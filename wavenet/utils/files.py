@@ -84,12 +84,7 @@ def put_directory(folder: Path, path: Path) -> None:
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """Return the temporary files and folders of killed writers in `folder`, the older first.
-
-    Args:
-        folder: Where they wrote; no other process may write there, or under this name, meanwhile.
-        name: Name of the file or folder that they wrote; `None` for any.
-    """
+    """Return what `remove_leftovers` would remove or rename, the older first."""
     if not folder.is_dir():
         return []
     found = [
