@@ -5,7 +5,7 @@ from scipy import stats
 from torch import Tensor
 
 from wavenet.distributions import GaussianMixture, LogisticMixture, Mixture, SamplingConfig
-from wavenet.sampling.cpu.draw_mixture import normal_quantile
+from wavenet.sampling.cpu.draws import normal_quantile
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 KINDS = [LogisticMixture, GaussianMixture]

@@ -11,21 +11,18 @@ from typing import Any
 
 import torch
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from wavenet.distributions.categorical import CrossEntropy, cross_entropy
 from wavenet.kernels.compiler import ADDRESS, Builder, Value, llvm_function
 from wavenet.kernels.openmp import (
-    BLOCK_ROWS,
     SUPPORTED_DTYPES,
-    TASK_NUMBERS,
     gomp_parallel,
     parallel_kernel,
     read_vector,
     run_kernel,
-    take_block,
     write_vector,
 )
 from wavenet.kernels.vectors import (
@@ -95,41 +92,33 @@ def _kernels(is_bfloat16: bool) -> tuple[Any, Any]:
     forward_row, backward_row = _forward_row(is_bfloat16), _backward_row(is_bfloat16)
 
     @parallel_kernel
-    def forward_kernel(task: Any) -> None:
-        numbers = carray(task, (TASK_NUMBERS,))
-        rows, classes, logits = numbers[0], numbers[1], numbers[2]
-        codes, peaks, log_sums, nats = numbers[3], numbers[4], numbers[5], numbers[6]
-        first = take_block(task, rows)
-        while first < rows:
-            for row in range(first, min(first + BLOCK_ROWS, rows)):
-                forward_row(
-                    logits + row * classes * size,
-                    classes,
-                    codes + row * 8,
-                    peaks + row * 4,
-                    log_sums + row * 4,
-                    nats + row * 4,
-                )
-            first = take_block(task, rows)
+    def forward_kernel(numbers: Any, first: int, last: int) -> None:
+        classes, logits, codes = numbers[1], numbers[2], numbers[3]
+        peaks, log_sums, nats = numbers[4], numbers[5], numbers[6]
+        for row in range(first, last):
+            forward_row(
+                logits + row * classes * size,
+                classes,
+                codes + row * 8,
+                peaks + row * 4,
+                log_sums + row * 4,
+                nats + row * 4,
+            )
 
     @parallel_kernel
-    def backward_kernel(task: Any) -> None:
-        numbers = carray(task, (TASK_NUMBERS,))
-        rows, classes, logits, codes = numbers[0], numbers[1], numbers[2], numbers[3]
+    def backward_kernel(numbers: Any, first: int, last: int) -> None:
+        classes, logits, codes = numbers[1], numbers[2], numbers[3]
         peaks, log_sums, grads, grad_logits = numbers[4], numbers[5], numbers[6], numbers[7]
-        first = take_block(task, rows)
-        while first < rows:
-            for row in range(first, min(first + BLOCK_ROWS, rows)):
-                backward_row(
-                    logits + row * classes * size,
-                    classes,
-                    codes + row * 8,
-                    peaks + row * 4,
-                    log_sums + row * 4,
-                    grads + row * 4,
-                    grad_logits + row * classes * size,
-                )
-            first = take_block(task, rows)
+        for row in range(first, last):
+            backward_row(
+                logits + row * classes * size,
+                classes,
+                codes + row * 8,
+                peaks + row * 4,
+                log_sums + row * 4,
+                grads + row * 4,
+                grad_logits + row * classes * size,
+            )
 
     return forward_kernel, backward_kernel
 

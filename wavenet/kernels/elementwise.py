@@ -77,6 +77,19 @@ def gate(builder: Builder, z: Value, h: Value, count: Value) -> None:
         (m * -1.0 / ((m + 2.0) * (one + decay))).store(builder.add(z, offset))
 
 
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, types.float32)
+def guide(
+    builder: Builder, params: Value, unconditional: Value, count: Value, guidance_scale: Value
+) -> None:
+    """Apply classifier-free guidance to `params`; equal numbers, infinite ones too, stay."""
+    scale = broadcast(builder, guidance_scale)
+    with vector_offsets(builder, count) as offset:
+        own = load(builder, builder.add(params, offset))
+        other = load(builder, builder.add(unconditional, offset))
+        equal = builder.fcmp_ordered("==", own.value, other.value)
+        own.select(equal, other + scale * (own - other)).store(builder.add(params, offset))
+
+
 @lru_cache
 def make_encode(weight_dtype: str) -> Any:
     """Return compiled `encode(row, x, count)`: writes floats as matrix products read them."""

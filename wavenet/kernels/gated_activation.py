@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.core import cgutils
 from torch import Tensor
 
@@ -19,14 +19,12 @@ from wavenet.kernels.openmp import (
     BFLOAT_BITS,
     BLOCK_ROWS,
     SUPPORTED_DTYPES,
-    TASK_NUMBERS,
     gomp_parallel,
     parallel_kernel,
     read_vector,
     row_stride_bytes,
     run_kernel,
     storage_vector,
-    take_block,
     write_vector,
 )
 from wavenet.kernels.vectors import (
@@ -108,17 +106,12 @@ def _forward_kernel(is_bfloat16: bool) -> Any:
     size, forward_row = 2 if is_bfloat16 else 4, _forward_row(is_bfloat16)
 
     @parallel_kernel
-    def forward_kernel(task: Any) -> None:
-        numbers = carray(task, (TASK_NUMBERS,))
-        rows, half, y, bias = numbers[0], numbers[1], numbers[2], numbers[3]
+    def forward_kernel(numbers: Any, first: int, last: int) -> None:
+        half, y, bias = numbers[1], numbers[2], numbers[3]
         z, second_z, second_stride = numbers[4], numbers[5], numbers[6]
-        first = take_block(task, rows)
-        while first < rows:
-            for row in range(first, min(first + BLOCK_ROWS, rows)):
-                start = row * half * size
-                second = second_z + row * second_stride
-                forward_row(half, y + 2 * start, bias, z + start, second)
-            first = take_block(task, rows)
+        for row in range(first, last):
+            start = row * half * size
+            forward_row(half, y + 2 * start, bias, z + start, second_z + row * second_stride)
 
     return forward_kernel
 
@@ -128,32 +121,28 @@ def _backward_kernel(is_bfloat16: bool) -> Any:
     size, backward_tile = 2 if is_bfloat16 else 4, _backward_tile(is_bfloat16)
 
     @parallel_kernel
-    def backward_kernel(task: Any) -> None:
-        numbers = carray(task, (TASK_NUMBERS,))
-        rows, half, y, bias, grad_y = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    def backward_kernel(numbers: Any, first: int, last: int) -> None:
+        half, y, bias, grad_y = numbers[1], numbers[2], numbers[3], numbers[4]
         grad_y_transposed, z_transposed, sums = numbers[5], numbers[6], numbers[7]
         grad_z, grad_stride, stride = numbers[8], numbers[9], numbers[10]
-        first = take_block(task, rows)
-        while first < rows:
-            block_sums = sums + first // BLOCK_ROWS * 2 * half * 4
-            for column in range(0, half, LANES):  # this order fills transposed cache lines
-                for tile in range(first, min(first + BLOCK_ROWS, rows), LANES):
-                    start = (tile * 2 * half + column) * size
-                    transposed = column * stride + tile * size
-                    backward_tile(
-                        min(LANES, rows - tile),
-                        half,
-                        y + start,
-                        bias + column * 4,
-                        grad_y + start,
-                        grad_y_transposed + transposed,
-                        z_transposed + transposed,
-                        block_sums + column * 4,
-                        grad_z + tile * grad_stride + column * size,
-                        grad_stride,
-                        stride,
-                    )
-            first = take_block(task, rows)
+        block_sums = sums + first // BLOCK_ROWS * 2 * half * 4
+        for column in range(0, half, LANES):  # this order fills transposed cache lines
+            for tile in range(first, last, LANES):
+                start = (tile * 2 * half + column) * size
+                transposed = column * stride + tile * size
+                backward_tile(
+                    min(LANES, last - tile),
+                    half,
+                    y + start,
+                    bias + column * 4,
+                    grad_y + start,
+                    grad_y_transposed + transposed,
+                    z_transposed + transposed,
+                    block_sums + column * 4,
+                    grad_z + tile * grad_stride + column * size,
+                    grad_stride,
+                    stride,
+                )
 
     return backward_kernel
 

@@ -73,14 +73,24 @@ def row_stride_bytes(rows: Tensor) -> int:
     return rows.stride(0) * rows.element_size()
 
 
-def parallel_kernel(function: Callable[[Any], None]) -> Any:
-    """Compile a function of a task for `run_kernel`."""
+def parallel_kernel(compute_rows: Callable[[Any, int, int], None]) -> Any:
+    """Compile `compute_rows(task, first, last)` for `run_kernel`; the first number is the rows."""
     gomp_parallel()  # registers the function that returns the number of the thread
-    return cfunc(types.void(TASK_POINTER))(function)
+    compute = inlined(compute_rows)
+
+    def kernel(task: Any) -> None:
+        numbers = carray(task, (TASK_NUMBERS,))
+        rows = numbers[0]
+        first = _take_block(task, rows)
+        while first < rows:
+            compute(numbers, first, min(first + BLOCK_ROWS, rows))
+            first = _take_block(task, rows)
+
+    return cfunc(types.void(TASK_POINTER))(kernel)
 
 
 @inlined
-def take_block(task: Any, rows: int) -> int:
+def _take_block(task: Any, rows: int) -> int:
     """Return the first row of a block that no thread has taken; `rows` if none is left."""
     blocks, threads = -(-rows // BLOCK_ROWS), carray(task, (TASK_NUMBERS,))[TASK_NUMBERS - 1]
     for other in range(threads):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wavenet.kernels.compiler import Address, compiled, inlined
-from wavenet.kernels.elementwise import copy, make_encode
+from wavenet.kernels.elementwise import copy, guide, make_encode
 from wavenet.kernels.matmul import make_product
 from wavenet.sampling.cpu.arrays import (
     BIASES,
@@ -31,8 +31,7 @@ from wavenet.sampling.cpu.arrays import (
     StreamBuffers,
     ThreadShare,
 )
-from wavenet.sampling.cpu.draw_categorical import draw_class, guide
-from wavenet.sampling.cpu.draw_mixture import draw_from_mixture
+from wavenet.sampling.cpu.draws import draw_class, draw_from_mixture
 from wavenet.sampling.cpu.layers import (
     gated_layer,
     head_layer,

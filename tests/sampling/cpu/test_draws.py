@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.kernels.matmul import aligned
-from wavenet.sampling.cpu.draw_categorical import NOT_FINITE, draw_class
+from wavenet.sampling.cpu.draws import NOT_FINITE, draw_class
 from wavenet.sampling.cpu.packing import PADDING_LOGIT, padded
 
 
