@@ -48,7 +48,7 @@ def bandwidth_limit(sampler: CpuSampler, seconds: float = 0.2) -> float:
         seconds: Duration of the measurement.
     """
     stream, weight_dtype = _stream_of(sampler.weight_dtype), sampler.weight_dtype
-    weights, total = sampler.weights.matrices, sampler.packed_bytes
+    weights, total = sampler.weights.matrices, sampler.weights.matrices.nbytes
     piece = OUTPUTS * INPUTS * WEIGHT_BYTES[weight_dtype]
     part = max(total // sampler.num_threads // piece, 1) * piece
     weights = weights if total >= part * sampler.num_threads else aligned(np.resize(weights, part))

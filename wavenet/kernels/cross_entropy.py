@@ -114,10 +114,10 @@ def _kernels(is_bfloat16: bool) -> tuple[Any, Any]:
                 logits + row * classes * size,
                 classes,
                 codes + row * 8,
+                grad_logits + row * classes * size,
                 peaks + row * 4,
                 log_sums + row * 4,
                 grads + row * 4,
-                grad_logits + row * classes * size,
             )
 
     return forward_kernel, backward_kernel
@@ -128,13 +128,7 @@ def _forward_row(is_bfloat16: bool) -> Any:
 
     @llvm_function(types.void, ADDRESS, types.int64, ADDRESS, ADDRESS, ADDRESS, ADDRESS)
     def forward_row(
-        builder: Builder,
-        row: Value,
-        classes: Value,
-        code: Value,
-        peak_address: Value,
-        log_sum_address: Value,
-        nats_address: Value,
+        builder: Builder, row: Value, classes: Value, code: Value, *targets: Value
     ) -> None:
         peaks = Variable(constant(builder, LOWEST_LOGIT))
         with _logit_vectors(builder, row, classes, is_bfloat16) as (logits, _):
@@ -149,11 +143,7 @@ def _forward_row(is_bfloat16: bool) -> Any:
         log_sum = call_llvm(builder, "llvm.log.f32", F32, total)
         logit = chosen.get().reduce(Vector.__add__)
         nats = builder.fadd(builder.fsub(peak, logit), log_sum)
-        for number, address in (
-            (peak, peak_address),
-            (log_sum, log_sum_address),
-            (nats, nats_address),
-        ):
+        for number, address in zip((peak, log_sum, nats), targets, strict=True):
             builder.store(number, pointer(builder, address), align=4)
 
     return forward_row
@@ -165,18 +155,10 @@ def _backward_row(is_bfloat16: bool) -> Any:
 
     @llvm_function(types.void, ADDRESS, types.int64, ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS)
     def backward_row(
-        builder: Builder,
-        row: Value,
-        classes: Value,
-        code: Value,
-        peak_address: Value,
-        log_sum_address: Value,
-        grad_address: Value,
-        target: Value,
+        builder: Builder, row: Value, classes: Value, code: Value, target: Value, *sources: Value
     ) -> None:
         peak, log_sum, grad = (
-            broadcast(builder, load_scalar(builder, address))
-            for address in (peak_address, log_sum_address, grad_address)
+            broadcast(builder, load_scalar(builder, address)) for address in sources
         )
         with _logit_vectors(builder, row, classes, is_bfloat16) as (logits, index):
             probability = exp(logits - peak - log_sum)

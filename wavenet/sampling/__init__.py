@@ -65,17 +65,23 @@ def make_sampler(
         try:
             reason = unsupported_by_cpu(wavenet)
             if reason is None:
-                return _cpu(wavenet, num_threads, weight_dtype)
+                return _cpu_sampler(wavenet, num_threads, weight_dtype)
         except MachineError as error:
             reason = str(error)
         log.warning("using the slow reference sampler: %s", reason)
-        return _reference(wavenet, num_threads, weight_dtype)
+        backend = "reference"
     if backend == "cpu":
-        return _cpu(wavenet, num_threads, weight_dtype)
-    if backend == "reference":
-        return _reference(wavenet, num_threads, weight_dtype)
-    known = ", ".join(["auto", *BACKENDS])
-    raise ConfigError(f"unknown sampler backend {printable(backend)!r}: use one of {known}")
+        return _cpu_sampler(wavenet, num_threads, weight_dtype)
+    if backend != "reference":
+        known = ", ".join(["auto", *BACKENDS])
+        raise ConfigError(f"unknown sampler backend {printable(backend)!r}: use one of {known}")
+    if (num_threads, weight_dtype) != (1, "float32"):
+        raise ConfigError(
+            f"backend=reference has one thread and float32; num_threads={num_threads} and "
+            f"weight_dtype={weight_dtype} require backend=cpu (pip install "
+            "'torch-wavenet[generate]')"
+        )
+    return ReferenceSampler(wavenet)
 
 
 def available_cores() -> int:
@@ -85,7 +91,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cpu(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+def _cpu_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
     require("numba", "generate")
     from wavenet.sampling.cpu import CpuSampler
 
@@ -95,13 +101,3 @@ def _cpu(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
             f"num_threads must be 1 to {cores}, the available cores, got {num_threads}"
         )
     return CpuSampler(model, num_threads, weight_dtype)
-
-
-def _reference(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
-    if (num_threads, weight_dtype) != (1, "float32"):
-        raise ConfigError(
-            f"backend=reference has one thread and float32; num_threads={num_threads} and "
-            f"weight_dtype={weight_dtype} require backend=cpu (pip install "
-            "'torch-wavenet[generate]')"
-        )
-    return ReferenceSampler(model)

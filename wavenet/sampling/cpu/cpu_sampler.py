@@ -68,11 +68,6 @@ class CpuSampler(Sampler):
         self.kernel = cached_kernel(weight_dtype)
         self._compile()
 
-    @property
-    def packed_bytes(self) -> int:
-        """Bytes of the matrices, as the kernel reads them."""
-        return int(self.weights.matrices.nbytes)
-
     def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> PackedState:
         return self.layout.new_state(streams, conditioning.global_conditioning)
 
@@ -182,7 +177,9 @@ class CpuSampler(Sampler):
         sizes = self.layout.sizes
         shares = thread_shares(sizes, streams, self.num_threads, streams_per_item)
         run_shares(self.kernel, shares, request, sizes, self.weights, packed.buffers)
-        packed.advance(length)
+        if length:
+            packed.position += length
+            packed.refill_lookahead = False
         return codes
 
     def _encode_conditioning(self, conditioning: Tensor | None, streams: int) -> NDArray[np.uint8]:

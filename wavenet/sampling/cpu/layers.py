@@ -101,16 +101,9 @@ def gated_layer(product: Any, encode: Any, run: Run, block: int, x: Address, z: 
     for s in range(share.num_streams):
         target = queue + s * sizes.residual_row_bytes
         encode(target, x + s * sizes.activation_bytes, sizes.residual)
-    multiply(
-        product,
-        weights,
-        find_matrix(weights, block, CURRENT_TAP),
-        sizes.residual,
-        (0, width),
-        (queue, sizes.residual_row_bytes),
-        (sums, 4 * width),
-        share.num_streams,
-    )
+    matrix, source = find_matrix(weights, block, CURRENT_TAP), (queue, sizes.residual_row_bytes)
+    added = sums, 4 * width
+    multiply(product, weights, matrix, sizes.residual, (0, width), source, added, share.num_streams)
     is_float32 = weights.matrices.itemsize == 4
     for s in range(share.num_streams):
         target = z + s * sizes.activation_bytes
@@ -127,39 +120,26 @@ def residual_layer(product: Any, run: Run, block: int, z: Address, x: Address) -
     for s in range(share.num_streams):
         target = x + s * sizes.activation_bytes
         scale_add(target, weights.residual_scale, bias, sizes.residual)
-    multiply(
-        product,
-        weights,
-        find_matrix(weights, block, RESIDUAL),
-        sizes.gated,
-        (0, sizes.residual),
-        (z, sizes.activation_bytes),
-        (x, sizes.activation_bytes),
-        share.num_streams,
-    )
+    matrix, columns = find_matrix(weights, block, RESIDUAL), (0, sizes.residual)
+    source, added = (z, sizes.activation_bytes), (x, sizes.activation_bytes)
+    multiply(product, weights, matrix, sizes.gated, columns, source, added, share.num_streams)
 
 
 @inlined
 def skip_layer(product: Any, run: Run, block: int, z: Address, skip: Address) -> None:
     """Add a block's skip product, in this thread's columns."""
     share, sizes, weights = run.share, run.sizes, run.weights
-    multiply(
-        product,
-        weights,
-        find_matrix(weights, block, SKIP),
-        sizes.gated,
-        (share.columns[0, share.rank], share.columns[0, share.rank + 1]),
-        (z, sizes.activation_bytes),
-        (skip, sizes.activation_bytes),
-        share.num_streams,
-    )
+    matrix = find_matrix(weights, block, SKIP)
+    columns = share.columns[0, share.rank], share.columns[0, share.rank + 1]
+    source, added = (z, sizes.activation_bytes), (skip, sizes.activation_bytes)
+    multiply(product, weights, matrix, sizes.gated, columns, source, added, share.num_streams)
 
 
 @inlined
 def head_layer(product: Any, encode: Any, run: Run, layer: int, x: Address, y: Address) -> None:
     """Compute y = W ReLU(x) + bias, in this thread's columns; `layer` 0 is hidden, 1 output."""
     share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
-    inputs, matrix = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
+    inputs, column = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
     head = sizes.num_blocks  # its row of the offsets
     bias = weights.offsets[head, BIASES] + sizes.skip + layer * sizes.head
     bias = weights.vectors.ctypes.data + 4 * bias
@@ -171,16 +151,9 @@ def head_layer(product: Any, encode: Any, run: Run, layer: int, x: Address, y: A
         relu(rectified, x + s * sizes.activation_bytes, inputs)
         encode(encoded + s * sizes.scratch_bytes, rectified, inputs)
         copy(y + s * sizes.activation_bytes + 4 * first, bias + 4 * first, 4 * (last - first))
-    multiply(
-        product,
-        weights,
-        find_matrix(weights, head, matrix),
-        inputs,
-        (first, last),
-        (encoded, sizes.scratch_bytes),
-        (y, sizes.activation_bytes),
-        share.num_streams,
-    )
+    matrix = find_matrix(weights, head, column)
+    source, added = (encoded, sizes.scratch_bytes), (y, sizes.activation_bytes)
+    multiply(product, weights, matrix, inputs, (first, last), source, added, share.num_streams)
 
 
 @inlined
@@ -189,13 +162,8 @@ def conditioning_layer(product: Any, run: Run, block: int, position: int, row: i
 
     `row` is the row of that sample in `StreamBuffers.conditioned`; all rows after it are computed.
     """
-    share, request, sizes, weights, buffers = (
-        run.share,
-        run.request,
-        run.sizes,
-        run.weights,
-        run.buffers,
-    )
+    share, request, sizes = run.share, run.request, run.sizes
+    weights, buffers = run.weights, run.buffers
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     rows = buffers.conditioned_rows[block] - row
     biases = buffers.biases.ctypes.data
@@ -207,20 +175,12 @@ def conditioning_layer(product: Any, run: Run, block: int, position: int, row: i
         for index in range(rows):
             target = conditioned + 4 * (index * num_streams + s) * width
             copy(target, biases + 4 * s * width, 4 * width)
-        source = request.conditioning.ctypes.data
-        source += (
-            (share.first_stream + s) * request.conditioning.shape[1] + first
-        ) * sizes.conditioning_row_bytes
-        multiply(
-            product,
-            weights,
-            find_matrix(weights, block, CONDITIONING),
-            sizes.conditioning,
-            (0, width),
-            (source, sizes.conditioning_row_bytes),
-            (conditioned + 4 * s * width, 4 * num_streams * width),
-            rows,
-        )
+        sample = (share.first_stream + s) * request.conditioning.shape[1] + first
+        start = request.conditioning.ctypes.data + sample * sizes.conditioning_row_bytes
+        matrix, columns = find_matrix(weights, block, CONDITIONING), (0, width)
+        source = start, sizes.conditioning_row_bytes
+        added = conditioned + 4 * s * width, 4 * num_streams * width
+        multiply(product, weights, matrix, sizes.conditioning, columns, source, added, rows)
 
 
 @inlined
@@ -244,17 +204,16 @@ def past_taps(product: Any, run: Run, block: int, position: int, rows: int, sums
         while done < rows:
             now = min(rows - done, ring_rows - ring_row)  # up to the end of the ring
             for index in range(share.num_streams if by_stream else now):
+                start = queue + (ring_row * num_streams + index * step) * row_bytes
+                target = sums + 4 * (done * num_streams + index * step) * width
                 multiply(
                     product,
                     weights,
                     (matrix + tap * tap_bytes, scales + tap * width),
                     sizes.residual,
                     (0, width),
-                    (
-                        queue + (ring_row * num_streams + index * step) * row_bytes,
-                        stride * row_bytes,
-                    ),
-                    (sums + 4 * (done * num_streams + index * step) * width, 4 * stride * width),
+                    (start, stride * row_bytes),
+                    (target, 4 * stride * width),
                     now if by_stream else share.num_streams,
                 )
             done, ring_row = done + now, 0

@@ -94,39 +94,15 @@ class Layout:
         distribution = self.model.distribution
         for block, queue in enumerate(state.queues[1:]):
             values = queue.detach().to("cpu", torch.float32).transpose(1, 2).numpy()
-            packed.rows(block)[:, : queue.shape[2]] = self._encode_rows(values)
+            padded = np.zeros((*values.shape[:2], self.sizes.residual), np.float32)
+            padded[..., : values.shape[2]] = values
+            packed.rows(block)[:, : queue.shape[2]] = encode_rows(padded, self.weight_dtype)
         memory = self.sizes.input_kernel_size - 1
         seen = state.queues[0][..., _ring_places(state.position, memory)].cpu()
         codes = (distribution.encode(seen[:, 0]) if seen.dim() == 3 else seen).flip(-1)
         codes[:, state.position :] = SILENCE_CODE
         packed.buffers.codes[:, 1:] = codes.numpy()
         return packed
-
-    def unpack(self, packed: "PackedState") -> WaveNetState:
-        """Return a packed state in the layout of `WaveNet.step`."""
-        state = self.model.new_state(packed.batch_size)
-        state.position = packed.position
-        for block, queue in enumerate(state.queues[1:]):
-            rows = packed.rows(block)[:, : queue.shape[2]]
-            values = decode_rows(rows, self.sizes.residual, self.weight_dtype)[
-                ..., : queue.shape[1]
-            ]
-            queue[:] = torch.from_numpy(values).transpose(1, 2)
-        first = state.queues[0]
-        codes = torch.from_numpy(packed.buffers.codes[:, 1:].astype(np.int64)).flip(-1)
-        if first.dim() == 3:
-            known = self.model.distribution.decode(codes.clamp(min=0), first.dtype)
-            first[:, 0, _ring_places(packed.position, codes.shape[1])] = known * (
-                codes != SILENCE_CODE
-            )
-        else:
-            first[:, _ring_places(packed.position, codes.shape[1])] = codes
-        return state
-
-    def _encode_rows(self, values: Array) -> NDArray[np.uint8]:
-        padding = np.zeros((*values.shape[:2], self.sizes.residual), np.float32)
-        padding[..., : values.shape[2]] = values
-        return encode_rows(padding, self.weight_dtype)
 
 
 class PackedState:
@@ -159,12 +135,6 @@ class PackedState:
         queue = self.buffers.queues[start : start + ring * self.batch_size * size]
         return queue.reshape(ring, self.batch_size, size).transpose(1, 0, 2)
 
-    def advance(self, samples: int) -> None:
-        """Advance the position by the samples of a run."""
-        if samples:
-            self.position += samples
-            self.refill_lookahead = False
-
     def clone(self) -> "PackedState":
         """Return an independent copy."""
         return self.select(range(self.batch_size))
@@ -183,7 +153,20 @@ class PackedState:
 
     def to_wavenet_state(self) -> WaveNetState:
         """Return the state in the layout of `WaveNet.step`."""
-        return self.layout.unpack(self)
+        layout, state = self.layout, self.layout.model.new_state(self.batch_size)
+        state.position = self.position
+        for block, queue in enumerate(state.queues[1:]):
+            rows = self.rows(block)[:, : queue.shape[2]]
+            values = decode_rows(rows, layout.sizes.residual, layout.weight_dtype)
+            queue[:] = torch.from_numpy(values[..., : queue.shape[1]]).transpose(1, 2)
+        codes = torch.from_numpy(self.buffers.codes[:, 1:].astype(np.int64)).flip(-1)
+        first, places = state.queues[0], _ring_places(self.position, codes.shape[1])
+        if first.dim() == 3:
+            known = layout.model.distribution.decode(codes.clamp(min=0), first.dtype)
+            first[:, 0, places] = known * (codes != SILENCE_CODE)
+        else:
+            first[:, places] = codes
+        return state
 
 
 def _ring_places(position: int, memory: int) -> torch.Tensor:

@@ -49,43 +49,33 @@ def thread_shares(
         streams_per_item: Streams that stay together.
     """
     items = num_streams // streams_per_item
-    if items >= num_threads or items == 0:
+    if items >= num_threads or items == 0:  # groups of one thread, which has some of the streams
         edges = [
             items * index // num_threads * streams_per_item for index in range(num_threads + 1)
         ]
-        columns = _columns(sizes, 1)
-        return [
-            ThreadShare(
-                rank=0,
-                num_threads=1,
-                first_stream=first,
-                num_streams=last - first,
-                scratch_row=first,
-                columns=columns,
-                progress=np.zeros(COUNTER_SPACING, np.int64),
-                queue_row=np.zeros(sizes.num_blocks, np.int64),
-                lookahead_row=np.zeros(sizes.num_blocks, np.int64),
-            )
-            for first, last in itertools.pairwise(edges)
+        groups = [(first, last - first, 1) for first, last in itertools.pairwise(edges)]
+    else:  # a group per item
+        each, rest = divmod(num_threads, items)
+        groups = [
+            (item * streams_per_item, streams_per_item, each + (item < rest))
+            for item in range(items)
         ]
     shares: list[ThreadShare] = []
-    for item in range(items):
-        threads = num_threads // items + (item < num_threads % items)
-        progress, first_row = np.zeros(threads * COUNTER_SPACING, np.int64), len(shares)
-        shares += [
-            ThreadShare(
+    for first, streams, threads in groups:
+        progress = np.zeros(threads * COUNTER_SPACING, np.int64)
+        for rank in range(threads):
+            share = ThreadShare(
                 rank=rank,
                 num_threads=threads,
-                first_stream=streams_per_item * item,
-                num_streams=streams_per_item,
-                scratch_row=streams_per_item * (first_row + rank),
+                first_stream=first,
+                num_streams=streams,
+                scratch_row=sum(share.num_streams for share in shares),
                 columns=_columns(sizes, threads),
                 progress=progress,
                 queue_row=np.zeros(sizes.num_blocks, np.int64),
                 lookahead_row=np.zeros(sizes.num_blocks, np.int64),
             )
-            for rank in range(threads)
-        ]
+            shares.append(share)
     return shares
 
 
