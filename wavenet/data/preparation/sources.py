@@ -1,5 +1,6 @@
 """Which files below a folder are recordings, by their suffix, and which split each belongs to."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -132,12 +133,11 @@ def _most_first(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
 
 
 def _source(root: Path, path: Path) -> Source:
-    name = path.relative_to(root).as_posix()
-    try:
+    size = mtime_ns = 0
+    with contextlib.suppress(OSError):  # a broken link: reading it raises
         status = path.stat()
-    except OSError:  # a broken link: reading it raises
-        return Source(name, path, 0, 0)
-    return Source(name, path, status.st_size, status.st_mtime_ns)
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+    return Source(path.relative_to(root).as_posix(), path, size, mtime_ns)
 
 
 def _nothing(root: Path, found: SourceListing) -> str:

@@ -86,7 +86,13 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             (folder / RECORDS).mkdir(parents=True, exist_ok=True)
-            _lock(folder, shard, stack)
+            if shard is not None:
+                stack.enter_context(locked(folder, shared=True))
+                stack.enter_context(locked(folder, f"shard {shard.number} of {shard.count}"))
+            else:  # the shards first: an error then names the one that runs
+                for path in sorted(folder.glob("shard * of *")):
+                    stack.enter_context(locked(folder, path.name))
+                stack.enter_context(locked(folder))
         except OSError as error:
             raise MachineError(
                 f"cannot write {printable(folder)}: {error.strerror}: choose another place"
@@ -96,16 +102,6 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
         finally:
             if shard is None and not any((folder / RECORDS).glob("*.json")):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lock(folder: Path, shard: Shard | None, stack: contextlib.ExitStack) -> None:
-    if shard is not None:
-        stack.enter_context(locked(folder, shared=True))
-        stack.enter_context(locked(folder, f"shard {shard.number} of {shard.count}"))
-        return
-    for path in sorted(folder.glob("shard * of *")):  # an error then names the shard that runs
-        stack.enter_context(locked(folder, path.name))
-    stack.enter_context(locked(folder))
 
 
 def finished(folder: Path, sources: Iterable[Source]) -> list[Source]:
