@@ -121,6 +121,28 @@ def test_help_and_typing_errors_import_neither_torch_nor_numpy(tmp_path: Path) -
         assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
+def test_an_unknown_key_is_refused_before_hydra_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print({'hydra', 'omegaconf'} & set(sys.modules)))\n"
+        "from wavenet.cli.main import train\n"
+        "train()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "trainer.max_stepz=3"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stdout == "set()\n"
+    assert "did you mean 'trainer.max_steps'?" in done.stderr
+
+
 def test_version_is_that_of_the_package(run: Run) -> None:
     assert run("train", "--version").stdout == f"torch-wavenet {wavenet.__version__}\n"
 

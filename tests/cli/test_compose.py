@@ -12,6 +12,7 @@ from wavenet.cli.commands import GROUPS, TrainCommand, group_config
 from wavenet.cli.compose import (
     PATHS,
     Composed,
+    check_words,
     mel_by_name,
     register_configs,
     split_paths,
@@ -78,6 +79,12 @@ def test_command_line_overrides_recipe_and_recipe_overrides_groups() -> None:
     assert overridden["audio"]["sample_rate"] == overridden["data"]["sample_rate"] == 24000
     assert overridden["model"]["residual_channels"] == 8
     assert overridden["trainer"] == recipe["trainer"]
+
+
+def test_an_entry_of_a_list_can_be_overridden() -> None:
+    check_words("train", ["optim.betas.0=0.5"])
+
+    assert plain("optim.betas.0=0.5")["optim"]["betas"] == [0.5, 0.999]
 
 
 @given(st.sampled_from(PATHS), st.text(min_size=1))

@@ -22,8 +22,7 @@ def help_text(conf: Path, verb: str) -> str:
         verb: Name of its primary config.
     """
     parts = [leading_comment(conf / f"{verb}.yaml")]
-    chosen = _chosen(conf / f"{verb}.yaml")
-    for group, choice in chosen.items():
+    for group, choice in _chosen(conf / f"{verb}.yaml").items():
         parts.append(_choices(conf, group, choice))
         if group in GROUPS:
             parts.append("\n".join([f"{group}:", *_keys(GROUPS[group], "  ")]))
