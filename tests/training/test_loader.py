@@ -195,7 +195,7 @@ def test_a_clip_truncated_during_a_run_ends_it_with_exit_3(
 
     assert process.returncode == 3, err
     assert "DataError: " in err
-    assert "run wavenet-prepare anew" in err
+    assert "run wavenet-prepare again" in err
     assert "Traceback" not in err
 
 
