@@ -229,9 +229,14 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
     halting: str, source: Path, root: Path
 ) -> None:
     good = tar_of(source / "a.tar.gz", "one")
+    # a process that a shell starts in the background ignores SIGINT
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    with pytest.raises(KeyboardInterrupt):
-        download(root, [good, Archive(f"{halting}/interrupt", WRONG)])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            download(root, [good, Archive(f"{halting}/interrupt", WRONG)])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     Halting.interrupted.set()
     assert list(root.parent.iterdir()) == []
