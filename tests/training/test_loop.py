@@ -8,7 +8,7 @@ from tests.training.small import CONFIG, build_loop, new_state, single_process
 from wavenet.model import WaveNet
 from wavenet.training.checkpointing import find_checkpoints, read_run_checkpoint
 from wavenet.training.loop import Objective, masked_mean
-from wavenet.training.optim import learning_rate
+from wavenet.training.optim import learning_rate, update_ema
 from wavenet.training.options import OptimOptions
 
 
@@ -80,6 +80,18 @@ def test_without_ema_the_model_itself_is_evaluated() -> None:
     state = new_state(OptimOptions(ema_decay=None))
 
     assert state.eval_model is state.model
+
+
+def test_ema_moves_towards_the_weights_by_its_decay_smaller_at_first() -> None:
+    ema, weights = (torch.nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(2))
+    ema.weight.fill_(0.0)
+    weights.weight.fill_(1.0)
+
+    update_ema(ema, weights, ema_decay=0.9, step=0)
+    assert float(ema.weight) == pytest.approx(0.9)  # decay 1 / 10
+
+    update_ema(ema, weights, ema_decay=0.9, step=1000)
+    assert float(ema.weight) == pytest.approx(0.91)
 
 
 def test_ema_is_not_trained() -> None:
