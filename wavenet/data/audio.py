@@ -6,6 +6,7 @@ temporary name and get their final name when they are complete.
 """
 
 import contextlib
+import functools
 import io
 import os
 import stat
@@ -207,10 +208,15 @@ def _pcm16(samples: NDArray[np.floating[Any]]) -> bytes:
     return codes.astype("<i2").tobytes()
 
 
+@functools.cache
+def soundfile() -> Any:
+    """Return the module `soundfile`; a `MachineError` names the extra that installs it."""
+    return require("soundfile", "generate")
+
+
 @contextlib.contextmanager
 def _opened(path: Path, allow_truncated: bool) -> Iterator[tuple[Any, AudioHeader]]:
     """Yield libsndfile's handle on `path` and the header that it read, checked."""
-    soundfile = require("soundfile", "generate")
     with contextlib.ExitStack() as stack:
         try:
             _check_file(path)
@@ -219,7 +225,7 @@ def _opened(path: Path, allow_truncated: bool) -> Iterator[tuple[Any, AudioHeade
                 check_whole(path)
             # By descriptor libsndfile sees no suffix to guess from; Windows has none to share.
             place = str(path) if os.name == "nt" else file.fileno()
-            sound = stack.enter_context(soundfile.SoundFile(place, closefd=False))
+            sound = stack.enter_context(soundfile().SoundFile(place, closefd=False))
         except OSError as error:
             raise MachineError(
                 f"cannot read {printable(path)}: {error.strerror or error}"

@@ -12,6 +12,7 @@ around the segment too, so that its frames equal those of the complete clip.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wavenet.config import AudioConfig, F0Config
-from wavenet.data.audio import read_samples
+from wavenet.data.audio import read_samples, soundfile
 from wavenet.data.manifest import Clip, frames_of, speakers_of
 from wavenet.features.f0 import f0_features
 from wavenet.features.filters import build_filter
@@ -51,6 +52,8 @@ class ClipReader:
         self.lookahead = lookahead
         self.hop_length = (audio.hop_length if audio is not None else None) or 1
         self.signal_filter = build_filter(audio)
+        self.is_filtered = not self.signal_filter.is_identity
+        self.has_frames = audio is not None and bool(audio.features)
         self.margin = LogMel(audio.mel).margin if audio is not None and audio.mel is not None else 0
         self._numbers = {name: i for i, name in enumerate(audio.speaker_names)} if audio else {}
         self._f0_of_clip: dict[str, Samples] = {}
@@ -66,14 +69,14 @@ class ClipReader:
             `speaker`, its id.
         """
         memory = self.signal_filter.memory
-        wide = torch.from_numpy(self._samples(clip, start - memory, length + memory))
-        item = {"waveform": self.signal_filter.valid(wide)}
+        waveform = torch.from_numpy(self._samples(clip, start - memory, length + memory))
+        item = {"waveform": self.signal_filter.valid(waveform) if self.is_filtered else waveform}
         audio = self.audio
         if audio is None:
             return item
         if audio.speaker_names:
             item["speaker"] = torch.tensor(self._numbers.get(clip.speaker, NULL_SPEAKER))
-        if not audio.features:
+        if not self.has_frames:
             return item
         count = -(-length // self.hop_length) + self.lookahead
         covered = count * self.hop_length
@@ -105,14 +108,24 @@ class ClipReader:
         first, stop = max(0, start), min(start + length, clip.frames)
         if stop <= first:
             return samples
+        samples[first - start : stop - start] = self._read(clip, first, stop - first)
+        return samples
+
+    def _read(self, clip: Clip, first: int, count: int) -> Samples:
+        """Return samples of a file; one that is not as it was prepared is read with every check."""
+        path = self.folder / clip.path
         try:
-            found = read_samples(self.folder / clip.path, first, stop - first)[:, 0]
+            found, _ = soundfile().read(path, count, first, dtype="float32")
+            if found.shape == (count,) and np.isfinite(found).all():
+                return cast("Samples", found)
+        except (OSError, RuntimeError, ValueError):
+            pass
+        try:
+            return read_samples(path, first, count)[:, 0]
         except DataError as error:
             raise DataError(
                 f"{error}; but the manifest lists it: run wavenet-prepare again"
             ) from None
-        samples[first - start : stop - start] = found
-        return samples
 
 
 def read_clip(folder: Path, clip: Clip) -> Samples:
