@@ -36,12 +36,18 @@ def block(model: WaveNet, index: int = 1) -> ResidualBlock:
     return found
 
 
+def skip_conv(model: WaveNet) -> nn.Conv1d:
+    found = block(model).skip_conv
+    assert found is not None
+    return found
+
+
 def subclass_block(model: WaveNet) -> None:
     model.stack.blocks[1].__class__ = ReluBlock
 
 
 def add_hook(model: WaveNet) -> None:
-    block(model).skip_conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+    skip_conv(model).register_forward_hook(lambda module, inputs, output: 2 * output)
 
 
 def add_backward_hook(model: WaveNet) -> None:
@@ -77,7 +83,7 @@ def change_dilation(model: WaveNet) -> None:
 
 
 def remove_bias(model: WaveNet) -> None:
-    block(model).skip_conv.bias = None
+    skip_conv(model).bias = None
 
 
 def add_block(model: WaveNet) -> None:
@@ -89,7 +95,7 @@ def remove_block(model: WaveNet) -> None:
 
 
 def add_weight_norm(model: WaveNet) -> None:
-    parametrizations.weight_norm(block(model).skip_conv)
+    parametrizations.weight_norm(skip_conv(model))
 
 
 def change_distribution(model: WaveNet) -> None:
@@ -155,11 +161,11 @@ def test_the_check_leaves_the_callers_random_numbers_alone() -> None:
 
 def test_another_parametrization_than_weight_norm_is_named() -> None:
     model = WaveNet(SMALL)
-    parametrizations.spectral_norm(block(model).skip_conv)
+    parametrizations.spectral_norm(skip_conv(model))
     normalized = WaveNet(WaveNetConfig(**{**vars(SMALL), "weight_norm": True}))
     removed = WaveNet(normalized.config)
-    parametrize.remove_parametrizations(block(removed).skip_conv, "weight")
-    parametrizations.spectral_norm(block(normalized).skip_conv)
+    parametrize.remove_parametrizations(skip_conv(removed), "weight")
+    parametrizations.spectral_norm(skip_conv(normalized))
 
     assert "blocks.1.skip_conv has a parametrization of weight" in (model.nonstandard_part() or "")
     assert "blocks.1.skip_conv.parametrizations" in (normalized.nonstandard_part() or "")

@@ -244,9 +244,10 @@ class WaveNet(nn.Module):
         """
         x = self._input_of(sample.unsqueeze(-1)).squeeze(-1)
         x = self.input.step(x, state.queues[0], state.position)
-        x = self.stack.step(x, state.queues[1:], state.position, conditioning)
+        skips = self.stack.step(x, state.queues[1:], state.position, conditioning)
+        assert isinstance(skips, Tensor)  # output="skip"
         state.position += 1
-        return self.head.step(x)
+        return self.head.step(skips)
 
     def nonstandard_part(self) -> str | None:
         """Return what differs from `WaveNet(self.config)`, weights aside; `None` for nothing.

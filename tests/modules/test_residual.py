@@ -1,8 +1,15 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from wavenet.modules import ResidualBlock, ResidualStack
+
+
+def assert_equal_over_time(stepped: Sequence[Any], expected: Tensor) -> None:
+    torch.testing.assert_close(torch.stack(list(stepped), dim=-1), expected)
 
 
 def test_a_block_computes_the_formula_of_the_paper() -> None:
@@ -14,6 +21,7 @@ def test_a_block_computes_the_formula_of_the_paper() -> None:
     output, skip = block(x)
 
     assert block.residual_conv is not None
+    assert block.skip_conv is not None
     torch.testing.assert_close(output, (x + block.residual_conv(z)) * 0.5)
     torch.testing.assert_close(skip, block.skip_conv(z))
 
@@ -61,4 +69,4 @@ def test_an_overridden_activation_is_used_by_forward_prefill_and_step() -> None:
 
     stepped = [stack.step(x[..., t], queues, t) for t in range(7, 12)]
 
-    torch.testing.assert_close(torch.stack(stepped, dim=-1), stack(x)[..., 7:])
+    assert_equal_over_time(stepped, stack(x)[..., 7:])

@@ -55,6 +55,7 @@ def hook_a_block(model: WaveNet) -> None:
 
     def louder(*arguments: Tensor) -> tuple[Tensor, Tensor]:
         x, skip = step(*arguments)  # type: ignore[arg-type]
+        assert skip is not None
         return x, 2 * skip
 
     block_of(model, 1).step = louder  # type: ignore[method-assign, assignment]

@@ -2,7 +2,9 @@
 
 from wavenet.modules.conditioning import GlobalConditioner, LocalConditioner
 from wavenet.modules.conv import CausalConv1d, CausalEmbedding, SameConv1d
-from wavenet.modules.residual import Head, ResidualBlock, ResidualStack
+from wavenet.modules.head import Head
+from wavenet.modules.residual_block import ResidualBlock
+from wavenet.modules.residual_stack import ResidualStack
 from wavenet.modules.rows import GatedActivation
 
 __all__ = [

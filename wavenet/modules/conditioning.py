@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.residual import ResidualStack
+from wavenet.modules.residual_stack import ResidualStack
 from wavenet.utils.data_identity import NULL_SPEAKER
 
 

@@ -41,7 +41,7 @@ class CausalConv1d(nn.Conv1d):
         if kernel_size < 1:
             raise ValueError(f"kernel_size must be 1 or more, got {kernel_size}")
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
-        self.memory = (kernel_size - 1) * dilation  # past samples that one output needs
+        self.memory: int = (kernel_size - 1) * dilation  # past samples that one output needs
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, (self.memory, 0)))
@@ -163,10 +163,12 @@ class SameConv1d(nn.Conv1d):
         *,
         bias: bool = True,
     ) -> None:
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size must be 1 or more, got {kernel_size}")
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
-        memory = (kernel_size - 1) * dilation
+        self.memory: int = (kernel_size - 1) * dilation
         before = (kernel_size - 1) // 2 * dilation
-        self.sides = (before, memory - before)  # samples needed before and after
+        self.sides = (before, self.memory - before)  # samples needed before and after
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.sides))

@@ -76,11 +76,12 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
     """
     arrays = _Arrays(weight_dtype)
     blocks = [block for block in model.stack.blocks if isinstance(block, ResidualBlock)]
+    skip_convs = [block.skip_conv for block in blocks if block.skip_conv is not None]
     offsets = np.zeros((sizes.num_blocks + 1, NUM_OFFSETS), np.int64)
     skip_scale, head = model.stack.skip_scale, model.head
 
     def put_skip(number: int) -> None:
-        matrix = _matrix(blocks[number].skip_conv.weight, sizes.skip, sizes.gated)
+        matrix = _matrix(skip_convs[number].weight, sizes.skip, sizes.gated)
         arrays.put_matrix(offsets[number], SKIP, matrix * skip_scale)
 
     # in the order in which one thread reads them, so that the processor can prefetch
@@ -105,7 +106,7 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
                 CONDITIONING,
                 _gates(block.conditioning_conv.weight[:, :width, 0], sizes),
             )
-    skips = np.sum([_vector(block.skip_conv.bias, sizes.skip) for block in blocks], axis=0)
+    skips = np.sum([_vector(conv.bias, sizes.skip) for conv in skip_convs], axis=0)
     output = _vector(head.output.bias, sizes.params)
     output[sizes.unpadded_params :] = PADDING_LOGIT
     hidden = _vector(head.hidden.bias, sizes.head)

@@ -1,0 +1,89 @@
+"""Whether the fused stack computes what a stack of blocks does, and the weights that it needs.
+
+The fused stack knows blocks by their weights and sizes alone, and it has a backward pass of its
+own. Blocks that were changed, replaced or hooked run in the loop over the blocks, and so do export,
+tracing, `torch.func` and forward-mode derivatives, which look inside of a computation.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from wavenet.modules.conv import CausalConv1d
+from wavenet.modules.fused_stack import StackWeights
+from wavenet.modules.residual_block import ResidualBlock
+from wavenet.modules.standard import overridden_call, replaces_method
+
+STANDARD_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
+    kind: kind.forward for kind in (ResidualBlock, CausalConv1d, nn.Conv1d, nn.Dropout)
+}
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether something looks inside of the computation that would not see a fused function."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or x.device.type == "meta"
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+    )
+
+
+def standard_weights(
+    blocks: Sequence[ResidualBlock],
+    dilations: Sequence[int],
+    *,
+    dropout: float,
+    residual_scale: float,
+    training: bool,
+) -> StackWeights | None:
+    """Return the weights of all blocks; `None` if one was changed, replaced or hooked."""
+    if len(blocks) != len(dilations):
+        return None
+    for block, dilation in zip(blocks, dilations, strict=True):
+        if not all(map(_is_standard_module, (block, *block.children()))):
+            return None
+        if (
+            replaces_method(block, "activation")
+            or getattr(block.conditioning_conv, "bias", None) is not None
+            or (block.film_conv or block.step_projection or block.shortcut_conv)
+            or block.gate != "tanh*sigmoid"
+            or block.residual_scale != residual_scale
+            or block.conv.dilation[0] != dilation
+            or block.dropout_at != "input"
+            or (block.dropout.p, block.dropout.training) != (dropout, training)
+        ):
+            return None
+    if any(block.skip_conv is None for block in blocks):
+        return None
+    weights = StackWeights(
+        conv=[block.conv.weight for block in blocks],
+        conv_bias=[block.conv.bias for block in blocks],
+        conditioning=[getattr(block.conditioning_conv, "weight", None) for block in blocks],
+        residual=[getattr(block.residual_conv, "weight", None) for block in blocks],
+        residual_bias=[getattr(block.residual_conv, "bias", None) for block in blocks],
+        skip=[getattr(block.skip_conv, "weight", None) for block in blocks],
+        skip_bias=[getattr(block.skip_conv, "bias", None) for block in blocks],
+    )
+    has_residual = [weight is not None for weight in weights.residual]
+    if has_residual != [True] * (len(blocks) - 1) + [False]:
+        return None
+    kinds = weights.conv, weights.conditioning, weights.residual[:-1], weights.skip
+    shapes = [{None if weight is None else weight.shape for weight in kind} for kind in kinds]
+    return weights if all(len(shape) <= 1 for shape in shapes) else None
+
+
+def _is_standard_module(module: nn.Module) -> bool:
+    """Whether a call of a block or one of its parts computes what the fused stack knows."""
+    standard_forward = STANDARD_FORWARDS.get(type_before_parametrizations(module))
+    if type(module).forward is not standard_forward or overridden_call(module) is not None:
+        return False
+    if not isinstance(module, nn.Conv1d):
+        return True
+    options = module.stride, module.padding, module.groups, module.padding_mode
+    return options == ((1,), (0,), 1, "zeros")

@@ -1,0 +1,339 @@
+"""Gated residual block: a dilated convolution, a gate, a residual output and a skip output.
+
+    y = conv(x + step_projection(s)) + conditioning_conv(c)
+    z = tanh(first half of y) * sigmoid(second half), or another gate
+    residual output: (x + residual_conv(z)) * residual_scale
+    skip output: skip_conv(z)
+
+`c` is a conditioning of every sample, or one for all samples, and `s` a vector per item, such as
+the embedding of a diffusion step; both are optional.
+
+WaveNet, sections 2.1 and 2.3 to 2.5 (arXiv:1609.03499); diffusion steps as in DiffWave, section 3.1
+(arXiv:2009.09761); FiLM: Perez et al. 2018 (arXiv:1709.07871).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavenet.modules.conv import CausalConv1d, SameConv1d, pointwise
+
+Gate = str | Callable[[Tensor], Tensor]
+DropoutAt = Literal["input", "before_gate", "gate"]
+
+
+def tanh_sigmoid(y: Tensor) -> Tensor:
+    """Return the tanh of the first half of the channels times the sigmoid of the second."""
+    tanh, sigmoid = y.chunk(2, dim=1)
+    return tanh.tanh() * sigmoid.sigmoid()
+
+
+def sigmoid_tanh(y: Tensor) -> Tensor:
+    """Return the sigmoid of the first half of the channels times the tanh of the second."""
+    sigmoid, tanh = y.chunk(2, dim=1)
+    return sigmoid.sigmoid() * tanh.tanh()
+
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh*sigmoid": tanh_sigmoid,
+    "sigmoid*tanh": sigmoid_tanh,
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+}
+
+
+class ResidualBlock(nn.Module):
+    """One block of a `ResidualStack`.
+
+    To change it, choose another `gate`, override `activation`, which `forward`, `prefill` and
+    `step` share, or replace a convolution: the stack then runs block by block.
+
+    Args:
+        residual_channels: Width of the residual output.
+        gate_channels: Width of the dilated convolution; even for gates of two halves.
+        skip_channels: Width of the skip output; 0 for none.
+        kernel_size: Taps of the dilated convolution, 1 or more.
+        dilation: Samples between taps, 1 or more.
+        in_channels: Width of the input; if it is not `residual_channels`, a 1x1 convolution brings
+            the input to that width for the residual sum.
+        causal: Look back only; otherwise to both sides, with the same length.
+        bias: Whether the convolutions have biases.
+        gate: `tanh*sigmoid`, `sigmoid*tanh`, `tanh`, `relu`, `leaky_relu`, or a function from `(B,
+            gate_channels, ...)` to `(B, C, ...)`.
+        dropout: Probability of dropping a value in training, 0 to 1.
+        dropout_at: What is dropped: `input` of the dilated convolution, `before_gate` or `gate`,
+            its output.
+        residual_scale: Factor on the sum of input and residual.
+        last: Leave out the residual convolution, where nothing reads its output.
+        conditioning_channels: Width of the conditioning; 0 for none.
+        step_channels: Width of a vector per item that is added before the dilated convolution.
+        film_channels: Width of what scales and shifts the input of the gate; 0 for none.
+
+    Shape:
+        - Input: `(B, in_channels, T)`; conditioning `(B, conditioning_channels, T)` or of one
+          sample for all; `step_embedding` `(B, step_channels)`; `film` `(B, film_channels)` or with
+          `T` last; `mask` `(B, 1, T)`, a factor on the residual output
+        - Output: `(B, residual_channels, T)` and skip `(B, skip_channels, T)`, `None` without skips
+
+    Raises:
+        ValueError: An option is out of its range, or an input is missing, unused, or of another
+            shape.
+    """
+
+    def __init__(
+        self,
+        residual_channels: int,
+        gate_channels: int,
+        skip_channels: int,
+        kernel_size: int = 2,
+        dilation: int = 1,
+        *,
+        in_channels: int | None = None,
+        causal: bool = True,
+        bias: bool = True,
+        gate: Gate = "tanh*sigmoid",
+        dropout: float = 0.0,
+        dropout_at: DropoutAt = "input",
+        residual_scale: float = 1.0,
+        last: bool = False,
+        conditioning_channels: int = 0,
+        step_channels: int = 0,
+        film_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        if dropout_at not in get_args(DropoutAt):
+            raise ValueError(f"dropout_at must be {one_of(get_args(DropoutAt))}, got {dropout_at}")
+        width = gated_channels(gate, gate_channels)
+        in_channels = residual_channels if in_channels is None else in_channels
+        self.gate = gate
+        self.residual_scale = residual_scale
+        self.dropout = nn.Dropout(dropout)
+        self.dropout_at = dropout_at
+        kind = CausalConv1d if causal else SameConv1d
+        self.conv: CausalConv1d | SameConv1d = kind(
+            in_channels, gate_channels, kernel_size, dilation, bias=bias
+        )
+        self.conditioning_conv = None
+        if conditioning_channels:
+            self.conditioning_conv = nn.Conv1d(conditioning_channels, gate_channels, 1, bias=False)
+        self.step_projection = nn.Linear(step_channels, in_channels) if step_channels else None
+        self.film_conv = None
+        if film_channels:
+            self.film_conv = nn.Conv1d(film_channels, 2 * gate_channels, 1)
+        self.shortcut_conv = None
+        if in_channels != residual_channels and not last:
+            self.shortcut_conv = nn.Conv1d(in_channels, residual_channels, 1, bias=bias)
+        self.residual_conv = None if last else nn.Conv1d(width, residual_channels, 1, bias=bias)
+        self.skip_conv = nn.Conv1d(width, skip_channels, 1, bias=bias) if skip_channels else None
+
+    def forward(
+        self,
+        x: Tensor,
+        conditioning: Tensor | None = None,
+        *,
+        projected: Tensor | None = None,
+        mask: Tensor | None = None,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the residual output, and the skip output if there is one.
+
+        Args:
+            x: `(B, in_channels, T)`.
+            conditioning: `(B, conditioning_channels, T)`, or with one sample for all.
+            projected: What is added to the output of the dilated convolution, `(B, gate_channels,
+                T)` or with one sample, where conditioning is projected outside of the block.
+            mask: Factor on the residual output, `(B, 1, T)`.
+            step_embedding: `(B, step_channels)`.
+            film: `(B, film_channels)`, or `(B, film_channels, T)`.
+        """
+        z = self._gated(
+            self.conv(self._conv_input(x, step_embedding)),
+            self._projected(x, conditioning, projected),
+            film,
+        )
+        output = self._residual_output(x, z)
+        return output if mask is None else output * mask, self._skip_output(z)
+
+    def activation(self, y: Tensor, projected: Tensor | None) -> Tensor:
+        """Return the gate's output, `(B, C, ...)`.
+
+        Args:
+            y: Output of the dilated convolution, `(B, gate_channels, T)`, or of one sample, `(B,
+                gate_channels)`.
+            projected: Projected conditioning of the same samples, if there is one.
+        """
+        gate = GATES[self.gate] if isinstance(self.gate, str) else self.gate
+        return gate(y if projected is None else y + projected)
+
+    def new_queue(self, batch_size: int) -> Tensor:
+        """Return the silence before the first sample, `(B, in_channels, memory)`."""
+        return self._causal_conv().new_queue(batch_size)
+
+    def prefill(
+        self,
+        queue: Tensor,
+        x: Tensor,
+        position: int,
+        conditioning: Tensor | None = None,
+        *,
+        projected: Tensor | None = None,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> Tensor:
+        """Store the end of `x`, which ends at sample `position - 1`; return the residual output."""
+        seen = self._conv_input(x, step_embedding)
+        self._causal_conv().prefill(queue, seen, position)
+        z = self._gated(self.conv(seen), self._projected(x, conditioning, projected), film)
+        return self._residual_output(x, z)
+
+    def step(
+        self,
+        x: Tensor,
+        queue: Tensor,
+        position: int,
+        conditioning: Tensor | None = None,
+        *,
+        projected: Tensor | None = None,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return residual and skip output of sample `position`, `(B, C)` each.
+
+        Args:
+            x: Input sample `position`, `(B, in_channels)`.
+            queue: From `new_queue`; the sample enters it, in place.
+            position: Samples that came before, from 0.
+            conditioning: Of this sample, `(B, conditioning_channels)`.
+            projected: As in `forward`, `(B, gate_channels)`.
+            step_embedding: `(B, step_channels)`.
+            film: `(B, film_channels)`.
+        """
+        y = self._causal_conv().step(self._conv_input(x, step_embedding), queue, position)
+        z = self._gated(y, self._projected(x, conditioning, projected), film)
+        return self._residual_output(x, z), self._skip_output(z)
+
+    def _conv_input(self, x: Tensor, step_embedding: Tensor | None) -> Tensor:
+        if x.dim() not in (2, 3) or x.shape[1] != self.conv.in_channels:
+            raise ValueError(
+                f"the block's input must be (B, {self.conv.in_channels}, T), got {tuple(x.shape)}"
+            )
+        seen = self.dropout(x) if self.dropout_at == "input" else x
+        linear = self.step_projection
+        check_vector(
+            "step_embedding", step_embedding, None if linear is None else linear.in_features, x
+        )
+        if linear is None or step_embedding is None:
+            return seen
+        vector: Tensor = linear(step_embedding)
+        return seen + (vector if x.dim() == 2 else vector.unsqueeze(-1))
+
+    def _projected(
+        self, x: Tensor, conditioning: Tensor | None, projected: Tensor | None
+    ) -> Tensor | None:
+        conv = self.conditioning_conv
+        check_signal("conditioning", conditioning, _width(conv), x)
+        if projected is not None:
+            check_signal("projected", projected, self.conv.out_channels, x)
+        if conv is None or conditioning is None:
+            return projected
+        own = conv1x1(conv, conditioning)
+        return own if projected is None else own + projected
+
+    def _gated(self, y: Tensor, projected: Tensor | None, film: Tensor | None) -> Tensor:
+        conv = self.film_conv
+        if film is not None and film.dim() == 2 and y.dim() == 3:
+            film = film.unsqueeze(-1)
+        check_signal("film", film, _width(conv), y)
+        if conv is not None and film is not None:
+            scale, shift = conv1x1(conv, film).chunk(2, dim=1)
+            y, projected = (y if projected is None else y + projected) * (1 + scale) + shift, None
+        if self.dropout_at == "before_gate":
+            y, projected = self.dropout(y if projected is None else y + projected), None
+        z = self.activation(y, projected)
+        return self.dropout(z) if self.dropout_at == "gate" else z
+
+    def _residual_output(self, x: Tensor, z: Tensor) -> Tensor:
+        if self.residual_conv is None:
+            return x
+        x = x if self.shortcut_conv is None else conv1x1(self.shortcut_conv, x)
+        total = x + conv1x1(self.residual_conv, z)
+        return total * self.residual_scale if self.residual_scale != 1.0 else total
+
+    def _skip_output(self, z: Tensor) -> Tensor | None:
+        return None if self.skip_conv is None else conv1x1(self.skip_conv, z)
+
+    def _causal_conv(self) -> CausalConv1d:
+        if not isinstance(self.conv, CausalConv1d):
+            raise ValueError(
+                "a non-causal block sees the future and has no step: use ResidualStack.stream"
+            )
+        return self.conv
+
+
+def gated_channels(gate: Gate, gate_channels: int) -> int:
+    """Return the width of a gate's output.
+
+    Raises:
+        ValueError: The gate is unknown, or the width of its input does not suit it.
+    """
+    if not isinstance(gate, str):
+        with torch.no_grad():
+            found = gate(torch.zeros(1, gate_channels, 1))
+        if found.dim() != 3 or found.shape[::2] != (1, 1):
+            raise ValueError(
+                f"gate must return (B, C, T) for (B, {gate_channels}, T), got "
+                f"{tuple(found.shape)} for (1, {gate_channels}, 1)"
+            )
+        return found.shape[1]
+    if gate not in GATES:
+        raise ValueError(f"gate must be {one_of(GATES)} or a function, got {gate!r}")
+    if "*" not in gate:
+        return gate_channels
+    if gate_channels % 2:
+        raise ValueError(f"gate_channels must be even for gate={gate!r}, got {gate_channels}")
+    return gate_channels // 2
+
+
+def _width(conv: nn.Conv1d | None) -> int | None:
+    return None if conv is None else conv.in_channels
+
+
+def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
+    """Raise a `ValueError` unless `found` has `channels` channels for every sample of `x`, or one.
+
+    `channels` is `None` where there must be none; `x` is `(B, C, T)`, or one sample, `(B, C)`.
+    """
+    if found is None and channels is None:
+        return
+    if found is None or channels is None:
+        given = "none" if found is None else tuple(found.shape)
+        wanted = "left out" if channels is None else f"(B, {channels}{', T' * (x.dim() == 3)})"
+        raise ValueError(f"{name} must be {wanted}, got {given}")
+    expected = (x.shape[0], channels, *x.shape[2:])
+    matches = found.dim() == x.dim() and found.shape[:2] == expected[:2]
+    if not matches or (x.dim() == 3 and found.shape[2] not in (1, x.shape[2])):
+        raise ValueError(f"{name} must be {expected}, got {tuple(found.shape)}")
+
+
+def check_vector(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
+    """Raise a `ValueError` unless `found` is `(B, channels)`; `None` where there must be none."""
+    expected = None if channels is None else (x.shape[0], channels)
+    shape = None if found is None else tuple(found.shape)
+    if shape != expected:
+        raise ValueError(f"{name} must be {expected or 'left out'}, got {shape or 'none'}")
+
+
+def conv1x1(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Return the output of a 1x1 convolution of `(B, C, T)`, or of one sample, `(B, C)`."""
+    result: Tensor = conv(x) if x.dim() == 3 else pointwise(conv, x)
+    return result
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return the names as a list in a message."""
+    return ", ".join(names)

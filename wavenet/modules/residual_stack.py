@@ -1,0 +1,276 @@
+"""A stack of gated residual blocks over a list of dilations.
+
+Dilations that double from block to block make the receptive field grow exponentially with depth.
+The options cover the stacks that other projects build from the same block: non-causal, masked, with
+one conditioning for all blocks, or with a diffusion step.
+
+WaveNet, sections 2.1 and 2.3 to 2.5 (arXiv:1609.03499).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, cast, get_args
+
+from torch import Tensor, nn
+
+from wavenet.modules.fusable import is_transformed, standard_weights
+from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
+from wavenet.modules.residual_block import (
+    DropoutAt,
+    Gate,
+    ResidualBlock,
+    check_signal,
+    conv1x1,
+    one_of,
+)
+from wavenet.modules.rows import GatedActivation
+
+Output = Literal["skip", "residual", "both"]
+
+
+class ResidualStack(nn.Module):
+    """`ResidualBlock`s one after the other; the output is the sum of their skip outputs.
+
+    Args:
+        dilations: Samples between taps, one entry per block.
+        residual_channels: Width from block to block.
+        gate_channels: Width of the dilated convolutions; even for gates of two halves.
+        skip_channels: Width of the skip sum; 0 for `output="residual"`.
+        kernel_size: Taps of the dilated convolutions, one number or one per block.
+        in_channels: Width of the input; `residual_channels` if it is left out.
+        causal: Look back only, as generation needs; otherwise to both sides, with the same length.
+        bias: Whether the convolutions have biases.
+        gate: See `ResidualBlock`.
+        dropout: Probability of dropping a value in training, 0 to 1.
+        dropout_at: `input` of the dilated convolution, `before_gate` or `gate`, its output.
+        residual_scale: Factor on each block's sum of input and residual.
+        skip_scale: Factor on the sum of the skips.
+        output: `skip` for the sum of the skips, `residual` for the last block's residual output, or
+            `both`, as a tuple in the order (residual, skip).
+        conditioning_channels: Width of the conditioning; 0 for none.
+        shared_conditioning: Project the conditioning of all blocks by one 1x1 convolution.
+        step_channels: Width of a vector per item, such as the embedding of a diffusion step.
+        film_channels: Width of what scales and shifts the inputs of the gates; 0 for none.
+
+    Attributes:
+        fused: Compute standard blocks as one function, which is faster, where that is possible.
+        gated_activation: Implementation of the gates in the fused stack.
+        checkpoint_activations: Save memory in training: the fused stack keeps only each block's
+            input and recomputes the rest in the backward pass.
+
+    Shape:
+        - Input: `(B, in_channels, T)`; conditioning, mask, step_embedding, film: see
+          `ResidualBlock`. The mask multiplies each residual output and the sum of the skips.
+        - Output: `(B, skip_channels, T)`, `(B, residual_channels, T)`, or both
+
+    Raises:
+        ValueError: Options that do not go together; inputs that are missing, unused or misshaped.
+    """
+
+    def __init__(
+        self,
+        dilations: Sequence[int],
+        residual_channels: int,
+        gate_channels: int,
+        skip_channels: int,
+        kernel_size: int | Sequence[int] = 2,
+        *,
+        in_channels: int | None = None,
+        causal: bool = True,
+        bias: bool = True,
+        gate: Gate = "tanh*sigmoid",
+        dropout: float = 0.0,
+        dropout_at: DropoutAt = "input",
+        residual_scale: float = 1.0,
+        skip_scale: float = 1.0,
+        output: Output = "skip",
+        conditioning_channels: int = 0,
+        shared_conditioning: bool = False,
+        step_channels: int = 0,
+        film_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        kernel_sizes = _per_block(kernel_size, len(dilations))
+        _check_options(output, skip_channels, conditioning_channels, shared_conditioning)
+        self.dilations = tuple(dilations)
+        self.causal = causal
+        self.dropout = dropout
+        self.residual_scale = residual_scale
+        self.skip_scale = skip_scale
+        self.output = output
+        self.fused = True
+        self.gated_activation: type[GatedActivation] = GatedActivation
+        self.checkpoint_activations = False
+        last = len(dilations) - 1
+        self.blocks = nn.ModuleList(
+            ResidualBlock(
+                residual_channels,
+                gate_channels,
+                skip_channels,
+                kernel_sizes[index],
+                dilation,
+                in_channels=in_channels if index == 0 else None,
+                causal=causal,
+                bias=bias,
+                gate=gate,
+                dropout=dropout,
+                dropout_at=dropout_at,
+                residual_scale=residual_scale,
+                last=index == last and output == "skip",
+                conditioning_channels=0 if shared_conditioning else conditioning_channels,
+                step_channels=step_channels,
+                film_channels=film_channels,
+            )
+            for index, dilation in enumerate(dilations)
+        )
+        self.conditioning_conv = None
+        if shared_conditioning:
+            width = gate_channels * len(dilations)
+            self.conditioning_conv = nn.Conv1d(conditioning_channels, width, 1)
+
+    def forward(
+        self,
+        x: Tensor,
+        conditioning: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        unfusable = mask, step_embedding, film
+        if (
+            self.fused
+            and unfusable == (None, None, None)
+            and (weights := self.fusable_weights(x)) is not None
+        ):
+            if conditioning is not None and conditioning.shape[-1] == 1:
+                conditioning = conditioning.expand(-1, -1, x.shape[-1])
+            return fused_stack(x, conditioning, self._fused_spec(), weights)
+        if mask is not None:
+            check_signal("mask", mask, 1, x)
+        extras = {} if mask is None else {"mask": mask}
+        skips: Tensor | None = None
+        for block, own, others in self._blocks_with_inputs(x, conditioning, step_embedding, film):
+            x, skip = block(x, own, **others, **extras)
+            skips = _add(skips, skip)
+        return self._output(x, skips if skips is None or mask is None else skips * mask)
+
+    def new_queues(self, batch_size: int) -> list[Tensor]:
+        """Return the silence before the first sample, one queue per block; causal stacks only."""
+        return [block.new_queue(batch_size) for block in self._blocks()]
+
+    def prefill(
+        self,
+        queues: list[Tensor],
+        x: Tensor,
+        position: int,
+        conditioning: Tensor | None = None,
+        *,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> None:
+        """Store the end of every block's input in its queue; `x` ends at sample `position - 1`."""
+        blocks = self._blocks_with_inputs(x, conditioning, step_embedding, film)
+        for (block, own, others), queue in zip(blocks, queues, strict=True):
+            x = block.prefill(queue, x, position, own, **others)
+
+    def step(
+        self,
+        x: Tensor,
+        queues: list[Tensor],
+        position: int,
+        conditioning: Tensor | None = None,
+        *,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return output sample `position`, `(B, C)`; the queues are updated.
+
+        The arguments are those of `forward` for one sample, without the time axis.
+        """
+        skips: Tensor | None = None
+        blocks = self._blocks_with_inputs(x, conditioning, step_embedding, film)
+        for (block, own, others), queue in zip(blocks, queues, strict=True):
+            x, skip = block.step(x, queue, position, own, **others)
+            skips = _add(skips, skip)
+        return self._output(x, skips)
+
+    def fusable_weights(self, x: Tensor) -> StackWeights | None:
+        """Return the weights for the fused stack; `None` where the loop is to run."""
+        if self.conditioning_conv is not None or self.output != "skip" or is_transformed(x):
+            return None
+        return standard_weights(
+            self._blocks(),
+            self.dilations,
+            dropout=self.dropout,
+            residual_scale=self.residual_scale,
+            training=self.training,
+        )
+
+    def _fused_spec(self) -> StackSpec:
+        return StackSpec(
+            dilations=self.dilations,
+            dropout=self.dropout if self.training else 0.0,
+            residual_scale=self.residual_scale,
+            skip_scale=self.skip_scale,
+            gated_activation=self.gated_activation,
+            checkpoint_activations=self.checkpoint_activations,
+        )
+
+    def _blocks_with_inputs(
+        self,
+        x: Tensor,
+        conditioning: Tensor | None,
+        step_embedding: Tensor | None,
+        film: Tensor | None,
+    ) -> Iterator[tuple[ResidualBlock, Tensor | None, dict[str, Tensor]]]:
+        """Yield each block, its conditioning, and by name what else is there for it."""
+        optional = {"step_embedding": step_embedding, "film": film}
+        others = {name: value for name, value in optional.items() if value is not None}
+        if self.conditioning_conv is None:
+            for block in self._blocks():
+                yield block, conditioning, others
+            return
+        check_signal("conditioning", conditioning, self.conditioning_conv.in_channels, x)
+        projected = conv1x1(self.conditioning_conv, cast(Tensor, conditioning))
+        parts = projected.chunk(len(self.blocks), dim=1)
+        for block, part in zip(self._blocks(), parts, strict=True):
+            yield block, None, {"projected": part, **others}
+
+    def _output(self, x: Tensor, skips: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+        if skips is None or self.output == "residual":
+            return x
+        skips = skips * self.skip_scale
+        return skips if self.output == "skip" else (x, skips)
+
+    def _blocks(self) -> list[ResidualBlock]:
+        return cast("list[ResidualBlock]", list(self.blocks))
+
+
+def _add(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    return part if total is None or part is None else total + part
+
+
+def _per_block(kernel_size: int | Sequence[int], count: int) -> Sequence[int]:
+    """Return the kernel size of each of `count` blocks."""
+    if not count:
+        raise ValueError("dilations must have one entry per block, got none")
+    kernel_sizes = [kernel_size] * count if isinstance(kernel_size, int) else kernel_size
+    if len(kernel_sizes) != count:
+        raise ValueError(
+            f"kernel_size must be one number or one per block, {count}, got {len(kernel_sizes)}"
+        )
+    return kernel_sizes
+
+
+def _check_options(
+    output: str, skip_channels: int, conditioning_channels: int, shared_conditioning: bool
+) -> None:
+    if output not in get_args(Output):
+        raise ValueError(f"output must be {one_of(get_args(Output))}, got {output!r}")
+    if (skip_channels == 0) != (output == "residual"):
+        raise ValueError(
+            f"skip_channels={skip_channels} does not go with output={output!r}: it is 0 for "
+            "'residual', and positive for 'skip' and 'both'"
+        )
+    if shared_conditioning and not conditioning_channels:
+        raise ValueError("shared_conditioning=True needs conditioning_channels=, its width")
