@@ -12,13 +12,14 @@ WaveNet, sections 2.1 and 2.3 to 2.5 (arXiv:1609.03499); diffusion steps as in D
 (arXiv:2009.09761); FiLM: Perez et al. 2018 (arXiv:1709.07871).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules.checks import check_signal, check_vector, one_of
 from wavenet.modules.conv import CausalConv1d, SameConv1d, pointwise
 
 Gate = str | Callable[[Tensor], Tensor]
@@ -303,37 +304,7 @@ def _width(conv: nn.Conv1d | None) -> int | None:
     return None if conv is None else conv.in_channels
 
 
-def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
-    """Raise a `ValueError` unless `found` has `channels` channels for every sample of `x`, or one.
-
-    `channels` is `None` where there must be none; `x` is `(B, C, T)`, or one sample, `(B, C)`.
-    """
-    if found is None and channels is None:
-        return
-    if found is None or channels is None:
-        given = "none" if found is None else tuple(found.shape)
-        wanted = "left out" if channels is None else f"(B, {channels}{', T' * (x.dim() == 3)})"
-        raise ValueError(f"{name} must be {wanted}, got {given}")
-    expected = (x.shape[0], channels, *x.shape[2:])
-    matches = found.dim() == x.dim() and found.shape[:2] == expected[:2]
-    if not matches or (x.dim() == 3 and found.shape[2] not in (1, x.shape[2])):
-        raise ValueError(f"{name} must be {expected}, got {tuple(found.shape)}")
-
-
-def check_vector(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
-    """Raise a `ValueError` unless `found` is `(B, channels)`; `None` where there must be none."""
-    expected = None if channels is None else (x.shape[0], channels)
-    shape = None if found is None else tuple(found.shape)
-    if shape != expected:
-        raise ValueError(f"{name} must be {expected or 'left out'}, got {shape or 'none'}")
-
-
 def conv1x1(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """Return the output of a 1x1 convolution of `(B, C, T)`, or of one sample, `(B, C)`."""
     result: Tensor = conv(x) if x.dim() == 3 else pointwise(conv, x)
     return result
-
-
-def one_of(names: Iterable[str]) -> str:
-    """Return the names as a list in a message."""
-    return ", ".join(names)

@@ -12,16 +12,10 @@ from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
+from wavenet.modules.checks import check_signal, one_of
 from wavenet.modules.fusable import is_transformed, standard_weights
 from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
-from wavenet.modules.residual_block import (
-    DropoutAt,
-    Gate,
-    ResidualBlock,
-    check_signal,
-    conv1x1,
-    one_of,
-)
+from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
 from wavenet.modules.rows import GatedActivation
 
 Output = Literal["skip", "residual", "both"]

@@ -1,0 +1,35 @@
+"""Checks of what a block is given, and the sentences of their errors."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+
+def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
+    """Raise a `ValueError` unless `found` has `channels` channels for every sample of `x`, or one.
+
+    `channels` is `None` where there must be none; `x` is `(B, C, T)`, or one sample, `(B, C)`.
+    """
+    if found is None and channels is None:
+        return
+    if found is None or channels is None:
+        given = "none" if found is None else tuple(found.shape)
+        wanted = "left out" if channels is None else f"(B, {channels}{', T' * (x.dim() == 3)})"
+        raise ValueError(f"{name} must be {wanted}, got {given}")
+    expected = (x.shape[0], channels, *x.shape[2:])
+    matches = found.dim() == x.dim() and found.shape[:2] == expected[:2]
+    if not matches or (x.dim() == 3 and found.shape[2] not in (1, x.shape[2])):
+        raise ValueError(f"{name} must be {expected}, got {tuple(found.shape)}")
+
+
+def check_vector(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
+    """Raise a `ValueError` unless `found` is `(B, channels)`; `None` where there must be none."""
+    expected = None if channels is None else (x.shape[0], channels)
+    shape = None if found is None else tuple(found.shape)
+    if shape != expected:
+        raise ValueError(f"{name} must be {expected or 'left out'}, got {shape or 'none'}")
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return the names as a list in a message."""
+    return ", ".join(names)
