@@ -23,7 +23,7 @@ def resolve_config(config: RunConfig) -> RunConfig:
 
     Raises:
         ConfigError: The config asks for conditioning that the data do not have.
-        DataError: The data name no speakers, or a score is outside of the config's range.
+        DataError: The data name no speakers, have no scores, or one is outside of the range.
     """
     data, audio, model = config.data, config.audio, config.model
     all_clips = read_manifest(data.folder)
@@ -55,8 +55,12 @@ def resolve_config(config: RunConfig) -> RunConfig:
         audio = dataclasses.replace(audio, mel=mel)
     if audio.score is not None:
         for clip in all_clips:
-            if clip.notes:
-                check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
+            if not clip.notes:
+                raise DataError(
+                    f"{printable(data.folder)}: {printable(clip.path)} has no notes, and "
+                    "audio.score needs them: prepare it from a corpus with scores"
+                )
+            check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
     audio = dataclasses.replace(audio, filter=with_predictor(data.folder, all_clips, audio))
     check_conditioning(model, audio)
     return dataclasses.replace(config, audio=audio, model=model)

@@ -112,7 +112,7 @@ def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None
         config.trainer.global_batch_size, group.size, config.trainer.accumulate_grad_batches
     )
     if run is None:
-        folder = ensure_prepared(config.data)
+        folder = ensure_prepared(config.data, config.audio)
     else:
         folder = ensure_same_data(config.data, _read_run(run)[1], run)
     return dataclasses.replace(config, data=config.data.at(folder))

@@ -5,36 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.commands import environment
 from wavenet.data.manifest import read_manifest
-from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import make_plan, prepare_clips
-from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.data.preparation.work_dir import work_folder
 from wavenet.features.score import read_notes
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
-
-
-def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
-    settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
-    return prepare_clips(make_plan(folder / "root", folder / output, settings), quiet=True)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, hidden ones too."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+from .conftest import Record, Samples, content, run
 
 
 def test_output_holds_clips_manifest_and_summary(corpus: Path) -> None:

@@ -219,7 +219,7 @@ def test_only_the_first_shard_downloads_a_corpus(tmp_path: Path) -> None:
     )
 
     with pytest.raises(ConfigError, match=r"only the first shard fetches it: run shard=1/4 alone"):
-        plan_data(chosen, Shard(2, 4))
+        plan_data(chosen, shard=Shard(2, 4))
 
 
 @pytest.mark.slow

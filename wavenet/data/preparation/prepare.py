@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from wavenet.config import AudioConfig
 from wavenet.data.corpora import get_corpus
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest
 from wavenet.data.options import DataOptions, PrepareOptions
@@ -43,11 +44,16 @@ from wavenet.utils.sharding import Shard
 log = logging.getLogger("wavenet")
 
 
-def ensure_prepared(options: DataOptions) -> Path:
-    """Return the prepared folder of `options`, after preparing it if that is not done."""
+def ensure_prepared(options: DataOptions, audio: AudioConfig | None = None) -> Path:
+    """Return the prepared folder of `options`, after preparing it if that is not done.
+
+    Args:
+        options: The recordings and the output.
+        audio: Features that the recordings must allow; see `plan_data`.
+    """
     if options.root is None:
         return options.folder
-    plan = plan_data(options)
+    plan = plan_data(options, audio)
     summary = prepare_clips(plan)
     log.info("%s", summary.line() if summary.already_prepared else summary.table())
     return plan.output
@@ -76,11 +82,14 @@ def ensure_same_data(options: DataOptions, expected: DataIdentity | None, owner:
     return folder
 
 
-def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
+def plan_data(
+    options: DataOptions, audio: AudioConfig | None = None, shard: Shard | None = None
+) -> Plan:
     """Fetch the recordings if that is asked for, and plan their preparation.
 
     Args:
         options: The recordings and the output, by default `prepared/NAME-RATE-DIGEST`.
+        audio: Features that the recordings must allow: `score` needs scores.
         shard: The only one to be prepared; the first may fetch the recordings.
 
     Raises:
@@ -100,6 +109,11 @@ def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
             f"data.use_speakers=true, but no recording below {printable(root)} names its speaker: "
             "set data.speaker_from_folder=true if each speaker has a folder, or data.corpus to a "
             "corpus that names them, or leave data.use_speakers out"
+        )
+    if audio is not None and audio.score is not None and not any(s.notes for s in sources):
+        raise ConfigError(
+            f"audio.score is set, but no recording below {printable(root)} has a score: set "
+            "data.corpus to a corpus with scores, such as chorales, or leave audio.score out"
         )
     return plan
 
