@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from wavenet.sampling import available_cores
+from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import MachineError, require
 from wavenet.utils.progress import progress
 

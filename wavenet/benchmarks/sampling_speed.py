@@ -27,7 +27,8 @@ from wavenet.data.dataset import SequentialSegments
 from wavenet.evaluation.held_out import first_seconds, held_out_clips
 from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader, sampler_bits_per_sample
 from wavenet.model import WaveNet
-from wavenet.sampling import Sampler, available_cores, make_sampler
+from wavenet.sampling import Sampler, make_sampler
+from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 

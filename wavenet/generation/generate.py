@@ -31,7 +31,8 @@ from wavenet.generation.inputs import (
 )
 from wavenet.generation.options import GenerateCommand, resolve_length
 from wavenet.model import WaveNet
-from wavenet.sampling import Sampler, available_cores, make_sampler
+from wavenet.sampling import Sampler, make_sampler
+from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.progress import progress

@@ -27,6 +27,7 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.conversion import AUDIO, NOTES, Converted, convert
 from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
+from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.files import file_digest, locked, write_text
@@ -211,7 +212,7 @@ def _in_threads(
     quiet: bool,
 ) -> Iterator[Result]:
     """Yield `function` of each item, in order, with a bounded number of results waiting."""
-    threads = options.num_workers or _available_cores()
+    threads = options.num_workers or available_cores()
     shown = progress(len(items), unit="file", description=description, disable=quiet or not items)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[Result]] = deque()
@@ -227,9 +228,3 @@ def _in_threads(
                 advance()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
