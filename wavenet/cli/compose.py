@@ -7,6 +7,7 @@ spaces, `=`, `,`, `#`, brackets and any alphabet work; `null` alone means none.
 """
 
 import dataclasses
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ FLAGS = (  # Hydra's, and --json
     *("--shell-completion", "--experimental-rerun"),
 )
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
+log = logging.getLogger("wavenet")
 CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
 
 
@@ -184,6 +186,8 @@ def run_hydra(conf: Path, verb: str, job: Callable[[Any], object], words: Sequen
     import hydra
 
     sys.argv[1:] = words
+    if "--cfg" in words:
+        log.info("a null key may follow from other keys: --help says which")
     hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
 
 
@@ -235,8 +239,25 @@ def explain(error: Exception, verb: str) -> str:
         return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
     match = re.search(r"Could not override '([^']+)'", text)
     if match:
-        return f"unknown key {match[1]!r}{nearest(match[1], known_keys(verb))}"
+        return _without_place(match[1], known_keys(verb))
     return printable(text.replace("\n", " "), limit=500)
+
+
+def _without_place(key: str, known: Sequence[str]) -> str:
+    """Return why Hydra cannot override a key: it is unknown, or its mapping has no place for it."""
+    name = re.sub(r"(\.\d+)+$", "", key)  # without indices of a list
+    if name not in known:
+        return f"unknown key {key!r}{nearest(key, known)}"
+    parent, _, leaf = name.rpartition(".")
+    if parent == "audio.mel":
+        presets = ", ".join(sorted(MEL_PRESETS))
+        return f"{key}: audio.mel is null; choose a preset with audio.mel=NAME, one of {presets}"
+    names = ["hop_length"] if parent in ("audio.f0", "audio.score") else []  # is required there
+    together = ",".join(f"{name}:VALUE" for name in dict.fromkeys([*names, leaf]))
+    return (
+        f"{key}: {parent} is null or a mapping without it; give its keys together, such as "
+        f"{parent}={{{together}}}"
+    )
 
 
 def _config_error(error: BaseException) -> ConfigError | None:

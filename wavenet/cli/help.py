@@ -84,6 +84,8 @@ def _keys(cls: Any, indent: str, without: Container[str] = ()) -> Iterator[str]:
         optional = inner is not None and field.default is None and not field.metadata["derived"]
         text, allowed = field.metadata["help"], describe_range(cls, field)
         text += f" ({allowed})" if allowed else ""
+        derived = field.metadata["derived"] and inner is None
+        text += "; null: follows from other keys" * derived
         value = "" if inner is not None and not optional else f" {_yaml(plain_default(field))}"
         yield f"{indent}{field.name}:{value} # {text}"
         if inner is not None:

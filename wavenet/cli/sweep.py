@@ -119,7 +119,7 @@ def is_sweep(verb: str, words: Sequence[str]) -> bool:
         return False
     if verb != "train":
         raise ConfigError(
-            f"wavenet-{verb} has no -m: sweeps are for training, use wavenet-train -m"
+            f"wavenet-{verb.replace('_', '-')} has no -m: sweeps are for training, use wavenet-train -m"
         )
     if any(word.startswith("resume=") for word in words):
         raise ConfigError("-m starts new runs: leave resume out, or resume one run without -m")
