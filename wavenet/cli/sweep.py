@@ -118,9 +118,8 @@ def is_sweep(verb: str, words: Sequence[str]) -> bool:
     if not any(word in MULTIRUN or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words):
         return False
     if verb != "train":
-        raise ConfigError(
-            f"wavenet-{verb.replace('_', '-')} has no -m: sweeps are for training, use wavenet-train -m"
-        )
+        command = f"wavenet-{verb.replace('_', '-')}"
+        raise ConfigError(f"{command} has no -m: sweeps are for training, use wavenet-train -m")
     if any(word.startswith("resume=") for word in words):
         raise ConfigError("-m starts new runs: leave resume out, or resume one run without -m")
     return True
