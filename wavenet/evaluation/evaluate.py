@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from wavenet.checkpoint import Checkpoint, read_config
+from wavenet.checkpoint import Checkpoint, model_facts, read_config
+from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
 from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation, model_facts
+from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation
 from wavenet.evaluation.synthesis import (
     ALL,
     RESYNTHESIS,
@@ -126,7 +127,13 @@ class Evaluator:
         """
         clips, rate = self.scored_clips, self.loaded.audio.sample_rate
         num_samples = int(frames_of(clips).sum())
-        recordings, facts = self.recordings(resyntheses), model_facts(self.loaded)
+        recordings, facts = self.recordings(resyntheses), model_facts(*self.loaded)
+        if self.loaded.audio.filter != FilterConfig():
+            filters = {**to_dict(self.loaded.audio.filter), "predictor": None}
+            shown = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
+            facts["Filter"] = (
+                f"{shown}; bits per sample of the filtered signal, metrics of the original"
+            )
         bits: dict[str, float] = {}
         if clips:
             waveforms = [model_input(self.reader, clip).numpy() for clip in clips]
@@ -155,36 +162,19 @@ class Evaluator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationIdentity:
-    """What must be equal in all shards of one evaluation.
-
-    Attributes:
-        checkpoint: SHA-256 of the model's weights, and of its config.
-        clips: SHA-256 of the digests of the held-out clips, in order.
-        evaluation: The options.
-        seed: Of the noise.
-    """
-
-    checkpoint: str
-    clips: str
-    evaluation: EvaluationOptions
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class PartialResult:
     """Results of one shard, as in its JSON file.
 
     Attributes:
         shard: As `i/n`.
-        identity: The evaluation that it belongs to.
+        identity: The evaluation that it belongs to; see `ShardedEvaluation.identity`.
         nll: Of the shard's clips, by name.
         resyntheses: The shard's resyntheses.
         time: Time to generate them.
     """
 
     shard: str
-    identity: EvaluationIdentity
+    identity: dict[str, str]
     nll: dict[str, TotalNll]
     resyntheses: tuple[ResynthesisScores, ...]
     time: GenerationTime
@@ -205,16 +195,17 @@ class ShardedEvaluation:
         self.page = page
 
     @cached_property
-    def identity(self) -> EvaluationIdentity:
-        """What all shards have in common."""
+    def identity(self) -> dict[str, str]:
+        """What must be equal in all shards: digests of model and clips, the seed, the options."""
         sha256 = read_config(self.model_dir).sha256
         assert sha256 is not None
-        return EvaluationIdentity(
-            checkpoint=f"{sha256.weights}-{sha256.config}",
-            clips=hashlib.sha256(digests_of(self.evaluator.clips).tobytes()).hexdigest(),
-            evaluation=self.evaluator.options,
-            seed=self.evaluator.seed,
-        )
+        options = vars(self.evaluator.options)
+        return {
+            "checkpoint": f"{sha256.weights}-{sha256.config}",
+            "clips": hashlib.sha256(digests_of(self.evaluator.clips).tobytes()).hexdigest(),
+            "seed": str(self.evaluator.seed),
+            **{f"evaluation.{name}": str(value) for name, value in options.items()},
+        }
 
     def evaluate(self, shard: Shard, *, overwrite: bool = False) -> Path:
         """Evaluate a shard of the clips and write the results; return their JSON file.
@@ -307,13 +298,11 @@ def _wav_path(path: Path, number: int) -> Path:
     return path.with_suffix("") / f"resynthesis-{number}.wav"
 
 
-def _differences(found: EvaluationIdentity, expected: EvaluationIdentity) -> list[str]:
+def _differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     """Return in what a shard's identity differs from the expected one."""
-    different = ["another checkpoint"] * (found.checkpoint != expected.checkpoint)
-    different += ["other clips"] * (found.clips != expected.clips)
-    one, other = (
-        {"seed": identity.seed}
-        | {f"evaluation.{name}": value for name, value in vars(identity.evaluation).items()}
-        for identity in (found, expected)
-    )
-    return different + [f"{n}={one[n]}, not {other[n]}" for n in one if one[n] != other[n]]
+    digests = {"checkpoint": "another checkpoint", "clips": "other clips"}
+    return [
+        digests.get(name, f"{name}={printable(found.get(name))}, not {value}")
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from wavenet.checkpoint import Checkpoint
-from wavenet.config import FilterConfig
 from wavenet.data.audio import wav_bytes
 from wavenet.evaluation.metrics import ResynthesisMetrics, mean_metrics, mean_of_defined
 from wavenet.evaluation.nll import MODEL
@@ -37,30 +35,6 @@ METRICS_NOTE = (
     "pip install 'torch-wavenet[evaluate]')."
 )
 ONSETS_NOTE = "F-measure of onsets against the score, within 50 ms; 1 is best."
-
-
-def model_facts(loaded: Checkpoint) -> dict[str, str]:
-    """Return facts about a model, by name."""
-    model, audio, training = loaded.model, loaded.audio, loaded.training
-    seconds = model.config.receptive_field_seconds(audio.sample_rate)
-    facts = {
-        "Data": training.data,
-        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
-        "Sample rate": f"{audio.sample_rate:,} Hz",
-        "Steps": f"{training.steps:,}",
-        "Blocks": str(len(model.config.dilations)),
-        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "Receptive field": f"{model.config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
-    }
-    if audio.features:
-        facts["Conditioning"] = " and ".join(audio.features)
-    if audio.filter != FilterConfig():
-        filters = {**to_dict(audio.filter), "predictor": None}
-        facts["Filter"] = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
-        facts["Filter"] += "; bits per sample of the filtered signal, metrics of the original"
-    if audio.speaker_names:
-        facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
-    return facts
 
 
 @dataclass(frozen=True, kw_only=True)

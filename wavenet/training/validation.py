@@ -200,10 +200,8 @@ def write_final_report(run: Path, config: RunConfig, history: History) -> None:
     for recording in results.recordings:
         _write_recording(run / "samples", recording)
     curve = plots.learning_curve(
-        [step for step, _ in history.train],
-        [value for _, value in history.train],
-        [step for step, _ in history.val],
-        [value for _, value in history.val],
+        history.train,
+        history.val,
         {name: value for name, value in results.bits_per_sample.items() if name != MODEL},
     )
     plots.save(curve, run / "learning_curve.png")

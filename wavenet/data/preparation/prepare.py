@@ -145,13 +145,11 @@ def make_plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
         ConfigError: `output` holds something else, or it and `root` lie inside each other.
         DataError: There are no recordings, or too few.
     """
-    if output is not None:
-        check_places(root, output)
     found = get_corpus(options.corpus).find(root)
     key = key_of(found.sources, options)
     if output is None:
         output = Path("prepared", f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}")
-        check_places(root, output)
+    check_places(root, output)
     assign_splits(found.sources, options)  # raises if there are too few
     return Plan(root, options, found, key, output)
 

@@ -34,7 +34,7 @@ from wavenet.utils.files import file_digest, locked, write_text
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
-FORMAT = 2  # one higher whenever the same recording and options give another clip
+FORMAT = 3  # one higher whenever the same recording and options give another clip or summary
 RECORDS = "records"
 MAX_LISTED_FILES = 12  # in a message
 WAITING_PER_THREAD = 64  # recordings that wait to be converted, or whose results wait to be read
