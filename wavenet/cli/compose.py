@@ -11,28 +11,20 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
 from wavenet.derive import derive
-from wavenet.presets import MEL_PRESETS, MODEL_SIZES
+from wavenet.presets import MEL_PRESETS, MODEL_SIZES, mel_preset
 from wavenet.training.options import RunConfig
 from wavenet.utils.dataclass_io import from_dict, nearest, nested_dataclass, to_dict
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word
 
 PATHS = (
-    "checkpoint",
-    "data.processed_dir",
-    "data.root",
-    "input",
-    "output",
-    "prompt",
-    "resume",
-    "run_dir",
-    "speaker",
+    *("checkpoint", "data.processed_dir", "data.root", "input", "output", "prompt", "resume"),
+    *("run_dir", "speaker"),
 )
 FLAGS = (  # Hydra's, and --json
     *("--help", "--version", "--json", "--multirun", "--run", "--cfg", "--resolve", "--package"),
@@ -44,17 +36,11 @@ log = logging.getLogger("wavenet")
 CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
 
 
-@dataclass(frozen=True)
-class Composed:
-    """A composed config.
+class Composed(NamedTuple):
+    """A composed config."""
 
-    Attributes:
-        plain: All of it, as plain data.
-        overridden: Keys given on the command line, in order.
-    """
-
-    plain: dict[str, Any]
-    overridden: tuple[str, ...]
+    plain: dict[str, Any]  # all of it
+    overridden: tuple[str, ...]  # keys given on the command line, in order
 
 
 def quoted(text: str) -> str:
@@ -147,14 +133,12 @@ def mel_by_name(argument: str) -> str:
         ConfigError: There is no such preset.
     """
     key, _, value = argument.partition("=")
-    names = value.split(",")
     if key not in ("audio.mel", "audio/mel") or not re.fullmatch(r"\w[\w,]*", value):
         return argument
     if value == "null":
         return "audio.mel=null"
-    for name in names:
-        if name not in MEL_PRESETS:
-            raise ConfigError(f"no mel preset {printable(name)!r}{nearest(name, MEL_PRESETS)}")
+    for name in value.split(","):
+        mel_preset(name)
     return f"audio/mel={value}"
 
 

@@ -42,38 +42,23 @@ log = logging.getLogger("wavenet")
 
 @dataclass(frozen=True, kw_only=True)
 class CommandResult:
-    """Result of a command.
+    """Result of a command."""
 
-    Attributes:
-        code: The exit code.
-        folder: Folder of the run, if there is one.
-        bits: Held-out bits per sample of its best model; `None` without a validation.
-    """
-
-    code: int = 0
-    folder: str | None = None
-    bits: float | None = None
+    code: int = 0  # exit code
+    folder: str | None = None  # of the run, if there is one
+    bits: float | None = None  # held-out bits per sample of its best model, if it was validated
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """Result of a job of a sweep.
+    """Result of a job of a sweep."""
 
-    Attributes:
-        job: Its number, from 0.
-        overrides: The overrides that differ from those of the other jobs.
-        folder: Folder of its run.
-        bits: Held-out bits per sample of its best model.
-        code: The exit code of the same command on its own.
-        error: Why it failed.
-    """
-
-    job: int
-    overrides: tuple[str, ...]
-    folder: str
-    bits: float | None = None
-    code: int = 0
-    error: str | None = None
+    job: int  # number, from 0
+    overrides: tuple[str, ...]  # those that differ from the other jobs'
+    folder: str  # of its run
+    bits: float | None = None  # held-out bits per sample of its best model
+    code: int = 0  # exit code of the same command on its own
+    error: str | None = None  # why it failed
 
 
 Task = Callable[[Composed], CommandResult]
@@ -127,25 +112,15 @@ def is_sweep(verb: str, words: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """What Hydra calls for each job. It can be pickled: launchers run it in other processes.
+    """What Hydra calls for each job. It can be pickled: launchers run it in other processes."""
 
-    Attributes:
-        conf: The folder of configs.
-        script: The command as it was called.
-        words: Its command line.
-        task: Called with each composed config.
-        folder: Folder of the sweep.
-        fixed: Keys that are the same for all jobs.
-        process: Process that started the sweep.
-    """
-
-    conf: Path
-    script: str
-    words: tuple[str, ...]
-    task: Task
-    folder: Path
-    fixed: tuple[str, ...]
-    process: int
+    conf: Path  # folder of configs
+    script: str  # the command as it was called
+    words: tuple[str, ...]  # its command line
+    task: Task  # called with each composed config
+    folder: Path  # of the sweep
+    fixed: tuple[str, ...]  # keys that are the same for all jobs
+    process: int  # that started the sweep
 
     def __call__(self, config: Any) -> float:
         from hydra.core.hydra_config import HydraConfig

@@ -68,10 +68,11 @@ def require(module: str, extra: str) -> ModuleType:
         with _signals_deferred():
             return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        found = "is not installed" if missing else f"does not load ({printable(error)})"
+        problem = f"{module} does not load ({printable(error)})"
+        if isinstance(error, ModuleNotFoundError):
+            problem = f"{error.name} is not installed"
         raise MachineError(
-            f"{module} {found}: it comes with pip install 'torch-wavenet[{extra}]'"
+            f"{problem}: it comes with pip install 'torch-wavenet[{extra}]'"
         ) from error
 
 
