@@ -43,13 +43,14 @@ log = logging.getLogger("wavenet")
 MAX_LISTED_ERRORS = 12
 
 
+@dataclass
 class Evaluator:
     """Evaluates a model on held-out clips.
 
     The expensive steps, `nll` and `resynthesize`, can be split into shards; `summarize` adds what
     needs all clips.
 
-    Args:
+    Attributes:
         loaded: The model.
         folder: Prepared recordings.
         clips: The held-out clips of the folder.
@@ -57,22 +58,16 @@ class Evaluator:
         seed: Of the noise.
     """
 
-    def __init__(
-        self,
-        loaded: Checkpoint,
-        folder: Path,
-        clips: Sequence[Clip],
-        options: EvaluationOptions,
-        seed: int = 0,
-    ) -> None:
-        self.loaded = loaded
-        self.folder = folder
-        self.clips = clips
-        self.options = options
-        self.seed = seed
-        self.scored_clips = first_seconds(clips, options.eval_seconds)
-        self.reader = make_clip_reader(loaded.model.config, loaded.audio, folder)
-        self.synthesizer = Synthesizer(loaded, folder, options, seed)
+    loaded: Checkpoint
+    folder: Path
+    clips: Sequence[Clip]
+    options: EvaluationOptions
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.scored_clips = first_seconds(self.clips, self.options.eval_seconds)
+        self.reader = make_clip_reader(self.loaded.model.config, self.loaded.audio, self.folder)
+        self.synthesizer = Synthesizer(self.loaded, self.folder, self.options, self.seed)
 
     def evaluate(self) -> Evaluation:
         """Return the evaluation on all clips."""
@@ -180,19 +175,19 @@ class PartialResult:
     time: GenerationTime
 
 
+@dataclass
 class ShardedEvaluation:
     """An evaluation whose shards are evaluated by different processes, and then merged.
 
-    Args:
+    Attributes:
         evaluator: Of the whole evaluation.
         model_dir: The model directory.
         page: The listening page, next to which the results of the shards are.
     """
 
-    def __init__(self, evaluator: Evaluator, model_dir: Path, page: Path) -> None:
-        self.evaluator = evaluator
-        self.model_dir = model_dir
-        self.page = page
+    evaluator: Evaluator
+    model_dir: Path
+    page: Path
 
     @cached_property
     def identity(self) -> dict[str, str]:

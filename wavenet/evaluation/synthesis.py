@@ -113,29 +113,27 @@ def clip_conditioning(audio: AudioConfig, folder: Path, clip: Clip, length: int)
     return conditioning
 
 
+@dataclass
 class Synthesizer:
     """Generates recordings from a model and measures how long that takes.
 
-    Args:
+    Attributes:
         loaded: The model.
         folder: Prepared recordings.
         options: Lengths, numbers and temperature.
         seed: Of the noise.
-
-    Attributes:
         time: Time that all recordings have taken.
     """
 
-    def __init__(
-        self, loaded: Checkpoint, folder: Path, options: EvaluationOptions, seed: int = 0
-    ) -> None:
-        self.model = loaded.model
-        self.audio = loaded.audio
-        self.signal_filter = build_filter(loaded.audio)
-        self.folder = folder
-        self.options = options
-        self.seed = seed
-        self.time = GenerationTime()
+    loaded: Checkpoint
+    folder: Path
+    options: EvaluationOptions
+    seed: int = 0
+    time: GenerationTime = GenerationTime()
+
+    def __post_init__(self) -> None:
+        self.model, self.audio, _ = self.loaded
+        self.signal_filter = build_filter(self.audio)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -153,13 +151,13 @@ class Synthesizer:
         mine = shard.of(range(len(longest)))
         if not mine:
             return
-        generated = []
+        generated = {}
         with self._generating(sum(longest[number].frames for number in mine)) as generate:
             for number in mine:
                 clip = longest[number]
                 conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
-                generated.append(generate(clip.frames, **conditioning))
-        for number, resynthesis in zip(mine, generated, strict=True):
+                generated[number] = generate(clip.frames, **conditioning)
+        for number, resynthesis in generated.items():
             clip, other = longest[number], longest[(number + 1) % len(longest)]
             original, waveforms = self.with_baselines(clip, resynthesis)
             metrics = {

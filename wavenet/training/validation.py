@@ -24,7 +24,7 @@ from wavenet.evaluation import plots
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_split
 from wavenet.evaluation.nll import MODEL, total_nll
-from wavenet.evaluation.report import resynthesis_tables, write_report
+from wavenet.evaluation.report import write_report
 from wavenet.evaluation.synthesis import Recording
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import RunConfig
@@ -197,6 +197,7 @@ def write_final_report(run: Path, config: RunConfig, history: History) -> None:
     log.info("evaluating")
     results = Evaluator(loaded, folder, clips, config.evaluation, config.seed).evaluate()
     log.info("%s", results.text())
+    results.facts["Seed"] = str(config.seed)
     for recording in results.recordings:
         _write_recording(run / "samples", recording)
     curve = plots.learning_curve(
@@ -207,11 +208,8 @@ def write_final_report(run: Path, config: RunConfig, history: History) -> None:
     plots.save(curve, run / "learning_curve.png")
     write_report(
         run / "report.html",
+        results,
         title=f"WaveNet: {config.name}",
-        facts={**results.facts, "Seed": str(config.seed)},
-        bits_per_sample=results.bits_per_sample,
-        tables=resynthesis_tables(results.resyntheses),
-        recordings=results.recordings,
         curve_png=(run / "learning_curve.png").read_bytes(),
     )
     log.info("open %s to listen and look", run / "report.html")

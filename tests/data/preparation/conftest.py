@@ -20,7 +20,7 @@ Samples = NDArray[np.float32]
 def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
     """Prepare `folder/root` as `folder/output`."""
     settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
-    return prepare_clips(make_plan(folder / "root", folder / output, settings), quiet=True)
+    return prepare_clips(make_plan(folder / "root", folder / output, settings))
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -197,7 +197,7 @@ from wavenet.data.preparation.prepare import make_plan, prepare_clips
 
 os.rename = lambda old, new: os.kill(os.getpid(), signal.SIGKILL)
 options = PrepareOptions(sample_rate=16000, num_workers=2, skip_invalid=True)
-prepare_clips(make_plan(Path("root"), Path("out"), options), quiet=True)
+prepare_clips(make_plan(Path("root"), Path("out"), options))
 """
 
 

@@ -37,13 +37,13 @@ def options(**changes: Any) -> PrepareOptions:
 
 def whole(folder: Path, output: str = "out", **changes: Any) -> PreparationSummary:
     plan = make_plan(folder / "root", folder / output, options(**changes))
-    return prepare_clips(plan, quiet=True)
+    return prepare_clips(plan)
 
 
 def share(folder: Path, text: str, **changes: Any) -> ShardReport:
     shard = Shard.from_text(text)
     plan = make_plan(folder / "root", folder / "out", options(**changes))
-    done = prepare_shard(plan, shard, quiet=True)
+    done = prepare_shard(plan, shard)
     assert isinstance(done, ShardReport)
     return done
 
@@ -178,7 +178,7 @@ def test_a_shard_of_what_is_prepared_has_nothing_to_do(corpus: Path) -> None:
     whole(corpus)
 
     plan = make_plan(corpus / "root", corpus / "out", options())
-    done = prepare_shard(plan, Shard(1, 2), quiet=True)
+    done = prepare_shard(plan, Shard(1, 2))
 
     assert "already prepared" in done.table()
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
@@ -273,7 +273,7 @@ def convert(*arguments):
     return done[-1]
 steps.convert = convert
 options = PrepareOptions(sample_rate=16000, num_workers=1)
-prepare_shard(make_plan(Path("root"), Path("out"), options), Shard(1, 2), quiet=True)
+prepare_shard(make_plan(Path("root"), Path("out"), options), Shard(1, 2))
 """
 
 

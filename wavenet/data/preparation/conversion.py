@@ -128,9 +128,7 @@ def _write(
     folder_speaker = parts[0] if options.speaker_from_folder and len(parts) > 1 else ""
     notes, rate = "", options.sample_rate
     if source.notes is not None:  # times count from the clip's start
-        notes = str(
-            PurePosixPath(NOTES, PurePosixPath(name).relative_to(AUDIO)).with_suffix(".csv")
-        )
+        notes = f"{NOTES}{name.removeprefix(AUDIO).removesuffix('.wav')}.csv"
         own = cut_notes(read_notes(source.notes), start / rate, (start + writer.frames) / rate)
         write_notes(folder / notes, own)
     return Clip(

@@ -154,14 +154,13 @@ def make_plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
     return Plan(root, options, found, key, output)
 
 
-def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
+def prepare_clips(plan: Plan) -> PreparationSummary:
     """Check every recording of `plan`, then convert, split and publish them.
 
     A second call with the same recordings and options returns at once.
 
     Args:
         plan: Recordings, options and output.
-        quiet: Show no progress.
 
     Raises:
         ConfigError: The output holds other clips.
@@ -178,16 +177,16 @@ def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
         if summary is not None:
             return summary
         recover(work)
-        records = read_records(work, found.sources, options, quiet)
+        records = read_records(work, found.sources, options)
         keep_only(work, (clip for entry in records.values() for clip in entry.converted.clips))
         todo = [source for source in found.sources if source.name not in records]
-        good, bad = check_all(todo, options, quiet)
+        good, bad = check_all(todo, options)
         names = good.keys() | records.keys()
         taken = [source for source in found.sources if source.name in names]
         if not taken:
             raise DataError(bad_files(bad, "no recording is left"))
         assign_splits(taken, options)  # raises before the conversion if there are too few
-        records |= convert_all(todo, good, work, options, quiet)
+        records |= convert_all(todo, good, work, options)
         done = [records[source.name] for source in taken]
         clips = _split(found, done, options)
         summary = summarize(found, done, clips, bad, options.sample_rate)
@@ -195,9 +194,7 @@ def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
     return summary
 
 
-def prepare_shard(
-    plan: Plan, shard: Shard, *, quiet: bool = False
-) -> ShardReport | PreparationSummary:
+def prepare_shard(plan: Plan, shard: Shard) -> ShardReport | PreparationSummary:
     """Check and convert one shard of the recordings; once all are done, `prepare_clips` is quick.
 
     Shards can run at once, on several machines too; the names of the recordings alone decide which
@@ -206,7 +203,6 @@ def prepare_shard(
     Args:
         plan: The same for all shards.
         shard: Which recordings, of all that are found.
-        quiet: Show no progress.
 
     Returns:
         What the job did; the summary of the output if that is prepared already.
@@ -219,10 +215,10 @@ def prepare_shard(
         return summary
     options, own = plan.options, shard.of(plan.found.sources)
     with work_folder(Path(os.path.realpath(plan.output)), shard) as work:
-        records = read_records(work, own, options, quiet)
+        records = read_records(work, own, options)
         todo = [source for source in own if source.name not in records]
-        good, bad = check_all(todo, options, quiet)
-        convert_all(todo, good, work, options, quiet)
+        good, bad = check_all(todo, options)
+        convert_all(todo, good, work, options)
         return ShardReport(
             shard=str(shard),
             files=len(plan.found.sources),

@@ -112,16 +112,16 @@ def finished(folder: Path, sources: Iterable[Source]) -> list[Source]:
 
 
 def read_records(
-    work: Path, sources: Sequence[Source], options: PrepareOptions, quiet: bool
+    work: Path, sources: Sequence[Source], options: PrepareOptions
 ) -> dict[str, Record]:
     """Return the records that are still valid, by name of their source."""
     read = functools.partial(_read_record, work, options)
-    records = _in_threads(read, finished(work, sources), "verifying", options, quiet)
+    records = _in_threads(read, finished(work, sources), "verifying", options)
     return {record.inspection.name: record for record in records if record is not None}
 
 
 def check_all(
-    sources: Sequence[Source], options: PrepareOptions, quiet: bool
+    sources: Sequence[Source], options: PrepareOptions
 ) -> tuple[dict[str, Inspection], list[Inspection]]:
     """Return the good recordings by name, and the bad ones if `skip_invalid` allows them.
 
@@ -129,7 +129,7 @@ def check_all(
         DataError: There are bad ones, and it does not.
     """
     check = functools.partial(inspect, options=options)
-    inspections = list(_in_threads(check, sources, "checking", options, quiet))
+    inspections = list(_in_threads(check, sources, "checking", options))
     bad = [inspection for inspection in inspections if inspection.problems]
     if bad and not options.skip_invalid:
         raise DataError(bad_files(bad, "nothing was prepared"))
@@ -137,11 +137,7 @@ def check_all(
 
 
 def convert_all(
-    sources: Sequence[Source],
-    good: Mapping[str, Inspection],
-    work: Path,
-    options: PrepareOptions,
-    quiet: bool,
+    sources: Sequence[Source], good: Mapping[str, Inspection], work: Path, options: PrepareOptions
 ) -> dict[str, Record]:
     """Convert those of `sources` that are good; return their records by name."""
 
@@ -152,7 +148,7 @@ def convert_all(
         return record
 
     todo = [source for source in sources if source.name in good]
-    records = _in_threads(finish, todo, "preparing", options, quiet)
+    records = _in_threads(finish, todo, "preparing", options)
     return {record.inspection.name: record for record in records}
 
 
@@ -209,11 +205,10 @@ def _in_threads(
     items: Sequence[Item],
     description: str,
     options: PrepareOptions,
-    quiet: bool,
 ) -> Iterator[Result]:
     """Yield `function` of each item, in order, with a bounded number of results waiting."""
     threads = options.num_workers or available_cores()
-    shown = progress(len(items), unit="file", description=description, disable=quiet or not items)
+    shown = progress(len(items), unit="file", description=description, disable=not items)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[Result]] = deque()
     try:
