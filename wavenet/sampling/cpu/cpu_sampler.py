@@ -93,11 +93,9 @@ class CpuSampler(Sampler):
         noise: Tensor,
         local_conditioning: Tensor | None,
     ) -> Tensor:
-        packed, per_item = self._packed_state(state), state.streams_per_item
-        if local_conditioning is not None:
-            local_conditioning = local_conditioning.repeat_interleave(per_item, dim=0)
+        per_item = state.streams_per_item
         codes = self._run(
-            packed,
+            self._packed_state(state),
             length,
             sampling,
             noise=np.ascontiguousarray(noise.to("cpu", torch.float32).numpy()),
@@ -110,10 +108,9 @@ class CpuSampler(Sampler):
     def teacher_forced_params(
         self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
     ) -> Tensor:
-        codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
-        params = np.empty((*codes.shape, self.layout.sizes.unpadded_params), np.float32)
-        packed, forced = self._packed_state(state), _int32(codes)
-        length = codes.shape[1]
+        packed, length = self._packed_state(state), waveform.shape[1]
+        forced = _int32(self.model.distribution.encode(waveform.to("cpu", torch.float32)))
+        params = np.empty((*forced.shape, self.layout.sizes.unpadded_params), np.float32)
         self._run(packed, length, conditioning=local_conditioning, forced=forced, params=params)
         return torch.from_numpy(params).transpose(1, 2)
 
