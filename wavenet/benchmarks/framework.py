@@ -173,23 +173,14 @@ def serve(make_measure: Callable[..., Callable[[Any], Any]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The benchmark of one model.
+    """The benchmark of one model."""
 
-    Attributes:
-        name: Its size, or the path of its model directory.
-        num_parameters: Number of its weights.
-        measurements: Of all cases.
-        sample_rate: Real time, in Hz, if the speed is compared with that.
-        notes: Lines below the table.
-        details: Further keys of the JSON.
-    """
-
-    name: str
-    num_parameters: int
-    measurements: Sequence[Measurement[Any]]
-    sample_rate: int | None = None
-    notes: Sequence[str] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    name: str  # size of the model, or the path of its directory
+    num_parameters: int  # number of its weights
+    measurements: Sequence[Measurement[Any]]  # of all cases
+    sample_rate: int | None = None  # real time, in Hz, if the speed is compared with that
+    notes: Sequence[str] = ()  # lines below the table
+    details: dict[str, Any] = field(default_factory=dict)  # further keys of the JSON
 
     @property
     def title(self) -> str:

@@ -44,21 +44,13 @@ CONDITIONING: dict[str, dict[str, Any]] = {  # changes of the model config
 
 @dataclass(frozen=True)
 class SamplingCase:
-    """A sampler and what it generates.
+    """A sampler and what it generates."""
 
-    Attributes:
-        backend: Name of the sampler.
-        weight_dtype: Of its weights.
-        num_threads: Cores that it may use.
-        batch_size: Streams at once.
-        conditioning: Key of `CONDITIONING`, and of the model.
-    """
-
-    backend: str
-    weight_dtype: str
-    num_threads: int
-    batch_size: int
-    conditioning: str = UNCONDITIONAL
+    backend: str  # name of the sampler
+    weight_dtype: str  # of its weights
+    num_threads: int  # cores that it may use
+    batch_size: int  # streams at once
+    conditioning: str = UNCONDITIONAL  # key of `CONDITIONING`, and of the model
 
     @property
     def name(self) -> str:
@@ -127,22 +119,24 @@ def measure_sampling(
     from wavenet.sampling.cpu import CpuSampler
 
     torch.set_num_threads(1)  # the fastest for the small products of the reference sampler
-    samplers = {
-        _sampler_key(case): make_sampler(
-            models[case.conditioning],
-            case.backend,
-            num_threads=case.num_threads,
-            weight_dtype=case.weight_dtype,
+    kinds = [replace(case, batch_size=1) for case in cases]  # other batch sizes share a sampler
+    by_kind = {
+        kind: make_sampler(
+            models[kind.conditioning],
+            kind.backend,
+            num_threads=kind.num_threads,
+            weight_dtype=kind.weight_dtype,
         )
-        for case in cases
+        for kind in dict.fromkeys(kinds)
     }
+    samplers = [by_kind[kind] for kind in kinds]
     lengths = [
-        _length_for(samplers[_sampler_key(case)], case.batch_size, seconds) for case in cases
+        _length_for(sampler, case.batch_size, seconds)
+        for case, sampler in zip(cases, samplers, strict=True)
     ]
 
     def measure_all(repeat: int) -> Iterator[Timing]:
-        for case, length in zip(cases, lengths, strict=True):
-            sampler = samplers[_sampler_key(case)]
+        for case, sampler, length in zip(cases, samplers, lengths, strict=True):
             rate = _rate(sampler, case.batch_size, length, seed=repeat)
             limit = None
             if isinstance(sampler, CpuSampler) and case.batch_size == 1:
@@ -191,11 +185,6 @@ def bits_by_weight_dtype(
         )
         for weight_dtype in dict.fromkeys(("float32", *weight_dtypes))
     }
-
-
-def _sampler_key(case: SamplingCase) -> SamplingCase:
-    """Return what identifies the sampler of a case: cases with other batch sizes share it."""
-    return replace(case, batch_size=1)
 
 
 def _rate(sampler: Sampler, batch_size: int, length: int, seed: int = 0) -> float:

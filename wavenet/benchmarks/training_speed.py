@@ -45,20 +45,15 @@ MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows and columns
 class TrainingCase:
     """An implementation and the shape of its batches.
 
-    Attributes:
-        implementation: `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train`
-            runs; `compiled` adds torch.compile, `checkpointed` activation checkpointing.
-        precision: Of the matrix products.
-        device: `cpu` or `cuda`.
-        batch_size: Segments of one update.
-        segment_length: Samples of each segment.
+    Implementation `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train` runs;
+    `compiled` adds torch.compile, `checkpointed` activation checkpointing.
     """
 
     implementation: str
-    precision: str
-    device: str
-    batch_size: int
-    segment_length: int
+    precision: str  # of the matrix products
+    device: str  # `cpu` or `cuda`
+    batch_size: int  # segments of one update
+    segment_length: int  # samples of each segment
 
     @property
     def name(self) -> str:
@@ -221,10 +216,8 @@ class BaselineWaveNet(nn.Module):
 
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
+        self.config = config
         width, half = config.residual_channels, config.gate_channels // 2
-        self.levels = config.quantization_channels
-        self.kernel_size = config.kernel_size
-        self.dilations = config.dilations
         self.embedding = nn.Embedding(config.quantization_channels, width)
         self.convs = nn.ModuleList(
             nn.Conv1d(width, 2 * half, config.kernel_size, dilation=dilation)
@@ -243,12 +236,13 @@ class BaselineWaveNet(nn.Module):
 
     def nll(self, waveform: Tensor) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
-        codes = mu_law_encode(waveform, self.levels)
-        shifted = F.pad(codes, (1, 0), value=self.levels // 2)[:, :-1]
+        levels, kernel_size = self.config.quantization_channels, self.config.kernel_size
+        codes = mu_law_encode(waveform, levels)
+        shifted = F.pad(codes, (1, 0), value=levels // 2)[:, :-1]
         x = self.embedding(shifted).transpose(1, 2)
         total = torch.zeros((), device=x.device)
-        for block, dilation in enumerate(self.dilations):
-            y = self.convs[block](F.pad(x, ((self.kernel_size - 1) * dilation, 0)))
+        for block, dilation in enumerate(self.config.dilations):
+            y = self.convs[block](F.pad(x, ((kernel_size - 1) * dilation, 0)))
             tanh, sigmoid = y.chunk(2, dim=1)
             z = torch.tanh(tanh) * torch.sigmoid(sigmoid)
             total = total + self.skips[block](z)

@@ -52,13 +52,10 @@ def quoted(text: str) -> str:
 
 
 def register_configs(conf: Path) -> None:
-    """Register the base configs with Hydra, and the resolver `${recipes:PATH}`.
+    """Register the base configs with Hydra, and the resolver `${recipes:PATH}` next to `conf`.
 
     Groups: `base` of each, `model=small` and the other sizes, `audio/mel=NAME` for each preset.
     `VERB_keys` are the keys of a command that are in no group.
-
-    Args:
-        conf: The folder of configs.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf

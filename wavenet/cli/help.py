@@ -15,12 +15,7 @@ from wavenet.utils.dataclass_io import describe_range, nested_dataclass, plain_d
 
 
 def help_text(conf: Path, verb: str) -> str:
-    """Return the help of a command.
-
-    Args:
-        conf: The folder of configs.
-        verb: Name of its primary config.
-    """
+    """Return the help of a command, whose config is `conf/VERB.yaml`."""
     parts = [leading_comment(conf / f"{verb}.yaml")]
     for group, choice in _chosen(conf / f"{verb}.yaml").items():
         parts.append(_choices(conf, group, choice))

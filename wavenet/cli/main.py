@@ -94,12 +94,7 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     """Compose `conf/VERB.yaml` with the command line, call `task`, and return its exit code.
 
     With `-m`, `task` is called for each config of the sweep, in the processes of Hydra's launcher,
-    and the code is the worst.
-
-    Args:
-        conf: The folder of configs.
-        verb: The command.
-        task: Called with the composed config; not called for Hydra's `--cfg` and the like.
+    and the code is the worst. For Hydra's `--cfg` and the like it is not called.
 
     Raises:
         ConfigError: The command line does not fit the configs.

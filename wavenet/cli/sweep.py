@@ -69,14 +69,7 @@ class SweepStopped(BaseException):
 
 
 def run_task(task: Task, config: Any, script: str, words: Sequence[str]) -> CommandResult:
-    """Call a task with a config of Hydra's.
-
-    Args:
-        task: Called with the composed config.
-        config: From Hydra.
-        script: The command as it was called.
-        words: The command line that composes `config` alone.
-    """
+    """Call a task with a config of Hydra's; `script` and `words` compose it alone."""
     sys.argv = [script, *words]  # for libraries that start this command again
     paths, _ = split_paths(words)
     pairs = (word.partition("=") for word in words)
@@ -155,12 +148,8 @@ def run_sweep(
 ) -> int:
     """Call a task for each config of a sweep, print the results, and return the worst code.
 
-    Args:
-        conf: The folder of configs.
-        verb: The command.
-        task: Called in the processes of Hydra's launcher.
-        paths: Path overrides of the command line.
-        rest: Its other words.
+    The processes of Hydra's launcher call it. `paths` are the path overrides of the command line,
+    `rest` its other words.
 
     Raises:
         ConfigError: The command line fits no sweep.
@@ -198,11 +187,9 @@ def run_sweep(
 
 
 def new_folder(chosen: str | None, words: Sequence[str]) -> Path:
-    """Create and return the folder of a sweep; sweeps that start together get one each.
+    """Create and return the folder of a sweep, `chosen` or named after the recipe in `words`.
 
-    Args:
-        chosen: The folder, if given.
-        words: The command line; its recipe gives the name.
+    Sweeps that start together get one each.
 
     Raises:
         ConfigError: The folder is not empty.
@@ -249,12 +236,11 @@ def conclude(folder: Path) -> list[JobResult]:
         for path in paths
     ]
     results.sort(key=lambda one: (one.bits is None, one.bits or 0.0, one.job))
-    if not results:
-        return results
-    summary = [asdict(one) for one in results]
-    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    print(table(results))
-    print(f"summary: {printable(folder / SUMMARY_FILE)}")
+    if results:
+        summary = [asdict(one) for one in results]
+        write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+        print(table(results))
+        print(f"summary: {printable(folder / SUMMARY_FILE)}")
     return results
 
 
