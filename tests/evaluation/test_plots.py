@@ -40,7 +40,7 @@ def test_a_tone_is_loudest_at_its_frequency() -> None:
 
 @pytest.mark.parametrize("samples", [0, 1, 63, 300_000])
 def test_a_spectrogram_of_any_length_has_at_most_its_frames(samples: int) -> None:
-    level = level_db(np.zeros(samples, dtype=np.float32), RATE, max_frames=1200)
+    level = level_db(np.zeros(samples, dtype=np.float32), RATE)
 
     assert 1 <= level.shape[1] <= 1200
     np.testing.assert_allclose(level, -80, atol=1e-6)

@@ -35,12 +35,11 @@ from wavenet.evaluation.synthesis import (
     Synthesizer,
 )
 from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
-from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.errors import ConfigError, DataError, listed, printable
 from wavenet.utils.files import write_text
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
-MAX_LISTED_ERRORS = 12
 
 
 @dataclass
@@ -251,11 +250,8 @@ class ShardedEvaluation:
                 results[path] = self._read(path)
             except DataError as error:
                 errors.append(f"{error}: {rerun} overwrite=true")
-        if len(errors) > MAX_LISTED_ERRORS:
-            errors[MAX_LISTED_ERRORS - 1 :] = [f"and {len(errors) - MAX_LISTED_ERRORS + 1} more"]
         if errors:
-            lines = "\n".join(f"  {line}" for line in errors)
-            raise DataError(f"the shards cannot be merged:\n{lines}")
+            raise DataError(f"the shards cannot be merged:{listed(errors)}")
         nll: dict[str, TotalNll] = {}
         resyntheses = []
         for path, result in results.items():

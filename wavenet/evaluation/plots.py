@@ -25,6 +25,7 @@ Array = npt.NDArray[np.floating[Any]]
 BLUE, ORANGE, GREEN, INK, PALE = "#0072b2", "#d55e00", "#009e73", "#333333", "#c9ced6"
 RANGE_DB = 80.0  # from the loudest to the lowest level that is shown
 _DPI = 110
+_MAX_FRAMES = 1200  # of a spectrogram
 _MAX_TREE_SAMPLES = 64
 
 
@@ -81,18 +82,17 @@ def spectrogram_image(waveform: Array, sample_rate: int) -> npt.NDArray[np.uint8
     return np.ascontiguousarray(pixels)
 
 
-def level_db(waveform: Array, sample_rate: int, max_frames: int = 1200) -> Array:
+def level_db(waveform: Array, sample_rate: int) -> Array:
     """Return the level of each frequency over time, in dB relative to the loudest, `(H, W)`.
 
-    Frames are 32 ms, Hann windowed; their hop is 4 ms, or longer to stay within `max_frames`.
+    Frames are 32 ms, Hann windowed; their hop is 4 ms, or longer to stay within 1200 frames.
 
     Args:
         waveform: Samples, `(T,)`.
         sample_rate: In Hz.
-        max_frames: Upper limit of `W`.
     """
     size = max(64, 1 << round(np.log2(0.032 * sample_rate)))
-    hop = max(1, size // 8, -(-len(waveform) // max_frames))
+    hop = max(1, size // 8, -(-len(waveform) // _MAX_FRAMES))
     padded = np.pad(np.asarray(waveform, dtype=np.float32), size // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: max(1, len(waveform)) : hop]
     window = np.hanning(size + 1)[:-1].astype(np.float32)

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
 
 
@@ -52,6 +52,12 @@ def printable(text: object, limit: int = 200) -> str:
     """Return `text` on one line, control characters escaped, cut at `limit` characters."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def listed(lines: Sequence[str], limit: int = 12) -> str:
+    """Return lines of a message, indented: the first `limit`, then how many more there are."""
+    more = [f"and {len(lines) - limit} more"] * (len(lines) > limit)
+    return "".join(f"\n  {line}" for line in [*lines[:limit], *more])
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -9,7 +9,7 @@ from wavenet.data.manifest import SPLITS, Clip
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import SourceListing
 from wavenet.data.preparation.work_dir import Record
-from wavenet.utils.errors import printable
+from wavenet.utils.errors import listed, printable
 
 MAX_NAMES = 10
 
@@ -220,9 +220,5 @@ def _row(name: str, files: int, clips: int | None, seconds: float | None) -> str
 
 
 def _names(title: str, remarks: Mapping[str, str]) -> list[str]:
-    if not remarks:
-        return []
-    lines = [f"  {printable(name, 80)}: {printable(text)}" for name, text in remarks.items()]
-    if len(lines) > MAX_NAMES:
-        lines[MAX_NAMES:] = [f"  and {len(lines) - MAX_NAMES} more"]
-    return [f"{title}: {len(remarks)}", *lines]
+    lines = [f"{printable(name, 80)}: {printable(text)}" for name, text in remarks.items()]
+    return [f"{title}: {len(remarks)}{listed(lines, MAX_NAMES)}"] if remarks else []

@@ -29,14 +29,13 @@ from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
 from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
 from wavenet.utils.files import file_digest, locked, write_text
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 FORMAT = 3  # one higher whenever the same recording and options give another clip or summary
 RECORDS = "records"
-MAX_LISTED_FILES = 12  # in a message
 WAITING_PER_THREAD = 64  # recordings that wait to be converted, or whose results wait to be read
 
 Item = TypeVar("Item")
@@ -166,13 +165,13 @@ def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
 
 
 def bad_files(bad: Sequence[Inspection], outcome: str) -> str:
-    """Return a message that lists the first `MAX_LISTED_FILES` of `bad` and the options to set."""
-    lines = [f"{outcome}; recordings that cannot be used as they are: {len(bad)}"]
-    for entry in bad[:MAX_LISTED_FILES]:
+    """Return a message that lists the first of `bad`, and the options to set."""
+    files = []
+    for entry in bad:
         reasons = "; ".join(f"{printable(p.reason)} ({p.remedy})" for p in entry.problems)
-        lines.append(f"  {printable(entry.name, 100)}: {reasons}")
-    if len(bad) > MAX_LISTED_FILES:
-        lines.append(f"  and {len(bad) - MAX_LISTED_FILES} more")
+        files.append(f"{printable(entry.name, 100)}: {reasons}")
+    count = f"recordings that cannot be used as they are: {len(bad)}"
+    lines = [f"{outcome}; {count}{listed(files)}"]
     remedies = Counter(remedy for entry in bad for remedy in {p.remedy for p in entry.problems})
     remedies.pop("data.skip_invalid=true", None)
     if remedies:
