@@ -82,14 +82,10 @@ MODEL_SIZES = {
 
 
 def mel_preset(name: str, *others: str) -> MelConfig:
-    """Return the convention of a name.
-
-    Args:
-        name: A key of `MEL_PRESETS`.
-        others: Names that the caller knows in addition, for the message.
+    """Return one of `MEL_PRESETS`.
 
     Raises:
-        ConfigError: There is no such preset; the message has the nearest name.
+        ConfigError: There is no such preset; the message has the nearest, or one of `others`.
     """
     if name not in MEL_PRESETS:
         known = nearest(name, [*MEL_PRESETS, *others])

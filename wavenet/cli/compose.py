@@ -202,7 +202,9 @@ def explain(error: Exception, verb: str) -> str:
     """Return an error of Hydra in a sentence, with the nearest key or choice."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
-    own = _config_error(error)
+    own: BaseException | None = error
+    while own is not None and not isinstance(own, ConfigError):  # OmegaConf wraps it
+        own = own.__cause__ or own.__context__
     if own is not None:
         return str(own)
     text = str(error).strip()
@@ -239,14 +241,6 @@ def _without_place(key: str, known: Sequence[str]) -> str:
         f"{key}: {parent} is null or a mapping without it; give its keys together, such as "
         f"{parent}={{{together}}}"
     )
-
-
-def _config_error(error: BaseException) -> ConfigError | None:
-    """Return the `ConfigError` that OmegaConf wrapped, if there is one."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConfigError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
 
 
 def known_keys(verb: str) -> list[str]:
