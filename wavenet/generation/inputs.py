@@ -144,13 +144,8 @@ class InputFile:
 
 def input_suffixes(audio: AudioConfig, *, prompts: bool) -> tuple[str, ...]:
     """Return the suffixes of files that a model can be given, as its features allow."""
-    if prompts:
-        return RECORDINGS
-    return (
-        *RECORDINGS,
-        *(MELS if tuple(audio.features) == ("mel",) else ()),
-        *(SCORES if tuple(audio.features) == ("score",) else ()),
-    )
+    alone = {"mel": MELS, "score": SCORES}  # for models with this feature only
+    return RECORDINGS if prompts else (*RECORDINGS, *alone.get(" ".join(audio.features), ()))
 
 
 def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[InputFile]:

@@ -5,13 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.commands import command_line, environment
 from wavenet.data.options import DataOptions, PrepareOptions
@@ -27,8 +25,7 @@ from wavenet.data.preparation.work_dir import work_folder
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.sharding import Shard
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
+from .conftest import Record, Samples
 
 
 def options(**changes: Any) -> PrepareOptions:

@@ -8,7 +8,6 @@ all. Both take a plan, which `plan_data` or `make_plan` makes of the recordings'
 
 import dataclasses
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -172,7 +171,7 @@ def prepare_clips(plan: Plan) -> PreparationSummary:
     if summary is not None:
         return summary
     found, options = plan.found, plan.options
-    with work_folder(Path(os.path.realpath(plan.output))) as work:
+    with work_folder(plan.output) as work:
         summary = already_prepared(plan)  # another process may have finished meanwhile
         if summary is not None:
             return summary
@@ -214,7 +213,7 @@ def prepare_shard(plan: Plan, shard: Shard) -> ShardReport | PreparationSummary:
     if summary is not None:
         return summary
     options, own = plan.options, shard.of(plan.found.sources)
-    with work_folder(Path(os.path.realpath(plan.output)), shard) as work:
+    with work_folder(plan.output, shard) as work:
         records = read_records(work, own, options)
         todo = [source for source in own if source.name not in records]
         good, bad = check_all(todo, options)

@@ -82,6 +82,7 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
     Raises:
         MachineError: Another process prepares the same output or shard, or the disk refuses.
     """
+    output = Path(os.path.realpath(output))
     folder = output.with_name(f".{output.name[:200]}.partial")
     with contextlib.ExitStack() as stack:
         try:
