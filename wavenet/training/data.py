@@ -68,25 +68,15 @@ def resolve_config(config: RunConfig) -> RunConfig:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation clips of a prepared folder.
+    """Training and validation clips of a prepared folder."""
 
-    Attributes:
-        reader: Reads them with what conditions them.
-        train: Clips that segments are drawn from.
-        val: Clips that validate.
-        digest: Of the whole manifest.
-        identity: Which clips these are; resuming and evaluation refuse others.
-        windows: What a validation covers; `None` without validation clips.
-        info: What the model card says about the data.
-    """
-
-    reader: ClipReader
+    reader: ClipReader  # reads them with what conditions them
     train: Manifest
     val: Manifest
-    digest: str
-    identity: DataIdentity
-    windows: SequentialSegments | None
-    info: TrainingInfo
+    digest: str  # of the complete manifest
+    identity: DataIdentity  # which clips these are; resuming and evaluation refuse others
+    windows: SequentialSegments | None  # of a validation; `None` without clips for it
+    info: TrainingInfo  # what the model card says about the data
 
 
 def load_training_data(config: RunConfig) -> TrainingData:
