@@ -23,7 +23,7 @@ from wavenet.benchmarks.framework import (
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.dataset import SequentialSegments
 from wavenet.evaluation.held_out import first_seconds, held_out_clips
-from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader, sampler_bits_per_sample
+from wavenet.evaluation.nll import make_clip_reader, sampler_bits_per_sample
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, make_sampler
 from wavenet.utils.cores import available_cores
@@ -176,7 +176,6 @@ def bits_by_weight_dtype(
     windows = SequentialSegments(
         make_clip_reader(model.config, loaded.audio, folder),
         first_seconds(clips, seconds),
-        segment_length=WINDOW_SAMPLES,
         context=model.config.receptive_field,
     )
     return {

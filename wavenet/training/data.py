@@ -9,7 +9,7 @@ from wavenet.config import check_conditioning
 from wavenet.data.dataset import ClipReader, SequentialSegments
 from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.statistics import with_mel_statistics, with_predictor
-from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
+from wavenet.evaluation.nll import make_clip_reader
 from wavenet.features.score import check_pitches, read_notes
 from wavenet.training.options import RunConfig
 from wavenet.utils.data_identity import DataIdentity
@@ -102,7 +102,6 @@ def load_training_data(config: RunConfig) -> TrainingData:
         windows = SequentialSegments(
             reader,
             val,
-            segment_length=WINDOW_SAMPLES,
             context=config.model.receptive_field,
             limit_seconds=config.trainer.val_seconds,
         )
