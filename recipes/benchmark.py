@@ -20,8 +20,6 @@ from wavenet.cli.main import run_command
 from wavenet.model import WaveNet
 from wavenet.presets import MODEL_SIZES
 
-UNTRAINED_SAMPLE_RATE = 16000
-
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
@@ -68,7 +66,7 @@ def models_to_measure(
         return
     for size in options.sizes:
         models = untrained_models(MODEL_SIZES[size], options.conditioning)
-        yield size, models, UNTRAINED_SAMPLE_RATE
+        yield size, models, 16000  # Hz, to compare with
 
 
 if __name__ == "__main__":

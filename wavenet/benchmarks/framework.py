@@ -287,13 +287,11 @@ def draw_charts(results: Sequence[Result], output: str | None) -> list[Path]:
     """
     if output is None:
         return []
-    path = Path(output)
-    paths = [
-        path.with_name(f"{path.stem}-{result.name}{path.suffix}") if len(results) > 1 else path
-        for result in results
-    ]
-    for result, chart in zip(results, paths, strict=True):
-        result.draw(chart)
+    path, paths = Path(output), []
+    for result in results:
+        name = f"{path.stem}-{result.name}{path.suffix}" if len(results) > 1 else path.name
+        paths.append(path.with_name(name))
+        result.draw(paths[-1])
     return paths
 
 
@@ -316,9 +314,7 @@ def process_memory_mib(*, peak: bool = False) -> float:
     import resource  # not on Windows
 
     if not peak:
-        try:
+        with contextlib.suppress(OSError):  # not Linux
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
             return pages * resource.getpagesize() / 2**20
-        except OSError:  # not Linux
-            pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
