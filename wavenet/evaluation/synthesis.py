@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -244,33 +244,28 @@ class Synthesizer:
 
     @contextlib.contextmanager
     def _generating(self, num_samples: int) -> Iterator[Callable[..., Samples]]:
-        """Yield `_generate` with its first arguments; making the sampler is not timed."""
-        sampler = self.sampler
-        with progress(num_samples, unit="sample", description="generating") as advance:
-            yield partial(self._generate, sampler, advance)
+        """Yield a function that generates a waveform; making the sampler is not timed."""
+        sampler, sampling = self.sampler, SamplingConfig(temperature=self.options.temperature)
 
-    def _generate(
-        self,
-        sampler: Sampler,
-        advance: Callable[[int], None],
-        length: int,
-        seed: int = 0,
-        prompt: torch.Tensor | None = None,
-        **conditioning: Any,
-    ) -> Samples:
-        """Return a generated waveform, `(T,)`, with its prompt in front if there is one."""
-        started = time.perf_counter()
-        signal = sampler.generate(
-            length,
-            seed=self.seed + seed,
-            sampling=SamplingConfig(temperature=self.options.temperature),
-            progress=advance,
-            prompt=prompt,
-            **conditioning,
-        )
-        self.time += GenerationTime(length, time.perf_counter() - started)
-        generated = signal.cpu().float()
-        if prompt is not None:
-            generated = torch.cat([prompt[None], generated], dim=1)
-        samples: Samples = self.signal_filter.inverse()(generated)[0].numpy()
-        return samples
+        def generate(
+            length: int, seed: int = 0, prompt: torch.Tensor | None = None, **conditioning: Any
+        ) -> Samples:
+            """Return a waveform, `(T,)`, with its prompt in front if there is one."""
+            started = time.perf_counter()
+            signal = sampler.generate(
+                length,
+                seed=self.seed + seed,
+                sampling=sampling,
+                progress=advance,
+                prompt=prompt,
+                **conditioning,
+            )
+            self.time += GenerationTime(length, time.perf_counter() - started)
+            generated = signal.cpu().float()
+            if prompt is not None:
+                generated = torch.cat([prompt[None], generated], dim=1)
+            samples: Samples = self.signal_filter.inverse()(generated)[0].numpy()
+            return samples
+
+        with progress(num_samples, unit="sample", description="generating") as advance:
+            yield generate
