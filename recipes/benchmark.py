@@ -1,11 +1,10 @@
 """Measure how fast samplers generate on this machine: `wavenet-benchmark`."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import wavenet
-from wavenet.benchmarks.framework import Result, json_text, report
+from wavenet.benchmarks.framework import Result, report
 from wavenet.benchmarks.sampling_speed import (
     UNCONDITIONAL,
     bits_by_weight_dtype,
@@ -21,15 +20,10 @@ from wavenet.cli.main import run_command
 from wavenet.model import WaveNet
 from wavenet.presets import MODEL_SIZES
 
-log = logging.getLogger("wavenet")
-UNTRAINED_SAMPLE_RATE = 16000
-
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
-    results = report(measure(options), options.output, log.info if options.json else print)
-    if options.json:
-        print(json_text(results))
+    report(measure(options), options.output, print, as_json=options.json)
 
 
 def measure(options: BenchmarkCommand) -> Iterator[Result]:
@@ -72,7 +66,7 @@ def models_to_measure(
         return
     for size in options.sizes:
         models = untrained_models(MODEL_SIZES[size], options.conditioning)
-        yield size, models, UNTRAINED_SAMPLE_RATE
+        yield size, models, 16000  # Hz, to compare with
 
 
 if __name__ == "__main__":

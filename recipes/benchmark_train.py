@@ -1,11 +1,10 @@
 """Measure how fast models train on this machine: `wavenet-benchmark-train`."""
 
-import logging
 from collections.abc import Iterator
 
 import torch
 
-from wavenet.benchmarks.framework import Result, json_text, report
+from wavenet.benchmarks.framework import Result, report
 from wavenet.benchmarks.training_speed import (
     measure_training,
     segments_read_per_second,
@@ -17,14 +16,10 @@ from wavenet.cli.main import run_command
 from wavenet.model_summary import layer_rows
 from wavenet.presets import MODEL_SIZES
 
-log = logging.getLogger("wavenet")
-
 
 def benchmark_train(options: TrainBenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
-    results = report(measure(options), options.output, log.info if options.json else print)
-    if options.json:
-        print(json_text(results))
+    report(measure(options), options.output, print, as_json=options.json)
 
 
 def measure(options: TrainBenchmarkCommand) -> Iterator[Result]:

@@ -11,7 +11,7 @@ from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
-from wavenet.evaluation.report import resynthesis_tables, write_report
+from wavenet.evaluation.report import write_report
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
 
@@ -53,14 +53,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     evaluation = evaluator.summarize(nll, resyntheses)
     show(evaluation.text())
     if page is not None:
-        write_report(
-            page,
-            title=f"WaveNet: {model_dir.resolve().parent.name}",
-            facts=evaluation.facts,
-            bits_per_sample=evaluation.bits_per_sample,
-            tables=resynthesis_tables(evaluation.resyntheses),
-            recordings=evaluation.recordings,
-        )
+        write_report(page, evaluation, title=f"WaveNet: {model_dir.resolve().parent.name}")
         show(f"open {page} to listen")
     if options.json:
         print(json.dumps(evaluation.to_json(), indent=2))

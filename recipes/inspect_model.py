@@ -1,32 +1,27 @@
 """Show a model's layers: `wavenet-inspect model=medium` or `wavenet-inspect checkpoint=RUN/model`.
 
-Prints receptive field, parameters and operations of each layer; `output=tree.svg` also draws which
+Prints receptive field, parameters and operations of each layer; `output=tree.png` also draws which
 samples each layer depends on.
 """
 
 from pathlib import Path
 
+from wavenet.checkpoint import read_config
 from wavenet.cli.commands import InspectCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
-from wavenet.utils.errors import require
+from wavenet.evaluation import plots
+from wavenet.model_summary import layer_table
 
 
 def inspect(options: InspectCommand, composed: Composed) -> None:
     """Print the layer table, and draw the dilation tree if `output` is given."""
-    from wavenet.checkpoint import read_config
-    from wavenet.model_summary import layer_table
-
     model, audio = options.model, options.audio
     if options.checkpoint is not None:
         stored = read_config(Path(options.checkpoint))
         model, audio = stored.model, stored.audio
     print(layer_table(model, audio.sample_rate))
-
     if options.output is not None:
-        require("matplotlib", "train")
-        from wavenet.evaluation import plots
-
         plots.save(plots.dilation_tree(model), Path(options.output))
         print(f"dilation tree: {options.output}")
 

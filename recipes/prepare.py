@@ -14,7 +14,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
     # List the recordings, after downloading them if that is asked for. They and the options
     # determine the prepared folder; what cannot work is refused here.
     shard = None if options.shard is None else Shard.from_text(options.shard)
-    plan = plan_data(options.data, shard)
+    plan = plan_data(options.data, options.audio, shard)
 
     # Several jobs can each check and convert one shard; a last job without a shard publishes.
     if shard is not None:

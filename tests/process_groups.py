@@ -20,9 +20,7 @@ from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import WavenetError
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    ["tests.process_groups", "recipes.train", "wavenet.training.run", "wavenet.training.loop"]
-)
+SERVER.set_forkserver_preload(["tests.preload", "tests.process_groups"])
 JOIN_SECONDS = 200  # within which a process of a test must end
 TRAIN = (
     "recipe=folder",

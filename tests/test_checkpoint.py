@@ -126,7 +126,7 @@ def test_a_loaded_model_is_independent_of_its_file(folder: Path) -> None:
 def test_the_card_names_data_rate_steps_and_bits(folder: Path) -> None:
     card = (folder / "README.md").read_text()
 
-    for fact in ("demo", "8000 Hz", "| 7 |", "4.250"):
+    for fact in ("demo", "8,000 Hz", "| 7 |", "4.250"):
         assert fact in card
 
 

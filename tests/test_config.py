@@ -19,12 +19,6 @@ def test_receptive_field_equals_the_papers() -> None:
     assert config.receptive_field_seconds(16000) == 0.064
 
 
-def test_an_effective_kernel_spans_first_to_last_tap() -> None:
-    config = WaveNetConfig(kernel_size=3, dilations=(1, 2, 5))
-
-    assert config.effective_kernel_sizes == (3, 5, 11)
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -98,3 +98,9 @@ def test_table_has_a_line_per_layer_and_ends_with_receptive_field() -> None:
     total = sum(row.num_parameters for row in layer_rows(config))
     assert lines[-2].split()[:2] == ["total", f"{total:,}"]
     assert len({len(line) for line in lines[:-1]}) == 1
+
+
+def test_an_effective_kernel_spans_first_to_last_tap() -> None:
+    rows = layer_rows(WaveNetConfig(kernel_size=3, dilations=(1, 2, 5)))
+
+    assert [row.effective_kernel_size for row in rows if row.dilation] == [1, 3, 5, 11, 1]

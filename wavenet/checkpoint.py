@@ -271,20 +271,16 @@ def _raise_if_not_replaceable(path: Path) -> None:
 
 def _model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> str:
     """Return a model's README.md: what it is, what it was trained on, how to use it."""
-    config, bits = model.config, training.bits_per_sample
-    seconds = config.receptive_field_seconds(audio.sample_rate)
-    rows = {
-        "Data": training.data or "not given",
-        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
-        "Sample rate": f"{audio.sample_rate} Hz",
-        "Steps": f"{training.steps:,}",
-        "Held-out bits per sample": "not measured" if bits is None else f"{bits:.3f}",
-        "Blocks": f"{len(config.dilations)}",
-        "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
-        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "Output distribution": model.distribution.describe(),
-        **_conditioning_rows(audio),
-    }
+    bits, mel = training.bits_per_sample, audio.mel
+    rows = model_facts(model, audio, training)
+    rows["Output distribution"] = model.distribution.describe()
+    if mel is not None:
+        rows["Mel"] = (
+            f"{mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz, windows of "
+            f"{mel.win_length} samples, FFT of {mel.n_fft}, {mel.log_base} logarithm; complete in "
+            "config.json"
+        )
+    rows["Held-out bits per sample"] = "not measured" if bits is None else f"{bits:.3f}"
     return CARD_TEMPLATE.format(
         table="\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items()),
         extra="train" if audio.features else "generate",
@@ -292,20 +288,24 @@ def _model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> s
     )
 
 
-def _conditioning_rows(audio: AudioConfig) -> dict[str, str]:
-    rows = {}
+def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> dict[str, str]:
+    """Return what a model is and what it was trained on, by name, for its card and its report."""
+    config = model.config
+    seconds = config.receptive_field_seconds(audio.sample_rate)
+    facts = {
+        "Data": training.data or "not given",
+        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
+        "Sample rate": f"{audio.sample_rate:,} Hz",
+        "Steps": f"{training.steps:,}",
+        "Blocks": str(len(config.dilations)),
+        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
+    }
     if audio.features:
-        rows["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
-    if audio.mel is not None:
-        mel = audio.mel
-        rows["Mel"] = (
-            f"{mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz, windows of "
-            f"{mel.win_length} samples, FFT of {mel.n_fft}, {mel.log_base} logarithm; complete in "
-            "config.json"
-        )
+        facts["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
     if audio.speaker_names:
-        rows["Speakers"] = ", ".join(audio.speaker_names)
-    return rows
+        facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
+    return facts
 
 
 def _generate_arguments(audio: AudioConfig) -> str:

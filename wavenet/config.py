@@ -143,12 +143,6 @@ class WaveNetConfig(Options):
         """Return the receptive field in seconds of audio at `sample_rate`."""
         return self.receptive_field / sample_rate
 
-    @property
-    def effective_kernel_sizes(self) -> tuple[int, ...]:
-        """Samples from first to last tap of each block, both included: k + (k-1)(dilation-1)."""
-        k = self.kernel_size
-        return tuple(k + (k - 1) * (dilation - 1) for dilation in self.dilations)
-
 
 @dataclass(frozen=True, kw_only=True)
 class MelConfig(Options):

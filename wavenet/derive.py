@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavenet.config import AudioConfig
-from wavenet.presets import MEL_PRESETS
-from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
-from wavenet.utils.errors import ConfigError, printable
+from wavenet.presets import mel_preset
+from wavenet.utils.dataclass_io import from_dict, to_dict
 
 MAX_UPSAMPLE_FACTOR = 16
 
@@ -38,11 +37,8 @@ def derive(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _derive_audio(audio: dict[str, Any]) -> None:
-    mel = audio.get("mel")
-    if isinstance(mel, str):
-        if mel not in MEL_PRESETS:
-            raise ConfigError(f"no mel preset {printable(mel)!r}{nearest(mel, MEL_PRESETS)}")
-        audio["mel"] = to_dict(MEL_PRESETS[mel])
+    if isinstance(audio.get("mel"), str):
+        audio["mel"] = to_dict(mel_preset(audio["mel"]))
     features = [audio[name] for name in ("mel", "f0", "score") if isinstance(audio.get(name), dict)]
     rates = [one.get("sample_rate") for one in (audio, *features)]
     hops = [one.get("hop_length") for one in features]

@@ -6,7 +6,6 @@ its samples. Look-ups, biases, activations and what is computed once per signal 
 they are about a hundredth of the rest.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -48,7 +47,28 @@ def layer_rows(model: WaveNet | WaveNetConfig) -> list[LayerRow]:
     Raises:
         ConfigError: A block or conditioner was replaced by a module that cannot be counted.
     """
-    return list(_rows(meta_model(model) if isinstance(model, WaveNetConfig) else model))
+    if isinstance(model, WaveNetConfig):
+        model = meta_model(model)
+    rows, field = [], model.input.memory + 1
+    if model.global_conditioner is not None:
+        rows.append(_row("global conditioner", model.global_conditioner, operations=0))
+    local = model.local_conditioner
+    if local is not None:
+        rows.append(_row("local conditioner", local, operations=round(_local_operations(local))))
+    rows.append(_row("input", model.input, effective_kernel_size=field, receptive_field=field))
+    for index, block in enumerate(model.stack.blocks):
+        if not isinstance(block, ResidualBlock):
+            raise _uncountable(f"stack.blocks.{index}", block, ResidualBlock)
+        field += block.conv.memory
+        row = _row(
+            f"block {index + 1}",
+            block,
+            dilation=block.conv.dilation[0],
+            effective_kernel_size=block.conv.memory + 1,
+            receptive_field=field,
+        )
+        rows.append(row)
+    return [*rows, _row("head", model.head, effective_kernel_size=1, receptive_field=field)]
 
 
 def layer_table(model: WaveNet | WaveNetConfig, sample_rate: int) -> str:
@@ -59,13 +79,14 @@ def layer_table(model: WaveNet | WaveNetConfig, sample_rate: int) -> str:
         sample_rate: Samples per second, in Hz: turns the receptive field into time.
     """
     rows = layer_rows(model)
-    num_parameters = sum(row.num_parameters for row in rows)
-    operations = sum(row.operations for row in rows)
-    lines = [
-        HEADER,
-        *(_cells(row, sample_rate) for row in rows),
-        ("total", *[""] * 4, f"{num_parameters:,}", f"{operations:,}"),
-    ]
+    lines: list[tuple[str, ...]] = [HEADER]
+    for row in rows:
+        numbers = (row.dilation, row.effective_kernel_size, row.receptive_field)
+        milliseconds = f"{1000 * row.receptive_field / sample_rate:,.2f}"
+        counts = (row.num_parameters, row.operations)
+        lines.append((row.name, *_grouped(*numbers), milliseconds, *_grouped(*counts)))
+    totals = (sum(row.num_parameters for row in rows), sum(row.operations for row in rows))
+    lines.append(("total", *[""] * 4, *_grouped(*totals)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     printed = [
         "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
@@ -76,28 +97,6 @@ def layer_table(model: WaveNet | WaveNetConfig, sample_rate: int) -> str:
     caption = f"{field:,} samples, {field / sample_rate:.3g} s at {sample_rate:,} Hz"
     body = [printed[0], rule, *printed[1:-1], rule, printed[-1]]
     return "\n".join([*body, f"receptive field: {caption}"])
-
-
-def _rows(model: WaveNet) -> Iterator[LayerRow]:
-    if model.global_conditioner is not None:
-        yield _row("global conditioner", model.global_conditioner, operations=0)
-    local = model.local_conditioner
-    if local is not None:
-        yield _row("local conditioner", local, operations=round(_local_operations(local)))
-    field = model.input.memory + 1
-    yield _row("input", model.input, effective_kernel_size=field, receptive_field=field)
-    for index, block in enumerate(model.stack.blocks):
-        if not isinstance(block, ResidualBlock):
-            raise _uncountable(f"stack.blocks.{index}", block, ResidualBlock)
-        field += block.conv.memory
-        yield _row(
-            f"block {index + 1}",
-            block,
-            dilation=block.conv.dilation[0],
-            effective_kernel_size=block.conv.memory + 1,
-            receptive_field=field,
-        )
-    yield _row("head", model.head, effective_kernel_size=1, receptive_field=field)
 
 
 def _row(name: str, module: nn.Module, **numbers: int) -> LayerRow:
@@ -129,19 +128,11 @@ def _operations(module: nn.Module) -> int:
     return sum(2 * convolution.weight.numel() for convolution in convolutions)
 
 
+def _grouped(*numbers: int) -> list[str]:
+    return [f"{number:,}" for number in numbers]
+
+
 def _uncountable(name: str, module: nn.Module, wanted: type[nn.Module]) -> ConfigError:
     return ConfigError(
         f"the model has no summary: {name} is {type(module).__name__}, not a {wanted.__name__}"
-    )
-
-
-def _cells(row: LayerRow, sample_rate: int) -> tuple[str, ...]:
-    return (
-        row.name,
-        f"{row.dilation:,}",
-        f"{row.effective_kernel_size:,}",
-        f"{row.receptive_field:,}",
-        f"{1000 * row.receptive_field / sample_rate:,.2f}",
-        f"{row.num_parameters:,}",
-        f"{row.operations:,}",
     )

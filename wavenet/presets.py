@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import replace
 
 from wavenet.config import MelConfig, WaveNetConfig
+from wavenet.utils.dataclass_io import nearest
+from wavenet.utils.errors import ConfigError, printable
 
 # NVIDIA/tacotron2 and NVIDIA/waveglow, hparams.py and config.json; the paper's are others, at
 # 24 kHz with a floor of 0.01
@@ -77,6 +79,18 @@ MODEL_SIZES = {
         head_channels=128,
     ),
 }
+
+
+def mel_preset(name: str, *others: str) -> MelConfig:
+    """Return one of `MEL_PRESETS`.
+
+    Raises:
+        ConfigError: There is no such preset; the message has the nearest, or one of `others`.
+    """
+    if name not in MEL_PRESETS:
+        known = nearest(name, [*MEL_PRESETS, *others])
+        raise ConfigError(f"no mel preset {printable(name)!r}{known}")
+    return MEL_PRESETS[name]
 
 
 def mel_mismatch(wanted: MelConfig, found: MelConfig) -> str | None:

@@ -15,7 +15,7 @@ from wavenet.benchmarks.sampling_speed import (
 )
 from wavenet.config import LocalConfig
 from wavenet.model import WaveNet
-from wavenet.sampling import available_cores
+from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError
 
 ALL_CORES = available_cores()

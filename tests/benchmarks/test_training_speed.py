@@ -5,8 +5,6 @@ from torch import nn
 from wavenet.benchmarks.framework import Measurement, Result, Timing
 from wavenet.benchmarks.training_speed import (
     BaselineWaveNet,
-    Implementation,
-    Precision,
     TrainingCase,
     measure_training,
     segments_read_per_second,
@@ -22,7 +20,7 @@ TINY = WaveNetConfig(
 
 
 def make_case(
-    implementation: Implementation, precision: Precision = "32-true", segment_length: int = 200
+    implementation: str, precision: str = "32-true", segment_length: int = 200
 ) -> TrainingCase:
     return TrainingCase(
         implementation=implementation,

@@ -36,6 +36,9 @@ from wavenet.utils.dataclass_io import nested_dataclass
         ("trainer.val_seconds=1e300", "at most 1e+09"),
         ("evaluation.sample_seconds=1e300", "from 0 to 1e+09"),
         ("recipe=folder", "missing required key data.root: add data.root=FOLDER"),
+        ("audio.mel.n_fft=3", "audio.mel is null; choose a preset with audio.mel=NAME, one of 16"),
+        ("audio.mel.mean.0=3", "audio.mel.mean.0: audio.mel is null; choose a preset"),
+        ("audio.score.midi_min=3", "audio.score={hop_length:VALUE,midi_min:VALUE}"),
     ],
 )
 def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, words: str) -> None:
@@ -45,6 +48,16 @@ def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, w
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 20
+
+
+def test_a_key_of_a_mapping_that_is_set_to_null_names_the_mapping(run: Run) -> None:
+    done = run("train", "model.local=null", "model.local.channels=3")
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "ConfigError: model.local.channels: model.local is null or a mapping without it; "
+        "give its keys together, such as model.local={channels:VALUE}\n"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -155,10 +155,10 @@ def test_failed_inputs_are_reported_and_the_others_are_generated(
     lines = done.stderr.splitlines()
     message = lines[next(i for i, line in enumerate(lines) if "DataError" in line) :]
     assert message[0] == "DataError: 17 inputs failed:"
-    assert len(message) == 1 + 12
+    assert len(message) == 1 + 12 + 1
     assert "aa.wav: no audio" in message[1]
     assert "fast.wav is at 16000 Hz, the model at 8000 Hz" in message[2]
-    assert message[-1] == "  and 6 more"
+    assert message[-1] == "  and 5 more"
     assert list(written("out")) == ["a.wav", "b/a.wav", "b/c d.wav", "b/e=f,g.wav"]
 
 

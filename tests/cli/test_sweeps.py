@@ -112,7 +112,7 @@ def test_failed_job_reports_infinity_to_the_sweeper(tmp_path: Path) -> None:
     assert sweep.conclude(tmp_path) == [good, bad, none]
 
 
-@pytest.mark.parametrize("verb", ["prepare", "generate", "evaluate", "benchmark", "inspect"])
+@pytest.mark.parametrize("verb", ["prepare", "generate", "evaluate", "benchmark-train", "inspect"])
 def test_only_train_accepts_multirun(run: Run, verb: str) -> None:
     done = run(verb, "-m", "debug=true,false")
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavenet.evaluation.report import Table, write_report
-from wavenet.evaluation.synthesis import Recording
+from wavenet.evaluation.metrics import ResynthesisMetrics
+from wavenet.evaluation.report import Evaluation, write_report
+from wavenet.evaluation.synthesis import Recording, Resynthesis
 
 pytestmark = pytest.mark.slow
 
@@ -39,16 +40,25 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[s
         Recording(f"tone-{n}", 0.5 * np.sin(np.arange(round(s * RATE)) / 5), RATE, "<b>bold</b>")
         for n, s in enumerate(SECONDS)
     ]
-    write_report(
-        path,
-        title="A page",
-        facts={"steps": "7"},
-        bits_per_sample={"model": 4.0, "uniform": 8.0},
-        recordings=sounds,
-        tables=[
-            Table("Resynthesis", "a note", ["PESQ ↑", "STOI ↑"], {"resynthesis": [3.25, None]})
-        ],
+    resynthesis = Resynthesis(
+        number=1,
+        source="a.wav",
+        metrics={"resynthesis": ResynthesisMetrics(3.25, None, 1.0, None, 0.5, None, None)},
+        onset_f_measures={},
+        original=np.zeros(8, np.float32),
+        waveforms={},
     )
+    evaluation = Evaluation(
+        num_clips=1,
+        num_samples=8,
+        sample_rate=RATE,
+        bits_per_sample={"model": 4.0, "uniform": 8.0},
+        resyntheses=[resynthesis],
+        recordings=sounds,
+        facts={"steps": "7"},
+        real_time_factor=None,
+    )
+    write_report(path, evaluation, title="A page")
     messages: list[str] = []
     with sync_api.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
@@ -83,7 +93,8 @@ def test_every_picture_is_loaded(page: tuple[Any, list[str]]) -> None:
 
 
 def test_tables_and_escaped_text_are_visible(page: tuple[Any, list[str]]) -> None:
-    assert page[0].locator("table.measures tbody td").all_inner_texts() == ["3.250", "-"]
+    cells = ["3.250", "-", "1.000", "-", "0.500", "-", "-"]
+    assert page[0].locator("table.measures tbody td").all_inner_texts() == cells * 2  # and by clip
     assert page[0].get_by_text("<b>bold</b>").count() == len(SECONDS)
 
 

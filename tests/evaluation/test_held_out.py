@@ -17,7 +17,7 @@ from wavenet.utils.errors import ConfigError, DataError
 @pytest.fixture
 def folder(recordings: Path, tmp_path: Path) -> Path:
     plan = make_plan(recordings, tmp_path / "prepared", PrepareOptions(sample_rate=8000))
-    prepare_clips(plan, quiet=True)
+    prepare_clips(plan)
     return tmp_path / "prepared"
 
 

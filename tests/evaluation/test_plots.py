@@ -40,7 +40,7 @@ def test_a_tone_is_loudest_at_its_frequency() -> None:
 
 @pytest.mark.parametrize("samples", [0, 1, 63, 300_000])
 def test_a_spectrogram_of_any_length_has_at_most_its_frames(samples: int) -> None:
-    level = level_db(np.zeros(samples, dtype=np.float32), RATE, max_frames=1200)
+    level = level_db(np.zeros(samples, dtype=np.float32), RATE)
 
     assert 1 <= level.shape[1] <= 1200
     np.testing.assert_allclose(level, -80, atol=1e-6)
@@ -82,7 +82,7 @@ def test_a_figure_that_cannot_be_written_is_a_machine_error(tmp_path: Path) -> N
 
 def test_the_learning_curve_names_the_baselines_and_the_best_validation() -> None:
     figure = learning_curve(
-        [1, 2, 3], [8.0, 7.0, 6.0], [1, 3], [7.9, 6.125], {"linear_prediction": 6.5}
+        [(1, 8.0), (2, 7.0), (3, 6.0)], [(1, 7.9), (3, 6.125)], {"linear_prediction": 6.5}
     )
 
     assert "linear prediction  6.50" in texts(figure)
@@ -91,7 +91,7 @@ def test_the_learning_curve_names_the_baselines_and_the_best_validation() -> Non
 
 
 def test_an_empty_learning_curve_is_drawn() -> None:
-    assert png(learning_curve([], [], [], []))
+    assert png(learning_curve([], [], {}))
 
 
 @pytest.mark.parametrize(

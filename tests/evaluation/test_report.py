@@ -13,7 +13,7 @@ import soundfile
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import wav_bytes
 from wavenet.evaluation.plots import dilation_tree, png
-from wavenet.evaluation.report import write_report
+from wavenet.evaluation.report import Evaluation, write_report
 from wavenet.evaluation.synthesis import Recording
 from wavenet.utils.errors import DataError
 
@@ -53,6 +53,23 @@ def recording(name: str, samples: int = 400) -> Recording:
     return Recording(name, RNG.uniform(-1, 1, samples).astype(np.float32), 8000, "a note")
 
 
+def evaluation(
+    recordings: list[Recording],
+    facts: dict[str, str] | None = None,
+    bits_per_sample: dict[str, float] | None = None,
+) -> Evaluation:
+    return Evaluation(
+        num_clips=0,
+        num_samples=0,
+        sample_rate=8000,
+        bits_per_sample=bits_per_sample or {},
+        resyntheses=(),
+        recordings=recordings,
+        facts=facts or {},
+        real_time_factor=None,
+    )
+
+
 @pytest.fixture(scope="module")
 def recordings() -> list[Recording]:
     loudest = Recording("loudest", np.array([-1, 0, 1] * 50, dtype=np.float32), 16000)
@@ -64,10 +81,12 @@ def source(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(
         path,
+        evaluation(
+            recordings,
+            facts={"steps": "1,000", NASTY: NASTY},
+            bits_per_sample={"this model": 4.25, "uniform": 8.0, NASTY: 6.0},
+        ),
         title=NASTY,
-        facts={"steps": "1,000", NASTY: NASTY},
-        bits_per_sample={"this model": 4.25, "uniform": 8.0, NASTY: 6.0},
-        recordings=recordings,
         curve_png=png(dilation_tree(WaveNetConfig(dilations=(1, 2)))),
     )
     return path.read_text(encoding="utf-8")
@@ -135,7 +154,7 @@ def test_bars_are_proportional_to_bits_per_sample(source: str) -> None:
 
 
 def test_absent_content_has_no_section(tmp_path: Path) -> None:
-    write_report(tmp_path / "a.html", title="empty", facts={}, bits_per_sample={}, recordings=[])
+    write_report(tmp_path / "a.html", evaluation([]), title="empty")
 
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert not page.all("section")
@@ -146,9 +165,7 @@ def test_a_recording_with_nan_is_an_error_and_nothing_is_written(tmp_path: Path)
     broken = Recording("broken", np.array([0.0, np.nan]), 8000)
 
     with pytest.raises(DataError, match="'broken'"):
-        write_report(
-            tmp_path / "a.html", title="", facts={}, bits_per_sample={}, recordings=[broken]
-        )
+        write_report(tmp_path / "a.html", evaluation([broken]), title="")
 
     assert not list(tmp_path.iterdir())
 

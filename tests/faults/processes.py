@@ -21,14 +21,6 @@ from typing import Any
 
 from tests.commands import ROOT, environment
 
-IMPORTED = (
-    "torch.utils.tensorboard",
-    "recipes.train",
-    "wavenet.cli.main",
-    "wavenet.training.loop",
-    "wavenet.training.run",
-)
-
 
 class Child:
     """A forked process.
@@ -142,11 +134,7 @@ def traced(child: Child, *options: str) -> Iterator[Path]:
 
 def serve() -> None:
     """Fork a child for each order on stdin; say its number, then how it ended."""
-    import torch
-
-    torch.set_num_threads(1)
-    for name in IMPORTED:
-        importlib.import_module(name)
+    importlib.import_module("tests.preload")
     become_parent_of_orphans = 36  # PR_SET_CHILD_SUBREAPER of sys/prctl.h
     ctypes.CDLL(None).prctl(become_parent_of_orphans, 1)
     for line in sys.stdin:

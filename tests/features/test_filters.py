@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples = coloured(seed=number).numpy()
         soundfile.write(root / f"{number}.wav", samples, RATE, subtype="PCM_16")
     prepared = root.parent / "prepared-shaping"
-    prepare_clips(make_plan(root, prepared, PrepareOptions(sample_rate=RATE)), quiet=True)
+    prepare_clips(make_plan(root, prepared, PrepareOptions(sample_rate=RATE)))
     return prepared
 
 

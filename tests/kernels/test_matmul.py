@@ -25,8 +25,8 @@ Array = NDArray[np.float32]
 
 def product(matrix: Array, x: Array, y: Array, weight_dtype: str) -> Array:
     """Return `y` plus the product of `matrix` with each row of `x`."""
-    packed, out = pack(matrix, weight_dtype), y.copy()
-    weights, scales = aligned(packed.weights), aligned(packed.scales)
+    weights, scales = map(aligned, pack(matrix, weight_dtype))
+    out = y.copy()
     rows = np.ascontiguousarray(encode_rows(x, weight_dtype))
     outputs, inputs = matrix.shape
     make_product(weight_dtype)(

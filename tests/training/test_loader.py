@@ -49,7 +49,7 @@ def test_a_loader_that_starts_later_continues_the_same_batches(
     recordings: Path, tmp_path: Path, num_workers: int
 ) -> None:
     folder = tmp_path / "prepared"
-    prepare_clips(make_plan(recordings, folder, PrepareOptions(sample_rate=8000)), quiet=True)
+    prepare_clips(make_plan(recordings, folder, PrepareOptions(sample_rate=8000)))
     options = {"global_batch_size": 2, "segment_length": 100}
     config = run_config(**options)
     config = dataclasses.replace(

@@ -3,12 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.config import AudioConfig, LocalConfig, ScoreConfig, WaveNetConfig
+from wavenet.data.manifest import MANIFEST, Clip, write_manifest
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
+from wavenet.training.data import resolve_config
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.training.run import find_relaunched_run, new_run_dir
-from wavenet.utils.errors import ConfigError
+from wavenet.utils.errors import ConfigError, DataError
 
 CONFIG = RunConfig(
     name="a.b",
@@ -57,3 +59,18 @@ def test_a_name_with_the_same_prefix_is_another_run() -> None:
     new_run_dir(dataclasses.replace(CONFIG, name="axb"), None, "one")
 
     assert find_relaunched_run(CONFIG, None, "one") is None
+
+
+def test_a_score_that_prepared_clips_lack_is_refused_before_training(tmp_path: Path) -> None:
+    clip = Clip("audio/a.wav", 16000, 16000, "", "train", "0" * 64, "a.wav", 0)
+    write_manifest(tmp_path / MANIFEST, [clip])
+    score = ScoreConfig(sample_rate=16000, hop_length=80, midi_min=60, midi_max=64)
+    config = dataclasses.replace(
+        CONFIG,
+        audio=AudioConfig(score=score),
+        model=WaveNetConfig(local=LocalConfig(in_channels=10, upsample_scales=(80,))),
+        data=dataclasses.replace(CONFIG.data, processed_dir=str(tmp_path)),
+    )
+
+    with pytest.raises(DataError, match=r"audio/a\.wav has no notes, and audio\.score needs them"):
+        resolve_config(config)

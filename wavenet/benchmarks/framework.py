@@ -5,19 +5,25 @@ speed of a case is the median of its repeats, a ratio of two cases the median of
 repeats. Ratios of one run are more reliable than absolute numbers.
 """
 
+import contextlib
 import dataclasses
 import json
+import logging
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from wavenet.sampling import available_cores
-from wavenet.utils.errors import MachineError, require
+from wavenet.utils.cores import available_cores
+from wavenet.utils.errors import MachineError, printable, require
 from wavenet.utils.progress import progress
+
+log = logging.getLogger("wavenet")
 
 
 class Case(Protocol):
@@ -102,25 +108,79 @@ def measure_interleaved(
     return measurements
 
 
+@contextlib.contextmanager
+def worker_process(
+    make_measure: Callable[..., Callable[[Any], Any]],
+    arguments: Sequence[Any],
+    name: str,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Callable[[float], Any]]:
+    """Yield a function that measures in a process of its own, started now and killed at the end.
+
+    Args:
+        make_measure: Function of a module; the process calls what it returns for each measurement.
+        arguments: Its arguments, as plain data.
+        name: What is measured, for messages.
+        environment: Environment variables of the process; `None` for those of this one.
+
+    Raises:
+        MachineError: The process failed; the message has the last line of its stderr.
+    """
+    function = make_measure.__name__
+    code = (
+        f"from {__name__} import serve; from {make_measure.__module__} import {function}; "
+        f"serve({function})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    requests, answers, errors = process.stdin, process.stdout, process.stderr
+
+    def measure(amount: float) -> Any:
+        with contextlib.suppress(BrokenPipeError):
+            requests.write(f"{amount}\n")
+            requests.flush()
+        line = answers.readline()
+        if not line:
+            process.wait()
+            lines = errors.read().strip().splitlines()
+            reason = printable(lines[-1] if lines else "no message", 300)
+            raise MachineError(f"the process that measures {name} failed: {reason}")
+        return json.loads(line)
+
+    try:
+        yield measure
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def serve(make_measure: Callable[..., Callable[[Any], Any]]) -> None:
+    """Answer the requests of `worker_process`: a line of JSON for each number on stdin."""
+    measure = make_measure(*json.loads(sys.argv[1]))
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(measure(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The benchmark of one model.
+    """The benchmark of one model."""
 
-    Attributes:
-        name: Its size, or the path of its model directory.
-        num_parameters: Number of its weights.
-        measurements: Of all cases.
-        sample_rate: Real time, in Hz, if the speed is compared with that.
-        notes: Lines below the table.
-        details: Further keys of the JSON.
-    """
-
-    name: str
-    num_parameters: int
-    measurements: Sequence[Measurement[Any]]
-    sample_rate: int | None = None
-    notes: Sequence[str] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    name: str  # size of the model, or the path of its directory
+    num_parameters: int  # number of its weights
+    measurements: Sequence[Measurement[Any]]  # of all cases
+    sample_rate: int | None = None  # real time, in Hz, if the speed is compared with that
+    notes: Sequence[str] = ()  # lines below the table
+    details: dict[str, Any] = field(default_factory=dict)  # further keys of the JSON
 
     @property
     def title(self) -> str:
@@ -188,27 +248,34 @@ class Result:
 
 
 def report(
-    measured: Iterable[Result], output: str | None, show: Callable[[str], object]
-) -> list[Result]:
+    measured: Iterable[Result], output: str | None, show: Callable[[str], object], *, as_json: bool
+) -> None:
     """Show the machine, and the table of each model as it is measured; then draw the charts.
 
     Args:
         measured: What to measure, a model at a time.
         output: PNG file of the chart; `None` for no chart.
-        show: Called with each text.
+        show: Called with each text, such as `print`.
+        as_json: Show everything as JSON at the end; the tables go to the log.
 
     Raises:
         MachineError: matplotlib is missing for the chart.
     """
-    require_charts(output)
-    show(machine_line())
+    show_table = log.info if as_json else show
+    if output is not None:  # fail before the measurements, not after
+        try:
+            require("matplotlib", "train")
+        except MachineError as error:
+            raise MachineError(f"{error}; or use output=null for no chart") from error
+    show_table(machine_line())
     results = []
     for result in measured:
-        show(f"\n{result.table()}")
+        show_table(f"\n{result.table()}")
         results.append(result)
     for path in draw_charts(results, output):
-        show(f"chart: {path}")
-    return results
+        show_table(f"chart: {path}")
+    if as_json:
+        show(json_text(results))
 
 
 def draw_charts(results: Sequence[Result], output: str | None) -> list[Path]:
@@ -220,23 +287,12 @@ def draw_charts(results: Sequence[Result], output: str | None) -> list[Path]:
     """
     if output is None:
         return []
-    path = Path(output)
-    paths = [
-        path.with_name(f"{path.stem}-{result.name}{path.suffix}") if len(results) > 1 else path
-        for result in results
-    ]
-    for result, chart in zip(results, paths, strict=True):
-        result.draw(chart)
+    path, paths = Path(output), []
+    for result in results:
+        name = f"{path.stem}-{result.name}{path.suffix}" if len(results) > 1 else path.name
+        paths.append(path.with_name(name))
+        result.draw(paths[-1])
     return paths
-
-
-def require_charts(output: str | None) -> None:
-    """Fail before the measurements, not after, if a chart is wanted and cannot be drawn."""
-    if output is not None:
-        try:
-            require("matplotlib", "train")
-        except MachineError as error:
-            raise MachineError(f"{error}; or use output=null for no chart") from error
 
 
 def json_text(results: Sequence[Result]) -> str:
@@ -258,9 +314,7 @@ def process_memory_mib(*, peak: bool = False) -> float:
     import resource  # not on Windows
 
     if not peak:
-        try:
+        with contextlib.suppress(OSError):  # not Linux
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
             return pages * resource.getpagesize() / 2**20
-        except OSError:  # not Linux
-            pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

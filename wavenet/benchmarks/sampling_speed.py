@@ -1,14 +1,11 @@
 """Speed of samplers: cases, their measurement, and the start-up of a new process."""
 
 import itertools
-import json
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +18,17 @@ from wavenet.benchmarks.framework import (
     Timing,
     measure_interleaved,
     process_memory_mib,
+    worker_process,
 )
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.data.dataset import SequentialSegments
 from wavenet.evaluation.held_out import first_seconds, held_out_clips
-from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader, sampler_bits_per_sample
+from wavenet.evaluation.nll import make_clip_reader, sampler_bits_per_sample
 from wavenet.model import WaveNet
-from wavenet.sampling import Sampler, available_cores, make_sampler
+from wavenet.sampling import Sampler, make_sampler
+from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError
 
 log = logging.getLogger("wavenet")
 REFERENCE = "reference"
@@ -45,21 +44,13 @@ CONDITIONING: dict[str, dict[str, Any]] = {  # changes of the model config
 
 @dataclass(frozen=True)
 class SamplingCase:
-    """A sampler and what it generates.
+    """A sampler and what it generates."""
 
-    Attributes:
-        backend: Name of the sampler.
-        weight_dtype: Of its weights.
-        num_threads: Cores that it may use.
-        batch_size: Streams at once.
-        conditioning: Key of `CONDITIONING`, and of the model.
-    """
-
-    backend: str
-    weight_dtype: str
-    num_threads: int
-    batch_size: int
-    conditioning: str = UNCONDITIONAL
+    backend: str  # name of the sampler
+    weight_dtype: str  # of its weights
+    num_threads: int  # cores that it may use
+    batch_size: int  # streams at once
+    conditioning: str = UNCONDITIONAL  # key of `CONDITIONING`, and of the model
 
     @property
     def name(self) -> str:
@@ -128,25 +119,25 @@ def measure_sampling(
     from wavenet.sampling.cpu import CpuSampler
 
     torch.set_num_threads(1)  # the fastest for the small products of the reference sampler
-    samplers = {
-        _sampler_key(case): make_sampler(
-            models[case.conditioning],
-            case.backend,
-            num_threads=case.num_threads,
-            weight_dtype=case.weight_dtype,
+    kinds = [replace(case, batch_size=1) for case in cases]  # other batch sizes share a sampler
+    by_kind = {
+        kind: make_sampler(
+            models[kind.conditioning],
+            kind.backend,
+            num_threads=kind.num_threads,
+            weight_dtype=kind.weight_dtype,
         )
-        for case in cases
+        for kind in dict.fromkeys(kinds)
     }
-    configs = [models[case.conditioning].config for case in cases]
+    samplers = [by_kind[kind] for kind in kinds]
     lengths = [
-        _length_for(samplers[_sampler_key(case)], config, case.batch_size, seconds)
-        for case, config in zip(cases, configs, strict=True)
+        _length_for(sampler, case.batch_size, seconds)
+        for case, sampler in zip(cases, samplers, strict=True)
     ]
 
     def measure_all(repeat: int) -> Iterator[Timing]:
-        for case, config, length in zip(cases, configs, lengths, strict=True):
-            sampler = samplers[_sampler_key(case)]
-            rate = _rate(sampler, config, case.batch_size, length, seed=repeat)
+        for case, sampler, length in zip(cases, samplers, lengths, strict=True):
+            rate = _rate(sampler, case.batch_size, length, seed=repeat)
             limit = None
             if isinstance(sampler, CpuSampler) and case.batch_size == 1:
                 limit = bandwidth_limit(sampler, seconds / 2)
@@ -185,7 +176,6 @@ def bits_by_weight_dtype(
     windows = SequentialSegments(
         make_clip_reader(model.config, loaded.audio, folder),
         first_seconds(clips, seconds),
-        segment_length=WINDOW_SAMPLES,
         context=model.config.receptive_field,
     )
     return {
@@ -196,8 +186,9 @@ def bits_by_weight_dtype(
     }
 
 
-def dummy_conditioning(config: WaveNetConfig, batch_size: int, length: int) -> dict[str, Any]:
-    """Return conditioning of the right shape, as keywords of `Sampler.generate`."""
+def _rate(sampler: Sampler, batch_size: int, length: int, seed: int = 0) -> float:
+    """Return samples per second over all streams, with conditioning of zeros."""
+    config = sampler.model.config
     conditioning: dict[str, Any] = {}
     if config.local is not None:
         frames = -(-length // config.local.hop_length)
@@ -206,28 +197,16 @@ def dummy_conditioning(config: WaveNetConfig, batch_size: int, length: int) -> d
         conditioning["speaker"] = torch.zeros(batch_size, dtype=torch.int64)
     if config.global_in_channels:
         conditioning["vector"] = torch.zeros(batch_size, config.global_in_channels)
-    return conditioning
-
-
-def _sampler_key(case: SamplingCase) -> SamplingCase:
-    """Return what identifies the sampler of a case: cases with other batch sizes share it."""
-    return replace(case, batch_size=1)
-
-
-def _rate(
-    sampler: Sampler, config: WaveNetConfig, batch_size: int, length: int, seed: int = 0
-) -> float:
-    conditioning = dummy_conditioning(config, batch_size, length)
     started = time.perf_counter()
     sampler.generate(length, batch_size=batch_size, seed=seed, **conditioning)
     return batch_size * length / (time.perf_counter() - started)
 
 
-def _length_for(sampler: Sampler, config: WaveNetConfig, batch_size: int, seconds: float) -> int:
+def _length_for(sampler: Sampler, batch_size: int, seconds: float) -> int:
     """Return how many samples take about `seconds`."""
     length = 20
     while length < 10**7:
-        taken = batch_size * length / _rate(sampler, config, batch_size, length)
+        taken = batch_size * length / _rate(sampler, batch_size, length)
         if taken > seconds / 10:
             return max(20, round(length * seconds / taken))
         length *= 4
@@ -257,34 +236,29 @@ def measure_startup(config: WaveNetConfig) -> StartUp:
     Raises:
         MachineError: A process failed.
     """
-    code = f"from {__name__} import startup_worker; startup_worker()"
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "WAVENET_CACHE": str(Path(folder, "cache"))}
         runs = []
         for _ in range(2):
-            done = subprocess.run(
-                [sys.executable, "-c", code, json.dumps(to_dict(config))],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise MachineError(f"a new process failed: {printable(done.stderr[-300:])}")
-            runs.append(json.loads(done.stdout))
+            worker = worker_process(_startup_meter, [to_dict(config)], "start-up", environment)
+            with worker as measure:
+                runs.append(measure(2000))
     return StartUp(runs[0][0], *runs[1])
 
 
-def startup_worker() -> None:
-    """Generate in a process of `measure_startup`, and write its time and memory to stdout."""
+def _startup_meter(plain_config: dict[str, Any]) -> Callable[[int], list[float]]:
+    """Return a function that generates so many samples, and returns the fields of `StartUp`."""
     torch.set_num_threads(1)
-    config = from_dict(WaveNetConfig, json.loads(sys.argv[1]))
-    model = WaveNet(config)
-    before, started = process_memory_mib(), time.perf_counter()
-    sampler = make_sampler(model, "cpu")
-    sampler.generate(1, **dummy_conditioning(config, 1, 1))
-    seconds = time.perf_counter() - started
-    sampler.generate(2000, **dummy_conditioning(config, 1, 2000))
-    after = process_memory_mib()
-    peak = max(after, process_memory_mib(peak=True))
-    sys.stdout.write(json.dumps([seconds, peak, after - before]))
+    model = WaveNet(from_dict(WaveNetConfig, plain_config))
+
+    def measure(length: int) -> list[float]:
+        before, started = process_memory_mib(), time.perf_counter()
+        sampler = make_sampler(model, "cpu")
+        _rate(sampler, batch_size=1, length=1)
+        seconds = time.perf_counter() - started
+        _rate(sampler, batch_size=1, length=length)
+        after = process_memory_mib()
+        peak = max(after, process_memory_mib(peak=True))
+        return [seconds, peak, after - before]
+
+    return measure

@@ -7,15 +7,12 @@ of another. One more process measures the matrix products of this machine, the h
 import contextlib
 import functools
 import itertools
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +24,7 @@ from wavenet.benchmarks.framework import (
     Timing,
     measure_interleaved,
     process_memory_mib,
+    worker_process,
 )
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import open_wav
@@ -38,13 +36,8 @@ from wavenet.model_summary import layer_rows
 from wavenet.training.acceleration import accelerate, compile_nll, keep_freed_memory
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import MachineError, printable
 from wavenet.utils.files import file_digest
 
-Implementation = Literal[
-    "baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"
-]
-Precision = Literal["32-true", "bf16-mixed"]
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows and columns
 
 
@@ -52,20 +45,15 @@ MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows and columns
 class TrainingCase:
     """An implementation and the shape of its batches.
 
-    Attributes:
-        implementation: `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train`
-            runs; `compiled` adds torch.compile, `checkpointed` activation checkpointing.
-        precision: Of the matrix products.
-        device: `cpu` or `cuda`.
-        batch_size: Segments of one update.
-        segment_length: Samples of each segment.
+    Implementation `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train` runs;
+    `compiled` adds torch.compile, `checkpointed` activation checkpointing.
     """
 
-    implementation: Implementation
-    precision: Precision
-    device: str
-    batch_size: int
-    segment_length: int
+    implementation: str
+    precision: str  # of the matrix products
+    device: str  # `cpu` or `cuda`
+    batch_size: int  # segments of one update
+    segment_length: int  # samples of each segment
 
     @property
     def name(self) -> str:
@@ -82,8 +70,8 @@ class TrainingCase:
 
 def training_cases(
     batch_shapes: Sequence[str],
-    implementations: Sequence[Implementation],
-    precisions: Sequence[Precision],
+    implementations: Sequence[str],
+    precisions: Sequence[str],
     device: str,
 ) -> list[TrainingCase]:
     """Return all combinations; a shape is such as `8x16000`, segments and samples of each."""
@@ -115,8 +103,14 @@ def measure_training(
     """
     operations = 3 * sum(row.operations for row in layer_rows(config))  # forward and backward
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_worker(case, config)) for case in cases]
-        matrix_products = stack.enter_context(_worker(cases[0], None))
+        processes = [
+            worker_process(_training_meter, [to_dict(case), to_dict(config)], case.name)
+            for case in cases
+        ]
+        workers = [stack.enter_context(process) for process in processes]
+        matrix_products = stack.enter_context(
+            worker_process(_matrix_meter, [cases[0].device], "matrix products")
+        )
         for measure in workers:
             measure(seconds)  # the first updates allocate memory, and may compile
 
@@ -129,68 +123,12 @@ def measure_training(
         return measure_interleaved(cases, measure_all, repeats, description)
 
 
-@contextlib.contextmanager
-def _worker(
-    case: TrainingCase, config: WaveNetConfig | None
-) -> Iterator[Callable[[float], dict[str, float]]]:
-    """Yield a function that measures for so many seconds in a process of its own.
-
-    The process trains; without a config it multiplies matrices.
-    """
-    name = "matrix products" if config is None else case.name
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", f"from {__name__} import worker; worker()"),
-            json.dumps([to_dict(case), None if config is None else to_dict(config)]),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-    def measure(seconds: float) -> dict[str, float]:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(f"{seconds}\n")
-            process.stdin.flush()
-        line = process.stdout.readline()
-        if not line:
-            process.wait()
-            lines = process.stderr.read().strip().splitlines()
-            reason = printable(lines[-1] if lines else "no message", 300)
-            raise MachineError(f"the process that measures {name} failed: {reason}")
-        found: dict[str, float] = json.loads(line)
-        return found
-
-    try:
-        yield measure
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def worker() -> None:
-    """Answer each line of stdin, a number of seconds, with JSON of what was measured then."""
-    measure: Callable[[float], dict[str, float]]
-    plain_case, plain_config = json.loads(sys.argv[1])
-    case = from_dict(TrainingCase, plain_case)
-    if plain_config is None:
-        measure = functools.partial(_matrix_operations_per_second, case.device)
-    else:
-        measure = _training_meter(case, from_dict(WaveNetConfig, plain_config))
-    for line in sys.stdin:
-        sys.stdout.write(json.dumps(measure(float(line))) + "\n")
-        sys.stdout.flush()
-
-
 def _training_meter(
-    case: TrainingCase, config: WaveNetConfig
+    plain_case: dict[str, Any], plain_config: dict[str, Any]
 ) -> Callable[[float], dict[str, float]]:
     """Return a function that trains for so many seconds and returns speed and memory."""
-    update = _make_update(case, config)
+    case = from_dict(TrainingCase, plain_case)
+    update = _make_update(case, from_dict(WaveNetConfig, plain_config))
     before = _memory_mib(case.device)
 
     def measure(seconds: float) -> dict[str, float]:
@@ -231,16 +169,20 @@ def _make_update(case: TrainingCase, config: WaveNetConfig) -> Callable[[], None
     return update
 
 
-def _matrix_operations_per_second(device: str, seconds: float) -> dict[str, float]:
-    """Return the floating-point operations per second of large matrix products, by precision."""
+def _matrix_meter(device: str) -> Callable[[float], dict[str, float]]:
+    """Return a function that returns operations per second of large products, by precision."""
     size = MATRIX_SIZE[device]
-    found = {}
-    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
-        a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
-        a @ b
-        calls = _calls_per_second(lambda a=a, b=b: a @ b, device, seconds / 4)  # type: ignore[misc]
-        found[precision] = calls * 2 * size**3
-    return found
+
+    def measure(seconds: float) -> dict[str, float]:
+        found = {}
+        for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+            a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+            a @ b
+            calls = _calls_per_second(functools.partial(torch.mm, a, b), device, seconds / 4)
+            found[precision] = calls * 2 * size**3
+        return found
+
+    return measure
 
 
 def _calls_per_second(function: Callable[[], object], device: str, seconds: float) -> float:
@@ -274,10 +216,8 @@ class BaselineWaveNet(nn.Module):
 
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
+        self.config = config
         width, half = config.residual_channels, config.gate_channels // 2
-        self.levels = config.quantization_channels
-        self.kernel_size = config.kernel_size
-        self.dilations = config.dilations
         self.embedding = nn.Embedding(config.quantization_channels, width)
         self.convs = nn.ModuleList(
             nn.Conv1d(width, 2 * half, config.kernel_size, dilation=dilation)
@@ -296,12 +236,13 @@ class BaselineWaveNet(nn.Module):
 
     def nll(self, waveform: Tensor) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
-        codes = mu_law_encode(waveform, self.levels)
-        shifted = F.pad(codes, (1, 0), value=self.levels // 2)[:, :-1]
+        levels, kernel_size = self.config.quantization_channels, self.config.kernel_size
+        codes = mu_law_encode(waveform, levels)
+        shifted = F.pad(codes, (1, 0), value=levels // 2)[:, :-1]
         x = self.embedding(shifted).transpose(1, 2)
         total = torch.zeros((), device=x.device)
-        for block, dilation in enumerate(self.dilations):
-            y = self.convs[block](F.pad(x, ((self.kernel_size - 1) * dilation, 0)))
+        for block, dilation in enumerate(self.config.dilations):
+            y = self.convs[block](F.pad(x, ((kernel_size - 1) * dilation, 0)))
             tanh, sigmoid = y.chunk(2, dim=1)
             z = torch.tanh(tanh) * torch.sigmoid(sigmoid)
             total = total + self.skips[block](z)

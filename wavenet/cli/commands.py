@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
@@ -179,19 +179,12 @@ def _check_chart(output: str | None) -> None:
     check(good, "output", "a .png file", output)
 
 
-@dataclass(frozen=True)
-class CommandSpec:
-    """What a command is made of.
+class CommandSpec(NamedTuple):
+    """What a command is made of."""
 
-    Attributes:
-        options: Dataclass of its config.
-        recipe: Its file in recipes/; the function there has the name of the command.
-        extra: The extra of the package that it needs.
-    """
-
-    options: type[Any]
-    recipe: str
-    extra: str = "train"
+    options: type[Any]  # dataclass of its config
+    recipe: str  # its file in recipes/; the function there has the name of the command
+    extra: str = "train"  # extra of the package that it needs
 
 
 COMMANDS = {

@@ -7,31 +7,24 @@ spaces, `=`, `,`, `#`, brackets and any alphabet work; `null` alone means none.
 """
 
 import dataclasses
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
 from wavenet.derive import derive
-from wavenet.presets import MEL_PRESETS, MODEL_SIZES
+from wavenet.presets import MEL_PRESETS, MODEL_SIZES, mel_preset
 from wavenet.training.options import RunConfig
 from wavenet.utils.dataclass_io import from_dict, nearest, nested_dataclass, to_dict
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word
 
 PATHS = (
-    "checkpoint",
-    "data.processed_dir",
-    "data.root",
-    "input",
-    "output",
-    "prompt",
-    "resume",
-    "run_dir",
-    "speaker",
+    *("checkpoint", "data.processed_dir", "data.root", "input", "output", "prompt", "resume"),
+    *("run_dir", "speaker"),
 )
 FLAGS = (  # Hydra's, and --json
     *("--help", "--version", "--json", "--multirun", "--run", "--cfg", "--resolve", "--package"),
@@ -39,20 +32,15 @@ FLAGS = (  # Hydra's, and --json
     *("--shell-completion", "--experimental-rerun"),
 )
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
+log = logging.getLogger("wavenet")
 CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
 
 
-@dataclass(frozen=True)
-class Composed:
-    """A composed config.
+class Composed(NamedTuple):
+    """A composed config."""
 
-    Attributes:
-        plain: All of it, as plain data.
-        overridden: Keys given on the command line, in order.
-    """
-
-    plain: dict[str, Any]
-    overridden: tuple[str, ...]
+    plain: dict[str, Any]  # all of it
+    overridden: tuple[str, ...]  # keys given on the command line, in order
 
 
 def quoted(text: str) -> str:
@@ -64,13 +52,10 @@ def quoted(text: str) -> str:
 
 
 def register_configs(conf: Path) -> None:
-    """Register the base configs with Hydra, and the resolver `${recipes:PATH}`.
+    """Register the base configs with Hydra, and the resolver `${recipes:PATH}` next to `conf`.
 
     Groups: `base` of each, `model=small` and the other sizes, `audio/mel=NAME` for each preset.
     `VERB_keys` are the keys of a command that are in no group.
-
-    Args:
-        conf: The folder of configs.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
@@ -145,14 +130,12 @@ def mel_by_name(argument: str) -> str:
         ConfigError: There is no such preset.
     """
     key, _, value = argument.partition("=")
-    names = value.split(",")
     if key not in ("audio.mel", "audio/mel") or not re.fullmatch(r"\w[\w,]*", value):
         return argument
     if value == "null":
         return "audio.mel=null"
-    for name in names:
-        if name not in MEL_PRESETS:
-            raise ConfigError(f"no mel preset {printable(name)!r}{nearest(name, MEL_PRESETS)}")
+    for name in value.split(","):
+        mel_preset(name)
     return f"audio/mel={value}"
 
 
@@ -184,6 +167,8 @@ def run_hydra(conf: Path, verb: str, job: Callable[[Any], object], words: Sequen
     import hydra
 
     sys.argv[1:] = words
+    if "--cfg" in words:
+        log.info("a null key may follow from other keys: --help says which")
     hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
 
 
@@ -217,7 +202,9 @@ def explain(error: Exception, verb: str) -> str:
     """Return an error of Hydra in a sentence, with the nearest key or choice."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
-    own = _config_error(error)
+    own: BaseException | None = error
+    while own is not None and not isinstance(own, ConfigError):  # OmegaConf wraps it
+        own = own.__cause__ or own.__context__
     if own is not None:
         return str(own)
     text = str(error).strip()
@@ -235,16 +222,25 @@ def explain(error: Exception, verb: str) -> str:
         return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
     match = re.search(r"Could not override '([^']+)'", text)
     if match:
-        return f"unknown key {match[1]!r}{nearest(match[1], known_keys(verb))}"
+        return _without_place(match[1], known_keys(verb))
     return printable(text.replace("\n", " "), limit=500)
 
 
-def _config_error(error: BaseException) -> ConfigError | None:
-    """Return the `ConfigError` that OmegaConf wrapped, if there is one."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConfigError):
-        cause = cause.__cause__ or cause.__context__
-    return cause
+def _without_place(key: str, known: Sequence[str]) -> str:
+    """Return why Hydra cannot override a key: it is unknown, or its mapping has no place for it."""
+    name = re.sub(r"(\.\d+)+$", "", key)  # without indices of a list
+    if name not in known:
+        return f"unknown key {key!r}{nearest(key, known)}"
+    parent, _, leaf = name.rpartition(".")
+    if parent == "audio.mel":
+        presets = ", ".join(sorted(MEL_PRESETS))
+        return f"{key}: audio.mel is null; choose a preset with audio.mel=NAME, one of {presets}"
+    names = ["hop_length"] if parent in ("audio.f0", "audio.score") else []  # is required there
+    together = ",".join(f"{name}:VALUE" for name in dict.fromkeys([*names, leaf]))
+    return (
+        f"{key}: {parent} is null or a mapping without it; give its keys together, such as "
+        f"{parent}={{{together}}}"
+    )
 
 
 def known_keys(verb: str) -> list[str]:

@@ -15,12 +15,7 @@ from wavenet.utils.dataclass_io import describe_range, nested_dataclass, plain_d
 
 
 def help_text(conf: Path, verb: str) -> str:
-    """Return the help of a command.
-
-    Args:
-        conf: The folder of configs.
-        verb: Name of its primary config.
-    """
+    """Return the help of a command, whose config is `conf/VERB.yaml`."""
     parts = [leading_comment(conf / f"{verb}.yaml")]
     for group, choice in _chosen(conf / f"{verb}.yaml").items():
         parts.append(_choices(conf, group, choice))
@@ -84,6 +79,8 @@ def _keys(cls: Any, indent: str, without: Container[str] = ()) -> Iterator[str]:
         optional = inner is not None and field.default is None and not field.metadata["derived"]
         text, allowed = field.metadata["help"], describe_range(cls, field)
         text += f" ({allowed})" if allowed else ""
+        derived = field.metadata["derived"] and inner is None
+        text += "; null: follows from other keys" * derived
         value = "" if inner is not None and not optional else f" {_yaml(plain_default(field))}"
         yield f"{indent}{field.name}:{value} # {text}"
         if inner is not None:

@@ -9,14 +9,12 @@ A recipe is imported once its config is valid, so that help and errors of typing
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -41,24 +39,6 @@ from wavenet.utils.progress import log_to_stderr
 Task = Callable[[Any, Composed], CommandResult | None]
 
 
-@dataclass(frozen=True)
-class TypedTask:
-    """A task whose composed config is checked by a dataclass first; it can be pickled.
-
-    Attributes:
-        verb: Name of the command.
-        task: Called with the dataclass and the composed config; `None` for the recipe's own.
-    """
-
-    verb: str
-    task: Task | None
-
-    def __call__(self, composed: Composed) -> CommandResult:
-        options = from_dict(COMMANDS[self.verb].options, composed.plain)
-        task = self.task or _recipe(self.verb)
-        return task(options, composed) or CommandResult()
-
-
 class ReceivedSignal(BaseException):
     """SIGTERM or SIGUSR1, raised like `KeyboardInterrupt` so that open files are cleaned up."""
 
@@ -81,7 +61,9 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
             elif set(sys.argv[1:]) == {"--version"}:
                 print(f"torch-wavenet {wavenet.__version__}")
             else:
-                code = compose_and_run(conf_folder(), verb, TypedTask(verb, task))
+                code = compose_and_run(
+                    conf_folder(), verb, functools.partial(_run_checked, verb, task)
+                )
             sys.exit(code)
     except KeyboardInterrupt:
         _print_error("interrupted; no partial files are left")
@@ -112,12 +94,7 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     """Compose `conf/VERB.yaml` with the command line, call `task`, and return its exit code.
 
     With `-m`, `task` is called for each config of the sweep, in the processes of Hydra's launcher,
-    and the code is the worst.
-
-    Args:
-        conf: The folder of configs.
-        verb: The command.
-        task: Called with the composed config; not called for Hydra's `--cfg` and the like.
+    and the code is the worst. For Hydra's `--cfg` and the like it is not called.
 
     Raises:
         ConfigError: The command line does not fit the configs.
@@ -165,29 +142,21 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     return 0
 
 
+def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandResult:
+    """Check a composed config by the command's dataclass, then call the task or the recipe."""
+    spec = COMMANDS[verb]
+    options = from_dict(spec.options, composed.plain)
+    if task is None:
+        package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
+        task = getattr(require(f"{package}.{spec.recipe}", spec.extra), verb)
+    return task(options, composed) or CommandResult()
+
+
 def conf_folder() -> Path:
     """Return the folder of configs: inside the installed package, or next to it in a checkout."""
     package = Path(wavenet.__file__).parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
-
-
-def _recipe(verb: str) -> Task:
-    """Import and return the function of a command's recipe.
-
-    Raises:
-        MachineError: A package that the recipe needs is not installed.
-    """
-    package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
-    try:
-        recipe = importlib.import_module(f"{package}.{COMMANDS[verb].recipe}")
-    except ModuleNotFoundError as error:
-        raise MachineError(
-            f"{error.name} is not installed: it comes with "
-            f"pip install 'torch-wavenet[{COMMANDS[verb].extra}]'"
-        ) from error
-    task: Task = getattr(recipe, verb)
-    return task
 
 
 def _report(error: Exception) -> None:

@@ -42,38 +42,23 @@ log = logging.getLogger("wavenet")
 
 @dataclass(frozen=True, kw_only=True)
 class CommandResult:
-    """Result of a command.
+    """Result of a command."""
 
-    Attributes:
-        code: The exit code.
-        folder: Folder of the run, if there is one.
-        bits: Held-out bits per sample of its best model; `None` without a validation.
-    """
-
-    code: int = 0
-    folder: str | None = None
-    bits: float | None = None
+    code: int = 0  # exit code
+    folder: str | None = None  # of the run, if there is one
+    bits: float | None = None  # held-out bits per sample of its best model, if it was validated
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """Result of a job of a sweep.
+    """Result of a job of a sweep."""
 
-    Attributes:
-        job: Its number, from 0.
-        overrides: The overrides that differ from those of the other jobs.
-        folder: Folder of its run.
-        bits: Held-out bits per sample of its best model.
-        code: The exit code of the same command on its own.
-        error: Why it failed.
-    """
-
-    job: int
-    overrides: tuple[str, ...]
-    folder: str
-    bits: float | None = None
-    code: int = 0
-    error: str | None = None
+    job: int  # number, from 0
+    overrides: tuple[str, ...]  # those that differ from the other jobs'
+    folder: str  # of its run
+    bits: float | None = None  # held-out bits per sample of its best model
+    code: int = 0  # exit code of the same command on its own
+    error: str | None = None  # why it failed
 
 
 Task = Callable[[Composed], CommandResult]
@@ -84,14 +69,7 @@ class SweepStopped(BaseException):
 
 
 def run_task(task: Task, config: Any, script: str, words: Sequence[str]) -> CommandResult:
-    """Call a task with a config of Hydra's.
-
-    Args:
-        task: Called with the composed config.
-        config: From Hydra.
-        script: The command as it was called.
-        words: The command line that composes `config` alone.
-    """
+    """Call a task with a config of Hydra's; `script` and `words` compose it alone."""
     sys.argv = [script, *words]  # for libraries that start this command again
     paths, _ = split_paths(words)
     pairs = (word.partition("=") for word in words)
@@ -118,9 +96,8 @@ def is_sweep(verb: str, words: Sequence[str]) -> bool:
     if not any(word in MULTIRUN or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words):
         return False
     if verb != "train":
-        raise ConfigError(
-            f"wavenet-{verb} has no -m: sweeps are for training, use wavenet-train -m"
-        )
+        command = f"wavenet-{verb.replace('_', '-')}"
+        raise ConfigError(f"{command} has no -m: sweeps are for training, use wavenet-train -m")
     if any(word.startswith("resume=") for word in words):
         raise ConfigError("-m starts new runs: leave resume out, or resume one run without -m")
     return True
@@ -128,25 +105,15 @@ def is_sweep(verb: str, words: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """What Hydra calls for each job. It can be pickled: launchers run it in other processes.
+    """What Hydra calls for each job. It can be pickled: launchers run it in other processes."""
 
-    Attributes:
-        conf: The folder of configs.
-        script: The command as it was called.
-        words: Its command line.
-        task: Called with each composed config.
-        folder: Folder of the sweep.
-        fixed: Keys that are the same for all jobs.
-        process: Process that started the sweep.
-    """
-
-    conf: Path
-    script: str
-    words: tuple[str, ...]
-    task: Task
-    folder: Path
-    fixed: tuple[str, ...]
-    process: int
+    conf: Path  # folder of configs
+    script: str  # the command as it was called
+    words: tuple[str, ...]  # its command line
+    task: Task  # called with each composed config
+    folder: Path  # of the sweep
+    fixed: tuple[str, ...]  # keys that are the same for all jobs
+    process: int  # that started the sweep
 
     def __call__(self, config: Any) -> float:
         from hydra.core.hydra_config import HydraConfig
@@ -181,12 +148,8 @@ def run_sweep(
 ) -> int:
     """Call a task for each config of a sweep, print the results, and return the worst code.
 
-    Args:
-        conf: The folder of configs.
-        verb: The command.
-        task: Called in the processes of Hydra's launcher.
-        paths: Path overrides of the command line.
-        rest: Its other words.
+    The processes of Hydra's launcher call it. `paths` are the path overrides of the command line,
+    `rest` its other words.
 
     Raises:
         ConfigError: The command line fits no sweep.
@@ -224,11 +187,9 @@ def run_sweep(
 
 
 def new_folder(chosen: str | None, words: Sequence[str]) -> Path:
-    """Create and return the folder of a sweep; sweeps that start together get one each.
+    """Create and return the folder of a sweep, `chosen` or named after the recipe in `words`.
 
-    Args:
-        chosen: The folder, if given.
-        words: The command line; its recipe gives the name.
+    Sweeps that start together get one each.
 
     Raises:
         ConfigError: The folder is not empty.
@@ -275,12 +236,11 @@ def conclude(folder: Path) -> list[JobResult]:
         for path in paths
     ]
     results.sort(key=lambda one: (one.bits is None, one.bits or 0.0, one.job))
-    if not results:
-        return results
-    summary = [asdict(one) for one in results]
-    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-    print(table(results))
-    print(f"summary: {printable(folder / SUMMARY_FILE)}")
+    if results:
+        summary = [asdict(one) for one in results]
+        write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+        print(table(results))
+        print(f"summary: {printable(folder / SUMMARY_FILE)}")
     return results
 
 

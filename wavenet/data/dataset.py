@@ -268,8 +268,8 @@ class SequentialSegments(Dataset[dict[str, Tensor]]):
         reader: ClipReader,
         clips: Sequence[Clip],
         *,
-        segment_length: int,
         context: int,
+        segment_length: int = 16_384,
         limit_seconds: float | None = None,
     ) -> None:
         _check(reader.folder, clips, segment_length=(segment_length, 1), context=(context, 0))

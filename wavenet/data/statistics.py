@@ -7,11 +7,12 @@ predictor of the noise shaping filter (`with_predictor`).
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.config import AudioConfig, FilterConfig, MelConfig
@@ -89,11 +90,8 @@ def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> F
         config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
     if config == FilterConfig():
         return config
-    signal_filter, peak = SignalFilter(config, audio.sample_rate), 0.0
-    for clip in clips:
-        peak = max(
-            peak, float(signal_filter.apply(torch.from_numpy(read_clip(folder, clip))).abs().max())
-        )
+    filtered = _filtered(folder, clips, config, audio.sample_rate)
+    peak = max((float(signal.abs().max()) for signal in filtered), default=0.0)
     if not QUIET_PEAK < peak <= 1:
         found = "past 1.0" if peak > 1 else "lost in the rounding"
         best = float(f"{0.95 * config.gain / peak:.3g}") if peak else 1.0
@@ -107,12 +105,16 @@ def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> F
 def _predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> tuple[float, ...]:
     """Return the linear predictor of the clips after the other steps of the filter."""
     others = dataclasses.replace(audio.filter, noise_shaping=0.0)
-    signal_filter = SignalFilter(others, audio.sample_rate)
     total = torch.zeros(ORDER + 1, dtype=torch.float64)
-    for clip in clips:
-        signal = F.pad(
-            signal_filter.apply(torch.from_numpy(read_clip(folder, clip))).double(), (0, ORDER)
-        )
+    for filtered in _filtered(folder, clips, others, audio.sample_rate):
+        signal = F.pad(filtered.double(), (0, ORDER))
         power = torch.fft.rfft(signal, 2 * len(signal)).abs().square()
         total += torch.fft.irfft(power)[: ORDER + 1]
     return linear_predictor(total)
+
+
+def _filtered(
+    folder: Path, clips: Sequence[Clip], config: FilterConfig, sample_rate: int
+) -> Iterator[Tensor]:
+    signal_filter = SignalFilter(config, sample_rate)
+    return (signal_filter.apply(torch.from_numpy(read_clip(folder, clip))) for clip in clips)

@@ -210,14 +210,12 @@ def griffin_lim(
     return clipped
 
 
-def _non_negative_least_squares(
-    bank: torch.Tensor, mel: torch.Tensor, steps: int = 200
-) -> torch.Tensor:
+def _non_negative_least_squares(bank: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
     """Return magnitudes of 0 or more, `(bins, F)`: multiplicative updates (Lee and Seung 2001)."""
     x: torch.Tensor = (torch.linalg.pinv(bank) @ mel).clamp(min=1e-6)
     target = bank.T @ mel
     product = bank.T @ bank
-    for _ in range(steps):
+    for _ in range(200):
         x = x * target / (product @ x).clamp(min=1e-12)
     return x
 

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from wavenet.checkpoint import Checkpoint, read_config
+from wavenet.checkpoint import Checkpoint, model_facts, read_config
+from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
 from wavenet.evaluation.baselines import baselines
 from wavenet.evaluation.held_out import first_seconds
 from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation, model_facts
+from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation
 from wavenet.evaluation.synthesis import (
     ALL,
     RESYNTHESIS,
@@ -34,21 +35,21 @@ from wavenet.evaluation.synthesis import (
     Synthesizer,
 )
 from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
-from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.errors import ConfigError, DataError, listed, printable
 from wavenet.utils.files import write_text
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
-MAX_LISTED_ERRORS = 12
 
 
+@dataclass
 class Evaluator:
     """Evaluates a model on held-out clips.
 
     The expensive steps, `nll` and `resynthesize`, can be split into shards; `summarize` adds what
     needs all clips.
 
-    Args:
+    Attributes:
         loaded: The model.
         folder: Prepared recordings.
         clips: The held-out clips of the folder.
@@ -56,22 +57,16 @@ class Evaluator:
         seed: Of the noise.
     """
 
-    def __init__(
-        self,
-        loaded: Checkpoint,
-        folder: Path,
-        clips: Sequence[Clip],
-        options: EvaluationOptions,
-        seed: int = 0,
-    ) -> None:
-        self.loaded = loaded
-        self.folder = folder
-        self.clips = clips
-        self.options = options
-        self.seed = seed
-        self.scored_clips = first_seconds(clips, options.eval_seconds)
-        self.reader = make_clip_reader(loaded.model.config, loaded.audio, folder)
-        self.synthesizer = Synthesizer(loaded, folder, options, seed)
+    loaded: Checkpoint
+    folder: Path
+    clips: Sequence[Clip]
+    options: EvaluationOptions
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.scored_clips = first_seconds(self.clips, self.options.eval_seconds)
+        self.reader = make_clip_reader(self.loaded.model.config, self.loaded.audio, self.folder)
+        self.synthesizer = Synthesizer(self.loaded, self.folder, self.options, self.seed)
 
     def evaluate(self) -> Evaluation:
         """Return the evaluation on all clips."""
@@ -126,7 +121,13 @@ class Evaluator:
         """
         clips, rate = self.scored_clips, self.loaded.audio.sample_rate
         num_samples = int(frames_of(clips).sum())
-        recordings, facts = self.recordings(resyntheses), model_facts(self.loaded)
+        recordings, facts = self.recordings(resyntheses), model_facts(*self.loaded)
+        if self.loaded.audio.filter != FilterConfig():
+            filters = {**to_dict(self.loaded.audio.filter), "predictor": None}
+            shown = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
+            facts["Filter"] = (
+                f"{shown}; bits per sample of the filtered signal, metrics of the original"
+            )
         bits: dict[str, float] = {}
         if clips:
             waveforms = [model_input(self.reader, clip).numpy() for clip in clips]
@@ -155,66 +156,50 @@ class Evaluator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationIdentity:
-    """What must be equal in all shards of one evaluation.
-
-    Attributes:
-        checkpoint: SHA-256 of the model's weights, and of its config.
-        clips: SHA-256 of the digests of the held-out clips, in order.
-        evaluation: The options.
-        seed: Of the noise.
-    """
-
-    checkpoint: str
-    clips: str
-    evaluation: EvaluationOptions
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class PartialResult:
     """Results of one shard, as in its JSON file.
 
     Attributes:
         shard: As `i/n`.
-        identity: The evaluation that it belongs to.
+        identity: The evaluation that it belongs to; see `ShardedEvaluation.identity`.
         nll: Of the shard's clips, by name.
         resyntheses: The shard's resyntheses.
         time: Time to generate them.
     """
 
     shard: str
-    identity: EvaluationIdentity
+    identity: dict[str, str]
     nll: dict[str, TotalNll]
     resyntheses: tuple[ResynthesisScores, ...]
     time: GenerationTime
 
 
+@dataclass
 class ShardedEvaluation:
     """An evaluation whose shards are evaluated by different processes, and then merged.
 
-    Args:
+    Attributes:
         evaluator: Of the whole evaluation.
         model_dir: The model directory.
         page: The listening page, next to which the results of the shards are.
     """
 
-    def __init__(self, evaluator: Evaluator, model_dir: Path, page: Path) -> None:
-        self.evaluator = evaluator
-        self.model_dir = model_dir
-        self.page = page
+    evaluator: Evaluator
+    model_dir: Path
+    page: Path
 
     @cached_property
-    def identity(self) -> EvaluationIdentity:
-        """What all shards have in common."""
+    def identity(self) -> dict[str, str]:
+        """What must be equal in all shards: digests of model and clips, the seed, the options."""
         sha256 = read_config(self.model_dir).sha256
         assert sha256 is not None
-        return EvaluationIdentity(
-            checkpoint=f"{sha256.weights}-{sha256.config}",
-            clips=hashlib.sha256(digests_of(self.evaluator.clips).tobytes()).hexdigest(),
-            evaluation=self.evaluator.options,
-            seed=self.evaluator.seed,
-        )
+        options = vars(self.evaluator.options)
+        return {
+            "checkpoint": f"{sha256.weights}-{sha256.config}",
+            "clips": hashlib.sha256(digests_of(self.evaluator.clips).tobytes()).hexdigest(),
+            "seed": str(self.evaluator.seed),
+            **{f"evaluation.{name}": str(value) for name, value in options.items()},
+        }
 
     def evaluate(self, shard: Shard, *, overwrite: bool = False) -> Path:
         """Evaluate a shard of the clips and write the results; return their JSON file.
@@ -265,11 +250,8 @@ class ShardedEvaluation:
                 results[path] = self._read(path)
             except DataError as error:
                 errors.append(f"{error}: {rerun} overwrite=true")
-        if len(errors) > MAX_LISTED_ERRORS:
-            errors[MAX_LISTED_ERRORS - 1 :] = [f"and {len(errors) - MAX_LISTED_ERRORS + 1} more"]
         if errors:
-            lines = "\n".join(f"  {line}" for line in errors)
-            raise DataError(f"the shards cannot be merged:\n{lines}")
+            raise DataError(f"the shards cannot be merged:{listed(errors)}")
         nll: dict[str, TotalNll] = {}
         resyntheses = []
         for path, result in results.items():
@@ -307,13 +289,11 @@ def _wav_path(path: Path, number: int) -> Path:
     return path.with_suffix("") / f"resynthesis-{number}.wav"
 
 
-def _differences(found: EvaluationIdentity, expected: EvaluationIdentity) -> list[str]:
+def _differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     """Return in what a shard's identity differs from the expected one."""
-    different = ["another checkpoint"] * (found.checkpoint != expected.checkpoint)
-    different += ["other clips"] * (found.clips != expected.clips)
-    one, other = (
-        {"seed": identity.seed}
-        | {f"evaluation.{name}": value for name, value in vars(identity.evaluation).items()}
-        for identity in (found, expected)
-    )
-    return different + [f"{n}={one[n]}, not {other[n]}" for n in one if one[n] != other[n]]
+    digests = {"checkpoint": "another checkpoint", "clips": "other clips"}
+    return [
+        digests.get(name, f"{name}={printable(found.get(name))}, not {value}")
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]

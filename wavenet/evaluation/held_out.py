@@ -54,7 +54,7 @@ def held_out_clips(
         folder = ensure_same_data(own, dataset, model_dir)
         foreign = False
     else:
-        folder = ensure_prepared(dataclasses.replace(data, sample_rate=rate))
+        folder = ensure_prepared(dataclasses.replace(data, sample_rate=rate), loaded.audio)
         foreign = read_manifest(folder).identity != dataset
     manifest = read_manifest(folder)
     clips = held_out_split(manifest)

@@ -21,7 +21,6 @@ from wavenet.sampling import Sampler
 from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.progress import progress
 
-WINDOW_SAMPLES = 16384  # samples that count in one forward pass
 MODEL = "model"
 
 
@@ -123,8 +122,7 @@ def model_nll(model: WaveNet, reader: ClipReader, clips: Sequence[Clip]) -> dict
         speaker_maps["null speaker"] = lambda ids: torch.full_like(ids, NULL_SPEAKER)
     if not clips:
         return dict.fromkeys(speaker_maps, TotalNll())
-    context = model.config.receptive_field
-    windows = SequentialSegments(reader, clips, segment_length=WINDOW_SAMPLES, context=context)
+    windows = SequentialSegments(reader, clips, context=model.config.receptive_field)
     total = int(frames_of(clips).sum()) * len(speaker_maps)
     with progress(total, unit="sample", description="evaluating") as advance:
         return {name: total_nll(model, windows, advance, ids) for name, ids in speaker_maps.items()}

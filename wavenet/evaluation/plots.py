@@ -25,6 +25,7 @@ Array = npt.NDArray[np.floating[Any]]
 BLUE, ORANGE, GREEN, INK, PALE = "#0072b2", "#d55e00", "#009e73", "#333333", "#c9ced6"
 RANGE_DB = 80.0  # from the loudest to the lowest level that is shown
 _DPI = 110
+_MAX_FRAMES = 1200  # of a spectrogram
 _MAX_TREE_SAMPLES = 64
 
 
@@ -81,18 +82,17 @@ def spectrogram_image(waveform: Array, sample_rate: int) -> npt.NDArray[np.uint8
     return np.ascontiguousarray(pixels)
 
 
-def level_db(waveform: Array, sample_rate: int, max_frames: int = 1200) -> Array:
+def level_db(waveform: Array, sample_rate: int) -> Array:
     """Return the level of each frequency over time, in dB relative to the loudest, `(H, W)`.
 
-    Frames are 32 ms, Hann windowed; their hop is 4 ms, or longer to stay within `max_frames`.
+    Frames are 32 ms, Hann windowed; their hop is 4 ms, or longer to stay within 1200 frames.
 
     Args:
         waveform: Samples, `(T,)`.
         sample_rate: In Hz.
-        max_frames: Upper limit of `W`.
     """
     size = max(64, 1 << round(np.log2(0.032 * sample_rate)))
-    hop = max(1, size // 8, -(-len(waveform) // max_frames))
+    hop = max(1, size // 8, -(-len(waveform) // _MAX_FRAMES))
     padded = np.pad(np.asarray(waveform, dtype=np.float32), size // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: max(1, len(waveform)) : hop]
     window = np.hanning(size + 1)[:-1].astype(np.float32)
@@ -103,39 +103,34 @@ def level_db(waveform: Array, sample_rate: int, max_frames: int = 1200) -> Array
 
 
 def learning_curve(
-    steps: Sequence[int],
-    train_bits: Sequence[float],
-    valid_steps: Sequence[int],
-    valid_bits: Sequence[float],
-    baselines: Mapping[str, float] | None = None,
+    train: Sequence[tuple[int, float]],
+    val: Sequence[tuple[int, float]],
+    baselines: Mapping[str, float],
 ) -> "Figure":
     """Return bits per sample over training steps, with baselines as horizontal lines.
 
     Args:
-        steps: Steps of the training loss.
-        train_bits: Bits per sample at these steps.
-        valid_steps: Steps of the validations.
-        valid_bits: Bits per sample at these steps.
+        train: Steps, and the bits per sample of the training loss.
+        val: Steps, and the bits per sample of the validations.
         baselines: Bits per sample by name.
     """
     figure = _figure(8.5, 4.6)
     axes = figure.subplots()
-    axes.plot(steps, train_bits, color=BLUE, alpha=0.3, linewidth=0.8)
-    axes.plot(steps, _smooth(train_bits), color=BLUE, linewidth=1.8, label="training, smoothed")
-    axes.plot(
-        valid_steps, valid_bits, "o-", color=ORANGE, markersize=4, linewidth=1.8, label="validation"
-    )
-    if len(valid_bits):
-        best = int(np.argmin(valid_bits))
-        point = valid_steps[best], valid_bits[best]
-        place = "right" if point[0] > 0.9 * max(valid_steps) else "center"
+    steps, bits = [step for step, _ in train], [value for _, value in train]
+    axes.plot(steps, bits, color=BLUE, alpha=0.3, linewidth=0.8)
+    axes.plot(steps, _smooth(bits), color=BLUE, linewidth=1.8, label="training, smoothed")
+    steps, bits = [step for step, _ in val], [value for _, value in val]
+    axes.plot(steps, bits, "o-", color=ORANGE, markersize=4, linewidth=1.8, label="validation")
+    last = max([1, *(step for step, _ in (*train, *val))])
+    if val:
+        best = min(val, key=lambda point: point[1])
+        place = "right" if best[0] > 0.9 * max(steps) else "center"
         style = {"color": ORANGE, "weight": "bold", "fontsize": 10}
-        _annotate(axes, f"{valid_bits[best]:.3f}", point, (0, 7), ha=place, **style)
-    last = max([1, *steps, *valid_steps])
-    for name, bits in (baselines or {}).items():
-        axes.axhline(bits, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        text = f"{name.replace('_', ' ')}  {bits:.2f}"
-        _annotate(axes, text, (last, bits), (-4, 3), ha="right")
+        _annotate(axes, f"{best[1]:.3f}", best, (0, 7), ha=place, **style)
+    for name, value in baselines.items():
+        axes.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        text = f"{name.replace('_', ' ')}  {value:.2f}"
+        _annotate(axes, text, (last, value), (-4, 3), ha="right")
     axes.set_xlim(0, last * 1.02)
     axes.margins(y=0.1)
     axes.set_xlabel("training step")

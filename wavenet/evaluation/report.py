@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from wavenet.checkpoint import Checkpoint
-from wavenet.config import FilterConfig
 from wavenet.data.audio import wav_bytes
 from wavenet.evaluation.metrics import ResynthesisMetrics, mean_metrics, mean_of_defined
 from wavenet.evaluation.nll import MODEL
@@ -37,30 +35,6 @@ METRICS_NOTE = (
     "pip install 'torch-wavenet[evaluate]')."
 )
 ONSETS_NOTE = "F-measure of onsets against the score, within 50 ms; 1 is best."
-
-
-def model_facts(loaded: Checkpoint) -> dict[str, str]:
-    """Return facts about a model, by name."""
-    model, audio, training = loaded.model, loaded.audio, loaded.training
-    seconds = model.config.receptive_field_seconds(audio.sample_rate)
-    facts = {
-        "Data": training.data,
-        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
-        "Sample rate": f"{audio.sample_rate:,} Hz",
-        "Steps": f"{training.steps:,}",
-        "Blocks": str(len(model.config.dilations)),
-        "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "Receptive field": f"{model.config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
-    }
-    if audio.features:
-        facts["Conditioning"] = " and ".join(audio.features)
-    if audio.filter != FilterConfig():
-        filters = {**to_dict(audio.filter), "predictor": None}
-        facts["Filter"] = ", ".join(f"{name} {value:g}" for name, value in filters.items() if value)
-        facts["Filter"] += "; bits per sample of the filtered signal, metrics of the original"
-    if audio.speaker_names:
-        facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
-    return facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,31 +141,21 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
 
 
 def write_report(
-    path: Path,
-    *,
-    title: str,
-    facts: Mapping[str, str],
-    bits_per_sample: Mapping[str, float],
-    recordings: Sequence[Recording],
-    tables: Sequence[Table] = (),
-    curve_png: bytes | None = None,
+    path: Path, evaluation: Evaluation, *, title: str, curve_png: bytes | None = None
 ) -> None:
     """Write the listening page to `path`, atomically.
 
     Args:
         path: An `.html` file.
+        evaluation: What the page shows; the first bar, the model's, is highlighted.
         title: Heading of the page.
-        facts: Facts about the model, by name.
-        bits_per_sample: By name; the first is the model, whose bar is highlighted.
-        recordings: In the order of the page.
-        tables: Other metrics, between the bits per sample and the recordings.
         curve_png: Picture of the learning curve.
 
     Raises:
         DataError: A recording contains NaN or infinity.
         MachineError: jinja2 or matplotlib is not installed.
     """
-    for recording in recordings:
+    for recording in evaluation.recordings:
         if not np.isfinite(recording.waveform).all():
             raise DataError(f"recording {printable(recording.name)!r} contains NaN or infinity")
     source = resources.files(__package__).joinpath("report.html.jinja").read_text("utf-8")
@@ -199,14 +163,14 @@ def write_report(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    longest_bar = max([*bits_per_sample.values(), 1e-9])
+    longest_bar = max([*evaluation.bits_per_sample.values(), 1e-9])
     page = environment.from_string(source).render(
         title=title,
-        bits_per_sample=bits_per_sample,
-        tables=tables,
-        recordings=recordings,
+        bits_per_sample=evaluation.bits_per_sample,
+        tables=resynthesis_tables(evaluation.resyntheses),
+        recordings=evaluation.recordings,
         learning_curve=curve_png and _data_uri("image/png", curve_png),
-        facts=facts,
+        facts=evaluation.facts,
         bar_width=lambda bits: f"{100 * max(bits, 0.0) / longest_bar:.2f}%",
         number=_number,
         duration=lambda r: f"{len(r.waveform) / r.sample_rate:.2f} s at {r.sample_rate:,} Hz",

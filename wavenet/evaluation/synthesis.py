@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,29 +113,27 @@ def clip_conditioning(audio: AudioConfig, folder: Path, clip: Clip, length: int)
     return conditioning
 
 
+@dataclass
 class Synthesizer:
     """Generates recordings from a model and measures how long that takes.
 
-    Args:
+    Attributes:
         loaded: The model.
         folder: Prepared recordings.
         options: Lengths, numbers and temperature.
         seed: Of the noise.
-
-    Attributes:
         time: Time that all recordings have taken.
     """
 
-    def __init__(
-        self, loaded: Checkpoint, folder: Path, options: EvaluationOptions, seed: int = 0
-    ) -> None:
-        self.model = loaded.model
-        self.audio = loaded.audio
-        self.signal_filter = build_filter(loaded.audio)
-        self.folder = folder
-        self.options = options
-        self.seed = seed
-        self.time = GenerationTime()
+    loaded: Checkpoint
+    folder: Path
+    options: EvaluationOptions
+    seed: int = 0
+    time: GenerationTime = GenerationTime()
+
+    def __post_init__(self) -> None:
+        self.model, self.audio, _ = self.loaded
+        self.signal_filter = build_filter(self.audio)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -153,13 +151,13 @@ class Synthesizer:
         mine = shard.of(range(len(longest)))
         if not mine:
             return
-        generated = []
+        generated = {}
         with self._generating(sum(longest[number].frames for number in mine)) as generate:
             for number in mine:
                 clip = longest[number]
                 conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
-                generated.append(generate(clip.frames, **conditioning))
-        for number, resynthesis in zip(mine, generated, strict=True):
+                generated[number] = generate(clip.frames, **conditioning)
+        for number, resynthesis in generated.items():
             clip, other = longest[number], longest[(number + 1) % len(longest)]
             original, waveforms = self.with_baselines(clip, resynthesis)
             metrics = {
@@ -246,33 +244,28 @@ class Synthesizer:
 
     @contextlib.contextmanager
     def _generating(self, num_samples: int) -> Iterator[Callable[..., Samples]]:
-        """Yield `_generate` with its first arguments; making the sampler is not timed."""
-        sampler = self.sampler
-        with progress(num_samples, unit="sample", description="generating") as advance:
-            yield partial(self._generate, sampler, advance)
+        """Yield a function that generates a waveform; making the sampler is not timed."""
+        sampler, sampling = self.sampler, SamplingConfig(temperature=self.options.temperature)
 
-    def _generate(
-        self,
-        sampler: Sampler,
-        advance: Callable[[int], None],
-        length: int,
-        seed: int = 0,
-        prompt: torch.Tensor | None = None,
-        **conditioning: Any,
-    ) -> Samples:
-        """Return a generated waveform, `(T,)`, with its prompt in front if there is one."""
-        started = time.perf_counter()
-        signal = sampler.generate(
-            length,
-            seed=self.seed + seed,
-            sampling=SamplingConfig(temperature=self.options.temperature),
-            progress=advance,
-            prompt=prompt,
-            **conditioning,
-        )
-        self.time += GenerationTime(length, time.perf_counter() - started)
-        generated = signal.cpu().float()
-        if prompt is not None:
-            generated = torch.cat([prompt[None], generated], dim=1)
-        samples: Samples = self.signal_filter.inverse()(generated)[0].numpy()
-        return samples
+        def generate(
+            length: int, seed: int = 0, prompt: torch.Tensor | None = None, **conditioning: Any
+        ) -> Samples:
+            """Return a waveform, `(T,)`, with its prompt in front if there is one."""
+            started = time.perf_counter()
+            signal = sampler.generate(
+                length,
+                seed=self.seed + seed,
+                sampling=sampling,
+                progress=advance,
+                prompt=prompt,
+                **conditioning,
+            )
+            self.time += GenerationTime(length, time.perf_counter() - started)
+            generated = signal.cpu().float()
+            if prompt is not None:
+                generated = torch.cat([prompt[None], generated], dim=1)
+            samples: Samples = self.signal_filter.inverse()(generated)[0].numpy()
+            return samples
+
+        with progress(num_samples, unit="sample", description="generating") as advance:
+            yield generate

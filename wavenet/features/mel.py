@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.config import MelConfig
-from wavenet.presets import MEL_PRESETS, mel_mismatch, renormalize
-from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
+from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
+from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
 from wavenet.utils.files import atomic_file
 
@@ -168,10 +168,7 @@ def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:
             f"{', '.join(sorted(MEL_PRESETS))}, or model for the model's own "
             "with the same normalization"
         )
-    if preset not in MEL_PRESETS:
-        known = nearest(preset, [*MEL_PRESETS, "model"])
-        raise ConfigError(f"no mel preset {printable(preset)!r}{known}")
-    return MEL_PRESETS[preset]
+    return mel_preset(preset, "model")
 
 
 def _ours(path: Path) -> tuple[Tensor, MelConfig]:

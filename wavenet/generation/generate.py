@@ -31,15 +31,15 @@ from wavenet.generation.inputs import (
 )
 from wavenet.generation.options import GenerateCommand, resolve_length
 from wavenet.model import WaveNet
-from wavenet.sampling import Sampler, available_cores, make_sampler
+from wavenet.sampling import Sampler, make_sampler
+from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import nearest
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
 CHUNK_SECONDS = 0.25
-MAX_FAILURES_SHOWN = 12
 
 
 def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
@@ -227,12 +227,10 @@ class FolderResult:
 
     def raise_failures(self) -> None:
         """Raise a `DataError` that names the failed inputs, if there are any."""
-        lines, count = sorted(self.failures), len(self.failures)
-        if count > MAX_FAILURES_SHOWN:
-            lines[MAX_FAILURES_SHOWN - 1 :] = [f"and {count - MAX_FAILURES_SHOWN + 1} more"]
-        if lines:
-            text = "".join(f"\n  {line}" for line in lines)
-            raise DataError(f"{count} input{'s' * (count > 1)} failed:{text}")
+        count = len(self.failures)
+        if count:
+            inputs = f"{count} input{'s' * (count > 1)}"
+            raise DataError(f"{inputs} failed:{listed(sorted(self.failures))}")
 
 
 def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) -> FolderResult:

@@ -5,7 +5,6 @@ a folder need not communicate, and a killed job can simply be started again.
 """
 
 import hashlib
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,12 +14,12 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
-from wavenet.data.preparation.sources import CONTAINERS
+from wavenet.data.preparation.sources import CONTAINERS, Source, list_files
 from wavenet.features.filters import build_filter, check_peak
 from wavenet.features.frames import Features
 from wavenet.features.mel import read_mel
 from wavenet.features.score import read_notes
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
 MELS = (".npy", ".safetensors")
@@ -145,13 +144,8 @@ class InputFile:
 
 def input_suffixes(audio: AudioConfig, *, prompts: bool) -> tuple[str, ...]:
     """Return the suffixes of files that a model can be given, as its features allow."""
-    if prompts:
-        return RECORDINGS
-    return (
-        *RECORDINGS,
-        *(MELS if tuple(audio.features) == ("mel",) else ()),
-        *(SCORES if tuple(audio.features) == ("score",) else ()),
-    )
+    alone = {"mel": MELS, "score": SCORES}  # for models with this feature only
+    return RECORDINGS if prompts else (*RECORDINGS, *alone.get(" ".join(audio.features), ()))
 
 
 def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[InputFile]:
@@ -170,48 +164,30 @@ def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[I
         DataError: There are none.
         MachineError: A folder cannot be read.
     """
-    names = []
-    for place, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [
-            Path(place, name).relative_to(folder).as_posix()
-            for name in files
-            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in suffixes
-        ]
-    if not names:
+    found = list_files(folder, folder, suffixes={suffix[1:] for suffix in suffixes})
+    if not found.sources:
         raise DataError(
             f"{printable(folder)} has no input files, also in its subfolders; supported: "
             f"{' '.join(sorted(suffixes))}"
         )
-    scores = {name for name in names if PurePosixPath(name).suffix.lower() in SCORES}
-    recordings = {_stem(name) for name in names if name not in scores}
-    taken: dict[str, str] = {}
-    for name in sorted(names):
-        stem = _stem(name)
-        if name in scores and stem in recordings:
+    scores = {source for source in found.sources if f".{source.suffix}" in SCORES}
+    recordings = {_stem(source.name) for source in found.sources if source not in scores}
+    taken: dict[str, Source] = {}
+    for source in found.sources:
+        stem = _stem(source.name)
+        if source in scores and stem in recordings:
             continue
         if stem in taken:
-            both = f"{printable(taken[stem])} and {printable(name)}"
+            both = f"{printable(taken[stem].name)} and {printable(source.name)}"
             raise ConfigError(
                 f"the output of {both} would be {printable(stem)}.wav: rename one of them"
             )
-        taken[stem] = name
+        taken[stem] = source
     return [
-        InputFile(stem, folder / name, output / f"{stem}.wav", _size(folder / name))
-        for stem, name in taken.items()
+        InputFile(stem, source.path, output / f"{stem}.wav", source.size)
+        for stem, source in taken.items()
     ]
 
 
 def _stem(name: str) -> str:
     return name.removesuffix(PurePosixPath(name).suffix)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # a broken link: reading it raises the error
-        return 0
-
-
-def _unreadable(error: OSError) -> None:
-    raise MachineError(f"cannot list {printable(error.filename)}: {error.strerror}")

@@ -16,7 +16,6 @@ any batch.
 """
 
 import itertools
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -44,7 +43,6 @@ from wavenet.kernels.vectors import (
     for_range,
     load,
     load_scalar,
-    pointer,
 )
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
@@ -78,25 +76,18 @@ def row_bytes(width: int, weight_dtype: str) -> int:
     return width * INPUT_BYTES[weight_dtype] + (SCALE_BYTES if weight_dtype == "int8" else 0)
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A matrix in the order in which `make_product`'s functions read it.
-
-    Attributes:
-        weights: float32, uint16 (bfloat16's bits) or int8; one dimension.
-        scales: float32, one per output; empty unless int8.
-    """
-
-    weights: NDArray[Any]
-    scales: NDArray[np.float32]
-
-
-def pack(matrix: NDArray[np.float32], weight_dtype: str) -> Packed:
-    """Return a packed matrix.
+def pack(
+    matrix: NDArray[np.float32], weight_dtype: str
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Return a matrix in the order in which `make_product`'s functions read it, and its scales.
 
     Args:
         matrix: `(outputs, inputs)`, both multiples of 16.
         weight_dtype: A key of `WEIGHT_BYTES`.
+
+    Returns:
+        Weights in one dimension: float32, uint16 (bfloat16's bits) or int8. One float32 scale per
+        output; none unless int8.
     """
     scales = np.empty(0, np.float32)
     values: NDArray[Any] = np.ascontiguousarray(matrix, np.float32)
@@ -105,17 +96,14 @@ def pack(matrix: NDArray[np.float32], weight_dtype: str) -> Packed:
     elif weight_dtype == "int8":
         scales = np.abs(values).max(axis=1) / np.float32(127)
         values = np.rint(values / np.maximum(scales, 1e-30)[:, None]).astype(np.int8)
-    outputs, inputs = values.shape
     blocks, first = [], 0
-    while first < outputs:
-        width = next(width for width in BLOCK_WIDTHS if first + width <= outputs)
+    while first < len(values):
+        width = next(width for width in BLOCK_WIDTHS if first + width <= len(values))
         chains, pair = BLOCK_OUTPUTS // width, INPUTS_PER_INSTRUCTION[weight_dtype]
-        block = values[first : first + width].reshape(
-            width, inputs // (chains * pair), chains, pair
-        )
+        block = values[first : first + width].reshape(width, -1, chains, pair)
         blocks.append(block.transpose(1, 2, 0, 3).ravel())
         first += width
-    return Packed(np.concatenate(blocks), scales)
+    return np.concatenate(blocks), scales
 
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -162,10 +150,9 @@ def _weights(builder: Builder, weight_dtype: str, address: Value, index: int) ->
     """Load the weights of sixteen outputs, number `index` of a block's row."""
     if weight_dtype == "int8":
         place = builder.add(address, I64(index * LANES * 2))
-        bytes_ = builder.load(
-            pointer(builder, place), typ=ir.VectorType(ir.IntType(8), 32), align=1
-        )
-        return builder.bitcast(builder.sext(bytes_, ir.VectorType(I16, 32)), INT_VECTOR)
+        kind = ir.VectorType(ir.IntType(8), 2 * LANES)
+        shorts = builder.sext(load(builder, place, kind).value, ir.VectorType(I16, 2 * LANES))
+        return builder.bitcast(shorts, INT_VECTOR)
     kind = FLOAT_VECTOR if weight_dtype == "float32" else INT_VECTOR
     return load(builder, builder.add(address, I64(index * VECTOR_BYTES)), kind).value
 
@@ -179,11 +166,9 @@ def _multiply_add(
     if weight_dtype == "int8":
         return _int16_pairs(builder, total, weight, x)
     if "avx512bf16" in features():
-        pairs = ir.VectorType(BFloat(), 32)
-        operands = [builder.bitcast(value, pairs) for value in (weight, x)]
-        return call_llvm(
-            builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOAT_VECTOR, total, *operands
-        )
+        pairs = ir.VectorType(BFloat(), 2 * LANES)
+        operands = [total, *(builder.bitcast(value, pairs) for value in (weight, x))]
+        return call_llvm(builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOAT_VECTOR, *operands)
     low, high = ((_half(builder, weight, top), _half(builder, x, top)) for top in (False, True))
     return high[0].fma(high[1], low[0].fma(low[1], Vector(builder, total))).value
 

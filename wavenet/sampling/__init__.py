@@ -5,7 +5,6 @@ same loop compiled by Numba, a few dozen times as fast.
 """
 
 import logging
-import os
 
 from torch import nn
 
@@ -13,6 +12,7 @@ from wavenet.model import WaveNet, unwrap
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler
 from wavenet.sampling.state import SamplerState, unsupported_by_cpu
+from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
 BACKENDS = ("cpu", "reference")  # the fastest first
@@ -24,7 +24,6 @@ __all__ = [
     "ReferenceSampler",
     "Sampler",
     "SamplerState",
-    "available_cores",
     "make_sampler",
 ]
 
@@ -82,13 +81,6 @@ def make_sampler(
             "'torch-wavenet[generate]')"
         )
     return ReferenceSampler(wavenet)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:

@@ -6,6 +6,7 @@ signal, each item by itself. So the result depends neither on the batch nor on h
 samples are requested.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -39,15 +40,13 @@ class ConditioningBuffer:
 
     def clone(self) -> "ConditioningBuffer":
         """Return an independent copy; tensors are never changed in place."""
-        return ConditioningBuffer(
-            self.global_conditioning, self.frames, self.first_frame, self.expects_more
-        )
+        return dataclasses.replace(self)
 
     def select(self, items: Sequence[int], streams: Sequence[int]) -> "ConditioningBuffer":
         """Return a copy for some items, whose streams are `streams`."""
-        shared = self.global_conditioning
+        shared, frames = self.global_conditioning, self.frames
         shared = None if shared is None else shared[list(streams)]
-        frames = None if self.frames is None else self.frames[list(items)]
+        frames = None if frames is None else frames[list(items)]
         return ConditioningBuffer(shared, frames, self.first_frame, self.expects_more)
 
     def push_frames(self, frames: Tensor, *, more: bool) -> None:
@@ -97,9 +96,8 @@ class ConditioningBuffer:
         parts = [self.frames.new_zeros(len(self.frames), local.channels, 0)]
         while length:
             number, offset = divmod(start, size)
-            part = self._upsampled_window(model, number)[..., offset : offset + length]
-            parts.append(part)
-            start, length = start + part.shape[-1], length - part.shape[-1]
+            parts.append(self._upsampled_window(model, number)[..., offset : offset + length])
+            start, length = start + parts[-1].shape[-1], length - parts[-1].shape[-1]
         return torch.cat(parts, dim=-1)
 
     def _upsampled_window(self, model: WaveNet, number: int) -> Tensor:

@@ -51,14 +51,10 @@ class ReferenceSampler(Sampler):
         noise: Tensor,
         local_conditioning: Tensor | None,
     ) -> Tensor:
-        model_state, like = (
-            to_model(state.model.to_wavenet_state(), self.model),
-            next(self.model.parameters()),
-        )
+        model_state = to_model(state.model.to_wavenet_state(), self.model)
+        like, per_item = next(self.model.parameters()), state.streams_per_item
         state.model, state.sample = model_state, state.sample.to(like)
-        noise, per_item = noise.to(like.device), state.streams_per_item
-        if local_conditioning is not None:
-            local_conditioning = local_conditioning.repeat_interleave(per_item, dim=0)
+        noise = noise.to(like.device)
         conditioning = self._conditioning(state, local_conditioning, length)
         signal = like.new_empty(len(state.seeds), length)
         for item in range(len(state.seeds)):

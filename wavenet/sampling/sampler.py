@@ -20,11 +20,11 @@ from wavenet.sampling.state import (
     ModelState,
     SamplerState,
     check_batch,
-    check_length,
     check_noise,
     check_prompt,
     check_seeds,
     streams_per_item,
+    uniforms,
 )
 
 if TYPE_CHECKING:
@@ -47,21 +47,15 @@ class StartArguments(TypedDict, total=False):
 class Sampler(abc.ABC):
     """Generates signals with a `WaveNet`.
 
-    Args:
-        model: The model; the sampler keeps a copy.
-
     Attributes:
         name: Name of the backend in `make_sampler`.
         progress_interval: Samples, summed over items, between two calls of `progress`.
-        model: The copy, without weight norm.
+        model: A copy of the model, without weight norm.
     """
 
     name: ClassVar[str]
     progress_interval: ClassVar[int] = 1000
     model: WaveNet
-
-    @abc.abstractmethod
-    def __init__(self, model: WaveNet) -> None: ...
 
     @torch.inference_mode()
     def init_state(
@@ -113,9 +107,7 @@ class Sampler(abc.ABC):
         )
         if prompt is not None and prompt.numel():
             prompts = check_prompt(prompt.to(like), batch_size)
-            local_conditioning = conditioning.of_samples(self.model, 0, prompts.shape[1])
-            if local_conditioning is not None:
-                local_conditioning = local_conditioning.repeat_interleave(per_item, dim=0)
+            local_conditioning = state.next_local_conditioning(self.model, prompts.shape[1])
             self.prefill(state, prompts.repeat_interleave(per_item, dim=0), local_conditioning)
             state.sample = prompts[:, -1].clone()
         return state
@@ -153,10 +145,12 @@ class Sampler(abc.ABC):
         length, distribution = operator.index(length), self.model.distribution
         distribution.check(sampling)
         check_batch(state)
-        shape = (state.num_generated, length, distribution.num_noise)
-        noise = check_noise(noise, state.seeds, shape)
-        conditioning = state.conditioning.of_samples(self.model, state.model.position, length)
-        signal = self.sample(state, length, sampling, noise, conditioning)
+        if noise is None:
+            noise = uniforms(state.seeds, state.num_generated, length, distribution.num_noise)
+        else:
+            check_noise(noise, (len(state.seeds), length, distribution.num_noise))
+        local_conditioning = state.next_local_conditioning(self.model, length)
+        signal = self.sample(state, length, sampling, noise, local_conditioning)
         if length:
             state.sample = signal[:, -1].clone()
         state.num_generated += length
@@ -177,8 +171,8 @@ class Sampler(abc.ABC):
         and weight dtype of this sampler.
         """
         state = self.init_state(len(waveform), local=local, speaker=speaker, vector=vector)
-        conditioning = state.conditioning.of_samples(self.model, 0, waveform.shape[1])
-        return self.teacher_forced_params(state, waveform, conditioning)
+        local_conditioning = state.next_local_conditioning(self.model, waveform.shape[1])
+        return self.teacher_forced_params(state, waveform, local_conditioning)
 
     @abc.abstractmethod
     def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> ModelState:
@@ -212,7 +206,7 @@ class Sampler(abc.ABC):
             length: Samples to generate.
             sampling: Temperature and truncation.
             noise: Uniforms, `(B, length, K)`.
-            local_conditioning: Local conditioning of these samples, `(B, C, length)`.
+            local_conditioning: Local conditioning of these samples, `(streams, C, length)`.
         """
 
     @abc.abstractmethod
@@ -242,7 +236,12 @@ class Sampler(abc.ABC):
             start: As in `init_state`.
         """
         state = self.init_state(batch_size, **start)
-        length = check_length(length, self.samples_available(state))
+        if length is None:
+            length = self.samples_available(state)
+        if length is None:
+            raise ValueError("length is required: the model has no frames that determine it")
+        if length < 0:
+            raise ValueError(f"length must be 0 or more, got {length}")
         chunks = [state.sample.new_zeros(batch_size, 0)]
         chunk = max(1, self.progress_interval // max(batch_size, 1))
         for first in range(0, length, chunk):

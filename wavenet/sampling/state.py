@@ -74,6 +74,11 @@ class SamplerState:
         """Streams that the model computes per item: guidance adds an unconditional one."""
         return streams_per_item(self.guidance_scale)
 
+    def next_local_conditioning(self, model: WaveNet, length: int) -> Tensor | None:
+        """Return the local conditioning of each stream's next samples, `(streams, C, length)`."""
+        local = self.conditioning.of_samples(model, self.model.position, length)
+        return None if local is None else local.repeat_interleave(self.streams_per_item, dim=0)
+
     def clone(self) -> "SamplerState":
         """Return an independent copy."""
         return dataclasses.replace(
@@ -136,13 +141,12 @@ class SamplerState:
             state = cls(
                 WaveNetState(queues, _sample_count(numbers["position"])),
                 tensors["sample"],
-                tuple(numbers["seeds"]),
+                check_seeds(numbers["seeds"], len(numbers["seeds"])),
                 _sample_count(numbers["num_generated"]),
                 conditioning,
                 float(numbers["guidance_scale"]),
             )
             check_batch(state)
-            check_seeds(state.seeds, len(state.seeds))
             return state
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
@@ -173,23 +177,12 @@ def uniforms(seeds: Sequence[int], start: int, length: int, num_noise: int = 1) 
     return torch.from_numpy(noise.reshape(len(seeds), length, num_noise))
 
 
-def check_noise(noise: Tensor | None, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
-    """Return noise `(length, K)` for every seed, `(B, length, K)`: the given one, or the seeds'.
-
-    Args:
-        noise: Uniforms of [0, 1] with that shape, if given.
-        seeds: One per item.
-        shape: First sample, number of samples, and uniforms per sample.
-    """
-    start, length, num_noise = shape
-    if noise is None:
-        return uniforms(seeds, start, length, num_noise)
-    wanted = (len(seeds), length, num_noise)
+def check_noise(noise: Tensor, wanted: tuple[int, int, int]) -> None:
+    """Raise unless noise has the shape `wanted`, `(B, length, K)`, and is in [0, 1]."""
     if tuple(noise.shape) != wanted:
         raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
     if not bool(((noise >= 0) & (noise <= 1)).all()):
         raise ValueError("noise must be numbers from 0 to 1")
-    return noise
 
 
 def check_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
@@ -216,16 +209,6 @@ def check_prompt(prompt: Tensor, batch_size: int) -> Tensor:
     if not bool((prompts.abs() <= 1).all()):
         raise ValueError("prompt must be samples in [-1, 1]")
     return prompts.expand(batch_size, -1)
-
-
-def check_length(length: int | None, available: int | None) -> int:
-    """Return the number of samples to generate: `length`, or as many as the frames cover."""
-    length = available if length is None else length
-    if length is None:
-        raise ValueError("length is required: the model has no frames that determine it")
-    if length < 0:
-        raise ValueError(f"length must be 0 or more, got {length}")
-    return length
 
 
 def streams_per_item(guidance_scale: float) -> int:

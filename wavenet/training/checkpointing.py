@@ -50,8 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's contents, tensors on the CPU; nothing in the file is executed.
 
     Raises:
-        CheckpointError: It is damaged, if only in one bit, or holds more than tensors and plain
-            types.
+        CheckpointError: It is damaged, or holds more than tensors and plain types.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -109,22 +108,14 @@ class CheckpointManager:
 
     A checkpoint is due every `save_every_n_steps`, at the best validation, at the end, and when
     training stops on a signal. A full disk is tolerated `MAX_FAILED_WRITES` - 1 times in a row.
-
-    Attributes:
-        run: The run's folder.
-        options: How often, and which checkpoints are kept.
-        history: Loss curve and validations, part of each checkpoint.
-        sync: The processes, and whether training stops.
-        data_digest: Digest of the training data's manifest.
-        failed_writes: Those in a row that a full disk made fail.
     """
 
-    run: Path
-    options: TrainerOptions
-    history: History
-    sync: GradientSync
-    data_digest: str = ""
-    failed_writes: int = 0
+    run: Path  # the run's folder
+    options: TrainerOptions  # how often, and which checkpoints are kept
+    history: History  # part of each checkpoint
+    sync: GradientSync  # the processes, and whether training stops
+    data_digest: str = ""  # of the training data's manifest
+    failed_writes: int = 0  # in a row, the disk being full
 
     def save_if_due(self, state: TrainingState) -> None:
         """Write a checkpoint after an update, if one is due.
@@ -138,9 +129,8 @@ class CheckpointManager:
         if not (last or best or state.step % self.options.save_every_n_steps == 0):
             return
         state.check_finite()
-        group = self.sync.group
         contents = {
-            **state.state_dict(group),
+            **state.state_dict(self.sync.group),
             "history": self.history.state_dict(),
             "data_digest": self.data_digest,
         }

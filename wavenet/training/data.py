@@ -9,7 +9,7 @@ from wavenet.config import check_conditioning
 from wavenet.data.dataset import ClipReader, SequentialSegments
 from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.statistics import with_mel_statistics, with_predictor
-from wavenet.evaluation.nll import WINDOW_SAMPLES, make_clip_reader
+from wavenet.evaluation.nll import make_clip_reader
 from wavenet.features.score import check_pitches, read_notes
 from wavenet.training.options import RunConfig
 from wavenet.utils.data_identity import DataIdentity
@@ -23,7 +23,7 @@ def resolve_config(config: RunConfig) -> RunConfig:
 
     Raises:
         ConfigError: The config asks for conditioning that the data do not have.
-        DataError: The data name no speakers, or a score is outside of the config's range.
+        DataError: The data name no speakers, have no scores, or one is outside of the range.
     """
     data, audio, model = config.data, config.audio, config.model
     all_clips = read_manifest(data.folder)
@@ -55,8 +55,12 @@ def resolve_config(config: RunConfig) -> RunConfig:
         audio = dataclasses.replace(audio, mel=mel)
     if audio.score is not None:
         for clip in all_clips:
-            if clip.notes:
-                check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
+            if not clip.notes:
+                raise DataError(
+                    f"{printable(data.folder)}: {printable(clip.path)} has no notes, and "
+                    "audio.score needs them: prepare it from a corpus with scores"
+                )
+            check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
     audio = dataclasses.replace(audio, filter=with_predictor(data.folder, all_clips, audio))
     check_conditioning(model, audio)
     return dataclasses.replace(config, audio=audio, model=model)
@@ -64,25 +68,15 @@ def resolve_config(config: RunConfig) -> RunConfig:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation clips of a prepared folder.
+    """Training and validation clips of a prepared folder."""
 
-    Attributes:
-        reader: Reads them with what conditions them.
-        train: Clips that segments are drawn from.
-        val: Clips that validate.
-        digest: Of the whole manifest.
-        identity: Which clips these are; resuming and evaluation refuse others.
-        windows: What a validation covers; `None` without validation clips.
-        info: What the model card says about the data.
-    """
-
-    reader: ClipReader
+    reader: ClipReader  # reads them with what conditions them
     train: Manifest
     val: Manifest
-    digest: str
-    identity: DataIdentity
-    windows: SequentialSegments | None
-    info: TrainingInfo
+    digest: str  # of the complete manifest
+    identity: DataIdentity  # which clips these are; resuming and evaluation refuse others
+    windows: SequentialSegments | None  # of a validation; `None` without clips for it
+    info: TrainingInfo  # what the model card says about the data
 
 
 def load_training_data(config: RunConfig) -> TrainingData:
@@ -108,7 +102,6 @@ def load_training_data(config: RunConfig) -> TrainingData:
         windows = SequentialSegments(
             reader,
             val,
-            segment_length=WINDOW_SAMPLES,
             context=config.model.receptive_field,
             limit_seconds=config.trainer.val_seconds,
         )

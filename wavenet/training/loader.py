@@ -39,14 +39,7 @@ ADVICE = (
 def build_loader(
     data: TrainingData, config: RunConfig, *, step: int, group: ProcessGroup
 ) -> "SegmentLoader":
-    """Return an endless loader of this process's batches of segments.
-
-    Args:
-        data: Clips that segments are drawn from.
-        config: Batch size, segment length, workers, seed, and the model's receptive field.
-        step: Updates that came before.
-        group: The processes that share the segments of an update.
-    """
+    """Return an endless loader of this process's batches, from the update after `step` on."""
     options = config.trainer
     segments = RandomSegments(
         data.reader,

@@ -30,29 +30,17 @@ from wavenet.training.validation import Validation
 
 @dataclass
 class TrainingLoop:
-    """Trains a model.
+    """Trains a model."""
 
-    Attributes:
-        state: Weights, EMA, optimizer and step: what training changes.
-        objective: Loss of a batch of segments.
-        loader: Endless batches of segments, this process's part of each update.
-        sync: Averages over the processes, and the stop flag that they share.
-        validation: Loss curve, validations and best-model export.
-        checkpoints: Saves `state` and the history.
-        progress: Shows how far training is.
-        optim: Learning rate, clipping and EMA.
-        options: Number of updates, accumulation, precision.
-    """
-
-    state: TrainingState
-    objective: "Objective"
-    loader: SegmentLoader
-    sync: GradientSync
-    validation: Validation
-    checkpoints: CheckpointManager
-    progress: TrainingProgress
-    optim: OptimOptions
-    options: TrainerOptions
+    state: TrainingState  # weights, EMA, optimizer and step: what training changes
+    objective: "Objective"  # loss of a batch of segments
+    loader: SegmentLoader  # endless batches, this process's part of each update
+    sync: GradientSync  # averages over the processes, and the stop flag that they share
+    validation: Validation  # loss curve, validations and best-model export
+    checkpoints: CheckpointManager  # saves `state` and the history
+    progress: TrainingProgress  # shows how far training is
+    optim: OptimOptions  # learning rate, clipping and EMA
+    options: TrainerOptions  # number of updates, accumulation, precision
 
     def run(self) -> None:
         """Train up to `options.max_steps`, or until a signal reaches one of the processes."""

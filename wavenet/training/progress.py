@@ -39,27 +39,16 @@ def training_progress(
 
 @dataclass
 class TrainingProgress:
-    """Reports each update, and warns about a model that learns nothing and about slow reading.
-
-    Attributes:
-        advance: Shows progress, from `wavenet.utils.progress`.
-        config: Of the run.
-        history: Holds the last validation.
-        loader: Knows how long training has waited for audio.
-        bits: The shown loss, smoothed.
-        steps: Updates of this process.
-        started: When this process started training, by `time.monotonic`.
-        warned: The warnings that were given; each comes once.
-    """
+    """Reports each update, and warns about a model that learns nothing and about slow reading."""
 
     advance: Advance
     config: RunConfig
-    history: History
-    loader: SegmentLoader
-    bits: float = math.nan
-    steps: int = 0
+    history: History  # holds the last validation
+    loader: SegmentLoader  # knows how long training has waited for audio
+    bits: float = math.nan  # the shown loss, smoothed
+    steps: int = 0  # updates of this process
     started: float = field(default_factory=time.monotonic)
-    warned: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)  # each warning is given once
 
     def update(self, state: TrainingState, nats: float) -> None:
         """Report an update and its loss."""

@@ -102,17 +102,14 @@ def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
 def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None) -> RunConfig:
     """Check what fails early, and prepare the data; return the config with absolute paths.
 
-    Args:
-        config: The run's config.
-        group: The processes.
-        run: Folder of a run that is resumed: its data must be those it started with.
+    If `run` is resumed, its data must be those that it started with.
     """
     check_device(config.trainer.device)
     divide_batch(
         config.trainer.global_batch_size, group.size, config.trainer.accumulate_grad_batches
     )
     if run is None:
-        folder = ensure_prepared(config.data)
+        folder = ensure_prepared(config.data, config.audio)
     else:
         folder = ensure_same_data(config.data, _read_run(run)[1], run)
     return dataclasses.replace(config, data=config.data.at(folder))
@@ -176,10 +173,7 @@ def requeue_if_preempted(config: RunConfig, stop: StopFlag, group: ProcessGroup)
 def find_relaunched_run(config: RunConfig, run: Path | None, launch: str | None) -> Path | None:
     """Return the folder of the run that this launch started with this config, if it did.
 
-    Args:
-        config: From the command line, before anything is taken from the data.
-        run: The folder that was chosen; `None` for one in `runs`.
-        launch: Name of the launch; `None` if nothing restarts this process.
+    The config is that of the command line, before anything is taken from the data.
     """
     if launch is None:
         return None
@@ -191,10 +185,7 @@ def find_relaunched_run(config: RunConfig, run: Path | None, launch: str | None)
 def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path:
     """Make and return a run's folder; two runs that start together get one each.
 
-    Args:
-        config: From the command line.
-        run: The folder; `None` for `runs/NAME`, or `runs/NAME-2` and so on if that exists.
-        launch: Name of the launch, kept in the folder.
+    Arguments as in `find_relaunched_run`; the folder keeps the name of the launch.
 
     Raises:
         ConfigError: The folder is not empty.

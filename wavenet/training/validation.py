@@ -24,7 +24,7 @@ from wavenet.evaluation import plots
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_split
 from wavenet.evaluation.nll import MODEL, total_nll
-from wavenet.evaluation.report import resynthesis_tables, write_report
+from wavenet.evaluation.report import write_report
 from wavenet.evaluation.synthesis import Recording
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import RunConfig
@@ -39,23 +39,17 @@ log = logging.getLogger("wavenet")
 
 @dataclass
 class History:
-    """Loss curve and validations so far, in bits per sample.
+    """Loss curve and validations so far, points of (step, bits per sample).
 
-    Attributes:
-        train: Points of the loss curve, (step, mean since the previous point).
-        val: Validations, (step, bits per sample).
-        nats: Sum of the losses since the last point of the curve.
-        updates: Number of those losses.
-        export_failed: Whether the last export failed because the disk was full.
-        pending_validation: Step of a validation that a signal interrupted.
+    A point of the loss curve is the mean since the previous one.
     """
 
     train: list[tuple[int, float]] = field(default_factory=list)
     val: list[tuple[int, float]] = field(default_factory=list)
-    nats: float = 0.0
-    updates: int = 0
-    export_failed: bool = False
-    pending_validation: int | None = None
+    nats: float = 0.0  # sum of the losses since the last point of the curve
+    updates: int = 0  # number of those losses
+    export_failed: bool = False  # the last time, because the disk was full
+    pending_validation: int | None = None  # step of a validation that a signal interrupted
 
     @property
     def best_step(self) -> int | None:
@@ -74,27 +68,16 @@ class History:
 
 @dataclass
 class Validation:
-    """Adds to the history, validates when due, and exports the best model so far to `run/model`.
+    """Adds to the history, validates when due, and exports the best model so far to `run/model`."""
 
-    Attributes:
-        run: The run's folder.
-        config: When a validation is due, and the meaning of the model's signal.
-        history: Added to.
-        sync: The processes, which share the windows of a validation.
-        info: What the model card says about the data.
-        windows: Held-out audio; `None` if there is none: then the latest model is exported.
-        preview: Called in process 0 at each validation.
-        tensorboard: Gets the curves.
-    """
-
-    run: Path
-    config: RunConfig
+    run: Path  # the run's folder
+    config: RunConfig  # when a validation is due, and the meaning of the model's signal
     history: History
-    sync: GradientSync
-    info: TrainingInfo
-    windows: SequentialSegments | None = None
-    preview: Callable[[TrainingState], None] | None = None
-    tensorboard: TensorBoard | None = None
+    sync: GradientSync  # the processes, which share the windows of a validation
+    info: TrainingInfo  # what the model card says about the data
+    windows: SequentialSegments | None = None  # held-out audio; without, the latest is exported
+    preview: Callable[[TrainingState], None] | None = None  # called in process 0
+    tensorboard: TensorBoard | None = None  # gets the curves
 
     def add_loss(self, state: TrainingState, nats: float) -> None:
         """Add the loss of an update to the curve; a skipped one has no place on it."""
@@ -147,11 +130,8 @@ class Validation:
         """Return bits per sample of the held-out audio, if there is any."""
         if self.windows is None:
             return None
-        started = time.monotonic()
-        nll = total_nll(
-            state.eval_model, self.windows, self.sync.stop.raise_if_stopped, group=self.sync
-        )
-        bits = nll.bits_per_sample
+        started, check = time.monotonic(), self.sync.stop.raise_if_stopped
+        bits = total_nll(state.eval_model, self.windows, check, group=self.sync).bits_per_sample
         seconds = time.monotonic() - started
         log.info("step %d: held-out %.3f bits per sample (%.0f s)", state.step, bits, seconds)
         return bits
@@ -184,36 +164,25 @@ class Validation:
 
 
 def write_final_report(run: Path, config: RunConfig, history: History) -> None:
-    """Evaluate `run/model`, the best model of a run, and write `run/report.html`.
-
-    Args:
-        run: The run's folder.
-        config: Of the run.
-        history: Loss curve and validations.
-    """
-    loaded = checkpoint.load(run / "model")
-    folder = config.data.folder
+    """Evaluate `run/model`, the best model of a run, and write `run/report.html`."""
+    loaded, folder = checkpoint.load(run / "model"), config.data.folder
     clips = held_out_split(read_manifest(folder))
     log.info("evaluating")
     results = Evaluator(loaded, folder, clips, config.evaluation, config.seed).evaluate()
     log.info("%s", results.text())
+    results.facts["Seed"] = str(config.seed)
     for recording in results.recordings:
         _write_recording(run / "samples", recording)
     curve = plots.learning_curve(
-        [step for step, _ in history.train],
-        [value for _, value in history.train],
-        [step for step, _ in history.val],
-        [value for _, value in history.val],
+        history.train,
+        history.val,
         {name: value for name, value in results.bits_per_sample.items() if name != MODEL},
     )
     plots.save(curve, run / "learning_curve.png")
     write_report(
         run / "report.html",
+        results,
         title=f"WaveNet: {config.name}",
-        facts={**results.facts, "Seed": str(config.seed)},
-        bits_per_sample=results.bits_per_sample,
-        tables=resynthesis_tables(results.resyntheses),
-        recordings=results.recordings,
         curve_png=(run / "learning_curve.png").read_bytes(),
     )
     log.info("open %s to listen and look", run / "report.html")

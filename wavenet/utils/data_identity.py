@@ -7,19 +7,12 @@ NULL_SPEAKER = -1  # speaker id that stands for no speaker or an unknown one
 
 @dataclass(frozen=True, kw_only=True)
 class DataIdentity:
-    """Identity of the clips in a prepared folder, wherever the folder is.
+    """Identity of the clips in a prepared folder, wherever the folder is."""
 
-    Attributes:
-        digest: SHA-256 of the manifest in hexadecimal, so of every clip, its split and its speaker.
-        train: Number of clips to train on.
-        valid: Number of clips to validate on.
-        test: Number of clips to test on.
-    """
-
-    digest: str
-    train: int
-    valid: int
-    test: int
+    digest: str  # SHA-256 of the manifest in hexadecimal, so of every clip, split and speaker
+    train: int  # number of clips to train on
+    valid: int  # number of clips to validate on
+    test: int  # number of clips to test on
 
     def __str__(self) -> str:
         return (

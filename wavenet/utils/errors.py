@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
 
 
@@ -54,6 +54,12 @@ def printable(text: object, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def listed(lines: Sequence[str], limit: int = 12) -> str:
+    """Return lines of a message, indented: the first `limit`, then how many more there are."""
+    more = [f"and {len(lines) - limit} more"] * (len(lines) > limit)
+    return "".join(f"\n  {line}" for line in [*lines[:limit], *more])
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import `module`; if that fails, name the extra of this package that installs it.
 
@@ -68,10 +74,11 @@ def require(module: str, extra: str) -> ModuleType:
         with _signals_deferred():
             return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        found = "is not installed" if missing else f"does not load ({printable(error)})"
+        problem = f"{module} does not load ({printable(error)})"
+        if isinstance(error, ModuleNotFoundError):
+            problem = f"{error.name} is not installed"
         raise MachineError(
-            f"{module} {found}: it comes with pip install 'torch-wavenet[{extra}]'"
+            f"{problem}: it comes with pip install 'torch-wavenet[{extra}]'"
         ) from error
 
 

@@ -91,12 +91,8 @@ class _LogLines:
 class _StderrHandler(logging.Handler):
     """Prints log lines on stderr, above a progress bar if there is one."""
 
-    def __init__(self, prefix: str) -> None:
-        super().__init__()
-        self.prefix = prefix
-
     def emit(self, record: logging.LogRecord) -> None:
-        message = f"{self.prefix}{self.format(record)}"
+        message = self.format(record)
         tqdm = sys.modules.get("tqdm")
         if tqdm is not None and sys.stderr.isatty():
             tqdm.tqdm.write(message, file=sys.stderr)
@@ -106,6 +102,8 @@ class _StderrHandler(logging.Handler):
 
 def log_to_stderr(prefix: str = "") -> None:
     """Print the package's log on stderr, with a prefix where several processes do."""
-    log.handlers = [_StderrHandler(prefix)]
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter(f"{prefix}{{message}}", style="{"))
+    log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False

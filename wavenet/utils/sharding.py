@@ -15,14 +15,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """Every `count`-th item of a list, starting with the `number`-th.
+    """Every `count`-th item of a list, starting with the `number`-th."""
 
-    Attributes:
-        number: Which shard this is, from 1.
-        count: Number of shards.
-    """
-
-    number: int
+    number: int  # from 1
     count: int
 
     def __post_init__(self) -> None:

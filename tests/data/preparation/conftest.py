@@ -1,15 +1,32 @@
-"""Recordings to prepare: good ones, and one of each fault."""
+"""Recordings to prepare: good ones, and one of each fault; and their preparation."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
+from wavenet.data.preparation.summary import PreparationSummary
+
 Record = Callable[..., Path]
 Samples = NDArray[np.float32]
+
+
+def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
+    """Prepare `folder/root` as `folder/output`."""
+    settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
+    return prepare_clips(make_plan(folder / "root", folder / output, settings))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, hidden ones too."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soxr
-from numpy.typing import NDArray
 
 from wavenet.data.audio import read_samples
 from wavenet.data.options import PrepareOptions
@@ -14,8 +12,7 @@ from wavenet.data.preparation.conversion import Converted, clip_name, convert
 from wavenet.data.preparation.inspection import inspect
 from wavenet.data.preparation.sources import Source
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
+from .conftest import Record, Samples
 
 
 def prepared(path: Path, name: str = "", **options: Any) -> tuple[Converted, list[Samples]]:

@@ -4,14 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
+from .conftest import Record, Samples
 
 
 def look(path: Path, **options: Any) -> Inspection:

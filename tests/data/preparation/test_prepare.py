@@ -5,36 +5,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.commands import environment
 from wavenet.data.manifest import read_manifest
-from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.prepare import make_plan, prepare_clips
-from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.data.preparation.work_dir import work_folder
 from wavenet.features.score import read_notes
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
-
-
-def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
-    settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
-    return prepare_clips(make_plan(folder / "root", folder / output, settings), quiet=True)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, hidden ones too."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+from .conftest import Record, Samples, content, run
 
 
 def test_output_holds_clips_manifest_and_summary(corpus: Path) -> None:
@@ -112,13 +95,13 @@ def test_all_repairs_together_skip_only_unrepairable_recordings(nasty: Path) -> 
     options: dict[str, Any] = dict.fromkeys((*repairs, "skip_invalid"), True)
     summary = run(nasty, **options)
 
-    assert {entry.name for entry in summary.left_out} == {
+    assert summary.left_out.keys() == {
         "short.wav",
         "empty.wav",
         "text.ogg",
         "pipe.wav",
     }
-    assert {entry.name for entry in summary.repairs} == set(repairs)
+    assert summary.repairs.keys() == set(repairs)
     assert (summary.silent, summary.clipped > 0) == (1, True)
 
 
@@ -214,7 +197,7 @@ from wavenet.data.preparation.prepare import make_plan, prepare_clips
 
 os.rename = lambda old, new: os.kill(os.getpid(), signal.SIGKILL)
 options = PrepareOptions(sample_rate=16000, num_workers=2, skip_invalid=True)
-prepare_clips(make_plan(Path("root"), Path("out"), options), quiet=True)
+prepare_clips(make_plan(Path("root"), Path("out"), options))
 """
 
 
@@ -283,9 +266,7 @@ def test_recordings_without_a_long_enough_piece_are_named(
 
     summary = run(corpus, split_top_db=40.0, min_seconds=0.3)
 
-    assert [(entry.name, entry.text) for entry in summary.left_out] == [
-        ("clicks.wav", "no piece is as long as min_seconds")
-    ]
+    assert summary.left_out == {"clicks.wav": "no piece is as long as min_seconds"}
     with pytest.raises(DataError, match="gave no clip"):
         run(corpus, "none", split_top_db=1e-3, min_seconds=0.4)
 

@@ -1,40 +1,24 @@
 """A prepared folder is named by its data, never replaced, and remembered by its runs."""
 
+import dataclasses
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from wavenet.config import AudioConfig, ScoreConfig
 from wavenet.data.manifest import read_manifest
-from wavenet.data.options import DataOptions, PrepareOptions
+from wavenet.data.options import DataOptions
 from wavenet.data.preparation.prepare import (
     ensure_prepared,
     ensure_same_data,
-    make_plan,
     plan_data,
-    prepare_clips,
 )
-from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.utils.errors import ConfigError, DataError
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
-
-
-def run(folder: Path, output: str = "out", **options: Any) -> PreparationSummary:
-    settings = PrepareOptions(sample_rate=16000, num_workers=2, **options)
-    return prepare_clips(make_plan(folder / "root", folder / output, settings), quiet=True)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder, hidden ones too."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+from .conftest import Record, Samples, content, run
 
 
 def test_other_options_are_refused_and_both_are_described(corpus: Path) -> None:
@@ -129,6 +113,19 @@ def test_the_same_recordings_elsewhere_are_the_same_data(
     folder = ensure_same_data(data_options(corpus / "moved"), identity, Path("run"))
 
     assert read_manifest(folder).identity == identity
+
+
+def test_a_score_that_no_recording_has_is_refused_before_any_work(corpus: Path) -> None:
+    audio = AudioConfig(score=ScoreConfig(sample_rate=16000, hop_length=80))
+    options = data_options(corpus, processed_dir=str(corpus / "out"))
+
+    with pytest.raises(ConfigError, match="no recording .* has a score: set data.corpus"):
+        ensure_prepared(options, audio)
+    assert [path.name for path in corpus.iterdir()] == ["root"]
+    for path in (corpus / "root").rglob("*.flac"):
+        path.with_suffix(".csv").write_text("0,0.25,60\n")
+    scored = dataclasses.replace(options, corpus="chorales")
+    assert ensure_prepared(scored, audio) == corpus / "out"
 
 
 @pytest.mark.parametrize(

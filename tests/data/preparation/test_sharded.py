@@ -5,13 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.commands import command_line, environment
 from wavenet.data.options import DataOptions, PrepareOptions
@@ -27,8 +25,7 @@ from wavenet.data.preparation.work_dir import work_folder
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.sharding import Shard
 
-Record = Callable[..., Path]
-Samples = NDArray[np.float32]
+from .conftest import Record, Samples
 
 
 def options(**changes: Any) -> PrepareOptions:
@@ -37,13 +34,13 @@ def options(**changes: Any) -> PrepareOptions:
 
 def whole(folder: Path, output: str = "out", **changes: Any) -> PreparationSummary:
     plan = make_plan(folder / "root", folder / output, options(**changes))
-    return prepare_clips(plan, quiet=True)
+    return prepare_clips(plan)
 
 
 def share(folder: Path, text: str, **changes: Any) -> ShardReport:
     shard = Shard.from_text(text)
     plan = make_plan(folder / "root", folder / "out", options(**changes))
-    done = prepare_shard(plan, shard, quiet=True)
+    done = prepare_shard(plan, shard)
     assert isinstance(done, ShardReport)
     return done
 
@@ -145,7 +142,7 @@ def test_bad_recordings_of_a_shard_are_listed_and_stop_no_other(
         share(corpus, "2/3")
     assert share(corpus, "1/3").finished == 4
     done = share(corpus, "2/3", skip_invalid=True)
-    assert [entry.name for entry in done.left_out] == ["z.wav"]
+    assert list(done.left_out) == ["z.wav"]
     assert "left out: 1" in done.table()
 
 
@@ -156,7 +153,7 @@ def test_merge_names_what_shards_skipped(corpus: Path, record: Record, noise: Sa
 
     summary = whole(corpus, skip_invalid=True)
 
-    assert [entry.name for entry in summary.left_out] == ["z.wav"]
+    assert list(summary.left_out) == ["z.wav"]
     assert summary == whole(corpus, "whole", skip_invalid=True)
 
 
@@ -178,7 +175,7 @@ def test_a_shard_of_what_is_prepared_has_nothing_to_do(corpus: Path) -> None:
     whole(corpus)
 
     plan = make_plan(corpus / "root", corpus / "out", options())
-    done = prepare_shard(plan, Shard(1, 2), quiet=True)
+    done = prepare_shard(plan, Shard(1, 2))
 
     assert "already prepared" in done.table()
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root"]
@@ -219,7 +216,7 @@ def test_only_the_first_shard_downloads_a_corpus(tmp_path: Path) -> None:
     )
 
     with pytest.raises(ConfigError, match=r"only the first shard fetches it: run shard=1/4 alone"):
-        plan_data(chosen, Shard(2, 4))
+        plan_data(chosen, shard=Shard(2, 4))
 
 
 @pytest.mark.slow
@@ -273,7 +270,7 @@ def convert(*arguments):
     return done[-1]
 steps.convert = convert
 options = PrepareOptions(sample_rate=16000, num_workers=1)
-prepare_shard(make_plan(Path("root"), Path("out"), options), Shard(1, 2), quiet=True)
+prepare_shard(make_plan(Path("root"), Path("out"), options), Shard(1, 2))
 """
 
 

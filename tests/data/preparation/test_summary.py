@@ -1,6 +1,6 @@
 import dataclasses
 
-from wavenet.data.preparation.summary import Count, PreparationSummary, Remark, SplitTotal
+from wavenet.data.preparation.summary import PreparationSummary, SplitTotal
 from wavenet.utils.dataclass_io import from_dict, to_dict
 
 SUMMARY = PreparationSummary(
@@ -8,10 +8,10 @@ SUMMARY = PreparationSummary(
     files=20,
     seconds=600.0,
     splits=(SplitTotal("train", 4, 8, 540.0), SplitTotal("valid", 1, 2, 60.0)),
-    left_out=tuple(Remark(f"{n}\n.wav", "silent") for n in range(15)),
-    repairs=(Count("clip", 2),),
-    notes=(Remark("a.wav", "is MP3, not what its suffix says"),),
-    others=(Count("txt", 3),),
+    left_out={f"{n}\n.wav": "silent" for n in range(15)},
+    repairs={"clip": 2},
+    notes={"a.wav": "is MP3, not what its suffix says"},
+    others={"txt": 3},
     hidden=1,
     linked_folders=0,
     peak=1.0,

@@ -14,11 +14,12 @@ from tests.commands import ROOT
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
-from wavenet.sampling import available_cores, make_sampler
+from wavenet.sampling import make_sampler
 from wavenet.sampling.cpu import CpuSampler
 from wavenet.sampling.cpu.arrays import ThreadShare
 from wavenet.sampling.cpu.packing import model_sizes
 from wavenet.sampling.cpu.threads import thread_shares
+from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 

@@ -12,8 +12,9 @@ from tests.architectures import conditions_for, configs, some
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.model import WaveNet
-from wavenet.sampling import WEIGHT_DTYPES, Sampler, SamplerState, available_cores, make_sampler
+from wavenet.sampling import WEIGHT_DTYPES, Sampler, SamplerState, make_sampler
 from wavenet.sampling.state import uniforms
+from wavenet.utils.cores import available_cores
 
 DRAWS = [
     SamplingConfig(),

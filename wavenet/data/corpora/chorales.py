@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any
 from wavenet.data.corpora.corpus import Corpus
 from wavenet.data.preparation.sources import SourceListing, find_sources
 from wavenet.features.score import Note, write_notes
+from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import DataError, MachineError, printable, require
 from wavenet.utils.files import atomic_directory
 
@@ -79,7 +79,7 @@ def fetch(root: Path, pieces: int = PIECES) -> None:
     chosen = sorted(paths, key=lambda path: hashlib.sha256(path.stem.encode()).hexdigest())
     log.info("rendering %d pieces, which takes some minutes", pieces)
     with atomic_directory(root) as folder, contextlib.ExitStack() as stack:
-        pool = ThreadPoolExecutor(os.cpu_count())
+        pool = ThreadPoolExecutor(available_cores())
         stack.callback(pool.shutdown, cancel_futures=True)  # an error ends the pending work
         played = []
         for path in chosen[:pieces]:

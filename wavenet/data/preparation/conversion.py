@@ -30,13 +30,6 @@ MAX_NAME_BYTES = 200  # bytes; file systems hold 255, and a temporary name adds 
 Samples = NDArray[np.float32]
 
 
-@dataclass
-class _Overshoot:
-    """Samples that resampling put past 1.0, and that were limited to 1.0."""
-
-    samples: int = 0
-
-
 @dataclass(frozen=True)
 class Converted:
     """Result of converting one recording.
@@ -65,12 +58,19 @@ def convert(
         folder: The prepared folder.
         options: Repairs, trimming and splitting.
     """
-    overshoot = _Overshoot()
-    mono, rate = _mono(source, options), options.sample_rate
-    blocks = _at_rate(mono, inspection.sample_rate, rate, overshoot)
+    overshoot, rate = 0, options.sample_rate
+
+    def limit(block: Samples) -> Samples:
+        nonlocal overshoot
+        overshoot += int((np.abs(block) > 1.0).sum())
+        return np.clip(block, -1.0, 1.0)
+
+    blocks = _mono(source, options)
+    if inspection.sample_rate != rate:
+        blocks = map(limit, _resampled(blocks, inspection.sample_rate, rate))
     if options.trim_top_db is None and options.split_top_db is None:
         clip = _write(source, folder, options, 0, blocks, None)
-        return Converted((clip,) if clip else (), overshoot.samples, 0, 0.0)
+        return Converted((clip,) if clip else (), overshoot, 0, 0.0)
     samples = np.concatenate([np.zeros(0, np.float32), *blocks])
     least = max(1, round(options.min_seconds * rate))
     spans = sounding(samples, options)
@@ -82,7 +82,7 @@ def convert(
     removed = len(samples) - sum(stop - start for start, stop in long_enough)
     too_short = len(spans) - len(long_enough)
     written = tuple(clip for clip in clips if clip)
-    return Converted(written, overshoot.samples, too_short, removed / rate)
+    return Converted(written, overshoot, too_short, removed / rate)
 
 
 def sounding(samples: Samples, options: PrepareOptions) -> list[tuple[int, int]]:
@@ -128,9 +128,7 @@ def _write(
     folder_speaker = parts[0] if options.speaker_from_folder and len(parts) > 1 else ""
     notes, rate = "", options.sample_rate
     if source.notes is not None:  # times count from the clip's start
-        notes = str(
-            PurePosixPath(NOTES, PurePosixPath(name).relative_to(AUDIO)).with_suffix(".csv")
-        )
+        notes = f"{NOTES}{name.removeprefix(AUDIO).removesuffix('.wav')}.csv"
         own = cut_notes(read_notes(source.notes), start / rate, (start + writer.frames) / rate)
         write_notes(folder / notes, own)
     return Clip(
@@ -156,16 +154,9 @@ def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:
         yield block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
 
 
-def _at_rate(
-    blocks: Iterator[Samples], rate: int, wanted: int, overshoot: _Overshoot
-) -> Iterator[Samples]:
-    """Yield `blocks` at the rate `wanted`; what passes 1.0 is limited and counted."""
-    if rate == wanted:
-        yield from blocks
-        return
+def _resampled(blocks: Iterator[Samples], rate: int, wanted: int) -> Iterator[Samples]:
+    """Yield `blocks` at the rate `wanted`; they may pass 1.0."""
     stream = require("soxr", "train").ResampleStream(rate, wanted, 1, "float32", quality="HQ")
     end = (np.zeros(0, np.float32), True)
     for block, last in itertools.chain(((block, False) for block in blocks), [end]):
-        samples = stream.resample_chunk(block, last=last)
-        overshoot.samples += int((np.abs(samples) > 1.0).sum())
-        yield np.clip(samples, -1.0, 1.0)
+        yield stream.resample_chunk(block, last=last)

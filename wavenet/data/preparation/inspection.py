@@ -54,7 +54,6 @@ class Inspection:
         sample_rate: As recorded, in Hz.
         peak: Largest absolute sample of any channel.
         power: Mean square of the channels' mean.
-        offset: Mean of all samples.
         past_one: Samples past 1.0.
         silent: Whether the channels' mean is silent.
     """
@@ -67,7 +66,6 @@ class Inspection:
     sample_rate: int = 1
     peak: float = 0.0
     power: float = 0.0
-    offset: float = 0.0
     past_one: int = 0
     silent: bool = False
 
@@ -162,7 +160,6 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
         sample_rate=header.sample_rate,
         peak=levels.peak,
         power=levels.power,
-        offset=levels.offset,
         past_one=levels.past_one,
         silent=levels.silent,
     )

@@ -8,10 +8,10 @@ all. Both take a plan, which `plan_data` or `make_plan` makes of the recordings'
 
 import dataclasses
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from wavenet.config import AudioConfig
 from wavenet.data.corpora import get_corpus
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest
 from wavenet.data.options import DataOptions, PrepareOptions
@@ -43,11 +43,16 @@ from wavenet.utils.sharding import Shard
 log = logging.getLogger("wavenet")
 
 
-def ensure_prepared(options: DataOptions) -> Path:
-    """Return the prepared folder of `options`, after preparing it if that is not done."""
+def ensure_prepared(options: DataOptions, audio: AudioConfig | None = None) -> Path:
+    """Return the prepared folder of `options`, after preparing it if that is not done.
+
+    Args:
+        options: The recordings and the output.
+        audio: Features that the recordings must allow; see `plan_data`.
+    """
     if options.root is None:
         return options.folder
-    plan = plan_data(options)
+    plan = plan_data(options, audio)
     summary = prepare_clips(plan)
     log.info("%s", summary.line() if summary.already_prepared else summary.table())
     return plan.output
@@ -76,11 +81,14 @@ def ensure_same_data(options: DataOptions, expected: DataIdentity | None, owner:
     return folder
 
 
-def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
+def plan_data(
+    options: DataOptions, audio: AudioConfig | None = None, shard: Shard | None = None
+) -> Plan:
     """Fetch the recordings if that is asked for, and plan their preparation.
 
     Args:
         options: The recordings and the output, by default `prepared/NAME-RATE-DIGEST`.
+        audio: Features that the recordings must allow: `score` needs scores.
         shard: The only one to be prepared; the first may fetch the recordings.
 
     Raises:
@@ -100,6 +108,11 @@ def plan_data(options: DataOptions, shard: Shard | None = None) -> Plan:
             f"data.use_speakers=true, but no recording below {printable(root)} names its speaker: "
             "set data.speaker_from_folder=true if each speaker has a folder, or data.corpus to a "
             "corpus that names them, or leave data.use_speakers out"
+        )
+    if audio is not None and audio.score is not None and not any(s.notes for s in sources):
+        raise ConfigError(
+            f"audio.score is set, but no recording below {printable(root)} has a score: set "
+            "data.corpus to a corpus with scores, such as chorales, or leave audio.score out"
         )
     return plan
 
@@ -131,25 +144,22 @@ def make_plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
         ConfigError: `output` holds something else, or it and `root` lie inside each other.
         DataError: There are no recordings, or too few.
     """
-    if output is not None:
-        check_places(root, output)
     found = get_corpus(options.corpus).find(root)
     key = key_of(found.sources, options)
     if output is None:
         output = Path("prepared", f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}")
-        check_places(root, output)
+    check_places(root, output)
     assign_splits(found.sources, options)  # raises if there are too few
     return Plan(root, options, found, key, output)
 
 
-def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
+def prepare_clips(plan: Plan) -> PreparationSummary:
     """Check every recording of `plan`, then convert, split and publish them.
 
     A second call with the same recordings and options returns at once.
 
     Args:
         plan: Recordings, options and output.
-        quiet: Show no progress.
 
     Raises:
         ConfigError: The output holds other clips.
@@ -161,21 +171,21 @@ def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
     if summary is not None:
         return summary
     found, options = plan.found, plan.options
-    with work_folder(Path(os.path.realpath(plan.output))) as work:
+    with work_folder(plan.output) as work:
         summary = already_prepared(plan)  # another process may have finished meanwhile
         if summary is not None:
             return summary
         recover(work)
-        records = read_records(work, found.sources, options, quiet)
+        records = read_records(work, found.sources, options)
         keep_only(work, (clip for entry in records.values() for clip in entry.converted.clips))
         todo = [source for source in found.sources if source.name not in records]
-        good, bad = check_all(todo, options, quiet)
+        good, bad = check_all(todo, options)
         names = good.keys() | records.keys()
         taken = [source for source in found.sources if source.name in names]
         if not taken:
             raise DataError(bad_files(bad, "no recording is left"))
         assign_splits(taken, options)  # raises before the conversion if there are too few
-        records |= convert_all(todo, good, work, options, quiet)
+        records |= convert_all(todo, good, work, options)
         done = [records[source.name] for source in taken]
         clips = _split(found, done, options)
         summary = summarize(found, done, clips, bad, options.sample_rate)
@@ -183,9 +193,7 @@ def prepare_clips(plan: Plan, *, quiet: bool = False) -> PreparationSummary:
     return summary
 
 
-def prepare_shard(
-    plan: Plan, shard: Shard, *, quiet: bool = False
-) -> ShardReport | PreparationSummary:
+def prepare_shard(plan: Plan, shard: Shard) -> ShardReport | PreparationSummary:
     """Check and convert one shard of the recordings; once all are done, `prepare_clips` is quick.
 
     Shards can run at once, on several machines too; the names of the recordings alone decide which
@@ -194,7 +202,6 @@ def prepare_shard(
     Args:
         plan: The same for all shards.
         shard: Which recordings, of all that are found.
-        quiet: Show no progress.
 
     Returns:
         What the job did; the summary of the output if that is prepared already.
@@ -206,11 +213,11 @@ def prepare_shard(
     if summary is not None:
         return summary
     options, own = plan.options, shard.of(plan.found.sources)
-    with work_folder(Path(os.path.realpath(plan.output)), shard) as work:
-        records = read_records(work, own, options, quiet)
+    with work_folder(plan.output, shard) as work:
+        records = read_records(work, own, options)
         todo = [source for source in own if source.name not in records]
-        good, bad = check_all(todo, options, quiet)
-        convert_all(todo, good, work, options, quiet)
+        good, bad = check_all(todo, options)
+        convert_all(todo, good, work, options)
         return ShardReport(
             shard=str(shard),
             files=len(plan.found.sources),

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -103,8 +103,15 @@ def find_sources(root: Path) -> SourceListing:
     return found
 
 
-def list_files(root: Path, *tops: Path) -> SourceListing:
+def list_files(
+    root: Path, *tops: Path, suffixes: Collection[str] = CONTAINERS.keys()
+) -> SourceListing:
     """List what lies below those of `tops` that are folders, with names relative to `root`.
+
+    Args:
+        root: What names are relative to.
+        *tops: Folders at or below the root.
+        suffixes: Of the sources, in small letters, without the dot.
 
     Raises:
         MachineError: A folder cannot be read.
@@ -120,7 +127,7 @@ def list_files(root: Path, *tops: Path) -> SourceListing:
             suffix = PurePosixPath(name).suffix[1:].lower()
             if name.startswith("."):
                 hidden += 1
-            elif suffix in CONTAINERS:
+            elif suffix in suffixes:
                 sources.append(_source(root, Path(folder, name)))
             else:
                 others[suffix or "no suffix"] += 1

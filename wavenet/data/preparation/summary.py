@@ -1,14 +1,15 @@
 """The closing table of `prepare`: what came in, what went out, and what was done on the way."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wavenet.data.manifest import SPLITS, Clip
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import SourceListing
 from wavenet.data.preparation.work_dir import Record
-from wavenet.utils.errors import printable
+from wavenet.utils.errors import listed, printable
 
 MAX_NAMES = 10
 
@@ -24,22 +25,6 @@ class SplitTotal:
 
 
 @dataclass(frozen=True)
-class Remark:
-    """A remark on the recording `name`."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Count:
-    """A name and its count."""
-
-    name: str
-    count: int
-
-
-@dataclass(frozen=True)
 class PreparationSummary:
     """Summary of a preparation.
 
@@ -48,10 +33,10 @@ class PreparationSummary:
         files: Recordings found.
         seconds: Length of those that could be decoded and were taken.
         splits: The clips, by split.
-        left_out: Recordings left out and why.
-        repairs: Recordings repaired, by option.
-        notes: Recordings with something unusual but harmless.
-        others: Other files by suffix.
+        left_out: Why recordings were left out, by name.
+        repairs: Number of recordings repaired, by option.
+        notes: What is unusual but harmless, by recording.
+        others: Number of other files, by suffix.
         hidden: Files and folders left alone because their names start with a dot.
         linked_folders: Linked folders, which are not followed.
         peak: Largest absolute sample of the recordings taken.
@@ -69,10 +54,10 @@ class PreparationSummary:
     files: int
     seconds: float
     splits: tuple[SplitTotal, ...]
-    left_out: tuple[Remark, ...]
-    repairs: tuple[Count, ...]
-    notes: tuple[Remark, ...]
-    others: tuple[Count, ...]
+    left_out: dict[str, str]
+    repairs: dict[str, int]
+    notes: dict[str, str]
+    others: dict[str, int]
     hidden: int
     linked_folders: int
     peak: float
@@ -116,8 +101,8 @@ class PreparationSummary:
 
     def _done(self) -> list[str]:
         """Return a line for each count that is not 0."""
-        repaired = ", ".join(f"{entry.name} {entry.count}" for entry in self.repairs)
-        others = ", ".join(f"{entry.count} {printable(entry.name, 20)}" for entry in self.others)
+        repaired = ", ".join(f"{option} {count}" for option, count in self.repairs.items())
+        others = ", ".join(f"{count} {printable(name, 20)}" for name, count in self.others.items())
         trimmed = self.removed_seconds or self.too_short
         removed = f"{self.removed_seconds:.1f} s, with {self.too_short} pieces that were too short"
         lines = (
@@ -142,7 +127,7 @@ class ShardReport:
         files: Recordings found, of all shards.
         own: Of them, the shard's.
         before: Of the shard's, those that an earlier job had finished.
-        left_out: Of the shard's, those left out and why.
+        left_out: Why recordings of the shard were left out, by name.
         finished: Recordings that are finished, of all shards.
     """
 
@@ -150,7 +135,7 @@ class ShardReport:
     files: int
     own: int
     before: int
-    left_out: tuple[Remark, ...]
+    left_out: dict[str, str]
     finished: int
 
     def table(self) -> str:
@@ -187,21 +172,20 @@ def summarize(
     seen = [record.inspection for record in taken]
     frames = sum(inspection.frames for inspection in seen)
     energy = math.fsum(inspection.power * inspection.frames for inspection in seen)
-    left_out = [
-        Remark(record.inspection.name, "no piece is as long as min_seconds")
-        for record in records
-        if not record.converted.clips
-    ]
-    repairs = sorted({repair for inspection in seen for repair in inspection.repairs})
+    left_out = remarks_on(skipped)
+    for record in records:
+        if not record.converted.clips:
+            left_out[record.inspection.name] = "no piece is as long as min_seconds"
+    repairs = Counter(repair for inspection in seen for repair in inspection.repairs)
     return PreparationSummary(
         sample_rate=sample_rate,
         files=len(found.sources),
         seconds=math.fsum(inspection.seconds for inspection in seen),
         splits=tuple(_total(split, clips) for split in SPLITS),
-        left_out=tuple(sorted((*remarks_on(skipped), *left_out), key=lambda entry: entry.name)),
-        repairs=tuple(Count(name, sum(name in i.repairs for i in seen)) for name in repairs),
-        notes=tuple(Remark(i.name, "; ".join(i.notes)) for i in seen if i.notes),
-        others=tuple(Count(name, count) for name, count in found.others),
+        left_out=dict(sorted(left_out.items())),
+        repairs=dict(sorted(repairs.items())),
+        notes={one.name: "; ".join(one.notes) for one in seen if one.notes},
+        others=dict(found.others),
         hidden=found.hidden,
         linked_folders=found.linked_folders,
         peak=max(inspection.peak for inspection in seen),
@@ -215,9 +199,9 @@ def summarize(
     )
 
 
-def remarks_on(bad: Iterable[Inspection]) -> tuple[Remark, ...]:
-    """Return recordings and their problems."""
-    return tuple(Remark(one.name, "; ".join(p.reason for p in one.problems)) for one in bad)
+def remarks_on(bad: Iterable[Inspection]) -> dict[str, str]:
+    """Return the problems of recordings, by name."""
+    return {one.name: "; ".join(problem.reason for problem in one.problems) for one in bad}
 
 
 def _total(split: str, clips: Iterable[Clip]) -> SplitTotal:
@@ -235,11 +219,6 @@ def _row(name: str, files: int, clips: int | None, seconds: float | None) -> str
     return f"{name:8}{files:8}{'' if clips is None else clips:>8}{minutes:>10}"
 
 
-def _names(title: str, entries: Sequence[Remark]) -> list[str]:
-    if not entries:
-        return []
-    lines = [f"{title}: {len(entries)}"]
-    lines += [f"  {printable(e.name, 80)}: {printable(e.text)}" for e in entries[:MAX_NAMES]]
-    if len(entries) > MAX_NAMES:
-        lines.append(f"  and {len(entries) - MAX_NAMES} more")
-    return lines
+def _names(title: str, remarks: Mapping[str, str]) -> list[str]:
+    lines = [f"{printable(name, 80)}: {printable(text)}" for name, text in remarks.items()]
+    return [f"{title}: {len(remarks)}{listed(lines, MAX_NAMES)}"] if remarks else []

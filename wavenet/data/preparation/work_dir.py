@@ -27,15 +27,15 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.conversion import AUDIO, NOTES, Converted, convert
 from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
+from wavenet.utils.cores import available_cores
 from wavenet.utils.dataclass_io import from_dict, to_dict
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
 from wavenet.utils.files import file_digest, locked, write_text
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
-FORMAT = 2  # one higher whenever the same recording and options give another clip
+FORMAT = 3  # one higher whenever the same recording and options give another clip or summary
 RECORDS = "records"
-MAX_LISTED_FILES = 12  # in a message
 WAITING_PER_THREAD = 64  # recordings that wait to be converted, or whose results wait to be read
 
 Item = TypeVar("Item")
@@ -82,6 +82,7 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
     Raises:
         MachineError: Another process prepares the same output or shard, or the disk refuses.
     """
+    output = Path(os.path.realpath(output))
     folder = output.with_name(f".{output.name[:200]}.partial")
     with contextlib.ExitStack() as stack:
         try:
@@ -111,16 +112,16 @@ def finished(folder: Path, sources: Iterable[Source]) -> list[Source]:
 
 
 def read_records(
-    work: Path, sources: Sequence[Source], options: PrepareOptions, quiet: bool
+    work: Path, sources: Sequence[Source], options: PrepareOptions
 ) -> dict[str, Record]:
     """Return the records that are still valid, by name of their source."""
     read = functools.partial(_read_record, work, options)
-    records = _in_threads(read, finished(work, sources), "verifying", options, quiet)
+    records = _in_threads(read, finished(work, sources), "verifying", options)
     return {record.inspection.name: record for record in records if record is not None}
 
 
 def check_all(
-    sources: Sequence[Source], options: PrepareOptions, quiet: bool
+    sources: Sequence[Source], options: PrepareOptions
 ) -> tuple[dict[str, Inspection], list[Inspection]]:
     """Return the good recordings by name, and the bad ones if `skip_invalid` allows them.
 
@@ -128,7 +129,7 @@ def check_all(
         DataError: There are bad ones, and it does not.
     """
     check = functools.partial(inspect, options=options)
-    inspections = list(_in_threads(check, sources, "checking", options, quiet))
+    inspections = list(_in_threads(check, sources, "checking", options))
     bad = [inspection for inspection in inspections if inspection.problems]
     if bad and not options.skip_invalid:
         raise DataError(bad_files(bad, "nothing was prepared"))
@@ -136,11 +137,7 @@ def check_all(
 
 
 def convert_all(
-    sources: Sequence[Source],
-    good: Mapping[str, Inspection],
-    work: Path,
-    options: PrepareOptions,
-    quiet: bool,
+    sources: Sequence[Source], good: Mapping[str, Inspection], work: Path, options: PrepareOptions
 ) -> dict[str, Record]:
     """Convert those of `sources` that are good; return their records by name."""
 
@@ -151,7 +148,7 @@ def convert_all(
         return record
 
     todo = [source for source in sources if source.name in good]
-    records = _in_threads(finish, todo, "preparing", options, quiet)
+    records = _in_threads(finish, todo, "preparing", options)
     return {record.inspection.name: record for record in records}
 
 
@@ -169,13 +166,13 @@ def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
 
 
 def bad_files(bad: Sequence[Inspection], outcome: str) -> str:
-    """Return a message that lists the first `MAX_LISTED_FILES` of `bad` and the options to set."""
-    lines = [f"{outcome}; recordings that cannot be used as they are: {len(bad)}"]
-    for entry in bad[:MAX_LISTED_FILES]:
+    """Return a message that lists the first of `bad`, and the options to set."""
+    files = []
+    for entry in bad:
         reasons = "; ".join(f"{printable(p.reason)} ({p.remedy})" for p in entry.problems)
-        lines.append(f"  {printable(entry.name, 100)}: {reasons}")
-    if len(bad) > MAX_LISTED_FILES:
-        lines.append(f"  and {len(bad) - MAX_LISTED_FILES} more")
+        files.append(f"{printable(entry.name, 100)}: {reasons}")
+    count = f"recordings that cannot be used as they are: {len(bad)}"
+    lines = [f"{outcome}; {count}{listed(files)}"]
     remedies = Counter(remedy for entry in bad for remedy in {p.remedy for p in entry.problems})
     remedies.pop("data.skip_invalid=true", None)
     if remedies:
@@ -208,11 +205,10 @@ def _in_threads(
     items: Sequence[Item],
     description: str,
     options: PrepareOptions,
-    quiet: bool,
 ) -> Iterator[Result]:
     """Yield `function` of each item, in order, with a bounded number of results waiting."""
-    threads = options.num_workers or _available_cores()
-    shown = progress(len(items), unit="file", description=description, disable=quiet or not items)
+    threads = options.num_workers or available_cores()
+    shown = progress(len(items), unit="file", description=description, disable=not items)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[Result]] = deque()
     try:
@@ -227,9 +223,3 @@ def _in_threads(
                 advance()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -95,9 +95,7 @@ class Request(NamedTuple):
     refill_lookahead: bool  # the look-ahead of the first samples has not been computed
     needs_params: bool  # False for a prompt: the head is left out
     noise: NDArray[np.float32]  # (items, length, uniforms of a draw)
-    conditioning: NDArray[
-        np.uint8
-    ]  # (streams, length + MAX_CONDITIONED_ROWS, encoded row) or empty
+    conditioning: NDArray[np.uint8]  # (streams, length + MAX_CONDITIONED_ROWS, row) or empty
     forced_codes: NDArray[np.int32]  # (streams, length), used instead of draws; or (streams, 0)
     params: NDArray[np.float32]  # (streams, length, unpadded_params) to be filled; or empty
     codes: NDArray[np.int32]  # (streams, length) to be filled

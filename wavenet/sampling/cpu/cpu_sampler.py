@@ -93,11 +93,9 @@ class CpuSampler(Sampler):
         noise: Tensor,
         local_conditioning: Tensor | None,
     ) -> Tensor:
-        packed, per_item = self._packed_state(state), state.streams_per_item
-        if local_conditioning is not None:
-            local_conditioning = local_conditioning.repeat_interleave(per_item, dim=0)
+        per_item = state.streams_per_item
         codes = self._run(
-            packed,
+            self._packed_state(state),
             length,
             sampling,
             noise=np.ascontiguousarray(noise.to("cpu", torch.float32).numpy()),
@@ -110,10 +108,9 @@ class CpuSampler(Sampler):
     def teacher_forced_params(
         self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
     ) -> Tensor:
-        codes = self.model.distribution.encode(waveform.to("cpu", torch.float32))
-        params = np.empty((*codes.shape, self.layout.sizes.unpadded_params), np.float32)
-        packed, forced = self._packed_state(state), _int32(codes)
-        length = codes.shape[1]
+        packed, length = self._packed_state(state), waveform.shape[1]
+        forced = _int32(self.model.distribution.encode(waveform.to("cpu", torch.float32)))
+        params = np.empty((*forced.shape, self.layout.sizes.unpadded_params), np.float32)
         self._run(packed, length, conditioning=local_conditioning, forced=forced, params=params)
         return torch.from_numpy(params).transpose(1, 2)
 
@@ -154,27 +151,24 @@ class CpuSampler(Sampler):
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their codes, `(streams, length)`."""
         streams, (streams_per_item, guidance_scale) = packed.batch_size, guidance
-        codes = np.zeros((streams, length), np.int32)
-        if noise is None:
-            noise = np.zeros((streams, length, 1), np.float32)
+        codes, sizes = np.zeros((streams, length), np.int32), self.layout.sizes
         request = Request(
             length=length,
             position=packed.position,
             # the look-ahead of the last run had no conditioning beyond its end
             refill_lookahead=packed.refill_lookahead or conditioning is not None,
             needs_params=needs_params,
-            noise=noise,
+            noise=np.zeros((streams, length, 1), np.float32) if noise is None else noise,
             conditioning=self._encode_conditioning(conditioning, streams),
             forced_codes=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             codes=codes,
             temperature=float(sampling.temperature),
-            top_k=min(int(sampling.top_k or 0), self.layout.sizes.params),
+            top_k=min(int(sampling.top_k or 0), sizes.params),
             top_p=1.0 if sampling.top_p is None else float(sampling.top_p),
             streams_per_item=streams_per_item,
             guidance_scale=float(guidance_scale),
         )
-        sizes = self.layout.sizes
         shares = thread_shares(sizes, streams, self.num_threads, streams_per_item)
         run_shares(self.kernel, shares, request, sizes, self.weights, packed.buffers)
         if length:

@@ -28,27 +28,15 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of a model's states.
-
-    Attributes:
-        model: The model.
-        sizes: Shapes of the kernel's arrays.
-        weight_dtype: Weight dtype, which also fixes the encoding of activations.
-        num_threads: Threads that may share one stream.
-    """
+    """Layout of a model's states."""
 
     model: WaveNet
     sizes: Sizes
-    weight_dtype: str
-    num_threads: int
+    weight_dtype: str  # which also fixes the encoding of activations
+    num_threads: int  # that may share one stream
 
     def new_buffers(self, streams: int, biases: Array) -> StreamBuffers:
-        """Return the buffers of streams before their first sample: silence.
-
-        Args:
-            streams: How many.
-            biases: What the gates' sums start from, `(blocks, streams, 2 * gated)`.
-        """
+        """Return the buffers of streams before their first sample; `biases` as `gate_biases`."""
         sizes = self.sizes
         dilations = np.array(self.model.config.dilations, np.int64)
         queue_rows = np.maximum((sizes.kernel_size - 1) * dilations, 1)

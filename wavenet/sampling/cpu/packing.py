@@ -67,13 +67,7 @@ def model_sizes(model: WaveNet, weight_dtype: str) -> Sizes:
 
 
 def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeights:
-    """Return a model's weights, packed.
-
-    Args:
-        model: Without weight norm.
-        sizes: Of the model.
-        weight_dtype: Of the matrices.
-    """
+    """Return the packed weights of a model without weight norm."""
     arrays = _Arrays(weight_dtype)
     blocks = [block for block in model.stack.blocks if isinstance(block, ResidualBlock)]
     skip_convs = [block.skip_conv for block in blocks if block.skip_conv is not None]
@@ -85,7 +79,10 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
         arrays.put_matrix(offsets[number], SKIP, matrix * skip_scale)
 
     # in the order in which one thread reads them, so that the processor can prefetch
-    taps = [_taps(block, sizes) for block in blocks]
+    taps = [
+        [_gates(tap, sizes, sizes.residual) for tap in block.conv.weight.unbind(dim=-1)]
+        for block in blocks  # oldest tap first
+    ]
     for number, block in enumerate(blocks):
         arrays.put_matrix(offsets[number], CURRENT_TAP, taps[number][-1])
         if number > 0:
@@ -99,13 +96,10 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
     arrays.put_matrix(offsets[-1], OUTPUT, _matrix(head.output.weight, sizes.params, sizes.head))
     for number, block in enumerate(blocks):  # read rarely, so not between the others
         arrays.put_matrix(offsets[number], PAST_TAPS, *taps[number][:-1])
-        if block.conditioning_conv is not None and sizes.conditioning:
-            width = model.config.local.channels if model.config.local is not None else 0
-            arrays.put_matrix(
-                offsets[number],
-                CONDITIONING,
-                _gates(block.conditioning_conv.weight[:, :width, 0], sizes),
-            )
+        if block.conditioning_conv is not None and model.config.local is not None:
+            weight = block.conditioning_conv.weight[:, : model.config.local.channels, 0]
+            matrix = _gates(weight, sizes, sizes.conditioning)
+            arrays.put_matrix(offsets[number], CONDITIONING, matrix)
     skips = np.sum([_vector(conv.bias, sizes.skip) for conv in skip_convs], axis=0)
     output = _vector(head.output.bias, sizes.params)
     output[sizes.unpadded_params :] = PADDING_LOGIT
@@ -128,13 +122,9 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
 def gate_biases(
     model: WaveNet, sizes: Sizes, global_conditioning: Tensor | None, streams: int
 ) -> Array:
-    """Return the gates' biases plus global conditioning, `(blocks, streams, 2 * gated)`.
+    """Return the gates' biases, `(blocks, streams, 2 * gated)`, for a model without weight norm.
 
-    Args:
-        model: Without weight norm.
-        sizes: Of the model.
-        global_conditioning: Of each stream, `(streams, C)`, if the model has it.
-        streams: How many there are.
+    They include global conditioning, `(streams, C)`, if it is given.
     """
     biases = np.zeros((sizes.num_blocks, streams, 2 * sizes.gated), np.float32)
     for number, block in enumerate(model.stack.blocks):
@@ -162,11 +152,7 @@ def padded(width: int) -> int:
 
 
 class _Arrays:
-    """Matrices and vectors that are packed one after the other.
-
-    Args:
-        weight_dtype: Of the matrices.
-    """
+    """Matrices and vectors that are packed one after the other."""
 
     def __init__(self, weight_dtype: str) -> None:
         self.weight_dtype = weight_dtype
@@ -179,9 +165,9 @@ class _Arrays:
         row[column] = sum(map(len, self.matrices)) * WEIGHT_BYTES[self.weight_dtype]
         row[column + 1] = sum(map(len, self.scales))
         for matrix in matrices:
-            packed = pack(matrix, self.weight_dtype)
-            self.matrices.append(packed.weights)
-            self.scales.append(packed.scales)
+            weights, scales = pack(matrix, self.weight_dtype)
+            self.matrices.append(weights)
+            self.scales.append(scales)
 
     def put_vector(self, values: Array) -> int:
         """Append float32 numbers, and return their offset."""
@@ -190,22 +176,16 @@ class _Arrays:
         return start
 
 
-def _taps(block: ResidualBlock, sizes: Sizes) -> list[Array]:
-    """Return the matrix of each tap, oldest first."""
-    return [_gates(tap, sizes, sizes.residual) for tap in block.conv.weight.unbind(dim=-1)]
-
-
-def _gates(weight: Tensor, sizes: Sizes, inputs: int | None = None) -> Array:
+def _gates(weight: Tensor, sizes: Sizes, inputs: int) -> Array:
     """Return a matrix of the gate, each half padded; `inputs` is its width after padding."""
-    width = padded(weight.shape[1]) if inputs is None else inputs
     halves = torch.split(weight, len(weight) // 2)
-    return np.concatenate([_matrix(half, sizes.gated, width) for half in halves])
+    return np.concatenate([_matrix(half, sizes.gated, inputs) for half in halves])
 
 
 def _biases(block: ResidualBlock, sizes: Sizes) -> Array:
     """Return the biases of the gate's halves and of the residual product."""
-    half, bias = block.conv.out_channels // 2, block.conv.bias
-    halves = [None, None] if bias is None else torch.split(bias, half)
+    bias = block.conv.bias
+    halves = [None, None] if bias is None else torch.split(bias, len(bias) // 2)
     residual = None if block.residual_conv is None else block.residual_conv.bias
     parts = [_vector(part, sizes.gated) for part in halves]
     return np.concatenate([*parts, _vector(residual, sizes.residual) * block.residual_scale])
@@ -214,9 +194,8 @@ def _biases(block: ResidualBlock, sizes: Sizes) -> Array:
 def _tables(model: WaveNet, sizes: Sizes) -> Array:
     """Return the first convolution as a table of outputs, `(taps, codes, residual)`."""
     layer = model.input
-    tables: Tensor
     if isinstance(layer, CausalEmbedding):
-        tables = layer.weight
+        tables: Tensor = layer.weight
     else:
         values = model.distribution.decode(torch.arange(model.config.quantization_channels))
         taps = layer.weight[:, 0].to(torch.float32).T  # (taps, residual)

@@ -40,14 +40,7 @@ yield_processor = types.ExternalFunction("sched_yield", types.int32())
 def thread_shares(
     sizes: Sizes, num_streams: int, num_threads: int, streams_per_item: int = 1
 ) -> list[ThreadShare]:
-    """Return what each thread does: some of the streams, or a share of one item's layers.
-
-    Args:
-        sizes: Of the model.
-        num_streams: Streams of the batch.
-        num_threads: Threads to share them.
-        streams_per_item: Streams that stay together.
-    """
+    """Return what each thread does: some of the streams, or a share of one item's layers."""
     items = num_streams // streams_per_item
     if items >= num_threads or items == 0:  # groups of one thread, which has some of the streams
         edges = [

@@ -34,23 +34,14 @@ log = logging.getLogger("wavenet")
 
 @dataclass(frozen=True)
 class Launch:
-    """Place of this process among those that were started together.
+    """Place of this process among those that were started together."""
 
-    Attributes:
-        rank: Number of this process among all, from 0.
-        size: Number of processes.
-        local_rank: Number of this process among those on its host.
-        local_size: Number of processes on its host.
-        name: Unique to the launch, the same at each of its restarts; `None` without restarts.
-        address: Host and port of process 0; `None` if the launcher provides a store.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
+    rank: int = 0  # of this process among all
+    size: int = 1  # number of processes
+    local_rank: int = 0  # the same among those on this host
     local_size: int = 1
-    name: str | None = None
-    address: tuple[str, int] | None = None
+    name: str | None = None  # unique to the launch, kept at restarts; `None` without restarts
+    address: tuple[str, int] | None = None  # of process 0; `None` if the launcher has a store
 
 
 def detect_launcher(environment: Mapping[str, str]) -> Launch:
@@ -133,10 +124,7 @@ def rendezvous_store(launch: Launch) -> Store:
 def store_of_this_start(store: Store, rank: int, size: int) -> Store:
     """Return the part of a store that belongs to the processes of this start, once all have come.
 
-    Args:
-        store: What they share; an earlier start may have left keys in it.
-        rank: This process.
-        size: Number of processes.
+    An earlier start may have left keys in the store.
     """
     token, deadline = secrets.token_hex(8), time.monotonic() + START_TIMEOUT.total_seconds()
     store.set(f"token/{rank}", token)

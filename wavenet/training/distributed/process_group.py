@@ -36,21 +36,12 @@ class PeerLostError(WavenetError):
 
 @dataclass(eq=False)
 class ProcessGroup:
-    """This process's view of the process group.
+    """This process's view of the process group."""
 
-    Attributes:
-        launch: Rank and size.
-        device: Where this process trains.
-        timeout: Seconds without a sign of life after which another process counts as lost.
-        group: torch's group for CPU tensors and objects; `None` for a single process.
-        rank: Number of this process, from 0.
-        size: Number of processes.
-    """
-
-    launch: Launch
-    device: torch.device
-    timeout: float = 60.0
-    group: distributed.ProcessGroup | None = None
+    launch: Launch  # rank and size
+    device: torch.device  # where this process trains
+    timeout: float = 60.0  # seconds without a sign of life until another process counts as lost
+    group: distributed.ProcessGroup | None = None  # for CPU tensors; `None` if alone
 
     def __post_init__(self) -> None:
         self.rank = self.launch.rank
