@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.architectures import SMALL, conditions_for, configs, local_configs
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet, WaveNetState, shift_right
+from wavenet.modules import LocalConditioner
 
 
 def step_over(
@@ -321,6 +322,7 @@ def test_conditioning_dropout_acts_only_in_training() -> None:
         ({"local": torch.zeros(1, 2, 3)}, "3 frames of 4 samples, the waveform 20"),
         ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([2])}, "speakers are 0 to 1"),
         ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([0, 1])}, r"must be \(1,\)"),
+        ({"local": torch.zeros(1, 2, 5), "speaker": torch.tensor([1.0])}, "must be integers"),
         ({"local": torch.zeros(1, 2, 5), "vector": torch.zeros(1, 2)}, "takes no vectors"),
     ],
 )
@@ -339,3 +341,29 @@ def test_a_model_without_conditioning_refuses_any() -> None:
         model(torch.zeros(1, 20), local=torch.zeros(1, 2, 9))
     with pytest.raises(ValueError, match="no global conditioning"):
         model(torch.zeros(1, 20), speaker=torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (torch.zeros(20), r"must be \(B, T\), got \(20,\): add a batch axis, waveform.unsqueeze"),
+        (torch.zeros(2, 1, 20), r"got \(2, 1, 20\): drop the channel axis, waveform.squeeze"),
+        (torch.zeros(2, 2, 20), r"got \(2, 2, 20\): one channel"),
+        (torch.zeros(2, 20, dtype=torch.int16), "got torch.int16: divide by 32768"),
+        (torch.zeros(2, 20, dtype=torch.bool), "floating point, .* got torch.bool: convert it"),
+    ],
+)
+def test_a_waveform_of_another_shape_or_type_is_refused(waveform: Tensor, message: str) -> None:
+    model = WaveNet(SMALL)
+
+    for call in (model, model.nll, lambda prompt: model.prefill(model.new_state(), prompt)):
+        with pytest.raises(ValueError, match=message):
+            call(waveform)
+
+
+def test_a_local_conditioner_refuses_unknown_upsampling_and_other_frames() -> None:
+    with pytest.raises(ValueError, match="must be nearest, transposed, repeat, got 'linear'"):
+        LocalConditioner(3, 4, (2,), "linear")
+    for frames in (torch.zeros(3, 9), torch.zeros(2, 4, 9)):
+        with pytest.raises(ValueError, match=r"frames must be \(B, 3, F\), got"):
+            LocalConditioner(3, 4, (2,))(frames)

@@ -73,6 +73,8 @@ class WaveNet(nn.Module):
         - Output: `(B, P, T)`; `[:, :, t]` are the parameters of sample `t` given samples before
           `t` and the conditioning of `t`
 
+    Inputs are converted to the dtype of the weights, after `waveform` has been quantized.
+
     Example:
         >>> model = WaveNet(WaveNetConfig(dilations=(1, 2, 4)))
         >>> loss = model.nll(torch.zeros(1, 100)).mean()
@@ -132,9 +134,14 @@ class WaveNet(nn.Module):
         speaker: Tensor | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:
-        """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`."""
+        """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`.
+
+        Raises:
+            ValueError: The waveform has another shape or is not floating point, or an input of the
+                conditioning is missing, has another shape, or is not the model's.
+        """
         conditioning = self.compute_conditioning(
-            *waveform.shape, local=local, speaker=speaker, vector=vector
+            *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
         )
         return self.forward_from_conditioning(waveform, conditioning)
 
@@ -180,6 +187,7 @@ class WaveNet(nn.Module):
     ) -> Tensor | None:
         """Return the conditioning of each item's signal, `(B, C)`; `None` for a model without."""
         if self.global_conditioner is not None:
+            vector = None if vector is None else self._as_weights(vector)
             conditioning: Tensor = self.global_conditioner(speaker, vector, batch_size)
             return conditioning
         if speaker is not None or vector is not None:
@@ -199,7 +207,7 @@ class WaveNet(nn.Module):
             raise ValueError(
                 f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
             )
-        conditioning: Tensor = self.local_conditioner(local)
+        conditioning: Tensor = self.local_conditioner(self._as_weights(local))
         return conditioning[..., :length]
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
@@ -221,11 +229,11 @@ class WaveNet(nn.Module):
             conditioning: Of these samples, `(B, C, T)`, from `compute_conditioning`.
 
         Raises:
-            ValueError: The state is not fresh.
+            ValueError: The state is not fresh, or the prompt no waveform.
         """
         if state.position:
             raise ValueError(f"prefill needs a fresh state, got one at position {state.position}")
-        state.position = prompt.shape[1]
+        _, state.position = shape_of_waveform(prompt)
         field = self.config.receptive_field  # no queue reaches further back
         recent_input = self._input_of(shift_right(prompt)[:, -field:])
         recent = None if conditioning is None else conditioning[..., -field:]
@@ -271,7 +279,12 @@ class WaveNet(nn.Module):
         """Return the input of the first layer: classes `(B, T)`, or values `(B, 1, T)`."""
         if isinstance(self.input, CausalEmbedding):
             return self.distribution.encode(waveform)
-        return self.distribution.quantize(waveform).unsqueeze(1)
+        return self._as_weights(self.distribution.quantize(waveform)).unsqueeze(1)
+
+    def _as_weights(self, x: Tensor) -> Tensor:
+        """Return an input in the dtype of the weights."""
+        weight = next(self.parameters(), None)  # None where something else has replaced them
+        return x if weight is None else x.to(weight.dtype)
 
 
 def unwrap(model: nn.Module) -> WaveNet:
@@ -298,6 +311,28 @@ def meta_model(config: WaveNetConfig) -> WaveNet:
     """Return a model whose weights take no memory, to look at its modules."""
     with torch.device("meta"):
         return WaveNet(config)
+
+
+def shape_of_waveform(waveform: Tensor) -> torch.Size:
+    """Return `(B, T)`, the shape of a waveform.
+
+    Raises:
+        ValueError: It has another shape, or is not floating point.
+    """
+    if waveform.dim() != 2:
+        hints = {1: "add a batch axis, waveform.unsqueeze(0)"}
+        if waveform.dim() == 3 and waveform.shape[1] == 1:
+            hints[3] = "drop the channel axis, waveform.squeeze(1)"
+        hint = hints.get(waveform.dim(), "one channel, without an axis for it")
+        raise ValueError(f"waveform must be (B, T), got {tuple(waveform.shape)}: {hint}")
+    if not waveform.is_floating_point():
+        scales = {torch.uint8: "subtract 128, then divide by 128"}
+        scales |= {torch.int16: "divide by 32768", torch.int32: "divide by 2147483648"}
+        hint = scales.get(waveform.dtype, "convert it")
+        raise ValueError(
+            f"waveform must be floating point, samples in [-1, 1], got {waveform.dtype}: {hint}"
+        )
+    return waveform.shape
 
 
 def shift_right(waveform: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from wavenet.distributions.distribution import (
     SamplingConfig,
     raise_if_nonfinite,
     register,
+    widen,
 )
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
@@ -86,8 +87,7 @@ def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
         logits: Of the classes, `(N, classes)`.
         codes: Class of each sample, `(N,)`.
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(wide, codes, reduction="none")
+    return F.cross_entropy(widen(logits), codes, reduction="none")
 
 
 def pick(weights: Tensor, noise: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def mu_law_encode(waveform: Tensor, quantization_channels: int = 256) -> Tensor:
         waveform: Samples; values outside [-1, 1] get the outermost class.
         quantization_channels: Number of classes, 2 or more.
     """
-    mu = quantization_channels - 1
+    mu, waveform = quantization_channels - 1, widen(waveform)
     companded = waveform.sign() * torch.log1p(mu * waveform.abs()) / math.log1p(mu)
     return ((companded + 1) / 2 * mu + 0.5).to(torch.int64).clamp_(0, mu)
 
@@ -137,5 +137,5 @@ def mu_law_decode(
 ) -> Tensor:
     """Return the sample in [-1, 1] that each class stands for; `mu_law_encode` inverts it."""
     mu = quantization_channels - 1
-    companded = codes.to(dtype) / mu * 2 - 1
-    return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu
+    companded = codes.to(torch.promote_types(dtype, torch.float32)) / mu * 2 - 1
+    return (companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu).to(dtype)

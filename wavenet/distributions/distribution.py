@@ -149,6 +149,11 @@ def build_distribution(config: WaveNetConfig) -> Distribution:
     return DISTRIBUTIONS[config.output_distribution].from_config(config)
 
 
+def widen(x: Tensor) -> Tensor:
+    """Return `x` in float32 at least: half precision has fewer numbers than there are codes."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def raise_if_nonfinite(finite: Tensor) -> None:
     """Raise a `CheckpointError` unless all of `finite` is true."""
     if not bool(finite.all()):

@@ -23,6 +23,7 @@ from wavenet.distributions.distribution import (
     SamplingConfig,
     raise_if_nonfinite,
     register,
+    widen,
 )
 from wavenet.utils.errors import ConfigError
 
@@ -62,14 +63,14 @@ class Mixture(Distribution):
         return cls(config.num_mixtures, config.min_log_scale)
 
     def encode(self, waveform: Tensor) -> Tensor:
-        codes = (waveform * (LEVELS // 2)).round().clamp(-LEVELS // 2, LEVELS // 2 - 1)
+        codes = (widen(waveform) * (LEVELS // 2)).round().clamp(-LEVELS // 2, LEVELS // 2 - 1)
         return codes.to(torch.int64) + LEVELS // 2
 
     def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         return (codes - LEVELS // 2).to(dtype) / (LEVELS // 2)
 
     def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
-        params = params if params.dtype == torch.float64 else params.float()
+        params = widen(params)
         logits, means, log_scales = self.split(params)
         codes = self.encode(waveform).unsqueeze(1)
         inverse = torch.exp(-log_scales)

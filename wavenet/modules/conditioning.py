@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules.checks import one_of
+from wavenet.modules.fusable import is_transformed
 from wavenet.modules.residual_stack import ResidualStack
 from wavenet.utils.data_identity import NULL_SPEAKER
 
@@ -79,7 +81,10 @@ class GlobalConditioner(nn.Module):
 
     def _keep_mask(self, batch_size: int) -> Tensor:
         """Return which items keep their speaker and vector, `(B,)`."""
-        device = next(self.parameters()).device
+        table = (
+            self.null_vector if self.speaker_embedding is None else self.speaker_embedding.weight
+        )
+        device = None if table is None else table.device
         if self.training and self.conditioning_dropout:
             return torch.rand(batch_size, device=device) >= self.conditioning_dropout
         return torch.ones(batch_size, dtype=torch.bool, device=device)
@@ -92,11 +97,14 @@ class GlobalConditioner(nn.Module):
             return torch.full((batch_size,), null, device=keep.device)
         if speaker.shape != (batch_size,):
             raise ValueError(f"speaker must be ({batch_size},), got {tuple(speaker.shape)}")
-        if not bool(((speaker >= NULL_SPEAKER) & (speaker < null)).all()):
+        if speaker.is_floating_point():
+            raise ValueError(f"speaker must be integers, got {speaker.dtype}")
+        known = (speaker >= NULL_SPEAKER) & (speaker < null)
+        if not (is_transformed(speaker) or bool(known.all())):
             raise ValueError(
                 f"speakers are 0 to {null - 1}, or {NULL_SPEAKER} for the null speaker: {speaker}"
             )
-        return torch.where(keep & (speaker != NULL_SPEAKER), speaker, null)
+        return torch.where(keep & (speaker != NULL_SPEAKER), speaker.long(), null)
 
 
 class Upsample(nn.Module):
@@ -201,6 +209,9 @@ class LocalConditioner(nn.Module):
     Shape:
         - Input: `(B, in_channels, F)`
         - Output: `(B, channels, F * hop_length)`
+
+    Raises:
+        ValueError: An unknown `upsample`; frames of another shape.
     """
 
     def __init__(
@@ -215,6 +226,8 @@ class LocalConditioner(nn.Module):
         context_dilations: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if upsample not in UPSAMPLERS:
+            raise ValueError(f"upsample must be {one_of(UPSAMPLERS)}, got {upsample!r}")
         self.hop_length = math.prod(upsample_scales)
         self.lookahead = lookahead
         self.conv_in = nn.Conv1d(in_channels, channels, kernel_size + lookahead)
@@ -239,6 +252,9 @@ class LocalConditioner(nn.Module):
             - Input: `(B, in_channels, past + F + lookahead)`
             - Output: `(B, channels, F * hop_length)`
         """
+        if frames.dim() != 3 or frames.shape[1] != self.conv_in.in_channels:
+            wanted = f"(B, {self.conv_in.in_channels}, F)"
+            raise ValueError(f"frames must be {wanted}, got {tuple(frames.shape)}")
         length = (frames.shape[-1] - self.past - self.lookahead) * self.hop_length
         x: Tensor = self.conv_in(frames)
         if self.context is not None:

@@ -119,8 +119,8 @@ class CausalEmbedding(nn.Module):
         tables = self.weight.unbind()
         y = F.embedding(codes, tables[-1])  # (B, T, channels)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
-            delayed = F.embedding(codes[:, :-shift], table)
-            y = y + F.pad(delayed, (0, 0, codes.shape[1] - delayed.shape[1], 0))
+            delayed = F.pad(F.embedding(codes, table), (0, 0, shift, 0))
+            y = y + delayed[:, : codes.shape[1]]
         if self.bias is not None:
             y = y + self.bias
         return y.transpose(1, 2)

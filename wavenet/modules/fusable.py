@@ -21,16 +21,17 @@ from wavenet.modules.standard import overridden_call, replaces_method
 STANDARD_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
     kind: kind.forward for kind in (ResidualBlock, CausalConv1d, nn.Conv1d, nn.Dropout)
 }
+PLAIN_TENSORS = (Tensor, nn.Parameter)  # others, such as fake ones, have operators of their own
 
 
-def is_transformed(x: Tensor) -> bool:
-    """Whether something looks inside of the computation that would not see a fused function."""
+def is_transformed(*tensors: Tensor | None) -> bool:
+    """Whether something looks inside of the computation, or there are no numbers to look at."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or x.device.type == "meta"
         or torch._C._are_functorch_transforms_active()
-        or forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+        or forward_ad._current_level >= 0  # a tangent may be on a weight alone
+        or any(type(x) not in PLAIN_TENSORS or x.is_meta for x in tensors if x is not None)
     )
 
 
@@ -70,6 +71,8 @@ def standard_weights(
         skip=[getattr(block.skip_conv, "weight", None) for block in blocks],
         skip_bias=[getattr(block.skip_conv, "bias", None) for block in blocks],
     )
+    if is_transformed(*(tensor for kind in weights for tensor in kind)):
+        return None
     has_residual = [weight is not None for weight in weights.residual]
     if has_residual != [True] * (len(blocks) - 1) + [False]:
         return None
