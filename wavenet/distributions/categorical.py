@@ -129,7 +129,7 @@ def mu_law_encode(waveform: Tensor, quantization_channels: int = 256) -> Tensor:
     """
     mu, waveform = quantization_channels - 1, widen(waveform)
     companded = waveform.sign() * torch.log1p(mu * waveform.abs()) / math.log1p(mu)
-    return ((companded + 1) / 2 * mu + 0.5).to(torch.int64).clamp_(0, mu)
+    return ((companded + 1) / 2 * mu + 0.5).to(torch.int64).clamp(0, mu)
 
 
 def mu_law_decode(

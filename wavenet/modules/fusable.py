@@ -30,6 +30,7 @@ def is_transformed(*tensors: Tensor | None) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0  # a counter of operations, for example
         or forward_ad._current_level >= 0  # a tangent may be on a weight alone
         or any(type(x) not in PLAIN_TENSORS or x.is_meta for x in tensors if x is not None)
     )

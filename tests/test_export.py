@@ -1,0 +1,125 @@
+"""Stacks and models leave PyTorch: compiled, exported, as ONNX and as traces, for any length."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from tests.portable import CASES, HOP, build, gradients, inputs_of
+from wavenet.modules import ResidualStack
+
+every_case = pytest.mark.parametrize("name", CASES)
+FRAMES = (1, 9)  # lengths other than the exported one: shorter than the field, and longer
+
+
+def dynamic_shapes(inputs: dict[str, Tensor]) -> dict[str, Any]:
+    """The time axis of each input is dynamic; a frame covers `HOP` samples."""
+    frames = Dim("frames", min=1, max=10_000)
+    samples = HOP * frames
+    axes = {"waveform": {1: samples}, "local": {2: frames}, "speaker": None}
+    return {name: axes.get(name, {2: samples}) for name in inputs}
+
+
+class Positional(nn.Module):
+    """A module called with positional inputs, since torch.jit.trace knows no keyword-only ones."""
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = names
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        y: Tensor = self.module(**dict(zip(self.names, tensors, strict=True)))
+        return y
+
+
+@pytest.mark.slow
+@every_case
+def test_compile_makes_one_graph_with_the_same_gradients(name: str) -> None:
+    module, inputs = build(name)
+    expected_y, expected = module(**inputs), gradients(module, inputs)
+    torch.compiler.reset()
+
+    module.compile(fullgraph=True, backend="aot_eager")
+
+    torch.testing.assert_close(module(**inputs), expected_y)
+    torch.testing.assert_close(gradients(module, inputs), expected)
+
+
+@pytest.mark.slow
+def test_inductor_computes_the_stack() -> None:
+    stack, inputs = build("standard_stack")
+    expected_y = stack(**inputs)
+    torch.compiler.reset()
+
+    stack.compile(fullgraph=True)
+
+    with torch.no_grad():
+        torch.testing.assert_close(stack(**inputs), expected_y)
+
+
+def test_a_stack_kept_from_compile_stays_fused() -> None:
+    stack, inputs = build("standard_stack")
+    assert isinstance(stack, ResidualStack)
+    stack.forward = torch.compiler.disable(stack.forward)  # type: ignore[method-assign]
+    compiled = torch.compile(lambda **given: 2 * stack(**given), backend="eager")
+
+    with torch.no_grad(), torch.autograd.profiler.profile() as profile:
+        y = compiled(**inputs)
+
+    assert any(event.name == "FusedStackFunction" for event in profile.function_events or ())
+    torch.testing.assert_close(y, 2 * stack(**inputs))
+
+
+@pytest.mark.slow
+@every_case
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_an_exported_program_runs_at_any_length(name: str, with_gradients: bool) -> None:
+    module, inputs = build(name)
+
+    with torch.set_grad_enabled(with_gradients):
+        program = torch.export.export(
+            module, (), inputs, dynamic_shapes=dynamic_shapes(inputs), strict=False
+        )
+
+        for frames in FRAMES:
+            other = inputs_of(name, frames)
+            torch.testing.assert_close(program.module()(**other), module(**other))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:# The axis name")
+@every_case
+def test_onnx_runs_at_any_length(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    module, inputs = build(name)
+    path = tmp_path / "module.onnx"
+
+    torch.onnx.export(
+        module, (), path, kwargs=inputs, dynamic_shapes=dynamic_shapes(inputs), verbose=False
+    )
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for frames in FRAMES:
+        other = inputs_of(name, frames)
+        (found,) = session.run(None, {key: x.numpy() for key, x in other.items()})
+        expected = module(**other).detach()
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
+@every_case
+def test_a_trace_runs_at_any_length(name: str) -> None:
+    module, inputs = build(name)
+    positional = Positional(module, list(inputs))
+
+    traced = torch.jit.trace(positional, tuple(inputs.values()))
+
+    for frames in FRAMES:
+        other = inputs_of(name, frames)
+        torch.testing.assert_close(traced(*other.values()), module(**other))
