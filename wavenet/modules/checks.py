@@ -33,3 +33,12 @@ def check_vector(name: str, found: Tensor | None, channels: int | None, x: Tenso
 def one_of(names: Iterable[str]) -> str:
     """Return the names as a list in a message."""
     return ", ".join(names)
+
+
+def check_chunk(name: str, chunk: Tensor, like: Tensor, flushed: bool) -> None:
+    """Raise a `ValueError` unless a stream of signals like `like`, `(B, C, T)`, takes a chunk."""
+    if flushed:
+        raise ValueError("the stream was flushed: start the next signal with new_state")
+    if chunk.dim() != 3 or chunk.shape[:2] != like.shape[:2]:
+        wanted = f"({like.shape[0]}, {like.shape[1]}, any length)"
+        raise ValueError(f"{name} must be {wanted}, got {tuple(chunk.shape)}")

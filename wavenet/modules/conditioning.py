@@ -9,13 +9,14 @@ WaveNet, sections 2.5 and 2.6.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.checks import one_of
+from wavenet.modules.checks import check_chunk, one_of
 from wavenet.modules.fusable import is_transformed
 from wavenet.modules.residual_stack import ResidualStack
 from wavenet.utils.data_identity import NULL_SPEAKER
@@ -262,3 +263,75 @@ class LocalConditioner(nn.Module):
         for stage in self.upsampling:
             x = stage(x)
         return x[..., x.shape[-1] - length :]
+
+    def stream(self) -> "FrameStream":
+        """Return what computes the conditioning chunk by chunk."""
+        return FrameStream(self)
+
+
+@dataclass
+class FrameState:
+    """State of a `FrameStream`; `push` and `flush` change it.
+
+    Attributes:
+        frames: Frames that are still needed, `(B, in_channels, F)`.
+        flushed: Whether the frames have ended.
+    """
+
+    frames: Tensor
+    flushed: bool = False
+
+
+class FrameStream:
+    """Computes a `LocalConditioner` chunk by chunk, such as for the chunks of a `StackStream`.
+
+    The outputs of `push` for all chunks and of `flush`, concatenated, equal `forward` of all
+    frames, up to rounding. A chunk may have any length; each costs `past` frames more than its own.
+    The memory does not grow with the number of frames. Outputs have no gradients.
+
+    Attributes:
+        past: Frames before its own that a sample depends on, at most.
+        lookahead: Frames after its own that a sample depends on, by which outputs are delayed.
+    """
+
+    def __init__(self, conditioner: LocalConditioner) -> None:
+        self._conditioner = conditioner
+        self.past = conditioner.past
+        self.lookahead = conditioner.lookahead
+
+    def new_state(self, batch_size: int) -> FrameState:
+        """Return the state before the first frame of `batch_size` signals."""
+        weight = self._conditioner.conv_in.weight
+        return FrameState(weight.new_zeros(batch_size, weight.shape[1], 0))
+
+    @torch.no_grad()
+    def push(self, frames: Tensor, state: FrameState) -> Tensor:
+        """Return the conditioning that becomes final with the next frames, `(B, channels, T)`.
+
+        Args:
+            frames: The next frames, `(B, in_channels, F)`.
+            state: From `new_state`.
+
+        Raises:
+            ValueError: `frames` has another shape, or the stream was flushed.
+        """
+        check_chunk("frames", frames, state.frames, state.flushed)
+        if not state.frames.shape[-1]:  # none has come yet, or none is needed
+            frames = torch.cat([frames[..., :1].repeat(1, 1, self.past), frames], dim=-1)
+        return self._advance(frames, state)
+
+    @torch.no_grad()
+    def flush(self, state: FrameState) -> Tensor:
+        """Return the conditioning that is left, of at most `lookahead` frames."""
+        check_chunk("frames", state.frames, state.frames, state.flushed)
+        state.flushed = True
+        return self._advance(state.frames[..., -1:].repeat(1, 1, self.lookahead), state)
+
+    def _advance(self, frames: Tensor, state: FrameState) -> Tensor:
+        frames = torch.cat([state.frames, frames], dim=-1)
+        final = max(0, frames.shape[-1] - self.past - self.lookahead)
+        state.frames = frames[..., final:].clone()
+        if not final:
+            channels = self._conditioner.conv_in.out_channels
+            return frames.new_zeros(len(frames), channels, 0)
+        return self._conditioner.window(frames)

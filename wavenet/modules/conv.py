@@ -42,6 +42,7 @@ class CausalConv1d(nn.Conv1d):
             raise ValueError(f"kernel_size must be 1 or more, got {kernel_size}")
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory: int = (kernel_size - 1) * dilation  # past samples that one output needs
+        self.sides = (self.memory, 0)  # samples needed before and after
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, (self.memory, 0)))
@@ -168,7 +169,7 @@ class SameConv1d(nn.Conv1d):
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory: int = (kernel_size - 1) * dilation
         before = (kernel_size - 1) // 2 * dilation
-        self.sides = (before, self.memory - before)  # samples needed before and after
+        self.sides = (before, self.memory - before)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.sides))

@@ -160,6 +160,36 @@ class ResidualBlock(nn.Module):
         output = self._residual_output(x, z)
         return output if mask is None else output * mask, self._skip_output(z)
 
+    def forward_window(
+        self,
+        x: Tensor,
+        padding: tuple[int, int],
+        conditioning: Tensor | None = None,
+        *,
+        projected: Tensor | None = None,
+        mask: Tensor | None = None,
+        step_embedding: Tensor | None = None,
+        film: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs of some samples from the inputs around them, as `forward` does.
+
+        Args:
+            x: `(B, in_channels, T + memory - sum(padding))`: the inputs that the dilated
+                convolution sees for `T` samples; `T` is the length of the other arguments.
+            padding: Zeros before and after these inputs, where the signal begins and ends.
+            conditioning: See `forward`, and so for the others.
+            projected: Likewise.
+            mask: Likewise.
+            step_embedding: Likewise.
+            film: Likewise.
+        """
+        y = nn.Conv1d.forward(self.conv, F.pad(self._conv_input(x, step_embedding), padding))
+        first = self.conv.sides[0] - padding[0]
+        x = x[..., first : first + y.shape[-1]]
+        z = self._gated(y, self._projected(x, conditioning, projected), film)
+        output = self._residual_output(x, z)
+        return output if mask is None else output * mask, self._skip_output(z)
+
     def activation(self, y: Tensor, projected: Tensor | None) -> Tensor:
         """Return the gate's output, `(B, C, ...)`.
 

@@ -17,6 +17,7 @@ from wavenet.modules.fusable import is_transformed, standard_weights
 from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
 from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
 from wavenet.modules.rows import GatedActivation
+from wavenet.modules.streaming import StackStream, check_forward
 
 Output = Literal["skip", "residual", "both"]
 
@@ -187,6 +188,17 @@ class ResidualStack(nn.Module):
             x, skip = block.step(x, queue, position, own, **others)
             skips = _add(skips, skip)
         return self._output(x, skips)
+
+    def stream(self) -> StackStream:
+        """Return what computes the stack chunk by chunk, also a non-causal one.
+
+        Blocks may override `activation`; other changes of the blocks are refused.
+
+        Raises:
+            ValueError: What a part computes cannot be told from its class.
+        """
+        check_forward("the stack", self, ResidualStack)
+        return StackStream(self._blocks(), self.conditioning_conv, self._output)
 
     def fusable_weights(self, x: Tensor) -> StackWeights | None:
         """Return the weights for the fused stack; `None` where the loop is to run."""
