@@ -16,7 +16,7 @@ demo: $(VENV)/train.stamp ## train, evaluate and generate with nine minutes of s
 	$(BIN)/wavenet-train recipe=demo $(ARGS)
 
 test: $(DEV) ## run the tests; a subset: make test ARGS=tests/modules
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: $(DEV) ## run the fault tests in full: kills, power cuts, full disks, lost processes (Linux, root for all of them)
 	$(BIN)/python -m pytest tests/faults tests/cli/test_torchrun.py --full $(ARGS)

@@ -1,4 +1,4 @@
-"""What all tests share: one thread each, and a few recordings."""
+"""What all tests share: one thread each, their order, and a few recordings."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,14 @@ torch.set_num_threads(1)  # small products are fastest so, on a busy machine too
 hypothesis.settings.register_profile("wavenet", deadline=None)  # speed is for benchmarks
 hypothesis.settings.load_profile("wavenet")
 
+SLOWEST_FILES = (  # first, or one worker of `make test` runs them alone while the others are done
+    "cli/test_torchrun.py",
+    "training/distributed/test_process_group.py",
+    "faults/test_kills.py",
+    "cli/test_commands.py",
+    "cli/test_sweeps.py",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`."""
@@ -24,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tell modules of tests of `--full`, before they are read."""
     if config.getoption("full"):
         os.environ["WAVENET_FULL"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first; the others keep their order."""
+    slowest = [Path(__file__).parent / name for name in SLOWEST_FILES]
+    items.sort(key=lambda item: slowest.index(item.path) if item.path in slowest else len(slowest))
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def run_in_group(
     for process in processes:
         process.kill()
     assert codes == [0] * size, f"exit codes {codes}; None hangs"
-    return [text for _, text in sorted(results.get(timeout=5) for _ in processes)]
+    return [text for _, text in sorted(results.get(timeout=JOIN_SECONDS) for _ in processes)]
 
 
 class TrainProcess:

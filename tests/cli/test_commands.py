@@ -4,7 +4,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 
 from tests.commands import Run, command_line, environment
 from tests.process_groups import assert_same_bits
+from tests.waiting import wait_until
 from wavenet.checkpoint import load
 from wavenet.training.checkpointing import read_checkpoint
 
@@ -142,8 +142,10 @@ def start_and_wait_for_a_checkpoint(folder: Path, *arguments: str) -> "subproces
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    while process.poll() is None and not list(folder.glob("checkpoints/*.ckpt")):
-        time.sleep(0.02)
+    wait_until(
+        lambda: process.poll() is not None or any(folder.glob("checkpoints/*.ckpt")),
+        "training wrote no checkpoint",
+    )
     return process
 
 

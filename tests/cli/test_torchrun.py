@@ -21,10 +21,12 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 FULL = "WAVENET_FULL" in os.environ
-LAST = 10_000 if FULL else 400
+LAST = 10_000 if FULL else 200
+SAVE_INTERVAL = 25
 STEPS = (
     *("model.dropout=0.1", "trainer.global_batch_size=4", f"trainer.max_steps={LAST}"),
-    *("trainer.save_every_n_steps=50", "trainer.val_every_n_steps=100", "trainer.save_last_k=1000"),
+    *(f"trainer.save_every_n_steps={SAVE_INTERVAL}", "trainer.save_last_k=1000"),
+    "trainer.val_every_n_steps=100",
 )
 full = pytest.mark.skipif(not FULL, reason="takes minutes: pytest --full runs it")
 
@@ -97,7 +99,7 @@ def test_after_a_kill_torchrun_resumes_from_the_last_checkpoint(
         while killed < kills and process.poll() is None:
             time.sleep(draw.uniform(0, 20) if kills > 1 else 0)
             alive = workers(process.pid)
-            if alive and num_checkpoints(tmp_path) < LAST // 50:
+            if alive and num_checkpoints(tmp_path) < LAST // SAVE_INTERVAL:
                 os.kill(draw.choice(alive), signal.SIGKILL)
                 killed += 1
         code = process.wait(1800)
@@ -124,7 +126,8 @@ def test_stopped_process_is_detected_within_the_timeout(
 
 
 def test_a_terminated_torchrun_lets_its_processes_save(recordings: Path, tmp_path: Path) -> None:
-    with torchrun(tmp_path, recordings, "trainer.save_every_n_steps=1000") as process:
+    endless = ("trainer.save_every_n_steps=1000000", "trainer.max_steps=1000000")
+    with torchrun(tmp_path, recordings, *endless) as process:
         wait_until(
             lambda: process.poll() is not None or "step 100: held-out" in output_of(tmp_path),
             "torchrun logged no validation",
@@ -206,7 +209,7 @@ def test_two_hosts_resume_when_a_cut_network_is_back(
                 host.__exit__(None, None, None)
 
     assert codes == [0, 0], output_of(tmp_path)
-    assert cut_at < LAST // 50
+    assert cut_at < LAST // SAVE_INTERVAL
     assert "resuming runs/folder from step" in output_of(tmp_path)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["folder"]
     assert_same_bits(uninterrupted, tmp_path / "runs" / "folder")

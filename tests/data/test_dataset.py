@@ -70,10 +70,10 @@ def test_a_seed_draws_the_same_crops_in_every_version(
     tmp_path: Path, clips: list[Clip], balance: bool
 ) -> None:
     voices = ("many", "rare", "", "rare")
-    spoken = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
-    write_manifest(tmp_path / "manifest.jsonl", spoken)
+    labeled = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
+    write_manifest(tmp_path / "manifest.jsonl", labeled)
 
-    for source in (spoken, read_manifest(tmp_path)):
+    for source in (labeled, read_manifest(tmp_path)):
         data = random_segments(tmp_path, source, balance_speakers=balance)
         drawn = [data._draw(step, item) for step in (0, 7) for item in range(6)]
         assert " ".join(f"{clip.path[0]}:{target}" for clip, target in drawn) == OLD[balance]
@@ -166,9 +166,9 @@ def test_balance_draws_rare_speakers_as_often_and_clips_by_length(
     tmp_path: Path, clips: list[Clip], balance: bool, shares: tuple[float, ...]
 ) -> None:
     voices = ("many", "rare", "", "rare")
-    spoken = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
+    labeled = [replace(clip, speaker=name) for clip, name in zip(clips, voices, strict=True)]
 
-    data = random_segments(tmp_path, spoken, batch_size=2000, balance_speakers=balance)[0]
+    data = random_segments(tmp_path, labeled, batch_size=2000, balance_speakers=balance)[0]
 
     drawn = Counter(((codes_of(data["waveform"])[:, 0] - 1) // 2000).tolist())
     for index, weight in enumerate(shares):

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.commands import ROOT, environment
+from tests.waiting import wait_until
 
 
 class Child:
@@ -118,15 +118,17 @@ class Forks:
 @contextlib.contextmanager
 def traced(child: Child, *options: str) -> Iterator[Path]:
     """Put strace on a child that has stopped itself, and let it go on; yield the trace's path."""
-    while child.state() != "T":
-        time.sleep(0.002)
+    wait_until(lambda: child.state() == "T", "the child did not stop itself")
     trace = child.log.with_suffix(".trace")
     strace = subprocess.Popen(
         ["strace", "-f", "-qq", "-o", str(trace), *options, "-p", str(child.pid)]
     )
-    while "TracerPid:\t0\n" in Path(f"/proc/{child.pid}/status").read_text():
-        assert strace.poll() is None, "strace cannot trace here"
-        time.sleep(0.002)
+    status = Path(f"/proc/{child.pid}/status")
+    wait_until(
+        lambda: strace.poll() is not None or "TracerPid:\t0\n" not in status.read_text(),
+        "strace did not attach",
+    )
+    assert strace.poll() is None, "strace cannot trace here"
     child.signal(signal.SIGCONT)
     yield trace
     strace.wait()

@@ -17,6 +17,7 @@ import pytest
 from tests.faults.processes import Child, Forks, traced
 from tests.faults.runs import Reference, acknowledged, broken, newest, start_or_resume, temporary
 from tests.faults.tally import Tally
+from tests.waiting import wait_until
 from wavenet import checkpoint
 from wavenet.training.checkpointing import read_checkpoint
 from wavenet.utils.files import remove_leftovers
@@ -181,14 +182,14 @@ def test_a_power_cut_loses_no_acknowledged_checkpoint(
     endless = ("trainer.save_every_n_steps=1", "trainer.max_steps=1000000", "trainer.num_workers=0")
     with mounted(tmp_path / "disk", "-o", "loop", str(disk)) as place:
         child = start_or_resume(forks, reference, place / "run", *endless)
-        while not acknowledged(child.output()):
-            assert child.state() != "Z", child.output()
-            time.sleep(0.01)
+        wait_until(
+            lambda: child.state() == "Z" or acknowledged(child.output()) > 0,
+            "training acknowledged no checkpoint",
+        )
         for _ in range(images):
             time.sleep(chance.uniform(0, 0.2))
             child.signal(signal.SIGSTOP)
-            while child.state() not in "TZ":
-                time.sleep(0.001)
+            wait_until(lambda: child.state() in "TZ", "training did not stop")
             assert child.state() == "T", child.output()
             last_acknowledged = acknowledged(child.output())
             shutil.copyfile(disk, copy)

@@ -102,7 +102,7 @@ def test_another_number_of_mel_bands_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ((7, 64), r"\(7, 64\), expected \(64, F\); it looks transposed"),
         ((64,), "64"),
@@ -111,7 +111,7 @@ def test_another_number_of_mel_bands_is_refused(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
 def test_another_shape_is_refused(
-    tmp_path: Path, shape: tuple[int, ...], said: str, suffix: str
+    tmp_path: Path, shape: tuple[int, ...], message: str, suffix: str
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     if suffix == "npy":
@@ -119,7 +119,7 @@ def test_another_shape_is_refused(
     else:
         write_mel(path, torch.zeros(shape), EIGHT)
 
-    with pytest.raises(DataError, match=f"a.{suffix} has shape .*{said}"):
+    with pytest.raises(DataError, match=f"a.{suffix} has shape .*{message}"):
         read_mel(path, EIGHT, "model")
 
 
@@ -139,7 +139,7 @@ PLAIN = to_dict(EIGHT)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "header"),
         (b"no tensor at all", "header"),
@@ -158,11 +158,13 @@ PLAIN = to_dict(EIGHT)
         *("unknown key", "text for a number", "no deviation", "other tensor"),
     ],
 )
-def test_a_damaged_file_is_a_data_error(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_damaged_file_is_a_data_error(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
 
-    with pytest.raises(DataError, match=rf"a\.safetensors is not a mel file of wavenet: .*{said}"):
+    with pytest.raises(
+        DataError, match=rf"a\.safetensors is not a mel file of wavenet: .*{message}"
+    ):
         read_mel(path, EIGHT)
 
 
@@ -207,18 +209,18 @@ def test_array_of_an_incompatible_preset_is_refused(tmp_path: Path, mel: torch.T
 
 
 @pytest.mark.parametrize(
-    ("convention", "said"),
+    ("convention", "message"),
     [
         (None, "add mel_preset=NAME, one of 16khz, 8khz, .*or model"),
         ("8hz", "no mel preset '8hz'; did you mean '8khz'"),
     ],
 )
 def test_array_without_a_known_preset_is_a_config_error(
-    tmp_path: Path, mel: torch.Tensor, convention: str | None, said: str
+    tmp_path: Path, mel: torch.Tensor, convention: str | None, message: str
 ) -> None:
     np.save(tmp_path / "a.npy", mel.numpy())
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_mel(tmp_path / "a.npy", EIGHT, convention)
 
 

@@ -94,7 +94,7 @@ class Numbers(Dataset[Any]):
         return {"number": torch.tensor(step)}
 
 
-def batches(bad: int, event: str, workers: int = 2) -> SegmentLoader:
+def batches(bad: int, event: str, workers: int = 2, batch_timeout: int = 120) -> SegmentLoader:
     loader = DataLoader(
         ErrorsAsItems(Numbers(bad, event)),
         batch_size=None,
@@ -103,7 +103,7 @@ def batches(bad: int, event: str, workers: int = 2) -> SegmentLoader:
         worker_init_fn=start_worker,
         timeout=1 if workers else 0,
     )
-    return SegmentLoader(loader, batch_timeout=2)
+    return SegmentLoader(loader, batch_timeout=batch_timeout)
 
 
 def numbers(loader: SegmentLoader, count: int) -> list[int]:
@@ -130,7 +130,7 @@ def test_a_worker_that_exits_is_reported_with_its_code() -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_reported_and_killed() -> None:
-    loader = batches(3, "stop")
+    loader = batches(3, "stop", batch_timeout=2)
 
     with pytest.raises(MachineError, match="returned a batch in 2 seconds"):
         numbers(loader, 9)
@@ -234,7 +234,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_a_worker_whose_parent_was_killed_before_it_started_ends() -> None:
-    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, timeout=120)
 
     assert done.returncode == -signal.SIGKILL
     assert not done.stdout
@@ -248,7 +248,7 @@ def test_workers_exit_when_the_training_process_is_killed(recordings: Path, tmp_
     os.kill(workers[0], signal.SIGSTOP)  # as one that hangs and cannot look around
 
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
 
     wait_until(
         lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers),

@@ -150,11 +150,7 @@ class TrainingState:
 
 
 def first_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the first tensor that holds NaN or infinity, `None` if all are finite.
-
-    Args:
-        tensors: On one device, by name.
-    """
+    """Return the name of the first of tensors on one device that holds NaN or infinity, if any."""
     filled = [tensor for tensor in tensors.values() if tensor.numel()]
     if not filled:
         return None

@@ -122,20 +122,13 @@ class AudioPreview:
 
     Teacher-forced, each sample is the likeliest one after the true past; generated, each is drawn
     from the model's own distribution. Both are written as audio and as a spectrogram.
-
-    Attributes:
-        clip: The start of a held-out recording, `(T,)` float32.
-        audio: Meaning of the model's signal.
-        conditions: Conditioning of the clip, a batch of one.
-        stop: Set by a signal.
-        tensorboard: Gets the audio.
     """
 
-    clip: NDArray[np.float32]
-    audio: AudioConfig
-    conditions: dict[str, Any]
-    stop: StopFlag
-    tensorboard: TensorBoard | None = None
+    clip: NDArray[np.float32]  # the start of a held-out recording, (T,)
+    audio: AudioConfig  # meaning of the model's signal
+    conditions: dict[str, Any]  # conditioning of the clip, a batch of one
+    stop: StopFlag  # set by a signal
+    tensorboard: TensorBoard | None = None  # gets the audio
 
     def __post_init__(self) -> None:
         self.filter = build_filter(self.audio)

@@ -111,12 +111,12 @@ def test_missing_root_empty_root_and_file_have_different_messages(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
 
-    for place, said in (
+    for place, found in (
         ("none", "no such folder"),
         ("empty", "an empty folder"),
         ("file", "a file"),
     ):
-        with pytest.raises(DataError, match=f"{place} does not hold .* found {said}"):
+        with pytest.raises(DataError, match=f"{place} does not hold .* found {found}"):
             get_corpus(name).find(tmp_path / place)
 
 

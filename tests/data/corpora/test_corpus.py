@@ -58,21 +58,21 @@ def archive_of(path: Path) -> Archive:
 
 
 def tar_of(path: Path, *members: tarfile.TarInfo | str) -> Archive:
-    """Return a new tar of files that say `said`, or of other members."""
+    """Return a new tar of files that hold `text`, or of other members."""
     with tarfile.open(path, "w:gz") as tar:
         for member in members:
             info = tarfile.TarInfo(member) if isinstance(member, str) else member
             if info.isfile():
                 info.size = 4
-            tar.addfile(info, io.BytesIO(b"said"))
+            tar.addfile(info, io.BytesIO(b"text"))
     return archive_of(path)
 
 
 def zip_of(path: Path, *names: str) -> Archive:
-    """Return a new zip of files that say `said`."""
+    """Return a new zip of files that hold `text`."""
     with zipfile.ZipFile(path, "w") as file:
         for name in names:
-            file.writestr(name, "said")
+            file.writestr(name, "text")
     return archive_of(path)
 
 
@@ -113,8 +113,8 @@ def test_archives_of_all_formats_unpack_into_one_folder(source: Path, root: Path
 
     download(root, [tar_of(source / "a.tar.gz", "a/one"), zip_of(source / "b.zip", "b/two", "c/")])
 
-    assert (root / "a" / "one").read_text() == "said"
-    assert (root / "b" / "two").read_text() == "said"
+    assert (root / "a" / "one").read_text() == "text"
+    assert (root / "b" / "two").read_text() == "text"
     assert (root / "c").is_dir()
     assert list(root.parent.iterdir()) == [root]
 
@@ -195,7 +195,7 @@ class Halting(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "1000000")
         self.end_headers()
-        self.wfile.write(b"said")
+        self.wfile.write(b"text")
         if self.path == "/interrupt":
             self.wfile.flush()
             main = threading.main_thread().ident
@@ -241,4 +241,4 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(
     Halting.interrupted.set()
     assert list(root.parent.iterdir()) == []
     download(root, [good])
-    assert (root / "one").read_text() == "said"
+    assert (root / "one").read_text() == "text"

@@ -16,7 +16,7 @@ from .conftest import Record, Samples
 
 
 def prepared(path: Path, name: str = "", **options: Any) -> tuple[Converted, list[Samples]]:
-    """Convert one file and return what was said and the samples that were written."""
+    """Convert one file and return its report and the samples that were written."""
     settings = PrepareOptions(sample_rate=16000, **options)
     source = Source(name or path.name, path, path.stat().st_size, 0)
     folder = path.parent.parent / "out"

@@ -34,6 +34,18 @@ def test_other_options_are_refused_and_both_are_described(corpus: Path) -> None:
     assert content(corpus / "out") == before
 
 
+def test_a_folder_of_another_format_is_refused_and_unchanged(corpus: Path) -> None:
+    run(corpus)
+    account = corpus / "out" / "prepare.json"
+    account.write_text(account.read_text().replace('"format": ', '"format": 9'))
+    before = content(corpus / "out")
+
+    with pytest.raises(ConfigError, match=r"was prepared in format 9\d, this version writes"):
+        run(corpus)
+
+    assert content(corpus / "out") == before
+
+
 def test_other_recordings_are_refused_and_both_are_described(
     corpus: Path, record: Record, noise: Samples
 ) -> None:

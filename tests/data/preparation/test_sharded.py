@@ -240,9 +240,9 @@ def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None
         )
 
     jobs = [start(f"shard={number}/4") for number in range(1, 5)]
-    told = [job.communicate(timeout=300) for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0, 0, 0], told
-    for number, (out, _) in enumerate(told, 1):
+    outputs = [job.communicate(timeout=300) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0, 0], outputs
+    for number, (out, _) in enumerate(outputs, 1):
         assert f"shard {number}/4: {3 if number < 3 else 2} of 10 recordings" in out
     assert not (corpus / "out").exists()
     merge = start()

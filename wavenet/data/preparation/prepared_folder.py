@@ -84,12 +84,18 @@ def already_prepared(plan: Plan) -> PreparationSummary | None:
     """Return the summary of the output, `None` if it does not exist yet.
 
     Raises:
-        ConfigError: It holds other clips.
+        ConfigError: It holds other clips, or has another version's format.
         DataError: It is damaged. It is not repaired, for something may be reading it.
     """
     account = _read_account(plan.output)
     if account is None:
         return None
+    if account.get("format") != FORMAT:
+        raise ConfigError(
+            f"{printable(plan.output)} was prepared in format {account.get('format')}, this version "
+            f"writes {FORMAT}; it is left unchanged: choose another data.processed_dir, or leave it "
+            "out for a folder of each data set's own"
+        )
     if account["key"] != plan.key:
         raise ConfigError(_other_data(plan, account))
     try:
