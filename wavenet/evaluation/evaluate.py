@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from wavenet.checkpoint import Checkpoint, model_facts, read_config
+from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
@@ -34,6 +34,7 @@ from wavenet.evaluation.synthesis import (
     ResynthesisScores,
     Synthesizer,
 )
+from wavenet.model_card import model_facts
 from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
 from wavenet.utils.errors import ConfigError, DataError, listed, printable
 from wavenet.utils.files import write_text
