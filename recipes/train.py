@@ -18,6 +18,7 @@ from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
+from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.loader import build_loader
 from wavenet.training.loop import Objective, TrainingLoop
 from wavenet.training.options import RunConfig
@@ -78,6 +79,9 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
     if group.rank > 0:
         torch.manual_seed(derive_seed(config.seed, group.rank))  # each rank has its own dropout
     accelerate(model, options)
+    if options.freeze:
+        freeze(model, options.freeze)
+        log_trainable(model)
     state, history = TrainingState(model, config.optim, group.device), History()
     load_last_checkpoint(run, state, history, data.digest, group)
     write_config(run, config, data.identity, group)

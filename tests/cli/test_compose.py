@@ -100,6 +100,6 @@ def test_resumed_run_accepts_more_steps_and_keeps_its_model() -> None:
 
     assert longer.trainer.max_steps == 7
     assert to_dict(longer) == {**to_dict(command.run), "trainer": to_dict(longer)["trainer"]}
-    for key in ("model", "seed", "recipe", "optim.lr", "model.kernel_size"):
+    for key in ("model", "seed", "recipe", "optim.lr", "model.kernel_size", "trainer.freeze"):
         with pytest.raises(ConfigError, match=key):
             with_overrides(command.run, Composed(changed, (key,)))

@@ -34,6 +34,7 @@ FLAGS = (  # Hydra's, and --json
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
 log = logging.getLogger("wavenet")
 CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
+FIXED = ("trainer.freeze",)  # the optimizer holds what is trained
 
 
 class Composed(NamedTuple):
@@ -182,10 +183,10 @@ def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:
     for key in composed.overridden:
         if key in ("resume", "debug"):
             continue
-        if not key.startswith(CHANGEABLE):
+        if not key.startswith(CHANGEABLE) or key.startswith(FIXED):
             raise ConfigError(
-                f"{key}: a resumed run keeps its own; only trainer.*, evaluation.* and the folders "
-                "of data can change. Leave it out, or start another run"
+                f"{key}: a resumed run keeps its own; only trainer.* (not freeze), evaluation.* "
+                "and the folders of data can change. Leave it out, or start another run"
             )
         *parents, leaf = key.split(".")
         target: dict[str, Any] = plain

@@ -59,6 +59,9 @@ class TrainerOptions(Options):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "auto uses a GPU if available")
     balance_speakers: bool = option(False, "Sample every speaker equally often")
+    freeze: tuple[str, ...] = option(
+        (), "Parameters or modules that stay as they are, by name or glob, such as input, *.bias"
+    )
     num_workers: int = option(0, "Data loading processes; 0 loads in the training process", ge=0)
     ddp_timeout_seconds: float = option(
         60.0, "Training processes that are silent for longer are lost", gt=0, le=MAX_SECONDS

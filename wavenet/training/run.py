@@ -16,6 +16,7 @@ import torch
 
 from wavenet.data.dataset import divide_batch
 from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
+from wavenet.model import meta_model
 from wavenet.training.acceleration import check_device
 from wavenet.training.checkpointing import (
     CHECKPOINTS_DIR,
@@ -26,6 +27,7 @@ from wavenet.training.checkpointing import (
 from wavenet.training.data import resolve_config
 from wavenet.training.distributed.launcher import requeue
 from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.freeze import freeze
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState
@@ -105,6 +107,7 @@ def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None
     If `run` is resumed, its data must be those that it started with.
     """
     check_device(config.trainer.device)
+    check_freeze(config)
     divide_batch(
         config.trainer.global_batch_size, group.size, config.trainer.accumulate_grad_batches
     )
@@ -113,6 +116,18 @@ def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None
     else:
         folder = ensure_same_data(config.data, _read_run(run)[1], run)
     return dataclasses.replace(config, data=config.data.at(folder))
+
+
+def check_freeze(config: RunConfig) -> None:
+    """Check `trainer.freeze` before the data, whose speakers are part of the model, are there.
+
+    Raises:
+        ConfigError: A pattern matches nothing, or nothing is left to train.
+    """
+    if config.trainer.freeze:
+        count = max(config.model.num_speakers, int(config.data.use_speakers))
+        model = meta_model(dataclasses.replace(config.model, num_speakers=count))
+        freeze(model, config.trainer.freeze)
 
 
 def is_finished(config: RunConfig, run: Path, group: ProcessGroup) -> bool:

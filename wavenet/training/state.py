@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wavenet.model import WaveNet
 from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.freeze import trainable
 from wavenet.training.optim import build_optimizer
 from wavenet.training.options import OptimOptions
 from wavenet.utils.errors import ConfigError
@@ -28,7 +29,7 @@ class TrainingState:
     """What an update of the weights depends on and changes; a training checkpoint holds it.
 
     Args:
-        model: The weights; moved to `device`.
+        model: The weights, frozen ones too; moved to `device`.
         optim: Optimizer and EMA.
         device: Where the model is trained.
 
@@ -48,7 +49,7 @@ class TrainingState:
         self.ema_model: WaveNet | None = None
         if optim.ema_decay is not None:
             self.ema_model = copy.deepcopy(model).requires_grad_(False).eval()
-        self.optimizer = build_optimizer(model.parameters(), optim)
+        self.optimizer = build_optimizer(trainable(model), optim)
         self.step = 0
         self.skipped = 0
         self.skipped_in_a_row = 0

@@ -25,6 +25,7 @@ from tests.waiting import wait_until
 from wavenet.checkpoint import TrainingInfo
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.freeze import freeze, trainable
 from wavenet.training.signals import StopFlag
 from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import DataError
@@ -55,6 +56,17 @@ def average_ranks(group: ProcessGroup) -> object:
     tensors = [torch.full((2, 1), float(group.rank)), torch.tensor([3.0 * group.rank])]
     group.all_reduce_mean(tensors)
     return [tensor.tolist() for tensor in tensors]
+
+
+def average_gradients_of_a_frozen_model(group: ProcessGroup) -> object:
+    model = new_state().model
+    freeze(model, ("input", "stack"))
+    for parameter in trainable(model):
+        parameter.grad = torch.full_like(parameter, float(group.rank))
+    GradientSync(group, StopFlag()).average_gradients(model.parameters())
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    frozen = [grad is None for name, grad in gradients.items() if not name.startswith("head")]
+    return all(frozen), {float(grad.mean()) for grad in gradients.values() if grad is not None}
 
 
 def run_slowly_on_rank_zero(group: ProcessGroup) -> object:
@@ -100,6 +112,12 @@ def test_all_gather_returns_tensors_by_rank(tmp_path: Path) -> None:
 
 def test_all_reduce_mean_returns_the_mean_everywhere(tmp_path: Path) -> None:
     assert run_in_group(3, average_ranks, 20, tmp_path) == ["[[[1.0], [1.0]], [3.0]]"] * 3
+
+
+def test_gradients_that_are_not_frozen_are_averaged(tmp_path: Path) -> None:
+    results = run_in_group(2, average_gradients_of_a_frozen_model, 20, tmp_path)
+
+    assert results == ["(True, {0.5})"] * 2
 
 
 def test_work_on_rank_zero_may_take_longer_than_the_timeout(tmp_path: Path) -> None:
