@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.distributions.companding import CONVENTIONS
 from wavenet.modules import ResidualStack
 
 SMALL = WaveNetConfig(
@@ -40,6 +41,9 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
     options = {
         "output_distribution": output,
         "quantization_channels": draw(st.integers(2, 40)) if output == "categorical" else 65536,
+        "companding": draw(st.sampled_from([*CONVENTIONS]))
+        if output == "categorical"
+        else "mu-law",
         "num_mixtures": draw(st.integers(1, 4)),
         "input_type": draw(st.sampled_from(["embedding", "scalar"])),
         "input_kernel_size": draw(st.integers(1, 4)),

@@ -3,6 +3,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.distributions import Categorical
+from wavenet.distributions.companding import CONVENTIONS
 from wavenet.model import WaveNet
 from wavenet.utils.errors import CheckpointError
 from wavenet.utils.files import file_digest
@@ -52,6 +55,40 @@ def test_load_gives_back_the_saved_model(tmp_path: Path, weight_norm: bool) -> N
     assert loaded.model.config == model.config
     assert not loaded.model.training
     assert torch.equal(loaded.model(waveform), model(waveform))
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_companding_is_written_unless_it_is_mu_law(tmp_path: Path, name: Any) -> None:
+    model = WaveNet(WaveNetConfig(quantization_channels=8, dilations=(1, 2), companding=name))
+    waveform = torch.rand(1, 20) * 2 - 1
+
+    checkpoint.save(model, tmp_path / "model", AUDIO)
+    loaded = checkpoint.load(tmp_path / "model").model
+
+    written = json.loads((tmp_path / "model" / "config.json").read_text())["model"]
+    assert written.get("companding") == (None if name == "mu-law" else name)
+    assert loaded.config == model.config
+    assert torch.equal(loaded.nll(waveform), model.nll(waveform))
+    assert f"8 {name} classes" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_companding_that_is_not_the_configs_is_refused(tmp_path: Path) -> None:
+    model = WaveNet(CONFIG)
+    model.distribution = Categorical(CONFIG.quantization_channels, "linear")
+
+    with pytest.raises(CheckpointError, match="companding=linear, not mu-law"):
+        checkpoint.save(model, tmp_path / "model", AUDIO)
+
+
+def test_an_older_file_names_mu_law_in_audio(folder: Path) -> None:
+    plain = json.loads((folder / "config.json").read_text())
+    rewrite(folder, audio=plain["audio"] | {"companding": "mu-law"})
+
+    assert checkpoint.load(folder).model.config == CONFIG
+
+    rewrite(folder, audio=plain["audio"] | {"companding": "linear"})
+    with pytest.raises(CheckpointError, match="renamed to model.companding"):
+        checkpoint.load(folder)
 
 
 def test_a_changed_model_is_refused_and_nothing_is_written(folder: Path) -> None:

@@ -25,7 +25,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet, unwrap
 from wavenet.model_card import TrainingInfo as TrainingInfo
 from wavenet.model_card import model_card
-from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.dataclass_io import from_dict, to_file_dict
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_directory, file_digest
 
@@ -105,7 +105,7 @@ def save(
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{name} holds NaN or infinity: {printable(path)} is not written")
     _raise_if_not_replaceable(path)
-    plain = to_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
+    plain = to_file_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(path) as folder:
         (folder / WEIGHTS).write_bytes(serialize(tensors))
         plain["sha256"] = {"weights": file_digest(folder / WEIGHTS), "config": _digest(plain)}

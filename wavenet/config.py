@@ -7,7 +7,7 @@ foreign mel convention is the most frequent cause of bad vocoder sound.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from wavenet.utils.dataclass_io import Options, check, nearest, option
 from wavenet.utils.errors import ConfigError, printable
@@ -19,6 +19,15 @@ OUTPUT_DISTRIBUTIONS: dict[str, int | None] = {
     "logistic_mixture": 65536,
     "gaussian_mixture": 65536,
 }
+Companding = Literal[  # conventions of `wavenet.distributions.companding`
+    "mu-law",
+    "mu-law-lower-edge",
+    "mu-law-floor",
+    "mu-law-n-floor",
+    "mu-law-n-grid",
+    "mu-law-nsynth",
+    "linear",
+]
 MAX_CHANNELS = 65536
 MAX_SAMPLE_RATE = 768_000
 
@@ -67,6 +76,9 @@ class WaveNetConfig(Options):
     )
     quantization_channels: int = option(
         256, "Codes of a sample: 256 for 8-bit mu-law, 65536 for the mixtures", ge=2, le=65536
+    )
+    companding: Companding = option(
+        "mu-law", "How a categorical output's classes divide [-1, 1]", added=True
     )
     num_mixtures: int = option(10, "Components of a mixture", ge=1, le=1024)
     min_log_scale: float = option(-14.0, "Lower bound of a component's log scale", ge=-30, le=0)
@@ -122,6 +134,11 @@ class WaveNetConfig(Options):
         num_classes, found = OUTPUT_DISTRIBUTIONS[name], self.quantization_channels
         wanted = f"{num_classes} for output_distribution={name}"
         check(num_classes in (None, found), "quantization_channels", wanted, found)
+        names = get_args(Companding)
+        wanted = f"one of {', '.join(names)}"
+        if num_classes is not None:  # which has codes of its own
+            names, wanted = ("mu-law",), f"mu-law, the default, for output_distribution={name}"
+        check(self.companding in names, "companding", wanted, self.companding)
 
     @property
     def has_global_conditioning(self) -> bool:
@@ -267,7 +284,6 @@ class AudioConfig(Options):
     sample_rate: int = option(
         16000, "Sample rate in Hz; that of mel, or 16000", ge=1, le=MAX_SAMPLE_RATE, derived=True
     )
-    companding: Literal["mu-law"] = option("mu-law", "Quantization of a categorical output")
     filter: FilterConfig = option(FilterConfig(), "Filters before the model, undone after it")
     mel: MelConfig | None = option(
         None, "Mel spectrogram as conditioning: a preset by name, or a mapping"

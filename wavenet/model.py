@@ -269,7 +269,7 @@ class WaveNet(nn.Module):
             return f"distribution is {type(distribution).__name__}, not {type(wanted).__name__}"
         for name, value in vars(distribution).items():
             expected = vars(wanted).get(name)
-            if isinstance(value, (int, float)) and value != expected:
+            if isinstance(value, (int, float, str)) and value != expected:
                 return f"distribution has {name}={value}, not {expected}"
             if replaces_method(distribution, name):
                 return f"distribution has a {name} of its own, set on the instance"

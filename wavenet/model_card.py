@@ -50,14 +50,15 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
     """Return a model's README.md: what it is, what it was trained on, how to use it."""
     bits, mel = training.bits_per_sample, audio.mel
     rows = model_facts(model, audio, training)
-    rows["Output distribution"] = model.distribution.describe()
     if mel is not None:
         rows["Mel"] = (
             f"{mel.n_mels} bands from {mel.f_min:g} to {mel.f_max:g} Hz, windows of "
             f"{mel.win_length} samples, FFT of {mel.n_fft}, {mel.log_base} logarithm; complete in "
             "config.json"
         )
-    rows["Held-out bits per sample"] = "not measured" if bits is None else f"{bits:.3f}"
+    rows["Held-out bits per sample"] = (
+        "not measured" if bits is None else f"{bits:.3f}; comparable where the codes are the same"
+    )
     return CARD_TEMPLATE.format(
         table="\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items()),
         extra="train" if audio.features else "generate",
@@ -77,6 +78,7 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
         "Blocks": str(len(config.dilations)),
         "Parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
+        "Output distribution": model.distribution.describe(),
     }
     if audio.features:
         facts["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -91,10 +93,15 @@ def test_failed_process_reports_its_error() -> None:
         measure_training(TINY, [wrong], repeats=1, seconds=0.01)
 
 
-@pytest.mark.parametrize("kernel_size", [2, 3])
-def test_baseline_with_the_same_weights_gives_the_same_nll(kernel_size: int) -> None:
+@pytest.mark.parametrize(
+    ("kernel_size", "companding"), [(2, "mu-law"), (3, "mu-law"), (2, "mu-law-floor")]
+)
+def test_baseline_with_the_same_weights_gives_the_same_nll(
+    kernel_size: int, companding: Any
+) -> None:
     config = WaveNetConfig(
         quantization_channels=16,
+        companding=companding,
         dilations=(1, 2, 4),
         kernel_size=kernel_size,
         residual_channels=4,

@@ -9,8 +9,9 @@ import pytest
 import scipy.signal
 import torch
 
+from wavenet.config import FilterConfig
 from wavenet.distributions import Categorical
-from wavenet.distributions.categorical import mu_law_decode, mu_law_encode
+from wavenet.distributions.companding import CONVENTIONS
 from wavenet.evaluation.baselines import (
     LogProbability,
     baselines,
@@ -19,8 +20,10 @@ from wavenet.evaluation.baselines import (
     log_laplace,
     log_logistic,
     prediction_residual,
+    quantized,
     running_magnitude,
 )
+from wavenet.features.filters import SignalFilter
 
 RNG = np.random.default_rng(0)
 
@@ -32,11 +35,14 @@ def noise(samples: int, scale: float) -> np.ndarray:
 @pytest.mark.parametrize("log_probability", [log_laplace, log_logistic])
 @pytest.mark.parametrize("scale", [1e-12, 1e-5, 0.02, 3.0])
 @pytest.mark.parametrize("center", [-2.0, -0.3, 0.0, 0.9])
-@pytest.mark.parametrize("levels", [2, 255, 256])
+@pytest.mark.parametrize(
+    ("levels", "companding"),
+    [(2, "mu-law"), (255, "mu-law"), (256, "mu-law"), (256, "mu-law-floor"), (256, "linear")],
+)
 def test_code_probabilities_sum_to_one(
-    log_probability: LogProbability, scale: float, center: float, levels: int
+    log_probability: LogProbability, scale: float, center: float, levels: int, companding: str
 ) -> None:
-    edges = decision_edges(Categorical(levels)) - center
+    edges = decision_edges(Categorical(levels, companding)) - center
 
     logs = log_probability(edges[:-1], edges[1:], np.full(levels, scale))
 
@@ -54,12 +60,14 @@ def test_a_density_has_the_given_mean_magnitude(log_probability: LogProbability)
     assert (share * np.abs(middles)).sum() == pytest.approx(0.1, rel=1e-4)
 
 
+@pytest.mark.parametrize("companding", CONVENTIONS)
 @pytest.mark.parametrize("levels", [2, 16, 256])
-def test_decision_edges_are_where_the_code_changes(levels: int) -> None:
-    inner = decision_edges(Categorical(levels))[1:-1]
+def test_decision_edges_are_where_the_code_changes(levels: int, companding: str) -> None:
+    distribution = Categorical(levels, companding)
+    inner = decision_edges(distribution)[1:-1]
 
-    below = mu_law_encode(torch.tensor(inner - 1e-6, dtype=torch.float64), levels)
-    above = mu_law_encode(torch.tensor(inner + 1e-6, dtype=torch.float64), levels)
+    below = distribution.encode(torch.tensor(inner - 1e-6, dtype=torch.float64))
+    above = distribution.encode(torch.tensor(inner + 1e-6, dtype=torch.float64))
 
     assert below.tolist() == list(range(levels - 1))
     assert above.tolist() == list(range(1, levels))
@@ -67,7 +75,7 @@ def test_decision_edges_are_where_the_code_changes(levels: int) -> None:
 
 def test_uniform_codes_have_log2_of_their_number_in_bits() -> None:
     codes = torch.from_numpy(RNG.integers(0, 256, 60_000))
-    clip = mu_law_decode(codes, 256).numpy()
+    clip = Categorical(256).decode(codes).numpy()
 
     scores = baselines([clip], Categorical(256))
 
@@ -157,6 +165,24 @@ def test_silence_has_almost_no_bits_per_sample(levels: int) -> None:
     assert scores["histogram"] == 0
     assert scores["adaptive_linear_prediction"] < 0.6
     assert all(math.isfinite(bits) for bits in scores.values())
+
+
+@pytest.mark.parametrize("companding", CONVENTIONS)
+def test_silence_is_cheap_in_every_companding(companding: str) -> None:
+    scores = baselines([np.zeros(2000, dtype=np.float32)], Categorical(256, companding))
+
+    assert scores["histogram"] == 0
+    assert scores["adaptive_linear_prediction"] < 1.2
+
+
+@pytest.mark.parametrize("companding", CONVENTIONS)
+def test_resynthesis_through_quantization_asks_the_distribution(companding: str) -> None:
+    distribution, clip = Categorical(64, companding), noise(2000, 0.3)
+
+    result = quantized(clip, distribution, SignalFilter(FilterConfig(), 8000))
+
+    np.testing.assert_array_equal(result, distribution.quantize(torch.from_numpy(clip)).numpy())
+    assert len(np.unique(result)) <= 64
 
 
 @pytest.mark.parametrize("clips", [[], [np.zeros(0, dtype=np.float32)]])

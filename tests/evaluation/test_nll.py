@@ -1,5 +1,7 @@
+import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,9 +68,13 @@ def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> 
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-def test_bits_per_sample_name_the_model_first_and_every_baseline(folder: Path) -> None:
+@pytest.mark.parametrize("companding", ["mu-law", "mu-law-n-grid", "linear"])
+def test_bits_per_sample_name_the_model_first_and_every_baseline(
+    folder: Path, companding: Any
+) -> None:
     clips = held_out_split(read_manifest(folder))
-    loaded = Checkpoint(WaveNet(CONFIG), AudioConfig(sample_rate=8000), TrainingInfo())
+    model = WaveNet(dataclasses.replace(CONFIG, companding=companding))
+    loaded = Checkpoint(model, AudioConfig(sample_rate=8000), TrainingInfo())
     options = EvaluationOptions(sample_seconds=0)
 
     evaluation = Evaluator(loaded, folder, clips, options).evaluate()
@@ -76,3 +82,4 @@ def test_bits_per_sample_name_the_model_first_and_every_baseline(folder: Path) -
     assert next(iter(evaluation.bits_per_sample)) == "model"
     assert evaluation.bits_per_sample["uniform"] == 4.0
     assert len(bits_text(evaluation.bits_per_sample).splitlines()) == 6
+    assert evaluation.facts["Output distribution"] == f"16 {companding} classes"

@@ -30,7 +30,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.data.audio import open_wav
 from wavenet.data.dataset import ClipReader, RandomSegments
 from wavenet.data.manifest import Clip, read_manifest, write_manifest
-from wavenet.distributions.categorical import mu_law_encode
+from wavenet.distributions import Categorical
 from wavenet.model import WaveNet
 from wavenet.model_summary import layer_rows
 from wavenet.training.acceleration import accelerate, compile_nll, keep_freed_memory
@@ -92,7 +92,7 @@ def measure_training(
     """Return the speed and memory of each case, and the limit by this machine's matrix products.
 
     Args:
-        config: Shape of the model: mu-law classes, unconditional.
+        config: Shape of the model: categorical, unconditional.
         cases: What is measured.
         repeats: Measurements of each case.
         seconds: Time of one measurement, at least one update.
@@ -205,7 +205,7 @@ def _memory_mib(device: str, *, peak: bool = False) -> float:
 
 
 class BaselineWaveNet(nn.Module):
-    """An unconditional model of mu-law classes in PyTorch's own layers, the baseline.
+    """An unconditional model of classes in PyTorch's own layers, the baseline.
 
     A block is a padded `Conv1d`, tanh times sigmoid, and a sum of skips. The same weights give the
     same likelihood as in `WaveNet`.
@@ -217,6 +217,8 @@ class BaselineWaveNet(nn.Module):
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.distribution = Categorical.from_config(config)
+        self.silence = int(self.distribution.encode(torch.zeros(1)))
         width, half = config.residual_channels, config.gate_channels // 2
         self.embedding = nn.Embedding(config.quantization_channels, width)
         self.convs = nn.ModuleList(
@@ -236,9 +238,8 @@ class BaselineWaveNet(nn.Module):
 
     def nll(self, waveform: Tensor) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`."""
-        levels, kernel_size = self.config.quantization_channels, self.config.kernel_size
-        codes = mu_law_encode(waveform, levels)
-        shifted = F.pad(codes, (1, 0), value=levels // 2)[:, :-1]
+        kernel_size, codes = self.config.kernel_size, self.distribution.encode(waveform)
+        shifted = F.pad(codes, (1, 0), value=self.silence)[:, :-1]
         x = self.embedding(shifted).transpose(1, 2)
         total = torch.zeros((), device=x.device)
         for block, dilation in enumerate(self.config.dilations):

@@ -1,6 +1,6 @@
 """What a sample is drawn from, given the parameters that the network outputs for it.
 
-- `Categorical`: softmax over mu-law classes (WaveNet, section 2.2).
+- `Categorical`: softmax over mu-law or linear classes (WaveNet, section 2.2).
 - `LogisticMixture`: discretized mixture of logistics, 16 bit (PixelCNN++; Parallel WaveNet).
 - `GaussianMixture`: discretized Gaussians, 16 bit; with one component it is ClariNet's.
 

@@ -1,11 +1,8 @@
-"""Softmax over mu-law classes, the output distribution of the WaveNet paper (section 2.2).
+"""Softmax over the classes of a companded sample.
 
-mu-law companding makes a sample in [-1, 1] one of a few classes, finer near silence. The rounding
-convention is torchaudio's: `mu = quantization_channels - 1`, classes evenly spaced in the companded
-range, rounded to the nearest. With 256 classes silence is class 128.
+It is the output distribution of the WaveNet paper, section 2.2, with mu-law classes.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.config import WaveNetConfig
+from wavenet.distributions.companding import companding_tables, mu_law_encode
 from wavenet.distributions.distribution import (
     Distribution,
     SamplingConfig,
@@ -26,28 +24,34 @@ CrossEntropy = Callable[[Tensor, Tensor], Tensor]
 
 @register
 class Categorical(Distribution):
-    """Softmax over mu-law classes; the parameters are logits.
+    """Softmax over classes; the parameters are logits.
 
     Args:
         num_classes: Number of classes.
+        companding: Name of the convention that makes classes of samples, see `companding`.
     """
 
     name = "categorical"
     compiled_draw = "categorical"
     num_noise = 1
 
-    def __init__(self, num_classes: int = 256) -> None:
+    def __init__(self, num_classes: int = 256, companding: str = "mu-law") -> None:
         self.num_classes = num_classes
+        self.companding = companding
         self.num_params = num_classes
         self.cross_entropy: CrossEntropy = cross_entropy
-        self._values = mu_law_decode(torch.arange(num_classes), num_classes, torch.float64)
+        self._edges, self._values = companding_tables(companding, num_classes)
 
     @classmethod
     def from_config(cls, config: WaveNetConfig) -> "Categorical":
-        return cls(config.quantization_channels)
+        return cls(config.quantization_channels, config.companding)
 
     def encode(self, waveform: Tensor) -> Tensor:
-        return mu_law_encode(waveform, self.num_classes)
+        if self.companding == "mu-law":
+            return mu_law_encode(waveform, self.num_classes)
+        # rounded as the sample is, so that a value that is an edge stays one
+        edges = self._edges.to(waveform.device, waveform.dtype)
+        return torch.bucketize(widen(waveform).contiguous(), widen(edges), right=True)
 
     def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         # a look-up: the last bit of a formula depends on how many values are computed at once
@@ -72,12 +76,10 @@ class Categorical(Distribution):
         return self.decode(params.argmax(dim=1), params.dtype)
 
     def describe(self) -> str:
-        return f"{self.num_classes} mu-law classes"
+        return f"{self.num_classes} {self.companding} classes"
 
     def decision_edges(self) -> Tensor:
-        # encoding rounds in the companded range
-        halves = torch.arange(self.num_classes - 1) + 0.5
-        return mu_law_decode(halves, self.num_classes, torch.float64)
+        return self._edges
 
 
 def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
@@ -118,24 +120,3 @@ def truncate(weights: Tensor, params: Tensor, sampling: SamplingConfig) -> Tenso
         before = ordered.cumsum(dim=-1) - ordered
         keep &= before < sampling.top_p * ordered.sum(dim=-1, keepdim=True)
     return torch.zeros_like(weights).scatter(-1, classes, ordered * keep)
-
-
-def mu_law_encode(waveform: Tensor, quantization_channels: int = 256) -> Tensor:
-    """Return the class of each sample, 0 to `quantization_channels - 1`, int64, same shape.
-
-    Args:
-        waveform: Samples; values outside [-1, 1] get the outermost class.
-        quantization_channels: Number of classes, 2 or more.
-    """
-    mu, waveform = quantization_channels - 1, widen(waveform)
-    companded = waveform.sign() * torch.log1p(mu * waveform.abs()) / math.log1p(mu)
-    return ((companded + 1) / 2 * mu + 0.5).to(torch.int64).clamp(0, mu)
-
-
-def mu_law_decode(
-    codes: Tensor, quantization_channels: int = 256, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Return the sample in [-1, 1] that each class stands for; `mu_law_encode` inverts it."""
-    mu = quantization_channels - 1
-    companded = codes.to(torch.promote_types(dtype, torch.float32)) / mu * 2 - 1
-    return (companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu).to(dtype)

@@ -23,7 +23,7 @@ from dataclasses import MISSING
 from typing import Any, Literal, TypeVar
 
 from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.renamed import renamed_key
+from wavenet.utils.renamed import is_retired, renamed_key
 
 T = TypeVar("T")
 type_hints = functools.cache(typing.get_type_hints)  # slow, and a manifest has millions of lines
@@ -38,6 +38,24 @@ def to_dict(config: Any) -> dict[str, Any]:
         return [plain(entry) for entry in value] if isinstance(value, (tuple, list)) else value
 
     return typing.cast("dict[str, Any]", plain(dataclasses.asdict(config)))
+
+
+def to_file_dict(config: Any) -> dict[str, Any]:
+    """Return `to_dict(config)` without the keys that `added` marks and that have their defaults.
+
+    So a file that does without what was added is still read by versions from before.
+    """
+
+    def without_added(config: Any, plain: dict[str, Any]) -> dict[str, Any]:
+        kept = {}
+        for field in dataclasses.fields(config):
+            value, written = getattr(config, field.name), plain[field.name]
+            if not (field.metadata.get("added") and value == field.default):
+                is_config = dataclasses.is_dataclass(value)
+                kept[field.name] = without_added(value, written) if is_config else written
+        return kept
+
+    return without_added(config, to_dict(config))
 
 
 def narrow(cls: type[T], config: Any) -> T:
@@ -63,7 +81,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
     hints = type_hints(typing.cast(Any, cls))
     for key in data:
-        if key not in fields:
+        if key not in fields and not is_retired(f"{where}.{key}", data[key]):
             new = renamed_key(f"{where}.{key}")
             if new is not None:
                 raise ConfigError(f"{place}{printable(key)!r}: renamed to {new}")
@@ -172,6 +190,7 @@ def option(
     le: float | None = None,
     min_length: int = 0,
     derived: bool = False,
+    added: bool = False,
 ) -> Any:
     """Return a dataclass field with its help and range.
 
@@ -184,6 +203,7 @@ def option(
         le: Less or equal.
         min_length: Fewest entries of a list.
         derived: The key follows from other keys where a config leaves it out.
+        added: The key is younger than the format of model directories, see `to_file_dict`.
     """
     bounds = {"gt": gt, "ge": ge, "lt": lt, "le": le}
     metadata = {
@@ -191,6 +211,7 @@ def option(
         "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
         "min_length": min_length,
         "derived": derived,
+        "added": added,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -1,6 +1,7 @@
 """Old names of config keys and command line words, each with its new one.
 
-They are refused with the new name. Nothing is read under an old one.
+They are refused with the new name. Nothing is read under an old one, except that a key which could
+have one value only may stand in a file that has it.
 """
 
 import re
@@ -51,7 +52,12 @@ RENAMED_KEYS = {
     f"{section}.{old}": f"{_SECTIONS.get(section, section)}.{new}"
     for section, keys in _KEYS.items()
     for old, new in _pairs(keys).items()
-} | {"report": "evaluation", "optim.name": "optim=adam or optim=adamw"}
+} | {
+    "report": "evaluation",
+    "optim.name": "optim=adam or optim=adamw",
+    "audio.companding": "model.companding",
+}
+RETIRED_KEYS = {"audio.companding": "mu-law"}  # with the only value that files have there
 
 RENAMED_COMMAND_KEYS = {  # keys of one command
     "generate": {"batch": "num_samples, or batch_size for the inputs of a folder"}
@@ -86,11 +92,20 @@ RENAMED_WORDS = {  # words of a command line, as patterns of the whole word
 }
 
 
+def _ends(path: str) -> list[str]:
+    """Return a dotted key without its first parts: all of it, then without one, and so on."""
+    parts = path.split(".")
+    return [".".join(parts[first:]) for first in range(len(parts))]
+
+
 def renamed_key(path: str) -> str | None:
     """Return the new name of a dotted key, by its last parts; `None` for a key that never was."""
-    parts = path.split(".")
-    ends = (".".join(parts[first:]) for first in range(len(parts)))
-    return next((RENAMED_KEYS[end] for end in ends if end in RENAMED_KEYS), None)
+    return next((RENAMED_KEYS[end] for end in _ends(path) if end in RENAMED_KEYS), None)
+
+
+def is_retired(path: str, value: object) -> bool:
+    """Return whether a file's key says what always held: it is read as if it were not there."""
+    return value in [RETIRED_KEYS[end] for end in _ends(path) if end in RETIRED_KEYS]
 
 
 def renamed_word(verb: str, word: str) -> str | None:

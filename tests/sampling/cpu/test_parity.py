@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.architectures import conditions_for, configs, some
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import Mixture, SamplingConfig
+from wavenet.distributions.companding import CONVENTIONS
 from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, Sampler, SamplerState, make_sampler
 from wavenet.sampling.state import uniforms
@@ -188,6 +189,27 @@ def test_16_bit_scalar_input_equals_the_reference() -> None:
     model = WaveNet(config)
 
     assert_same_signal(make_sampler(model, "cpu"), make_sampler(model, "reference"), 30)
+
+
+@pytest.mark.parametrize("input_type", ["embedding", "scalar"])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> None:
+    config = WaveNetConfig(
+        quantization_channels=64,
+        companding=name,
+        input_type=input_type,
+        input_kernel_size=2,
+        dilations=(1, 3),
+    )
+    model = noisy(config)
+    prompt = torch.rand(1, 9) * 2 - 1
+
+    sampler, reference = make_sampler(model, "cpu"), make_sampler(model, "reference")
+    assert_same_signal(sampler, reference, 60)
+    assert_same_signal(sampler, reference, 30, prompt)
+    signal = sampler.generate(60)
+
+    assert torch.equal(model.distribution.quantize(signal), signal)
 
 
 def test_small_gates_keep_their_digits() -> None:
