@@ -1,6 +1,7 @@
 """The conventions of companding against formulas of their own, and in a model."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def expand(u: Array, mu: int) -> Array:
 
 
 # each project's encoder, of samples and a number of classes, from its description
-ENCODERS: dict[str, Callable[[Array, int], Array]] = {
+ENCODERS: dict[str, Callable[[Array, int], NDArray[Any]]] = {
     "mu-law": lambda x, n: np.floor((compress(x, n - 1) + 1) / 2 * (n - 1) + 0.5),
     "mu-law-lower-edge": lambda x, n: np.floor((compress(x, n - 1) + 1) / 2 * (n - 1) + 0.5),
     "mu-law-floor": lambda x, n: ((compress(x, n - 1) + 1) / 2 * (n - 1)).astype(int),
