@@ -14,7 +14,7 @@ from torch import Tensor
 from wavenet.interop.opcodes import Call, Name, Persistent
 from wavenet.utils.errors import CheckpointError, printable
 
-MAX_VALUES = 1_000_000
+MAX_VALUES = 500_000
 MAX_DEPTH = 100
 MAX_DIMENSIONS = 8
 MAX_NUMEL = 1 << 40
@@ -38,6 +38,7 @@ FIRST_ARGUMENT = {  # what stands for its first argument
     *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
     *("torch.nn.parameter.Parameter", "torch.autograd.variable.Variable", "torch.Size"),
     *("builtins.set", "builtins.frozenset", "builtins.list", "builtins.tuple"),
+    "_codecs.encode",  # bytes in protocol 2; they are read as text
 }
 MAX_KEY = 2**61 - 1  # larger integers may have equal hashes
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from wavenet.utils.errors import CheckpointError, printable
 
 MAX_PICKLE_BYTES = 8 << 20  # modules with source text and optimizer have some 100 kB
-MAX_OPCODES = 1_000_000  # a model of 30 blocks with its optimizer has 30,000
+MAX_OPCODES = 500_000  # a model of 30 blocks with its optimizer has 30,000
 MAX_LINE_BYTES = 4096
 MAX_INTEGER_BITS = 128
 PROTOCOLS = range(2, 6)

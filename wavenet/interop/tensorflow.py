@@ -95,7 +95,9 @@ def _read_shards(prefix: Path, shards: int, entries: dict[str, Entry]) -> dict[s
                     if entry.shard == shard:
                         unread -= entry.size
                         if unread < 0 or entry.offset + entry.size > size:
-                            raise CheckpointError("is truncated: copy it again")
+                            raise CheckpointError(
+                                "is truncated, or variables overlap in it: copy it again"
+                            )
                         variables[name] = _read_variable(file, name, entry)
         except CheckpointError as error:
             raise CheckpointError(f"{printable(path)} {error}") from error
@@ -139,6 +141,8 @@ def _parse_table(index: bytes) -> tuple[int, dict[str, Entry]]:
                 entries[key.decode()] = entry
     if any(entry.shard >= shards for entry in entries.values()):
         raise CheckpointError("is damaged: a variable is in a data file that does not exist")
+    if not entries:
+        raise CheckpointError("holds no variables: name the checkpoint of a model")
     return shards, entries
 
 

@@ -29,7 +29,9 @@ from wavenet.utils.errors import CheckpointError, MachineError, printable
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-LEGACY_START = re.compile(rb"\x80[\x02-\x05]\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little"))
+LEGACY_START = re.compile(  # protocol, since 4 the length of a frame, the number
+    rb"(?s)\x80[\x02-\x05](?:\x95.{8})?\x8a\x0a" + re.escape(LEGACY_MAGIC.to_bytes(10, "little"))
+)
 MAX_STORAGES = 20_000
 CHUNK_BYTES = 1 << 20
 
@@ -233,6 +235,11 @@ def _read_zip(file: BinaryIO, size: int) -> dict[str, Any]:
 
 def _zip_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return the entries by name, all of them plain bytes of the file."""
+    if any(re.fullmatch(r"[^/]+/(?:constants\.pkl|code/.*)", name) for name in archive.namelist()):
+        raise CheckpointError(
+            "is a TorchScript archive, which is a program: load it with torch.jit.load where you "
+            "trust it and save its state_dict() with torch.save"
+        )
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
@@ -249,11 +256,6 @@ def _zip_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 def _zip_folder(entries: dict[str, zipfile.ZipInfo]) -> str:
     """Return the folder of the entries of `torch.save`."""
-    if any(re.fullmatch(r"[^/]+/(?:constants\.pkl|code/.*)", name) for name in entries):
-        raise CheckpointError(
-            "is a TorchScript archive, which is a program: load it with torch.jit.load where you "
-            "trust it and save its state_dict() with torch.save"
-        )
     folders = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(folders) != 1 or "/" in folders[0]:
         raise CheckpointError(

@@ -1,0 +1,238 @@
+"""Read damaged and hostile checkpoints: every one is read or refused, nothing in it is run.
+
+    python -m tests.interop.fuzz [--count 100000] [--seed 0]
+
+Mutates the golden files: their bytes; the pickle inside, with the checksums of the container made
+to match, so that the reader of pickles sees it; and makes pickles of random opcodes. Runs in child
+processes with 1 GiB of memory, and reports crashes, what was run, peak memory and the slowest file.
+"""
+
+import argparse
+import io
+import pickletools
+import random
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from tests.interop.tables import masked, table_blocks
+from wavenet.interop import read_tensorflow, read_torch, state_dict_of
+from wavenet.utils.errors import CheckpointError
+
+GOLDEN = Path(__file__).parent / "golden"
+TORCH_FILES = (
+    *("r9y9_mol.pth", "r9y9_gauss.pth", "r9y9_011_mol_speakers.pth", "kb_checkpoint-final.pkl"),
+    *("kb_model.conf", "vh_snapshot", "vh_snapshot.legacy", "nv_wavenet_1000.legacy"),
+)
+SMALL_TORCH_FILES = ("r9y9_gauss.pth", "kb_model.conf", "vh_snapshot.legacy")
+CHECKPOINT = "ibab_gc.ckpt-100"
+INDEX, DATA = ".index", ".data-00000-of-00001"
+MEMORY_BYTES = 1 << 30
+CHUNK = 5000  # files of one child process
+EXTREMES = (0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63)
+FORBIDDEN_EVENTS = ("compile", "exec", "import", "os.", "pickle.", "socket.", "subprocess.")
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """Return `data` after one to four changes of bytes, lengths or order."""
+    changed = bytearray(data)
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        if not changed:
+            break
+        at = chance.randrange(len(changed))
+        length = min(chance.choice((1, 2, 4, 8, 64, 1024)), len(changed) - at)
+        kind = chance.randrange(6)
+        if kind == 0:
+            changed[at] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            changed[at : at + length] = chance.randbytes(length)
+        elif kind == 2:
+            changed[at:at] = chance.randbytes(length)
+        elif kind == 3:
+            del changed[at : at + length if chance.random() < 0.5 else None]
+        elif kind == 4:
+            changed[at:at] = changed[at : at + length] * chance.choice((1, 2, 100))
+        else:
+            number = chance.choice(EXTREMES).to_bytes(8, "little")[: chance.choice((1, 2, 4, 8))]
+            changed[at : at + len(number)] = number
+    return bytes(changed)
+
+
+def random_pickle(chance: random.Random) -> bytes:
+    """Return opcodes in any order, with arguments of any value."""
+    stream = bytearray(b"\x80\x02")
+    names = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage")
+    for _ in range(chance.randrange(1, 60)):
+        opcode = chance.choice(pickletools.opcodes)
+        stream += opcode.code.encode("latin-1")
+        if opcode.name == "GLOBAL":
+            stream += "\n".join(chance.choice(names).split()).encode() + b"\n"
+        elif opcode.arg is not None and opcode.arg.n > 0:
+            stream += chance.randrange(4).to_bytes(opcode.arg.n, "little")
+        elif opcode.arg is not None:
+            length = chance.randrange(4)
+            stream += length.to_bytes(chance.choice((1, 4, 8)), "little") + b"abc\n"[:length]
+    return bytes(stream + b".")
+
+
+def in_zip(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a zip file with its pickle changed, and checksums that match."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(made, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            new.writestr(
+                entry.filename,
+                change(content) if entry.filename.endswith("/data.pkl") else content,
+            )
+    return made.getvalue()
+
+
+def in_legacy(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a legacy file with its fourth pickle, the one with the contents, changed."""
+    start, stop = contents_of_legacy(data)
+    return data[:start] + change(data[start:stop]) + data[stop:]
+
+
+@lru_cache
+def contents_of_legacy(data: bytes) -> tuple[int, int]:
+    """Return where the fourth pickle starts and stops."""
+    file, ends = io.BytesIO(data), []
+    for _ in range(4):
+        for _ in pickletools.genops(file):
+            pass
+        ends.append(file.tell())
+    return ends[2], ends[3]
+
+
+def in_index(data: bytes, chance: random.Random) -> bytes:
+    """Return an index of TensorFlow with one of its blocks changed, and its checksum matching."""
+    changed = bytearray(data)
+    offset, size = chance.choice(table_blocks(data))
+    for _ in range(chance.choice((1, 2, 4))):
+        changed[offset + chance.randrange(size + 1)] = chance.randrange(256)
+    crc = masked(bytes(changed[offset : offset + size + 1]))
+    changed[offset + size + 1 : offset + size + 5] = struct.pack("<I", crc)
+    return bytes(changed)
+
+
+class Fuzzer:
+    """Makes files and reads them; the same seed makes the same file.
+
+    Args:
+        folder: Where the files are written, one at a time.
+        torch_files: Names of golden files.
+    """
+
+    def __init__(self, folder: Path, torch_files: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.torch_files = [(GOLDEN / name).read_bytes() for name in torch_files]
+        self.bundle = {end: (GOLDEN / f"{CHECKPOINT}{end}").read_bytes() for end in (INDEX, DATA)}
+
+    def try_one(self, seed: int) -> str:
+        """Return what became of file `seed`: "read" or "refused"."""
+        chance = random.Random(seed)
+        try:
+            if chance.random() < 0.2:
+                self.try_tensorflow(chance)
+            else:
+                self.try_torch(chance)
+        except CheckpointError:
+            return "refused"
+        return "read"
+
+    def try_torch(self, chance: random.Random) -> None:
+        data = chance.choice(self.torch_files)
+        inside = in_zip if data.startswith(b"PK") else in_legacy
+        kind = chance.random()
+        if kind < 0.4:
+            data = mutate(data, chance)
+        elif kind < 0.8:
+            data = inside(data, lambda pickle: mutate(pickle, chance))
+        else:
+            data = inside(data, lambda _: random_pickle(chance))
+        path = self.folder / "file"
+        path.write_bytes(data)
+        weights = state_dict_of(read_torch(path))
+        for tensor in weights.values():
+            tensor.to(torch.float64).sum()  # touches every number
+
+    def try_tensorflow(self, chance: random.Random) -> None:
+        files = dict(self.bundle)
+        if chance.random() < 0.6:
+            files[INDEX] = in_index(files[INDEX], chance)
+        else:
+            end = chance.choice((INDEX, DATA))
+            files[end] = mutate(files[end], chance)
+        for end, data in files.items():
+            (self.folder / f"model{end}").write_bytes(data)
+        for tensor in read_tensorflow(self.folder / "model").values():
+            tensor.to(torch.float64).sum()
+
+
+def run_child(start: int, count: int) -> None:
+    """Try `count` files in this process, and print what became of them."""
+    torch.set_num_threads(1)
+    events: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    slowest, slowest_seed = 0.0, 0
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # no disk
+        fuzzer = Fuzzer(Path(name), TORCH_FILES)
+        for seed in range(-50, 0):  # some modules are imported when first used
+            fuzzer.try_one(seed)
+        b"-".decode("raw_unicode_escape").encode("unicode_escape")
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+        watching = True
+
+        def watch(event: str, arguments: tuple[object, ...]) -> None:
+            if watching and event.startswith(FORBIDDEN_EVENTS):
+                events[f"{event} {arguments[:1]}"] += 1
+
+        sys.addaudithook(watch)
+        for seed in range(start, start + count):
+            began = time.perf_counter()
+            outcomes[fuzzer.try_one(seed)] += 1
+            seconds = time.perf_counter() - began
+            if seconds > slowest:
+                slowest, slowest_seed = seconds, seed
+        watching = False
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{start}+{count}: {dict(outcomes)}, run: {dict(events)}, peak {peak:.0f} MiB, "
+        f"slowest {slowest:.2f} s ({slowest_seed})",
+        flush=True,
+    )
+    sys.exit(1 if events else 0)
+
+
+def main() -> None:
+    """Try `--count` files from `--seed` on, and exit with 1 if a child crashed or ran anything."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", action="store_true", help="try all files in this process")
+    options = parser.parse_args()
+    if options.child:
+        run_child(options.seed, options.count)
+    failed = 0
+    for start in range(options.seed, options.seed + options.count, CHUNK):
+        count = min(CHUNK, options.seed + options.count - start)
+        command = [sys.executable, "-m", "tests.interop.fuzz", "--child"]
+        done = subprocess.run([*command, f"--seed={start}", f"--count={count}"], check=False)
+        failed += done.returncode != 0
+    print(f"{options.count} files, {failed} child processes failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
