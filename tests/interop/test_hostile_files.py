@@ -130,6 +130,7 @@ def test_opcodes_out_of_place_are_refused(tmp_path: Path, opcodes: bytes) -> Non
         {"size": (2,), "stride": (-1,), "offset": 3},
         {"size": (2**62, 4), "stride": (0, 0)},
         {"size": (0, 2**39, 2**39), "stride": (1, 1, 1)},
+        {"size": (2**39,) * 100_000, "stride": (1,) * 100_000},
         {"size": (1,) * 9, "stride": (1,) * 9},
         {"offset": -1},
         {"offset": True},

@@ -156,6 +156,15 @@ def test_attributes_and_arguments_of_other_objects_are_kept(tmp_path: Path) -> N
     assert list(contents) == ["object", "kind", "cycle"]
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_with_attributes_are_read_without_them(tmp_path: Path, *, legacy: bool) -> None:
+    buffer, parameter = torch.arange(3), nn.Parameter(torch.ones(2))
+    buffer.note = parameter.note = "an attribute"  # type: ignore[attr-defined]
+    path = save({"a": buffer, "b": parameter}, tmp_path / "file", legacy=legacy)
+
+    assert_same(read_torch(path), {"a": torch.arange(3), "b": torch.ones(2)})
+
+
 def test_shared_weights_are_read_once(tmp_path: Path) -> None:
     weight = torch.ones(3)
     path = save({"a": weight, "b": weight}, tmp_path / "file", legacy=False)

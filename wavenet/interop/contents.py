@@ -33,6 +33,7 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
+WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"  # (function, type, args, attributes)
 MAPPINGS = {"dict", "builtins.dict", "collections.OrderedDict", "collections.Counter"}
 FIRST_ARGUMENT = {  # what stands for its first argument
     *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
@@ -110,7 +111,7 @@ class Contents:
         self.tensor_bytes = MAX_SHARING * file_size
         self.values = MAX_VALUES
         self.storages: dict[str, Tensor] = {}
-        self.tensors: dict[int, Tensor] = {}
+        self.tensors: dict[int, tuple[Call, Tensor]] = {}  # by identity of the call
         self.path: set[int] = set()  # containers that enclose the present one
 
     def to_dict(self, value: Any) -> dict[str, Any]:
@@ -161,7 +162,11 @@ class Contents:
             return self.mapping(_pairs(value.args[:1]) + value.pairs)
         if value.name == "collections.defaultdict":
             return self.mapping(value.pairs)
-        if value.name.startswith("torch._utils._rebuild_"):
+        if value.name == WITH_ATTRIBUTES and len(value.args) > 2:
+            function, _, args = value.args[:3]
+            if isinstance(function, Name) and isinstance(args, list):
+                return self.plain(Call(function, args))
+        if value.name.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_")):
             raise CheckpointError(
                 f"has a tensor made by {printable(value.name)}, which is not read: save the state "
                 "dict with dense tensors of numbers"
@@ -207,8 +212,8 @@ class Contents:
         if len(value.args) < 4 or not isinstance(value.args[0], Persistent):
             raise CheckpointError("is damaged: a tensor has no storage: copy it again")
         if id(value) not in self.tensors:
-            self.tensors[id(value)] = self.view(*value.args[:4])
-        tensor = self.tensors[id(value)]
+            self.tensors[id(value)] = value, self.view(*value.args[:4])
+        _, tensor = self.tensors[id(value)]
         self.tensor_bytes -= tensor.numel() * tensor.itemsize
         if self.tensor_bytes < 0:
             raise CheckpointError(
@@ -221,14 +226,9 @@ class Contents:
         storage = storage_of(persistent)
         size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes([offset])
         length = storage.stop - storage.start
-        numel = math.prod(size)
+        numel = math.prod(size) if is_shape(size) else math.inf
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
-        if (
-            not is_shape(size)
-            or len(size) != len(stride)
-            or numel > length
-            or (numel and last >= length)
-        ):
+        if len(size) != len(stride) or numel > length or (numel and last >= length):
             raise CheckpointError(
                 f"has a tensor of size {size[:MAX_DIMENSIONS]}, stride {stride[:MAX_DIMENSIONS]}, "
                 f"offset {offset} in a storage of {length} numbers, which it does not fit: copy it "

@@ -11,6 +11,7 @@ Two containers hold a pickle and the numbers of its tensors:
 import contextlib
 import io
 import re
+import stat
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -69,11 +70,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         MachineError: It cannot be read.
     """
     try:
-        if not path.is_file():
-            found = "is a folder" if path.is_dir() else "does not exist"
+        if not stat.S_ISREG(path.stat().st_mode):
+            found = "is a folder" if path.is_dir() else "is no regular file"
             raise CheckpointError(f"{found}: name the checkpoint file")
         with path.open("rb") as file:
             yield file
+    except FileNotFoundError as error:
+        raise CheckpointError("does not exist: name the checkpoint file") from error
     except OSError as error:
         problem = printable(error.strerror or error)
         raise MachineError(f"cannot read {printable(path)}: {problem}") from error
@@ -240,6 +243,8 @@ def _zip_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             "is a TorchScript archive, which is a program: load it with torch.jit.load where you "
             "trust it and save its state_dict() with torch.save"
         )
+    if len(archive.infolist()) > MAX_STORAGES:
+        raise CheckpointError(f"has more than {MAX_STORAGES:,} entries: save its state dict alone")
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1
