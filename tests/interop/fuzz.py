@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -201,7 +202,11 @@ def run_child(start: int, count: int) -> None:
         sys.addaudithook(watch)
         for seed in range(start, start + count):
             began = time.perf_counter()
-            outcomes[fuzzer.try_one(seed)] += 1
+            try:
+                outcomes[fuzzer.try_one(seed)] += 1
+            except Exception:  # noqa: BLE001 every other error is a finding
+                outcomes["crashed"] += 1
+                print(f"{seed}: {traceback.format_exc()}")
             seconds = time.perf_counter() - began
             if seconds > slowest:
                 slowest, slowest_seed = seconds, seed
@@ -212,7 +217,7 @@ def run_child(start: int, count: int) -> None:
         f"slowest {slowest:.2f} s ({slowest_seed})",
         flush=True,
     )
-    sys.exit(1 if events else 0)
+    sys.exit(1 if events or outcomes["crashed"] else 0)
 
 
 def main() -> None:

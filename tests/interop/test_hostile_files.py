@@ -118,6 +118,21 @@ def test_opcodes_out_of_place_are_refused(tmp_path: Path, opcodes: bytes) -> Non
     assert refused(path).startswith("is no complete pickle")
 
 
+def test_a_legacy_file_whose_first_number_is_replaced_is_refused(tmp_path: Path) -> None:
+    path = write_legacy(tmp_path / "file", {})
+    path.write_bytes(path.read_bytes().replace(b".", b"0K\x01.", 1))
+
+    assert refused(path).startswith("is damaged in its first numbers")
+
+
+def test_a_class_that_is_no_name_is_not_printed(tmp_path: Path) -> None:
+    nested = b"(" * 90 + b"l" * 90
+    made = b"}X\x01\x00\x00\x00ac copyreg\n_reconstructor\n".replace(b" ", b"")
+    path = write_zip(tmp_path / "file", b"\x80\x02" + made + nested + b"\x85Rs.")
+
+    assert read_torch(path) == {"a": {"__class__": "copyreg._reconstructor"}}
+
+
 @containers
 @pytest.mark.parametrize(
     "description",
@@ -216,7 +231,7 @@ def test_many_names_for_one_tensor_are_refused(tmp_path: Path) -> None:
     shared = tensor(storage, size=(10_000,))
     path = write_zip(tmp_path / "file", {str(i): shared for i in range(50)}, {"0": numbers})
 
-    assert refused(path).startswith("has tensors of more than 4 times its own size")
+    assert refused(path).startswith("has tensors of more than 8 times its own size")
 
 
 def test_a_shortened_file_is_refused_at_any_length(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ MAX_VALUES = 500_000
 MAX_DEPTH = 100
 MAX_DIMENSIONS = 8
 MAX_NUMEL = 1 << 40
-MAX_SHARING = 4  # bytes of all tensors, in sizes of the file; shared ones are counted each time
+MAX_SHARING = 8  # bytes of all tensors, in sizes of the file; shared ones are counted each time
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -136,7 +136,7 @@ class Contents:
             return str(value)
         if isinstance(value, Persistent):
             storage = storage_of(value)
-            return self.view(value, 0, [storage.stop - storage.start], [1])
+            return self.counted(self.view(value, 0, [storage.stop - storage.start], [1]))
         if not isinstance(value, list | Call):
             return value
         if id(value) in self.path:
@@ -190,7 +190,8 @@ class Contents:
         """Return the attributes of an object, and its class's name."""
         name, args = value.name, value.args
         if name in ("copyreg._reconstructor", "copyreg.__newobj__") and args:
-            name, args = args[0], args[3:]
+            made, args = args[0], args[3:]
+            name = made if isinstance(made, Name) else name
         plain = self.mapping(value.pairs)
         has_slots = isinstance(value.state, list) and len(value.state) == 2
         states = value.state if has_slots else [value.state]  # attributes, and those in slots
@@ -213,7 +214,9 @@ class Contents:
             raise CheckpointError("is damaged: a tensor has no storage: copy it again")
         if id(value) not in self.tensors:
             self.tensors[id(value)] = value, self.view(*value.args[:4])
-        _, tensor = self.tensors[id(value)]
+        return self.counted(self.tensors[id(value)][1])
+
+    def counted(self, tensor: Tensor) -> Tensor:
         self.tensor_bytes -= tensor.numel() * tensor.itemsize
         if self.tensor_bytes < 0:
             raise CheckpointError(

@@ -122,9 +122,8 @@ class Readable(Protocol):
 def _read_legacy(file: BinaryIO, size: int) -> dict[str, Any]:
     pickles = PickleReader(file.read(MAX_PICKLE_BYTES))
     magic, protocol, system = (read_pickle(pickles)[0] for _ in range(3))
-    assert magic == LEGACY_MAGIC
-    if protocol != LEGACY_PROTOCOL:
-        raise CheckpointError(f"does not have torch's protocol {LEGACY_PROTOCOL}: copy it again")
+    if [magic, protocol] != [LEGACY_MAGIC, LEGACY_PROTOCOL]:
+        raise CheckpointError("is damaged in its first numbers: copy it again")
     if _little_endian(system) is not True:
         raise CheckpointError("was written on a big-endian machine: save it again on another")
     value, persistent = read_pickle(pickles)
