@@ -13,10 +13,12 @@ from typing import Literal, cast, get_args
 from torch import Tensor, nn
 
 from wavenet.modules.checks import check_signal, one_of
-from wavenet.modules.fusable import is_transformed, standard_weights
-from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
+from wavenet.modules.conv import CausalConv1d
+from wavenet.modules.fusable import is_standard, is_transformed, standard_weights
+from wavenet.modules.fused_inputs import fused_forward
 from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
 from wavenet.modules.rows import GatedActivation
+from wavenet.modules.stack_weights import StackSpec, StackWeights
 from wavenet.modules.streaming import StackStream, check_forward
 
 Output = Literal["skip", "residual", "both"]
@@ -131,15 +133,10 @@ class ResidualStack(nn.Module):
         step_embedding: Tensor | None = None,
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        unfusable = mask, step_embedding, film
-        if (
-            self.fused
-            and unfusable == (None, None, None)
-            and (weights := self.fusable_weights(x)) is not None
-        ):
-            if conditioning is not None and conditioning.shape[-1] == 1:
-                conditioning = conditioning.expand(-1, -1, x.shape[-1])
-            return fused_stack(x, conditioning, self._fused_spec(), weights)
+        is_fusable = self.fused and film is None and not (mask is not None and mask.requires_grad)
+        if is_fusable and (weights := self.fusable_weights(x)) is not None:
+            inputs = x, conditioning, mask, step_embedding, self._blocks(), self.conditioning_conv
+            return fused_forward(*inputs, self._fused_spec(), weights)
         if mask is not None:
             check_signal("mask", mask, 1, x)
         extras = {} if mask is None else {"mask": mask}
@@ -202,7 +199,7 @@ class ResidualStack(nn.Module):
 
     def fusable_weights(self, x: Tensor) -> StackWeights | None:
         """Return the weights for the fused stack; `None` where the loop is to run."""
-        if self.conditioning_conv is not None or self.output != "skip" or is_transformed(x):
+        if self.output != "skip" or not is_standard(self.conditioning_conv) or is_transformed(x):
             return None
         return standard_weights(
             self._blocks(),
@@ -215,6 +212,7 @@ class ResidualStack(nn.Module):
     def _fused_spec(self) -> StackSpec:
         return StackSpec(
             dilations=self.dilations,
+            causal=isinstance(self._blocks()[0].conv, CausalConv1d),
             dropout=self.dropout if self.training else 0.0,
             residual_scale=self.residual_scale,
             skip_scale=self.skip_scale,
