@@ -134,9 +134,10 @@ class ResidualStack(nn.Module):
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         is_fusable = self.fused and film is None and not (mask is not None and mask.requires_grad)
-        if is_fusable and (weights := self.fusable_weights(x)) is not None:
-            inputs = x, conditioning, mask, step_embedding, self._blocks(), self.conditioning_conv
-            return fused_forward(*inputs, self._fused_spec(), weights)
+        inputs = x, conditioning, mask, step_embedding
+        if is_fusable and (weights := self.fusable_weights(*inputs)) is not None:
+            blocks, shared = self._blocks(), self.conditioning_conv
+            return fused_forward(*inputs, blocks, shared, self._fused_spec(), weights)
         if mask is not None:
             check_signal("mask", mask, 1, x)
         extras = {} if mask is None else {"mask": mask}
@@ -197,9 +198,10 @@ class ResidualStack(nn.Module):
         check_forward("the stack", self, ResidualStack)
         return StackStream(self._blocks(), self.conditioning_conv, self._output)
 
-    def fusable_weights(self, x: Tensor) -> StackWeights | None:
+    def fusable_weights(self, *inputs: Tensor | None) -> StackWeights | None:
         """Return the weights for the fused stack; `None` where the loop is to run."""
-        if self.output != "skip" or not is_standard(self.conditioning_conv) or is_transformed(x):
+        standard = self.output == "skip" and is_standard(self.conditioning_conv)
+        if not standard or is_transformed(*inputs):
             return None
         return standard_weights(
             self._blocks(),
