@@ -14,6 +14,7 @@ from torch import Tensor
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.model import shift_right
+from wavenet.modules.compat import WN, load_weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GENERATED = r"generated: \(1, 64\)"
@@ -28,6 +29,11 @@ OUTPUTS = {
         r"loss: \S+ nats per sample",
         GENERATED,
         "cpu refuses: .*stack.blocks.0 is FilmBlock, not ResidualBlock.*reference",
+    ),
+    "vits_wn": (
+        r"difference from VITS's formula: \S+e-0[67]",
+        r"loss: \S+, then \d",
+        "difference without weight norm: 0.0",
     ),
 }
 
@@ -108,3 +114,17 @@ def test_diffwave_sees_both_sides_and_the_diffusion_step() -> None:
     reached = gradient[0].nonzero().flatten()
     assert reached[[0, -1]].tolist() == [40 - 30, 40 + 30]  # two cycles of 1, 2, 4, 8
     assert not torch.allclose(model(x, torch.tensor([3])), model(x, torch.tensor([40])))
+
+
+def test_vits_formula_is_computed_by_the_module_that_takes_its_place() -> None:
+    example = load_example("vits_wn")
+    checkpoint = {name: w.double() for name, w in example.make_checkpoint().items()}
+    wn = WN(example.HIDDEN, 5, 1, example.LAYERS, gin_channels=example.SPEAKER).double()
+    load_weights(wn, checkpoint, prefix="enc_q.enc.")
+    x, mask = torch.randn(2, example.HIDDEN, 30).double(), torch.ones(2, 1, 30).double()
+    mask[1, :, 20:] = 0
+    g = torch.randn(2, example.SPEAKER, 1).double()
+
+    expected = example.formula(checkpoint, x, mask, g)
+
+    torch.testing.assert_close(wn(x, mask, g), expected, rtol=0, atol=1e-12)
