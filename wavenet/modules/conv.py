@@ -175,6 +175,24 @@ class SameConv1d(nn.Conv1d):
         return super().forward(F.pad(x, self.sides))
 
 
+def convolve_window(conv: nn.Conv1d, x: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Return the outputs of a dilated convolution that see nothing but `x` and zeros around it.
+
+    Args:
+        conv: A `CausalConv1d` or `SameConv1d`, whose own padding is left out.
+        x: Inputs, `(B, in_channels, T)`.
+        padding: Number of zeros before and after them.
+    """
+    x = F.pad(x, padding) if any(padding) else x
+    dilation, length = conv.dilation[0], x.shape[-1] - (conv.kernel_size[0] - 1) * conv.dilation[0]
+    if dilation == 1 or length >= 8 * dilation:
+        return nn.Conv1d.forward(conv, x)
+    # for few outputs a dilated convolution is slow: it copies all of `x`, also between the taps
+    starts = range(0, x.shape[-1] - length + 1, dilation)
+    taps = torch.stack([x[..., start : start + length] for start in starts], dim=2)
+    return F.conv1d(taps.flatten(1, 2), conv.weight.flatten(1).unsqueeze(-1), conv.bias)
+
+
 def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """Return the output of a 1x1 convolution, channels last, `(..., C)` in and out."""
     return F.linear(x, conv.weight.squeeze(-1), conv.bias)

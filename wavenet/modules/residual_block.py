@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.modules.checks import check_signal, check_vector, one_of
-from wavenet.modules.conv import CausalConv1d, SameConv1d, pointwise
+from wavenet.modules.conv import CausalConv1d, SameConv1d, convolve_window, pointwise
 
 Gate = str | Callable[[Tensor], Tensor]
 DropoutAt = Literal["input", "before_gate", "gate"]
@@ -183,7 +183,7 @@ class ResidualBlock(nn.Module):
             step_embedding: Likewise.
             film: Likewise.
         """
-        y = nn.Conv1d.forward(self.conv, F.pad(self._conv_input(x, step_embedding), padding))
+        y = convolve_window(self.conv, self._conv_input(x, step_embedding), padding)
         first = self.conv.sides[0] - padding[0]
         x = x[..., first : first + y.shape[-1]]
         z = self._gated(y, self._projected(x, conditioning, projected), film)
