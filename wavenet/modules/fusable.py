@@ -34,7 +34,7 @@ def is_transformed(*tensors: Tensor | None) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0  # a counter of operations, for example
         or forward_ad._current_level >= 0  # a tangent may be on a weight alone
-        or any(type(x) not in PLAIN_TENSORS or x.is_meta for x in tensors if x is not None)
+        or any(_is_special(x) for x in tensors if x is not None)
     )
 
 
@@ -98,6 +98,12 @@ def is_standard(module: nn.Module | None) -> bool:
         return True
     options = module.stride, module.padding, module.groups, module.padding_mode
     return options == ((1,), (0,), 1, "zeros")
+
+
+def _is_special(x: Tensor) -> bool:
+    """Whether operators of a tensor of its kind are not those of numbers in memory."""
+    is_batched = torch._C._functorch.is_legacy_batchedtensor  # by is_grads_batched=True
+    return type(x) not in PLAIN_TENSORS or x.is_meta or is_batched(x)
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:

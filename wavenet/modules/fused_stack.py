@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavenet.modules.fusable import is_transformed
 from wavenet.modules.rows import (
     BlockWeights,
     add_input_gradient,
@@ -119,7 +120,7 @@ class FusedStackFunction(torch.autograd.Function):
         if inputs[0] is None:
             inputs[0] = saved[0]
         with torch.autocast(grad_skips.device.type, enabled=False):
-            if torch.is_grad_enabled():  # create_graph=True
+            if torch.is_grad_enabled() or is_transformed(grad_skips):  # create_graph=True, vmap
                 grads = differentiable_gradients(
                     inputs, drops, ctx.batch_size, ctx.spec, grad_skips
                 )

@@ -30,12 +30,14 @@ def differentiable_gradients(
         spec: What fixes the computation besides the tensors.
         grad_skips: Gradient of the skip sum, `(rows, skip_channels)`.
     """
+    keep_graph = torch.is_grad_enabled()
     # Views: a gradient must not flow from one input on to another that it was computed from.
-    own = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
-    wanted = [tensor for tensor in own if tensor is not None and tensor.requires_grad]
-    skips = _skip_sum(own, drops, batch_size, spec)
+    with torch.enable_grad():
+        own = [None if tensor is None else tensor.view_as(tensor) for tensor in inputs]
+        wanted = [tensor for tensor in own if tensor is not None and tensor.requires_grad]
+        skips = _skip_sum(own, drops, batch_size, spec)
     found = iter(
-        torch.autograd.grad(skips, wanted, grad_skips, create_graph=True, allow_unused=True)
+        torch.autograd.grad(skips, wanted, grad_skips, create_graph=keep_graph, allow_unused=True)
     )
     return [next(found) if t is not None and t.requires_grad else None for t in own]
 
