@@ -11,7 +11,10 @@ output, and one 1x1 convolution for residual and skip output of a block:
         x, o = (x + r) * mask, o + s
     output: o * mask
 
-The last block has no `r`. Kim et al. 2021 (arXiv:2106.06103), appendix B; after WaveGlow's.
+The last block has no `r`. It runs block by block: the fused stack (`wn_stack`), which computes `r`
+and `s` apart, is no faster on a CPU.
+
+Kim et al. 2021 (arXiv:2106.06103), section 2.5; Prenger et al. 2019 (arXiv:1811.00002).
 """
 
 from typing import Any
