@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.architectures import SMALL, conditions_for, configs, local_configs
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet, WaveNetState, shift_right
-from wavenet.modules import LocalConditioner
+from wavenet.modules import GlobalConditioner, Head, LocalConditioner
 
 
 def step_over(
@@ -361,9 +361,18 @@ def test_a_waveform_of_another_shape_or_type_is_refused(waveform: Tensor, messag
             call(waveform)
 
 
-def test_a_local_conditioner_refuses_unknown_upsampling_and_other_frames() -> None:
+def test_conditioners_refuse_unknown_options_and_other_frames() -> None:
+    with pytest.raises(ValueError, match="num_speakers or vector_channels must be positive"):
+        GlobalConditioner(4)
     with pytest.raises(ValueError, match="must be nearest, transposed, repeat, got 'linear'"):
         LocalConditioner(3, 4, (2,), "linear")
+    with pytest.raises(ValueError, match=r"1 or more, lookahead 0 or more, got 1, \(2, 0\), 0"):
+        LocalConditioner(3, 4, (2, 0))
     for frames in (torch.zeros(3, 9), torch.zeros(2, 4, 9)):
         with pytest.raises(ValueError, match=r"frames must be \(B, 3, F\), got"):
             LocalConditioner(3, 4, (2,))(frames)
+
+
+def test_a_head_refuses_another_width() -> None:
+    with pytest.raises(ValueError, match=r"the head's input must be \(B, 4, T\), got \(2, 5, 9\)"):
+        Head(4, 3, 2)(torch.zeros(2, 5, 9))

@@ -141,7 +141,7 @@ def test_a_gate_may_be_any_function() -> None:
         ({"skip_channels": 0}, "skip_channels=0 does not go with output='skip'"),
         ({"shared_conditioning": True}, "needs conditioning_channels="),
         ({"kernel_size": (2, 3)}, "one per block, 3, got 2"),
-        ({"kernel_size": 0, "causal": False}, "kernel_size must be 1 or more"),
+        ({"kernel_size": 0, "causal": False}, "kernel_size and dilation must be 1 or more"),
     ],
     ids=str,
 )
@@ -179,3 +179,17 @@ def test_missing_unused_and_misshaped_inputs_are_refused(
 def test_a_non_causal_stack_has_no_step() -> None:
     with pytest.raises(ValueError, match="non-causal"):
         build(causal=False).new_queues(1)
+
+
+@pytest.mark.parametrize("dropout_at", ["input", "before_gate", "gate"])
+def test_step_drops_nothing_in_training(dropout_at: str) -> None:
+    stack = build(dropout=0.5, dropout_at=dropout_at)
+    x = torch.randn(2, 4, 9, dtype=torch.double)
+    expected = stack(x)
+    stack.train()
+
+    queues = stack.new_queues(2)
+    stepped = torch.stack([stack.step(x[..., t], queues, t) for t in range(9)], dim=-1)  # type: ignore[misc]
+
+    torch.testing.assert_close(stepped, expected)
+    assert not torch.equal(stack(x), expected)

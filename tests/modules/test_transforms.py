@@ -3,7 +3,7 @@
 import copy
 import io
 import pickle  # noqa: TID251 a module is pickled by multiprocessing, for example
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,56 @@ def test_a_tangent_off_the_input_reaches_the_output(place: str) -> None:
     _, expected = jvp(call, (primal,), (tangent,))  # type: ignore[misc]
     torch.testing.assert_close(found, expected)
     assert expected.abs().max() > 0
+
+
+def curvature(module: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    """Gradients of the squared gradients: second derivatives of the output."""
+    weights = list(module.parameters())
+    loss = module(**inputs).square().sum()
+    first = torch.autograd.grad(
+        loss, weights, create_graph=True, materialize_grads=True, allow_unused=True
+    )
+    length = torch.stack([x.square().sum() for x in first]).sum()
+    return list(torch.autograd.grad(length, weights, materialize_grads=True, allow_unused=True))
+
+
+def jacobian_by_autograd(module: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    y, weights = module(**inputs), list(module.parameters())
+    directions = torch.eye(3, y.numel(), dtype=y.dtype).view(3, *y.shape)
+    return list(
+        torch.autograd.grad(
+            y, weights, directions, is_grads_batched=True, materialize_grads=True, allow_unused=True
+        )
+    )
+
+
+def jacobian_by_vmap(module: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    y, weights = module(**inputs), list(module.parameters())
+    directions = torch.eye(3, y.numel(), dtype=y.dtype).view(3, *y.shape)
+
+    def product(direction: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = torch.autograd.grad(
+            y, weights, direction, retain_graph=True, materialize_grads=True, allow_unused=True
+        )
+        return found
+
+    return list(vmap(product)(directions))
+
+
+@pytest.mark.parametrize("derivatives", [curvature, jacobian_by_autograd, jacobian_by_vmap])
+@every_case
+def test_derivatives_of_the_fused_stack_are_those_of_the_loop(
+    name: str, derivatives: Callable[[nn.Module, dict[str, Tensor]], list[Tensor]]
+) -> None:
+    module, inputs = as_double(build(name))
+    found = derivatives(module, inputs)
+
+    stack = module.stack if isinstance(module, WaveNet) else module
+    assert isinstance(stack, ResidualStack)
+    stack.fused = False
+
+    torch.testing.assert_close(found, derivatives(module, inputs))
+    assert derivatives is curvature or not any(x.requires_grad for x in found)
 
 
 @every_case

@@ -94,10 +94,12 @@ def test_an_import_changes_no_global_state_and_writes_no_file(tmp_path: Path) ->
     assert not done.stderr
 
 
-def test_blocks_import_torch_only() -> None:
-    code = f"{IMPORT}; import sys; sys.exit('safetensors' in sys.modules)"
-    found = {"PYTHONPATH": str(Path(wavenet.__file__).parents[1])}
+def test_blocks_import_torch_and_the_standard_library_only(tmp_path: Path) -> None:
+    loaded = "{name.partition('.')[0] for name in sys.modules}"
+    blocks = "import wavenet.modules, wavenet.modules.compat, wavenet.modules.streaming"
+    code = f"import sys, torch; before = {loaded}; {blocks}; print(*{loaded} - before)"
 
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | found, check=False)
+    done = run_python(code, tmp_path)
 
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) - sys.stdlib_module_names == {"wavenet"}

@@ -1,4 +1,8 @@
-"""Building blocks: they take plain numbers, not configs, and need only torch."""
+"""Building blocks: they take plain numbers, not configs, and need only torch.
+
+Blocks and weights of other projects (VITS, DiffWave, WaveGlow, Parallel WaveGAN, NNSVS) are in
+`wavenet.modules.compat`, which is imported by that name.
+"""
 
 from wavenet.modules.conditioning import GlobalConditioner, LocalConditioner
 from wavenet.modules.conv import CausalConv1d, CausalEmbedding, SameConv1d

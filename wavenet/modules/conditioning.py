@@ -26,17 +26,21 @@ class GlobalConditioner(nn.Module):
     """Embedding of a speaker, projection of a vector, or the sum of both.
 
     In training, the speaker and vector of random items are replaced by null ones, so that the model
-    also learns to do without them: for unknown voices, and for classifier-free guidance.
+    also learns to do without them: for unknown voices, and for classifier-free guidance. WaveNet,
+    section 2.5 (arXiv:1609.03499); Ho and Salimans 2022 (arXiv:2207.12598).
 
     Args:
         channels: Width of the output.
         num_speakers: Number of speakers; 0 for none.
         vector_channels: Width of the vector; 0 for none.
-        conditioning_dropout: Probability that a training item loses its speaker and vector.
+        conditioning_dropout: Probability, 0 to 1, that a training item loses speaker and vector.
 
     Shape:
         - Input: speakers `(B,)`, int64 from 0, or `NULL_SPEAKER`; vectors `(B, vector_channels)`
         - Output: `(B, channels)`
+
+    Raises:
+        ValueError: Neither speakers nor vectors; inputs that are unused, misshaped or unknown.
     """
 
     def __init__(
@@ -48,6 +52,8 @@ class GlobalConditioner(nn.Module):
         conditioning_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if not (num_speakers or vector_channels):
+            raise ValueError("num_speakers or vector_channels must be positive, got 0 and 0")
         self.conditioning_dropout = conditioning_dropout
         self.speaker_embedding = None
         if num_speakers:
@@ -56,11 +62,7 @@ class GlobalConditioner(nn.Module):
         self.null_vector = nn.Parameter(torch.zeros(channels)) if vector_channels else None
 
     def forward(self, speaker: Tensor | None, vector: Tensor | None, batch_size: int) -> Tensor:
-        """Return the conditioning of each item; an absent speaker or vector counts as null.
-
-        Raises:
-            ValueError: A speaker or vector has another shape, or the model has no such input.
-        """
+        """Return the conditioning of each item; an absent speaker or vector counts as null."""
         parts = []
         keep = self._keep_mask(batch_size)
         if self.speaker_embedding is not None:
@@ -192,14 +194,15 @@ class LocalConditioner(nn.Module):
 
     A convolution over frames, an optional context stack, then upsampling by one factor after the
     other. All of it looks back, except that the first convolution sees `lookahead` future frames.
+    WaveNet, section 2.5 (arXiv:1609.03499).
 
     Args:
         in_channels: Width of a frame.
         channels: Width of the output.
-        upsample_scales: Factors by which the rate rises; their product is the hop.
+        upsample_scales: Factors by which the rate rises, 1 or more; their product is the hop.
         upsample: `nearest`, `transposed` or `repeat`.
-        kernel_size: Frames that the first convolution sees, its own and those before.
-        lookahead: Frames after its own that it sees too.
+        kernel_size: Frames that the first convolution sees, its own and those before; 1 or more.
+        lookahead: Frames after its own that it sees too, 0 or more.
         context_dilations: Of the context stack; empty for none.
 
     Attributes:
@@ -212,7 +215,7 @@ class LocalConditioner(nn.Module):
         - Output: `(B, channels, F * hop_length)`
 
     Raises:
-        ValueError: An unknown `upsample`; frames of another shape.
+        ValueError: An option is out of its range; frames of another shape.
     """
 
     def __init__(
@@ -229,6 +232,11 @@ class LocalConditioner(nn.Module):
         super().__init__()
         if upsample not in UPSAMPLERS:
             raise ValueError(f"upsample must be {one_of(UPSAMPLERS)}, got {upsample!r}")
+        if kernel_size < 1 or lookahead < 0 or min(upsample_scales, default=1) < 1:
+            raise ValueError(
+                "kernel_size and upsample_scales must be 1 or more, lookahead 0 or more, got "
+                f"{kernel_size}, {tuple(upsample_scales)}, {lookahead}"
+            )
         self.hop_length = math.prod(upsample_scales)
         self.lookahead = lookahead
         self.conv_in = nn.Conv1d(in_channels, channels, kernel_size + lookahead)

@@ -17,16 +17,21 @@ SILENCE_CODE = -1  # class of the samples before the first: it adds nothing
 class CausalConv1d(nn.Conv1d):
     """Convolution whose output at sample `t` sees the input up to and including `t`.
 
+    WaveNet, section 2.1 (arXiv:1609.03499).
+
     Args:
         in_channels: Width of the input.
         out_channels: Width of the output.
         kernel_size: Taps, 1 or more; the last one is the current sample's.
-        dilation: Samples from one tap to the next.
+        dilation: Samples from one tap to the next, 1 or more.
         bias: Whether to add a bias.
 
     Shape:
         - Input: `(B, in_channels, T)`
         - Output: `(B, out_channels, T)`
+
+    Raises:
+        ValueError: `kernel_size` or `dilation` is below 1.
     """
 
     def __init__(
@@ -38,8 +43,7 @@ class CausalConv1d(nn.Conv1d):
         *,
         bias: bool = True,
     ) -> None:
-        if kernel_size < 1:
-            raise ValueError(f"kernel_size must be 1 or more, got {kernel_size}")
+        check_taps(kernel_size, dilation)
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory: int = (kernel_size - 1) * dilation  # past samples that one output needs
         self.sides = (self.memory, 0)  # samples needed before and after
@@ -85,7 +89,7 @@ class CausalEmbedding(nn.Module):
     `kernel_size` look-ups gives the same numbers without multiplying by zeros.
 
     Args:
-        num_classes: Rows of each table.
+        num_classes: Rows of each table, 1 or more.
         channels: Width of the output.
         kernel_size: Tables, 1 or more; the last one is the current sample's.
         bias: Whether to add a bias.
@@ -152,7 +156,7 @@ class SameConv1d(nn.Conv1d):
 
     For dilated context where the future is known, as in an encoder or a denoiser. Its output has
     the length of its input for every kernel; an even kernel has one tap more in the future.
-    Arguments and shapes are those of `CausalConv1d`.
+    Arguments, shapes and errors are those of `CausalConv1d`.
     """
 
     def __init__(
@@ -164,8 +168,7 @@ class SameConv1d(nn.Conv1d):
         *,
         bias: bool = True,
     ) -> None:
-        if kernel_size < 1:
-            raise ValueError(f"kernel_size must be 1 or more, got {kernel_size}")
+        check_taps(kernel_size, dilation)
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory: int = (kernel_size - 1) * dilation
         before = (kernel_size - 1) // 2 * dilation
@@ -173,6 +176,32 @@ class SameConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.sides))
+
+
+def convolve_window(conv: nn.Conv1d, x: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Return the outputs of a dilated convolution that see nothing but `x` and zeros around it.
+
+    Args:
+        conv: A `CausalConv1d` or `SameConv1d`, whose own padding is left out.
+        x: Inputs, `(B, in_channels, T)`.
+        padding: Number of zeros before and after them.
+    """
+    x = F.pad(x, padding) if any(padding) else x
+    dilation, length = conv.dilation[0], x.shape[-1] - (conv.kernel_size[0] - 1) * conv.dilation[0]
+    if dilation == 1 or length >= 8 * dilation:
+        return nn.Conv1d.forward(conv, x)
+    # for few outputs a dilated convolution is slow: it copies all of `x`, also between the taps
+    starts = range(0, x.shape[-1] - length + 1, dilation)
+    taps = torch.stack([x[..., start : start + length] for start in starts], dim=2)
+    return F.conv1d(taps.flatten(1, 2), conv.weight.flatten(1).unsqueeze(-1), conv.bias)
+
+
+def check_taps(kernel_size: int, dilation: int) -> None:
+    """Raise a `ValueError` unless both are 1 or more."""
+    if kernel_size < 1 or dilation < 1:
+        raise ValueError(
+            f"kernel_size and dilation must be 1 or more, got {kernel_size} and {dilation}"
+        )
 
 
 def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from wavenet.modules.conv import CausalConv1d
-from wavenet.modules.fused_stack import StackWeights
+from wavenet.modules.conv import CausalConv1d, SameConv1d
 from wavenet.modules.residual_block import ResidualBlock
+from wavenet.modules.stack_weights import StackWeights
 from wavenet.modules.standard import overridden_call, replaces_method
 
 STANDARD_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
-    kind: kind.forward for kind in (ResidualBlock, CausalConv1d, nn.Conv1d, nn.Dropout)
+    kind: kind.forward
+    for kind in (ResidualBlock, CausalConv1d, SameConv1d, nn.Conv1d, nn.Linear, nn.Dropout)
 }
 PLAIN_TENSORS = (Tensor, nn.Parameter)  # others, such as fake ones, have operators of their own
+TWO_HALVES = ("tanh*sigmoid", "sigmoid*tanh")
 
 
 def is_transformed(*tensors: Tensor | None) -> bool:
@@ -32,7 +34,7 @@ def is_transformed(*tensors: Tensor | None) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0  # a counter of operations, for example
         or forward_ad._current_level >= 0  # a tangent may be on a weight alone
-        or any(type(x) not in PLAIN_TENSORS or x.is_meta for x in tensors if x is not None)
+        or any(_is_special(x) for x in tensors if x is not None)
     )
 
 
@@ -47,21 +49,23 @@ def standard_weights(
     """Return the weights of all blocks; `None` if one was changed, replaced or hooked."""
     if len(blocks) != len(dilations):
         return None
+    first, drops = blocks[0], training and dropout > 0
     for block, dilation in zip(blocks, dilations, strict=True):
-        if not all(map(_is_standard_module, (block, *block.children()))):
+        if not all(map(is_standard, (block, *block.children()))):
             return None
         if (
             replaces_method(block, "activation")
             or getattr(block.conditioning_conv, "bias", None) is not None
-            or (block.film_conv or block.step_projection or block.shortcut_conv)
-            or block.gate != "tanh*sigmoid"
+            or (block.film_conv or block.shortcut_conv)
+            or block.gate != first.gate
+            or _kind(block.conv) is not _kind(first.conv)
             or block.residual_scale != residual_scale
             or block.conv.dilation[0] != dilation
-            or block.dropout_at != "input"
+            or (drops and block.dropout_at != "input")
             or (block.dropout.p, block.dropout.training) != (dropout, training)
         ):
             return None
-    if any(block.skip_conv is None for block in blocks):
+    if first.gate not in TWO_HALVES or any(block.skip_conv is None for block in blocks):
         return None
     weights = StackWeights(
         conv=[block.conv.weight for block in blocks],
@@ -82,12 +86,26 @@ def standard_weights(
     return weights if all(len(shape) <= 1 for shape in shapes) else None
 
 
-def _is_standard_module(module: nn.Module) -> bool:
-    """Whether a call of a block or one of its parts computes what the fused stack knows."""
-    standard_forward = STANDARD_FORWARDS.get(type_before_parametrizations(module))
-    if type(module).forward is not standard_forward or overridden_call(module) is not None:
+def is_standard(module: nn.Module | None) -> bool:
+    """Whether a call of a block, or of one of its parts, computes what the fused stack knows."""
+    if module is None:
+        return True
+    if type(module).forward is not STANDARD_FORWARDS.get(_kind(module)):
+        return False
+    if overridden_call(module) is not None:
         return False
     if not isinstance(module, nn.Conv1d):
         return True
     options = module.stride, module.padding, module.groups, module.padding_mode
     return options == ((1,), (0,), 1, "zeros")
+
+
+def _is_special(x: Tensor) -> bool:
+    """Whether operators of a tensor of its kind are not those of numbers in memory."""
+    is_batched = torch._C._functorch.is_legacy_batchedtensor  # by is_grads_batched=True
+    return type(x) not in PLAIN_TENSORS or x.is_meta or is_batched(x)
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    kind: type[nn.Module] = type_before_parametrizations(module)
+    return kind

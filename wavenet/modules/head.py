@@ -9,6 +9,8 @@ from wavenet.modules.conv import pointwise
 class Head(nn.Module):
     """From the sum of the skips to parameters: ReLU, 1x1 convolution, ReLU, 1x1 convolution.
 
+    WaveNet, section 2.4 (arXiv:1609.03499).
+
     Args:
         in_channels: Width of the skip sum.
         channels: Width between the convolutions.
@@ -18,6 +20,9 @@ class Head(nn.Module):
     Shape:
         - Input: `(B, in_channels, T)`
         - Output: `(B, out_channels, T)`
+
+    Raises:
+        ValueError: The input has another width.
     """
 
     def __init__(
@@ -28,6 +33,9 @@ class Head(nn.Module):
         self.output = nn.Conv1d(channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 3 or x.shape[1] != self.hidden.in_channels:
+            wanted = f"(B, {self.hidden.in_channels}, T)"
+            raise ValueError(f"the head's input must be {wanted}, got {tuple(x.shape)}")
         return self.step(x.transpose(1, 2)).transpose(1, 2)
 
     def step(self, x: Tensor) -> Tensor:

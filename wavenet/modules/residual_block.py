@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.modules.checks import check_signal, check_vector, one_of
-from wavenet.modules.conv import CausalConv1d, SameConv1d, pointwise
+from wavenet.modules.conv import CausalConv1d, SameConv1d, convolve_window, pointwise
 
 Gate = str | Callable[[Tensor], Tensor]
 DropoutAt = Literal["input", "before_gate", "gate"]
@@ -48,7 +48,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ResidualBlock(nn.Module):
-    """One block of a `ResidualStack`.
+    """One block of a `ResidualStack`: WaveNet, sections 2.1 and 2.3 to 2.5 (arXiv:1609.03499).
 
     To change it, choose another `gate`, override `activation`, which `forward`, `prefill` and
     `step` share, or replace a convolution: the stack then runs block by block.
@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
         bias: Whether the convolutions have biases.
         gate: `tanh*sigmoid`, `sigmoid*tanh`, `tanh`, `relu`, `leaky_relu`, or a function from `(B,
             gate_channels, ...)` to `(B, C, ...)`.
-        dropout: Probability of dropping a value in training, 0 to 1.
+        dropout: Probability of dropping a value in training, 0 to 1; in `forward` only.
         dropout_at: What is dropped: `input` of the dilated convolution, `before_gate` or `gate`,
             its output.
         residual_scale: Factor on the sum of input and residual.
@@ -153,9 +153,10 @@ class ResidualBlock(nn.Module):
             film: `(B, film_channels)`, or `(B, film_channels, T)`.
         """
         z = self._gated(
-            self.conv(self._conv_input(x, step_embedding)),
+            self.conv(self._conv_input(x, step_embedding, drop=True)),
             self._projected(x, conditioning, projected),
             film,
+            drop=True,
         )
         output = self._residual_output(x, z)
         return output if mask is None else output * mask, self._skip_output(z)
@@ -183,7 +184,7 @@ class ResidualBlock(nn.Module):
             step_embedding: Likewise.
             film: Likewise.
         """
-        y = nn.Conv1d.forward(self.conv, F.pad(self._conv_input(x, step_embedding), padding))
+        y = convolve_window(self.conv, self._conv_input(x, step_embedding), padding)
         first = self.conv.sides[0] - padding[0]
         x = x[..., first : first + y.shape[-1]]
         z = self._gated(y, self._projected(x, conditioning, projected), film)
@@ -248,12 +249,14 @@ class ResidualBlock(nn.Module):
         z = self._gated(y, self._projected(x, conditioning, projected), film)
         return self._residual_output(x, z), self._skip_output(z)
 
-    def _conv_input(self, x: Tensor, step_embedding: Tensor | None) -> Tensor:
+    def _conv_input(
+        self, x: Tensor, step_embedding: Tensor | None, *, drop: bool = False
+    ) -> Tensor:
         if x.dim() not in (2, 3) or x.shape[1] != self.conv.in_channels:
             raise ValueError(
                 f"the block's input must be (B, {self.conv.in_channels}, T), got {tuple(x.shape)}"
             )
-        seen = self.dropout(x) if self.dropout_at == "input" else x
+        seen = self.dropout(x) if drop and self.dropout_at == "input" else x
         linear = self.step_projection
         check_vector(
             "step_embedding", step_embedding, None if linear is None else linear.in_features, x
@@ -275,7 +278,9 @@ class ResidualBlock(nn.Module):
         own = conv1x1(conv, conditioning)
         return own if projected is None else own + projected
 
-    def _gated(self, y: Tensor, projected: Tensor | None, film: Tensor | None) -> Tensor:
+    def _gated(
+        self, y: Tensor, projected: Tensor | None, film: Tensor | None, *, drop: bool = False
+    ) -> Tensor:
         conv = self.film_conv
         if film is not None and film.dim() == 2 and y.dim() == 3:
             film = film.unsqueeze(-1)
@@ -283,10 +288,10 @@ class ResidualBlock(nn.Module):
         if conv is not None and film is not None:
             scale, shift = conv1x1(conv, film).chunk(2, dim=1)
             y, projected = (y if projected is None else y + projected) * (1 + scale) + shift, None
-        if self.dropout_at == "before_gate":
+        if drop and self.dropout_at == "before_gate":
             y, projected = self.dropout(y if projected is None else y + projected), None
         z = self.activation(y, projected)
-        return self.dropout(z) if self.dropout_at == "gate" else z
+        return self.dropout(z) if drop and self.dropout_at == "gate" else z
 
     def _residual_output(self, x: Tensor, z: Tensor) -> Tensor:
         if self.residual_conv is None:

@@ -13,10 +13,12 @@ from typing import Literal, cast, get_args
 from torch import Tensor, nn
 
 from wavenet.modules.checks import check_signal, one_of
-from wavenet.modules.fusable import is_transformed, standard_weights
-from wavenet.modules.fused_stack import StackSpec, StackWeights, fused_stack
+from wavenet.modules.conv import CausalConv1d
+from wavenet.modules.fusable import is_standard, is_transformed, standard_weights
+from wavenet.modules.fused_inputs import fused_forward
 from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
 from wavenet.modules.rows import GatedActivation
+from wavenet.modules.stack_weights import StackSpec, StackWeights
 from wavenet.modules.streaming import StackStream, check_forward
 
 Output = Literal["skip", "residual", "both"]
@@ -25,12 +27,14 @@ Output = Literal["skip", "residual", "both"]
 class ResidualStack(nn.Module):
     """`ResidualBlock`s one after the other; the output is the sum of their skip outputs.
 
+    WaveNet, sections 2.1 and 2.3 to 2.5 (arXiv:1609.03499); the options are other projects'.
+
     Args:
-        dilations: Samples between taps, one entry per block.
+        dilations: Samples between taps, 1 or more, one entry per block.
         residual_channels: Width from block to block.
         gate_channels: Width of the dilated convolutions; even for gates of two halves.
         skip_channels: Width of the skip sum; 0 for `output="residual"`.
-        kernel_size: Taps of the dilated convolutions, one number or one per block.
+        kernel_size: Taps of the dilated convolutions, 1 or more; one number or one per block.
         in_channels: Width of the input; `residual_channels` if it is left out.
         causal: Look back only, as generation needs; otherwise to both sides, with the same length.
         bias: Whether the convolutions have biases.
@@ -39,8 +43,7 @@ class ResidualStack(nn.Module):
         dropout_at: `input` of the dilated convolution, `before_gate` or `gate`, its output.
         residual_scale: Factor on each block's sum of input and residual.
         skip_scale: Factor on the sum of the skips.
-        output: `skip` for the sum of the skips, `residual` for the last block's residual output, or
-            `both`, as a tuple in the order (residual, skip).
+        output: `skip` (sum of the skips), `residual` (of the last block), or `both`, as a tuple.
         conditioning_channels: Width of the conditioning; 0 for none.
         shared_conditioning: Project the conditioning of all blocks by one 1x1 convolution.
         step_channels: Width of a vector per item, such as the embedding of a diffusion step.
@@ -49,13 +52,11 @@ class ResidualStack(nn.Module):
     Attributes:
         fused: Compute standard blocks as one function, which is faster, where that is possible.
         gated_activation: Implementation of the gates in the fused stack.
-        checkpoint_activations: Save memory in training: the fused stack keeps only each block's
-            input and recomputes the rest in the backward pass.
+        checkpoint_activations: The fused stack saves memory: its backward pass recomputes gates.
 
     Shape:
-        - Input: `(B, in_channels, T)`; conditioning, mask, step_embedding, film: see
-          `ResidualBlock`. The mask multiplies each residual output and the sum of the skips.
-        - Output: `(B, skip_channels, T)`, `(B, residual_channels, T)`, or both
+        - Input: `(B, in_channels, T)`; the others are those of `ResidualBlock`
+        - Output: `(B, skip_channels, T)`, `(B, residual_channels, T)`, or (residual, skip)
 
     Raises:
         ValueError: Options that do not go together; inputs that are missing, unused or misshaped.
@@ -131,17 +132,15 @@ class ResidualStack(nn.Module):
         step_embedding: Tensor | None = None,
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        unfusable = mask, step_embedding, film
-        if (
-            self.fused
-            and unfusable == (None, None, None)
-            and (weights := self.fusable_weights(x)) is not None
-        ):
-            if conditioning is not None and conditioning.shape[-1] == 1:
-                conditioning = conditioning.expand(-1, -1, x.shape[-1])
-            return fused_stack(x, conditioning, self._fused_spec(), weights)
+        """Return the output; `mask` multiplies each residual output and the sum of the skips."""
+        is_fusable = self.fused and film is None and not (mask is not None and mask.requires_grad)
+        inputs = x, conditioning, mask, step_embedding
+        if is_fusable and (weights := self.fusable_weights(*inputs)) is not None:
+            blocks, shared = self._blocks(), self.conditioning_conv
+            return fused_forward(*inputs, blocks, shared, self._fused_spec(), weights)
         if mask is not None:
             check_signal("mask", mask, 1, x)
+            mask = mask.to(x.dtype)
         extras = {} if mask is None else {"mask": mask}
         skips: Tensor | None = None
         for block, own, others in self._blocks_with_inputs(x, conditioning, step_embedding, film):
@@ -178,10 +177,7 @@ class ResidualStack(nn.Module):
         step_embedding: Tensor | None = None,
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return output sample `position`, `(B, C)`; the queues are updated.
-
-        The arguments are those of `forward` for one sample, without the time axis.
-        """
+        """Return output sample `position`, `(B, C)`; arguments as `forward`, for one sample."""
         skips: Tensor | None = None
         blocks = self._blocks_with_inputs(x, conditioning, step_embedding, film)
         for (block, own, others), queue in zip(blocks, queues, strict=True):
@@ -192,17 +188,16 @@ class ResidualStack(nn.Module):
     def stream(self) -> StackStream:
         """Return what computes the stack chunk by chunk, also a non-causal one.
 
-        Blocks may override `activation`; other changes of the blocks are refused.
-
         Raises:
-            ValueError: What a part computes cannot be told from its class.
+            ValueError: A block was changed in more than its `activation`.
         """
         check_forward("the stack", self, ResidualStack)
         return StackStream(self._blocks(), self.conditioning_conv, self._output)
 
-    def fusable_weights(self, x: Tensor) -> StackWeights | None:
+    def fusable_weights(self, *inputs: Tensor | None) -> StackWeights | None:
         """Return the weights for the fused stack; `None` where the loop is to run."""
-        if self.conditioning_conv is not None or self.output != "skip" or is_transformed(x):
+        standard = self.output == "skip" and is_standard(self.conditioning_conv)
+        if not standard or is_transformed(*inputs):
             return None
         return standard_weights(
             self._blocks(),
@@ -215,6 +210,7 @@ class ResidualStack(nn.Module):
     def _fused_spec(self) -> StackSpec:
         return StackSpec(
             dilations=self.dilations,
+            causal=isinstance(self._blocks()[0].conv, CausalConv1d),
             dropout=self.dropout if self.training else 0.0,
             residual_scale=self.residual_scale,
             skip_scale=self.skip_scale,

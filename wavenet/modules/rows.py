@@ -2,7 +2,8 @@
 
 A signal `(B, C, T)` is stored as `T * B` rows of `C` numbers, sample by sample. A 1x1 convolution
 is one matrix product; a delay by `d` samples is a view from row `d * B` on, so each tap of a
-dilated convolution is a product that is added to some of the rows.
+dilated convolution is a product that is added to some of the rows. A look ahead is a negative
+delay.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,12 @@ ROW_RANGE_BYTES = 2**21  # of rows to which all taps are added while they are in
 class BlockWeights:
     """What one block computes with, in the precision of the computation."""
 
-    taps: Tensor  # (kernel_size, gate_channels, residual_channels), the current sample's last
+    taps: Tensor  # (kernel_size, gate_channels, residual_channels), the oldest sample's first
     bias: Tensor | None  # in its own precision
     conditioning: Tensor | None  # (gate_channels, conditioning_channels)
     residual: Tensor | None  # (residual_channels, gate_channels / 2)
     residual_bias: Tensor | None
-    delays: Sequence[int]  # rows that each tap looks back, the oldest tap first
+    delays: Sequence[int]  # rows that each tap looks back, the oldest tap first; ahead if negative
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -33,13 +34,13 @@ def as_rows(x: Tensor) -> Tensor:
 
 def convolve_rows(x: Tensor, conditioning: Tensor | None, block: BlockWeights) -> Tensor:
     """Return the input of the gate without the bias, `(rows, gate_channels)`."""
-    y = x.new_empty(len(x), block.taps.shape[1])
+    y, current = x.new_empty(len(x), block.taps.shape[1]), block.delays.index(0)
     for first, last in _cached_ranges(y):
-        torch.mm(x[first:last], block.taps[-1].t(), out=y[first:last])
-        for tap, delay in zip(block.taps[:-1], block.delays[:-1], strict=True):
-            start = max(first, delay)
-            if start < last:
-                y[start:last].addmm_(x[start - delay : last - delay], tap.t())
+        torch.mm(x[first:last], block.taps[current].t(), out=y[first:last])
+        for tap, delay in zip(block.taps, block.delays, strict=True):
+            start, stop = max(first, delay), min(last, len(x) + delay)
+            if delay and start < stop:
+                y[start:stop].addmm_(x[start - delay : stop - delay], tap.t())
         if conditioning is not None and block.conditioning is not None:
             y[first:last].addmm_(conditioning[first:last], block.conditioning.t())
     return y
@@ -47,30 +48,23 @@ def convolve_rows(x: Tensor, conditioning: Tensor | None, block: BlockWeights) -
 
 def write_tap_gradients(grad_y_t: Tensor, x: Tensor, delays: Sequence[int], out: Tensor) -> None:
     """Write the gradient of the taps to `out`, from that of the output, `(gate_channels, rows)`."""
+    rows = len(x)
     for tap, delay in zip(out, delays, strict=True):
-        if delay < len(x):
-            torch.mm(grad_y_t[:, delay:], x[: len(x) - delay], out=tap)
+        start, stop = max(0, delay), min(rows, rows + delay)
+        if start < stop:
+            torch.mm(grad_y_t[:, start:stop], x[start - delay : stop - delay], out=tap)
         else:
             tap.zero_()
 
 
-def input_gradient(
-    grad_x: Tensor | None, grad_y: Tensor, block: BlockWeights, mask: Tensor | None
-) -> Tensor:
-    """Return the gradient of a block's input from those of its output and its convolution's.
-
-    `grad_x`, that of its output, is changed in place.
-    """
+def add_input_gradient(grad_x: Tensor, grad_y: Tensor, block: BlockWeights) -> None:
+    """Add the gradient of a dilated convolution's input to `grad_x`."""
     rows = len(grad_y)
-    if grad_x is None:
-        grad_x = grad_y.new_zeros(rows, block.taps.shape[2])
-    grad_seen = grad_x if mask is None else torch.zeros_like(grad_x)
     for first, last in _cached_ranges(grad_y):
         for tap, delay in zip(block.taps, block.delays, strict=True):
-            stop = min(last, rows - delay)
-            if first < stop:
-                grad_seen[first:stop].addmm_(grad_y[first + delay : stop + delay], tap)
-    return grad_x if mask is None else grad_x.addcmul_(grad_seen, mask)
+            start, stop = max(first, -delay), min(last, rows - delay)
+            if start < stop:
+                grad_x[start:stop].addmm_(grad_y[start + delay : stop + delay], tap)
 
 
 class GatedActivation:

@@ -25,35 +25,45 @@ Combine = Callable[[Tensor, Tensor | None], Tensor | tuple[Tensor, Tensor]]
 POINTWISE = ("conditioning_conv", "film_conv", "residual_conv", "shortcut_conv", "skip_conv")
 
 
-@dataclass
 class Buffer:
     """The samples of a signal, `(B, C, T)`, that are still needed.
 
+    The memory has room for as many more samples, so that each sample is moved once or twice,
+    however short the chunks are.
+
+    Args:
+        samples: The first samples, numbered from 0.
+
     Attributes:
-        samples: `(B, C, stop - start)`.
-        start: Number of the first of them.
+        start: Number of the first sample that is still there.
+        stop: Number of the sample that comes next.
     """
 
-    samples: Tensor
-    start: int = 0
-
-    @property
-    def stop(self) -> int:
-        """Number of the sample that comes next."""
-        return self.start + self.samples.shape[-1]
+    def __init__(self, samples: Tensor) -> None:
+        self.start, self.stop = 0, samples.shape[-1]
+        self._memory = samples
+        self._offset = 0  # sample `t` is at `t - offset`
 
     def append(self, samples: Tensor) -> None:
         """Add the samples that come next."""
-        self.samples = torch.cat([self.samples, samples], dim=-1)
+        stop = self.stop + samples.shape[-1]
+        if stop - self._offset > self._memory.shape[-1]:
+            kept = self.read(self.start, self.stop)
+            room = kept.new_empty(*kept.shape[:2], stop - self.start + kept.shape[-1])
+            room[..., : kept.shape[-1]] = kept
+            self._memory, self._offset = room, self.start
+        self._memory[..., self.stop - self._offset : stop - self._offset] = samples
+        self.stop = stop
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return a view of samples `start` to `stop`."""
-        return self.samples[..., start - self.start : stop - self.start]
+        return self._memory[..., start - self._offset : stop - self._offset]
 
     def drop_before(self, start: int) -> None:
         """Free the samples before `start`."""
-        self.samples = self.samples[..., start - self.start :].clone()
         self.start = start
+        if self._memory.shape[-1] > 4 * (self.stop - start):  # after a long chunk
+            self._memory, self._offset = self.read(start, self.stop).clone(), start
 
 
 @dataclass
@@ -167,8 +177,7 @@ class StackStream:
             ValueError: An input is missing, unused, or of another shape; the stream was flushed; a
                 block drops values in training.
         """
-        check_chunk("x", x, state.inputs[0].samples, state.flushed)
-        self._check_dropout()
+        self._check_chunk(x, state)
         signals = self._check_signals(
             x, state, {"conditioning": conditioning, "mask": mask, "film": film}
         )
@@ -182,9 +191,9 @@ class StackStream:
     @torch.no_grad()
     def flush(self, state: StackState) -> Tensor | tuple[Tensor, Tensor]:
         """Return the outputs that are left, at most `lookahead`; the signal ends here."""
-        nothing = state.inputs[0].samples[..., :0]
-        check_chunk("x", nothing, nothing, state.flushed)
-        self._check_dropout()
+        stop = state.inputs[0].stop
+        nothing = state.inputs[0].read(stop, stop)
+        self._check_chunk(nothing, state)
         state.flushed = True
         return self._advance(nothing, state)
 
@@ -248,6 +257,13 @@ class StackStream:
         conv = shared or getattr(self._blocks[0], f"{name}_conv")
         return None if conv is None else int(conv.in_channels)
 
+    def _check_chunk(self, x: Tensor, state: StackState) -> None:
+        stop = state.inputs[0].stop
+        check_chunk("x", x, state.inputs[0].read(stop, stop), state.flushed)
+        for index, block in enumerate(self._blocks):
+            if block.dropout.training and block.dropout.p:
+                raise ValueError(f"blocks.{index} drops values in training: call eval() to stream")
+
     def _check_signals(
         self, x: Tensor, state: StackState, given: dict[str, Tensor | None]
     ) -> dict[str, Tensor]:
@@ -264,11 +280,6 @@ class StackStream:
                     f"{tuple(signals[name].shape)}: give what holds for all samples to new_state"
                 )
         return signals
-
-    def _check_dropout(self) -> None:
-        for index, block in enumerate(self._blocks):
-            if block.dropout.training and block.dropout.p:
-                raise ValueError(f"blocks.{index} drops values in training: call eval() to stream")
 
 
 def check_forward(name: str, module: nn.Module, standard: type[nn.Module]) -> None:

@@ -11,7 +11,10 @@ output, and one 1x1 convolution for residual and skip output of a block:
         x, o = (x + r) * mask, o + s
     output: o * mask
 
-The last block has no `r`. Kim et al. 2021 (arXiv:2106.06103), appendix B; after WaveGlow's.
+The last block has no `r`. It runs block by block: the fused stack (`wn_stack`), which computes `r`
+and `s` apart, is no faster on a CPU.
+
+Kim et al. 2021 (arXiv:2106.06103), section 2.5; Prenger et al. 2019 (arXiv:1811.00002).
 """
 
 from typing import Any
@@ -140,10 +143,11 @@ class WN(nn.Module):
         if g is not None and self.cond_layer is not None:
             parts = self.cond_layer(g).chunk(self.n_layers, dim=1)
         skips: Tensor | None = None
-        for conv, part, res_skip in zip(self.in_layers, parts, self.res_skip_layers, strict=True):
-            y = conv(x)
-            y = res_skip(self.drop(tanh_sigmoid(y if part is None else y + part)))
-            if y.shape[1] > self.hidden_channels:  # the last block has the skip output alone
+        layers = zip(self.in_layers, parts, self.res_skip_layers, strict=True)
+        for index, (in_layer, part, res_skip_layer) in enumerate(layers):
+            y = in_layer(x)
+            y = res_skip_layer(self.drop(tanh_sigmoid(y if part is None else y + part)))
+            if index < self.n_layers - 1:
                 residual, y = y.chunk(2, dim=1)
                 x = x + residual if x_mask is None else (x + residual) * x_mask
             skips = y.to(x.dtype) if skips is None else skips + y  # not autocast's precision
@@ -160,7 +164,7 @@ class WN(nn.Module):
         if x.dim() != 3 or x.shape[1] != self.hidden_channels:
             raise ValueError(f"x must be (B, {self.hidden_channels}, T), got {tuple(x.shape)}")
         if x_mask is not None:
-            items = len(x_mask) if x_mask.dim() == 3 else None  # one mask serves all items
-            check_signal("x_mask", x_mask, 1, x[:items])
+            one_for_all = x_mask.dim() == 3 and x_mask.shape[0] == 1
+            check_signal("x_mask", x_mask, 1, x[:1] if one_for_all else x)
         if g is not None:
             check_signal("g", g, self.gin_channels or None, x)
