@@ -1,7 +1,6 @@
 """Measure how fast samplers generate on this machine: `wavenet-benchmark`."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import wavenet
 from wavenet.benchmarks.framework import Result, report
@@ -19,6 +18,7 @@ from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.model import WaveNet
 from wavenet.presets import MODEL_SIZES
+from wavenet.pretrained import find_model
 
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
@@ -38,7 +38,7 @@ def measure(options: BenchmarkCommand) -> Iterator[Result]:
         bits = {}
         if options.checkpoint is not None and options.bits_seconds:
             bits = bits_by_weight_dtype(
-                Path(options.checkpoint), options.weight_dtypes, options.bits_seconds
+                find_model(options.checkpoint), options.weight_dtypes, options.bits_seconds
             )
         notes = [*conditioning_cost(measurements), *([] if startup is None else [str(startup)])]
         for weight_dtype, value in bits.items():

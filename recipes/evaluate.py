@@ -12,6 +12,7 @@ from wavenet.cli.main import run_command
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
 from wavenet.evaluation.report import write_report
+from wavenet.pretrained import find_model
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
 
@@ -26,7 +27,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
         raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
 
     # The model, and clips that its training has not used.
-    model_dir = Path(options.checkpoint)
+    model_dir = find_model(options.checkpoint)
     loaded = wavenet.load(model_dir)
     folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
@@ -53,7 +54,9 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     evaluation = evaluator.summarize(nll, resyntheses)
     show(evaluation.text())
     if page is not None:
-        write_report(page, evaluation, title=f"WaveNet: {model_dir.resolve().parent.name}")
+        own_folder = Path(options.checkpoint).exists()
+        name = model_dir.resolve().parent.name if own_folder else options.checkpoint
+        write_report(page, evaluation, title=f"WaveNet: {name}")
         show(f"open {page} to listen")
     if options.json:
         print(json.dumps(evaluation.to_json(), indent=2))

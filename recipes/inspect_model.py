@@ -12,13 +12,14 @@ from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.evaluation import plots
 from wavenet.model_summary import layer_table
+from wavenet.pretrained import find_model
 
 
 def inspect(options: InspectCommand, composed: Composed) -> None:
     """Print the layer table, and draw the dilation tree if `output` is given."""
     model, audio = options.model, options.audio
     if options.checkpoint is not None:
-        stored = read_config(Path(options.checkpoint))
+        stored = read_config(find_model(options.checkpoint, weights=False))
         model, audio = stored.model, stored.audio
     print(layer_table(model, audio.sample_rate))
     if options.output is not None:

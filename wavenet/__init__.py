@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers: `X as X` exports
     from wavenet.checkpoint import TrainingInfo as TrainingInfo
-    from wavenet.checkpoint import load as load
     from wavenet.checkpoint import save as save
     from wavenet.config import AudioConfig as AudioConfig
     from wavenet.config import F0Config as F0Config
@@ -26,17 +25,21 @@ if TYPE_CHECKING:  # for type checkers: `X as X` exports
     from wavenet.model import WaveNet as WaveNet
     from wavenet.model import WaveNetState as WaveNetState
     from wavenet.presets import MEL_PRESETS as MEL_PRESETS
+    from wavenet.pretrained import ModelInfo as ModelInfo
+    from wavenet.pretrained import load as load
+    from wavenet.pretrained import models as models
     from wavenet.sampling import Sampler as Sampler
     from wavenet.sampling import make_sampler as make_sampler
 
 __version__ = "0.1.0"
 
 _MODULES = {
-    "checkpoint": "TrainingInfo load save",
+    "checkpoint": "TrainingInfo save",
     "config": "AudioConfig F0Config FilterConfig LocalConfig MelConfig ScoreConfig WaveNetConfig",
     "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
     "model": "WaveNet WaveNetState",
     "presets": "MEL_PRESETS",
+    "pretrained": "ModelInfo load models",
     "sampling": "Sampler make_sampler",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -114,7 +114,7 @@ def save(
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a model directory that `save` wrote.
+    """Read a model directory that `save` wrote; `wavenet.load` also takes names.
 
     Args:
         path: The directory.

@@ -27,6 +27,7 @@ from wavenet.modules import (
     ResidualStack,
 )
 from wavenet.modules.standard import first_difference, replaces_method
+from wavenet.pretrained_mixin import PretrainedMixin
 
 
 @dataclass
@@ -60,7 +61,7 @@ class WaveNetState:
         return self
 
 
-class WaveNet(nn.Module):
+class WaveNet(PretrainedMixin, nn.Module):
     """Autoregressive model of a waveform, with or without conditioning.
 
     Args:

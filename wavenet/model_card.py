@@ -1,30 +1,47 @@
 """The card of a model, the README.md of its directory: what it is, what it was trained on, its use.
 
-Its head is YAML, as the Hugging Face hub reads it.
+Its head is YAML, as the Hugging Face hub reads it
+(https://huggingface.co/docs/hub/model-cards#model-card-metadata).
 """
 
-from dataclasses import dataclass
+import json
+import re
+import shlex
+from dataclasses import dataclass, field
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.errors import printable
 
+HUB_ID = re.compile(
+    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>\S+))?", re.ASCII
+)
+HUB_LICENSES = re.compile(  # identifiers of the hub; it takes others as `other` with a name
+    r"mit|isc|zlib|unlicense|wtfpl|apache-2\.0|mpl-2\.0|bsd-[23]-clause|odc-by|odbl|pddl|cc0-1\.0"
+    r"|(l|a)?gpl-3\.0|l?gpl-2\.[01]|eupl-1\.[12]|cdla-(sharing|permissive)-1\.0|cc-by-[234]\.0"
+    r"|cc-by-sa-[34]\.0|cc-by-nc-[234]\.0|cc-by-nd-4\.0|cc-by-nc-nd-[34]\.0|cc-by-nc-sa-[234]\.0"
+    r"|openrail|other|unknown"
+)
+ADDED = {"added": True}  # fields that are written only if they are given
+HERE, THIS_FOLDER = "In the folder of this file:\n\n", "checkpoint=. "
+
 CARD_TEMPLATE = """---
-library_name: torch-wavenet
-tags: [audio, wavenet]
+{metadata}
 ---
-# WaveNet
+# WaveNet{title}
 
 | | |
 | --- | --- |
 {table}
 
-```sh
+## Use
+
+{here}```sh
 pip install 'torch-wavenet[{extra}]'
-wavenet-generate checkpoint=PATH {arguments}
+wavenet-generate {this_folder}{arguments}
 ```
-"""
+{files}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +54,11 @@ class TrainingInfo:
         seconds_of_audio: Length of the training audio.
         bits_per_sample: On held-out audio; absent if none was held out.
         dataset: Which clips, and how they are split; absent if that is not known.
+        license: License of the weights, by SPDX identifier if it has one, such as `CC-BY-4.0`.
+        data_license: License of the training audio.
+        base_model: What the weights were imported or fine-tuned from: `owner/name` on the Hugging
+            Face hub, or a description.
+        evaluation: Other figures of an evaluation, by name; absent if there was none.
     """
 
     data: str = ""
@@ -44,6 +66,10 @@ class TrainingInfo:
     seconds_of_audio: float = 0.0
     bits_per_sample: float | None = None
     dataset: DataIdentity | None = None
+    license: str | None = field(default=None, metadata=ADDED)
+    data_license: str | None = field(default=None, metadata=ADDED)
+    base_model: str | None = field(default=None, metadata=ADDED)
+    evaluation: dict[str, float] | None = field(default=None, metadata=ADDED)
 
 
 def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> str:
@@ -59,11 +85,24 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
     rows["Held-out bits per sample"] = (
         "not measured" if bits is None else f"{bits:.3f}; comparable where the codes are the same"
     )
+    rows |= {name: f"{value:.3f}" for name, value in (training.evaluation or {}).items()}
+    files = "".join(f"\n`{name}`: {what}.\n" for name, what in _input_files(audio).items())
     return CARD_TEMPLATE.format(
-        table="\n".join(f"| {name} | {printable(value)} |" for name, value in rows.items()),
+        metadata=_metadata(audio, training),
+        title=f": {printable(training.data)}" if training.data else "",
+        table="\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()),
+        here=HERE,
         extra="train" if audio.features else "generate",
+        this_folder=THIS_FOLDER,
         arguments=_generate_arguments(audio),
+        files=files,
     )
+
+
+def card_for_hub(card: str, repo_id: str) -> str:
+    """Return a card whose commands take the model from a repository on the hub."""
+    card = re.sub(r"torch-wavenet\[(\w+)\]", r"torch-wavenet[\1,hub]", card)
+    return card.replace(HERE, "").replace(THIS_FOLDER, f"checkpoint={repo_id} ")
 
 
 def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> dict[str, str]:
@@ -72,6 +111,8 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
     seconds = config.receptive_field_seconds(audio.sample_rate)
     facts = {
         "Data": training.data or "not given",
+        "License of the data": training.data_license or "not given",
+        "License of the weights": training.license or "not given",
         "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
         "Sample rate": f"{audio.sample_rate:,} Hz",
         "Steps": f"{training.steps:,}",
@@ -80,6 +121,8 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
         "Receptive field": f"{config.receptive_field:,} samples, {1000 * seconds:.0f} ms",
         "Output distribution": model.distribution.describe(),
     }
+    if training.base_model:
+        facts["Base model"] = training.base_model
     if audio.features:
         facts["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
     if audio.speaker_names:
@@ -87,13 +130,63 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
     return facts
 
 
+def inputs_of(config: WaveNetConfig, audio: AudioConfig) -> tuple[str, ...]:
+    """Return what a model is conditioned on: features, `speaker`, `vector`; empty for nothing."""
+    inputs = [*audio.features, *["speaker"] * bool(config.num_speakers)]
+    return (*inputs, *["vector"] * bool(config.global_in_channels))
+
+
+def _metadata(audio: AudioConfig, training: TrainingInfo) -> str:
+    """Return the lines of YAML that the hub reads."""
+    lines = []
+    if training.license:
+        name = training.license.lower()
+        if HUB_LICENSES.fullmatch(name):
+            lines.append(f"license: {name}")
+        else:
+            lines += ["license: other", f"license_name: {_yaml(training.license)}"]
+    if training.data_license:
+        lines.append(f"data_license: {_yaml(training.data_license)}")
+    base = HUB_ID.fullmatch(training.base_model or "")
+    if base is not None:
+        lines.append(f"base_model: {_yaml(base['repo'])}")
+    tags = ["audio", "wavenet", *["vocoder"] * (audio.mel is not None)]
+    return "\n".join(
+        [
+            *lines,
+            "library_name: torch-wavenet",
+            "pipeline_tag: audio-to-audio",
+            f"tags: [{', '.join(tags)}]",
+        ]
+    )
+
+
+def _yaml(text: str) -> str:
+    """Return text as a scalar of YAML, whose double-quoted form includes JSON's."""
+    return json.dumps(printable(text))
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", r"\|")
+
+
+def _input_files(audio: AudioConfig) -> dict[str, str]:
+    """Return the files that a model generates from by name, the one for `input=` first."""
+    files = {}
+    if audio.mel is not None or audio.f0 is not None:
+        files["speech.wav"] = f"a recording, one channel at {audio.sample_rate:,} Hz"
+    if audio.score is not None:
+        name = "speech.csv" if files else "score.csv"
+        files[name] = "notes, a line `onset,offset,pitch` each, in seconds and MIDI numbers"
+    return files
+
+
 def _generate_arguments(audio: AudioConfig) -> str:
     """Return arguments of `wavenet-generate` that this model takes."""
-    arguments = "seconds=5 output=speech.wav"
-    if audio.features:
-        from_recording = audio.mel is not None or audio.f0 is not None
-        source = "speech.wav" if from_recording else "score.csv"
-        arguments = f"input={source} output=generated.wav"
+    arguments = ["seconds=5", "output=generated.wav"]
+    files = _input_files(audio)
+    if files:
+        arguments[0] = f"input={next(iter(files))}"
     if audio.speaker_names:
-        arguments += f" speaker='{audio.speaker_names[0]}'"
-    return arguments
+        arguments.append(f"speaker={audio.speaker_names[0]}")
+    return shlex.join(arguments)

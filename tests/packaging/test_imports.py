@@ -12,6 +12,7 @@ import wavenet
 pytestmark = pytest.mark.slow
 
 EXTRAS = (
+    "huggingface_hub",
     "hydra",
     "jinja2",
     "librosa",

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "wavenet", "conf", "recipes")
 EXTRAS = (
+    "huggingface_hub",
     "hydra",
     "librosa",
     "matplotlib",
@@ -34,7 +35,7 @@ EXTRAS = (
     "torchaudio",
     "tqdm",
 )
-RUNTIME_COMMANDS = ("generate", "benchmark", "inspect")
+RUNTIME_COMMANDS = ("generate", "benchmark", "inspect", "push")
 COMMANDS = ("prepare", "train", "evaluate", "benchmark-train", *RUNTIME_COMMANDS)
 
 

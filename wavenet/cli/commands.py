@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import MAX_SEED, EvaluationOptions
-from wavenet.generation.options import GenerateCommand, WeightDtype
+from wavenet.generation.options import CHECKPOINT_HELP, GenerateCommand, WeightDtype
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.utils.dataclass_io import Options, check, default_config, narrow, option
 from wavenet.utils.errors import ConfigError
@@ -59,7 +59,7 @@ class TrainCommand(RunConfig):
 class EvaluateCommand(Options):
     """`wavenet-evaluate`: measures of a model on held-out clips, and a page to listen to."""
 
-    checkpoint: str = option(help="Model directory, such as runs/demo/model")
+    checkpoint: str = option(help=CHECKPOINT_HELP)
     data: DataOptions = option(help="Clips, prepared or to prepare")
     evaluation: EvaluationOptions = option(help="Measures and generated recordings")
     output: str | None = option("evaluation.html", "HTML page; null for none")
@@ -93,7 +93,7 @@ class BenchmarkCommand(Options):
     """`wavenet-benchmark`: speed of the samplers on this machine."""
 
     checkpoint: str | None = option(
-        None, "Model directory; null for untrained models of the sizes below at 16 kHz"
+        None, f"{CHECKPOINT_HELP}; null for untrained models of the sizes below at 16 kHz"
     )
     sizes: tuple[ModelSize, ...] = option(
         ("small", "medium", "large"), "Models: 0.2, 1.2 and 3.2 million weights", min_length=1
@@ -169,8 +169,18 @@ class InspectCommand(Options):
 
     audio: AudioConfig = option(help="Sample rate, and features that condition the model")
     model: WaveNetConfig = option(help="Shape of the weights")
-    checkpoint: str | None = option(None, "Model directory; null to inspect the group model")
+    checkpoint: str | None = option(None, f"{CHECKPOINT_HELP}; null to inspect the group model")
     output: str | None = option(None, "PNG chart of the dilations; null for none")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushCommand(Options):
+    """`wavenet-push`: a model directory to the Hugging Face hub."""
+
+    checkpoint: str = option(help="Model directory, such as runs/demo/model")
+    repo: str = option(help="Repository, owner/name; it is created if it does not exist")
+    private: bool = option(True, "Visible to its owner only; false publishes the model")
     debug: bool = option(False, "Show tracebacks of errors")
 
 
@@ -195,6 +205,7 @@ COMMANDS = {
     "benchmark": CommandSpec(BenchmarkCommand, "benchmark", "generate"),
     "benchmark_train": CommandSpec(TrainBenchmarkCommand, "benchmark_train"),
     "inspect": CommandSpec(InspectCommand, "inspect_model", "generate"),
+    "push": CommandSpec(PushCommand, "push", "generate"),
 }
 
 GROUPS: dict[str, type[Any]] = {

@@ -88,6 +88,7 @@ evaluate = functools.partial(run_command, "evaluate")
 benchmark = functools.partial(run_command, "benchmark")
 benchmark_train = functools.partial(run_command, "benchmark_train")
 inspect = functools.partial(run_command, "inspect")
+push = functools.partial(run_command, "push")
 
 
 def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandResult]) -> int:

@@ -11,13 +11,14 @@ from wavenet.utils.sharding import Shard
 
 WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavenet.sampling
 DEFAULT_SECONDS = 3.0  # without an input
+CHECKPOINT_HELP = "Model: a directory, a shipped model's name, or owner/name[@revision] on the hub"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCommand(Options):
     """`wavenet-generate`: recordings from a model."""
 
-    checkpoint: str = option(help="Model directory, such as runs/demo/model")
+    checkpoint: str = option(help=CHECKPOINT_HELP)
     output: str = option(
         "generated.wav",
         "WAV file, with -i before the suffix for several; a folder where input or prompt is one",
