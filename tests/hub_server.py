@@ -48,10 +48,13 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     address: str = ""
 
-    def add(self, repo_id: str, folder: Path, ref: str = "main", **more: bytes) -> Repository:
+    def add(
+        self, repo_id: str, folder: Path, more: Files | None = None, ref: str = "main"
+    ) -> Repository:
         """Commit the files of a folder, and more, to a repository."""
         repository = self.repositories.setdefault(repo_id, Repository())
-        repository.commit({path.name: path.read_bytes() for path in folder.iterdir()} | more, ref)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        repository.commit(files | (more or {}), ref)
         return repository
 
     @property

@@ -50,7 +50,7 @@ def weights(folder: Path | str) -> torch.Tensor:
 
 
 def test_a_model_on_the_hub_loads_by_its_id(hub: Hub, folder: Path) -> None:
-    hub.add("owner/name", folder, **{"pytorch_model.bin": b"pickle", "thesis.pdf": b"x"})
+    hub.add("owner/name", folder, {"pytorch_model.bin": b"pickle", "thesis.pdf": b"x"})
 
     loaded = wavenet.load("owner/name")
 
@@ -60,7 +60,7 @@ def test_a_model_on_the_hub_loads_by_its_id(hub: Hub, folder: Path) -> None:
 
 
 def test_a_foreign_model_is_refused_before_its_weights_are_fetched(hub: Hub, folder: Path) -> None:
-    hub.add("owner/bert", folder, **{"config.json": b'{"architectures": ["BertModel"]}'})
+    hub.add("owner/bert", folder, {"config.json": b'{"architectures": ["BertModel"]}'})
     hub.repositories["owner/empty"] = Repository()
     hub.repositories["owner/empty"].commit({"model.safetensors": b"x"})
 
@@ -120,7 +120,7 @@ def test_a_model_in_the_cache_is_not_downloaded_again(hub: Hub, folder: Path) ->
 def test_a_damaged_download_is_refused(hub: Hub, folder: Path) -> None:
     damaged = bytearray((folder / "model.safetensors").read_bytes())
     damaged[-1] ^= 1
-    hub.add("owner/name", folder, **{"model.safetensors": bytes(damaged)})
+    hub.add("owner/name", folder, {"model.safetensors": bytes(damaged)})
 
     with pytest.raises(CheckpointError, match="model.safetensors: checksum differs"):
         wavenet.load("owner/name")
@@ -171,7 +171,7 @@ def test_a_pushed_model_loads_by_its_id(
     card = files["README.md"].decode()
     assert "wavenet-generate checkpoint=owner/name seconds=5" in card
     assert "torch-wavenet[generate,hub]" in card
-    assert ModelCard(card).data.license == "cc-by-4.0"
+    assert ModelCard(card).data.to_dict()["license"] == "cc-by-4.0"
 
 
 def test_a_public_repository_is_not_pushed_to_as_private(
