@@ -61,8 +61,17 @@ def class_model(frames: int) -> Case:
     return WaveNet(config), {"waveform": 2 * torch.rand(2, HOP * frames) - 1}
 
 
+def companded_model(frames: int) -> Case:
+    """A model whose classes are looked up in a table of edges."""
+    config = WaveNetConfig(
+        quantization_channels=16, companding="mu-law-floor", input_type="scalar", **SIZES
+    )
+    return WaveNet(config), {"waveform": 2 * torch.rand(2, HOP * frames) - 1}
+
+
 CASES: dict[str, Callable[[int], Case]] = {
-    make.__name__: make for make in (standard_stack, non_causal_stack, mixture_model, class_model)
+    make.__name__: make
+    for make in (standard_stack, non_causal_stack, mixture_model, class_model, companded_model)
 }
 
 

@@ -51,7 +51,9 @@ class Categorical(Distribution):
             return mu_law_encode(waveform, self.num_classes)
         # rounded as the sample is, so that a value that is an edge stays one
         edges = self._edges.to(waveform.device, waveform.dtype)
-        return torch.bucketize(widen(waveform).contiguous(), widen(edges), right=True)
+        # a copy, for `contiguous` is none under vmap, and torch warns of what is not contiguous
+        samples = widen(waveform).clone(memory_format=torch.contiguous_format)
+        return torch.bucketize(samples, widen(edges), right=True)
 
     def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         # a look-up: the last bit of a formula depends on how many values are computed at once
