@@ -19,6 +19,7 @@ from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
 from wavenet.training.freeze import freeze, log_trainable
+from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
 from wavenet.training.loop import Objective, TrainingLoop
 from wavenet.training.options import RunConfig
@@ -30,6 +31,7 @@ from wavenet.training.run import (
     read_run,
     requeue_if_preempted,
     resume_run,
+    start_from_model,
     start_run,
     write_config,
 )
@@ -55,6 +57,9 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
             config = resume_run(config, run, group)
         else:
             chosen = None if options.run_dir is None else Path(options.run_dir)
+            if config.init is not None:
+                from_recipe, keys = config, composed.overridden
+                config = group.run_on_rank_zero(lambda: config_from_model(from_recipe, keys))
             config, run = start_run(config, chosen, group)
             if is_finished(config, run, group):
                 log.info("%s is finished: another launch, or run_dir=FOLDER, starts anew", run)
@@ -83,13 +88,17 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
         freeze(model, options.freeze)
         log_trainable(model)
     state, history = TrainingState(model, config.optim, group.device), History()
-    load_last_checkpoint(run, state, history, data.digest, group)
+    sync = GradientSync(group, stop)
+    checkpoints = CheckpointManager(run, options, history, sync, data.digest)
+    resumed = load_last_checkpoint(run, state, history, data.digest, group)
+    if config.init is not None and not resumed:
+        start_from_model(config, state, history, group)
+        checkpoints.save(state, last=True)  # so that MODEL is needed no more
     write_config(run, config, data.identity, group)
     if state.step >= options.max_steps and history.pending_validation is None:
         log.info("step %d was the last: trainer.max_steps=N continues", state.step)
 
     keep_freed_memory()
-    sync = GradientSync(group, stop)
     loader = build_loader(data, config, step=state.step, group=group)
     tensorboard = TensorBoard(run, state.step) if group.rank == 0 else None
     preview = build_preview(data, config, stop, tensorboard)
@@ -107,7 +116,7 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
             validation=Validation(
                 run, config, history, sync, data.info, data.windows, preview, tensorboard
             ),
-            checkpoints=CheckpointManager(run, options, history, sync, data.digest),
+            checkpoints=checkpoints,
             progress=progress,
             optim=config.optim,
             options=options,

@@ -46,6 +46,11 @@ class TrainCommand(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.resume is not None and self.init is not None:
+            raise ConfigError(
+                "init starts a new run and resume continues one: give one of the two (a run that "
+                "was started with init resumes without it)"
+            )
         if self.resume is None and self.data.processed_dir is None:
             _ = self.data.source  # raises if it is missing, before any work
 

@@ -74,7 +74,9 @@ def _measure_mel(
 
 
 def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterConfig:
-    """Return the filter with the predictor of the training clips, after checking the peak of all.
+    """Return the filter with a predictor, after checking the peak of all clips.
+
+    The predictor is that of the training clips, unless the filter has one.
 
     Args:
         folder: The prepared folder.
@@ -85,7 +87,7 @@ def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> F
         ConfigError: The filter brings samples past 1.0, or leaves them very quiet.
     """
     config = audio.filter
-    if config.noise_shaping:
+    if config.noise_shaping and not config.predictor:
         train = [clip for clip in clips if clip.split == "train"]
         config = dataclasses.replace(config, predictor=_predictor(folder, train, audio))
     if config == FilterConfig():

@@ -126,8 +126,11 @@ class CheckpointManager:
         """
         last = bool(self.sync.stop) or state.step == self.options.max_steps
         best = self.options.save_best and state.step == self.history.best_step
-        if not (last or best or state.step % self.options.save_every_n_steps == 0):
-            return
+        if last or best or state.step % self.options.save_every_n_steps == 0:
+            self.save(state, last=last)
+
+    def save(self, state: TrainingState, *, last: bool) -> None:
+        """Write a checkpoint; as the `last` one, raise what may be tried again for the others."""
         state.check_finite()
         contents = {
             **state.state_dict(self.sync.group),

@@ -11,6 +11,7 @@ from wavenet.data.manifest import Manifest, read_manifest
 from wavenet.data.statistics import with_mel_statistics, with_predictor
 from wavenet.evaluation.nll import make_clip_reader
 from wavenet.features.score import check_pitches, read_notes
+from wavenet.training.init_config import base_model
 from wavenet.training.options import RunConfig
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.errors import ConfigError, DataError, printable
@@ -106,5 +107,10 @@ def load_training_data(config: RunConfig) -> TrainingData:
             limit_seconds=config.trainer.val_seconds,
         )
     seconds = int(train.frames.sum()) / audio.sample_rate
-    info = TrainingInfo(data=config.name, seconds_of_audio=seconds, dataset=clips.identity)
+    info = TrainingInfo(
+        data=config.name,
+        seconds_of_audio=seconds,
+        dataset=clips.identity,
+        base_model=base_model(config),
+    )
     return TrainingData(reader, train, val, clips.digest, clips.identity, windows, info)

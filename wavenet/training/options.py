@@ -94,6 +94,12 @@ class RunConfig(Options):
 
     name: str = option(help="Name of the recipe; the run folder is runs/NAME")
     seed: int = option(0, "Seed of initial weights, segments and dropout", ge=0, le=MAX_SEED)
+    init: str | None = option(
+        None, "Model to fine-tune, as wavenet.load takes it; model and audio are its own"
+    )
+    init_ignore: tuple[str, ...] = option(
+        (), "Its modules or parameters that start from new weights, such as head"
+    )
     audio: AudioConfig = option(help="Meaning of the signal, and its features")
     model: WaveNetConfig = option(help="Shape of the weights")
     data: DataOptions = option(help="Recordings and their preparation")
@@ -103,6 +109,7 @@ class RunConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check(self.init is not None or not self.init_ignore, "init", "given with init_ignore", None)
         rate = self.audio.sample_rate
         check(self.data.sample_rate == rate, "data.sample_rate", str(rate), self.data.sample_rate)
         if not self.data.use_speakers:  # with speakers, their number comes from the data

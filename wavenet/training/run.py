@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+import wavenet
 from wavenet.data.dataset import divide_batch
 from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.model import meta_model
@@ -28,6 +29,7 @@ from wavenet.training.data import resolve_config
 from wavenet.training.distributed.launcher import requeue
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.freeze import freeze
+from wavenet.training.init_weights import copy_weights
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState
@@ -143,8 +145,8 @@ def is_finished(config: RunConfig, run: Path, group: ProcessGroup) -> bool:
 
 def load_last_checkpoint(
     run: Path, state: TrainingState, history: History, data_digest: str, group: ProcessGroup
-) -> None:
-    """Continue from a run's last training checkpoint, if it has one.
+) -> bool:
+    """Continue from a run's last training checkpoint; return whether it has one.
 
     Raises:
         CheckpointError: It is damaged, or of another run.
@@ -152,12 +154,31 @@ def load_last_checkpoint(
     """
     checkpoints = group.run_on_rank_zero(lambda: find_checkpoints(run))
     if not checkpoints:
-        return
+        return False
     log.info("resuming %s from step %d", run, checkpoint_step(checkpoints[-1]))
     contents = read_run_checkpoint(checkpoints[-1], state)
     _compare(contents, data_digest, group)
     state.load_state_dict(contents, group)
     history.load_state_dict(contents["history"])
+    return True
+
+
+def start_from_model(
+    config: RunConfig, state: TrainingState, history: History, group: ProcessGroup
+) -> None:
+    """Give a new run the weights of `config.init`, the EMA too; they are validated at step 0."""
+
+    def copy() -> None:
+        assert config.init is not None
+        base, names = wavenet.load(config.init), config.audio.speaker_names
+        for line in copy_weights(state.model, base, names, config.init_ignore):
+            log.info("init: %s", line)
+
+    group.run_on_rank_zero(copy)
+    group.broadcast_parameters(state.model.parameters())
+    if state.ema_model is not None:
+        state.ema_model.load_state_dict(state.model.state_dict())
+    history.pending_validation = state.step
 
 
 def write_config(run: Path, config: RunConfig, identity: DataIdentity, group: ProcessGroup) -> None:

@@ -22,7 +22,10 @@ from tests.process_groups import (
 )
 from tests.training.small import new_state, run_config
 from tests.waiting import wait_until
-from wavenet.checkpoint import TrainingInfo
+from wavenet.checkpoint import TrainingInfo, save
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.model import WaveNet
+from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.freeze import freeze, trainable
@@ -143,6 +146,23 @@ def test_a_signal_in_the_preview_stops_all_and_the_validation_is_pending(
     results = run_in_group(2, interrupt_the_preview, 20, tmp_path)
 
     assert results == [str((signal.SIGTERM, 5, False))] * 2
+
+
+def test_all_processes_start_from_the_model_that_init_names(
+    recordings: Path, tmp_path: Path
+) -> None:
+    model = WaveNet(WaveNetConfig(dilations=(1, 2), residual_channels=8))
+    save(model, tmp_path / "base", AudioConfig(sample_rate=8000))
+    options = (*(word for word in TRAIN if word != "model=tiny"), "trainer.max_steps=1")
+
+    done = train_in_group(
+        tmp_path, 2, *options, "init=base", f"data.root={recordings}", "run_dir=run"
+    )
+
+    assert [one.returncode for one in done] == [0, 0], done
+    start, expected = read_checkpoint(find_checkpoints(tmp_path / "run")[0]), model.state_dict()
+    assert start["step"] == 0
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in start["ema_model"].items())
 
 
 @pytest.fixture(scope="module")
