@@ -84,12 +84,12 @@ def block(pairs: list[tuple[bytes, bytes]], compression: int = 0) -> bytes:
     return content + struct.pack("<I", masked(content))
 
 
-def table(pairs: list[tuple[bytes, bytes]], compression: int = 0) -> bytes:
-    """Return an index file with one block of entries."""
+def table(pairs: list[tuple[bytes, bytes]], compression: int = 0, repeats: int = 1) -> bytes:
+    """Return an index file with one block of entries, which is referred to `repeats` times."""
     entries = block(pairs, compression)
     metadata = block([])
     handle = varint(0) + varint(len(entries) - 5)
-    index = block([(b"~", handle)])
+    index = block([(b"~", handle)] * repeats)
     footer = varint(len(entries)) + varint(len(metadata) - 5)
     footer += varint(len(entries) + len(metadata)) + varint(len(index) - 5)
     magic = struct.pack("<Q", 0xDB4775248B80FB57)

@@ -143,6 +143,13 @@ def test_an_index_past_a_limit_is_refused(tmp_path: Path, pairs: Pairs, reason: 
     assert reason in refused(write(tmp_path, pairs, ONE))
 
 
+def test_blocks_that_overlap_are_refused(tmp_path: Path) -> None:
+    prefix = write(tmp_path, [(b"", HEADER), (b"name", entry(1, [6], ONE))], ONE)
+    (tmp_path / "model.index").write_bytes(table([(b"", HEADER)], repeats=2))
+
+    assert "blocks overlap" in refused(prefix)
+
+
 def test_a_compressed_index_is_refused(tmp_path: Path) -> None:
     assert "compressed" in refused(write(tmp_path, [(b"", HEADER)], ONE, compression=1))
 

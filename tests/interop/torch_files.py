@@ -8,6 +8,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
+from wavenet.interop import read_torch
+from wavenet.utils.errors import CheckpointError
+
 MAGIC = 0x1950A86A20F9469CFC6C
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"long": 4}}
 
@@ -73,3 +79,21 @@ def write_zip(
 def command(text: str) -> Reduced:
     """Return what runs `text` in a shell when Python unpickles it."""
     return Reduced(os.system, text)
+
+
+FLOATS = Stored("storage", torch.FloatStorage, "0", "cpu", 4)
+
+
+def tensor(storage: Any = FLOATS, offset: Any = 0, size: Any = (4,), stride: Any = (1,)) -> Reduced:
+    """Return what is pickled as a tensor."""
+    return Reduced(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
+
+
+def refused(path: Path) -> str:
+    """Return why `read_torch` refuses a file, without its name."""
+    with pytest.raises(CheckpointError) as caught:
+        read_torch(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert len(message) < 1000
+    return message.removeprefix(f"{path} ")

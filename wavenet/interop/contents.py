@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavenet.interop.opcodes import Call, Name, Persistent
+from wavenet.interop.opcodes import DICT, Call, Name, Persistent
 from wavenet.utils.errors import CheckpointError, printable
 
 MAX_VALUES = 500_000
@@ -34,13 +34,14 @@ DTYPES = {
 }
 TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
 WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"  # (function, type, args, attributes)
-MAPPINGS = {"dict", "builtins.dict", "collections.OrderedDict", "collections.Counter"}
+MAPPINGS = {DICT, "builtins.dict", "collections.OrderedDict", "collections.Counter"}
 FIRST_ARGUMENT = {  # what stands for its first argument
     *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
     *("torch.nn.parameter.Parameter", "torch.autograd.variable.Variable", "torch.Size"),
     *("builtins.set", "builtins.frozenset", "builtins.list", "builtins.tuple"),
     "_codecs.encode",  # bytes in protocol 2; they are read as text
 }
+MAX_KEY_BYTES = 256
 MAX_KEY = 2**61 - 1  # larger integers may have equal hashes
 
 
@@ -59,10 +60,10 @@ def storage_of(persistent: Persistent) -> Storage:
 
     `view` is None or `(key, offset, length)`: a part of the storage.
     """
-    fields = [*persistent.identifier, None][:6]
-    if len(fields) < 6 or fields[0] != "storage" or not isinstance(fields[1], Name):
+    fields = persistent.identifier
+    if len(fields) not in (5, 6) or fields[0] != "storage" or not isinstance(fields[1], Name):
         raise CheckpointError("refers to data that is no storage: copy it again")
-    _, kind, key, _, numel, view = fields
+    _, kind, key, _, numel, *views = fields
     module, _, name = kind.rpartition(".")
     if module not in ("torch", "torch.cuda") or name not in DTYPES:
         raise CheckpointError(
@@ -71,8 +72,9 @@ def storage_of(persistent: Persistent) -> Storage:
         )
     (numel,) = _sizes([numel])
     start, length = (0, numel)
-    if view is not None:
-        start, length = _sizes(view[1:] if isinstance(view, list) else None, 2)
+    if views and views[0] is not None:
+        is_view = isinstance(views[0], list) and len(views[0]) == 3
+        start, length = _sizes(views[0][1:] if is_view else None, 2)
     if not isinstance(key, str) or start + length > numel:
         raise CheckpointError("is damaged in the description of a storage: copy it again")
     return Storage(key, DTYPES[name], numel, start, start + length)
@@ -178,7 +180,7 @@ class Contents:
         self.count(len(pairs) // 2)
         plain = {}
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if isinstance(key, bytes):
+            if isinstance(key, bytes) and len(key) <= MAX_KEY_BYTES:
                 key = key.decode("latin-1")
             if type(key) is int and abs(key) >= MAX_KEY:
                 continue
@@ -188,6 +190,7 @@ class Contents:
 
     def object(self, value: Call) -> dict[Any, Any]:
         """Return the attributes of an object, and its class's name."""
+        self.count(4)  # a dict with a name is larger than another value
         name, args = value.name, value.args
         if name in ("copyreg._reconstructor", "copyreg.__newobj__") and args:
             made, args = args[0], args[3:]

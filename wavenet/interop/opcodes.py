@@ -18,11 +18,12 @@ from wavenet.utils.errors import CheckpointError, printable
 MAX_PICKLE_BYTES = 8 << 20  # modules with source text and optimizer have some 100 kB
 MAX_OPCODES = 500_000  # a model of 30 blocks with its optimizer has 30,000
 MAX_LINE_BYTES = 4096
+MAX_NAME = 256
 MAX_INTEGER_BITS = 128
 PROTOCOLS = range(2, 6)
 
 # Calls of the standard library that describe data. A file with any other one is refused.
-HARMLESS_CALLS = {
+_HARMLESS = {
     "_codecs": "encode",
     "argparse": "Namespace",
     "builtins": "bytearray complex dict frozenset getattr list object range set slice tuple",
@@ -34,6 +35,7 @@ HARMLESS_CALLS = {
     "pathlib._local": "PosixPath WindowsPath",
     "types": "SimpleNamespace",
 }
+HARMLESS_CALLS = {f"{module}.{x}" for module, names in _HARMLESS.items() for x in names.split()}
 PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 PUSHING = {  # opcodes whose argument is the value
@@ -49,11 +51,14 @@ class Name(str):
     __slots__ = ()
 
 
+DICT = Name("dict")  # of a plain dictionary, which is no call
+
+
 class Call:
     """A call or a new object that a pickle asks for. Nothing is called.
 
     Attributes:
-        name: What would be called: a function or a class. `dict` of a plain dictionary.
+        name: What would be called: a function or a class, or `DICT`.
         args: Arguments.
         pairs: Keys and values in turn, for a mapping.
         items: What was appended, for a sequence.
@@ -149,6 +154,8 @@ class _Machine:
     def push_name(self, module: str, attribute: str) -> None:
         if not isinstance(module, str) or not isinstance(attribute, str):
             raise TypeError("a name is no text")
+        if len(module) + len(attribute) > MAX_NAME:
+            raise ValueError("a name is too long")
         self.stack.append(Name(f"{PYTHON_2_MODULES.get(module, module)}.{attribute}"))
 
     def push_call(self, name: Any, args: Any, *, new_object: bool = False) -> None:
@@ -179,7 +186,7 @@ class _Machine:
         self.push_call(name, args, new_object=True)
 
     def push_mapping(self, pairs: list[Any]) -> None:
-        self.stack.append(Call(Name("dict"), []))
+        self.stack.append(Call(DICT, []))
         self.set_items(pairs)
 
     def set_items(self, pairs: list[Any]) -> None:
@@ -198,9 +205,8 @@ class _Machine:
 
 def _is_harmless(name: Name) -> bool:
     """Return whether a call of `name` describes data, or is one of a package's own."""
-    module, _, attribute = name.rpartition(".")
-    from_library = module.partition(".")[0] in sys.stdlib_module_names
-    return not from_library or attribute in HARMLESS_CALLS.get(module, "").split()
+    from_library = name.partition(".")[0] in sys.stdlib_module_names
+    return not from_library or name in HARMLESS_CALLS
 
 
 def _typed(value: Any, kind: type) -> Any:

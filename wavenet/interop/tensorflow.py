@@ -35,7 +35,7 @@ DTYPES = {  # by their number in types.proto
 }
 STRING = 7  # holds names, not weights
 FOOTER_BYTES, TRAILER_BYTES = 48, 5  # after a block: its compression, its checksum
-MAX_INDEX_BYTES, MAX_KEY_BYTES, MAX_ENTRIES, MAX_SHARDS = 16 << 20, 4096, 20_000, 1000
+MAX_INDEX_BYTES, MAX_KEY_BYTES, MAX_ENTRIES, MAX_SHARDS = 16 << 20, 1024, 20_000, 1000
 
 
 def read_tensorflow(prefix: Path | str) -> dict[str, Tensor]:
@@ -127,8 +127,12 @@ def _parse_table(index: bytes) -> tuple[int, dict[str, Entry]]:
     _, position = _varint(footer, 0)  # handle of the block of metadata: offset and size
     _, position = _varint(footer, position)
     entries: dict[str, Entry] = {}
-    shards, count = 0, 0
+    shards, count, end = 0, 0, 0
     for _, handle in _block(index, footer[position:]):
+        offset, position = _varint(handle, 0)
+        if offset < end:
+            raise CheckpointError("is damaged: its blocks overlap: copy it again")
+        end = offset + _varint(handle, position)[0]
         for key, value in _block(index, handle):
             count += 1
             if count > MAX_ENTRIES:
