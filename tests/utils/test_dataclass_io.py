@@ -6,7 +6,15 @@ from typing import Any, Literal
 
 import pytest
 
-from wavenet.utils.dataclass_io import Options, default_config, describe_range, from_dict, option
+from wavenet.utils.dataclass_io import (
+    Options,
+    default_config,
+    describe_range,
+    from_dict,
+    option,
+    to_dict,
+    to_file_dict,
+)
 from wavenet.utils.errors import ConfigError
 
 
@@ -78,3 +86,20 @@ def test_a_range_is_described_with_its_choices_and_null() -> None:
     assert described["kind"] == "a, b"
     assert described["limit"] == "positive, at most 1e+09, or null"
     assert described["given"] == ""
+
+
+def test_added_keys_are_in_files_where_they_are_not_the_default() -> None:
+    @dataclass(frozen=True)
+    class Younger(Options):
+        old: int = option(1)
+        new: int = option(2, added=True)
+
+    @dataclass(frozen=True)
+    class Pair:
+        first: Younger
+        second: Younger | None = None
+
+    assert to_file_dict(Pair(Younger())) == {"first": {"old": 1}, "second": None}
+    changed = Pair(Younger(old=1, new=3), Younger(old=2))
+    assert to_file_dict(changed) == {"first": {"old": 1, "new": 3}, "second": {"old": 2}}
+    assert to_dict(changed)["second"] == {"old": 2, "new": 2}

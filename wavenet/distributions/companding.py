@@ -18,13 +18,16 @@ Of evenly spread samples, the share that has another class than with `mu-law`, a
 distance between the values, both for 256 classes: lower-edge 0 and 0.0216, floor 0.50 and 0.0216,
 n-floor 0.42 and 0.0215, n-grid 0.50 and 0.0216, nsynth 0.41 and 0.0215, linear 0.99 and 0.0276.
 
-A sampler decodes each class and encodes it again, so every value has to lie inside its class. A
-class is where the project puts it. Its value is the middle of the class in `u`; nnmnkwii and
-vincentherrmann decode to the lower edge or to another grid, where rounding or the grid gives the
-class below. Two conventions take the lower edge itself, which the tables hold to the bit: for
-`linear` those are the 8-bit codes; kan-bayashi's outermost value, -1.02, is -1 here. In both, as in
-`mu-law-floor` and `mu-law-n-grid`, silence stays exactly 0. Last, a class whose lower edge is 1 has
-the value 1.
+The edges of the classes are the project's; a sample that its formula puts above the last class has
+the last. (SampleRNN and SaShiMi first stretch a clip to [-1, 1], and keep 1 out of class `n` by
+moving edges by up to 0.005 of a class: not here.)
+
+A sampler decodes each class and encodes it again, so a value must lie inside its class. It is the
+middle of the class in `u`, as in most of these projects. It differs from what they decode where
+that is the lower edge, which rounding often puts into the class below (nnmnkwii, r9y9 0.1.1), or a
+point of another grid (vincentherrmann). `mu-law-lower-edge` and `linear` keep their projects' lower
+edges: here value and edge are the same number, and kan-bayashi's lowest, -1.02, is -1. Silence is
+exactly 0 in those two, in `mu-law-floor` and in `mu-law-n-grid`; it is 9e-5 in the others.
 """
 
 import math
