@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from wavenet.cli.commands import TrainCommand
-from wavenet.cli.compose import Composed, with_overrides
+from wavenet.cli.compose import Composed, with_overrides, without_foreign_license
 from wavenet.cli.main import run_command
 from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.model import WaveNet
@@ -56,6 +56,7 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
             run = Path(options.resume)
             config = resume_run(config, run, group)
         else:
+            config = without_foreign_license(config, composed)
             chosen = None if options.run_dir is None else Path(options.run_dir)
             if config.init is not None:
                 from_recipe, keys = config, composed.overridden

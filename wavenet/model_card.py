@@ -85,7 +85,10 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
     rows["Held-out bits per sample"] = (
         "not measured" if bits is None else f"{bits:.3f}; comparable where the codes are the same"
     )
-    rows |= {name: f"{value:.3f}" for name, value in (training.evaluation or {}).items()}
+    for name, value in (training.evaluation or {}).items():
+        rows[f"Evaluation: {name}"] = f"{value:.3f}"
+    rows["License of the weights"] = training.license or "not given"
+    rows["License of the data"] = training.data_license or "not given"
     files = "".join(f"\n`{name}`: {what}.\n" for name, what in _input_files(audio).items())
     return CARD_TEMPLATE.format(
         metadata=_metadata(audio, training),
@@ -111,8 +114,6 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
     seconds = config.receptive_field_seconds(audio.sample_rate)
     facts = {
         "Data": training.data or "not given",
-        "License of the data": training.data_license or "not given",
-        "License of the weights": training.license or "not given",
         "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
         "Sample rate": f"{audio.sample_rate:,} Hz",
         "Steps": f"{training.steps:,}",

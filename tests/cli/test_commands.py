@@ -47,10 +47,13 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_path: Path) -> None:
-    done = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first")
+    done = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first", "license=MIT")
 
     assert done.returncode == 0, done.stderr
     first = tmp_path / "first"
+    card = (first / "model" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n")
+    assert "| Evaluation: bits per sample ↓ |" in card
     assert "held-out" in done.stderr
     assert "samples/s" in done.stderr
     assert "adaptive linear prediction" in done.stderr

@@ -17,6 +17,7 @@ from wavenet.cli.compose import (
     register_configs,
     split_paths,
     with_overrides,
+    without_foreign_license,
 )
 from wavenet.config import WaveNetConfig
 from wavenet.derive import derive
@@ -103,3 +104,15 @@ def test_resumed_run_accepts_more_steps_and_keeps_its_model() -> None:
     for key in ("model", "seed", "recipe", "optim.lr", "model.kernel_size", "trainer.freeze"):
         with pytest.raises(ConfigError, match=key):
             with_overrides(command.run, Composed(changed, (key,)))
+
+
+def test_the_license_of_a_recipes_data_is_not_claimed_for_other_data() -> None:
+    demo, corpus = (
+        from_dict(TrainCommand, plain(f"recipe={name}")) for name in ("demo", "ljspeech")
+    )
+    elsewhere, stated = Composed({}, ("data.root",)), Composed({}, ("data.root", "data_license"))
+
+    assert without_foreign_license(demo.run, Composed({}, ())).data_license == "CC-BY-SA-3.0"
+    assert without_foreign_license(demo.run, elsewhere).data_license is None
+    assert without_foreign_license(demo.run, stated).data_license == "CC-BY-SA-3.0"
+    assert without_foreign_license(corpus.run, elsewhere).data_license == "public domain"

@@ -33,7 +33,11 @@ FLAGS = (  # Hydra's, and --json
 )
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
 log = logging.getLogger("wavenet")
-CHANGEABLE = ("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers")
+FOLDER = "folder"  # data.corpus of any recordings
+CHANGEABLE = (
+    *("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers"),
+    *("license", "data_license"),
+)
 FIXED = ("trainer.freeze",)  # the optimizer holds what is trained
 
 
@@ -197,6 +201,17 @@ def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:
     if "data.root" in composed.overridden and "data.processed_dir" not in composed.overridden:
         plain["data"]["processed_dir"] = None  # that of the new recordings
     return from_dict(RunConfig, plain)
+
+
+def without_foreign_license(config: RunConfig, composed: Composed) -> RunConfig:
+    """Return the config without the recipe's data license if the command line names other data.
+
+    The recordings of a published corpus are recognized by their layout, a folder's are not.
+    """
+    given = {"data.root", "data.processed_dir"} & {*composed.overridden}
+    if config.data.corpus == FOLDER and given and "data_license" not in composed.overridden:
+        return dataclasses.replace(config, data_license=None)
+    return config
 
 
 def explain(error: Exception, verb: str) -> str:

@@ -5,6 +5,7 @@ The page is one HTML file to send around, with the recordings inside as 16-bit W
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from importlib import resources
@@ -17,7 +18,7 @@ from wavenet.data.audio import wav_bytes
 from wavenet.evaluation.metrics import ResynthesisMetrics, mean_metrics, mean_of_defined
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.plots import png, spectrogram
-from wavenet.evaluation.synthesis import Recording, Resynthesis, ResynthesisScores
+from wavenet.evaluation.synthesis import RESYNTHESIS, Recording, Resynthesis, ResynthesisScores
 from wavenet.utils.dataclass_io import narrow, to_dict
 from wavenet.utils.errors import DataError, printable, require
 from wavenet.utils.files import write_text
@@ -83,6 +84,14 @@ class Evaluation:
             "real_time_factor": self.real_time_factor,
             "facts": self.facts,
         }
+
+    def figures(self) -> dict[str, float]:
+        """Return the model's bits per sample and mean metrics by name, for its card."""
+        found = {"bits per sample ↓": self.bits_per_sample.get(MODEL)}
+        mean = _mean_metrics_by_name(self.resyntheses).get(RESYNTHESIS)
+        if mean is not None:
+            found |= dict(zip(HEADINGS, astuple(mean), strict=True))
+        return {name: x for name, x in found.items() if x is not None and math.isfinite(x)}
 
 
 @dataclass(frozen=True)

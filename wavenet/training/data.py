@@ -112,5 +112,7 @@ def load_training_data(config: RunConfig) -> TrainingData:
         seconds_of_audio=seconds,
         dataset=clips.identity,
         base_model=base_model(config),
+        license=config.license,
+        data_license=config.data_license,
     )
     return TrainingData(reader, train, val, clips.digest, clips.identity, windows, info)

@@ -106,6 +106,10 @@ class RunConfig(Options):
     optim: OptimOptions = option(help="Optimizer, schedule and EMA")
     trainer: TrainerOptions = option(help="Steps, batches, device, validation and checkpoints")
     evaluation: EvaluationOptions = option(help="Measures and recordings after training")
+    license: str | None = option(
+        None, "License of the weights for the model card, by SPDX identifier such as CC-BY-4.0"
+    )
+    data_license: str | None = option(None, "License of the recordings, for the model card")
 
     def __post_init__(self) -> None:
         super().__post_init__()

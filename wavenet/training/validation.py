@@ -164,12 +164,14 @@ class Validation:
 
 
 def write_final_report(run: Path, config: RunConfig, history: History) -> None:
-    """Evaluate `run/model`, the best model of a run, and write `run/report.html`."""
+    """Evaluate `run/model`, the best model of a run, and write `run/report.html` and its card."""
     loaded, folder = checkpoint.load(run / "model"), config.data.folder
     clips = held_out_split(read_manifest(folder))
     log.info("evaluating")
     results = Evaluator(loaded, folder, clips, config.evaluation, config.seed).evaluate()
     log.info("%s", results.text())
+    info = dataclasses.replace(loaded.training, evaluation=results.figures())
+    checkpoint.save(loaded.model, run / "model", loaded.audio, info)
     results.facts["Seed"] = str(config.seed)
     for recording in results.recordings:
         _write_recording(run / "samples", recording)

@@ -1,0 +1,112 @@
+"""Models by name: those of a folder of models, and what a name that is none says."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import wavenet
+from wavenet.checkpoint import TrainingInfo, save
+from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
+from wavenet.model import WaveNet
+from wavenet.pretrained import SHIPPED, find_model
+from wavenet.utils.errors import CheckpointError
+
+CONFIG = WaveNetConfig(
+    quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
+)
+AUDIO = AudioConfig(sample_rate=8000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of models that `WAVENET_MODELS` names; the current folder is another."""
+    mel = MelConfig(
+        sample_rate=8000, n_fft=256, hop_length=80, win_length=256, n_mels=4, f_max=4000
+    )
+    vocoder = WaveNetConfig(
+        quantization_channels=8,
+        dilations=(1,),
+        local=LocalConfig(in_channels=4, channels=4, upsample_scales=(80,)),
+        num_speakers=2,
+        global_in_channels=3,
+    )
+    audio = AudioConfig(sample_rate=8000, mel=mel, speaker_names=("a", "b"))
+    save(WaveNet(vocoder), tmp_path / "models" / "vocoder", audio)
+    info = TrainingInfo(bits_per_sample=4.25, license="CC-BY-4.0")
+    save(WaveNet(CONFIG), tmp_path / "models" / "allison", AUDIO, info)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("WAVENET_MODELS", os.pathsep.join(["", str(tmp_path / "models")]))
+    return tmp_path / "models"
+
+
+def test_models_are_listed_with_what_they_need(folder: Path) -> None:
+    listed = {model.name: model for model in wavenet.models()}
+    unconditional, vocoder = listed["allison"], listed["vocoder"]
+
+    assert unconditional == wavenet.ModelInfo(
+        name="allison",
+        conditioning=(),
+        sample_rate=8000,
+        bits_per_sample=4.25,
+        license="CC-BY-4.0",
+    )
+    assert vocoder.conditioning == ("mel", "speaker", "vector")
+    assert vocoder.license is None
+
+
+def test_a_model_loads_by_its_name(folder: Path) -> None:
+    assert wavenet.load("allison").training.bits_per_sample == 4.25
+    assert find_model("allison") == folder / "allison"
+
+
+def test_every_shipped_model_loads_and_is_listed() -> None:
+    names = {path.parent.name for path in SHIPPED.glob("*/config.json")}
+
+    assert {model.name for model in wavenet.models()} == names
+    for name in names:
+        assert wavenet.load(name).training.license
+
+
+def test_an_existing_path_wins_over_a_name(folder: Path) -> None:
+    save(WaveNet(CONFIG), "allison", AudioConfig(sample_rate=16000))
+
+    assert wavenet.load("allison").audio.sample_rate == 16000
+
+
+def test_the_first_of_several_folders_wins(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(WaveNet(CONFIG), tmp_path / "more" / "allison", AudioConfig(sample_rate=16000))
+    monkeypatch.setenv("WAVENET_MODELS", os.pathsep.join([str(tmp_path / "more"), str(folder)]))
+
+    assert wavenet.load("allison").audio.sample_rate == 16000
+
+
+def test_an_unknown_name_suggests_the_nearest(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="no model of that name; did you mean 'allison'?"):
+        wavenet.load("alison")
+    with pytest.raises(CheckpointError, match="there is no model directory runs/demo/model$"):
+        wavenet.load("runs/demo/model")
+    with pytest.raises(CheckpointError, match="there is no model directory allison$"):
+        wavenet.load(Path("allison"))
+
+
+def test_an_interrupted_save_is_found_before_the_hub_is_asked(folder: Path) -> None:
+    Path("demo/.model.old-0123abcd").mkdir(parents=True)
+
+    with pytest.raises(CheckpointError, match="an interrupted save kept the previous one"):
+        wavenet.load("demo/model")
+
+
+def test_from_pretrained_and_save_pretrained_are_aliases(folder: Path) -> None:
+    model = wavenet.WaveNet.from_pretrained("allison")
+    model.save_pretrained("copy", AUDIO, TrainingInfo(steps=7))
+
+    copied = wavenet.load("copy")
+
+    assert copied.training.steps == 7
+    waveform = torch.rand(1, 20)
+    assert torch.equal(copied.model(waveform), model(waveform))
