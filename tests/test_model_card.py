@@ -41,7 +41,8 @@ def written(folder: Path, audio: AudioConfig = AUDIO, **training: Any) -> str:
 
 
 def metadata(card: str) -> dict[str, Any]:
-    return ModelCard(card).data.to_dict()
+    head: dict[str, Any] = ModelCard(card).data.to_dict()
+    return head
 
 
 @pytest.mark.parametrize(
