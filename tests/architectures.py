@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
-from wavenet.modules import ResidualStack
+from wavenet.modules import LocalConditioner, ResidualStack
+from wavenet.modules.upsampling import UPSAMPLERS, BandsUpsample
 
 SMALL = WaveNetConfig(
     quantization_channels=16,
@@ -23,14 +24,20 @@ SMALL = WaveNetConfig(
 @st.composite
 def local_configs(draw: st.DrawFn) -> LocalConfig:
     """Any small local conditioning."""
+    upsample: Any = draw(st.sampled_from(sorted(UPSAMPLERS)))
+    options = {
+        "transposed": {"upsample_frames": draw(st.integers(1, 4))},
+        "bands": {"freq_axis_kernel_size": draw(st.sampled_from([1, 3, 5]))},
+    }
     return LocalConfig(
         in_channels=draw(st.integers(1, 4)),
         channels=draw(st.integers(1, 6)),
         upsample_scales=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))),
-        upsample=draw(st.sampled_from(["nearest", "transposed", "repeat"])),
+        upsample=upsample,
         kernel_size=draw(st.integers(1, 3)),
         lookahead=draw(st.integers(0, 2)),
         context_dilations=tuple(draw(st.lists(st.integers(1, 3), max_size=2))),
+        **options.get(upsample, {}),
     )
 
 
@@ -79,6 +86,13 @@ def conditions_for(
     if config.global_in_channels:
         conditions["vector"] = torch.randn(batch_size, config.global_in_channels, dtype=dtype)
     return conditions
+
+
+def raise_above_relu(conditioner: LocalConditioner) -> None:
+    """Raise the outputs of `bands` upsampling above zero, where its ReLU has a gradient."""
+    for stage in conditioner.upsampling:
+        if isinstance(stage, BandsUpsample):
+            nn.init.constant_(stage.get_parameter("conv.bias"), 10.0)
 
 
 def some(conditions: dict[str, Tensor], items: slice) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 
 from tests.architectures import configs
-from wavenet.config import WaveNetConfig
-from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.utils.dataclass_io import from_dict, to_dict, to_file_dict
 from wavenet.utils.errors import ConfigError
 
 
@@ -56,3 +58,29 @@ def test_an_unknown_key_names_the_nearest() -> None:
 
 def test_integer_is_accepted_as_a_float() -> None:
     assert from_dict(WaveNetConfig, {"skip_scale": 1}).skip_scale == 1.0
+
+
+def test_options_of_upsampling_are_written_where_they_are_not_default() -> None:
+    plain = LocalConfig(in_channels=3, upsample_scales=(2,))
+    transposed = dataclasses.replace(plain, upsample="transposed", upsample_frames=4)
+    bands = dataclasses.replace(plain, upsample="bands", freq_axis_kernel_size=5)
+
+    written = [to_file_dict(config) for config in (plain, transposed, bands)]
+
+    extra = [set(keys) - set(written[0]) for keys in written]
+    assert extra == [set(), {"upsample_frames"}, {"freq_axis_kernel_size"}]
+    assert [from_dict(LocalConfig, keys) for keys in written] == [plain, transposed, bands]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"upsample_frames": 3}, "upsample_frames must be 2, the default, for upsample=nearest"),
+        ({"upsample": "transposed", "upsample_frames": 0}, "upsample_frames must be from 1 to 64"),
+        ({"upsample": "shared", "freq_axis_kernel_size": 5}, "must be 3, the default, for"),
+        ({"upsample": "bands", "freq_axis_kernel_size": 2}, "must be odd, got 2"),
+    ],
+)
+def test_options_of_other_upsampling_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_dict(LocalConfig, {"in_channels": 3, "upsample_scales": [2], **options})

@@ -13,7 +13,7 @@ from torch import nn
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet, meta_model
 from wavenet.modules import LocalConditioner, ResidualBlock
-from wavenet.modules.conditioning import Upsample
+from wavenet.modules.upsampling import Upsample
 from wavenet.utils.errors import ConfigError
 
 HEADER = ("layer", "dilation", "kernel", "receptive field", "ms", "parameters", "FLOP per sample")

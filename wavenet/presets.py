@@ -37,8 +37,9 @@ MEL_PRESETS = {
     # NVIDIA/nv-wavenet, pytorch/config.json: Tacotron 2's at 16 kHz
     "nv_wavenet": replace(TACOTRON2, sample_rate=16000, n_fft=800, hop_length=200, win_length=800),
     "r9y9": R9Y9,
-    # kan-bayashi/PytorchWaveNetVocoder, egs/ljspeech/sd-melspc, after a high-pass at 70 Hz; 5 ms
-    "kan_bayashi": replace(R9Y9, hop_length=110, f_min=0.0, f_max=11025.0),
+    # kan-bayashi/PytorchWaveNetVocoder, egs/ljspeech/sd-melspc since October 2019 (11.61 ms; 5 ms
+    # before), after a high-pass at 70 Hz
+    "kan_bayashi": replace(R9Y9, f_min=0.0, f_max=11025.0),
     # kan-bayashi/ParallelWaveGAN, egs/ljspeech/voc1, and ESPnet at 22.05 kHz
     "parallel_wavegan": replace(R9Y9, f_min=80.0),
     # kan-bayashi/ParallelWaveGAN, egs/jsut/voc1 and others at 24 kHz

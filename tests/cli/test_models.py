@@ -110,10 +110,10 @@ FIRST_80 = 80 * 80 + 80  # our convolution over frames
         ("r9y9_mol", 3_720_932, 80 + 80 - LAST),  # bias and lengths over frames
         ("r9y9_gaussian", 3_717_292, 80 + 80 - LAST),
         ("r9y9_mulaw256", 4_699_944, 80 + 80 - LAST - 128),  # no lengths of an embedding
-        # its upsampling is twice as long; its condition has biases, its embedding and head none
-        ("nv_wavenet", 6_026_256, 2 * 80 * 80 + FIRST_80 - 80 * 80 * 400 - 16 * 128 + 64 + 512),
-        # its upsampling learns 256 factors and a bias, and its condition has biases
-        ("kan_bayashi", 62_050_049, FIRST_80 - 257 - 30 * 1024 - LAST_512),
+        # its condition has biases, its embedding and head none
+        ("nv_wavenet", 6_026_256, FIRST_80 - 16 * 128 + 64 + 512),
+        # its condition has biases
+        ("kan_bayashi", 62_050_049, FIRST_80 - 30 * 1024 - LAST_512),
         # egs/arctic/sd is conditioned on 28 numbers a frame of 80 samples
         ("paper_30", 44_592_721, -81 - 30 * 1024 * (28 + 1) - LAST_512),
     ],

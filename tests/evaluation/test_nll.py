@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from wavenet.checkpoint import Checkpoint, TrainingInfo
-from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.data.dataset import ClipReader, SequentialSegments, read_clip
+from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
+from wavenet.data.dataset import ClipReader, SequentialSegments, read_clip, stack
 from wavenet.data.manifest import read_manifest
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_split
-from wavenet.evaluation.nll import total_nll
+from wavenet.evaluation.nll import make_clip_reader, total_nll
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import bits_text
+from wavenet.features.frames import Features
 from wavenet.model import WaveNet
 
 CONFIG = WaveNetConfig(
@@ -50,6 +51,20 @@ def test_bits_over_windows_equal_those_of_complete_clips(folder: Path, window: i
     bits = total_nll(model, windows).bits_per_sample
 
     assert bits == pytest.approx(float(torch.cat(nll, dim=1).mean()) / math.log(2), rel=1e-5)
+
+
+def test_segments_have_the_frames_that_centered_upsampling_sees(folder: Path) -> None:
+    mel = MelConfig(sample_rate=8000, n_fft=256, hop_length=80, win_length=256, n_mels=9, f_max=4e3)
+    local = LocalConfig(in_channels=9, upsample_scales=(4, 20), upsample="centered", lookahead=1)
+    config, audio = dataclasses.replace(CONFIG, local=local), AudioConfig(sample_rate=8000, mel=mel)
+    reader, model = make_clip_reader(config, audio, folder), WaveNet(config).eval()
+    clip, features = read_manifest(folder)[0], Features(audio)
+
+    segment, longer = (stack([reader.read(clip, 0, length)]) for length in (1600, 3200))
+
+    assert features(segment)["local"].shape == (1, 9, 20 + 1 + 2)
+    params = [model(item["waveform"], **features(item))[..., :1600] for item in (segment, longer)]
+    torch.testing.assert_close(*params)
 
 
 def test_evaluation_uses_no_dropout_and_keeps_the_random_state(folder: Path) -> None:

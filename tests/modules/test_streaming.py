@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tests.architectures import local_configs
 from wavenet.modules import LocalConditioner, ResidualBlock, ResidualStack
-from wavenet.modules.conditioning import UPSAMPLERS
 from wavenet.modules.streaming import StackState
+from wavenet.modules.upsampling import UPSAMPLERS
 
 EXAMPLES = 500 if os.environ.get("WAVENET_FULL") else 60
 GATES: list[Any] = ["tanh*sigmoid", "sigmoid*tanh", "tanh", "relu", "leaky_relu", nn.GLU(dim=1)]

@@ -16,7 +16,7 @@ from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import Distribution
 from wavenet.features.filters import check_peak
 from wavenet.features.frames import Features
-from wavenet.model import WaveNet
+from wavenet.model import WaveNet, meta_model
 from wavenet.sampling import Sampler
 from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.progress import progress
@@ -130,8 +130,8 @@ def model_nll(model: WaveNet, reader: ClipReader, clips: Sequence[Clip]) -> dict
 
 def make_clip_reader(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> ClipReader:
     """Return a reader of a prepared folder that gives a model its input and conditioning."""
-    lookahead = model.local.lookahead if model.local is not None else 0
-    return ClipReader(folder, audio, lookahead)
+    conditioner = meta_model(model).local_conditioner
+    return ClipReader(folder, audio, 0 if conditioner is None else conditioner.lookahead)
 
 
 def model_input(reader: ClipReader, clip: Clip) -> Tensor:

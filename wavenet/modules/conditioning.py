@@ -2,7 +2,8 @@
 
 Global conditioning is one vector per item. Local conditioning starts as frames, `(B, C, F)`, of
 which frame `f` covers samples `[f * hop, (f + 1) * hop)`, and becomes a vector per sample. A sample
-depends on its own frame, on frames before it and, with `lookahead`, on a few after it.
+depends on its own frame, on frames before it and, with `lookahead` or centered upsampling, on a few
+after it.
 
 WaveNet, sections 2.5 and 2.6.
 """
@@ -10,7 +11,6 @@ WaveNet, sections 2.5 and 2.6.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from wavenet.modules.checks import check_chunk, one_of
 from wavenet.modules.fusable import is_transformed
 from wavenet.modules.residual_stack import ResidualStack
+from wavenet.modules.upsampling import UPSAMPLERS, build_upsample
 from wavenet.utils.data_identity import NULL_SPEAKER
 
 
@@ -110,105 +111,31 @@ class GlobalConditioner(nn.Module):
         return torch.where(keep & (speaker != NULL_SPEAKER), speaker.long(), null)
 
 
-class Upsample(nn.Module):
-    """From the rate of frames towards that of samples, by one factor; the base of all ways.
-
-    All look back only: an output depends on its own frame and on `past` frames before it.
-
-    Args:
-        channels: Width of input and output.
-        scale: Factor by which the rate rises.
-
-    Shape:
-        - Input: `(B, channels, F)`
-        - Output: `(B, channels, F * scale)`
-    """
-
-    past: ClassVar[int] = 0
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.scale = scale
-
-    def operations_per_input(self) -> int:
-        """Return the floating-point operations for each input frame."""
-        return 0
-
-
-class RepeatUpsample(Upsample):
-    """Each frame `scale` times."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(self.scale, dim=-1)
-
-
-class NearestUpsample(Upsample):
-    """Repetition, then one smoothing kernel for all channels, at first a mean over two frames.
-
-    Common in WaveNet vocoders (Odena et al. 2016 for images).
-    """
-
-    past = 2
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__(channels, scale)
-        self.smoothing = nn.Conv1d(1, 1, 2 * scale + 1, bias=False)
-        nn.init.constant_(self.smoothing.weight, 1 / (2 * scale + 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        repeated = x.repeat_interleave(self.scale, dim=-1).flatten(0, 1).unsqueeze(1)
-        smooth: Tensor = self.smoothing(F.pad(repeated, (2 * self.scale, 0)))
-        return smooth.view(x.shape[0], x.shape[1], -1)
-
-    def operations_per_input(self) -> int:
-        return 2 * self.smoothing.weight.numel() * self.channels * self.scale
-
-
-class TransposedUpsample(Upsample):
-    """Transposed convolution: each output sees two frames."""
-
-    past = 1
-
-    def __init__(self, channels: int, scale: int) -> None:
-        super().__init__(channels, scale)
-        self.conv = nn.ConvTranspose1d(channels, channels, 2 * scale, stride=scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x)
-        return y[..., : x.shape[-1] * self.scale]
-
-    def operations_per_input(self) -> int:
-        return 2 * self.conv.weight.numel()
-
-
-UPSAMPLERS: dict[str, type[Upsample]] = {
-    "nearest": NearestUpsample,
-    "transposed": TransposedUpsample,
-    "repeat": RepeatUpsample,
-}
-
-
 class LocalConditioner(nn.Module):
     """From frames of features to the conditioning of every sample.
 
     A convolution over frames, an optional context stack, then upsampling by one factor after the
-    other. All of it looks back, except that the first convolution sees `lookahead` future frames.
+    other. All of it looks back, except that the first convolution sees `lookahead` future frames,
+    and each stage of `centered` upsampling one frame of its input.
     WaveNet, section 2.5 (arXiv:1609.03499).
 
     Args:
         in_channels: Width of a frame.
         channels: Width of the output.
         upsample_scales: Factors by which the rate rises, 1 or more; their product is the hop.
-        upsample: `nearest`, `transposed` or `repeat`.
+        upsample: A name in `wavenet.modules.upsampling`: `nearest`, `centered`, `transposed`,
+            `shared`, `bands` or `repeat`.
         kernel_size: Frames that the first convolution sees, its own and those before; 1 or more.
         lookahead: Frames after its own that it sees too, 0 or more.
         context_dilations: Of the context stack; empty for none.
+        upsample_frames: Of `transposed`: input frames that an output of a stage sees, 1 or more.
+        freq_axis_kernel_size: Of `bands`: channels that an output of a stage sees, odd.
 
     Attributes:
         hop_length: Samples from one frame to the next.
         past: Frames before a sample's own that it depends on, at most.
-        lookahead: Frames after its own that it depends on.
+        lookahead: Frames after its own that it depends on, at most: the argument, and those that
+            the upsampling sees.
 
     Shape:
         - Input: `(B, in_channels, F)`
@@ -228,6 +155,8 @@ class LocalConditioner(nn.Module):
         kernel_size: int = 1,
         lookahead: int = 0,
         context_dilations: Sequence[int] = (),
+        upsample_frames: int = 2,
+        freq_axis_kernel_size: int = 3,
     ) -> None:
         super().__init__()
         if upsample not in UPSAMPLERS:
@@ -238,17 +167,28 @@ class LocalConditioner(nn.Module):
                 f"{kernel_size}, {tuple(upsample_scales)}, {lookahead}"
             )
         self.hop_length = math.prod(upsample_scales)
-        self.lookahead = lookahead
         self.conv_in = nn.Conv1d(in_channels, channels, kernel_size + lookahead)
         self.context = None
         if context_dilations:
             self.context = ResidualStack(context_dilations, channels, 2 * channels, channels)
-        stages = [UPSAMPLERS[upsample](channels, scale) for scale in upsample_scales]
+        stages = [
+            build_upsample(
+                upsample,
+                channels,
+                scale,
+                upsample_frames=upsample_frames,
+                freq_axis_kernel_size=freq_axis_kernel_size,
+            )
+            for scale in upsample_scales
+        ]
         self.upsampling = nn.ModuleList(stages)
-        past = 0
+        past = future = 0
         for stage in reversed(stages):  # in samples of the stage's input
             past = stage.past + -(-past // stage.scale)
+            future = stage.future + -(-future // stage.scale)
         self.past = past + sum(context_dilations) + kernel_size - 1
+        self.lookahead = lookahead + future
+        self._samples_after = future * self.hop_length  # that `window` cuts off
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the conditioning of every sample; the first and last frame continue outwards."""
@@ -270,7 +210,8 @@ class LocalConditioner(nn.Module):
             x = x + self.context(x)
         for stage in self.upsampling:
             x = stage(x)
-        return x[..., x.shape[-1] - length :]
+        stop = x.shape[-1] - self._samples_after
+        return x[..., stop - length : stop]
 
     def stream(self) -> "FrameStream":
         """Return what computes the conditioning chunk by chunk."""
