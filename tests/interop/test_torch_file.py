@@ -156,6 +156,13 @@ def test_attributes_and_arguments_of_other_objects_are_kept(tmp_path: Path) -> N
     assert list(contents) == ["object", "kind", "cycle"]
 
 
+def test_text_and_numbers_of_python_2_are_read(tmp_path: Path) -> None:
+    ordered = b"ccollections\nOrderedDict\n](](U\x01aI4294967296\nee\x85R"
+    path = write_legacy(tmp_path / "file", b"\x80\x02}(U\x01x" + ordered + b"C\x01yK\x01u.")
+
+    assert read_torch(path) == {"x": {"a": 2**32}, "y": 1}
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_tensors_with_attributes_are_read_without_them(tmp_path: Path, *, legacy: bool) -> None:
     buffer, parameter = torch.arange(3), nn.Parameter(torch.ones(2))
