@@ -87,12 +87,14 @@ def test_model_and_audio_are_those_of_the_model(caplog: pytest.LogCaptureFixture
         assert words in caplog.text
 
 
-def test_dropout_and_weight_norm_may_differ(caplog: pytest.LogCaptureFixture) -> None:
+def test_dropout_weight_norm_and_gain_may_differ(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "wavenet")
     base = save_base()
 
-    config = settled("model.dropout=0.1", "model.weight_norm=true")
+    config = settled("model.dropout=0.1", "model.weight_norm=true", "audio.filter.gain=0.5")
 
+    assert config.audio.filter == FilterConfig(gain=0.5)
+    assert "audio.filter.gain is 0.5, 1.0 in the model" in caplog.text
     assert config.model == dataclasses.replace(base.config, dropout=0.1, weight_norm=True)
     assert "model.dropout is 0.1, 0.0 in the model" in caplog.text
     waveform = torch.rand(1, 40) - 0.5
@@ -195,7 +197,7 @@ def test_ignored_parts_start_from_new_weights_of_any_shape() -> None:
         ),
         ("model.quantization_channels=64", r"tensors more\): .*init_ignore=\[input,head\]"),
         ("audio.sample_rate=16000", r"audio\.sample_rate is 8000 in it and 16000 on the command"),
-        ("audio.filter.gain=0.5", r"audio\.filter\.gain is 1\.0 in it and 0\.5 on the command"),
+        ("audio.filter.low_shelf_hz=70", r"low_shelf_hz is 0\.0 in it and 70\.0 on the command"),
         ("audio.mel=8khz", r"audio\.mel is none in it and .*init_ignore=\[local_conditioner\]"),
         ("data.use_speakers=true", r"has no speakers, and this run has: .*use_speakers=false"),
         ("init_ignore=[haed]", r"init_ignore: 'haed' matches no parameter .*did you mean 'head'"),

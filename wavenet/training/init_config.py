@@ -2,7 +2,9 @@
 
 The shape of the model and the meaning of its signal come from MODEL, data and optimizer from the
 recipe; the command line comes before both. What it changes must leave the weights their meaning:
-another sample rate, filter, mel convention, dilation and the like is refused.
+another sample rate, filter, mel convention, dilation and the like is refused. Free are dropout,
+weight norm, and the level at which recordings reach the model (`audio.filter.gain`); mean and std
+of a mel convention stay the model's.
 """
 
 import copy
@@ -90,7 +92,7 @@ def _check_audio(config: RunConfig, base: Checkpoint, keys: Sequence[str]) -> No
     ours, theirs = to_dict(config.audio), to_dict(base.audio)
     for key in keys:
         section, *path = key.split(".")
-        if section != "audio" or not path or _is_free(path[0], config):
+        if section != "audio" or not path or _is_free(path, config):
             continue
         here, there = _get(ours, path), _get(theirs, path)
         if path == ["mel"] and config.audio.mel is not None and base.audio.mel is not None:
@@ -110,11 +112,11 @@ def _check_audio(config: RunConfig, base: Checkpoint, keys: Sequence[str]) -> No
         raise ConfigError(f"init={printable(config.init)}: {found}: {hint}")
 
 
-def _is_free(name: str, config: RunConfig) -> bool:
+def _is_free(path: Sequence[str], config: RunConfig) -> bool:
     """Return whether a key of `audio` may differ from the model's."""
-    feature = name not in (*SIGNAL_KEYS, "speaker_names")
-    new_frames = is_ignored("local_conditioner", config.init_ignore)
-    return name == "speaker_names" or (feature and new_frames)
+    if path[0] in SIGNAL_KEYS:
+        return path == ["filter", "gain"]
+    return path[0] == "speaker_names" or is_ignored("local_conditioner", config.init_ignore)
 
 
 def _merge(config: RunConfig, base: Checkpoint, keys: Sequence[str]) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _merge(config: RunConfig, base: Checkpoint, keys: Sequence[str]) -> dict[str
         plain["model"] = copy.deepcopy(ours["model"])
     for key in keys:
         section, *path = key.split(".")
-        if path and (section == "model" or (section == "audio" and _is_free(path[0], config))):
+        if path and (section == "model" or (section == "audio" and _is_free(path, config))):
             _put(plain[section], ours[section], path)
     audio, model = plain["audio"], plain["model"]
 
@@ -184,21 +186,19 @@ def _log_differences(
     section: str, final: Mapping[str, Any], base: Mapping[str, Any], recipe: Mapping[str, Any]
 ) -> None:
     """Log where the model's config comes before the recipe's, and what the command line changes."""
-    kept, changed = [], []
+    kept = []
     for key in (key for key in final if key not in ("speaker_names", "num_speakers")):
-        plain = not isinstance(base[key], dict | list) and not isinstance(recipe[key], dict | list)
-        if final[key] != base[key]:
-            values = (
-                f" is {final[key]}, {base[key]} in the model" if plain else " is not the model's"
-            )
-            changed.append(f"{section}.{key}{values}")
-        elif final[key] != recipe[key]:
-            values = f"={base[key]} (recipe: {recipe[key]})" if plain else ""
+        simple = not any(isinstance(one[key], dict | list) for one in (base, recipe))
+        if final[key] == base[key] and final[key] != recipe[key]:
+            values = f"={base[key]} (recipe: {recipe[key]})" if simple else ""
             kept.append(f"{section}.{key}{values}")
     if kept:
         log.info("init: of the model, not of the recipe: %s", ", ".join(kept))
-    for line in changed:
-        log.info("init: %s", line)
+    here, there = _flat(final), _flat(base)
+    for key in (key for key in here if key in there and here[key] != there[key]):
+        if key not in ("speaker_names", "num_speakers"):
+            values = f"{_shown(here[key])}, {_shown(there[key])} in the model"
+            log.info("init: %s.%s is %s", section, key, values)
 
 
 def _describe(base: Checkpoint) -> str:
