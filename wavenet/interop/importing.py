@@ -1,0 +1,219 @@
+"""`load`: which project a checkpoint is of, its config and statistics, and the importer for it."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavenet.interop import herrmann, ibab, kan_bayashi, nv_wavenet, r9y9, ttslearn
+from wavenet.interop.source import Fields, Imported, Source, Weights
+from wavenet.interop.state_dicts import state_dict_of
+from wavenet.interop.tensorflow import read_tensorflow
+from wavenet.interop.torch_file import read_torch
+from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable, require
+
+Statistics = Path | str | Sequence[float]
+Importer = Callable[[Source], Imported]
+
+IMPORTERS: dict[str, tuple[Importer, str | None]] = {  # by a weight; its config's usual name
+    "conv_layers.0.conv1x1_skip.weight": (r9y9.convert, "hparams.json"),
+    "main_conv_layers.0.conv1x1_skip.weight": (ttslearn.convert, "model.yaml"),
+    "dil_tanh.0.conv.weight": (kan_bayashi.convert, "model.conf"),
+    "dilate_layers.0.conv.weight": (nv_wavenet.convert, "config.json"),
+    "filter_convs.0.weight": (herrmann.convert, None),
+    "dilated_convs.0.weight": (herrmann.convert_scalar, None),
+    "dilated_stack/layer0/filter": (ibab.convert, "wavenet_params.json"),
+}
+FOREIGN = {  # names of weights, or keys of the file, and what they are of
+    r"conv_layers\.0\.conv1x1_aux\..*": "is a ParallelWaveGAN generator, which makes noise into "
+    "audio in one pass and is no autoregressive model: wavenet.modules.compat has its stack",
+    r"(?:.*\.)?in_layers\.0\..*|WN\.0\..*": "is a stack of a flow, as in WaveGlow and VITS, and no "
+    "autoregressive model: wavenet.modules.compat has such stacks",
+    r"embedding_prev": "is NVIDIA's sample model.pt, tables for its CUDA kernels without "
+    "conditioning layers: name a checkpoint of its training, wavenet_NNN",
+    r"main\.\d+\..*|main_convs\..*": "is a residual stack without gates and skips, an early form "
+    "of vincentherrmann/pytorch-wavenet that is not imported",
+    r"(?:encoder|decoder)\..*": "is a model of encoder and decoder, such as Tacotron 2, and no "
+    "WaveNet",
+    r"rnn\d?\..*|I\.weight|gru.*": "is a recurrent model, such as WaveRNN, and no WaveNet",
+    r"stack\.blocks\.0\..*": "is of this package: give its model directory as checkpoint=",
+}
+STEPS = ("global_step", "iterations", "iteration", "steps", "step")
+MAX_CONFIG_BYTES = 1 << 20
+
+
+def load(
+    path: Path | str,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    sample_rate: int | None = None,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Imported:
+    """Load a model that another project trained; nothing in its files is run.
+
+    Args:
+        path: What `torch.save` wrote, or the prefix of a TensorFlow checkpoint. Its project is
+            found from the names of its weights.
+        config: The project's config, a file or its keys; by default the file of the usual name
+            beside the checkpoint, if there is one.
+        sample_rate: In Hz, where neither file nor config has it.
+        mean: Of each mel band, a `.npy` file or numbers, where the project normalizes its mels.
+        std: Deviation of each mel band.
+        dtype: Of the weights; float64 keeps what was folded exact.
+
+    Returns:
+        The model in evaluation mode, the meaning of its audio, what the file says about its
+        training, and notes on what is not as in the other project.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, foreign or incomplete.
+        ConfigError: A config or an argument is missing or wrong.
+        MachineError: A file cannot be read.
+    """
+    path = Path(path)
+    contents, tensors, steps = _read(path)
+    try:
+        convert, usual = _importer(contents, tensors)
+        fields, notes = _read_config(path, config, usual)
+        attributes = contents.get("model", contents)
+        if not (isinstance(attributes, dict) and "_modules" in attributes):
+            attributes = {}
+        del contents  # an optimizer's state is twice as large as the weights
+        source = Source(
+            path=path,
+            weights=Weights(tensors),
+            attributes=attributes,
+            config=fields,
+            sample_rate=sample_rate,
+            mean=_statistics("mean", mean),
+            std=_statistics("std", std, positive=True),
+            steps=steps,
+            dtype=dtype,
+        )
+        tensors.clear()
+        imported = convert(source)
+    except CheckpointError as error:
+        raise CheckpointError(f"{printable(path)} {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{printable(path)}: {error}") from error
+    return imported._replace(notes=(*notes, *imported.notes))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+    """Return a file's contents, the weights in it, and the number of updates."""
+    known_endings = re.search(r"\.(?:index|meta|data-\d+-of-\d+)$", path.name)
+    if known_endings or path.with_name(f"{path.name}.index").exists():
+        tensors = ibab.select(read_tensorflow(path))
+        found = re.search(r"ckpt-(\d{1,18})", path.name)
+        return {}, tensors, int(found[1]) if found else 0
+    contents = read_torch(path)
+    steps = next((contents[key] for key in STEPS if type(contents.get(key)) is int), 0)
+    try:
+        tensors = state_dict_of(contents)
+    except CheckpointError as error:
+        foreign = _foreign(contents)
+        raise CheckpointError(f"{printable(path)} {foreign or error}") from error
+    return contents, dict(tensors), max(steps, 0)
+
+
+def _importer(
+    contents: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[Importer, str | None]:
+    names = {re.sub(r"\.parametrizations\.(\w+)\.original1$|_v$", _plain, name) for name in tensors}
+    for name, importer in IMPORTERS.items():
+        if name in names:
+            foreign = _foreign({key: None for key in tensors if "conv1x1_aux" in key})
+            if foreign is not None:
+                break
+            return importer
+    foreign = _foreign(contents) or _foreign(tensors)
+    if foreign is not None:
+        raise CheckpointError(foreign)
+    shown = ", ".join(printable(name) for name in sorted(tensors)[:3])
+    raise CheckpointError(
+        f"is of no project whose WaveNet is known here; its weights are {shown} and so on"
+    )
+
+
+def _plain(match: "re.Match[str]") -> str:
+    return f".{match[1]}" if match[1] else ""
+
+
+def _foreign(names: Mapping[str, Any]) -> str | None:
+    """Return what a file with these names is, if it is a known one that is not imported."""
+    for pattern, what in FOREIGN.items():
+        if any(re.fullmatch(pattern, str(name)) for name in names):
+            return what
+    return None
+
+
+def _read_config(
+    path: Path, config: Path | str | Mapping[str, Any] | None, usual: str | None
+) -> tuple[Fields, tuple[str, ...]]:
+    """Return the config, and a note if it was found and not given."""
+    if isinstance(config, Mapping):
+        return Fields(config), ()
+    if config is not None:
+        return Fields(_read_keys(Path(config)), printable(Path(config).name)), ()
+    beside = path.with_name(usual) if usual is not None else None
+    if beside is None or not beside.is_file():
+        return Fields(), ()
+    return Fields(_read_keys(beside), usual or ""), (f"config={beside}, beside the checkpoint",)
+
+
+def _read_keys(path: Path) -> Mapping[str, Any]:
+    """Return the keys of a config in JSON, YAML or what `torch.save` wrote of a Namespace."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"config {printable(path)} has over {MAX_CONFIG_BYTES:,} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        problem = printable(error.strerror or error)
+        raise ConfigError(f"config {printable(path)} cannot be read: {problem}") from error
+    if data.startswith((b"PK", b"\x80")):
+        try:
+            return read_torch(path)
+        except CheckpointError as error:
+            raise ConfigError(f"config {error}") from error
+    try:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            keys = require("yaml", "generate").safe_load(data.decode("utf-8"))
+        else:
+            keys = json.loads(data.decode("utf-8"))
+    except MachineError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"config {printable(path)} is damaged: {printable(error)}") from error
+    if not isinstance(keys, dict):
+        raise ConfigError(f"config {printable(path)} holds no mapping of keys")
+    return keys
+
+
+def _statistics(
+    name: str, given: Statistics | None, *, positive: bool = False
+) -> tuple[float, ...] | None:
+    """Return the mean or deviation of mel bands."""
+    if given is None:
+        return None
+    if isinstance(given, (str, Path)):
+        try:
+            numbers = np.load(given, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ConfigError(
+                f"{name}={printable(given)} cannot be read as a .npy array: {printable(error)}; "
+                "numpy.save writes one, of the scaler's mean_ or scale_"
+            ) from error
+    else:
+        numbers = np.asarray(given)
+    good = isinstance(numbers, np.ndarray) and numbers.dtype.kind in "fiu" and numbers.size
+    if not good or not np.isfinite(numbers).all() or (positive and numbers.min() <= 0):
+        wanted = "positive numbers" if positive else "numbers"
+        raise ConfigError(f"{name} must be {wanted}, one for each mel band")
+    return tuple(float(number) for number in numbers.astype(np.float64).flatten())
