@@ -24,6 +24,7 @@ VERBS = (
     "benchmark",
     "benchmark_train",
     "inspect",
+    "import",
     "push",
 )
 

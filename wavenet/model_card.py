@@ -97,7 +97,7 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
         here=HERE,
         extra="train" if audio.features else "generate",
         this_folder=THIS_FOLDER,
-        arguments=_generate_arguments(audio),
+        arguments=generate_arguments(audio),
         files=files,
     )
 
@@ -182,7 +182,7 @@ def _input_files(audio: AudioConfig) -> dict[str, str]:
     return files
 
 
-def _generate_arguments(audio: AudioConfig) -> str:
+def generate_arguments(audio: AudioConfig) -> str:
     """Return arguments of `wavenet-generate` that this model takes."""
     arguments = ["seconds=5", "output=generated.wav"]
     files = _input_files(audio)

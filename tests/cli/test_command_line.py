@@ -92,6 +92,7 @@ VERBS = [
     "benchmark",
     "benchmark-train",
     "inspect",
+    "import",
     "push",
 ]
 

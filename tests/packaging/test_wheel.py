@@ -35,7 +35,7 @@ EXTRAS = (
     "torchaudio",
     "tqdm",
 )
-RUNTIME_COMMANDS = ("generate", "benchmark", "inspect", "push")
+RUNTIME_COMMANDS = ("generate", "benchmark", "inspect", "import", "push")
 COMMANDS = ("prepare", "train", "evaluate", "benchmark-train", *RUNTIME_COMMANDS)
 
 

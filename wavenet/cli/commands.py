@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
+from wavenet.config import MAX_SAMPLE_RATE, AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import MAX_SEED, EvaluationOptions
 from wavenet.generation.options import CHECKPOINT_HELP, GenerateCommand, WeightDtype
@@ -189,6 +189,28 @@ class PushCommand(Options):
     debug: bool = option(False, "Show tracebacks of errors")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportCommand(Options):
+    """`wavenet-import`: a model directory from another project's checkpoint."""
+
+    source: str = option(help="The checkpoint: a torch file, or the prefix of a TensorFlow one")
+    output: str = option(help="Model directory to write, such as models/NAME")
+    config: str | None = option(
+        None, "The project's config; null for the one of the usual name beside the checkpoint"
+    )
+    sample_rate: int | None = option(
+        None, "In Hz, where neither checkpoint nor config has it", ge=1, le=MAX_SAMPLE_RATE
+    )
+    mean: str | None = option(
+        None, "Mean of each mel band, a .npy file, where the project normalizes its mels"
+    )
+    std: str | None = option(None, "Deviation of each mel band, a .npy file")
+    license: str | None = option(None, "License of the weights for the model's card, such as MIT")
+    data_license: str | None = option(None, "License of the training audio for the card")
+    overwrite: bool = option(False, "Replace an existing model directory")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+
 def _check_chart(output: str | None) -> None:
     good = output is None or output.lower().endswith(".png")
     check(good, "output", "a .png file", output)
@@ -200,6 +222,7 @@ class CommandSpec(NamedTuple):
     options: type[Any]  # dataclass of its config
     recipe: str  # its file in recipes/; the function there has the name of the command
     extra: str = "train"  # extra of the package that it needs
+    function: str | None = None  # of another name
 
 
 COMMANDS = {
@@ -210,6 +233,7 @@ COMMANDS = {
     "benchmark": CommandSpec(BenchmarkCommand, "benchmark", "generate"),
     "benchmark_train": CommandSpec(TrainBenchmarkCommand, "benchmark_train"),
     "inspect": CommandSpec(InspectCommand, "inspect_model", "generate"),
+    "import": CommandSpec(ImportCommand, "import_model", "generate", "import_model"),
     "push": CommandSpec(PushCommand, "push", "generate"),
 }
 

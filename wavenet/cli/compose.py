@@ -23,8 +23,8 @@ from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word
 
 PATHS = (
-    *("checkpoint", "data.processed_dir", "data.root", "init", "input", "output", "prompt"),
-    *("resume", "run_dir", "speaker"),
+    *("checkpoint", "config", "data.processed_dir", "data.root", "init", "input", "mean"),
+    *("output", "prompt", "resume", "run_dir", "source", "speaker", "std"),
 )
 FLAGS = (  # Hydra's, and --json
     *("--help", "--version", "--json", "--multirun", "--run", "--cfg", "--resolve", "--package"),

@@ -88,6 +88,7 @@ evaluate = functools.partial(run_command, "evaluate")
 benchmark = functools.partial(run_command, "benchmark")
 benchmark_train = functools.partial(run_command, "benchmark_train")
 inspect = functools.partial(run_command, "inspect")
+import_model = functools.partial(run_command, "import")
 push = functools.partial(run_command, "push")
 
 
@@ -149,7 +150,8 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     options = from_dict(spec.options, composed.plain)
     if task is None:
         package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
-        task = getattr(require(f"{package}.{spec.recipe}", spec.extra), verb)
+        recipe = require(f"{package}.{spec.recipe}", spec.extra)
+        task = getattr(recipe, spec.function or verb)
     return task(options, composed) or CommandResult()
 
 

@@ -145,6 +145,6 @@ def _mel(source: Source, bands: int, hop: int) -> tuple[MelConfig, tuple[str, ..
     mel, notes = with_statistics(mel, source)
     return mel, (
         *notes,
-        f"its mel convention is taken as that of its recipes: {mel.n_fft} samples, {mel.f_max:g} Hz",
+        "its mel convention, which the file does not tell, is taken as that of its LJSpeech recipe",
         "its noise shaping is a filter outside the model, which is not imported",
     )
