@@ -1,5 +1,6 @@
 """`wavenet-train init=MODEL` on small data: first weights, exact resume, frozen parts, refusals."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 from tests.commands import Run
 from tests.process_groups import TRAIN, assert_same_bits
 from wavenet.checkpoint import load, read_config, save
-from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet
+from wavenet.presets import MEL_PRESETS
 from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
+from wavenet.training.init_weights import SPEAKERS
 
 pytestmark = pytest.mark.slow
 STEPS = (
@@ -77,6 +80,30 @@ def test_a_run_starts_from_the_model_and_resumes_exactly(
         assert json.loads((cut / "run.json").read_text())["init"].endswith("/base/model")
         assert read_config(cut / "model").training == info
         shutil.rmtree(cut)
+
+
+def test_new_speakers_join_and_the_mel_statistics_stay(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    for speaker in ("bob", "eve"):
+        shutil.copytree(recordings, tmp_path / "voices" / speaker)
+    mel = dataclasses.replace(MEL_PRESETS["8khz"], mean=(-3.0,), std=(2.0,))
+    local = LocalConfig(in_channels=64, channels=4, upsample_scales=(8, 10))
+    shape = WaveNetConfig(dilations=(1, 2), residual_channels=8, num_speakers=2, local=local)
+    audio = AudioConfig(sample_rate=8000, mel=mel, speaker_names=("ann", "bob"))
+    save(model := WaveNet(shape), "base", audio)
+    words = (word for word in TRAIN if not word.startswith(("model=", "audio.")))
+    data = ("data.root=voices", "data.speaker_from_folder=true", "data.use_speakers=true")
+
+    done = run("train", *words, *data, "init=base", "trainer.max_steps=1", "run_dir=tuned")
+
+    assert done.returncode == 0, done.stderr
+    assert "speakers: copied bob; new, from the mean of all: eve; left out: ann" in done.stderr
+    assert "mean and std of the mel bands are those of the model" in done.stderr
+    assert load("tuned/model").audio == dataclasses.replace(audio, speaker_names=("bob", "eve"))
+    start, name = read_checkpoint(find_checkpoints(Path("tuned"))[0]), SPEAKERS
+    old = model.state_dict()[name]
+    torch.testing.assert_close(start["model"][name], torch.stack([old[1], old[:2].mean(0), old[2]]))
 
 
 @pytest.mark.parametrize(
