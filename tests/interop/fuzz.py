@@ -4,7 +4,8 @@
 
 Mutates the golden files: their bytes; the pickle inside, with the checksums of the container made
 to match, so that the reader of pickles sees it; and makes pickles of random opcodes. Runs in child
-processes with 1 GiB of memory, and reports crashes, what was run, peak memory and the file that cost most CPU time.
+processes with 1 GiB of memory, and reports crashes, what was run, peak memory and the file that
+cost most CPU time.
 """
 
 import argparse
