@@ -46,6 +46,8 @@ class Hub:
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    full: bool = False  # whether uploads are refused
+    large: Files = field(default_factory=dict)  # by SHA-256, what Git LFS uploaded
     address: str = ""
 
     def add(
@@ -84,6 +86,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.answer()
 
+    def do_PUT(self) -> None:
+        self.answer()
+
     def answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
@@ -104,28 +109,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, path: str, body: bytes) -> tuple[dict[str, str], bytes]:
         """Return headers and content of an answer."""
-        if path == "/api/repos/create":
-            return as_json(self.create(json.loads(body)))
-        if path == "/api/validate-yaml":
-            return as_json({"errors": [], "warnings": []})
+        if self.command in ("POST", "PUT"):
+            return as_json(self.write(path, body))
         match = re.fullmatch(
             r"/(?:api/models/)?(?P<repo>[^/]+/[^/]+)(?:/(?P<what>\w+)/(?P<ref>[^/]+))?(?P<file>/.+)?",
             path,
         )
         assert match is not None, path
         repository = self.repository(match["repo"])
-        if match["what"] == "preupload":
-            self.check_writable()
-            names = [entry["path"] for entry in json.loads(body)["files"]]
-            modes: Any = {"uploadMode": "regular", "shouldIgnore": False}
-            return as_json({"files": [{"path": name, **modes} for name in names]})
-        if match["what"] == "commit":
-            self.check_writable()
-            return as_json(self.commit(repository, match["repo"], body))
         sha = repository.refs.get(match["ref"] or "main", match["ref"] or "")
-        if sha not in repository.commits and (match["what"] or sha):
+        if sha not in repository.commits:
             raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {match['ref']}")
-        files = repository.commits.get(sha, {})
+        files = repository.commits[sha]
         if match["what"] == "tree":
             return as_json([entry(name, content) for name, content in files.items()])
         if match["what"] == "resolve":
@@ -133,6 +128,34 @@ class Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": name} for name in files]
         about = {"id": match["repo"], "sha": sha, "private": repository.private}
         return as_json({**about, "siblings": siblings, "tags": [], "downloads": 0})
+
+    def write(self, path: str, body: bytes) -> Any:
+        """Return the answer to an upload, as plain data."""
+        if path == "/api/validate-yaml":
+            return {"errors": [], "warnings": []}
+        if self.command == "PUT":
+            if self.hub.full:
+                raise Refusal(413, "", "no storage left")
+            self.hub.large[path.rpartition("/")[2]] = body
+            return {}
+        self.check_writable()
+        if path == "/api/repos/create":
+            return self.create(json.loads(body))
+        if path.endswith(".git/info/lfs/objects/batch"):
+            return self.lfs_batch(json.loads(body)["objects"])
+        match = re.fullmatch(r"/api/models/(?P<repo>[^/]+/[^/]+)/(?P<what>\w+)/main", path)
+        assert match is not None, path
+        repository = self.repository(match["repo"])
+        if match["what"] == "commit":
+            return self.commit(repository, match["repo"], body)
+        names = [one["path"] for one in json.loads(body)["files"]]
+        modes = ["lfs" if is_large(name) else "regular" for name in names]
+        return {
+            "files": [
+                {"path": name, "uploadMode": mode, "shouldIgnore": False}
+                for name, mode in zip(names, modes, strict=True)
+            ]
+        }
 
     def token(self) -> str:
         return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -151,30 +174,41 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(401, "", "Invalid username or password.")
 
     def create(self, order: dict[str, Any]) -> dict[str, str]:
-        self.check_writable()
         repo_id = f"{order['organization']}/{order['name']}"
         url = f"{self.hub.address}/{repo_id}"
         if repo_id in self.hub.repositories:
             raise Refusal(409, "", "You already created this model repo", url)
         private = order.get("visibility") == "private" or bool(order.get("private"))
         self.hub.repositories[repo_id] = Repository(private)
+        self.hub.repositories[repo_id].commit({".gitattributes": b""})
         return {"url": url}
 
     def commit(self, repository: Repository, repo_id: str, body: bytes) -> dict[str, str]:
         lines = [json.loads(line) for line in body.splitlines()]
-        added = [line["value"] for line in lines if line["key"] == "file"]
-        files = repository.commits.get(repository.refs.get("main", ""), {})
-        sha = repository.commit(
-            files | {one["path"]: base64.b64decode(one["content"]) for one in added}
-        )
+        files = dict(repository.commits[repository.refs["main"]])
+        for value in (line["value"] for line in lines if line["key"] == "file"):
+            files[value["path"]] = base64.b64decode(value["content"])
+        for value in (line["value"] for line in lines if line["key"] == "lfsFile"):
+            files[value["path"]] = self.hub.large[value["oid"]]
+        sha = repository.commit(files)
         address = f"{self.hub.address}/{repo_id}/commit/{sha}"
         return {"commitUrl": address, "commitOid": sha, "hookOutput": ""}
 
     def resolve(self, files: Files, sha: str, name: str) -> tuple[dict[str, str], bytes]:
         if name not in files:
             raise Refusal(404, "EntryNotFound", "Entry not found")
-        etag = hashlib.sha1(files[name]).hexdigest()  # noqa: S324
-        return {"X-Repo-Commit": sha, "ETag": f'"{etag}"'}, files[name]
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{hashlib.sha1(files[name]).hexdigest()}"'}  # noqa: S324
+        if is_large(name):
+            headers["X-Linked-Etag"] = f'"{hashlib.sha256(files[name]).hexdigest()}"'
+            headers["X-Linked-Size"] = str(len(files[name]))
+        return headers, files[name]
+
+    def lfs_batch(self, objects: list[dict[str, Any]]) -> dict[str, Any]:
+        answers = [
+            one | {"actions": {"upload": {"href": f"{self.hub.address}/lfs/{one['oid']}"}}}
+            for one in objects
+        ]
+        return {"transfer": "basic", "objects": answers}
 
 
 def as_json(content: Any) -> tuple[dict[str, str], bytes]:
@@ -185,7 +219,16 @@ def as_json(content: Any) -> tuple[dict[str, str], bytes]:
 def entry(name: str, content: bytes) -> dict[str, Any]:
     """Return a file as the listing of a repository has it."""
     oid = hashlib.sha1(content).hexdigest()  # noqa: S324
-    return {"type": "file", "path": name, "size": len(content), "oid": oid}
+    found = {"type": "file", "path": name, "size": len(content), "oid": oid}
+    if is_large(name):
+        sha256 = hashlib.sha256(content).hexdigest()
+        found["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": 130}
+    return found
+
+
+def is_large(name: str) -> bool:
+    """Return whether the hub holds a file with Git LFS."""
+    return name.endswith(".safetensors")
 
 
 @contextmanager

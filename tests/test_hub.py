@@ -17,6 +17,9 @@ from wavenet.hub import push
 from wavenet.model import WaveNet
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError
 
+# of the hub library, about its own upload with Git LFS:
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 CONFIG = WaveNetConfig(
     quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
 )
@@ -38,6 +41,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "ENDPOINT", running.address)
         template = running.address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # Git LFS instead
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -166,7 +170,9 @@ def test_a_pushed_model_loads_by_its_id(
 
     repository = hub.repositories["owner/name"]
     files = repository.commits[repository.refs["main"]]
-    assert (address, repository.private, set(files)) == (f"{hub.address}/owner/name", True, FILES)
+    assert (address, repository.private) == (f"{hub.address}/owner/name", True)
+    assert set(files) == FILES | {".gitattributes"}
+    assert [*hub.large.values()] == [files["model.safetensors"]]
     assert torch.equal(weights("owner/name"), weights(folder))
     card = files["README.md"].decode()
     assert "wavenet-generate checkpoint=owner/name seconds=5" in card
@@ -201,6 +207,19 @@ def test_a_token_that_may_not_write_is_one_sentence(
 
     assert "\n" not in str(caught.value)
     assert hub.repositories == {}
+
+
+def test_an_upload_that_breaks_off_is_one_sentence(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.full = True
+
+    with pytest.raises(MachineError, match="owner/name: .*no storage left") as caught:
+        push(folder, "owner/name")
+
+    assert "\n" not in str(caught.value)
+    assert FILES.isdisjoint(*hub.repositories["owner/name"].commits.values())
 
 
 @pytest.mark.parametrize("repo", ["name", "owner/name@v1", "owner/name/more", ""])

@@ -13,7 +13,14 @@ from typing import Any
 
 from wavenet.checkpoint import CARD, CONFIG, WEIGHTS, read_config
 from wavenet.model_card import HUB_ID, card_for_hub
-from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable, require
+from wavenet.utils.errors import (
+    CheckpointError,
+    ConfigError,
+    MachineError,
+    WavenetError,
+    printable,
+    require,
+)
 
 LIBRARY = "torch-wavenet"  # in the statistics of the hub
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -117,6 +124,8 @@ def _one_sentence(hub: ModuleType, repo_id: str, revision: str | None = None) ->
     errors = require("huggingface_hub.errors", "hub")
     try:
         yield
+    except WavenetError:
+        raise
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"the repository {repo_id} is gated: ask for access on its page, then {LOGIN}"
@@ -141,7 +150,7 @@ def _one_sentence(hub: ModuleType, repo_id: str, revision: str | None = None) ->
             f"{repo_id} is not, or not completely, in the cache {hub.constants.HF_HUB_CACHE}, and "
             f"{reason}: connect, or copy the model directory from another machine"
         ) from error
-    except (OSError, errors.HTTPError) as error:  # of the hub, the network or the disk
+    except (OSError, RuntimeError, ValueError, errors.HTTPError) as error:
         raise MachineError(_why_refused(error, repo_id)) from error
 
 
@@ -151,5 +160,7 @@ def _why_refused(error: Exception, repo_id: str) -> str:
         return f"the hub does not accept the token, or there is none: {LOGIN}"
     if status == 403:
         return f"the token has no permission to write {repo_id}: {LOGIN} to one that may write"
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{repo_id}: {printable(' '.join(lines) or type(error).__name__, 300)}"
+    causes = [error, *([error.__cause__] if error.__cause__ else [])]
+    parts = [next(iter(str(one).strip().splitlines()), type(one).__name__) for one in causes]
+    said = getattr(causes[-1], "server_message", None)
+    return f"{repo_id}: {printable(': '.join([*parts, *([said] if said else [])]), 400)}"
