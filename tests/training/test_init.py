@@ -275,6 +275,18 @@ def test_init_ignore_needs_init_and_init_excludes_resume() -> None:
         from_dict(TrainCommand, {**plain, "init": "base", "resume": "runs/demo"})
 
 
+def test_a_model_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAVENET_MODELS", str(Path("shelf").resolve()))
+    Path("shelf").mkdir()
+    base = save_base()
+    Path("base").rename("shelf/small-voice")
+
+    config = settled("init=small-voice")
+
+    assert config.model == base.config
+    assert config.init == base_model(config) == "small-voice"
+
+
 def test_a_folder_on_the_card_is_no_name_of_a_hub() -> None:
     save_base()
     config = settled()
