@@ -247,6 +247,8 @@ def test_what_is_no_model_directory_is_named(folder: Path) -> None:
         checkpoint.load(run)
     with pytest.raises(CheckpointError, match="has no config.json"):
         checkpoint.load(run / "empty")
+    with pytest.raises(CheckpointError, match="is a file, .* wavenet-import"):
+        checkpoint.load(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="has no model.safetensors"):
         checkpoint.load(folder)

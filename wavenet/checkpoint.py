@@ -206,6 +206,11 @@ def _why_no_model(folder: Path) -> str:
         older = sorted(folder.parent.glob(f".{folder.name}.old-*")) if folder.name else []
         hint = f"; an interrupted save kept the previous one as {older[0]}" if older else ""
         return f"there is no model directory {printable(folder)}{hint}"
+    if folder.is_file():
+        return (
+            f"{printable(folder)} is a file, not a model directory: give its folder, or convert "
+            "another project's checkpoint with wavenet-import"
+        )
     if (folder / "model" / CONFIG).is_file():
         return f"{printable(folder)} is a run: its model directory is {printable(folder / 'model')}"
     return f"{printable(folder)} is no model directory: it has no {CONFIG}"

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from wavenet.checkpoint import save
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import compose_and_run
 from wavenet.cli.sweep import CommandResult
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.model import WaveNet
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +81,7 @@ def install(environment: Path, *what: str | Path) -> None:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy of what a package is built from, and of nothing else."""
+    """Copy of what a package is built from, and a tiny model that ships with it."""
     copy = tmp_path_factory.mktemp("packaging") / "checkout"
     copy.mkdir()
     for name in SOURCES:
@@ -86,6 +89,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, copy)
+    config = WaveNetConfig(quantization_channels=8, dilations=(1, 2))
+    save(WaveNet(config), copy / "wavenet" / "shipped" / "tiny", AudioConfig(sample_rate=8000))
     return copy
 
 
@@ -232,6 +237,21 @@ def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:
     code = "from wavenet.modules import CausalConv1d; print(CausalConv1d(2, 3, 2, dilation=4))"
 
     assert "CausalConv1d(2, 3" in run(bare / "python", "-c", code, cwd=tmp_path)
+
+
+def test_a_model_in_the_wheel_loads_by_its_name_without_extras(bare: Path, tmp_path: Path) -> None:
+    code = "import wavenet; print(*(one.name for one in wavenet.models()), wavenet.load('tiny')[1])"
+
+    assert "tiny AudioConfig(sample_rate=8000" in run(bare / "python", "-c", code, cwd=tmp_path)
+
+
+def test_a_hub_id_without_the_extra_names_it(bare: Path, tmp_path: Path) -> None:
+    code = "import wavenet; wavenet.load('owner/name')"
+
+    output = run(bare / "python", "-c", code, cwd=tmp_path, exit_code=1)
+
+    assert "MachineError: there is no model directory owner/name and no model of" in output
+    assert "pip install 'torch-wavenet[hub]'" in output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
