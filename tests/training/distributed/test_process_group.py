@@ -153,16 +153,24 @@ def test_all_processes_start_from_the_model_that_init_names(
 ) -> None:
     model = WaveNet(WaveNetConfig(dilations=(1, 2), residual_channels=8))
     save(model, tmp_path / "base", AudioConfig(sample_rate=8000))
-    options = (*(word for word in TRAIN if word != "model=tiny"), "trainer.max_steps=1")
-
-    done = train_in_group(
-        tmp_path, 2, *options, "init=base", f"data.root={recordings}", "run_dir=run"
+    options = (
+        *(word for word in TRAIN if not word.startswith(("model=", "data.valid_fraction="))),
+        *("trainer.max_steps=1", "data.valid_fraction=0.5"),  # a clip for each to validate
     )
 
-    assert [one.returncode for one in done] == [0, 0], done
-    start, expected = read_checkpoint(find_checkpoints(tmp_path / "run")[0]), model.state_dict()
+    for size, folder in ((2, "run_dir=run"), (1, "run_dir=alone")):
+        words = (*options, "init=base", f"data.root={recordings}", folder)
+        done = train_in_group(tmp_path, size, *words)
+        assert {one.returncode for one in done} == {0}, done
+
+    start, alone = (
+        read_checkpoint(find_checkpoints(tmp_path / name)[0]) for name in ("run", "alone")
+    )
+    expected = model.state_dict()
     assert start["step"] == 0
     assert all(torch.equal(tensor, expected[name]) for name, tensor in start["ema_model"].items())
+    ((_, bits),) = alone["history"]["val"]
+    assert start["history"]["val"] == [(0, pytest.approx(bits, abs=1e-6))]
 
 
 @pytest.fixture(scope="module")
