@@ -52,8 +52,8 @@ class LocalConfig(Options):
     )
     upsample: Literal["nearest", "centered", "transposed", "shared", "bands", "repeat"] = option(
         "nearest",
-        "Repeat and smooth with a learned kernel that looks back, or on both sides; transposed "
-        "convolutions, one for all channels, or one over neighboring channels; or repeat",
+        "Smoothed repetition that looks back, or both ways; transposed convolution, also one "
+        "shared by all channels or over bands of them; repetition",
     )
     upsample_frames: int = option(
         2, "Frames that an output of transposed upsampling sees", ge=1, le=64, added=True
