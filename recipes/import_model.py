@@ -33,7 +33,7 @@ def import_model(options: ImportCommand, composed: Composed) -> None:
     wavenet.save(imported.model, output, imported.audio, training)
 
     for name, value in model_facts(imported.model, imported.audio, training).items():
-        if name not in UNKNOWN:
+        if name not in UNKNOWN and (name, value) != ("Steps", "0"):
             print(f"{name:20}  {printable(value)}")
     for note in imported.notes:
         print(f"note: {note}")
