@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 import wavenet
-from tests.commands import ROOT, Run
+from tests.commands import ROOT, Done, Run
 
 GOLDEN = ROOT / "tests" / "interop" / "golden"
 
 
-def import_r9y9(run: Run, *arguments: str):
+def import_r9y9(run: Run, *arguments: str) -> Done:
     hparams = json.loads((GOLDEN / "r9y9_mol.json").read_text())["config"]
     Path("hparams.json").write_text(json.dumps(hparams))
     source = f"source={GOLDEN / 'r9y9_mol.pth'}"

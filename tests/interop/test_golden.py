@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from tests.interop.golden import GOLDEN, cases, difference
+from wavenet.config import Companding
 from wavenet.interop import load
 from wavenet.model import WaveNet
 
@@ -38,7 +39,7 @@ def test_golden_files_of_every_project_are_here() -> None:
 
 
 @pytest.mark.parametrize(("companding", "bits"), [("mu-law-n-grid", 0.35), ("mu-law", 4.57)])
-def test_a_trained_model_knows_its_recording(companding: str, bits: float) -> None:
+def test_a_trained_model_knows_its_recording(companding: Companding, bits: float) -> None:
     imported = load(REAL / "sine_7-2-128-32-32-32-2", sample_rate=44100).model
     assert imported.config.companding == "mu-law-n-grid"
     model = WaveNet(dataclasses.replace(imported.config, companding=companding))

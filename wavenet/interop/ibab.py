@@ -110,12 +110,10 @@ def _set_block(
         conditioning = torch.cat(pair, dim=-1).permute(2, 1, 0)
     names = ("Variable", "Variable_1", "Variable_2", "Variable_3")
     sizes = (gate, gate, width, skips)
-    with_biases = f"{layer}/Variable" in weights
-    biases: list[Tensor | None] = [None] * 4
-    if with_biases:
-        biases = [
-            weights.take(f"{layer}/{name}", size) for name, size in zip(names, sizes, strict=True)
-        ]
+    biases = [
+        weights.take_if_there(f"{layer}/{name}", size)
+        for name, size in zip(names, sizes, strict=True)
+    ]
     residual = weights.take(f"{layer}/dense", 1, gate, width).permute(2, 1, 0)
     skip = weights.take(f"{layer}/skip", 1, gate, skips).permute(2, 1, 0)
     both = [bias for bias in biases[:2] if bias is not None]

@@ -214,14 +214,14 @@ def _set_block(
     weights: Weights, tensors: dict[str, Tensor], index: int, theirs: str, config: WaveNetConfig
 ) -> None:
     width, gate, skips = config.residual_channels, config.gate_channels, config.skip_channels
-    bias = weights.take_if_there(f"{theirs}.conv.bias", gate)
+    bias = weights.take(f"{theirs}.conv.bias", gate)
     columns = []
     for name in ("conv1x1c", "conv1x1g"):
         column = weights.take_if_there(f"{theirs}.{name}.weight", gate, -1, 1)
         offset = weights.take_if_there(f"{theirs}.{name}.bias", gate)
         columns += [] if column is None else [column]
         if offset is not None:
-            bias = offset if bias is None else bias + offset
+            bias = bias + offset
 
     def pair(name: str, size: int) -> tuple[Tensor, Tensor]:
         return (

@@ -1,5 +1,6 @@
 """What an importer works with: weights that are each taken once, and a config with typed keys."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class Weights:
             self._entries = read_entries(tensors)
         except ValueError as error:
             raise CheckpointError(f"is inconsistent: {error}") from error
+        self._optional: dict[str, dict[str, bool]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -97,23 +99,30 @@ class Weights:
         )
         if not good:
             wanted = tuple("any" if length < 0 else length for length in shape)
-            raise CheckpointError(f"has {name} of shape {found}, expected {_text(wanted)}")
+            raise CheckpointError(f"has {name} of shape {_text(found)}, expected {_text(wanted)}")
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"holds NaN or infinity in {name}: use an earlier checkpoint")
         return tensor
 
     def take_if_there(self, name: str, *shape: int) -> Tensor | None:
-        """Return a weight as `take` does; `None` if there is none of that name."""
-        return self.take(name, *shape) if name in self._entries else None
+        """Return a weight as `take` does; `None` if there is none of that name.
 
-    def drop(self, *names: str) -> None:
-        """Check and drop what the other project computes but does not use."""
-        for name in names:
-            if name in self._entries:
-                self.take(name, *self.shape(name))
+        All blocks must have it or none, which `finish` checks.
+        """
+        found = name in self._entries
+        self._optional.setdefault(re.sub(r"\d+", "*", name), {})[name] = found
+        return self.take(name, *shape) if found else None
 
     def finish(self) -> None:
-        """Raise a `CheckpointError` that names what was not taken, if there is anything."""
+        """Check that everything was taken.
+
+        Raises:
+            CheckpointError: Weights are left, or some blocks lack what others have; it names them.
+        """
+        for found in self._optional.values():
+            if len(set(found.values())) > 1:
+                missing = [name for name, there in found.items() if not there]
+                raise CheckpointError(f"lacks tensors that other blocks have:{listed(missing)}")
         if self._entries:
             names = [printable(name) for name in self._entries]
             raise CheckpointError(f"has tensors that its project's model has not:{listed(names)}")
