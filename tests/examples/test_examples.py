@@ -55,7 +55,7 @@ def load_example(name: str) -> ModuleType:
 def test_every_example_runs_and_prints_its_results(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 80
 
-    command = [sys.executable, path, *ARGUMENTS.get(path.stem, [])]
+    command = [sys.executable, str(path), *ARGUMENTS.get(path.stem, [])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     for pattern in OUTPUTS[path.stem]:
