@@ -11,7 +11,11 @@ import pytest
 from wavenet.cli.main import run_command
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = {"inspect": "inspect_model", "benchmark-train": "benchmark_train"}
+SCRIPTS = {
+    "inspect": "inspect_model",
+    "benchmark-train": "benchmark_train",
+    "benchmark-blocks": "benchmark_blocks",
+}
 
 
 @dataclass(frozen=True)

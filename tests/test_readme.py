@@ -16,7 +16,16 @@ from wavenet.model import WaveNet
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"^(wavenet-[a-z-]+) ([^#\n]*)", README, re.MULTILINE)
-VERBS = ("prepare", "train", "generate", "evaluate", "benchmark", "benchmark_train", "inspect")
+VERBS = (
+    "prepare",
+    "train",
+    "generate",
+    "evaluate",
+    "benchmark",
+    "benchmark_train",
+    "benchmark_blocks",
+    "inspect",
+)
 
 
 @pytest.mark.parametrize("code", PYTHON)

@@ -84,7 +84,16 @@ def test_out_of_memory_exits_5(run: Run, recordings: Path) -> None:
     assert "MachineError: not enough memory" in done.stderr
 
 
-VERBS = ["prepare", "train", "generate", "evaluate", "benchmark", "benchmark-train", "inspect"]
+VERBS = [
+    "prepare",
+    "train",
+    "generate",
+    "evaluate",
+    "benchmark",
+    "benchmark-train",
+    "benchmark-blocks",
+    "inspect",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -87,6 +87,7 @@ generate = functools.partial(run_command, "generate")
 evaluate = functools.partial(run_command, "evaluate")
 benchmark = functools.partial(run_command, "benchmark")
 benchmark_train = functools.partial(run_command, "benchmark_train")
+benchmark_blocks = functools.partial(run_command, "benchmark_blocks")
 inspect = functools.partial(run_command, "inspect")
 
 
