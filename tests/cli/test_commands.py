@@ -166,7 +166,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     )
 
     process.send_signal(number)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
 
     assert process.returncode == code
     assert "wavenet-train resume=cut" in out
