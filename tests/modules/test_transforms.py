@@ -382,3 +382,14 @@ def test_weight_norm_goes_through_the_transforms_that_torch_gives_it() -> None:
     assert model.to("meta")(waveform.to("meta")).shape == expected.shape
     with pytest.raises(RuntimeError, match="only supported through state_dict"):
         pickle.dumps(model)
+
+
+def test_without_private_functions_of_torch_the_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = ResidualStack((1, 2), 4, 6, 5)
+    x = torch.randn(1, 4, 20)
+    expected = stack(x)
+
+    monkeypatch.delattr(torch._C, "_len_torch_dispatch_stack")
+
+    assert stack.fusable_weights(x) is None
+    torch.testing.assert_close(stack(x), expected)

@@ -92,9 +92,9 @@ def already_prepared(plan: Plan) -> PreparationSummary | None:
         return None
     if account.get("format") != FORMAT:
         raise ConfigError(
-            f"{printable(plan.output)} was prepared in format {account.get('format')}, this version "
-            f"writes {FORMAT}; it is left unchanged: choose another data.processed_dir, or leave it "
-            "out for a folder of each data set's own"
+            f"{printable(plan.output)} was prepared in format {account.get('format')}, this "
+            f"version writes {FORMAT}; it is left unchanged: choose another data.processed_dir, or "
+            "leave it out for a folder of each data set's own"
         )
     if account["key"] != plan.key:
         raise ConfigError(_other_data(plan, account))
