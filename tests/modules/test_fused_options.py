@@ -203,7 +203,6 @@ def test_compiled_gates_and_autocast_stay_close_to_the_loop(form: str, dtype: to
         ({"in_channels": 4, "output": "both"}, {}),
         ({}, {"mask": torch.ones(2, 1, 9).double().requires_grad_()}),
     ],
-    ids=str,
 )
 def test_what_the_fused_stack_does_not_know_runs_by_the_loop(
     options: dict[str, Any], extras: dict[str, Tensor]

@@ -366,7 +366,6 @@ def test_other_changes_of_blocks_are_refused_by_name(
         ({"film_channels": 3}, {"film": (2, 3, 9)}, {}, r"film must be \(2, 3\), got"),
         ({}, {}, {"mask": (2, 2, 9)}, r"mask must be \(2, 1, 9\)"),
     ],
-    ids=str,
 )
 def test_inputs_of_a_stream_are_checked(
     options: dict[str, Any],
