@@ -12,9 +12,10 @@ from wavenet.cli.main import run_command
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {
-    "import": "import_model",
     "inspect": "inspect_model",
     "benchmark-train": "benchmark_train",
+    "benchmark-blocks": "benchmark_blocks",
+    "import": "import_model",
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.modules import ResidualStack
+from wavenet.modules.compat import WN
 
 HOP = 4
 Inputs = dict[str, Tensor]
@@ -38,6 +39,24 @@ def non_causal_stack(frames: int) -> Case:
     mask = (torch.arange(length) < torch.tensor([[[length]], [[length - 2]]])).float()
     x, conditioning = torch.randn(2, 4, length), torch.randn(2, 3, length)
     return stack, {"x": x, "conditioning": conditioning, "mask": mask}
+
+
+def diffusion_stack(frames: int) -> Case:
+    """A stack with a vector per item and one conditioning for all samples, as DiffWave has."""
+    stack = ResidualStack(
+        (1, 2), 4, 8, 4, 3, causal=False, gate="sigmoid*tanh", conditioning_channels=3,
+        step_channels=2, residual_scale=0.5**0.5,
+    )  # fmt: skip
+    inputs = {"conditioning": torch.randn(2, 3, 1), "step_embedding": torch.randn(2, 2)}
+    return stack, {"x": torch.randn(2, 4, HOP * frames), **inputs}
+
+
+def vits_wn(frames: int) -> Case:
+    """VITS's block, with weight norm of its own."""
+    length = HOP * frames
+    mask = (torch.arange(length) < torch.tensor([[[length]], [[length - 2]]])).float()
+    inputs = {"x": torch.randn(2, 4, length), "x_mask": mask, "g": torch.randn(2, 3, 1)}
+    return WN(4, 3, 2, 2, gin_channels=3), inputs
 
 
 def mixture_model(frames: int) -> Case:
@@ -71,8 +90,11 @@ def companded_model(frames: int) -> Case:
 
 CASES: dict[str, Callable[[int], Case]] = {
     make.__name__: make
-    for make in (standard_stack, non_causal_stack, mixture_model, class_model, companded_model)
-}
+    for make in (
+        standard_stack, non_causal_stack, diffusion_stack, vits_wn, mixture_model, class_model,
+        companded_model,
+    )
+}  # fmt: skip
 
 
 def build(name: str, frames: int = 5) -> Case:

@@ -23,6 +23,7 @@ VERBS = (
     "evaluate",
     "benchmark",
     "benchmark_train",
+    "benchmark_blocks",
     "inspect",
     "import",
     "push",

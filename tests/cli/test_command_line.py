@@ -91,6 +91,7 @@ VERBS = [
     "evaluate",
     "benchmark",
     "benchmark-train",
+    "benchmark-blocks",
     "inspect",
     "import",
     "push",

@@ -169,7 +169,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     )
 
     process.send_signal(number)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
 
     assert process.returncode == code
     assert "wavenet-train resume=cut" in out
@@ -269,6 +269,35 @@ def test_benchmark_train_measures_each_implementation_and_draws_a_chart(
     assert size["segments_read_per_second"]["500"] > 0
     assert "one process reads" in done.stderr
     assert (tmp_path / "benchmark-train.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_benchmark_blocks_compares_both_stacks_with_the_textbook(run: Run) -> None:
+    done = run(
+        "benchmark-blocks",
+        "batch_shapes=[1x8,1x8]",
+        "passes=[training]",
+        "precisions=[32-true]",
+        "repeats=1",
+        "seconds=0.01",
+        "output=null",
+        "--json",
+    )
+
+    assert done.returncode == 0, done.stderr
+    stacks = json.loads(done.stdout)["models"]
+    assert [stack["name"] for stack in stacks] == ["vits", "diffwave"]
+    for stack in stacks:
+        textbook, fused = stack["measurements"]
+        assert textbook["times_baseline"] == 1.0
+        assert fused["case"]["implementation"] == "fused"
+        assert fused["times_baseline"] > 0
+
+
+def test_each_stack_of_benchmark_blocks_has_a_batch_shape(run: Run) -> None:
+    done = run("benchmark-blocks", "stacks=[vits]")
+
+    assert done.returncode == 2
+    assert "batch_shapes must have one entry per stack, 1, got 2" in done.stderr
 
 
 def test_batch_shapes_are_given_as_a_product(run: Run) -> None:

@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 FULL = "WAVENET_FULL" in os.environ
 LAST = 10_000 if FULL else 200
-SAVE_INTERVAL = 25
+SAVE_INTERVAL = 100 if FULL else 25
 STEPS = (
     *("model.dropout=0.1", "trainer.global_batch_size=4", f"trainer.max_steps={LAST}"),
     *(f"trainer.save_every_n_steps={SAVE_INTERVAL}", "trainer.save_last_k=1000"),
@@ -119,7 +119,7 @@ def test_stopped_process_is_detected_within_the_timeout(
     with torchrun(tmp_path, recordings, "trainer.ddp_timeout_seconds=10") as process:
         wait_for_checkpoint(process, tmp_path)
         os.kill(workers(process.pid)[which], signal.SIGSTOP)
-        code = process.wait(300)
+        code = process.wait(1800)
 
     assert code == 0, output_of(tmp_path)
     assert_same_bits(uninterrupted, tmp_path / "runs" / "folder")
@@ -203,7 +203,7 @@ def test_two_hosts_resume_when_a_cut_network_is_back(
             cut_at = num_checkpoints(tmp_path)
             time.sleep(15)
             net("-n", names[0], "link", "set", "cable", "up")
-            codes = [process.wait(240) for process in started]
+            codes = [process.wait(1800) for process in started]
         finally:
             for host in stack:
                 host.__exit__(None, None, None)

@@ -18,18 +18,21 @@ from wavenet.modules.compat import WN, load_weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GENERATED = r"generated: \(1, 64\)"
+ARGUMENTS = {"denoiser": ["2"], "tcn_classifier": ["2", "20"]}  # steps, and a length
 OUTPUTS = {
     "custom_distribution": (
         r"loss: \S+ bits per sample",
         GENERATED,
         "cpu refuses: .*LaplaceMixture has compiled_draw=None.*reference",
     ),
+    "denoiser": (r"loss \d", r"SNR: [45]\.\d dB, denoised \S+ dB, gain \S+ dB"),
     "diffwave_denoiser": (r"loss: \d", r"generated: \(1, 400\)"),
     "film_block": (
         r"loss: \S+ nats per sample",
         GENERATED,
         "cpu refuses: .*stack.blocks.0 is FilmBlock, not ResidualBlock.*reference",
     ),
+    "tcn_classifier": (r"loss 1\.", r"accuracy: \S+%"),
     "vits_wn": (
         r"difference from VITS's formula: \S+e-0[67]",
         r"loss: \S+, then \d",
@@ -52,7 +55,8 @@ def load_example(name: str) -> ModuleType:
 def test_every_example_runs_and_prints_its_results(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 80
 
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
+    command = [sys.executable, str(path), *ARGUMENTS.get(path.stem, [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     for pattern in OUTPUTS[path.stem]:
         assert re.search(pattern, done.stdout), done.stdout
@@ -128,3 +132,26 @@ def test_vits_formula_is_computed_by_the_module_that_takes_its_place() -> None:
     expected = example.formula(checkpoint, x, mask, g)
 
     torch.testing.assert_close(wn(x, mask, g), expected, rtol=0, atol=1e-12)
+
+
+def test_classes_of_the_temporal_order_task_are_where_x_and_y_stand() -> None:
+    x, classes = load_example("tcn_classifier").draw_batch(50, 30)
+
+    marks = [sequence[4:].argmax(dim=0)[sequence[4:].any(dim=0)] for sequence in x]
+    assert [int(2 * first + second) for first, second in marks] == classes.tolist()
+
+
+def test_the_tcn_depends_on_its_first_symbol() -> None:
+    model = load_example("tcn_classifier").TCN(60).eval()
+    x = torch.rand(1, 6, 60, requires_grad=True)
+
+    model(x).sum().backward()
+
+    assert x.grad is not None
+    assert x.grad[..., 0].any()
+
+
+def test_the_denoisers_snr_is_of_powers() -> None:
+    clean, noise = torch.tensor([3.0, -3.0]), torch.tensor([0.3, 0.3])
+
+    assert load_example("denoiser").snr_db(clean, clean + noise) == pytest.approx(20.0, abs=1e-4)

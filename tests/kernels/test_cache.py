@@ -39,7 +39,7 @@ def generate(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     signals = [line for line in done.stdout.splitlines() if line.startswith("signal")]

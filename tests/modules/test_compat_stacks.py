@@ -353,7 +353,6 @@ DIFFWAVE = diffwave_weights(3, 3)
             "end.bias missing",
         ),
     ],
-    ids=str,
 )
 def test_state_dicts_of_another_layout_are_refused(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -203,7 +203,6 @@ def test_compiled_gates_and_autocast_stay_close_to_the_loop(form: str, dtype: to
         ({"in_channels": 4, "output": "both"}, {}),
         ({}, {"mask": torch.ones(2, 1, 9).double().requires_grad_()}),
     ],
-    ids=str,
 )
 def test_what_the_fused_stack_does_not_know_runs_by_the_loop(
     options: dict[str, Any], extras: dict[str, Tensor]
@@ -215,6 +214,17 @@ def test_what_the_fused_stack_does_not_know_runs_by_the_loop(
         assert stack.fusable_weights(inputs["x"]) is None
         return
     assert not runs_fused(stack, {**inputs, **extras})
+
+
+def test_wide_float32_convolutions_run_by_the_loop_unless_checkpointed() -> None:
+    stack = ResidualStack((1,), 256, 4, 2, 3, causal=False)
+    inputs = {"x": torch.randn(1, 256, 5, requires_grad=True)}
+
+    assert not runs_fused(stack, inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert runs_fused(stack, inputs)
+    stack.checkpoint_activations = True
+    assert runs_fused(stack, inputs)
 
 
 def test_an_empty_batch_of_steps_has_an_empty_output() -> None:

@@ -51,7 +51,7 @@ def at(inputs: dict[str, Tensor], samples: Any) -> dict[str, Tensor]:
     return {name: x[..., samples] if x.dim() == 3 else x for name, x in inputs.items()}
 
 
-@pytest.mark.parametrize("options", CAUSAL, ids=str)
+@pytest.mark.parametrize("options", CAUSAL)
 def test_step_and_prefill_equal_forward_with_every_option(options: dict[str, Any]) -> None:
     stack, length, start = build(**options), 40, 13
     x = torch.randn(2, options.get("in_channels", 4), length, dtype=torch.double)
@@ -143,7 +143,6 @@ def test_a_gate_may_be_any_function() -> None:
         ({"kernel_size": (2, 3)}, "one per block, 3, got 2"),
         ({"kernel_size": 0, "causal": False}, "kernel_size and dilation must be 1 or more"),
     ],
-    ids=str,
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -163,7 +162,6 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], me
         ({"film_channels": 3}, {}, "film must be"),
         ({}, {"mask": (2, 4, 20)}, r"mask must be \(2, 1, 20\)"),
     ],
-    ids=str,
 )
 def test_missing_unused_and_misshaped_inputs_are_refused(
     options: dict[str, Any], inputs: dict[str, tuple[int, ...]], message: str, fused: bool

@@ -222,6 +222,20 @@ def test_a_copied_state_continues_on_its_own() -> None:
     torch.testing.assert_close(found, stack(x), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_streams_compute_in_the_precision_of_forward(autocast: bool) -> None:
+    stack, x = small_stack(), torch.randn(2, 4, 30)
+    if not autocast:
+        stack, x = stack.bfloat16(), x.bfloat16()
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), torch.no_grad():
+        expected = stack(x)
+        (found,) = stream_stack(stack, {}, {"x": x}, [10, 1, 19])
+
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
 class ReluBlock(ResidualBlock):
     def activation(self, y: Tensor, projected: Tensor | None) -> Tensor:
         return super().activation(y, projected).relu()
@@ -352,7 +366,6 @@ def test_other_changes_of_blocks_are_refused_by_name(
         ({"film_channels": 3}, {"film": (2, 3, 9)}, {}, r"film must be \(2, 3\), got"),
         ({}, {}, {"mask": (2, 2, 9)}, r"mask must be \(2, 1, 9\)"),
     ],
-    ids=str,
 )
 def test_inputs_of_a_stream_are_checked(
     options: dict[str, Any],

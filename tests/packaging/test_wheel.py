@@ -39,7 +39,14 @@ EXTRAS = (
     "tqdm",
 )
 RUNTIME_COMMANDS = ("generate", "benchmark", "inspect", "import", "push")
-COMMANDS = ("prepare", "train", "evaluate", "benchmark-train", *RUNTIME_COMMANDS)
+COMMANDS = (
+    "prepare",
+    "train",
+    "evaluate",
+    "benchmark-train",
+    "benchmark-blocks",
+    *RUNTIME_COMMANDS,
+)
 
 
 def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:

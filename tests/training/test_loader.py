@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_exit_5(recordings: Path, tmp_
     victim = children(process.pid)[1]
 
     os.kill(victim, signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
 
     assert process.returncode == 5, err
     assert f"MachineError: loader worker {victim} was killed by SIGKILL" in err
@@ -191,7 +191,7 @@ def test_a_clip_truncated_during_a_run_ends_it_with_exit_3(
 
     for clip in tmp_path.rglob("*.wav"):
         os.truncate(clip, 1000)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
 
     assert process.returncode == 3, err
     assert "DataError: " in err
@@ -207,7 +207,7 @@ def test_a_signal_to_the_whole_group_saves_and_ends_all_workers(
     workers = children(process.pid)
 
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
 
     assert process.returncode == 130, err
     assert "wavenet-train resume=run" in out
@@ -234,7 +234,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_a_worker_whose_parent_was_killed_before_it_started_ends() -> None:
-    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, timeout=600)
 
     assert done.returncode == -signal.SIGKILL
     assert not done.stdout
@@ -248,7 +248,7 @@ def test_workers_exit_when_the_training_process_is_killed(recordings: Path, tmp_
     os.kill(workers[0], signal.SIGSTOP)  # as one that hangs and cannot look around
 
     process.kill()
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
 
     wait_until(
         lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers),

@@ -12,6 +12,7 @@ import logging
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,6 +170,18 @@ def serve(make_measure: Callable[..., Callable[[Any], Any]]) -> None:
     for line in sys.stdin:
         sys.stdout.write(json.dumps(measure(json.loads(line))) + "\n")
         sys.stdout.flush()
+
+
+def calls_per_second(function: Callable[[], object], device: str, seconds: float) -> float:
+    """Call a function for so long, at least once."""
+    synchronize: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronize()
+    count, started = 0, time.perf_counter()
+    while not count or time.perf_counter() - started < seconds:
+        function()
+        synchronize()
+        count += 1
+    return count / (time.perf_counter() - started)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import itertools
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 from wavenet.benchmarks.framework import (
     Measurement,
     Timing,
+    calls_per_second,
     measure_interleaved,
     process_memory_mib,
     worker_process,
@@ -132,7 +132,7 @@ def _training_meter(
     before = _memory_mib(case.device)
 
     def measure(seconds: float) -> dict[str, float]:
-        updates = _calls_per_second(update, case.device, seconds)
+        updates = calls_per_second(update, case.device, seconds)
         rate = updates * case.batch_size * case.segment_length
         return {"rate": rate, "memory_mib": max(0.0, _memory_mib(case.device, peak=True) - before)}
 
@@ -178,23 +178,11 @@ def _matrix_meter(device: str) -> Callable[[float], dict[str, float]]:
         for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
             a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
             a @ b
-            calls = _calls_per_second(functools.partial(torch.mm, a, b), device, seconds / 4)
+            calls = calls_per_second(functools.partial(torch.mm, a, b), device, seconds / 4)
             found[precision] = calls * 2 * size**3
         return found
 
     return measure
-
-
-def _calls_per_second(function: Callable[[], object], device: str, seconds: float) -> float:
-    """Call a function for so long, at least once."""
-    synchronize: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
-    synchronize()
-    count, started = 0, time.perf_counter()
-    while not count or time.perf_counter() - started < seconds:
-        function()
-        synchronize()
-        count += 1
-    return count / (time.perf_counter() - started)
 
 
 def _memory_mib(device: str, *, peak: bool = False) -> float:
@@ -283,4 +271,4 @@ def segments_read_per_second(
             seed=0,
         )
         numbers = itertools.count()
-        return _calls_per_second(lambda: segments[next(numbers)], "cpu", seconds)
+        return calls_per_second(lambda: segments[next(numbers)], "cpu", seconds)

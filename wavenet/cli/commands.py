@@ -162,9 +162,46 @@ class TrainBenchmarkCommand(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for shape in self.batch_shapes:
-            good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", shape) is not None
-            check(good, "batch_shapes", "SEGMENTSxSAMPLES, such as 1x16000", shape)
+        _check_batch_shapes(self.batch_shapes)
+        _check_chart(self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockBenchmarkCommand(Options):
+    """`wavenet-benchmark-blocks`: speed of residual stacks on this machine."""
+
+    stacks: tuple[Literal["vits", "diffwave"], ...] = option(
+        ("vits", "diffwave"), "Whose stack: WN of VITS, or that of DiffWave", min_length=1
+    )
+    batch_shapes: tuple[str, ...] = option(
+        ("8x500", "2x8000"), "Items x samples of each, one entry per stack", min_length=1
+    )
+    precisions: tuple[Literal["32-true", "bf16-mixed"], ...] = option(
+        ("32-true", "bf16-mixed"), "Precision of matrix products", min_length=1
+    )
+    passes: tuple[Literal["forward", "training"], ...] = option(
+        ("forward", "training"), "Forward alone, or forward and backward", min_length=1
+    )
+    implementations: tuple[Literal["textbook", "loop", "fused"], ...] = option(
+        ("textbook", "fused"), "Plain PyTorch, or ResidualStack by the loop or fused", min_length=1
+    )
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "auto uses a GPU if available")
+    repeats: int = option(7, "Measurements of each case, in interleaved rounds", ge=1)
+    seconds: float = option(1.0, "Length of one measurement, at least one call", gt=0, lt=1000)
+    output: str | None = option(
+        "benchmark-blocks.png", "Bar chart, with the stack before the suffix; null for none"
+    )
+    json: bool = option(False, "Print JSON instead of tables; also --json")
+    debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_batch_shapes(self.batch_shapes)
+        if len(self.batch_shapes) != len(self.stacks):
+            raise ConfigError(
+                f"batch_shapes must have one entry per stack, {len(self.stacks)}, "
+                f"got {len(self.batch_shapes)}"
+            )
         _check_chart(self.output)
 
 
@@ -211,6 +248,12 @@ class ImportCommand(Options):
     debug: bool = option(False, "Show tracebacks of errors")
 
 
+def _check_batch_shapes(shapes: tuple[str, ...]) -> None:
+    for shape in shapes:
+        good = re.fullmatch("[1-9][0-9]{0,5}x[1-9][0-9]{0,7}", shape) is not None
+        check(good, "batch_shapes", "SEGMENTSxSAMPLES, such as 1x16000", shape)
+
+
 def _check_chart(output: str | None) -> None:
     good = output is None or output.lower().endswith(".png")
     check(good, "output", "a .png file", output)
@@ -232,6 +275,7 @@ COMMANDS = {
     "evaluate": CommandSpec(EvaluateCommand, "evaluate"),
     "benchmark": CommandSpec(BenchmarkCommand, "benchmark", "generate"),
     "benchmark_train": CommandSpec(TrainBenchmarkCommand, "benchmark_train"),
+    "benchmark_blocks": CommandSpec(BlockBenchmarkCommand, "benchmark_blocks"),
     "inspect": CommandSpec(InspectCommand, "inspect_model", "generate"),
     "import": CommandSpec(ImportCommand, "import_model", "generate", "import_model"),
     "push": CommandSpec(PushCommand, "push", "generate"),

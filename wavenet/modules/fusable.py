@@ -24,17 +24,31 @@ STANDARD_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
 }
 PLAIN_TENSORS = (Tensor, nn.Parameter)  # others, such as fake ones, have operators of their own
 TWO_HALVES = ("tanh*sigmoid", "sigmoid*tanh")
+WIDE_CONVOLUTION = (
+    768  # taps times channels: measured on a CPU, little else takes time from here on
+)
 
 
 def is_transformed(*tensors: Tensor | None) -> bool:
     """Whether something looks inside of the computation, or there are no numbers to look at."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    if any(type(x) not in PLAIN_TENSORS or x.is_meta for x in tensors if x is not None):
+        return True
+    try:
+        return _is_observed(*tensors)
+    except AttributeError:  # a PyTorch without these private functions: the loop is always right
+        return True
+
+
+def _is_observed(*tensors: Tensor | None) -> bool:
+    """Whether a transform or a mode of PyTorch is active, by functions that only it itself uses."""
+    is_batched = torch._C._functorch.is_legacy_batchedtensor  # by is_grads_batched=True
     return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or torch._C._are_functorch_transforms_active()
+        torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0  # a counter of operations, for example
         or forward_ad._current_level >= 0  # a tangent may be on a weight alone
-        or any(_is_special(x) for x in tensors if x is not None)
+        or any(is_batched(x) for x in tensors if x is not None)
     )
 
 
@@ -100,10 +114,15 @@ def is_standard(module: nn.Module | None) -> bool:
     return options == ((1,), (0,), 1, "zeros")
 
 
-def _is_special(x: Tensor) -> bool:
-    """Whether operators of a tensor of its kind are not those of numbers in memory."""
-    is_batched = torch._C._functorch.is_legacy_batchedtensor  # by is_grads_batched=True
-    return type(x) not in PLAIN_TENSORS or x.is_meta or is_batched(x)
+def is_faster_by_loop(x: Tensor, block: ResidualBlock) -> bool:
+    """Whether PyTorch's convolutions are faster than products of rows: wide ones in float32.
+
+    The difference is a twentieth of the time, in the non-causal stack of VITS for example.
+    """
+    width = block.conv.in_channels * block.conv.kernel_size[0]
+    is_float32 = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    is_wide = not isinstance(block.conv, CausalConv1d) and width >= WIDE_CONVOLUTION
+    return x.device.type == "cpu" and is_float32 and is_wide
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from wavenet.modules.checks import check_signal, one_of
 from wavenet.modules.conv import CausalConv1d
-from wavenet.modules.fusable import is_standard, is_transformed, standard_weights
+from wavenet.modules.fusable import (
+    is_faster_by_loop,
+    is_standard,
+    is_transformed,
+    standard_weights,
+)
 from wavenet.modules.fused_inputs import fused_forward
 from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
 from wavenet.modules.rows import GatedActivation
@@ -50,7 +55,7 @@ class ResidualStack(nn.Module):
         film_channels: Width of what scales and shifts the inputs of the gates; 0 for none.
 
     Attributes:
-        fused: Compute standard blocks as one function, which is faster, where that is possible.
+        fused: Compute standard blocks as one function where that is possible and faster.
         gated_activation: Implementation of the gates in the fused stack.
         checkpoint_activations: The fused stack saves memory: its backward pass recomputes gates.
 
@@ -194,18 +199,22 @@ class ResidualStack(nn.Module):
         check_forward("the stack", self, ResidualStack)
         return StackStream(self._blocks(), self.conditioning_conv, self._output)
 
-    def fusable_weights(self, *inputs: Tensor | None) -> StackWeights | None:
+    def fusable_weights(self, x: Tensor, *others: Tensor | None) -> StackWeights | None:
         """Return the weights for the fused stack; `None` where the loop is to run."""
         standard = self.output == "skip" and is_standard(self.conditioning_conv)
-        if not standard or is_transformed(*inputs):
+        if not standard or is_transformed(x, *others):
             return None
-        return standard_weights(
-            self._blocks(),
+        blocks = self._blocks()
+        weights = standard_weights(
+            blocks,
             self.dilations,
             dropout=self.dropout,
             residual_scale=self.residual_scale,
             training=self.training,
         )
+        if weights is None or (not self.checkpoint_activations and is_faster_by_loop(x, blocks[0])):
+            return None
+        return weights
 
     def _fused_spec(self) -> StackSpec:
         return StackSpec(

@@ -49,7 +49,7 @@ class Buffer:
         stop = self.stop + samples.shape[-1]
         if stop - self._offset > self._memory.shape[-1]:
             kept = self.read(self.start, self.stop)
-            room = kept.new_empty(*kept.shape[:2], stop - self.start + kept.shape[-1])
+            room = samples.new_empty(*kept.shape[:2], stop - self.start + kept.shape[-1])
             room[..., : kept.shape[-1]] = kept
             self._memory, self._offset = room, self.start
         self._memory[..., self.stop - self._offset : stop - self._offset] = samples

@@ -128,7 +128,7 @@ def test_interruption_leaves_no_waiting_thread() -> None:
 
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
-            thread.join(timeout=120)
+            thread.join(timeout=600)
     assert threading.active_count() <= before
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from wavenet.modules.checks import check_signal
 from wavenet.modules.compat.weight_norm import fit_entries, split_weight
+from wavenet.modules.fusable import is_transformed
 from wavenet.modules.residual_block import tanh_sigmoid
 
 
@@ -64,6 +65,10 @@ class WeightNormConv1d(nn.Conv1d):
         """Return the weight, `(out_channels, in_channels, kernel_size)`."""
         if "weight" in self._parameters:
             return self.weight
+        if is_transformed(self.weight_v):  # torch's function has no vmap and no forward derivative
+            norm = torch.linalg.vector_norm(self.weight_v, dim=(1, 2), keepdim=True)
+            weight: Tensor = self.weight_v * (self.weight_g / norm)
+            return weight
         return torch._weight_norm(self.weight_v, self.weight_g, 0)
 
     def remove_weight_norm(self) -> None:
