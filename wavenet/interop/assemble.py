@@ -54,15 +54,15 @@ def assemble(
     for name, meta in model.state_dict().items():
         tensor = tensors.pop(name, None)
         if tensor is None and name.endswith(".bias"):
-            tensor = torch.zeros(meta.shape)
+            tensor = torch.zeros(meta.shape, dtype=source.dtype)
         if tensor is None or tensor.shape != meta.shape:
             found = "nothing" if tensor is None else tuple(tensor.shape)
             raise CheckpointError(
                 f"gives {found} for {name}, where its other weights need {tuple(meta.shape)}: the "
                 "config is of another model, or the file of another project"
             )
-        weights[name] = tensor.to(source.dtype, copy=True).contiguous()
-        if not bool(weights[name].isfinite().all()):
+        weights[name] = tensor
+        if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"has a weight beyond {source.dtype} in {name}")
     assert not tensors, sorted(tensors)
     model.load_state_dict(weights, assign=True)

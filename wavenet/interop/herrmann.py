@@ -42,7 +42,7 @@ def convert(source: Source) -> Imported:
     count = weights.count("filter_convs.{}.weight")
     gate, width, taps = weights.shape("filter_convs.0.weight")
     head, skips, _ = weights.shape("end_conv_1.weight")
-    tensors: dict[str, Tensor] = {}
+    tensors = source.new_tensors()
     start = weights.take("start_conv.weight", width, -1, 1)
     tensors["input.weight"] = start.permute(2, 1, 0)
     _set_bias(weights, tensors, "start_conv", "input")
@@ -89,7 +89,8 @@ def convert_scalar(source: Source) -> Imported:
         )
     start = weights.take("start_conv.weight", width, 1, 1)
     values = torch.linspace(-1, 1, classes, dtype=torch.float64)
-    tensors = {"input.weight": (values[:, None] * start[:, 0, 0]).unsqueeze(0)}
+    tensors = source.new_tensors()
+    tensors["input.weight"] = (values[:, None] * start[:, 0, 0]).unsqueeze(0)
     _set_bias(weights, tensors, "start_conv", "input")
     for index in range(count):
         conv = weights.take(f"dilated_convs.{index}.weight", gate, width, taps)

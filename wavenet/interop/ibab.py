@@ -57,7 +57,8 @@ def convert(source: Source) -> Imported:
     speakers = weights.take_if_there("embeddings/gc_embedding", -1, -1)
     scalar = fields.truth("scalar_input", default=False)
     first = weights.take("causal_layer/filter", -1, 1 if scalar else classes, width)
-    tensors = {"input.weight": first.permute(2, 1, 0) if scalar else first}
+    tensors = source.new_tensors()
+    tensors["input.weight"] = first.permute(2, 1, 0) if scalar else first
     config = WaveNetConfig(
         quantization_channels=classes,
         input_type="scalar" if scalar else "embedding",

@@ -44,7 +44,7 @@ def convert(source: Source) -> Imported:
     channels, classes, taps = weights.shape("causal.conv.weight")
     skip_channels = weights.shape("conv_post_1.weight")[0]
     bands = weights.shape("aux_1x1_tanh.0.weight")[1]
-    tensors: dict[str, Tensor] = {}
+    tensors = source.new_tensors()
     local = _upsampling(source, tensors, bands)
     config = WaveNetConfig(
         quantization_channels=classes,

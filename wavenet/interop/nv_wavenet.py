@@ -39,7 +39,7 @@ def convert(source: Source) -> Imported:
     count = weights.count("dilate_layers.{}.conv.weight")
     classes, width = weights.shape("embed.weight")
     out_channels, skips, _ = weights.shape("conv_out.conv.weight")
-    tensors: dict[str, Tensor] = {}
+    tensors = source.new_tensors()
     local = _upsampling(source, tensors, module, shape)
     config = WaveNetConfig(
         quantization_channels=classes,

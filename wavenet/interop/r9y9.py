@@ -20,6 +20,7 @@ so far is scaled by `sqrt(1/2)` in each block but the first: block `i` of `n` co
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,18 +65,16 @@ def convert(source: Source) -> Imported:
         "dropout": fields.number("dropout", 0.0),
     }
     output, notes = _output(source, master)
-    tensors: dict[str, Tensor] = {}
+    tensors = source.new_tensors()
     local, audio = None, AudioConfig(sample_rate=_rate(source))
     if f"{BLOCKS}.0.conv1x1c.weight" in source.weights:
         local = convert_upsampling(source, tensors, master=master)
         audio, more = convert_audio(source, local, master=master)
         notes = [*notes, *more, ONE_SAMPLE_LATE]
-    config = convert_network(source, tensors, options | output, local, BLOCKS)
+    factors = [1.0] * blocks
     if not master and fields.truth("legacy", default=True):
-        for index in range(blocks):
-            for kind in ("weight", "bias"):
-                factor = math.sqrt(0.5) ** (blocks - max(index, 1))
-                tensors[f"stack.blocks.{index}.skip_conv.{kind}"] *= factor
+        factors = [math.sqrt(0.5) ** (blocks - max(index, 1)) for index in range(blocks)]
+    config = convert_network(source, tensors, options | output, local, BLOCKS, factors)
     if config.num_speakers:
         names = tuple(map(str, range(config.num_speakers)))
         audio = replace(audio, speaker_names=names)
@@ -89,6 +88,7 @@ def convert_network(
     options: dict[str, Any],
     local: LocalConfig | None,
     blocks: str,
+    skip_factors: Sequence[float],
 ) -> WaveNetConfig:
     """Enter the weights of the network, and return its config.
 
@@ -98,6 +98,7 @@ def convert_network(
         options: Of the config, as far as the weights do not tell.
         local: Local conditioning.
         blocks: Name of the list of blocks.
+        skip_factors: Factor of each block's skip.
     """
     weights = source.weights
     gate, width, taps = weights.shape(f"{blocks}.0.conv.weight")
@@ -124,7 +125,8 @@ def convert_network(
     tensors["input.weight"] = first if config.input_type == "scalar" else first.permute(2, 1, 0)
     tensors["input.bias"] = weights.take("first_conv.bias", width)
     for index in range(len(config.dilations)):
-        _set_block(weights, tensors, index, f"{blocks}.{index}", config)
+        factor = skip_factors[index]
+        _set_block(weights, tensors, index, f"{blocks}.{index}", config, factor)
     for name, number in (("hidden", 1), ("output", 3)):
         theirs = f"last_conv_layers.{number}"
         weight = weights.take(f"{theirs}.weight", -1, -1, 1)
@@ -211,7 +213,12 @@ def _global_options(
 
 
 def _set_block(
-    weights: Weights, tensors: dict[str, Tensor], index: int, theirs: str, config: WaveNetConfig
+    weights: Weights,
+    tensors: dict[str, Tensor],
+    index: int,
+    theirs: str,
+    config: WaveNetConfig,
+    skip_factor: float,
 ) -> None:
     width, gate, skips = config.residual_channels, config.gate_channels, config.skip_channels
     bias = weights.take(f"{theirs}.conv.bias", gate)
@@ -234,7 +241,7 @@ def _set_block(
         tensors,
         index,
         conv=(weights.take(f"{theirs}.conv.weight", gate, width, config.kernel_size), bias),
-        skip=skip,
+        skip=(skip[0] * skip_factor, skip[1] * skip_factor),
         residual=residual if index < len(config.dilations) - 1 else None,
         conditioning=torch.cat(columns, dim=1) if columns else None,
     )

@@ -128,6 +128,18 @@ class Weights:
             raise CheckpointError(f"has tensors that its project's model has not:{listed(names)}")
 
 
+class Folded(dict[str, Tensor]):
+    """Tensors by our names, each converted and copied as it is entered, so that memory is freed."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        kept = tensor.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
+        super().__setitem__(name, kept)
+
+
 def _text(shape: tuple[object, ...]) -> str:
     return f"({', '.join(map(str, shape))})"
 
@@ -230,3 +242,7 @@ class Source:
     std: tuple[float, ...] | None
     steps: int
     dtype: torch.dtype
+
+    def new_tensors(self) -> Folded:
+        """Return where an importer enters the weights by our names."""
+        return Folded(self.dtype)

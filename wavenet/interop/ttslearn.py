@@ -8,8 +8,6 @@ for `conv_layers` and `conv_layers` for the smoothing, and without any scaling o
 
 from dataclasses import replace
 
-from torch import Tensor
-
 from wavenet.config import AudioConfig
 from wavenet.interop.assemble import (
     ONE_SAMPLE_LATE,
@@ -39,7 +37,7 @@ def convert(source: Source) -> Imported:
     bands = weights.shape(f"{BLOCKS}.0.conv1x1c.weight")[1]
     if bands != MEL_CHANNELS:
         raise refuse_features("linguistic features", bands)
-    tensors: dict[str, Tensor] = {}
+    tensors = source.new_tensors()
     local = convert_centered(weights, tensors, bands, r"conv_layers\.(\d+)", step=1)
     count = weights.count(BLOCKS + ".{}.conv.weight")
     options = {
@@ -47,7 +45,7 @@ def convert(source: Source) -> Imported:
         "quantization_channels": weights.shape("last_conv_layers.3.weight")[0],
         "companding": "mu-law-floor",
     }
-    config = convert_network(source, tensors, options, local, BLOCKS)
+    config = convert_network(source, tensors, options, local, BLOCKS, [1.0] * count)
     rate = required_rate(source, fields.integer("sample_rate", None), " (16000 or 24000)")
     mel = replace(
         MEL_PRESETS["r9y9"],
