@@ -72,6 +72,19 @@ def test_step_and_prefill_equal_forward_with_every_option(options: dict[str, Any
         torch.testing.assert_close(part[number], output[..., start])
 
 
+def test_prefill_takes_the_past_of_the_stack_and_refuses_less() -> None:
+    stack, x = build(), torch.randn(2, 4, 30, dtype=torch.double)
+    past = 2 * (1 + 2 + 4)
+    queues = stack.new_queues(2)
+
+    stack.prefill(queues, x[..., 29 - past : 29], 29)
+
+    torch.testing.assert_close(stack.step(x[..., 29], queues, 29), stack(x)[..., 29])
+    for first, position in ((29 - past + 1, 29), (5, 10)):
+        with pytest.raises(ValueError, match="x must have 1[04] samples or more.*in one call"):
+            stack.prefill(stack.new_queues(2), x[..., first:position], position)
+
+
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
 def test_a_non_causal_stack_sees_its_exact_field_on_both_sides(kernel_size: int) -> None:
     stack, middle = build(causal=False, kernel_size=kernel_size), 30

@@ -167,7 +167,20 @@ class ResidualStack(nn.Module):
         step_embedding: Tensor | None = None,
         film: Tensor | None = None,
     ) -> None:
-        """Store the end of every block's input in its queue; `x` ends at sample `position - 1`."""
+        """Store the end of every block's input in its queue, fresh from `new_queues`.
+
+        `x` ends at sample `position - 1`. It starts at sample 0, or later if it holds as many
+        samples as all queues together; what the queues held before is not read.
+
+        Raises:
+            ValueError: `x` has fewer samples, such as a later piece of a signal.
+        """
+        past = sum(queue.shape[-1] for queue in queues)
+        if x.shape[-1] < min(position, past):
+            raise ValueError(
+                f"x must have {min(position, past)} samples or more, up to sample {position - 1}, "
+                f"got {x.shape[-1]}: prefill with the whole past in one call"
+            )
         blocks = self._blocks_with_inputs(x, conditioning, step_embedding, film)
         for (block, own, others), queue in zip(blocks, queues, strict=True):
             x = block.prefill(queue, x, position, own, **others)
