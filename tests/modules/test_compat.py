@@ -222,3 +222,31 @@ def test_one_mask_serves_all_items() -> None:
     wn, (x, mask, _) = build(), inputs()
 
     torch.testing.assert_close(wn(x, mask[1:]), wn(x, mask[1:].expand(2, -1, -1)))
+
+
+def test_one_conditioning_serves_a_batch_and_other_arguments_are_accepted_as_in_vits() -> None:
+    wn, (x, mask, g) = build(gin_channels=3), inputs(3)
+    assert g is not None
+
+    found = wn(x, mask, g[:1], cross_attention=None)
+
+    torch.testing.assert_close(found, wn(x, mask, g[:1].expand(2, -1, -1)))
+
+
+def test_a_mask_of_another_precision_is_converted() -> None:
+    wn, (x, mask, _) = build(), inputs()
+
+    torch.testing.assert_close(wn.float()(x.float(), mask), wn(x.float(), mask.float()))
+
+
+def test_frozen_weights_stay_frozen_without_weight_norm() -> None:
+    wn = build().requires_grad_(False)
+
+    wn.remove_weight_norm()
+
+    assert not any(parameter.requires_grad for parameter in wn.parameters())
+
+
+def test_no_layers_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_layers must be 1 or more, got 0"):
+        WN(4, 3, 1, 0)

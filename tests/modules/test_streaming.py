@@ -390,6 +390,17 @@ def test_a_mask_comes_with_every_chunk_or_with_none() -> None:
         stream.push(torch.zeros(1, 4, 2), state, mask=torch.ones(1, 1, 2))
 
 
+def test_a_mask_of_another_precision_is_converted() -> None:
+    stack = small_stack()
+    stream, x = stack.stream(), torch.randn(1, 4, 9)
+    mask = (torch.arange(9) < 6).double().view(1, 1, 9)
+    state = stream.new_state(1)
+
+    outputs: list[Any] = [stream.push(x, state, mask=mask), stream.flush(state)]
+
+    torch.testing.assert_close(torch.cat(outputs, dim=-1), stack(x, mask=mask))
+
+
 def test_a_flushed_stream_takes_no_more() -> None:
     stream, frames = small_stack().stream(), LocalConditioner(2, 3, (2,)).stream()
     state, frame_state = stream.new_state(1), frames.new_state(1)

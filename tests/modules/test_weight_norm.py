@@ -174,3 +174,15 @@ def test_our_normalized_convolution_equals_that_of_pytorch() -> None:
     gradient: Tensor = torch.autograd.grad(found.sum(), ours.weight_v)[0]
     original = theirs.parametrizations.weight.original1
     assert torch.equal(gradient, torch.autograd.grad(expected.sum(), original)[0])
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [("a.b", r"prefix='a\.b\.'\?"), ("", r"prefix='a\.b\.'\?"), ("c.", "no name starts with")],
+)
+def test_a_wrong_prefix_is_named(prefix: str, message: str) -> None:
+    conv = nn.Conv1d(2, 3, 1)
+    weights = {f"a.b.{name}": weight for name, weight in conv.state_dict().items()}
+
+    with pytest.raises(ValueError, match=message):
+        load_weights(conv, weights, prefix=prefix)

@@ -181,6 +181,8 @@ class StackStream:
         signals = self._check_signals(
             x, state, {"conditioning": conditioning, "mask": mask, "film": film}
         )
+        if "mask" in signals:
+            signals["mask"] = signals["mask"].to(x.dtype)
         if x.shape[-1]:  # no convolution takes an empty signal
             if "conditioning" in signals:
                 signals["conditioning"] = self._project(signals["conditioning"])

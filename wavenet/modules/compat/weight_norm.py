@@ -82,6 +82,9 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, prefix: st
     own = {
         name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)
     }
+    if not own and state_dict:
+        first = next(iter(state_dict))
+        raise ValueError(f"no name starts with prefix={prefix!r}, the first is {first}")
     given, wanted = read_entries(own), read_entries(module.state_dict())
     missing = [name for name in wanted if name not in given]
     unknown = [name for name in given if name not in wanted]
@@ -89,7 +92,8 @@ def load_weights(module: nn.Module, state_dict: Mapping[str, Any], *, prefix: st
         parts = [f"{_listed(missing)} missing"] * bool(missing)
         parts += [f"{_listed(unknown)} unknown"] * bool(unknown)
         ends = tuple(f".{name}" for name in missing[:1])
-        deeper = [f"; prefix={n.removesuffix(ends[0][1:])!r}?" for n in unknown if n.endswith(ends)]
+        found = [prefix + n.removesuffix(ends[0][1:]) for n in unknown if n.endswith(ends)]
+        deeper = [f"; prefix={name!r}?" for name in found]
         raise ValueError(
             f"the weights do not fit {type(module).__name__}: {', '.join(parts)}"
             f"{''.join(deeper[:1])}"

@@ -73,10 +73,11 @@ class WeightNormConv1d(nn.Conv1d):
 
     def remove_weight_norm(self) -> None:
         """Replace `weight_g` and `weight_v` by `weight`, once and for all."""
-        weight = self.current_weight().detach()
+        weight = self.current_weight()
+        is_trained = any(p.requires_grad for n, p in self.named_parameters() if n != "bias")
         self._parameters.pop("weight_g", None)
         self._parameters.pop("weight_v", None)
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(weight.detach(), requires_grad=is_trained)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any
@@ -104,12 +105,13 @@ class WN(nn.Module):
     Shape:
         - Input: `(B, hidden_channels, T)`; `x_mask` `(B, 1, T)`, 1 for samples that exist and 0 for
           padding; `g` `(B, gin_channels, 1)` or `(B, gin_channels, T)`, such as a speaker's
-          embedding
+          embedding; a mask or `g` of batch 1 is for all items
         - Output: `(B, hidden_channels, T)`, 0 where the mask is
 
     Raises:
-        ValueError: `kernel_size` is even; the input, the mask or `g` has another shape, or `g` is
-            given to a module without `gin_channels`. As in VITS, `g` may be left out.
+        ValueError: `kernel_size` is even or `n_layers` below 1; the input, the mask or `g` has
+            another shape, or `g` is given to a module without `gin_channels`. As in VITS, `g` may
+            be left out.
     """
 
     def __init__(
@@ -122,6 +124,8 @@ class WN(nn.Module):
         p_dropout: float = 0,
     ) -> None:
         super().__init__()
+        if n_layers < 1:
+            raise ValueError(f"n_layers must be 1 or more, got {n_layers}")
         self.hidden_channels = hidden_channels
         self.kernel_size = kernel_size
         self.dilation_rate = dilation_rate
@@ -142,8 +146,12 @@ class WN(nn.Module):
         self.drop = nn.Dropout(p_dropout)
         self.cond_layer = cond_layer
 
-    def forward(self, x: Tensor, x_mask: Tensor | None, g: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, x_mask: Tensor | None, g: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Return the output; as in VITS, other arguments by name are accepted and not used."""
         self._check(x, x_mask, g)
+        x_mask = None if x_mask is None else x_mask.to(x.dtype)
         parts: tuple[Tensor | None, ...] = (None,) * self.n_layers
         if g is not None and self.cond_layer is not None:
             parts = self.cond_layer(g).chunk(self.n_layers, dim=1)
@@ -169,7 +177,11 @@ class WN(nn.Module):
         if x.dim() != 3 or x.shape[1] != self.hidden_channels:
             raise ValueError(f"x must be (B, {self.hidden_channels}, T), got {tuple(x.shape)}")
         if x_mask is not None:
-            one_for_all = x_mask.dim() == 3 and x_mask.shape[0] == 1
-            check_signal("x_mask", x_mask, 1, x[:1] if one_for_all else x)
+            check_signal("x_mask", x_mask, 1, _items(x, x_mask))
         if g is not None:
-            check_signal("g", g, self.gin_channels or None, x)
+            check_signal("g", g, self.gin_channels or None, _items(x, g))
+
+
+def _items(x: Tensor, other: Tensor) -> Tensor:
+    """Return the items of `x` that `other` must have: one is for all."""
+    return x[:1] if other.dim() == 3 and other.shape[0] == 1 else x
