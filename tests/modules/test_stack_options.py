@@ -154,7 +154,7 @@ def test_a_gate_may_be_any_function() -> None:
         ({"skip_channels": 0}, "skip_channels=0 does not go with output='skip'"),
         ({"shared_conditioning": True}, "needs conditioning_channels="),
         ({"kernel_size": (2, 3)}, "one per block, 3, got 2"),
-        ({"kernel_size": 0, "causal": False}, "kernel_size and dilation must be 1 or more"),
+        ({"kernel_size": 0, "causal": False}, "kernel_size must be 1 or more"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:

@@ -1,8 +1,51 @@
 """Checks of what a block is given, and the sentences of their errors."""
 
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
+
+
+def check_input(x: Tensor) -> None:
+    """Raise a `ValueError` unless `x` is `(B, C, T)`, of one sample or more."""
+    if x.dim() != 3:
+        raise ValueError(f"the input must be (B, C, T), got {tuple(x.shape)}")
+    if x.shape[2] == 0:
+        raise ValueError(f"the input must have one sample or more, got {tuple(x.shape)}, T = 0")
+
+
+def check_step(x: Tensor, channels: int, queue: Tensor) -> None:
+    """Raise a `ValueError` unless `x` is one sample, `(B, channels)`, and `queue` of `B` items."""
+    if x.dim() != 2:
+        raise ValueError(f"the input of a step must be (B, {channels}), got {tuple(x.shape)}")
+    if len(queue) != len(x):
+        raise ValueError(
+            f"the queue must be of the input's batch size, {len(x)}, got {len(queue)}: "
+            "begin with new_queues, or a block's new_queue, of this batch size"
+        )
+
+
+def whole_numbers(name: str, values: Any, least: int) -> tuple[int, ...]:
+    """Return `values`, whole numbers of any type, as `int`s.
+
+    Raises:
+        ValueError: There is something else, or a number below `least`.
+    """
+    try:
+        numbers = tuple(operator.index(value) for value in values)
+    except TypeError:
+        raise ValueError(f"{name} must be whole numbers, in a sequence, got {values!r}") from None
+    if min(numbers, default=least) < least:
+        raise ValueError(f"{name} must be {least} or more, got {numbers}")
+    return numbers
+
+
+def check_sizes(least: int, **sizes: Any) -> None:
+    """Raise a `ValueError` unless each of the named sizes is a whole number, `least` or more."""
+    for name, size in sizes.items():
+        if not hasattr(size, "__index__") or size < least:
+            raise ValueError(f"{name} must be a whole number, {least} or more, got {size!r}")
 
 
 def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:

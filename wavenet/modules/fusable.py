@@ -6,7 +6,7 @@ tracing, `torch.func` and forward-mode derivatives, which look inside of a compu
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,12 @@ STANDARD_FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
     for kind in (ResidualBlock, CausalConv1d, SameConv1d, nn.Conv1d, nn.Linear, nn.Dropout)
 }
 PLAIN_TENSORS = (Tensor, nn.Parameter)  # others, such as fake ones, have operators of their own
+GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
 TWO_HALVES = ("tanh*sigmoid", "sigmoid*tanh")
 WIDE_CONVOLUTION = (
     768  # taps times channels: measured on a CPU, little else takes time from here on
@@ -50,6 +56,32 @@ def _is_observed(*tensors: Tensor | None) -> bool:
         or forward_ad._current_level >= 0  # a tangent may be on a weight alone
         or any(is_batched(x) for x in tensors if x is not None)
     )
+
+
+def has_global_hooks() -> bool:
+    """Whether there are hooks on the calls of all modules: the fused stack calls none of them."""
+    return any(getattr(nn.modules.module, name, None) for name in GLOBAL_HOOKS)
+
+
+def has_one_precision(
+    weights: StackWeights, modules: Sequence[nn.Module | None], *signals: Tensor | None
+) -> bool:
+    """Whether all tensors have one dtype; under autocast, whether it casts all of them.
+
+    The loop raises PyTorch's error for others, and autocast leaves float64 alone.
+
+    Args:
+        weights: The weights of the blocks.
+        modules: Modules with weights of their own.
+        signals: What the stack is given, the mask left aside.
+    """
+    x = cast(Tensor, signals[0])
+    own = [tensor for module in modules if module for tensor in module.parameters()]
+    blocks = [tensor for kind in weights for tensor in kind]
+    dtypes = {tensor.dtype for tensor in (*signals, *own, *blocks) if tensor is not None}
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.float64 not in dtypes and all(dtype.is_floating_point for dtype in dtypes)
+    return len(dtypes) == 1 and x.is_floating_point()
 
 
 def standard_weights(

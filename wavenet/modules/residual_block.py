@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules import checks
 from wavenet.modules.checks import check_signal, check_vector, one_of
 from wavenet.modules.conv import CausalConv1d, SameConv1d, convolve_window, pointwise
 
@@ -81,8 +82,7 @@ class ResidualBlock(nn.Module):
         - Output: `(B, residual_channels, T)` and skip `(B, skip_channels, T)`, `None` without skips
 
     Raises:
-        ValueError: An option is out of its range, or an input is missing, unused, or of another
-            shape.
+        ValueError: An option is out of its range, or an input is missing, unused, or misshaped.
     """
 
     def __init__(
@@ -108,8 +108,13 @@ class ResidualBlock(nn.Module):
         super().__init__()
         if dropout_at not in get_args(DropoutAt):
             raise ValueError(f"dropout_at must be {one_of(get_args(DropoutAt))}, got {dropout_at}")
-        width = gated_channels(gate, gate_channels)
         in_channels = residual_channels if in_channels is None else in_channels
+        checks.check_sizes(1, residual_channels=residual_channels, in_channels=in_channels)
+        checks.check_sizes(0, skip_channels=skip_channels, step_channels=step_channels)
+        checks.check_sizes(
+            0, conditioning_channels=conditioning_channels, film_channels=film_channels
+        )
+        width = gated_channels(gate, gate_channels)
         self.gate = gate
         self.residual_scale = residual_scale
         self.dropout = nn.Dropout(dropout)
@@ -152,12 +157,9 @@ class ResidualBlock(nn.Module):
             step_embedding: `(B, step_channels)`.
             film: `(B, film_channels)`, or `(B, film_channels, T)`.
         """
-        z = self._gated(
-            self.conv(self._conv_input(x, step_embedding, drop=True)),
-            self._projected(x, conditioning, projected),
-            film,
-            drop=True,
-        )
+        checks.check_input(x)
+        y = self.conv(self._conv_input(x, step_embedding, drop=True))
+        z = self._gated(y, self._projected(x, conditioning, projected), film, drop=True)
         output = self._residual_output(x, z)
         return output if mask is None else output * mask, self._skip_output(z)
 
@@ -178,11 +180,11 @@ class ResidualBlock(nn.Module):
             x: `(B, in_channels, T + memory - sum(padding))`: the inputs that the dilated
                 convolution sees for `T` samples; `T` is the length of the other arguments.
             padding: Zeros before and after these inputs, where the signal begins and ends.
-            conditioning: See `forward`, and so for the others.
-            projected: Likewise.
-            mask: Likewise.
-            step_embedding: Likewise.
-            film: Likewise.
+            conditioning: See `forward`.
+            projected: See `forward`.
+            mask: See `forward`.
+            step_embedding: See `forward`.
+            film: See `forward`.
         """
         y = convolve_window(self.conv, self._conv_input(x, step_embedding), padding)
         first = self.conv.sides[0] - padding[0]
@@ -245,6 +247,7 @@ class ResidualBlock(nn.Module):
             step_embedding: `(B, step_channels)`.
             film: `(B, film_channels)`.
         """
+        checks.check_step(x, self.conv.in_channels, queue)
         y = self._causal_conv().step(self._conv_input(x, step_embedding), queue, position)
         z = self._gated(y, self._projected(x, conditioning, projected), film)
         return self._residual_output(x, z), self._skip_output(z)
@@ -253,9 +256,8 @@ class ResidualBlock(nn.Module):
         self, x: Tensor, step_embedding: Tensor | None, *, drop: bool = False
     ) -> Tensor:
         if x.dim() not in (2, 3) or x.shape[1] != self.conv.in_channels:
-            raise ValueError(
-                f"the block's input must be (B, {self.conv.in_channels}, T), got {tuple(x.shape)}"
-            )
+            wanted = f"(B, {self.conv.in_channels}, T)"
+            raise ValueError(f"the block's input must be {wanted}, got {tuple(x.shape)}")
         seen = self.dropout(x) if drop and self.dropout_at == "input" else x
         linear = self.step_projection
         check_vector(
@@ -298,7 +300,8 @@ class ResidualBlock(nn.Module):
             return x
         x = x if self.shortcut_conv is None else conv1x1(self.shortcut_conv, x)
         total = x + conv1x1(self.residual_conv, z)
-        return total * self.residual_scale if self.residual_scale != 1.0 else total
+        scale = self.residual_scale  # a number; a tensor gets a gradient also at 1
+        return total * scale if isinstance(scale, Tensor) or scale != 1.0 else total
 
     def _skip_output(self, z: Tensor) -> Tensor | None:
         return None if self.skip_conv is None else conv1x1(self.skip_conv, z)
@@ -317,6 +320,7 @@ def gated_channels(gate: Gate, gate_channels: int) -> int:
     Raises:
         ValueError: The gate is unknown, or the width of its input does not suit it.
     """
+    checks.check_sizes(1, gate_channels=gate_channels)
     if not isinstance(gate, str):
         with torch.no_grad():
             found = gate(torch.zeros(1, gate_channels, 1))

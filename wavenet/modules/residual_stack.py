@@ -12,9 +12,17 @@ from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
-from wavenet.modules.checks import check_signal, one_of
+from wavenet.modules.checks import (
+    check_input,
+    check_signal,
+    check_sizes,
+    one_of,
+    whole_numbers,
+)
 from wavenet.modules.conv import CausalConv1d
 from wavenet.modules.fusable import (
+    has_global_hooks,
+    has_one_precision,
     is_faster_by_loop,
     is_standard,
     is_transformed,
@@ -54,7 +62,11 @@ class ResidualStack(nn.Module):
         step_channels: Width of a vector per item, such as the embedding of a diffusion step.
         film_channels: Width of what scales and shifts the inputs of the gates; 0 for none.
 
+    The options are fixed when the stack is built, except for `skip_scale`: to set `dropout` or
+    `residual_scale` of a stack later has no effect, its blocks have their own. These may be set:
+
     Attributes:
+        skip_scale: Factor on the sum of the skips, see above.
         fused: Compute standard blocks as one function where that is possible and faster.
         gated_activation: Implementation of the gates in the fused stack.
         checkpoint_activations: The fused stack saves memory: its backward pass recomputes gates.
@@ -90,9 +102,10 @@ class ResidualStack(nn.Module):
         film_channels: int = 0,
     ) -> None:
         super().__init__()
+        dilations = whole_numbers("dilations", dilations, least=1)
         kernel_sizes = _per_block(kernel_size, len(dilations))
         _check_options(output, skip_channels, conditioning_channels, shared_conditioning)
-        self.dilations = tuple(dilations)
+        self.dilations = dilations
         self.causal = causal
         self.dropout = dropout
         self.residual_scale = residual_scale
@@ -138,6 +151,7 @@ class ResidualStack(nn.Module):
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return the output; `mask` multiplies each residual output and the sum of the skips."""
+        check_input(x)
         is_fusable = self.fused and film is None and not (mask is not None and mask.requires_grad)
         inputs = x, conditioning, mask, step_embedding
         if is_fusable and (weights := self.fusable_weights(*inputs)) is not None:
@@ -215,9 +229,12 @@ class ResidualStack(nn.Module):
     def fusable_weights(self, x: Tensor, *others: Tensor | None) -> StackWeights | None:
         """Return the weights for the fused stack; `None` where the loop is to run."""
         standard = self.output == "skip" and is_standard(self.conditioning_conv)
-        if not standard or is_transformed(x, *others):
+        if not standard or is_transformed(x, *others) or has_global_hooks() or not len(x):
             return None
         blocks = self._blocks()
+        scales = self.skip_scale, self.residual_scale, *(block.residual_scale for block in blocks)
+        if any(isinstance(scale, Tensor) for scale in scales):  # they may need a gradient
+            return None
         weights = standard_weights(
             blocks,
             self.dilations,
@@ -227,7 +244,9 @@ class ResidualStack(nn.Module):
         )
         if weights is None or (not self.checkpoint_activations and is_faster_by_loop(x, blocks[0])):
             return None
-        return weights
+        modules = self.conditioning_conv, *(block.step_projection for block in blocks)
+        signals = x, *others[:1], *others[2:]  # the mask is cast
+        return weights if has_one_precision(weights, modules, *signals) else None
 
     def _fused_spec(self) -> StackSpec:
         return StackSpec(
@@ -278,7 +297,9 @@ def _per_block(kernel_size: int | Sequence[int], count: int) -> Sequence[int]:
     """Return the kernel size of each of `count` blocks."""
     if not count:
         raise ValueError("dilations must have one entry per block, got none")
-    kernel_sizes = [kernel_size] * count if isinstance(kernel_size, int) else kernel_size
+    if hasattr(kernel_size, "__index__") and not hasattr(kernel_size, "__len__"):
+        kernel_size = [kernel_size] * count
+    kernel_sizes = whole_numbers("kernel_size", kernel_size, least=1)
     if len(kernel_sizes) != count:
         raise ValueError(
             f"kernel_size must be one number or one per block, {count}, got {len(kernel_sizes)}"
@@ -291,6 +312,7 @@ def _check_options(
 ) -> None:
     if output not in get_args(Output):
         raise ValueError(f"output must be {one_of(get_args(Output))}, got {output!r}")
+    check_sizes(0, skip_channels=skip_channels, conditioning_channels=conditioning_channels)
     if (skip_channels == 0) != (output == "residual"):
         raise ValueError(
             f"skip_channels={skip_channels} does not go with output={output!r}: it is 0 for "

@@ -1,0 +1,189 @@
+"""What a stack refuses, in a sentence, and where it leaves the fused path to the loop."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from wavenet.modules import ResidualBlock, ResidualStack
+
+
+def make_stack(**options: Any) -> ResidualStack:
+    return ResidualStack([1, 2], 4, 8, 4, 3, causal=False, **options)
+
+
+def outcome(stack: ResidualStack, fused: bool, *inputs: Tensor, **named: Tensor) -> Any:
+    """Return the output, or the error's sentence, of the stack with or without its fused path."""
+    stack.fused = fused
+    try:
+        return stack(*inputs, **named)
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("option", ["skip_scale", "residual_scale"])
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_scale_that_is_a_parameter_gets_a_gradient(option: str, value: float) -> None:
+    scale = nn.Parameter(torch.tensor(value))
+
+    make_stack(**{option: scale})(torch.randn(2, 4, 9)).sum().backward()
+
+    assert scale.grad is not None
+    assert scale.grad != 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.half, torch.int64])
+def test_input_of_another_precision_is_refused_with_or_without_fused(dtype: torch.dtype) -> None:
+    stack, x = make_stack(), torch.ones(2, 4, 9, dtype=dtype)
+
+    messages = [outcome(stack, fused, x) for fused in (True, False)]
+
+    assert messages[0] == messages[1]
+    assert isinstance(messages[0], str)
+
+
+@pytest.mark.parametrize("options", [{}, {"shared_conditioning": True}])
+@pytest.mark.parametrize("length", [1, 9])
+def test_conditioning_of_another_precision_is_refused_with_or_without_fused(
+    options: dict[str, bool], length: int
+) -> None:
+    stack = make_stack(conditioning_channels=3, **options)
+    inputs = torch.randn(2, 4, 9), torch.randn(2, 3, length).double()
+
+    messages = [outcome(stack, fused, *inputs) for fused in (True, False)]
+
+    assert messages[0] == messages[1]
+    assert isinstance(messages[0], str)
+
+
+def test_step_embedding_of_another_precision_is_refused_with_or_without_fused() -> None:
+    stack, x = make_stack(step_channels=3), torch.randn(2, 4, 9)
+    vector = torch.randn(2, 3).double()
+
+    messages = [outcome(stack, fused, x, step_embedding=vector) for fused in (True, False)]
+
+    assert messages[0] == messages[1]
+    assert isinstance(messages[0], str)
+
+
+def test_float64_under_autocast_keeps_its_precision_with_or_without_fused() -> None:
+    stack, x = make_stack().double(), torch.randn(2, 4, 9).double()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = [outcome(stack, fused, x) for fused in (True, False)]
+
+    assert outputs[0].dtype == torch.float64
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        torch_module.register_module_forward_hook,
+        torch_module.register_module_forward_pre_hook,
+        torch_module.register_module_full_backward_hook,
+        torch_module.register_module_full_backward_pre_hook,
+    ],
+)
+def test_global_hooks_see_every_block(register: Callable[..., Any]) -> None:
+    seen: list[nn.Module] = []
+    stack = make_stack()
+    handle = register(lambda module, *_: seen.append(module))
+    try:
+        stack(torch.randn(2, 4, 9, requires_grad=True)).sum().backward()
+    finally:
+        handle.remove()
+
+    assert set(stack.blocks) <= set(seen)
+
+
+@pytest.mark.parametrize("length", [1, 9])
+def test_batch_of_no_items_gives_no_items(length: int) -> None:
+    stack = make_stack(conditioning_channels=3)
+
+    output = stack(torch.randn(0, 4, 9), torch.randn(0, 3, length))
+
+    assert output.shape == (0, 4, 9)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((2, 4), r"^the input must be \(B, C, T\), got \(2, 4\)"),
+        ((2, 4, 0), r"one sample or more, got \(2, 4, 0\)"),
+    ],
+)
+def test_input_without_batch_or_samples_is_refused(
+    fused: bool, shape: tuple[int, ...], sentence: str
+) -> None:
+    assert_refused = pytest.raises(ValueError, match=sentence)
+    stack = make_stack()
+    stack.fused = fused
+
+    with assert_refused:
+        stack(torch.randn(shape))
+
+
+def test_block_refuses_an_input_without_batch() -> None:
+    with pytest.raises(ValueError, match=r"^the input must be \(B, C, T\), got \(2, 4\)"):
+        ResidualBlock(4, 8, 4)(torch.randn(2, 4))
+
+
+def test_step_refuses_an_input_with_a_time_axis() -> None:
+    stack = ResidualStack([1, 2], 4, 8, 4)
+
+    with pytest.raises(ValueError, match=r"of a step must be \(B, 4\), got \(2, 4, 1\)"):
+        stack.step(torch.randn(2, 4, 1), stack.new_queues(2), 0)
+
+
+def test_step_refuses_queues_of_another_batch_size() -> None:
+    stack = ResidualStack([1, 2], 4, 8, 4)
+
+    with pytest.raises(ValueError, match="queue must be of the input's batch size, 2, got 1"):
+        stack.step(torch.randn(2, 4), stack.new_queues(1), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dilations", 4),
+        ("dilations", "12"),
+        ("dilations", [1, 0]),
+        ("dilations", [1, 2.5]),
+        ("residual_channels", -4),
+        ("residual_channels", 0),
+        ("gate_channels", 0),
+        ("gate_channels", -8),
+        ("skip_channels", None),
+        ("skip_channels", -4),
+        ("kernel_size", 0),
+        ("kernel_size", 2.5),
+        ("kernel_size", "3"),
+        ("in_channels", -1),
+        ("conditioning_channels", -1),
+        ("step_channels", -1),
+        ("film_channels", -1),
+    ],
+)
+def test_size_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+    sizes = {"dilations": [1, 2], "residual_channels": 4, "gate_channels": 8, "skip_channels": 4}
+
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        ResidualStack(**{**sizes, name: value})
+
+
+def test_sizes_may_be_whole_numbers_of_any_type() -> None:
+    def dilations() -> Iterator[np.int64]:
+        yield from (np.int64(1), np.int64(2))
+
+    sizes: list[Any] = [dilations(), 4, 8, 4, np.int64(3)]
+
+    stack = ResidualStack(*sizes)
+
+    assert stack.dilations == (1, 2)
+    assert [block.conv.kernel_size for block in stack._blocks()] == [(3,), (3,)]
