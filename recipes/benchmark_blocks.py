@@ -9,6 +9,7 @@ from wavenet.benchmarks.framework import Result, report
 from wavenet.cli.commands import BlockBenchmarkCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.utils.errors import ConfigError
 
 
 def benchmark_blocks(options: BlockBenchmarkCommand, composed: Composed) -> None:
@@ -21,6 +22,8 @@ def measure(options: BlockBenchmarkCommand) -> Iterator[Result]:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: PyTorch finds no GPU here; set device=cpu or leave it out")
     for name, shape in zip(options.stacks, options.batch_shapes, strict=True):
         textbook = textbook_stack(name)
         cases = block_cases(

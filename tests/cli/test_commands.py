@@ -300,6 +300,15 @@ def test_each_stack_of_benchmark_blocks_has_a_batch_shape(run: Run) -> None:
     assert "batch_shapes must have one entry per stack, 1, got 2" in done.stderr
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_benchmark_blocks_names_a_gpu_that_is_not_there(run: Run) -> None:
+    done = run("benchmark-blocks", "device=cuda", "output=null")
+
+    assert done.returncode == 2
+    assert "finds no GPU here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_batch_shapes_are_given_as_a_product(run: Run) -> None:
     done = run("benchmark-train", "batch_shapes=[1*16000]")
 
