@@ -39,7 +39,7 @@ def test_the_installed_numba_has_the_private_names_in_use() -> None:
 
 def test_private_names_of_numba_are_used_in_one_file() -> None:
     private = re.compile(
-        r"numba\.core(?! import cgutils)|\._cache\b|\._rebuild|\._reduce\b|magic_tuple"
+        r"numba\.core(?! import cgutils)|\._cache\b|\._rebuild\b|\._reduce\b|magic_tuple"
     )
 
     using = [
