@@ -102,10 +102,9 @@ class ResidualStack(nn.Module):
         film_channels: int = 0,
     ) -> None:
         super().__init__()
-        dilations = whole_numbers("dilations", dilations, least=1)
+        self.dilations = dilations = whole_numbers("dilations", dilations, least=1)
         kernel_sizes = _per_block(kernel_size, len(dilations))
         _check_options(output, skip_channels, conditioning_channels, shared_conditioning)
-        self.dilations = dilations
         self.causal = causal
         self.dropout = dropout
         self.residual_scale = residual_scale
