@@ -20,8 +20,7 @@ from wavenet.data.audio import read_samples
 from wavenet.modules import ResidualStack
 
 RESOLUTIONS = ((128, 32), (256, 64), (512, 128))  # window and hop, in samples
-SEGMENT, CHUNK = 4096, 800  # samples
-INPUT_SNR_DB = 5.0
+SEGMENT, CHUNK, INPUT_SNR_DB = 4096, 800, 5.0  # samples, samples, decibels
 
 
 def stft_loss(found: Tensor, clean: Tensor) -> Tensor:

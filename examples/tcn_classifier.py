@@ -4,9 +4,8 @@
 
 The task is that of temporal order (Hochreiter and Schmidhuber 1997): a sequence of random symbols
 holds an X or a Y in its first and in its last third, and the four classes are XX, XY, YX and YY. To
-tell them, the last output must depend on nearly all of the sequence.
-
-TCN: Bai et al. 2018, arXiv:1803.01271.
+tell them, the last output must depend on nearly all of the sequence. TCN: Bai et al. 2018,
+arXiv:1803.01271.
 """
 
 import sys

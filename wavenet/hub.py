@@ -162,5 +162,5 @@ def _why_refused(error: Exception, repo_id: str) -> str:
         return f"the token has no permission to write {repo_id}: {LOGIN} to one that may write"
     causes = [error, *([error.__cause__] if error.__cause__ else [])]
     parts = [next(iter(str(one).strip().splitlines()), type(one).__name__) for one in causes]
-    said = getattr(causes[-1], "server_message", None)
-    return f"{repo_id}: {printable(': '.join([*parts, *([said] if said else [])]), 400)}"
+    message = getattr(causes[-1], "server_message", None)
+    return f"{repo_id}: {printable(': '.join([*parts, *([message] if message else [])]), 400)}"

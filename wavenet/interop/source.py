@@ -40,7 +40,7 @@ class Weights:
     Weight norm in any form is folded in float64: `w = g * v / |v|`.
 
     Args:
-        tensors: By name; whoever holds them no longer keeps the memory of what was taken.
+        tensors: By name. Keep no other reference to them: each is freed once it was taken.
 
     Raises:
         CheckpointError: A weight is there in two forms.
