@@ -65,14 +65,21 @@ class Categorical(Distribution):
         return self.cross_entropy(rows, codes.flatten()).view_as(waveform)
 
     def sample(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
+        raise_if_nonfinite(self.drawable(params))
+        return self.decode(self.draw(params, noise, sampling), params.dtype)
+
+    def drawable(self, params: Tensor) -> Tensor:
+        """Return whether each item has a finite largest logit, `(B,)`, for params `(B, P)`."""
+        return params.amax(dim=-1).isfinite()
+
+    def draw(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
+        """Return the code of `sample`, `(B,)`, unchecked: tensor operations of fixed shapes."""
         peak, mode = params.max(dim=-1, keepdim=True)
-        raise_if_nonfinite(peak.isfinite())
         if sampling.temperature == 0:
-            return self.decode(mode.squeeze(-1), params.dtype)
+            return mode.squeeze(-1)
         # float64: the running sum of many small numbers decides the class
         weights = ((params - peak).double() / sampling.temperature).exp()
-        codes = pick(truncate(weights, params, sampling), noise)
-        return self.decode(codes, params.dtype)
+        return pick(truncate(weights, params, sampling), noise)
 
     def mode(self, params: Tensor) -> Tensor:
         return self.decode(params.argmax(dim=1), params.dtype)

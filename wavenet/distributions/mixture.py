@@ -82,7 +82,15 @@ class Mixture(Distribution):
 
     def sample(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
         self.check(sampling)
-        raise_if_nonfinite(params.isfinite())
+        raise_if_nonfinite(self.drawable(params))
+        return self.decode(self.draw(params, noise, sampling), params.dtype)
+
+    def drawable(self, params: Tensor) -> Tensor:
+        """Return whether each item has finite parameters only, `(B,)`, for params `(B, P)`."""
+        return params.isfinite().all(dim=1)
+
+    def draw(self, params: Tensor, noise: Tensor, sampling: SamplingConfig) -> Tensor:
+        """Return the code of `sample`, `(B,)`, unchecked: tensor operations of fixed shapes."""
         logits, means, log_scales = self.split(params.double())
         if self.num_mixtures == 1 or sampling.temperature == 0:
             chosen = logits.argmax(dim=1)
@@ -95,7 +103,7 @@ class Mixture(Distribution):
             uniform = noise[:, -1:].double() * (1 - 2 * MIN_UNIFORM) + MIN_UNIFORM
             scale = log_scales.gather(1, chosen).exp() * sampling.temperature
             value = value + scale * self.quantile(uniform)
-        return self.quantize(value.squeeze(1)).to(params.dtype)
+        return self.encode(value.squeeze(1))
 
     def mode(self, params: Tensor) -> Tensor:
         logits, means, _ = self.split(params)
