@@ -13,7 +13,15 @@ from huggingface_hub import ModelCard
 
 from tests.commands import run_here
 from wavenet.checkpoint import TrainingInfo, load, save
-from wavenet.config import AudioConfig, F0Config, LocalConfig, MelConfig, ScoreConfig, WaveNetConfig
+from wavenet.config import (
+    AudioConfig,
+    F0Config,
+    FramesConfig,
+    LocalConfig,
+    MelConfig,
+    ScoreConfig,
+    WaveNetConfig,
+)
 from wavenet.model import WaveNet
 from wavenet.model_card import card_for_hub
 
@@ -26,6 +34,7 @@ SMALL: dict[str, Any] = {
 }
 MEL = MelConfig(sample_rate=RATE, n_fft=256, hop_length=HOP, win_length=256, n_mels=4, f_max=4000)
 F0 = F0Config(sample_rate=RATE, hop_length=HOP)
+FRAMES = FramesConfig(sample_rate=RATE, hop_length=HOP, channels=2, description="WORLD | 2")
 SCORE = ScoreConfig(sample_rate=RATE, hop_length=HOP, midi_min=60, midi_max=62)
 AUDIO = AudioConfig(sample_rate=RATE)
 
@@ -54,8 +63,14 @@ def metadata(card: str) -> dict[str, Any]:
         dataclasses.replace(AUDIO, score=SCORE),
         dataclasses.replace(AUDIO, mel=MEL, score=SCORE),
         dataclasses.replace(AUDIO, speaker_names=("a", "b")),
+        dataclasses.replace(AUDIO, frames=FRAMES),
+        dataclasses.replace(AUDIO, frames=FRAMES, mel=MEL),
+        dataclasses.replace(AUDIO, frames=FRAMES, score=SCORE),
     ],
-    ids=["nothing", "mel", "f0 and speaker", "score", "mel and score", "speaker"],
+    ids=[
+        *("nothing", "mel", "f0 and speaker", "score", "mel and score", "speaker"),
+        *("frames", "mel and frames", "score and frames"),
+    ],
 )
 def test_the_command_of_a_card_works_as_it_stands(
     audio: AudioConfig,
@@ -69,6 +84,8 @@ def test_the_command_of_a_card_works_as_it_stands(
     for name in re.findall(r"^`(\S+)`: ", card, re.MULTILINE):  # the files that it asks for
         if name.endswith(".wav"):
             soundfile.write(name, noise, RATE)
+        elif name.endswith(".npy"):
+            np.save(name, noise[: 2 * 7].reshape(2, 7))
         else:
             Path(name).write_text("0,0.03,60\n0.03,0.06,61\n")
     (command,) = re.findall(r"^wavenet-generate (.*)$", card, re.MULTILINE)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for type checkers: `X as X` exports
     from wavenet.config import AudioConfig as AudioConfig
     from wavenet.config import F0Config as F0Config
     from wavenet.config import FilterConfig as FilterConfig
+    from wavenet.config import FramesConfig as FramesConfig
     from wavenet.config import LocalConfig as LocalConfig
     from wavenet.config import MelConfig as MelConfig
     from wavenet.config import ScoreConfig as ScoreConfig
@@ -35,7 +36,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "checkpoint": "TrainingInfo save",
-    "config": "AudioConfig F0Config FilterConfig LocalConfig MelConfig ScoreConfig WaveNetConfig",
+    "config": "AudioConfig F0Config FilterConfig FramesConfig LocalConfig MelConfig ScoreConfig "
+    "WaveNetConfig",
     "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
     "model": "WaveNet WaveNetState",
     "presets": "MEL_PRESETS",

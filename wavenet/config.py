@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from wavenet.feature_configs import F0Config as F0Config
 from wavenet.feature_configs import FilterConfig as FilterConfig
+from wavenet.feature_configs import FramesConfig as FramesConfig
 from wavenet.feature_configs import MelConfig as MelConfig
 from wavenet.feature_configs import ScoreConfig as ScoreConfig
 from wavenet.utils.dataclass_io import Options, check, nearest, option
@@ -184,8 +185,8 @@ class WaveNetConfig(Options):
 class AudioConfig(Options):
     """Meaning of a model's signal outside the model, and the features that condition it.
 
-    Local conditioning has the channels of `mel`, `f0` and `score`, as far as present, in this
-    order.
+    Local conditioning has the channels of `mel`, `f0`, `score` and `frames`, as far as present, in
+    this order.
     """
 
     sample_rate: int = option(
@@ -197,6 +198,9 @@ class AudioConfig(Options):
     )
     f0: F0Config | None = option(None, "F0 and voicing as conditioning")
     score: ScoreConfig | None = option(None, "Score as conditioning")
+    frames: FramesConfig | None = option(
+        None, "Frames in files beside the recordings as conditioning, of any meaning", added=True
+    )
     speaker_names: tuple[str, ...] = option(
         (), "Speakers in order of their numbers; data.use_speakers=true takes them from the data"
     )
@@ -214,9 +218,9 @@ class AudioConfig(Options):
         check(len(set(names)) == len(names), "speaker_names", "all different", list(names))
 
     @property
-    def features(self) -> dict[str, MelConfig | F0Config | ScoreConfig]:
+    def features(self) -> dict[str, MelConfig | F0Config | ScoreConfig | FramesConfig]:
         """The features that frames consist of, by name, in order."""
-        named = {"mel": self.mel, "f0": self.f0, "score": self.score}
+        named = {"mel": self.mel, "f0": self.f0, "score": self.score, "frames": self.frames}
         return {name: features for name, features in named.items() if features is not None}
 
     @property
@@ -237,7 +241,8 @@ def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
         check(not audio.features, "model.local", f"a mapping, for audio has {found}", "none")
     else:
         wanted = "there for model.local (the model's file names its preset)"
-        check(bool(audio.features), "audio.mel, audio.f0 or audio.score", wanted, "none")
+        features = "audio.mel, audio.f0, audio.score or audio.frames"
+        check(bool(audio.features), features, wanted, "none")
         channels = f"{audio.channels}, those of {found}"
         good = local.in_channels == audio.channels
         check(good, "model.local.in_channels", channels, local.in_channels)

@@ -39,7 +39,8 @@ def derive(config: Mapping[str, Any]) -> dict[str, Any]:
 def _derive_audio(audio: dict[str, Any]) -> None:
     if isinstance(audio.get("mel"), str):
         audio["mel"] = to_dict(mel_preset(audio["mel"]))
-    features = [audio[name] for name in ("mel", "f0", "score") if isinstance(audio.get(name), dict)]
+    names = ("mel", "f0", "score", "frames")
+    features = [audio[name] for name in names if isinstance(audio.get(name), dict)]
     rates = [one.get("sample_rate") for one in (audio, *features)]
     hops = [one.get("hop_length") for one in features]
     audio["sample_rate"] = _first(rates) or AudioConfig.sample_rate

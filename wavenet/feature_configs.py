@@ -100,6 +100,35 @@ class ScoreConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FramesConfig(Options):
+    """Frames that come as files, of which only the shape is known.
+
+    Such as WORLD's or linguistic features, or a code of the speaker over time. Frame `f` conditions
+    the samples from `f * hop_length` to the next frame's; the model gets `(frame - mean) / std`.
+    """
+
+    sample_rate: int = option(help="Sample rate of the waveform in Hz", ge=1, derived=True)
+    hop_length: int = option(
+        help="Samples from one frame to the next", ge=1, le=65536, derived=True
+    )
+    channels: int = option(help="Channels of a frame", ge=1, le=65536)
+    description: str = option("", "What the channels hold, for the model card")
+    mean: tuple[float, ...] = option((0.0,), "Subtracted: one number, or one for each channel")
+    std: tuple[float, ...] = option((1.0,), "Divided by: one number, or one for each channel", gt=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mean", "std"):
+            length = len(getattr(self, name))
+            check(length in (1, self.channels), name, f"1 or {self.channels} numbers", length)
+
+    @property
+    def shape(self) -> str:
+        """Shape of an array of frames, in words."""
+        return f"({self.channels}, F), a frame every {self.hop_length} samples"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FilterConfig(Options):
     """Filters applied to recordings before the model, and undone after it."""
 

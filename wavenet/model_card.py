@@ -82,6 +82,9 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
             f"{mel.win_length} samples, FFT of {mel.n_fft}, {mel.log_base} logarithm; complete in "
             "config.json"
         )
+    if audio.frames is not None:
+        what = printable(audio.frames.description) or "not described"
+        rows["Frames"] = f"{what}; {audio.frames.channels} channels"
     rows["Held-out bits per sample"] = (
         "not measured" if bits is None else f"{bits:.3f}; comparable where the codes are the same"
     )
@@ -95,7 +98,7 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
         title=f": {printable(training.data)}" if training.data else "",
         table="\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()),
         here=HERE,
-        extra="train" if audio.features else "generate",
+        extra="train" if {*audio.features} - {"frames"} else "generate",
         this_folder=THIS_FOLDER,
         arguments=generate_arguments(audio),
         files=files,
@@ -179,6 +182,10 @@ def _input_files(audio: AudioConfig) -> dict[str, str]:
     if audio.score is not None:
         name = "speech.csv" if files else "score.csv"
         files[name] = "notes, a line `onset,offset,pitch` each, in seconds and MIDI numbers"
+    if audio.frames is not None:
+        name = f"{next(iter(files), 'frames').partition('.')[0]}.npy"
+        what = printable(audio.frames.description) or "the frames that it was trained with"
+        files[name] = f"{what}, an array of shape {audio.frames.shape}, or one .safetensors tensor"
     return files
 
 

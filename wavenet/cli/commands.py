@@ -239,9 +239,9 @@ class ImportCommand(Options):
         None, "In Hz, where neither checkpoint nor config has it", ge=1, le=MAX_SAMPLE_RATE
     )
     mean: str | None = option(
-        None, "Mean of each mel band, a .npy file, where the project normalizes its mels"
+        None, "Mean of each mel band or other channel, a .npy file, where the project normalizes"
     )
-    std: str | None = option(None, "Deviation of each mel band, a .npy file")
+    std: str | None = option(None, "Deviation of each mel band or other channel, a .npy file")
     license: str | None = option(None, "License of the weights for the model's card, such as MIT")
     data_license: str | None = option(None, "License of the training audio for the card")
     overwrite: bool = option(False, "Replace an existing model directory")

@@ -251,8 +251,10 @@ def _without_place(key: str, known: Sequence[str]) -> str:
     if parent == "audio.mel":
         presets = ", ".join(sorted(MEL_PRESETS))
         return f"{key}: audio.mel is null; choose a preset with audio.mel=NAME, one of {presets}"
-    names = ["hop_length"] if parent in ("audio.f0", "audio.score") else []  # is required there
-    together = ",".join(f"{name}:VALUE" for name in dict.fromkeys([*names, leaf]))
+    required = {"audio.f0": ["hop_length"], "audio.score": ["hop_length"]}
+    required["audio.frames"] = ["channels", "hop_length"]
+    names = dict.fromkeys([*required.get(parent, []), leaf])
+    together = ",".join(f"{name}:VALUE" for name in names)
     return (
         f"{key}: {parent} is null or a mapping without it; give its keys together, such as "
         f"{parent}={{{together}}}"

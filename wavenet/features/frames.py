@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, ScoreConfig
 from wavenet.features.f0 import f0_features
 from wavenet.features.mel import LogMel
 from wavenet.features.score import Note, piano_roll
@@ -38,13 +38,17 @@ class Features(nn.Module):
         return conditions
 
     def from_recording(
-        self, waveform: NDArray[np.float32] | None, notes: list[Note] | None = None
+        self,
+        waveform: NDArray[np.float32] | None,
+        notes: list[Note] | None = None,
+        frames: Tensor | None = None,
     ) -> Tensor:
         """Return the frames of a complete recording, its score, or both, `(1, C, F)`.
 
         Args:
             waveform: `(T,)`, at the model's rate.
             notes: The score.
+            frames: Those of a file, normalized, `(C, F)`; as many as the recording has.
 
         Raises:
             DataError: The recording or the score that the model needs is missing.
@@ -66,8 +70,16 @@ class Features(nn.Module):
                     "the model is conditioned on a score: pass a .csv file with one line "
                     "onset,offset,pitch per note, in seconds and MIDI numbers"
                 )
-            hop = audio.score.hop_length
-            seconds = max((note.offset for note in notes), default=0.0) + 1.0
-            length = round(seconds * audio.sample_rate) if waveform is None else len(waveform)
-            parts.append(torch.from_numpy(piano_roll(notes, 0, -(-length // hop), audio.score)))
+            count = _count(audio.score, waveform, notes) if frames is None else frames.shape[-1]
+            parts.append(torch.from_numpy(piano_roll(notes, 0, count, audio.score)))
+        if audio.frames is not None:
+            assert frames is not None
+            parts.append(frames)
         return torch.cat(parts)[None]
+
+
+def _count(config: ScoreConfig, waveform: NDArray[np.float32] | None, notes: list[Note]) -> int:
+    """Return the number of frames: those of the recording, or to a second after the last note."""
+    seconds = max((note.offset for note in notes), default=0.0) + 1.0
+    length = round(seconds * config.sample_rate) if waveform is None else len(waveform)
+    return -(-length // config.hop_length)

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.config import MelConfig
+from wavenet.features.frame_file import read_npy
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
@@ -128,7 +128,7 @@ def read_mel(path: Path, wanted: MelConfig, preset: str | None = None) -> Tensor
         DataError: The file holds something else, or has other parameters.
     """
     if path.suffix.lower() == ".npy":
-        mel, found = _array(path), _named(path, wanted, preset)
+        mel, found = torch.from_numpy(read_npy(path)), _named(path, wanted, preset)
     else:
         mel, found = _ours(path)
     different = mel_mismatch(wanted, found)
@@ -145,18 +145,6 @@ def read_mel(path: Path, wanted: MelConfig, preset: str | None = None) -> Tensor
         raise DataError(f"{printable(path)} holds NaN or infinity")
     factors, summands = renormalize(wanted, found)
     return mel * torch.tensor(factors)[:, None] + torch.tensor(summands)[:, None]
-
-
-def _array(path: Path) -> Tensor:
-    try:
-        with open(path, "rb") as file:
-            values = np.lib.format.read_array(file, allow_pickle=False)
-        array = torch.from_numpy(values.astype(np.float32, casting="same_kind"))
-    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
-        raise DataError(
-            f"{printable(path)} is not an array of numbers: {printable(error)}"
-        ) from None
-    return array[0] if array.dim() == 3 and len(array) == 1 else array
 
 
 def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:

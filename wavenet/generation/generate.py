@@ -21,8 +21,8 @@ from wavenet.config import AudioConfig
 from wavenet.data.audio import open_wav
 from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import build_filter
+from wavenet.features.frame_file import ARRAYS
 from wavenet.generation.inputs import (
-    MELS,
     InputFile,
     Prompt,
     input_suffixes,
@@ -243,8 +243,8 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
     sampling = sampling_config(options, loaded.model)
     suffixes = input_suffixes(audio, prompts=options.prompt is not None)
     inputs = list_inputs(folder, Path(options.output), suffixes)
-    arrays = [one for one in inputs if one.path.suffix.lower() == MELS[0]]
-    if options.mel_preset is None and arrays:
+    arrays = [one for one in inputs if one.path.suffix.lower() == ARRAYS[0]]
+    if options.mel_preset is None and arrays and audio.mel is not None:
         raise ConfigError(
             f"{printable(arrays[0].path)} has no mel settings: add mel_preset=NAME, or "
             "mel_preset=model for those of the model"

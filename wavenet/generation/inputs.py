@@ -1,4 +1,4 @@
-"""Inputs of `wavenet-generate`: recordings, prompts, mel spectrograms and scores; folders of them.
+"""Inputs of `wavenet-generate`: recordings, prompts, mels, scores, frames; folders of them.
 
 The output file and the seed of an input of a folder follow from its name alone. So jobs that share
 a folder need not communicate, and a killed job can simply be started again.
@@ -16,13 +16,19 @@ from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
 from wavenet.data.preparation.sources import CONTAINERS, Source, list_files
 from wavenet.features.filters import build_filter, check_peak
+from wavenet.features.frame_file import (
+    ARRAYS,
+    find_frame_file,
+    frames_covering,
+    normalized,
+    read_frame_file,
+)
 from wavenet.features.frames import Features
 from wavenet.features.mel import read_mel
 from wavenet.features.score import read_notes
 from wavenet.utils.errors import ConfigError, DataError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
-MELS = (".npy", ".safetensors")
 SCORES = (".csv",)
 
 
@@ -48,10 +54,10 @@ def read_inputs(
     """Return prompt, frames `(1, C, F)`, and how many samples the frames cover after the prompt.
 
     Args:
-        input_path: Recording, mel spectrogram or score that the model is conditioned on.
+        input_path: Recording, mel spectrogram, score or frames that the model is conditioned on.
         prompt_path: Recording to continue.
         audio: Features of the model.
-        mel_preset: How a `.npy` input was made.
+        mel_preset: How a `.npy` mel spectrogram was made.
     """
     prompt = None
     if prompt_path is not None:
@@ -62,27 +68,36 @@ def read_inputs(
         return prompt, None, None
     path = Path(input_path)
     suffix = path.suffix.lower()
-    frames = read_frames(path, audio, mel_preset if suffix == MELS[0] else None)
+    frames = read_frames(path, audio, mel_preset if suffix == ARRAYS[0] else None)
     available = frames.shape[-1] * (audio.hop_length or 1)
-    if suffix not in (*MELS, *SCORES):
+    if suffix not in (*ARRAYS, *SCORES):
         available = min(available, read_header(path).frames)
     return prompt, frames, available - (0 if prompt is None else len(prompt.recording))
 
 
 def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tensor:
-    """Return the frames of a recording, mel spectrogram or score, `(1, C, F)`.
+    """Return the frames of a recording, mel spectrogram, score or file of them, `(1, C, F)`.
 
     Args:
-        path: The file; a score next to a recording of the same name belongs to it.
+        path: The file; a score or frames next to a recording of the same name belong to it.
         audio: Features of the model.
-        mel_preset: How a `.npy` file was made.
+        mel_preset: How a `.npy` mel spectrogram was made.
     """
-    suffix = path.suffix.lower()
-    if suffix in MELS:
-        if audio.mel is None or len(audio.features) > 1:
-            features = " and ".join(audio.features)
+    suffix, names = path.suffix.lower(), [*audio.features]
+    if audio.frames is not None and names == ["frames"]:
+        if suffix not in ARRAYS:
+            what = printable(audio.frames.description) or "frames of its own kind"
             raise ConfigError(
-                f"the model is conditioned on {features}, not on a mel alone: use a recording"
+                f"the model is conditioned on {what}, which {printable(path)} does not hold: use "
+                f"input=FILE.npy or .safetensors, an array {audio.frames.shape}"
+            )
+        return normalized(read_frame_file(path, audio.frames), audio.frames)[None]
+    if suffix in ARRAYS:
+        if audio.mel is None or names != ["mel"]:
+            beside = ", with its frames beside it" * ("frames" in names)
+            raise ConfigError(
+                f"the model is conditioned on {' and '.join(names)}, not on a mel alone: use a "
+                f"recording{beside}"
             )
         return read_mel(path, audio.mel, mel_preset)[None]
     notes = read_notes(path) if suffix in SCORES else None
@@ -90,7 +105,14 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
     score = path.with_suffix(".csv")
     if notes is None and audio.score is not None and score.exists():
         notes = read_notes(score)
-    return Features(audio).from_recording(waveform, notes)
+    frames = None
+    if audio.frames is not None:
+        file = find_frame_file(path)
+        found = read_frame_file(file, audio.frames)
+        if waveform is not None:
+            found = frames_covering(found, len(waveform), audio.frames, printable(file))
+        frames = normalized(found, audio.frames)
+    return Features(audio).from_recording(waveform, notes, frames)
 
 
 def read_recording(path: Path, sample_rate: int) -> Tensor:
@@ -144,8 +166,13 @@ class InputFile:
 
 def input_suffixes(audio: AudioConfig, *, prompts: bool) -> tuple[str, ...]:
     """Return the suffixes of files that a model can be given, as its features allow."""
-    alone = {"mel": MELS, "score": SCORES}  # for models with this feature only
-    return RECORDINGS if prompts else (*RECORDINGS, *alone.get(" ".join(audio.features), ()))
+    names = {*audio.features}
+    if prompts or not names:
+        return RECORDINGS
+    if names == {"frames"}:
+        return ARRAYS
+    scores = SCORES if names in ({"score"}, {"score", "frames"}) else ()
+    return (*RECORDINGS, *scores, *(ARRAYS if names == {"mel"} else ()))
 
 
 def list_inputs(folder: Path, output: Path, suffixes: Collection[str]) -> list[InputFile]:

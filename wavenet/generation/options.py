@@ -25,11 +25,11 @@ class GenerateCommand(Options):
     )
     input: str | None = option(
         None,
-        "Conditioning: recording, mel (.safetensors, .npy) or score (.csv: onset,offset,pitch), "
-        "or a folder of them",
+        "Conditioning: recording, mel or frames (.safetensors, .npy) or score (.csv: onset,offset,"
+        "pitch), or a folder of them",
     )
     mel_preset: str | None = option(
-        None, "Mel preset of a .npy input, by name; model for that of the model directory"
+        None, "Mel preset of a .npy mel, by name; model for that of the model directory"
     )
     speaker: str | None = option(None, "Speaker by name; null for the null speaker")
     guidance_scale: float = option(
@@ -144,6 +144,8 @@ def check_input(options: GenerateCommand, audio: AudioConfig) -> None:
     may_be_array = path.suffix.lower() == ".npy" or (options.input is not None and path.is_dir())
     if options.mel_preset is not None and not may_be_array:
         raise ConfigError("mel_preset is for input=FILE.npy only: remove it")
+    if options.mel_preset is not None and audio.mel is None and audio.frames is not None:
+        raise ConfigError("mel_preset is for mel spectrograms, not for other frames: remove it")
 
 
 def resolve_length(seconds: float | None, available: int | None, sample_rate: int) -> int:

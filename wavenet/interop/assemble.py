@@ -2,11 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from wavenet.config import AudioConfig, MelConfig, WaveNetConfig, check_conditioning
+from wavenet.config import (
+    AudioConfig,
+    FramesConfig,
+    LocalConfig,
+    MelConfig,
+    WaveNetConfig,
+    check_conditioning,
+)
 from wavenet.distributions import build_distribution
 from wavenet.interop.source import Imported, Source
 from wavenet.model import meta_model
@@ -18,10 +26,15 @@ NO_STATISTICS = (
     "given: only its own normalized frames (.npy) fit; for frames of recordings import again with "
     "mean=mean.npy std=scale.npy, a number for each band"
 )
+NO_FRAME_STATISTICS = (
+    "give frames that are normalized as the project's were, or import again with mean=mean.npy "
+    "std=scale.npy, a number for each channel, which are then applied to what is given"
+)
 ONE_SAMPLE_LATE = (
     "the project trains each sample on the conditioning of the sample before and generates it on "
     "its own, which is followed here: for its training loss, delay the conditioning by one sample"
 )
+Features = TypeVar("Features", MelConfig, FramesConfig)
 
 
 def assemble(
@@ -133,15 +146,41 @@ def with_statistics(mel: MelConfig, source: Source) -> tuple[MelConfig, tuple[st
     """Return a mel convention with the mean and deviation that were given, and a note if not."""
     if source.mean is None or source.std is None:
         return mel, (NO_STATISTICS,)
-    for name, values in (("mean", source.mean), ("std", source.std)):
-        if len(values) not in (1, mel.n_mels):
-            raise ConfigError(f"{name} has {len(values)} numbers, the model {mel.n_mels} bands")
-    return replace(mel, mean=source.mean, std=source.std), ()
+    return _normalized(mel, source.mean, source.std), ()
 
 
-def refuse_features(what: str, channels: int) -> CheckpointError:
-    """Return the error for a model whose frames a model directory cannot describe."""
-    return CheckpointError(
-        f"is conditioned on {what}, {channels} channels, and a model directory describes mel "
-        "spectrograms, F0 and scores only: such models are not imported yet"
+def audio_of_frames(
+    source: Source, local: LocalConfig, what: str, rate: int
+) -> tuple[AudioConfig, tuple[str, ...]]:
+    """Return the audio of a model whose frames only its own project computes, and notes.
+
+    Args:
+        source: What was read; its mean and deviation are applied to the frames.
+        local: Local conditioning.
+        what: The frames in words.
+        rate: Sample rate in Hz.
+    """
+    frames = FramesConfig(
+        sample_rate=rate,
+        hop_length=local.hop_length,
+        channels=local.in_channels,
+        description=what,
     )
+    known = (
+        f"it is conditioned on {what}, of which only the shape is known: the input is an array "
+        f"{frames.shape}, computed as its project does"
+    )
+    if source.mean is None or source.std is None:
+        return AudioConfig(sample_rate=rate, frames=frames), (known, NO_FRAME_STATISTICS)
+    frames = _normalized(frames, source.mean, source.std)
+    return AudioConfig(sample_rate=rate, frames=frames), (known,)
+
+
+def _normalized(config: Features, mean: tuple[float, ...], std: tuple[float, ...]) -> Features:
+    channels = config.channels
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"{name} has {len(values)} numbers, a frame of the model {channels} channels"
+            )
+    return replace(config, mean=mean, std=std)

@@ -64,8 +64,9 @@ def load(
         config: The project's config, a file or its keys; by default the file of the usual name
             beside the checkpoint, if there is one.
         sample_rate: In Hz, where neither file nor config has it.
-        mean: Of each mel band, a `.npy` file or numbers, where the project normalizes its mels.
-        std: Deviation of each mel band.
+        mean: Of each mel band, or channel of other frames, a `.npy` file or numbers, where the
+            project normalizes them.
+        std: Deviation of each.
         dtype: Of the weights; float64 keeps what was folded exact.
 
     Returns:
@@ -215,5 +216,5 @@ def _statistics(
     good = isinstance(numbers, np.ndarray) and numbers.dtype.kind in "fiu" and numbers.size
     if not good or not np.isfinite(numbers).all() or (positive and numbers.min() <= 0):
         wanted = "positive numbers" if positive else "numbers"
-        raise ConfigError(f"{name} must be {wanted}, one for each mel band")
+        raise ConfigError(f"{name} must be {wanted}, one for each mel band or channel")
     return tuple(float(number) for number in numbers.astype(np.float64).flatten())

@@ -17,12 +17,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
+from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.interop.assemble import (
     ONE_SAMPLE_LATE,
     assemble,
+    audio_of_frames,
     dilation_cycle,
-    refuse_features,
     required_rate,
     set_block,
     set_identity,
@@ -34,6 +34,7 @@ from wavenet.utils.errors import ConfigError
 
 PROJECT = "kan-bayashi/PytorchWaveNetVocoder"
 MEL_CHANNELS = 80  # taken for a mel spectrogram where there is no model.conf
+NO_NOISE_SHAPING = "its noise shaping is a filter outside the model, which is not imported"
 DEPTH = 10  # blocks of a cycle in all of its recipes
 
 
@@ -65,8 +66,7 @@ def convert(source: Source) -> Imported:
     for name, theirs in (("hidden", "conv_post_1"), ("output", "conv_post_2")):
         tensors[f"head.{name}.weight"] = weights.take(f"{theirs}.weight", -1, skip_channels, 1)
         tensors[f"head.{name}.bias"] = weights.take(f"{theirs}.bias", -1)
-    mel, notes = _mel(source, bands, local.hop_length)
-    audio = AudioConfig(sample_rate=mel.sample_rate, mel=mel)
+    audio, notes = _audio(source, local)
     return assemble(source, PROJECT, config, tensors, audio, (*notes, ONE_SAMPLE_LATE))
 
 
@@ -128,23 +128,25 @@ def _upsampling(source: Source, tensors: dict[str, Tensor], bands: int) -> Local
     )
 
 
-def _mel(source: Source, bands: int, hop: int) -> tuple[MelConfig, tuple[str, ...]]:
-    fields = source.config
+def _audio(source: Source, local: LocalConfig) -> tuple[AudioConfig, tuple[str, ...]]:
+    fields, bands = source.config, local.in_channels
     kind = fields.text("feature_type", "melspc" if bands == MEL_CHANNELS else "unknown")
-    if kind != "melspc" or fields.truth("use_speaker_code", False):
-        speaker = " with a speaker's code" * fields.truth("use_speaker_code", False)
-        raise refuse_features(f"{kind} features{speaker}", bands)
+    has_code = fields.truth("use_speaker_code", False)
     rate = required_rate(source, fields.integer("fs", None), ", such as 22050 for LJSpeech")
+    if kind != "melspc" or has_code:
+        name = "WORLD" if kind == "world" else kind
+        code = " with the code of the speaker" * has_code
+        audio, notes = audio_of_frames(source, local, f"{name} features{code}", rate)
+        return audio, (*notes, NO_NOISE_SHAPING)
     mel = replace(
         MEL_PRESETS["kan_bayashi"],
         sample_rate=rate,
         n_mels=bands,
-        hop_length=hop,
+        hop_length=local.hop_length,
         f_max=rate / 2,
     )
     mel, notes = with_statistics(mel, source)
-    return mel, (
-        *notes,
-        "its mel convention, which the file does not tell, is taken as that of its LJSpeech recipe",
-        "its noise shaping is a filter outside the model, which is not imported",
+    convention = (
+        "its mel convention, which the file does not tell, is taken as that of its LJSpeech recipe"
     )
+    return AudioConfig(sample_rate=rate, mel=mel), (*notes, convention, NO_NOISE_SHAPING)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, MelConfig
 from wavenet.interop.assemble import (
-    refuse_features,
+    audio_of_frames,
     required_rate,
     set_identity,
     with_statistics,
@@ -130,7 +130,7 @@ def convert_audio(
             f"{local.hop_length}"
         )
     if bands != local.in_channels:
-        raise refuse_features("features other than mel bands", local.in_channels)
+        return _other_frames(source, local, rate, master=master)
     preset = MEL_PRESETS["r9y9"]
     n_fft = fields.integer("fft_size", preset.n_fft)
     mel = replace(
@@ -146,24 +146,38 @@ def convert_audio(
     if not master:
         return AudioConfig(sample_rate=rate, mel=_old_mel(mel, fields)), (OLD_FRAMES,)
     mel, notes = with_statistics(mel, source)
-    if local.upsample == "centered":
-        notes = (*notes, EDGES)
-    high_pass = fields.number("highpass_cutoff", 0.0)
-    if high_pass:
-        note = f"its high-pass at {high_pass:g} Hz, before all else and never undone, is left out"
-        notes = (*notes, note)
-    signal, more = _filter(fields)
+    signal, more = _filter(fields, local)
     return AudioConfig(sample_rate=rate, mel=mel, filter=signal), (*notes, *more)
 
 
-def _filter(fields: Fields) -> tuple[FilterConfig, tuple[str, ...]]:
+def _other_frames(
+    source: Source, local: LocalConfig, rate: int, *, master: bool
+) -> tuple[AudioConfig, tuple[str, ...]]:
+    """Return the audio of a model whose frames have other channels than num_mels, and notes."""
+    what = "features other than mel bands"
+    audio, notes = audio_of_frames(source, local, what, rate)
+    if not master:
+        return audio, notes
+    signal, more = _filter(source.config, local)
+    return replace(audio, filter=signal), (*notes, *more)
+
+
+def _filter(fields: Fields, local: LocalConfig) -> tuple[FilterConfig, tuple[str, ...]]:
+    """Return the filter of master, and notes on it and on the upsampling."""
+    notes = [EDGES] if local.upsample == "centered" else []
+    high_pass = fields.number("highpass_cutoff", 0.0)
+    if high_pass:
+        notes.append(
+            f"its high-pass at {high_pass:g} Hz, before all else and never undone, is left out"
+        )
     kind = fields.text("preprocess", "")
-    known = kind in ("", "preemphasis")
+    if kind not in ("", "preemphasis"):
+        notes.append(f"preprocess={kind} is unknown and not applied")
     signal = FilterConfig(
         gain=fields.number("global_gain_scale", 1.0),
         pre_emphasis=PRE_EMPHASIS if kind == "preemphasis" else 0.0,
     )
-    return signal, () if known else (f"preprocess={kind} is unknown and not applied",)
+    return signal, tuple(notes)
 
 
 def _old_mel(mel: MelConfig, fields: Fields) -> MelConfig:

@@ -227,8 +227,8 @@ class Source:
         attributes: Of the module that was pickled; empty for a state dict.
         config: Its config; empty if none was given or found.
         sample_rate: As given, in Hz.
-        mean: Of each mel band, as given.
-        std: Of each mel band, as given.
+        mean: Of each mel band or channel of a frame, as given.
+        std: Of each mel band or channel of a frame, as given.
         steps: Updates, as far as the file says.
         dtype: Of the imported weights.
     """

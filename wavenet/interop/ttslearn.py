@@ -8,12 +8,12 @@ for `conv_layers` and `conv_layers` for the smoothing, and without any scaling o
 
 from dataclasses import replace
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, LocalConfig
 from wavenet.interop.assemble import (
     ONE_SAMPLE_LATE,
     assemble,
+    audio_of_frames,
     dilation_cycle,
-    refuse_features,
     required_rate,
     with_statistics,
 )
@@ -35,8 +35,6 @@ def convert(source: Source) -> Imported:
         raise ConfigError("config= is missing: add the model's model.yaml, which has stacks")
     network = fields.section("netG") if "netG" in fields else fields
     bands = weights.shape(f"{BLOCKS}.0.conv1x1c.weight")[1]
-    if bands != MEL_CHANNELS:
-        raise refuse_features("linguistic features", bands)
     tensors = source.new_tensors()
     local = convert_centered(weights, tensors, bands, r"conv_layers\.(\d+)", step=1)
     count = weights.count(BLOCKS + ".{}.conv.weight")
@@ -47,16 +45,20 @@ def convert(source: Source) -> Imported:
     }
     config = convert_network(source, tensors, options, local, BLOCKS, [1.0] * count)
     rate = required_rate(source, fields.integer("sample_rate", None), " (16000 or 24000)")
+    audio, notes = _audio(source, local, rate)
+    return assemble(source, PROJECT, config, tensors, audio, (*notes, EDGES, ONE_SAMPLE_LATE))
+
+
+def _audio(source: Source, local: LocalConfig, rate: int) -> tuple[AudioConfig, tuple[str, ...]]:
+    if local.in_channels != MEL_CHANNELS:
+        return audio_of_frames(source, local, "linguistic features", rate)
     mel = replace(
         MEL_PRESETS["r9y9"],
         sample_rate=rate,
-        n_mels=bands,
+        n_mels=local.in_channels,
         hop_length=local.hop_length,
         f_max=min(7600.0, rate / 2),
     )
     mel, notes = with_statistics(mel, source)
-    audio = AudioConfig(sample_rate=rate, mel=mel)
     unknown = "the file does not tell its mel convention: taken as that of r9y9/wavenet_vocoder"
-    return assemble(
-        source, PROJECT, config, tensors, audio, (*notes, unknown, EDGES, ONE_SAMPLE_LATE)
-    )
+    return AudioConfig(sample_rate=rate, mel=mel), (*notes, unknown)
