@@ -23,7 +23,7 @@ from wavenet.config import (
     WaveNetConfig,
 )
 from wavenet.model import WaveNet
-from wavenet.model_card import card_for_hub
+from wavenet.model_card import card_for_hub, lineage_from
 
 RATE, HOP = 8000, 80
 SMALL: dict[str, Any] = {
@@ -128,6 +128,35 @@ def test_what_is_not_known_is_not_claimed(tmp_path: Path) -> None:
     assert not {"license", "data_license", "base_model"} & set(metadata(card))
     assert "| License of the weights | not given |" in card
     assert "| Base model | checkpoint-final.pkl of PytorchWaveNetVocoder |" in card
+
+
+def test_licenses_of_the_models_before_are_on_the_card(tmp_path: Path) -> None:
+    imported = TrainingInfo(base_model="a.pth of a project", license="MIT")
+    first = lineage_from("owner/first", imported)
+    voice = TrainingInfo(
+        data="voice", data_license="CC-BY-4.0", base_model="owner/first", lineage=first
+    )
+    lineage = lineage_from("owner/voice", voice)
+
+    card = written(
+        tmp_path / "model",
+        license="CC0-1.0",
+        data_license="CC-BY-SA-3.0",
+        base_model="owner/voice",
+        lineage=lineage,
+    )
+
+    assert "| License of the weights | CC0-1.0; of the base model: MIT |" in card
+    assert "| License of the data | CC-BY-SA-3.0; of the base model: CC-BY-4.0 |" in card
+    chain = (
+        "owner/voice (data: voice; data license: CC-BY-4.0), made from owner/first (license: MIT), "
+        "made from a.pth of a project"
+    )
+    assert f"| Base model | {chain} |" in card
+    head = metadata(card)
+    assert (head["license"], head["base_model"]) == ("cc0-1.0", "owner/voice")
+    assert head["data_license"] == "CC-BY-SA-3.0 and CC-BY-4.0"
+    assert load(tmp_path / "model").training.lineage == lineage
 
 
 def test_figures_of_the_evaluation_are_in_the_table(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Its head is YAML, as the Hugging Face hub reads it
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -45,6 +46,23 @@ wavenet-generate {this_folder}{arguments}
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A model that another one was made from, for the card of that one.
+
+    Attributes:
+        name: `owner/name` on the Hugging Face hub, or a description.
+        data: Name of its data set.
+        license: License of its weights.
+        data_license: License of its training audio.
+    """
+
+    name: str
+    data: str = ""
+    license: str | None = None
+    data_license: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingInfo:
     """What a model was trained on, for its card.
 
@@ -58,6 +76,8 @@ class TrainingInfo:
         data_license: License of the training audio.
         base_model: What the weights were imported or fine-tuned from: `owner/name` on the Hugging
             Face hub, or a description.
+        lineage: If the weights were fine-tuned: `base_model` with its licenses, what that one was
+            made from, and so on.
         evaluation: Other figures of an evaluation, by name; absent if there was none.
     """
 
@@ -69,6 +89,7 @@ class TrainingInfo:
     license: str | None = field(default=None, metadata=ADDED)
     data_license: str | None = field(default=None, metadata=ADDED)
     base_model: str | None = field(default=None, metadata=ADDED)
+    lineage: tuple[BaseModel, ...] = field(default=(), metadata=ADDED)
     evaluation: dict[str, float] | None = field(default=None, metadata=ADDED)
 
 
@@ -90,8 +111,11 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
     )
     for name, value in (training.evaluation or {}).items():
         rows[f"Evaluation: {name}"] = f"{value:.3f}"
-    rows["License of the weights"] = training.license or "not given"
-    rows["License of the data"] = training.data_license or "not given"
+    bases = training.lineage
+    rows["License of the weights"] = _licenses(training.license, [base.license for base in bases])
+    rows["License of the data"] = _licenses(
+        training.data_license, [base.data_license for base in bases]
+    )
     files = "".join(f"\n`{name}`: {what}.\n" for name, what in _input_files(audio).items())
     return CARD_TEMPLATE.format(
         metadata=_metadata(audio, training),
@@ -126,12 +150,28 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
         "Output distribution": model.distribution.describe(),
     }
     if training.base_model:
-        facts["Base model"] = training.base_model
+        facts["Base model"] = ", made from ".join(
+            _describe(base) for base in training.lineage or (BaseModel(name=training.base_model),)
+        )
     if audio.features:
         facts["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
     if audio.speaker_names:
         facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
     return facts
+
+
+def lineage_from(name: str, training: TrainingInfo) -> tuple[BaseModel, ...]:
+    """Return the lineage of a model that is fine-tuned from `name`, which `training` describes."""
+    base = BaseModel(
+        name=name,
+        data=training.data,
+        license=training.license,
+        data_license=training.data_license,
+    )
+    older = training.lineage
+    if training.base_model and not older:  # imported
+        older = (BaseModel(name=training.base_model),)
+    return (base, *older)
 
 
 def inputs_of(config: WaveNetConfig, audio: AudioConfig) -> tuple[str, ...]:
@@ -149,8 +189,9 @@ def _metadata(audio: AudioConfig, training: TrainingInfo) -> str:
             lines.append(f"license: {name}")
         else:
             lines += ["license: other", f"license_name: {_yaml(training.license)}"]
-    if training.data_license:
-        lines.append(f"data_license: {_yaml(training.data_license)}")
+    licenses = [training.data_license, *(base.data_license for base in training.lineage)]
+    if any(licenses):
+        lines.append(f"data_license: {_yaml(' and '.join(dict.fromkeys(filter(None, licenses))))}")
     base = HUB_ID.fullmatch(training.base_model or "")
     if base is not None:
         lines.append(f"base_model: {_yaml(base['repo'])}")
@@ -163,6 +204,20 @@ def _metadata(audio: AudioConfig, training: TrainingInfo) -> str:
             f"tags: [{', '.join(tags)}]",
         ]
     )
+
+
+def _describe(base: BaseModel) -> str:
+    """Return a base model with its data and licenses, as far as they are known."""
+    facts = {"data": base.data, "license": base.license, "data license": base.data_license}
+    known = "; ".join(f"{name}: {value}" for name, value in facts.items() if value)
+    return f"{base.name} ({known})" if known else base.name
+
+
+def _licenses(own: str | None, bases: Sequence[str | None]) -> str:
+    """Return a model's license, and those of the models that it was made from if they differ."""
+    others = [one for one in dict.fromkeys(bases) if one and one != own]
+    text = own or "not given"
+    return f"{text}; of the base model: {', '.join(others)}" if others else text
 
 
 def _yaml(text: str) -> str:

@@ -13,6 +13,7 @@ from tests.process_groups import TRAIN, assert_same_bits
 from wavenet.checkpoint import load, read_config, save
 from wavenet.config import AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet
+from wavenet.model_card import BaseModel
 from wavenet.presets import MEL_PRESETS
 from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
 from wavenet.training.init_weights import SPEAKERS
@@ -29,7 +30,8 @@ INIT = ("init=base/model", "optim.lr=0.003", "model=tiny")
 @pytest.fixture
 def base(run: Run, recordings: Path) -> Path:
     """A trained model."""
-    done = run("train", *TRAIN, *STEPS, f"data.root={recordings}", "run_dir=base")
+    words = (f"data.root={recordings}", "license=MIT", "data_license=CC0-1.0")
+    done = run("train", *TRAIN, *STEPS, *words, "run_dir=base")
     assert done.returncode == 0, done.stderr
     return Path("base/model")
 
@@ -64,6 +66,13 @@ def test_a_run_starts_from_the_model_and_resumes_exactly(
     assert info.base_model is not None
     assert info.base_model.startswith("the model directory ")
     assert info.base_model.endswith("/base/model")
+    (lineage,) = info.lineage
+    assert lineage == BaseModel(
+        name=info.base_model, data="folder", license="MIT", data_license="CC0-1.0"
+    )
+    assert info.license == "MIT"
+    card = Path("tuned/model/README.md").read_text()
+    assert "| License of the data | not given; of the base model: CC0-1.0 |" in card
     if options:
         counts = {name: weight.numel() for name, weight in weights.model.named_parameters()}
         left = sum(n for name, n in counts.items() if not name.startswith(FROZEN))
@@ -73,6 +82,10 @@ def test_a_run_starts_from_the_model_and_resumes_exactly(
             assert torch.equal(tensor, expected[name]) == name.startswith(FROZEN), name
 
     shutil.rmtree("base")  # no longer needed
+    words = ("evaluation.sample_seconds=0.05", "evaluation.num_resynthesis=0")
+    done = run("evaluate", "checkpoint=tuned/model", *words)
+    assert done.returncode == 0, done.stderr
+    assert "license: MIT; data license: CC0-1.0" in Path("evaluation.html").read_text()
     for keep in (1, 2):
         cut = as_if_killed(Path("tuned"), keep)
         assert run("train", "resume=cut").returncode == 0

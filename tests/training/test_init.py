@@ -11,16 +11,18 @@ import torch
 from omegaconf import OmegaConf
 
 from tests.cli.test_compose import composed
-from wavenet.checkpoint import load, save
+from wavenet.checkpoint import TrainingInfo, load, save
 from wavenet.cli.commands import TrainCommand
+from wavenet.cli.compose import known_keys
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, MelConfig, WaveNetConfig
 from wavenet.derive import derive
 from wavenet.model import WaveNet
+from wavenet.model_card import BaseModel
 from wavenet.presets import MEL_PRESETS
 from wavenet.training.init_config import base_model, config_from_model
 from wavenet.training.init_weights import copy_weights
 from wavenet.training.options import RunConfig
-from wavenet.utils.dataclass_io import from_dict
+from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
 
 SHAPE = WaveNetConfig(
@@ -37,13 +39,15 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
 
 
-def save_base(audio: AudioConfig | None = None, **shape: Any) -> WaveNet:
+def save_base(
+    audio: AudioConfig | None = None, training: TrainingInfo | None = None, **shape: Any
+) -> WaveNet:
     """Save a model with random weights as `base`."""
     model = WaveNet(dataclasses.replace(SHAPE, **shape))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-0.5, 0.5)
-    save(model, "base", audio or AudioConfig(sample_rate=8000))
+    save(model, "base", audio or AudioConfig(sample_rate=8000), training)
     return model.eval()
 
 
@@ -295,3 +299,32 @@ def test_a_folder_on_the_card_is_no_name_of_a_hub() -> None:
     assert base_model(config) == f"the model directory {Path(*Path(config.init).parts[-3:])}"
     assert base_model(dataclasses.replace(config, init="owner/name@main")) == "owner/name@main"
     assert base_model(dataclasses.replace(config, init=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "warned"),
+    [((), "CC-BY-NC-4.0", False), (("license=MIT",), "MIT", True)],
+    ids=["none", "another"],
+)
+def test_the_licenses_of_an_imported_model_are_carried(
+    words: tuple[str, ...], expected: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "wavenet")
+    info = TrainingInfo(base_model="a.pth", license="CC-BY-NC-4.0", data_license="CC0-1.0")
+    save_base(training=info)
+
+    config = settled(*words, "data_license=CC-BY-4.0")
+
+    assert (config.license, config.data_license) == (expected, "CC-BY-4.0")
+    assert config.lineage == (
+        BaseModel(name=base_model(config) or "", license="CC-BY-NC-4.0", data_license="CC0-1.0"),
+        BaseModel(name="a.pth"),
+    )
+    assert from_dict(RunConfig, to_dict(config)) == config  # as run.json holds it
+    assert "license of the model: CC-BY-NC-4.0, of its data: CC0-1.0" in caplog.text
+    assert ("license=MIT: the model's own, CC-BY-NC-4.0, still applies" in caplog.text) == warned
+
+
+def test_the_lineage_is_no_key_of_a_config() -> None:
+    assert "lineage" not in composed("recipe=folder", "data.root=recordings")
+    assert "lineage" not in known_keys("train")

@@ -18,7 +18,7 @@ from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
 from wavenet.derive import derive
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES, mel_preset
 from wavenet.training.options import RunConfig
-from wavenet.utils.dataclass_io import from_dict, nearest, nested_dataclass, to_dict
+from wavenet.utils.dataclass_io import from_dict, key_fields, nearest, nested_dataclass, to_dict
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word
 
@@ -265,7 +265,7 @@ def known_keys(verb: str) -> list[str]:
     """Return the dotted keys and the groups of a command."""
 
     def dotted(cls: Any, prefix: str = "") -> Iterator[str]:
-        for field in dataclasses.fields(cls):
+        for field in key_fields(cls):
             yield prefix + field.name
             inner = nested_dataclass(cls, field)
             if inner is not None:

@@ -3,7 +3,6 @@
 Keys come from the dataclasses; examples and choices from the first lines of the files in `conf/`.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from wavenet.cli.commands import COMMANDS, GROUPS
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
-from wavenet.utils.dataclass_io import describe_range, nested_dataclass, plain_default
+from wavenet.utils.dataclass_io import describe_range, key_fields, nested_dataclass, plain_default
 
 
 def help_text(conf: Path, verb: str) -> str:
@@ -72,7 +71,7 @@ def _choices(conf: Path, group: str, chosen: str | None) -> str:
 
 def _keys(cls: Any, indent: str, without: Container[str] = ()) -> Iterator[str]:
     """Yield a line per key: default, help and range; keys of a mapping are indented below it."""
-    for field in dataclasses.fields(cls):
+    for field in key_fields(cls):
         if field.name in without:
             continue
         inner = nested_dataclass(cls, field)

@@ -112,6 +112,7 @@ def load_training_data(config: RunConfig) -> TrainingData:
         seconds_of_audio=seconds,
         dataset=clips.identity,
         base_model=base_model(config),
+        lineage=config.lineage,
         license=config.license,
         data_license=config.data_license,
     )

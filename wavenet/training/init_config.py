@@ -20,6 +20,7 @@ from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.derive import derive
 from wavenet.model import meta_model
+from wavenet.model_card import TrainingInfo, lineage_from
 from wavenet.presets import mel_mismatch
 from wavenet.training.init_weights import SPEAKERS, Parts, is_ignored
 from wavenet.training.options import RunConfig
@@ -76,7 +77,8 @@ def config_from_model(config: RunConfig, overridden: Sequence[str]) -> RunConfig
         log.info("init: mean and std of the mel bands are those of the model, not of these clips")
     folder = Path(config.init)
     init = str(folder.resolve()) if folder.is_dir() else config.init
-    return dataclasses.replace(config, audio=audio, model=model, data=data, init=init)
+    config = dataclasses.replace(config, audio=audio, model=model, data=data, init=init)
+    return _with_licenses(config, base.training)
 
 
 def base_model(config: RunConfig) -> str | None:
@@ -85,6 +87,21 @@ def base_model(config: RunConfig) -> str | None:
         return config.init
     parts = Path(config.init).parts[-3:]  # no more of a path belongs on a card
     return f"the model directory {Path(*parts)}"
+
+
+def _with_licenses(config: RunConfig, base: TrainingInfo) -> RunConfig:
+    """Return the config with what the card says of the model; its license, if none is given."""
+    lineage = lineage_from(base_model(config) or "", base)
+    log.info(
+        "init: license of the model: %s, of its data: %s; the card states both",
+        *(printable(text or "not given") for text in (base.license, base.data_license)),
+    )
+    if config.license and base.license and config.license != base.license:
+        log.warning(
+            "warning: license=%s: the model's own, %s, still applies to what is made from it",
+            *(printable(config.license), printable(base.license)),
+        )
+    return dataclasses.replace(config, license=config.license or base.license, lineage=lineage)
 
 
 def _check_audio(config: RunConfig, base: Checkpoint, keys: Sequence[str]) -> None:

@@ -1,11 +1,12 @@
 """Options of a training run: optimizer, trainer, and the run with its model and data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import MAX_SECONDS, MAX_SEED, EvaluationOptions
+from wavenet.model_card import BaseModel
 from wavenet.utils.dataclass_io import Options, check, option
 
 
@@ -110,6 +111,7 @@ class RunConfig(Options):
         None, "License of the weights for the model card, by SPDX identifier such as CC-BY-4.0"
     )
     data_license: str | None = option(None, "License of the recordings, for the model card")
+    lineage: tuple[BaseModel, ...] = field(default=())  # no key: read from the model of `init`
 
     def __post_init__(self) -> None:
         super().__post_init__()

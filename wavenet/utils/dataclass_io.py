@@ -216,6 +216,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def key_fields(cls: Any) -> list["dataclasses.Field[Any]"]:
+    """Return the fields of a dataclass that are keys of a config: those made by `option`."""
+    return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
+
+
 class Options:
     """Base of dataclasses whose fields are made by `option`; checks their ranges."""
 
@@ -271,7 +276,7 @@ def default_config(cls: Any) -> dict[str, Any]:
     A field that holds a dataclass is a mapping of its defaults, unless it is null by default.
     """
     plain: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
+    for field in key_fields(cls):
         inner, default = nested_dataclass(cls, field), plain_default(field)
         plain[field.name] = default if inner is None or default is None else default_config(inner)
     return plain
