@@ -1,4 +1,4 @@
-"""The reference sampler computes the model it was given; the CPU sampler refuses what it cannot."""
+"""The reference sampler computes the model it was given; the others refuse what they cannot."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.modules import Head, ResidualBlock
 from wavenet.modules.conv import pointwise
-from wavenet.sampling import make_sampler
+from wavenet.sampling import BACKENDS, make_sampler
 from wavenet.sampling.state import uniforms
 from wavenet.utils.errors import ConfigError
 
@@ -118,7 +118,7 @@ def stepped(model: WaveNet, length: int) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "part"), CHANGES, ids=lambda value: getattr(value, "__name__", "")
 )
-def test_a_changed_model_is_sampled_by_reference_and_refused_by_cpu(
+def test_a_changed_model_is_sampled_by_reference_alone(
     change: Callable[[WaveNet], None], part: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = loud_model()
@@ -130,8 +130,9 @@ def test_a_changed_model_is_sampled_by_reference_and_refused_by_cpu(
     assert torch.equal(signal, stepped(model, 30))
     if change is not register_a_hook:  # a step does not call the modules, so it runs no hooks
         assert not torch.equal(signal, standard)
-    with pytest.raises(ConfigError, match=f"(?s){part}.*use backend=reference"):
-        make_sampler(model, "cpu")
+    for backend in ("cpu", "graph"):
+        with pytest.raises(ConfigError, match=f"(?s){backend}.*{part}.*use backend=reference"):
+            make_sampler(model, backend)
     assert make_sampler(model).name == "reference"
     assert "using the slow reference sampler" in caplog.text
 
@@ -146,16 +147,17 @@ def test_teacher_forcing_by_reference_runs_the_hooks_of_the_model() -> None:
     assert torch.equal(params, model(waveform))
 
 
-def test_a_distribution_without_compiled_draw_is_refused_by_cpu(
+def test_a_distribution_without_compiled_draw_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Categorical, "compiled_draw", None)
 
-    with pytest.raises(ConfigError, match="distribution Categorical has compiled_draw=None"):
-        make_sampler(WaveNet(SMALL), "cpu")
+    for backend in ("cpu", "graph"):
+        with pytest.raises(ConfigError, match="distribution Categorical has compiled_draw=None"):
+            make_sampler(WaveNet(SMALL), backend)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_wrapped_models_are_unwrapped(backend: str) -> None:
     model = WaveNet(SMALL)
     expected = make_sampler(model, backend).generate(20)

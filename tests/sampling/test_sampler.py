@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -143,14 +144,15 @@ def test_length_0_generates_nothing(sampler: Sampler) -> None:
 
 
 def test_unknown_backends_and_weight_dtypes_list_the_known_ones(model: WaveNet) -> None:
-    with pytest.raises(ConfigError, match="auto, cpu, reference"):
+    with pytest.raises(ConfigError, match="auto, cpu, graph, reference"):
         make_sampler(model, "fastest")
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
         make_sampler(model, weight_dtype="float16")
-    with pytest.raises(
-        ConfigError, match="num_threads=2 and weight_dtype=float32 require backend=cpu"
-    ):
-        make_sampler(model, "reference", num_threads=2)
+    for backend in ("graph", "reference"):
+        with pytest.raises(
+            ConfigError, match="num_threads=2 and weight_dtype=float32 require backend=cpu"
+        ):
+            make_sampler(model, backend, num_threads=2)
 
 
 def test_auto_selects_the_fastest_backend(model: WaveNet) -> None:
@@ -178,9 +180,9 @@ def test_teacher_forced_parameters_equal_forward(sampler: Sampler, model: WaveNe
 
 
 def test_saved_state_continues_on_another_backend(model: WaveNet, tmp_path: Path) -> None:
-    one, other = (make_sampler(model, name) for name in BACKENDS)
-    whole = one.generate(40, batch_size=2, prompt=torch.full((5,), 0.3), seed=3)
-    for first, second in [(one, other), (other, one)]:
+    samplers = [make_sampler(model, name) for name in BACKENDS]
+    whole = samplers[0].generate(40, batch_size=2, prompt=torch.full((5,), 0.3), seed=3)
+    for first, second in itertools.permutations(samplers, 2):
         state = first.init_state(2, torch.full((5,), 0.3), seed=3)
         first.generate_next(state, 17)
         state.save(tmp_path / "state")

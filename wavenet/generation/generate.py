@@ -51,7 +51,7 @@ def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
     num_threads = options.num_threads
     if num_threads is None:
         parallel = max(options.num_samples, options.batch_size)
-        compiled = options.backend != "reference" and importlib.util.find_spec("numba")
+        compiled = options.backend in ("auto", "cpu") and importlib.util.find_spec("numba")
         num_threads = min(available_cores(), parallel) if compiled else 1
     return make_sampler(
         model, options.backend, num_threads=num_threads, weight_dtype=options.weight_dtype

@@ -56,7 +56,7 @@ class GenerateCommand(Options):
     top_p: float | None = option(
         None, "Sample from the most likely classes with this total probability", gt=0, le=1
     )
-    backend: str = option("auto", "Sampler: auto for the fastest, cpu or reference")
+    backend: str = option("auto", "Sampler: auto for the fastest, cpu, graph or reference")
     num_threads: int | None = option(None, "Threads; null for one per recording", ge=1)
     weight_dtype: WeightDtype = option(
         "float32", "Weights of the sampler; bfloat16 and int8 are faster and less exact"

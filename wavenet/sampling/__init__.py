@@ -1,7 +1,8 @@
 """Sampling: one interface, one backend per kind of machine.
 
 `reference` is `WaveNet.step` in a loop; it defines the output of every other backend. `cpu` is the
-same loop compiled by Numba, a few dozen times as fast.
+same loop compiled by Numba, a few dozen times as fast. `graph` is the step as tensor operations: a
+CUDA graph on a GPU, and several times as fast as `reference` where Numba is missing.
 """
 
 import logging
@@ -9,18 +10,20 @@ import logging
 from torch import nn
 
 from wavenet.model import WaveNet, unwrap
+from wavenet.sampling.graph import GraphSampler
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler
-from wavenet.sampling.state import SamplerState, unsupported_by_cpu
+from wavenet.sampling.state import SamplerState, unsupported_model
 from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
-BACKENDS = ("cpu", "reference")  # the fastest first
+BACKENDS = ("cpu", "graph", "reference")  # the fastest first
 WEIGHT_DTYPES = ("float32", "bfloat16", "int8")
 
 __all__ = [
     "BACKENDS",
     "WEIGHT_DTYPES",
+    "GraphSampler",
     "ReferenceSampler",
     "Sampler",
     "SamplerState",
@@ -42,8 +45,9 @@ def make_sampler(
     Args:
         model: A `WaveNet`, or one wrapped by torch.compile or DistributedDataParallel. Later
             changes of its weights do not affect the sampler.
-        backend: A name of `BACKENDS`, or `auto` for the fastest that supports machine and model.
-            `reference` samples from any subclass or modified model, `cpu` from the standard one.
+        backend: A name of `BACKENDS`, or `auto` for the fastest that supports machine and model:
+            `graph` for a model on a CUDA device, else `cpu`, or `graph` without Numba. `reference`
+            samples from any subclass or modified model, the others from the standard one.
         num_threads: Cores to use; their number changes no bit of the signal. Several threads on one
             stream wait for each other at every sample: this pays on idle cores, and is much slower
             than one thread if a core is busy with something else.
@@ -61,26 +65,37 @@ def make_sampler(
         known = ", ".join(WEIGHT_DTYPES)
         raise ConfigError(f"unknown weight_dtype {printable(weight_dtype)!r}: use one of {known}")
     if backend == "auto":
-        try:
-            reason = unsupported_by_cpu(wavenet)
-            if reason is None:
-                return _cpu_sampler(wavenet, num_threads, weight_dtype)
-        except MachineError as error:
-            reason = str(error)
-        log.warning("using the slow reference sampler: %s", reason)
-        backend = "reference"
+        return _fastest_sampler(wavenet, num_threads, weight_dtype)
     if backend == "cpu":
         return _cpu_sampler(wavenet, num_threads, weight_dtype)
-    if backend != "reference":
+    if backend not in BACKENDS:
         known = ", ".join(["auto", *BACKENDS])
         raise ConfigError(f"unknown sampler backend {printable(backend)!r}: use one of {known}")
     if (num_threads, weight_dtype) != (1, "float32"):
         raise ConfigError(
-            f"backend=reference has one thread and float32; num_threads={num_threads} and "
+            f"backend={backend} has one thread and float32; num_threads={num_threads} and "
             f"weight_dtype={weight_dtype} require backend=cpu (pip install "
             "'torch-wavenet[generate]')"
         )
-    return ReferenceSampler(wavenet)
+    return GraphSampler(wavenet) if backend == "graph" else ReferenceSampler(wavenet)
+
+
+def _fastest_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+    """Return the fastest sampler that supports machine and model, and log which."""
+    reason = unsupported_model(model)
+    if reason is not None:
+        log.warning("using the slow reference sampler: %s", reason)
+        return make_sampler(model, "reference", num_threads=num_threads, weight_dtype=weight_dtype)
+    if next(model.parameters()).is_cuda and weight_dtype == "float32":
+        log.debug("using the graph sampler: the model is on a GPU")
+        return GraphSampler(model)
+    try:
+        sampler = _cpu_sampler(model, num_threads, weight_dtype)
+    except MachineError as error:
+        log.warning("using the graph sampler, which is slower than cpu: %s", error)
+        return make_sampler(model, "graph", num_threads=num_threads, weight_dtype=weight_dtype)
+    log.debug("using the cpu sampler")
+    return sampler
 
 
 def _cpu_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:

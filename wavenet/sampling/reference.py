@@ -14,7 +14,7 @@ from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling.conditioning import ConditioningBuffer
 from wavenet.sampling.sampler import Sampler
-from wavenet.sampling.state import SamplerState, to_model
+from wavenet.sampling.state import ModelState, SamplerState, to_model
 
 
 class ReferenceSampler(Sampler):
@@ -29,7 +29,7 @@ class ReferenceSampler(Sampler):
     def __init__(self, model: WaveNet) -> None:
         self.model = inference_copy(model)
 
-    def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> WaveNetState:
+    def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> ModelState:
         return self.model.new_state(streams)
 
     def prefill(

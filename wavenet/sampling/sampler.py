@@ -174,6 +174,10 @@ class Sampler(abc.ABC):
         local_conditioning = state.next_local_conditioning(self.model, waveform.shape[1])
         return self.teacher_forced_params(state, waveform, local_conditioning)
 
+    def chunk_length(self, batch_size: int) -> int:
+        """Return how many samples `generate` requests at a time."""
+        return max(1, self.progress_interval // max(batch_size, 1))
+
     @abc.abstractmethod
     def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> ModelState:
         """Return the state of streams before their first sample."""
@@ -243,7 +247,7 @@ class Sampler(abc.ABC):
         if length < 0:
             raise ValueError(f"length must be 0 or more, got {length}")
         chunks = [state.sample.new_zeros(batch_size, 0)]
-        chunk = max(1, self.progress_interval // max(batch_size, 1))
+        chunk = self.chunk_length(batch_size)
         for first in range(0, length, chunk):
             count = min(chunk, length - first)
             chunk_noise = None if noise is None else noise[:, first : first + count]

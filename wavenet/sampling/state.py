@@ -22,7 +22,7 @@ from torch import Tensor
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.conditioning import ConditioningBuffer
-from wavenet.utils.errors import CheckpointError, printable
+from wavenet.utils.errors import CheckpointError, ConfigError, printable
 from wavenet.utils.files import atomic_file
 
 METADATA_KEY = "wavenet.sampler"
@@ -232,13 +232,30 @@ def check_batch(state: SamplerState) -> None:
             raise ValueError(f"the state has {name} of batch size {len(tensor)}, wanted {wanted}")
 
 
-def unsupported_by_cpu(model: WaveNet) -> str | None:
-    """Return why the CPU sampler, which knows the standard model only, cannot compute `model`."""
+def unsupported_model(model: WaveNet) -> str | None:
+    """Return why the samplers that know the standard model only cannot compute `model`."""
     reason = model.nonstandard_part()
     if reason is None and model.distribution.compiled_draw not in COMPILED_DRAWS:
         kind = type(model.distribution).__name__
         reason = f"distribution {kind} has compiled_draw={model.distribution.compiled_draw!r}"
     return reason
+
+
+def check_standard_model(model: WaveNet, backend: str) -> None:
+    """Raise unless `backend`, which knows the standard model only, can compute `model`.
+
+    Raises:
+        CheckpointError: A weight is NaN or infinite.
+        ConfigError: The model is not the standard one; the message names the first difference.
+    """
+    if reason := unsupported_model(model):
+        raise ConfigError(
+            f"backend={backend} computes the standard WaveNet only, but {reason}: use "
+            "backend=reference"
+        )
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise CheckpointError(f"{name} contains NaN or infinity: the weights are damaged")
 
 
 def check_model_state(state: WaveNetState, model: WaveNet) -> None:

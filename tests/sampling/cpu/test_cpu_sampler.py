@@ -69,14 +69,15 @@ def test_thread_shares_cover_every_stream_and_column_once(num_threads: int, stre
     assert sorted(rows) == list(range(max(streams, num_threads)))
 
 
-def test_auto_falls_back_to_reference_without_numba(
+def test_auto_falls_back_to_graph_without_numba(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
 
     sampler = make_sampler(WaveNet(SMALL))
 
-    assert sampler.name == "reference"
+    assert sampler.name == "graph"
+    assert "using the graph sampler" in caplog.text
     assert "pip install 'torch-wavenet[generate]'" in caplog.text
 
 

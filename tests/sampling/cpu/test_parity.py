@@ -6,122 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from tests.architectures import conditions_for, configs, some
+from tests.sampling.parity import DRAWS, assert_same_signal, noisy
 from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.distributions.companding import CONVENTIONS
 from wavenet.model import WaveNet
-from wavenet.sampling import WEIGHT_DTYPES, Sampler, SamplerState, make_sampler
-from wavenet.sampling.state import uniforms
+from wavenet.sampling import WEIGHT_DTYPES, make_sampler
 from wavenet.utils.cores import available_cores
 
-DRAWS = [
-    SamplingConfig(),
-    SamplingConfig(temperature=0),
-    SamplingConfig(temperature=0.7),
-    SamplingConfig(top_k=3),
-    SamplingConfig(top_p=0.8),
-    SamplingConfig(temperature=1.3, top_k=5, top_p=0.9),
-]
 THREADS = [1, 2][: available_cores()]
-BORDER = 1e-5  # a draw may fall on either side of a border that is this near
-
-
-def noisy(config: WaveNetConfig, seed: int = 0) -> WaveNet:
-    """A model whose outputs differ from sample to sample, its biases not zero."""
-    torch.manual_seed(seed)
-    model = WaveNet(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
-def assert_same_signal(
-    sampler: Sampler, reference: Sampler, length: int, prompt: Tensor | None = None, **how: Any
-) -> int:
-    """Compare free-running signals; return how many draws fell near a border.
-
-    Where they part, the reference's draw must lie near a border. Both then go on from the
-    reference's signal.
-    """
-    seed, draw = how.pop("seed", 0), how.pop("sampling", SamplingConfig())
-    noise = uniforms([seed], 0, length, reference.model.distribution.num_noise)
-    expected = reference.generate(length, prompt=prompt, noise=noise, sampling=draw, **how)
-    known = torch.zeros(1, 0) if prompt is None else prompt
-    start, parted = 0, 0
-    while start < length:
-        past = torch.cat([known, expected[:, :start]], dim=1)
-        rest = sampler.generate(
-            length - start, prompt=past, noise=noise[:, start:], sampling=draw, **how
-        )
-        different = (rest != expected[:, start:]).nonzero()
-        if not len(different):
-            break
-        first = int(different[0, 1])
-        start += first
-        past = torch.cat([known, expected[:, :start]], dim=1)
-        drawn, wanted = float(rest[0, first]), float(expected[0, start])
-        state = reference.init_state(prompt=past, **how)
-        near = near_border(reference, state, noise[:, start], draw, drawn, wanted)
-        assert near, f"sample {start} differs"
-        parted, start = parted + 1, start + 1
-    return parted
-
-
-def near_border(
-    reference: Sampler,
-    state: SamplerState,
-    noise: Tensor,
-    draw: SamplingConfig,
-    drawn: float,
-    wanted: float,
-) -> bool:
-    """Whether rounding may change what is drawn, or what is left to draw from."""
-    distribution = reference.model.distribution
-    if isinstance(distribution, Mixture):
-        if abs(drawn - wanted) * 32768 <= 3:  # codes: a parameter's last digits
-            return True
-        steps = [noise + torch.tensor([step, 0.0][: noise.shape[1]]) for step in (-BORDER, BORDER)]
-        near = [
-            reference.generate_next(state.clone(), 1, draw, step.clamp(0, 1)[:, None])
-            for step in steps
-        ]
-        return any(abs(float(other) - drawn) * 32768 <= 3 for other in near)
-    draws = [
-        reference.generate_next(state.clone(), 1, draw, (noise[:, None] + step).clamp(0, 1))
-        for step in (-BORDER, BORDER)
-    ]
-    if any(float(other) == drawn for other in draws):
-        return True
-    return near_truncation(logits_of(reference, state), draw)
-
-
-def logits_of(reference: Sampler, state: SamplerState) -> Tensor:
-    """The logits that the next class is drawn from, `(levels,)`."""
-    seen: list[Tensor] = []
-    distribution = reference.model.distribution
-    draw = distribution.sample
-    distribution.sample = lambda params, *how: (seen.append(params), draw(params, *how))[1]  # type: ignore
-    try:
-        reference.generate_next(state.clone(), 1)
-    finally:
-        del distribution.sample
-    return seen[0][0].double()
-
-
-def near_truncation(logits: Tensor, draw: SamplingConfig) -> bool:
-    """Whether two classes are so alike that rounding may change which one is taken or left out."""
-    if draw.temperature == 0:
-        best = logits.topk(2).values
-        return float(best[0] - best[1]) < BORDER
-    ordered = (logits / draw.temperature).softmax(dim=0).sort(descending=True).values
-    last = draw.top_k if draw.top_k is not None and draw.top_k < len(ordered) else None
-    if last is not None and float(ordered[last - 1] - ordered[last]) < BORDER:
-        return True
-    return draw.top_p is not None and float((ordered.cumsum(0) - draw.top_p).abs().min()) < BORDER
 
 
 @pytest.mark.slow

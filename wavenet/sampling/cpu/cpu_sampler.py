@@ -25,8 +25,7 @@ from wavenet.sampling.cpu.packing import model_sizes, pack_weights
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
-from wavenet.sampling.state import SamplerState, check_model_state, unsupported_by_cpu
-from wavenet.utils.errors import CheckpointError, ConfigError
+from wavenet.sampling.state import SamplerState, check_model_state, check_standard_model
 
 log = logging.getLogger("wavenet")
 SOURCE_FOLDERS = (Path(wavenet.kernels.__file__).parent, Path(__file__).parent)
@@ -49,14 +48,7 @@ class CpuSampler(Sampler):
     progress_interval = 16384  # long enough to hide the start of threads
 
     def __init__(self, model: WaveNet, num_threads: int = 1, weight_dtype: str = "float32") -> None:
-        if reason := unsupported_by_cpu(model):
-            raise ConfigError(
-                f"backend=cpu computes the standard WaveNet only, but {reason}: use "
-                "backend=reference"
-            )
-        for name, parameter in model.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise CheckpointError(f"{name} contains NaN or infinity: the weights are damaged")
+        check_standard_model(model, self.name)
         self.model = inference_copy(model).to("cpu", torch.float32)
         self.num_threads = num_threads
         self.weight_dtype = weight_dtype

@@ -1,0 +1,137 @@
+"""State of the step: the queues of all blocks in one tensor.
+
+Its conversion from and to `WaveNetState` is exact.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wavenet.config import WaveNetConfig
+from wavenet.model import WaveNetState
+from wavenet.modules.conv import SILENCE_CODE
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of the queues that each of `T` samples reads and writes.
+
+    Attributes:
+        reads: Past taps of each block, oldest first, `(T, L * (K - 1))`.
+        writes: `(T, L)`.
+        input_reads: Past taps of the input layer, newest first, `(T, I - 1)`.
+        input_writes: `(T, 1)`.
+    """
+
+    reads: Tensor
+    writes: Tensor
+    input_reads: Tensor
+    input_writes: Tensor
+
+
+class Layout:
+    """Where the queues of a model lie: one after the other in one tensor, a row per sample.
+
+    Sample `t` is in row `t % memory` of its queue, as in `WaveNetState`.
+
+    Args:
+        config: The model's.
+        like: Dtype and device of the queues.
+    """
+
+    def __init__(self, config: WaveNetConfig, like: Tensor) -> None:
+        self.config = config
+        self.like = like.new_zeros(0)
+        self.memories = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
+        self.input_memory = config.input_kernel_size - 1
+        self.is_embedding = config.input_type == "embedding"
+        device = like.device
+        dilations = torch.tensor(config.dilations, device=device)
+        self._memory = torch.tensor(self.memories, device=device)
+        self._first = self._memory.cumsum(0) - self._memory
+        offsets = torch.arange(config.kernel_size - 1, 0, -1, device=device)
+        self._before = dilations.unsqueeze(1) * offsets  # (L, K - 1)
+        self._input_before = torch.arange(1, config.input_kernel_size, device=device)
+
+    def rows(self, position: int, length: int) -> Rows:
+        """Return the rows for samples from `position` on."""
+        times = torch.arange(position, position + length, device=self.like.device)
+        memory = self._memory.clamp(min=1)  # nothing is read or written where it is 0
+        reads = (times[:, None, None] - self._before) % memory.unsqueeze(1)
+        writes = times.unsqueeze(1) % memory
+        input_memory = max(self.input_memory, 1)
+        return Rows(
+            (reads + self._first.unsqueeze(1)).flatten(1),
+            writes + self._first,
+            (times.unsqueeze(1) - self._input_before) % input_memory,
+            times.unsqueeze(1) % input_memory,
+        )
+
+    def new_state(self, streams: int) -> "GraphState":
+        """Return the state before the first sample."""
+        width, past = self.config.residual_channels, (self.input_memory, streams)
+        if self.is_embedding:
+            silence = self.config.quantization_channels
+            inputs = self.like.new_full(past, silence, dtype=torch.int64)
+        else:
+            inputs = self.like.new_zeros(past)
+        return GraphState(self, self.like.new_zeros(sum(self.memories), streams, width), inputs)
+
+    def pack(self, state: WaveNetState) -> "GraphState":
+        """Return a state of this model, in its dtype and on its device, in this layout."""
+        first, *queues = state.queues
+        rows = torch.cat([queue.permute(2, 0, 1) for queue in queues])
+        inputs = first.T if self.is_embedding else first[:, 0].T
+        if self.is_embedding:
+            inputs = inputs.where(inputs != SILENCE_CODE, self.config.quantization_channels)
+        return GraphState(self, rows.contiguous(), _copy(inputs), state.position)
+
+
+@dataclass
+class GraphState:
+    """A `WaveNetState` in the layout of the step.
+
+    Attributes:
+        layout: Where each queue lies.
+        queues: Of all blocks, `(rows, streams, R)`.
+        inputs: Queue of the input layer, `(I - 1, streams)`: classes, `N` for silence, or values.
+        position: Samples seen so far.
+    """
+
+    layout: Layout
+    queues: Tensor
+    inputs: Tensor
+    position: int = 0
+
+    @property
+    def batch_size(self) -> int:
+        """Return the number of streams."""
+        return self.queues.shape[1]
+
+    def clone(self) -> "GraphState":
+        """Return an independent copy."""
+        return self.select(range(self.batch_size))
+
+    def select(self, items: Sequence[int]) -> "GraphState":
+        """Return an independent copy of some streams."""
+        chosen = list(items)
+        return GraphState(
+            self.layout, self.queues[:, chosen], self.inputs[:, chosen], self.position
+        )
+
+    def to_wavenet_state(self) -> WaveNetState:
+        """Return the state in the layout of `WaveNet.step`."""
+        inputs = self.inputs.T
+        if self.layout.is_embedding:
+            inputs = inputs.where(inputs != self.layout.config.quantization_channels, SILENCE_CODE)
+        else:
+            inputs = inputs.unsqueeze(1)
+        parts = torch.split(self.queues, self.layout.memories)
+        queues = [part.permute(1, 2, 0) for part in parts]
+        return WaveNetState([_copy(queue) for queue in (inputs, *queues)], self.position)
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)

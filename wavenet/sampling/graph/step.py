@@ -1,0 +1,299 @@
+"""One sample of all streams as tensor operations on fixed tensors.
+
+All past taps are one batched product, all skips one product at the end; the rows of the queues are
+index tensors. Nothing depends on a number that only the device knows, so the operations can be
+captured as a CUDA graph, and run one by one elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wavenet.distributions import Categorical, Mixture, SamplingConfig
+from wavenet.sampling.graph.graph_state import GraphState, Layout
+from wavenet.sampling.graph.weights import StepWeights
+from wavenet.sampling.reference import guide
+
+PIECE = 256  # samples whose noise and conditioning are on the device at once
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What is fixed when the step is captured.
+
+    Attributes:
+        sampling: How samples are drawn; `None` for given codes, whose parameters are returned.
+        streams_per_item: 2 with classifier-free guidance, 1 without.
+        guidance_scale: Its scale.
+    """
+
+    sampling: SamplingConfig | None = None
+    streams_per_item: int = 1
+    guidance_scale: float = 1.0
+
+
+class Step:
+    """The tensors of one number of streams, and the operations on them.
+
+    Args:
+        weights: The model's operands.
+        layout: Of the model's queues.
+        distribution: What samples are drawn from.
+        streams: Streams, `n`.
+        options: What is computed.
+
+    Attributes:
+        codes: Codes of a piece, `(PIECE, items)`: drawn, or given where nothing is drawn.
+        params: Their parameters, `(PIECE, n, P)`, where nothing is drawn.
+        drawable: Whether all draws so far had finite parameters, `(items,)`.
+    """
+
+    def __init__(
+        self,
+        weights: StepWeights,
+        layout: Layout,
+        distribution: Categorical | Mixture,
+        streams: int,
+        options: StepOptions,
+    ) -> None:
+        self.weights, self.layout, self.distribution = weights, layout, distribution
+        self.streams, self.options = streams, options
+        like, items = weights.skip, streams // options.streams_per_item
+        state, rows = layout.new_state(streams), layout.rows(0, PIECE)
+        self.queues, self.inputs = state.queues, state.inputs
+        self._time = like.new_zeros(1, dtype=torch.int64)
+        self._rows = [rows.reads, rows.writes, rows.input_reads, rows.input_writes]
+        self._last = self.inputs.new_zeros(streams)
+        self._noise = like.new_zeros(PIECE, items, distribution.num_noise, dtype=torch.float32)
+        self._local: Tensor | None = None
+        if weights.local is not None:
+            self._local = like.new_zeros(PIECE, streams, weights.local.shape[1])
+        self._bias = weights.gate_bias
+        if weights.shared is not None:
+            self._bias = weights.gate_bias.repeat(1, streams, 1)
+        self.codes = like.new_zeros(PIECE, items, dtype=torch.int64)
+        self.params = like.new_zeros(0)
+        if options.sampling is None:
+            self.params = like.new_zeros(PIECE, streams, distribution.num_params)
+        self.drawable = like.new_ones(items, dtype=torch.bool)
+        self._new_activations()
+
+    def _new_activations(self) -> None:
+        weights, streams = self.weights, self.streams
+        like, (num_blocks, _, gate) = weights.skip, weights.gate_bias.shape
+        width = weights.input_table.shape[1]
+        if weights.values is None:  # a row of each tap's table of classes
+            taps = len(weights.input_table) // (weights.num_classes + 1)
+            first = torch.arange(taps, device=like.device) * (weights.num_classes + 1)
+            self._first_class = first.unsqueeze(1)
+        self._gates = like.new_zeros(num_blocks, streams, gate)
+        self._x = like.new_zeros(num_blocks, streams, width)  # input of each block
+        self._z = like.new_zeros(streams, num_blocks * (gate // 2))
+        self._block_x = self._x.unbind()
+        self._block_gates = self._gates.unbind()
+        self._halves = [gates.chunk(2, dim=1) for gates in self._block_gates]
+        self._block_z = self._z.view(streams, num_blocks, gate // 2).unbind(1)
+
+    def load(self, state: GraphState, last: Tensor, shared: Tensor | None) -> None:
+        """Begin with a state.
+
+        Args:
+            state: The state; `store` changes it.
+            last: Codes of the samples before, `(streams,)`.
+            shared: Global conditioning, `(streams, C)`.
+        """
+        self.queues, self.inputs = state.queues, state.inputs
+        self._load_rest(last, shared)
+
+    def store(self, state: GraphState) -> None:
+        """Complete the state that `load` began with."""
+
+    def load_piece(
+        self,
+        position: int,
+        length: int,
+        noise: Tensor | None = None,
+        local: Tensor | None = None,
+        codes: Tensor | None = None,
+    ) -> None:
+        """Bring what the next samples need to the device.
+
+        Args:
+            position: Number of the first of them.
+            length: Samples, `PIECE` at most.
+            noise: Uniforms, `(items, length, K)`.
+            local: Local conditioning, `(streams, C, length)`.
+            codes: Given codes, `(items, length)`, where nothing is drawn.
+        """
+        rows = self.layout.rows(position, length)
+        new = rows.reads, rows.writes, rows.input_reads, rows.input_writes
+        for buffer, values in zip(self._rows, new, strict=True):
+            buffer[:length].copy_(values)
+        if noise is not None:
+            self._noise[:length, : len(noise)].copy_(noise.transpose(0, 1))
+        if local is not None and self._local is not None:
+            self._local[:length, : len(local)].copy_(local.permute(2, 0, 1))
+        if codes is not None:
+            self.codes[:length, : len(codes)].copy_(codes.T)
+        self._time.zero_()
+
+    def advance(self, length: int) -> None:
+        """Compute the next samples of the piece."""
+        for _ in range(length):
+            self.compute_sample()
+
+    def compute_sample(self) -> None:
+        """Compute the next sample of all streams: what is captured."""
+        reads, writes, input_reads, input_writes = (
+            rows.index_select(0, self._time).flatten() for rows in self._rows
+        )
+        self._start_gates(reads)
+        self._compute_input(input_reads)
+        self._compute_blocks()
+        if len(self.queues):
+            self.queues.index_copy_(0, writes, self._x)
+        if len(self.inputs):
+            self.inputs.index_copy_(0, input_writes, self._last.unsqueeze(0))
+        weights = self.weights
+        skips = torch.addmm(weights.skip_bias, self._z, weights.skip).relu_()
+        hidden = torch.addmm(weights.hidden_bias, skips, weights.hidden).relu_()
+        codes = self._draw(torch.addmm(weights.output_bias, hidden, weights.output))
+        if self.options.streams_per_item > 1:
+            codes = codes.unsqueeze(1).expand(-1, self.options.streams_per_item).flatten()
+        self._set_last(codes)
+        self._time.add_(1)
+
+    def _start_gates(self, reads: Tensor) -> None:
+        """Start the sums of all gates with biases, past taps and conditioning."""
+        weights = self.weights
+        if weights.past is None:
+            self._gates.copy_(self._bias)
+        else:
+            taps = self.queues.index_select(0, reads).view(len(self._gates), -1, *self._x.shape[1:])
+            past = taps.transpose(1, 2).flatten(2)  # (L, n, (K - 1) * R)
+            torch.baddbmm(self._bias, past, weights.past, out=self._gates)
+        if self._local is not None and weights.local is not None:
+            local = self._local.index_select(0, self._time)
+            self._gates.baddbmm_(local.expand(len(self._gates), -1, -1), weights.local)
+
+    def _compute_input(self, reads: Tensor) -> None:
+        """Compute the input of the first block."""
+        weights, x = self.weights, self._block_x[0]
+        if weights.values is None and not len(self.inputs):
+            torch.index_select(weights.input_table, 0, self._last, out=x)
+            return
+        taps = self._last.unsqueeze(0)
+        if len(self.inputs):
+            taps = torch.cat([taps, self.inputs.index_select(0, reads)])  # newest first
+        if weights.values is not None:
+            torch.addmm(weights.input_bias, taps.T, weights.input_table, out=x)
+            return
+        rows = (taps + self._first_class).flatten()
+        parts = weights.input_table.index_select(0, rows).view(len(taps), *x.shape)
+        torch.sum(parts, dim=0, out=x)
+
+    def _compute_blocks(self) -> None:
+        """Compute gates and residuals, one block after the other."""
+        weights, x = self.weights, self._block_x[0]
+        for block, gates in enumerate(self._block_gates):
+            gates.addmm_(x, weights.current[block]).tanh_()
+            tanh, sigmoid = self._halves[block]
+            z = torch.addcmul(tanh, tanh, sigmoid, out=self._block_z[block])
+            if block < len(weights.residual):
+                y = self._block_x[block + 1]
+                torch.addmm(weights.residual_bias[block], z, weights.residual[block], out=y)
+                x = y.add_(x, alpha=weights.residual_scale)
+
+    def _draw(self, params: Tensor) -> Tensor:
+        """Return the code of each item, `(items,)`, given parameters `(streams, P)`."""
+        options, distribution = self.options, self.distribution
+        if options.sampling is None:
+            self.params.index_copy_(0, self._time, params.unsqueeze(0))
+            return self.codes.index_select(0, self._time).flatten()
+        if options.streams_per_item > 1:
+            params = guide(params[0::2], params[1::2], options.guidance_scale)
+        self.drawable.logical_and_(distribution.drawable(params))
+        noise = self._noise.index_select(0, self._time).squeeze(0)
+        codes = distribution.draw(params, noise, options.sampling)
+        self.codes.index_copy_(0, self._time, codes.unsqueeze(0))
+        return codes
+
+    def _set_last(self, codes: Tensor) -> None:
+        values = self.weights.values
+        self._last.copy_(codes if values is None else values.index_select(0, codes))
+
+    def _load_rest(self, last: Tensor, shared: Tensor | None) -> None:
+        weights = self.weights
+        values = last if weights.values is None else weights.values[last]
+        self._last[: len(last)].copy_(values)
+        self.drawable.fill_(True)
+        if shared is not None and weights.shared is not None:
+            projected = torch.matmul(shared, weights.shared)  # (L, streams, 2H)
+            torch.add(weights.gate_bias, projected, out=self._bias[:, : len(shared)])
+
+
+class CapturedStep(Step):
+    """A `Step` on a CUDA device, whose operations are captured once and replayed.
+
+    A graph reads and writes the tensors that it was captured with, so the queues are copied in and
+    out. A state may have fewer streams; what the others compute is never read.
+    """
+
+    COUNTS = (8, 1)  # samples of each graph
+
+    def __init__(
+        self,
+        weights: StepWeights,
+        layout: Layout,
+        distribution: Categorical | Mixture,
+        streams: int,
+        options: StepOptions,
+    ) -> None:
+        super().__init__(weights, layout, distribution, streams, options)
+        self._graphs = capture(self, self.COUNTS)
+
+    def load(self, state: GraphState, last: Tensor, shared: Tensor | None) -> None:
+        self.queues[:, : state.batch_size].copy_(state.queues)
+        self.inputs[:, : state.batch_size].copy_(state.inputs)
+        self._load_rest(last, shared)
+
+    def store(self, state: GraphState) -> None:
+        state.queues.copy_(self.queues[:, : state.batch_size])
+        state.inputs.copy_(self.inputs[:, : state.batch_size])
+        # what was replayed must be done before the graphs and their memory may go
+        torch.cuda.current_stream(state.queues.device).synchronize()
+
+    def advance(self, length: int) -> None:
+        for count, graph in zip(self.COUNTS, self._graphs, strict=True):
+            for _ in range(length // count):
+                graph.replay()
+            length %= count
+
+
+def capture(step: Step, counts: Sequence[int]) -> list[torch.cuda.CUDAGraph]:
+    """Return a graph of each number of samples; what the tensors of `step` hold is lost.
+
+    As torch's notes on CUDA graphs have it: on a side stream, after one sample that is not
+    captured, with which libraries take their memory and load their kernels. The stream is not used
+    again: with a graph, torch frees the memory of all graphs that were captured on its stream
+    (pytorch/pytorch issue 193402). Other threads, such as one that pins memory, may go on.
+    """
+    device, graphs = step.queues.device, []
+    with torch.cuda.device(device):
+        side, current = _new_stream(), torch.cuda.current_stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            step.compute_sample()
+        current.wait_stream(side)
+        for count in counts:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                Step.advance(step, count)
+            graphs.append(graph)
+    return graphs
+
+
+def _new_stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
