@@ -124,7 +124,7 @@ def truncate(weights: Tensor, params: Tensor, sampling: SamplingConfig) -> Tenso
     ordered = weights.gather(-1, classes)
     keep = torch.ones_like(ordered, dtype=torch.bool)
     if sampling.top_k is not None:
-        keep[:, sampling.top_k :] = False
+        keep[:, sampling.top_k :].zero_()
     if sampling.top_p is not None:
         before = ordered.cumsum(dim=-1) - ordered
         keep &= before < sampling.top_p * ordered.sum(dim=-1, keepdim=True)

@@ -1,0 +1,220 @@
+"""What a capture as a CUDA graph needs, shown without a GPU.
+
+On a pretended CUDA device, no operation of a sample asks for a number, mixes devices or copies from
+one to the other. And with graphs that record the operations of a sample and repeat them on the same
+tensors, which is what CUDA graphs do, the signal is the reference's: nothing that differs from
+sample to sample is on the host.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from tests.architectures import SMALL, conditions_for
+from tests.sampling.parity import noisy
+from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.distributions import SamplingConfig
+from wavenet.sampling import GraphSampler, make_sampler
+from wavenet.sampling.graph.graph_state import Layout
+from wavenet.sampling.graph.step import Step, StepOptions
+from wavenet.sampling.graph.weights import pack_weights
+
+LOCAL = LocalConfig(in_channels=3, channels=4, upsample_scales=(2, 3))
+MODELS: dict[str, dict[str, Any]] = {
+    "classes": {"quantization_channels": 16},
+    "logistics": {"output_distribution": "logistic_mixture", "input_type": "scalar"},
+    "gaussians": {"output_distribution": "gaussian_mixture", "input_kernel_size": 3},
+    "single-gaussian": {"output_distribution": "gaussian_mixture", "num_mixtures": 1},
+    "three-taps": {"quantization_channels": 16, "kernel_size": 3, "input_kernel_size": 2},
+    "one-tap": {"quantization_channels": 16, "kernel_size": 1},
+    "conditioned": {"quantization_channels": 16, "local": LOCAL, "num_speakers": 2},
+}
+DRAWS = {
+    "plain": SamplingConfig(),
+    "likeliest": SamplingConfig(temperature=0),
+    "truncated": SamplingConfig(temperature=0.8, top_k=5, top_p=0.9),
+}
+
+
+def config_of(name: str) -> WaveNetConfig:
+    options = MODELS[name]
+    if "output_distribution" in options:
+        options = {"quantization_channels": 65536, **options}
+    sizes = {"dilations": (1, 2, 4), "residual_channels": 4, "gate_channels": 6}
+    return WaveNetConfig(**{**sizes, "skip_channels": 5, "head_channels": 5, **options})
+
+
+def draws_of(config: WaveNetConfig) -> list[SamplingConfig]:
+    is_categorical = config.output_distribution == "categorical"
+    return [draw for name, draw in DRAWS.items() if is_categorical or name != "truncated"]
+
+
+class PretendedDevice(FakeTensorMode):
+    """Tensors without numbers, on a CUDA device; lists what a capture would not allow."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self.forbidden: list[str] = []
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        devices = {x.device.type for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)}
+        if func is torch.ops.aten._local_scalar_dense.default or "cpu" in devices:
+            self.forbidden.append(str(func))
+        result = super().dispatch(func, types, args, kwargs)
+        made = {x.device.type for x in tree_iter(result) if isinstance(x, Tensor)}
+        if "cpu" in made:
+            self.forbidden.append(f"{func} to the CPU")
+        return result
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_sample_asks_a_pretended_gpu_nothing(name: str) -> None:
+    config = config_of(name)
+    model = noisy(config)
+    packed = pack_weights(model)
+    guided = [2] if config.has_global_conditioning else []
+    for per_item in [1, *guided]:
+        for sampling in [None, *draws_of(config)]:
+            with PretendedDevice() as device, torch.inference_mode():
+                weights = packed.map(lambda x: torch.empty_like(x, device="cuda"))
+                options = StepOptions(sampling, per_item, 2.0)
+                layout = Layout(config, weights.skip)
+                step = Step(weights, layout, model.distribution, 4, options)  # type: ignore[arg-type]
+                device.forbidden.clear()
+                step.advance(3)
+
+            assert step.codes.device.type == "cuda"
+            assert device.forbidden == []
+
+
+def test_a_check_on_the_host_is_found_on_the_pretended_gpu() -> None:
+    model = noisy(config_of("classes"))
+    with PretendedDevice() as device, torch.inference_mode():
+        logits, noise = torch.empty(4, 16, device="cuda"), torch.empty(4, 1, device="cuda")
+        with contextlib.suppress(DataDependentOutputException):
+            model.distribution.sample(logits, noise, SamplingConfig())
+
+    assert device.forbidden == ["aten._local_scalar_dense.default"]
+
+
+class RecordedGraph:
+    """The operations of a block of code, to be repeated on the same tensors."""
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def replay(self) -> None:
+        for operation, args, kwargs, results in self.operations:
+            again = operation(*args, **kwargs)
+            for result, new in zip(tree_iter(results), tree_iter(again), strict=True):
+                if result is not new and result.data_ptr() != new.data_ptr():
+                    result.copy_(new)
+
+
+def storages(tensors: Any) -> set[int]:
+    """Where the memory of tensors begins."""
+    flat = [x for x in tree_iter(tensors) if isinstance(x, Tensor)]
+    return {x.untyped_storage().data_ptr() for x in flat}
+
+
+class Recording(TorchDispatchMode):
+    """Records all operations; views stay views of the tensors that they were recorded with."""
+
+    def __init__(self, graph: RecordedGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        if not (func.is_view and storages(results) <= storages(args)):  # `to` may copy
+            self.graph.operations.append((func, args, kwargs or {}, results))
+        return results
+
+
+class Stream:
+    """A stream of a device that does everything at once."""
+
+    def wait_stream(self, stream: "Stream") -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+@pytest.fixture
+def recorded_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put recorded graphs in the place of CUDA's."""
+
+    @contextlib.contextmanager
+    def graph(recorded: RecordedGraph, **options: Any) -> Iterator[None]:
+        with Recording(recorded):
+            yield
+
+    fakes = {"CUDAGraph": RecordedGraph, "graph": graph, "Stream": Stream}
+    fakes |= {"stream": contextlib.nullcontext, "device": contextlib.nullcontext}
+    fakes["current_stream"] = lambda device=None: Stream()
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+
+def captured_sampler(model: Any) -> GraphSampler:
+    sampler = make_sampler(model, "graph")
+    assert isinstance(sampler, GraphSampler)
+    sampler.is_captured = True
+    return sampler
+
+
+@pytest.mark.usefixtures("recorded_graphs")
+@pytest.mark.parametrize("name", MODELS)
+def test_recorded_graphs_give_the_signal_of_the_reference(name: str) -> None:
+    config = config_of(name)
+    model = noisy(config).double()
+    start: dict[str, Any] = conditions_for(config, 3, 60, torch.float64)
+    if config.has_global_conditioning:
+        start["guidance_scale"] = 2.0
+    reference, sampler = make_sampler(model, "reference"), captured_sampler(model)
+
+    for sampling in draws_of(config):
+        how: dict[str, Any] = {**start, "batch_size": 3, "sampling": sampling}
+        signal = reference.generate(37, **how)
+        assert torch.equal(sampler.generate(37, **how), signal)
+        chunks = list(sampler.stream(37, chunk=10, **how))
+        assert torch.equal(torch.cat(chunks, dim=1), signal)
+        given = {key: value for key, value in how.items() if key != "batch_size"}
+        ragged = sampler.generate_ragged([37, 2, 19], **given)
+        assert torch.equal(ragged[0], signal[0])
+        assert torch.equal(ragged[2], signal[2, :19])
+
+
+@pytest.mark.usefixtures("recorded_graphs")
+def test_states_that_share_a_graph_do_not_mix() -> None:
+    model = noisy(SMALL).double()
+    sampler, reference = captured_sampler(model), make_sampler(model, "reference")
+    states = [sampler.init_state(2, seed=seed) for seed in (0, 5)]
+    pieces: list[list[Tensor]] = [[], []]
+    for length in (3, 9, 11):
+        for state, own in zip(states, pieces, strict=True):
+            own.append(sampler.generate_next(state, length))
+
+    for seed, own in zip((0, 5), pieces, strict=True):
+        assert torch.equal(torch.cat(own, dim=1), reference.generate(23, batch_size=2, seed=seed))
+
+
+@pytest.mark.usefixtures("recorded_graphs")
+def test_a_smaller_batch_uses_a_graph_that_is_there() -> None:
+    model = noisy(SMALL).double()
+    sampler = captured_sampler(model)
+    first = sampler.generate(20, batch_size=4)
+    (step,) = sampler._steps
+
+    assert torch.equal(sampler.generate(20, batch_size=2), first[:2])
+    assert sampler._steps == [step]
+    assert torch.equal(sampler.generate(20), first[:1])
+    assert len(sampler._steps) == 2
