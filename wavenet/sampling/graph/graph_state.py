@@ -14,23 +14,6 @@ from wavenet.model import WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows of the queues that each of `T` samples reads and writes.
-
-    Attributes:
-        reads: Past taps of each block, oldest first, `(T, L * (K - 1))`.
-        writes: `(T, L)`.
-        input_reads: Past taps of the input layer, newest first, `(T, I - 1)`.
-        input_writes: `(T, 1)`.
-    """
-
-    reads: Tensor
-    writes: Tensor
-    input_reads: Tensor
-    input_writes: Tensor
-
-
 class Layout:
     """Where the queues of a model lie: one after the other in one tensor, a row per sample.
 
@@ -39,6 +22,12 @@ class Layout:
     Args:
         config: The model's.
         like: Dtype and device of the queues.
+
+    Attributes:
+        memories: Rows of each block's queue.
+        row_counts: Row numbers of a sample in `rows`: reads of the blocks, `L * (K - 1)`, oldest
+            tap first; their writes, `L`; reads of the input layer, `I - 1`, newest tap first; its
+            write, 1.
     """
 
     def __init__(self, config: WaveNetConfig, like: Tensor) -> None:
@@ -47,6 +36,8 @@ class Layout:
         self.memories = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
         self.input_memory = config.input_kernel_size - 1
         self.is_embedding = config.input_type == "embedding"
+        num_blocks, taps = len(config.dilations), config.kernel_size - 1
+        self.row_counts = [num_blocks * taps, num_blocks, self.input_memory, 1]
         device = like.device
         dilations = torch.tensor(config.dilations, device=device)
         self._memory = torch.tensor(self.memories, device=device)
@@ -55,19 +46,16 @@ class Layout:
         self._before = dilations.unsqueeze(1) * offsets  # (L, K - 1)
         self._input_before = torch.arange(1, config.input_kernel_size, device=device)
 
-    def rows(self, position: int, length: int) -> Rows:
-        """Return the rows for samples from `position` on."""
-        times = torch.arange(position, position + length, device=self.like.device)
+    def rows(self, position: int, length: int) -> Tensor:
+        """Return the rows that samples from `position` on read and write, `(T, row_counts)`."""
+        times = torch.arange(position, position + length, device=self.like.device).unsqueeze(1)
         memory = self._memory.clamp(min=1)  # nothing is read or written where it is 0
-        reads = (times[:, None, None] - self._before) % memory.unsqueeze(1)
-        writes = times.unsqueeze(1) % memory
-        input_memory = max(self.input_memory, 1)
-        return Rows(
-            (reads + self._first.unsqueeze(1)).flatten(1),
-            writes + self._first,
-            (times.unsqueeze(1) - self._input_before) % input_memory,
-            times.unsqueeze(1) % input_memory,
-        )
+        reads = (times.unsqueeze(1) - self._before) % memory.unsqueeze(1)
+        reads = (reads + self._first.unsqueeze(1)).flatten(1)
+        writes = times % memory + self._first
+        input_reads = (times - self._input_before) % max(self.input_memory, 1)
+        input_writes = times % max(self.input_memory, 1)
+        return torch.cat([reads, writes, input_reads, input_writes], dim=1)
 
     def new_state(self, streams: int) -> "GraphState":
         """Return the state before the first sample."""

@@ -61,10 +61,10 @@ class Step:
         self.weights, self.layout, self.distribution = weights, layout, distribution
         self.streams, self.options = streams, options
         like, items = weights.skip, streams // options.streams_per_item
-        state, rows = layout.new_state(streams), layout.rows(0, PIECE)
+        state = layout.new_state(streams)
         self.queues, self.inputs = state.queues, state.inputs
         self._time = like.new_zeros(1, dtype=torch.int64)
-        self._rows = [rows.reads, rows.writes, rows.input_reads, rows.input_writes]
+        self._rows = layout.rows(0, PIECE)
         self._last = self.inputs.new_zeros(streams)
         self._noise = like.new_zeros(PIECE, items, distribution.num_noise, dtype=torch.float32)
         self._local: Tensor | None = None
@@ -127,10 +127,7 @@ class Step:
             local: Local conditioning, `(streams, C, length)`.
             codes: Given codes, `(items, length)`, where nothing is drawn.
         """
-        rows = self.layout.rows(position, length)
-        new = rows.reads, rows.writes, rows.input_reads, rows.input_writes
-        for buffer, values in zip(self._rows, new, strict=True):
-            buffer[:length].copy_(values)
+        self._rows[:length].copy_(self.layout.rows(position, length))
         if noise is not None:
             self._noise[:length, : len(noise)].copy_(noise.transpose(0, 1))
         if local is not None and self._local is not None:
@@ -146,9 +143,8 @@ class Step:
 
     def compute_sample(self) -> None:
         """Compute the next sample of all streams: what is captured."""
-        reads, writes, input_reads, input_writes = (
-            rows.index_select(0, self._time).flatten() for rows in self._rows
-        )
+        rows = self._rows.index_select(0, self._time).squeeze(0)
+        reads, writes, input_reads, input_writes = torch.split(rows, self.layout.row_counts)
         self._start_gates(reads)
         self._compute_input(input_reads)
         self._compute_blocks()
