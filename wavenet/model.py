@@ -258,6 +258,14 @@ class WaveNet(PretrainedMixin, nn.Module):
         state.position += 1
         return self.head.step(skips)
 
+    def _apply(self, *args: Any, **kwargs: Any) -> "WaveNet":
+        """Move, as `to`, `cuda` and the like do, and take along what is no part of a module."""
+        super()._apply(*args, **kwargs)
+        weight = next(self.parameters(), None)
+        if weight is not None:
+            self.distribution.to(weight.device)
+        return self
+
     def nonstandard_part(self) -> str | None:
         """Return what differs from `WaveNet(self.config)`, weights aside; `None` for nothing.
 

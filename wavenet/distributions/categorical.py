@@ -59,6 +59,10 @@ class Categorical(Distribution):
         # a look-up: the last bit of a formula depends on how many values are computed at once
         return self._values.to(codes.device, dtype)[codes]
 
+    def to(self, device: torch.device) -> None:
+        if device.type in ("cpu", "cuda"):  # meta would lose the numbers, mps has no float64
+            self._edges, self._values = self._edges.to(device), self._values.to(device)
+
     def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
         codes = self.encode(waveform)
         rows = params.transpose(1, 2).flatten(0, 1)  # a view of the network's output
@@ -88,7 +92,7 @@ class Categorical(Distribution):
         return f"{self.num_classes} {self.companding} classes"
 
     def decision_edges(self) -> Tensor:
-        return self._edges
+        return self._edges.cpu()
 
 
 def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:

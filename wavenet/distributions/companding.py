@@ -68,7 +68,8 @@ def companding_tables(name: str, num_classes: int) -> tuple[Tensor, Tensor]:
         name: One of `CONVENTIONS`.
         num_classes: Number of classes, 2 or more.
     """
-    rule, codes = CONVENTIONS[name], torch.arange(num_classes, dtype=torch.float64)
+    rule = CONVENTIONS[name]
+    codes = torch.arange(num_classes, dtype=torch.float64, device="cpu")
     steps, mu = num_classes + rule.steps_offset, 0
     if rule.mu_offset is not None:
         mu = num_classes + rule.mu_offset

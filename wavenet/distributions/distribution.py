@@ -114,6 +114,9 @@ class Distribution(abc.ABC):
     def describe(self) -> str:
         """Return what a sample is drawn from, in a few words, for the model card."""
 
+    def to(self, device: torch.device) -> None:  # noqa: B027 most have no tensors
+        """Move the tensors that draws and likelihoods read to a device; a model calls it."""
+
     def initial_bias(self) -> Tensor | None:
         """Return parameters to start training from, `(P,)`; `None` keeps the layer's own start."""
         return None

@@ -97,7 +97,8 @@ def sampler_bits_per_sample(
     """Return bits per sample from the params that a sampler computes, with its own weight dtype."""
 
     def nll(waveform: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
-        return distribution.nll(sampler.teacher_forced(waveform, **conditioning), waveform)
+        params = sampler.teacher_forced(waveform, **conditioning)
+        return distribution.nll(params, waveform.to(params.device))
 
     return _total(nll, windows).bits_per_sample
 

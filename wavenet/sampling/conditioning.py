@@ -92,6 +92,7 @@ class ConditioningBuffer:
                 f"frame covers {local.hop_length}): pass more frames"
                 + (" to push_frames" if self.expects_more else "")
             )
+        self._move_to(model)
         size = window_frames(model) * local.hop_length
         parts = [self.frames.new_zeros(len(self.frames), local.channels, 0)]
         while length:
@@ -99,6 +100,12 @@ class ConditioningBuffer:
             parts.append(self._upsampled_window(model, number)[..., offset : offset + length])
             start, length = start + parts[-1].shape[-1], length - parts[-1].shape[-1]
         return torch.cat(parts, dim=-1)
+
+    def _move_to(self, model: WaveNet) -> None:
+        """Move frames and window to the model: another backend or a file may have them elsewhere."""
+        like = next(model.parameters())
+        self.frames = None if self.frames is None else self.frames.to(like)
+        self.window = None if self.window is None else self.window.to(like)
 
     def _upsampled_window(self, model: WaveNet, number: int) -> Tensor:
         """Return the conditioning of window `number`; drops frames that are no longer needed."""

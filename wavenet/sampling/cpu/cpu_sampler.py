@@ -124,7 +124,7 @@ class CpuSampler(Sampler):
             check_model_state(model_state, self.model)
             packed = self.layout.pack(model_state, state.conditioning.global_conditioning)
             state.model = packed
-            last = self.model.distribution.encode(state.sample)
+            last = self.model.distribution.encode(state.sample.cpu())
             packed.buffers.codes[:, 0] = _int32(last.repeat_interleave(state.streams_per_item))
         return packed
 
