@@ -102,7 +102,7 @@ class ConditioningBuffer:
         return torch.cat(parts, dim=-1)
 
     def _move_to(self, model: WaveNet) -> None:
-        """Move frames and window to the model: another backend or a file may have them elsewhere."""
+        """Move frames and window to the model: a file or another backend has them elsewhere."""
         like = next(model.parameters())
         self.frames = None if self.frames is None else self.frames.to(like)
         self.window = None if self.window is None else self.window.to(like)
