@@ -14,9 +14,9 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import pytest
@@ -56,19 +56,23 @@ class PretendedGpu(FakeTensorMode):
         self.products: list[tuple[str, str, bool]] = []
 
     def dispatch(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         if func is aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
             if args[0].device.type == "cuda":
                 self.syncs[_place()] += 1
             return 1.0 if args[0].is_floating_point() else 1  # what is asked for finds all is well
         if func is aten._to_copy.default:
-            self._count(args[0], (kwargs or {}).get("device"), kwargs or {})
+            self._count(args[0], kwargs.get("device"), kwargs)
         if func is aten.copy_.default:
             self._count(args[1], args[0].device, {"non_blocking": args[2:] == (True,)})
         return super().dispatch(func, types, args, kwargs)
 
-    def _count(self, source: Any, target: Any, options: dict[str, Any]) -> None:
+    def _count(self, source: Any, target: Any, options: Mapping[str, Any]) -> None:
         if not isinstance(source, Tensor) or target is None or not source.numel():
             return
         kinds = source.device.type, torch.device(target).type
@@ -98,13 +102,12 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
 def to_gpu(module: nn.Module) -> None:
     """Move a module to the pretended device in place: `Module.to` does not work there."""
     for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    moved = torch.empty_like(tensor, device=CUDA)
-                    if isinstance(tensor, nn.Parameter):
-                        moved = nn.Parameter(moved, requires_grad=tensor.requires_grad)
-                    tensors[name] = moved
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                moved = torch.empty_like(weight, device=CUDA)
+                part._parameters[name] = nn.Parameter(moved, requires_grad=weight.requires_grad)
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else torch.empty_like(buffer, device=CUDA)
         if isinstance(part, WaveNet):
             part.distribution.to(CUDA)
 

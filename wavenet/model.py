@@ -260,7 +260,7 @@ class WaveNet(PretrainedMixin, nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> "WaveNet":
         """Move, as `to`, `cuda` and the like do, and take along what is no part of a module."""
-        super()._apply(*args, **kwargs)
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         weight = next(self.parameters(), None)
         if weight is not None:
             self.distribution.to(weight.device)
