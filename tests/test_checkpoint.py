@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from wavenet import checkpoint
@@ -147,6 +148,12 @@ def test_loading_does_not_change_the_random_state(folder: Path) -> None:
     checkpoint.load(folder)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_weights_file_has_the_bytes_of_the_library(folder: Path) -> None:
+    path = folder / "model.safetensors"
+
+    assert serialize(load_file(path)) == path.read_bytes()
 
 
 def test_a_loaded_model_is_independent_of_its_file(folder: Path) -> None:
@@ -294,7 +301,7 @@ def test_tensors_that_do_not_match_the_config_are_refused(folder: Path, change: 
     (folder / "config.json").write_text(json.dumps(plain))
     rewrite(folder)
 
-    with pytest.raises(CheckpointError, match="head.o|float16"):
+    with pytest.raises(CheckpointError, match="head.o|holds F16, not F32"):
         checkpoint.load(folder)
 
 

@@ -10,19 +10,18 @@ anything, refuses unknown and missing keys and tensors, and executes nothing fro
 
 import hashlib
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialize
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.model import WaveNet, unwrap
+from wavenet.model import WaveNet, meta_model, unwrap
 from wavenet.model_card import TrainingInfo as TrainingInfo
 from wavenet.model_card import model_card
 from wavenet.utils.dataclass_io import from_dict, to_file_dict
@@ -97,17 +96,14 @@ def save(
             f"{printable(path)} is not written: wavenet.load would not give this model back, since "
             f"it builds what the config says, and {difference}; save its state_dict with torch.save"
         )
-    tensors = {
-        name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors = model.state_dict()
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
+        if not all_finite(tensor):
             raise CheckpointError(f"{name} holds NaN or infinity: {printable(path)} is not written")
     _raise_if_not_replaceable(path)
     plain = to_file_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(path) as folder:
-        (folder / WEIGHTS).write_bytes(serialize(tensors))
+        _write_weights(folder / WEIGHTS, tensors)
         plain["sha256"] = {"weights": file_digest(folder / WEIGHTS), "config": _digest(plain)}
         (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(model_card(model, audio, training), encoding="utf-8")
@@ -128,21 +124,8 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """
     folder = Path(path)
     config = read_config(folder)
-    tensors = _read_weights(folder, config)
-    with torch.random.fork_rng(devices=[]):  # the first weights are replaced below
-        model = WaveNet(config.model)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    dtypes = {tensor.dtype for tensor in tensors.values()} - {torch.float32}
-    if dtypes:
-        raise CheckpointError(f"{printable(folder / WEIGHTS)} holds {dtypes.pop()}, not float32")
-    if found != wanted:
-        name = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        raise CheckpointError(
-            f"{printable(folder / WEIGHTS)}: tensor {printable(name)} is "
-            f"{found.get(name, 'missing')}, {CONFIG} requires {wanted.get(name, 'none')}"
-        )
-    model.load_state_dict(tensors)  # copied: the file may change later
+    model = meta_model(config.model)
+    model.load_state_dict(_read_weights(folder, config, model), assign=True)
     return Checkpoint(model.to(device).eval(), config.audio, config.training)
 
 
@@ -180,12 +163,41 @@ def read_config(folder: Path) -> CheckpointConfig:
     return config
 
 
-def _read_weights(folder: Path, config: CheckpointConfig) -> dict[str, Tensor]:
+def all_finite(tensor: Tensor) -> bool:
+    """Return whether a tensor of numbers holds neither NaN nor infinity, without a copy of it."""
+    if bool(tensor.detach().sum().isfinite()):
+        return True  # faster; large numbers may have an infinite sum
+    return all(bool(bound.isfinite()) for bound in tensor.detach().aminmax())
+
+
+def _write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as float32 in the layout of safetensors, one at a time.
+
+    The library's `save` returns a copy of everything; its `save_file` writes through a mapping,
+    where a full disk ends the process, and ignores the umask.
+    """
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in sorted(tensors.items()):
+        start, end = end, end + 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": [*tensor.shape], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in header:
+            numbers = tensors[name].detach().to("cpu", torch.float32).contiguous().numpy()
+            file.write(numbers.astype("<f4", copy=False).data)
+
+
+def _read_weights(folder: Path, config: CheckpointConfig, model: WaveNet) -> dict[str, Tensor]:
+    """Return the weights of `model`, which has their names and shapes, in memory once."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(
             f"{printable(folder)} has no {WEIGHTS}: copy the model directory again"
         )
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
         assert config.sha256 is not None
         if file_digest(path) != config.sha256.weights:
@@ -193,7 +205,19 @@ def _read_weights(folder: Path, config: CheckpointConfig) -> dict[str, Tensor]:
                 f"{printable(path)}: checksum differs from the one in {CONFIG}, the file was "
                 "damaged or copied in part: copy the model directory again"
             )
-        return load_file(path)
+        with safe_open(path, framework="pt", backend="pread") as file:  # a mapping could change
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 no dict
+            found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            dtypes = {part.get_dtype() for part in slices.values()} - {"F32"}
+            if dtypes:
+                raise CheckpointError(f"{printable(path)} holds {dtypes.pop()}, not F32, float32")
+            if found != wanted:
+                name = min(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+                raise CheckpointError(
+                    f"{printable(path)}: tensor {printable(name)} is "
+                    f"{found.get(name, 'missing')}, {CONFIG} requires {wanted.get(name, 'none')}"
+                )
+            return {name: file.get_tensor(name).clone() for name in wanted}  # torch aligns it
     except OSError as error:
         raise MachineError(f"cannot read {printable(path)}: {error.strerror}") from error
     except SafetensorError as error:

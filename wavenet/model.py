@@ -26,6 +26,7 @@ from wavenet.modules import (
     LocalConditioner,
     ResidualStack,
 )
+from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.pretrained_mixin import PretrainedMixin
 
@@ -317,9 +318,12 @@ def unwrap(model: nn.Module) -> WaveNet:
 
 
 def meta_model(config: WaveNetConfig) -> WaveNet:
-    """Return a model whose weights take no memory, to look at its modules."""
-    with torch.device("meta"):
-        return WaveNet(config)
+    """Return a model whose weights take no memory, to look at its modules or to assign others.
+
+    Its distribution has its tables. The random state does not change.
+    """
+    with EmptyWeights():
+        return WaveNet(config).to("meta")
 
 
 def shape_of_waveform(waveform: Tensor) -> torch.Size:

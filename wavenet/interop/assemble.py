@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from wavenet.checkpoint import all_finite
 from wavenet.config import (
     AudioConfig,
     FramesConfig,
@@ -15,7 +16,6 @@ from wavenet.config import (
     WaveNetConfig,
     check_conditioning,
 )
-from wavenet.distributions import build_distribution
 from wavenet.interop.source import Imported, Source
 from wavenet.model import meta_model
 from wavenet.model_card import TrainingInfo
@@ -62,7 +62,6 @@ def assemble(
     source.weights.finish()
     check_conditioning(config, audio)
     model = meta_model(config)
-    model.distribution = build_distribution(config)  # its tables are numbers, not on meta
     weights = {}
     for name, meta in model.state_dict().items():
         tensor = tensors.pop(name, None)
@@ -75,7 +74,7 @@ def assemble(
                 "config is of another model, or the file of another project"
             )
         weights[name] = tensor
-        if not bool(tensor.isfinite().all()):
+        if not all_finite(tensor):
             raise CheckpointError(f"has a weight beyond {source.dtype} in {name}")
     assert not tensors, sorted(tensors)
     model.load_state_dict(weights, assign=True)

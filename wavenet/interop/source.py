@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from wavenet.checkpoint import all_finite
 from wavenet.config import AudioConfig
 from wavenet.model import WaveNet
 from wavenet.model_card import TrainingInfo
@@ -100,7 +101,7 @@ class Weights:
         if not good:
             wanted = tuple("any" if length < 0 else length for length in shape)
             raise CheckpointError(f"has {name} of shape {_text(found)}, expected {_text(wanted)}")
-        if not bool(tensor.isfinite().all()):
+        if not all_finite(tensor):
             raise CheckpointError(f"holds NaN or infinity in {name}: use an earlier checkpoint")
         return tensor
 

@@ -114,6 +114,8 @@ class CausalEmbedding(nn.Module):
 
         Classes of a waveform are ordered; a table of independent noise would have to learn that.
         """
+        if self.weight.is_meta:
+            return  # no values
         kernel_size, num_classes, channels = self.weight.shape
         ramp = torch.linspace(-(3**0.5), 3**0.5, num_classes).unsqueeze(1)  # of variance 1
         slopes = torch.randn(kernel_size, 1, channels)
