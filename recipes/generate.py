@@ -19,6 +19,7 @@ from wavenet.generation.options import (
     GenerateCommand,
     check_input,
     input_folder,
+    mel_consistency,
     output_paths,
     resolve_length,
 )
@@ -58,9 +59,10 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
         "generating %d x %.2f s at %d Hz: sampler %s, %s",
         *(len(jobs), length / sample_rate, sample_rate, sampler.name, options.weight_dtype),
     )
+    consistency = mel_consistency(options, audio)  # what brings the mel of the input back
     total, started = length * len(jobs), time.perf_counter()
     with progress(total, unit="sample", description="generating") as advance:
-        generate_wavs(jobs, sampler, audio, sampling, advance, **conditioning)
+        generate_wavs(jobs, sampler, audio, sampling, advance, consistency, **conditioning)
     rate = total / (time.perf_counter() - started)
     print(f"{rate:,.0f} samples/s, {rate / sample_rate:.2f} times real time")
     for path in paths:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers: `X as X` exports
     from wavenet.distributions import GaussianMixture as GaussianMixture
     from wavenet.distributions import LogisticMixture as LogisticMixture
     from wavenet.distributions import SamplingConfig as SamplingConfig
+    from wavenet.features.mel_consistency import MelConsistency as MelConsistency
     from wavenet.model import WaveNet as WaveNet
     from wavenet.model import WaveNetState as WaveNetState
     from wavenet.presets import MEL_PRESETS as MEL_PRESETS
@@ -39,6 +40,7 @@ _MODULES = {
     "config": "AudioConfig F0Config FilterConfig FramesConfig LocalConfig MelConfig ScoreConfig "
     "WaveNetConfig",
     "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
+    "features.mel_consistency": "MelConsistency",
     "model": "WaveNet WaveNetState",
     "presets": "MEL_PRESETS",
     "pretrained": "ModelInfo load models",

@@ -12,6 +12,7 @@ from tests.commands import Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.features.mel import LogMel, write_mel
+from wavenet.features.mel_consistency import MelConsistency
 from wavenet.generation.generate import pad_frames
 from wavenet.generation.inputs import InputFile
 from wavenet.model import WaveNet
@@ -63,6 +64,11 @@ def written(folder: str) -> dict[str, bytes]:
     """All files below a folder, hidden ones too."""
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def samples_of(path: Path | str) -> torch.Tensor:
+    """The samples of a file, `(1, T)`."""
+    return torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]
 
 
 def test_every_input_of_a_folder_gets_an_output_of_its_name(
@@ -216,6 +222,51 @@ def test_prompts_of_a_folder_are_continued(run: Run, free: Path, clips: Path) ->
     assert len(continued) == len(given) + 400
     assert abs(continued[: len(given)] - given).max() <= 1 / 32768
     assert written("batch") == written("one")
+
+
+def test_the_mel_of_the_input_is_brought_back_after_the_filter(
+    run: Run, vocoder: Path, clips: Path
+) -> None:
+    command = ("generate", "checkpoint=model", "input=clips")
+    assert run(*command, "output=raw", "mel_consistency=0").returncode == 0
+
+    done = run(*command, "output=three", "batch_size=4")
+
+    assert done.stderr.count("mel consistency after sampling: 3 passes") == 1
+    for name in LENGTHS:
+        output = Path(name).with_suffix(".wav")
+        given, raw, three = map(samples_of, (clips / name, "raw" / output, "three" / output))
+        expected = MelConsistency(MEL)(raw, LogMel(MEL)(given)[0])
+        assert (three - expected).abs().max() < 1e-3  # raw is rounded to 16 bits
+
+
+def test_mel_consistency_hears_the_prompt_and_leaves_it(
+    run: Run, vocoder: Path, clips: Path
+) -> None:
+    given = samples_of(clips / "a.wav")
+    soundfile.write("prompt.wav", given[0, :800].numpy(), RATE)
+    command = ("generate", "checkpoint=model", "input=clips/a.wav", "prompt=prompt.wav")
+    assert run(*command, "output=raw.wav", "mel_consistency=0").returncode == 0
+
+    done = run(*command, "output=ten.wav", "mel_consistency=10")
+
+    assert "mel consistency after sampling: 10 passes" in done.stderr
+    raw, ten = map(samples_of, ("raw.wav", "ten.wav"))
+    assert ten.shape == raw.shape == given.shape
+    assert torch.equal(ten[:, :800], raw[:, :800])
+    expected = MelConsistency(MEL, 10)(raw, LogMel(MEL)(given))
+    assert (ten - expected)[:, 800:].abs().max() < 1e-3
+
+
+def test_mel_consistency_of_a_model_without_a_mel_is_an_error(run: Run, free: Path) -> None:
+    refused = run("generate", "checkpoint=free", "mel_consistency=3", "seconds=0.01")
+
+    assert refused.returncode == 2
+    assert "mel_consistency=3, but the model is conditioned on nothing" in refused.stderr
+    assert not Path("generated.wav").exists()
+    done = run("generate", "checkpoint=free", "mel_consistency=0", "seconds=0.01")
+    assert done.returncode == 0
+    assert "mel consistency" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.config import MelConfig
-from wavenet.features.mel_bank import band_edges, bin_frequencies, mel_bank
+from wavenet.mel_filterbank import mel_filterbank
 
 Array = NDArray[np.float64]
 
@@ -60,6 +60,7 @@ class MelConsistencyState:
     Attributes:
         mel: Frames so far, `(B, n_mels, F)`.
         length: Samples so far.
+        prompt_left: Samples of the prompt that are still within the passes.
         passes: Of each signal, first pass first.
         ended: Whether `flush` was called.
     """
@@ -67,6 +68,7 @@ class MelConsistencyState:
     mel: Array
     passes: list[list[_PassState]]
     length: int = 0
+    prompt_left: int = 0
     ended: bool = False
 
 
@@ -103,7 +105,7 @@ class MelConsistency:
         window = torch.hann_window(config.win_length, dtype=torch.float64).numpy()
         self._window: Array = window
         self._before = config.n_fft // 2 - (config.n_fft - config.win_length) // 2
-        bank = mel_bank(config)
+        bank = mel_filterbank(config).numpy()
         self._bands, self._bins = np.nonzero(bank)
         self._weights = bank[self._bands, self._bins]
         self._mean, self._std = (
@@ -112,7 +114,7 @@ class MelConsistency:
         units = {"natural": 1.0, "log10": math.log(10), "decibel": math.log(10) * config.power / 20}
         self._nats = units[config.log_base]  # per unit of the logarithm
         self._squared_window: Array = np.square(window)
-        self._lower, self._upper, self._share = _between_bands(config, np.unique(self._bands))
+        self._lower, self._upper, self._share = _between_bands(config, bank)
 
     @property
     def latency(self) -> int:
@@ -132,13 +134,17 @@ class MelConsistency:
         pieces = self.push(signals, state), self.flush(state).to(waveform)
         return torch.cat(pieces, dim=1).view(waveform.shape)
 
-    def new_state(self, mel: Tensor, batch_size: int = 1) -> MelConsistencyState:
+    def new_state(
+        self, mel: Tensor, batch_size: int = 1, prompt: Tensor | None = None
+    ) -> MelConsistencyState:
         """Return the state before the first sample.
 
         Args:
             mel: Frames, `(B, n_mels, F)`; `(n_mels, F)` for all signals. The last one is repeated
                 where a signal is longer.
             batch_size: Signals, `B`.
+            prompt: Samples that the signals continue, `(B, T)`; they are not returned. `mel` begins
+                with the frames of the prompt.
 
         Raises:
             ValueError: `mel` has another shape, NaN or infinity.
@@ -154,7 +160,11 @@ class MelConsistency:
         if not bool(frames.isfinite().all()):
             raise ValueError("mel must be finite, got NaN or infinity")
         passes = [[self._new_pass() for _ in range(self.passes)] for _ in range(batch_size)]
-        return MelConsistencyState(frames.numpy(), passes)
+        state = MelConsistencyState(frames.numpy(), passes)
+        if prompt is not None:
+            state.prompt_left = prompt.shape[1]
+            self.push(prompt, state)
+        return state
 
     def push(self, waveform: Tensor, state: MelConsistencyState) -> Tensor:
         """Return the samples that are complete, `(B, N)`, and advance the state.
@@ -176,7 +186,7 @@ class MelConsistency:
             raise ValueError("waveform must be finite, got NaN or infinity")
         state.length += waveform.shape[1]
         rows = zip(waveform.detach().cpu().double().numpy(), state.mel, state.passes, strict=True)
-        return _as_waveform([self._all_passes(*row) for row in rows]).to(waveform)
+        return _returned([self._all_passes(*row) for row in rows], state).to(waveform)
 
     def flush(self, state: MelConsistencyState) -> Tensor:
         """Return the rest of the signals, `(B, N)` in float64; the state is at its end."""
@@ -184,7 +194,8 @@ class MelConsistency:
             raise ValueError("the state is at its end: start another with new_state")
         state.ended = True
         rows = zip(state.mel, state.passes, strict=True)
-        return _as_waveform([self._all_passes(np.zeros(0), *row, state.length) for row in rows])
+        ends = [self._all_passes(np.zeros(0), *row, state.length) for row in rows]
+        return _returned(ends, state)
 
     def _new_pass(self) -> _PassState:
         size, bins = self.config.win_length, self.config.n_fft // 2 + 1
@@ -250,7 +261,7 @@ class MelConsistency:
         own = (own - self._mean) / self._std
         if config.clamp:
             own = own.clip(0, 1)
-        nats = (target - own) * self._std * (self._nats / config.power)
+        nats = np.append((target - own) * self._std * (self._nats / config.power), 0.0)
         lower = nats[self._lower]
         limit = MAX_GAIN_DB * math.log(10) / 20
         gain: Array = np.exp(
@@ -260,20 +271,32 @@ class MelConsistency:
 
 
 def _between_bands(
-    config: MelConfig, bands: NDArray[np.intp]
+    config: MelConfig, bank: Array
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Return the bands below and above each bin, and the weight of the upper one, `(bins,)` each.
 
-    Args:
-        config: Convention of the mel spectrogram.
-        bands: Those with a bin; narrow ones at low frequencies may have none.
+    Band `n_mels` is that of a gain of 1, at `f_min` and `f_max`: beyond these frequencies the mel
+    says nothing, and the gain of the nearest band would make them louder from pass to pass. Narrow
+    bands without a bin are left out.
     """
-    hz, centers = bin_frequencies(config), band_edges(config)[1:-1][bands]
-    above = np.searchsorted(centers, hz).clip(0, len(bands) - 1)
-    below = (np.searchsorted(centers, hz, side="right") - 1).clip(0)
-    distance = np.where(above == below, 1, centers[above] - centers[below])
-    return bands[below], bands[above], (hz - centers[below]) / distance
+    (bands,), bins = np.nonzero(bank.sum(axis=1)), np.arange(bank.shape[1])
+    centers = bank[bands] @ bins / bank[bands].sum(axis=1)
+    nyquist, unchanged = config.sample_rate / 2, [config.n_mels]
+    ends = np.array([config.f_min, config.f_max]) / nyquist * bins[-1]
+    if config.f_min > 0:
+        bands, centers = np.append(unchanged, bands), np.append(ends[0], centers)
+    if config.f_max < nyquist:
+        bands, centers = np.append(bands, unchanged), np.append(centers, ends[1])
+    below = (np.searchsorted(centers, bins, side="right") - 1).clip(0)
+    above = np.searchsorted(centers, bins).clip(0, len(bands) - 1)
+    distance = centers[above] - centers[below]
+    distance[distance == 0] = 1  # at a center, or beyond the outer ones
+    return bands[below], bands[above], (bins - centers[below]) / distance
 
 
-def _as_waveform(rows: Sequence[Array]) -> Tensor:
-    return torch.from_numpy(np.stack(rows)).clamp(-1, 1)
+def _returned(rows: Sequence[Array], state: MelConsistencyState) -> Tensor:
+    """Return the samples after the prompt, `(B, N)`, limited to [-1, 1]."""
+    signals = torch.from_numpy(np.stack(rows)).clamp(-1, 1)
+    prompt = min(state.prompt_left, signals.shape[1])
+    state.prompt_left -= prompt
+    return signals[:, prompt:]

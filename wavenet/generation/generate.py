@@ -22,6 +22,7 @@ from wavenet.data.audio import open_wav
 from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import build_filter
 from wavenet.features.frame_file import ARRAYS
+from wavenet.features.mel_consistency import MelConsistency
 from wavenet.generation.inputs import (
     InputFile,
     Prompt,
@@ -29,7 +30,7 @@ from wavenet.generation.inputs import (
     list_inputs,
     read_inputs,
 )
-from wavenet.generation.options import GenerateCommand, resolve_length
+from wavenet.generation.options import GenerateCommand, mel_consistency, resolve_length
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, make_sampler
 from wavenet.utils.cores import available_cores
@@ -119,6 +120,7 @@ def generate_wavs(
     audio: AudioConfig,
     sampling: SamplingConfig,
     advance: Callable[[int], None],
+    consistency: MelConsistency | None = None,
     **conditioning: Any,
 ) -> None:
     """Generate WAV files as one batch; each appears, complete, as soon as its last sample exists.
@@ -129,6 +131,7 @@ def generate_wavs(
         audio: Meaning of the signals.
         sampling: Temperature and truncation.
         advance: Called with the number of new samples after each chunk.
+        consistency: Gives each recording the mel spectrogram of its frames.
         **conditioning: Speaker and guidance, as `Sampler.init_state` takes them.
     """
     prompts = [job.prompt.filtered for job in jobs if job.prompt is not None]
@@ -141,7 +144,10 @@ def generate_wavs(
     )
     chunk = max(1, round(CHUNK_SECONDS * audio.sample_rate))
     with contextlib.ExitStack() as stack:
-        files = [_WavFile(job, audio, stack.enter_context(contextlib.ExitStack())) for job in jobs]
+        files = [
+            _WavFile(job, audio, consistency, stack.enter_context(contextlib.ExitStack()))
+            for job in jobs
+        ]
         while files:
             chunk_end = (state.num_generated // chunk + 1) * chunk
             stop = min(chunk_end, *(file.job.length for file in files))
@@ -158,16 +164,29 @@ def generate_wavs(
 class _WavFile:
     """A file that is being generated; closes `stack` after its last sample."""
 
-    def __init__(self, job: WavJob, audio: AudioConfig, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        job: WavJob,
+        audio: AudioConfig,
+        consistency: MelConsistency | None,
+        stack: contextlib.ExitStack,
+    ) -> None:
         self.job = job
         self.stack = stack
         self.writer = stack.enter_context(open_wav(job.output, audio.sample_rate))
         self.invert_filter = build_filter(audio).inverse()
-        self.chunk: list[Tensor] = []
-        self.num_generated = 0
+        self.consistency = consistency
+        prompt = None
         if job.prompt is not None:
+            prompt = job.prompt.recording[None]
             self.writer.write(job.prompt.recording.numpy())
             self.invert_filter(job.prompt.filtered[None])
+        if consistency is not None:
+            assert job.frames is not None
+            mel = job.frames[:, : consistency.config.n_mels]
+            self.mel_state = consistency.new_state(mel, prompt=prompt)
+        self.chunk: list[Tensor] = []
+        self.num_generated = 0
 
     def write(self, samples: Tensor, *, chunk_ends: bool) -> None:
         """Append samples.
@@ -179,10 +198,14 @@ class _WavFile:
         self.num_generated += len(samples)
         complete = self.num_generated == self.job.length
         if chunk_ends or complete:
-            signal = self.invert_filter(torch.cat(self.chunk)[None])[0]
-            self.writer.write(signal.numpy())
+            signal = self.invert_filter(torch.cat(self.chunk)[None])
+            if self.consistency is not None:
+                signal = self.consistency.push(signal, self.mel_state)
+            self.writer.write(signal[0].numpy())
             self.chunk = []
         if complete:
+            if self.consistency is not None:
+                self.writer.write(self.consistency.flush(self.mel_state)[0].float().numpy())
             self.stack.close()
 
 
@@ -240,6 +263,7 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
     """
     audio = loaded.audio
     conditioning = speaker_and_guidance(options, audio)
+    conditioning["consistency"] = mel_consistency(options, audio)
     sampling = sampling_config(options, loaded.model)
     suffixes = input_suffixes(audio, prompts=options.prompt is not None)
     inputs = list_inputs(folder, Path(options.output), suffixes)

@@ -1,16 +1,20 @@
 """Options of `wavenet-generate`, and what of them must fit together, and the model."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from wavenet.config import AudioConfig
+from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
 
+log = logging.getLogger("wavenet")
 WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavenet.sampling
 DEFAULT_SECONDS = 3.0  # without an input
+MEL_CONSISTENCY_PASSES = 3  # where the model has a mel
 CHECKPOINT_HELP = "Model: a directory, a shipped model's name, or owner/name[@revision] on the hub"
 
 
@@ -60,6 +64,13 @@ class GenerateCommand(Options):
     num_threads: int | None = option(None, "Threads; null for one per recording", ge=1)
     weight_dtype: WeightDtype = option(
         "float32", "Weights of the sampler; bfloat16 and int8 are faster and less exact"
+    )
+    mel_consistency: int | None = option(
+        None,
+        "Passes that give the audio the mel of the input; 0 for none, null for "
+        f"{MEL_CONSISTENCY_PASSES} where the model has a mel",
+        ge=0,
+        le=1000,
     )
     overwrite: bool = option(False, "Replace existing files; existing files of a folder are kept")
     debug: bool = option(False, "Show tracebacks of errors")
@@ -146,6 +157,28 @@ def check_input(options: GenerateCommand, audio: AudioConfig) -> None:
         raise ConfigError("mel_preset is for input=FILE.npy only: remove it")
     if options.mel_preset is not None and audio.mel is None and audio.frames is not None:
         raise ConfigError("mel_preset is for mel spectrograms, not for other frames: remove it")
+
+
+def mel_consistency(options: GenerateCommand, audio: AudioConfig) -> MelConsistency | None:
+    """Return what gives the audio the mel spectrogram of the input; `None` for nothing.
+
+    Raises:
+        ConfigError: It was requested, but the model has no mel, or one of short windows.
+    """
+    passes, mel = options.mel_consistency, audio.mel
+    if mel is None or not can_overlap_add(mel):
+        if passes:
+            found = " and ".join(audio.features) or "nothing"
+            reason = f"is conditioned on {found}, not on a mel"
+            if mel is not None:
+                reason = f"has a mel of windows of {mel.win_length} samples every {mel.hop_length}"
+            raise ConfigError(f"mel_consistency={passes}, but the model {reason}: remove it")
+        return None
+    passes = MEL_CONSISTENCY_PASSES if passes is None else passes
+    if not passes:
+        return None
+    log.info("mel consistency after sampling: %d passes; mel_consistency=0 turns it off", passes)
+    return MelConsistency(mel, passes)
 
 
 def resolve_length(seconds: float | None, available: int | None, sample_rate: int) -> int:
