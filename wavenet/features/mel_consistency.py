@@ -26,6 +26,7 @@ from wavenet.mel_filterbank import mel_filterbank
 Array = NDArray[np.float64]
 
 MAX_GAIN_DB = 40.0  # of one pass, up or down
+NO_BIN = 1e-4  # of the greatest sum of a band's weights: narrow bands may lie between two bins
 
 
 def can_overlap_add(config: MelConfig) -> bool:
@@ -276,11 +277,12 @@ def _between_bands(
     """Return the bands below and above each bin, and the weight of the upper one, `(bins,)` each.
 
     Band `n_mels` is that of a gain of 1, at `f_min` and `f_max`: beyond these frequencies the mel
-    says nothing, and the gain of the nearest band would make them louder from pass to pass. Narrow
-    bands without a bin are left out.
+    says nothing, and the gain of the nearest band would make them louder from pass to pass. Bands
+    without a bin are left out.
     """
-    (bands,), bins = np.nonzero(bank.sum(axis=1)), np.arange(bank.shape[1])
-    centers = bank[bands] @ bins / bank[bands].sum(axis=1)
+    weights, bins = bank.sum(axis=1), np.arange(bank.shape[1])
+    (bands,) = np.nonzero(weights > NO_BIN * weights.max())
+    centers = bank[bands] @ bins / weights[bands]
     nyquist, unchanged = config.sample_rate / 2, [config.n_mels]
     ends = np.array([config.f_min, config.f_max]) / nyquist * bins[-1]
     if config.f_min > 0:
