@@ -102,7 +102,7 @@ def test_frames_are_normalized_by_channel() -> None:
     )
 
     expected = (ARRAY - [[1], [2], [3]]) / [[1], [2], [4]]
-    np.testing.assert_allclose(normalized(ARRAY, config).numpy(), expected)
+    np.testing.assert_allclose(normalized(ARRAY, config), expected)
 
 
 @pytest.mark.parametrize(
@@ -120,16 +120,15 @@ def test_other_numbers_of_frames_are_refused(length: int, wanted: int) -> None:
 
 
 def test_a_recording_has_one_file_of_its_name(tmp_path: Path) -> None:
-    recording, folder = tmp_path / "clip.wav", tmp_path / "frames"
-    folder.mkdir()
-    (folder / "clip.npy").touch()
+    recording = tmp_path / "clip.wav"
 
-    assert find_frame_file(recording, folder) == folder / "clip.npy"
     with pytest.raises(DataError, match=r"no frames of clip.wav: add clip.npy or clip.safetensors"):
         find_frame_file(recording)
-    (folder / "clip.safetensors").touch()
+    (tmp_path / "clip.npy").touch()
+    assert find_frame_file(recording) == tmp_path / "clip.npy"
+    (tmp_path / "clip.safetensors").touch()
     with pytest.raises(DataError, match="in two files"):
-        find_frame_file(recording, folder)
+        find_frame_file(recording)
 
 
 def test_statistics_of_other_channels_are_refused() -> None:

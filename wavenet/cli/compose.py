@@ -23,8 +23,8 @@ from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word
 
 PATHS = (
-    *("checkpoint", "config", "data.processed_dir", "data.root", "init", "input", "mean"),
-    *("output", "prompt", "resume", "run_dir", "source", "speaker", "std"),
+    *("checkpoint", "config", "data.frames_dir", "data.processed_dir", "data.root", "init"),
+    *("input", "mean", "output", "prompt", "resume", "run_dir", "source", "speaker", "std"),
 )
 FLAGS = (  # Hydra's, and --json
     *("--help", "--version", "--json", "--multirun", "--run", "--cfg", "--resolve", "--package"),
@@ -35,8 +35,8 @@ PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, 
 log = logging.getLogger("wavenet")
 FOLDER = "folder"  # data.corpus of any recordings
 CHANGEABLE = (
-    *("trainer.", "evaluation.", "data.root", "data.processed_dir", "data.num_workers"),
-    *("license", "data_license"),
+    *("trainer.", "evaluation.", "data.root", "data.frames_dir", "data.processed_dir"),
+    *("data.num_workers", "license", "data_license"),
 )
 FIXED = ("trainer.freeze",)  # the optimizer holds what is trained
 
@@ -198,7 +198,8 @@ def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:
         for part in parents:
             target, source = target[part], source[part]
         target[leaf] = source[leaf]
-    if "data.root" in composed.overridden and "data.processed_dir" not in composed.overridden:
+    moved = {"data.root", "data.frames_dir"} & {*composed.overridden}
+    if moved and "data.processed_dir" not in composed.overridden:
         plain["data"]["processed_dir"] = None  # that of the new recordings
     return from_dict(RunConfig, plain)
 

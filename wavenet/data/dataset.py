@@ -5,9 +5,9 @@ Segments come at random for training (`RandomSegments`) and one after another fo
 function of its index, so a loader has no state to save; a mask marks the samples on which the loss
 is computed.
 
-What is cheap to compute is read in the loader's workers: the speaker id, the piano roll, F0. A mel
-spectrogram is computed from the waveform on the training device; for it the item holds the samples
-around the segment too, so that its frames equal those of the complete clip.
+What is cheap to compute is read in the loader's workers: the speaker id, the piano roll, F0, frames
+of files. A mel spectrogram is computed from the waveform on the training device; for it the item
+holds the samples around the segment too, so that its frames equal those of the complete clip.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from wavenet.config import AudioConfig, F0Config
 from wavenet.data.audio import read_samples, soundfile
+from wavenet.data.clip_frames import read_clip_frames
 from wavenet.data.manifest import Clip, frames_of, speakers_of
 from wavenet.features.f0 import f0_features
 from wavenet.features.filters import build_filter
@@ -65,8 +66,8 @@ class ClipReader:
 
         Returns:
             `waveform`, `(length,)`; depending on the audio config `around`, samples from `margin`
-            before to `margin` after the frames, `frames` `(C, F)` of F0 and the piano roll, and
-            `speaker`, its id.
+            before to `margin` after the frames, `frames` `(C, F)` of F0, the piano roll and files,
+            and `speaker`, its id.
         """
         memory = self.signal_filter.memory
         waveform = torch.from_numpy(self._samples(clip, start - memory, length + memory))
@@ -91,6 +92,9 @@ class ClipReader:
                 raise DataError(f"{clip.path} has no notes, and the model is conditioned on them")
             notes = read_notes(self.folder / clip.notes)
             rows.append(piano_roll(notes, start // self.hop_length, count, audio.score))
+        if audio.frames is not None:
+            first = start // self.hop_length
+            rows.append(read_clip_frames(self.folder, clip, audio.frames, first, count))
         if rows:
             item["frames"] = torch.from_numpy(np.concatenate(rows))
         return item

@@ -46,6 +46,8 @@ class Clip:
         source: The recording that it comes from, relative to the root that was prepared.
         start: Its first sample within the source, counted at `sample_rate`.
         notes: Its score, relative to the manifest's folder; empty if there is none.
+        frames_file: Its frames of `audio.frames`, likewise.
+        frames_digest: SHA-256 of that file, in hex.
     """
 
     path: str
@@ -57,9 +59,14 @@ class Clip:
     source: str
     start: int
     notes: str = ""
+    frames_file: str = ""
+    frames_digest: str = ""
 
     def __post_init__(self) -> None:
-        for name, path in (("path", self.path), ("notes", self.notes or "none")):
+        named = (("path", self.path), ("notes", self.notes), ("frames_file", self.frames_file))
+        for name, path in named:
+            if not path and name != "path":
+                continue
             parts = path.split("/")
             if path.startswith("/") or ".." in parts or set(parts) <= {"", "."}:
                 raise ConfigError(f"{name} must lie inside the folder, got {printable(path)!r}")
@@ -76,7 +83,10 @@ def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
     """Write `clips` to the file `path` atomically, and an index next to it."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for clip in clips:
-            file.write(json.dumps(dataclasses.asdict(clip)) + "\n")
+            plain = dataclasses.asdict(clip)
+            if not clip.frames_file:  # the digest of other folders stays as it was
+                del plain["frames_file"], plain["frames_digest"]
+            file.write(json.dumps(plain) + "\n")
     _columns(path)
 
 

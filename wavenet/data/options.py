@@ -36,6 +36,9 @@ class PrepareOptions(Options):
     valid_fraction: float = option(0.05, "Share of the recordings for validation", ge=0, lt=1)
     test_fraction: float = option(0.05, "Share of the recordings for testing", ge=0, lt=1)
     speaker_from_folder: bool = option(False, "The first folder below root is the speaker")
+    cut_to_frames: bool = option(
+        False, "Cut recordings where their frames end, and frames past their end", added=True
+    )
     num_workers: int | None = option(
         None, "Recordings at once; null for one per core. Does not change the result", ge=1
     )
@@ -55,16 +58,24 @@ class DataOptions(PrepareOptions):
     processed_dir: str | None = option(
         None, "Folder of prepared clips; null for prepared/NAME-RATE-DIGEST"
     )
+    frames_dir: str | None = option(
+        None, "Folder of the files for audio.frames, named as the recordings; null: beside them"
+    )
     use_speakers: bool = option(False, "Condition the model on the speakers of the data")
     normalize_mel: bool = option(
         True,
         "Normalize mel bands to mean 0 and deviation 1 over the training clips, unless clamped",
     )
+    normalize_frames: bool = option(
+        False, "Normalize channels of audio.frames to mean 0 and deviation 1 over the same clips"
+    )
 
     def at(self, folder: Path) -> "DataOptions":
         """Return the same with the prepared folder, and with absolute paths."""
         root = None if self.root is None else str(self.source.resolve())
-        return replace(self, root=root, processed_dir=str(folder.resolve()))
+        frames_dir = None if self.frames_dir is None else str(Path(self.frames_dir).resolve())
+        processed_dir = str(folder.resolve())
+        return replace(self, root=root, processed_dir=processed_dir, frames_dir=frames_dir)
 
     @property
     def preparation(self) -> PrepareOptions:

@@ -1,7 +1,8 @@
 """Statistics of the clips of a prepared folder that become part of a model's audio config.
 
-They are the mean and standard deviation of each mel band (`with_mel_statistics`), and the linear
-predictor of the noise shaping filter (`with_predictor`).
+They are the mean and standard deviation of each mel band (`with_mel_statistics`) or channel of
+frames in files (`with_frame_statistics`), and the linear predictor of the noise shaping filter
+(`with_predictor`).
 """
 
 import dataclasses
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.config import AudioConfig, FilterConfig, MelConfig
+from wavenet.config import AudioConfig, FilterConfig, FramesConfig, MelConfig
+from wavenet.data.clip_frames import read_clip_frames
 from wavenet.data.dataset import read_clip
 from wavenet.data.manifest import Clip, digests_of
 from wavenet.features.filters import ORDER, SignalFilter, linear_predictor
@@ -71,6 +73,33 @@ def _measure_mel(
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=LEAST_STD**2).sqrt()
     return [round(float(x), 6) for x in mean], [round(float(x), 6) for x in std]
+
+
+def with_frame_statistics(
+    folder: Path, clips: Sequence[Clip], frames: FramesConfig
+) -> FramesConfig:
+    """Return frames with each channel's mean and standard deviation over some clips.
+
+    A channel that is constant keeps a deviation of 1: another value would be blown up.
+
+    Args:
+        folder: The prepared folder.
+        clips: From its manifest.
+        frames: Their shape; their own mean and std are ignored.
+    """
+    plain = dataclasses.replace(frames, mean=(0.0,), std=(1.0,))
+    total, squares = (np.zeros(frames.channels) for _ in range(2))
+    count = 0
+    for clip in clips:
+        own = read_clip_frames(folder, clip, plain).astype(np.float64)
+        total += own.sum(axis=1)
+        squares += np.square(own).sum(axis=1)
+        count += own.shape[1]
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    std[std < LEAST_STD * np.maximum(np.abs(mean), 1e-3)] = 1.0
+    rounded = (tuple(float(f"{value:.7g}") for value in values) for values in (mean, std))
+    return dataclasses.replace(plain, mean=next(rounded), std=next(rounded))
 
 
 def with_predictor(folder: Path, clips: Sequence[Clip], audio: AudioConfig) -> FilterConfig:

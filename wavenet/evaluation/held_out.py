@@ -51,7 +51,7 @@ def held_out_clips(
                 f"no recordings to evaluate on: {printable(model_dir)} is not part of a run, so "
                 "add data.root=FOLDER or data.processed_dir=FOLDER"
             )
-        folder = ensure_same_data(own, dataset, model_dir)
+        folder = ensure_same_data(own, dataset, model_dir, loaded.audio)
         foreign = False
     else:
         folder = ensure_prepared(dataclasses.replace(data, sample_rate=rate), loaded.audio)

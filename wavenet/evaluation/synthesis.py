@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
+from wavenet.data.clip_frames import read_clip_frames
 from wavenet.data.dataset import read_clip
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import SamplingConfig
@@ -108,7 +109,11 @@ def clip_conditioning(audio: AudioConfig, folder: Path, clip: Clip, length: int)
         conditioning["speaker"] = torch.tensor([ids.get(clip.speaker, NULL_SPEAKER)])
     if audio.features:
         notes = read_notes(folder / clip.notes) if clip.notes else None
-        frames = Features(audio).from_recording(read_clip(folder, clip), notes)
+        waveform, given = read_clip(folder, clip), None
+        if audio.frames is not None:
+            complete = dataclasses.replace(clip, frames=len(waveform))
+            given = torch.from_numpy(read_clip_frames(folder, complete, audio.frames))
+        frames = Features(audio).from_recording(waveform, notes, given)
         conditioning["local"] = frames[..., : -(-length // (audio.hop_length or 1))]
     return conditioning
 

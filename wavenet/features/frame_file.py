@@ -7,7 +7,6 @@ that belongs to a recording has its name: `clip.npy` for `clip.wav`.
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -18,22 +17,18 @@ from wavenet.utils.errors import DataError, listed, printable
 ARRAYS = (".npy", ".safetensors")
 
 
-def find_frame_file(recording: Path, folder: Path | None = None) -> Path:
-    """Return the file of a recording's frames.
-
-    Args:
-        recording: The recording, or a score.
-        folder: Where the file is; `None` for beside the recording.
+def find_frame_file(recording: Path) -> Path:
+    """Return the file of frames beside a recording, or beside where it might be.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or there are two.
     """
-    place = recording if folder is None else folder / recording.name
-    files = [place.with_suffix(suffix) for suffix in ARRAYS]
+    files = [recording.with_suffix(suffix) for suffix in ARRAYS]
     found = [file for file in files if file.is_file()]
     if not found:
         names = " or ".join(printable(file.name) for file in files)
-        raise DataError(f"{printable(place.parent)} has no frames of {recording.name}: add {names}")
+        folder = printable(recording.parent)
+        raise DataError(f"{folder} has no frames of {printable(recording.name)}: add {names}")
     if len(found) > 1:
         names = " and ".join(printable(file) for file in found)
         raise DataError(f"the frames are in two files, {names}: remove one of them")
@@ -67,10 +62,10 @@ def read_frame_file(path: Path, config: FramesConfig) -> NDArray[np.float32]:
     return frames
 
 
-def normalized(frames: NDArray[np.float32], config: FramesConfig) -> Tensor:
+def normalized(frames: NDArray[np.float32], config: FramesConfig) -> NDArray[np.float32]:
     """Return frames, `(C, F)`, as the model gets them."""
-    mean, std = (torch.tensor(values)[:, None] for values in (config.mean, config.std))
-    return (torch.from_numpy(frames) - mean) / std
+    mean, std = (np.array(values, np.float32)[:, None] for values in (config.mean, config.std))
+    return (frames - mean) / std
 
 
 def frames_covering(

@@ -91,7 +91,8 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
                 f"the model is conditioned on {what}, which {printable(path)} does not hold: use "
                 f"input=FILE.npy or .safetensors, an array {audio.frames.shape}"
             )
-        return normalized(read_frame_file(path, audio.frames), audio.frames)[None]
+        own = normalized(read_frame_file(path, audio.frames), audio.frames)
+        return torch.from_numpy(own)[None]
     if suffix in ARRAYS:
         if audio.mel is None or names != ["mel"]:
             beside = ", with its frames beside it" * ("frames" in names)
@@ -111,7 +112,7 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
         found = read_frame_file(file, audio.frames)
         if waveform is not None:
             found = frames_covering(found, len(waveform), audio.frames, printable(file))
-        frames = normalized(found, audio.frames)
+        frames = torch.from_numpy(normalized(found, audio.frames))
     return Features(audio).from_recording(waveform, notes, frames)
 
 

@@ -5,10 +5,16 @@ import logging
 from dataclasses import dataclass
 
 from wavenet.checkpoint import TrainingInfo
-from wavenet.config import check_conditioning
+from wavenet.config import AudioConfig, check_conditioning
+from wavenet.data.clip_frames import read_clip_frames
 from wavenet.data.dataset import ClipReader, SequentialSegments
 from wavenet.data.manifest import Manifest, read_manifest
-from wavenet.data.statistics import with_mel_statistics, with_predictor
+from wavenet.data.options import DataOptions
+from wavenet.data.statistics import (
+    with_frame_statistics,
+    with_mel_statistics,
+    with_predictor,
+)
 from wavenet.evaluation.nll import make_clip_reader
 from wavenet.features.score import check_pitches, read_notes
 from wavenet.training.init_config import base_model
@@ -24,7 +30,7 @@ def resolve_config(config: RunConfig) -> RunConfig:
 
     Raises:
         ConfigError: The config asks for conditioning that the data do not have.
-        DataError: The data name no speakers, have no scores, or one is outside of the range.
+        DataError: The data name no speakers, have no scores or frames, or others than the model's.
     """
     data, audio, model = config.data, config.audio, config.model
     all_clips = read_manifest(data.folder)
@@ -54,17 +60,30 @@ def resolve_config(config: RunConfig) -> RunConfig:
     if audio.mel is not None and data.normalize_mel and not audio.mel.clamp:
         mel = with_mel_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
+    audio = _with_files(data, all_clips, audio)
+    audio = dataclasses.replace(audio, filter=with_predictor(data.folder, all_clips, audio))
+    check_conditioning(model, audio)
+    return dataclasses.replace(config, audio=audio, model=model)
+
+
+def _with_files(data: DataOptions, clips: Manifest, audio: AudioConfig) -> AudioConfig:
+    """Check each clip's score and frames, as far as the audio needs them; return its config."""
     if audio.score is not None:
-        for clip in all_clips:
+        for clip in clips:
             if not clip.notes:
                 raise DataError(
                     f"{printable(data.folder)}: {printable(clip.path)} has no notes, and "
                     "audio.score needs them: prepare it from a corpus with scores"
                 )
             check_pitches(read_notes(data.folder / clip.notes), audio.score, clip.notes)
-    audio = dataclasses.replace(audio, filter=with_predictor(data.folder, all_clips, audio))
-    check_conditioning(model, audio)
-    return dataclasses.replace(config, audio=audio, model=model)
+    if audio.frames is None:
+        return audio
+    for clip in clips:  # raises for one that has none, or others
+        read_clip_frames(data.folder, clip, audio.frames, count=1)
+    if not data.normalize_frames:
+        return audio
+    frames = with_frame_statistics(data.folder, clips.of_split("train"), audio.frames)
+    return dataclasses.replace(audio, frames=frames)
 
 
 @dataclass(frozen=True)

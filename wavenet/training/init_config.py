@@ -75,6 +75,8 @@ def config_from_model(config: RunConfig, overridden: Sequence[str]) -> RunConfig
     if audio.mel is not None and audio.mel == base.audio.mel and not audio.mel.clamp:
         data = dataclasses.replace(data, normalize_mel=False)
         log.info("init: mean and std of the mel bands are those of the model, not of these clips")
+    if audio.frames is not None and audio.frames == base.audio.frames:
+        data = dataclasses.replace(data, normalize_frames=False)
     folder = Path(config.init)
     init = str(folder.resolve()) if folder.is_dir() else config.init
     config = dataclasses.replace(config, audio=audio, model=model, data=data, init=init)

@@ -116,7 +116,7 @@ def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None
     if run is None:
         folder = ensure_prepared(config.data, config.audio)
     else:
-        folder = ensure_same_data(config.data, _read_run(run)[1], run)
+        folder = ensure_same_data(config.data, _read_run(run)[1], run, config.audio)
     return dataclasses.replace(config, data=config.data.at(folder))
 
 

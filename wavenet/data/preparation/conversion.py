@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wavenet.data.audio import open_wav, read_blocks
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.frame_files import read_source_frames, write_clip_frames
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import Source
 from wavenet.features.f0 import compiled_librosa
@@ -25,6 +26,8 @@ from wavenet.utils.files import file_digest
 
 AUDIO = "audio"  # folder of the clips
 NOTES = "notes"  # folder of their scores
+FRAMES = "frames"  # folder of their frames
+PARTS = (AUDIO, NOTES, FRAMES)
 MAX_NAME_BYTES = 200  # bytes; file systems hold 255, and a temporary name adds to it
 
 Samples = NDArray[np.float32]
@@ -65,20 +68,25 @@ def convert(
         overshoot += int((np.abs(block) > 1.0).sum())
         return np.clip(block, -1.0, 1.0)
 
-    blocks = _mono(source, options)
+    blocks, frames, hop = _mono(source, options), None, 1
     if inspection.sample_rate != rate:
         blocks = map(limit, _resampled(blocks, inspection.sample_rate, rate))
+    if source.frames is not None:
+        frames, hop = read_source_frames(source), source.frames.hop_length
+        if options.cut_to_frames:
+            blocks = _first(blocks, frames.shape[1] * hop)
     if options.trim_top_db is None and options.split_top_db is None:
-        clip = _write(source, folder, options, 0, blocks, None)
+        clip = _write(source, folder, options, 0, blocks, None, frames)
         return Converted((clip,) if clip else (), overshoot, 0, 0.0)
     samples = np.concatenate([np.zeros(0, np.float32), *blocks])
     least = max(1, round(options.min_seconds * rate))
-    spans = sounding(samples, options)
+    spans = [(start // hop * hop, stop) for start, stop in sounding(samples, options)]
     long_enough = [(start, stop) for start, stop in spans if stop - start >= least]
     clips = []
     for number, (start, stop) in enumerate(long_enough, 1):
         piece = number if options.split_top_db is not None else None
-        clips.append(_write(source, folder, options, start, iter([samples[start:stop]]), piece))
+        own = iter([samples[start:stop]])
+        clips.append(_write(source, folder, options, start, own, piece, frames))
     removed = len(samples) - sum(stop - start for start, stop in long_enough)
     too_short = len(spans) - len(long_enough)
     written = tuple(clip for clip in clips if clip)
@@ -115,6 +123,7 @@ def _write(
     start: int,
     blocks: Iterator[Samples],
     piece: int | None,
+    frames: Samples | None,
 ) -> Clip | None:
     """Write one clip and return it, or `None` where `blocks` hold no sample."""
     name = clip_name(source.name, piece)
@@ -126,11 +135,15 @@ def _write(
         return None
     parts = PurePosixPath(source.name).parts
     folder_speaker = parts[0] if options.speaker_from_folder and len(parts) > 1 else ""
-    notes, rate = "", options.sample_rate
+    notes, frames_file, rate = "", "", options.sample_rate
     if source.notes is not None:  # times count from the clip's start
         notes = f"{NOTES}{name.removeprefix(AUDIO).removesuffix('.wav')}.csv"
         own = cut_notes(read_notes(source.notes), start / rate, (start + writer.frames) / rate)
         write_notes(folder / notes, own)
+    if frames is not None and source.frames is not None:
+        frames_file = f"{FRAMES}{name.removeprefix(AUDIO).removesuffix('.wav')}.npy"
+        hop = source.frames.hop_length
+        write_clip_frames(folder / frames_file, frames, start, writer.frames, hop)
     return Clip(
         path=name,
         frames=writer.frames,
@@ -141,6 +154,8 @@ def _write(
         source=source.name,
         start=start,
         notes=notes,
+        frames_file=frames_file,
+        frames_digest=file_digest(folder / frames_file) if frames_file else "",
     )
 
 
@@ -152,6 +167,15 @@ def _mono(source: Source, options: PrepareOptions) -> Iterator[Samples]:
         if options.clip:
             block = np.clip(block, -1.0, 1.0)
         yield block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+
+
+def _first(blocks: Iterator[Samples], length: int) -> Iterator[Samples]:
+    """Yield the first `length` samples of `blocks`."""
+    for block in blocks:
+        yield block[:length]
+        length -= len(block)
+        if length <= 0:
+            return
 
 
 def _resampled(blocks: Iterator[Samples], rate: int, wanted: int) -> Iterator[Samples]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wavenet.data.audio import AudioHeader, read_blocks, read_header
 from wavenet.data.container_headers import TruncatedAudio
 from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.frame_files import frames_problem
 from wavenet.data.preparation.sources import CONTAINERS, Source
 from wavenet.features.score import read_notes
 from wavenet.utils.errors import WavenetError, printable
@@ -144,8 +145,8 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
         option = "allow_truncated" if isinstance(error, TruncatedAudio) else ""
         reason = str(error).removeprefix(f"{printable(source.path)}: ")  # the list has the path
         return Inspection(source.name, (Problem(reason, option),))
-    for problem in _problems(header, levels, options):
-        if getattr(options, problem.option) is True:
+    for problem in _problems(source, header, levels, options):
+        if problem.option and getattr(options, problem.option) is True:
             repairs.append(problem.option)
         else:
             problems.append(problem)
@@ -165,7 +166,9 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
     )
 
 
-def _problems(header: AudioHeader, levels: _Levels, options: PrepareOptions) -> list[Problem]:
+def _problems(
+    source: Source, header: AudioHeader, levels: _Levels, options: PrepareOptions
+) -> list[Problem]:
     """Return what is wrong, worst first, with the option that repairs it."""
     rate, seconds = header.sample_rate, levels.frames / header.sample_rate
     silence = "silent once mixed, its channels cancel" if levels.cancels else "silent"
@@ -180,7 +183,9 @@ def _problems(header: AudioHeader, levels: _Levels, options: PrepareOptions) -> 
         (levels.silent, f"{silence}: standard deviation under {SILENT:g}", "allow_silent"),
         (seconds < options.min_seconds, short, "min_seconds"),
     )
-    return [Problem(reason, option) for found, reason, option in table if found]
+    problems = [Problem(reason, option) for found, reason, option in table if found]
+    frames = frames_problem(source, -(-levels.frames * options.sample_rate // rate))
+    return problems if frames is None else [*problems, Problem(*frames)]
 
 
 def _remarks(

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, FramesConfig
 from wavenet.data.corpora import get_corpus
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest
 from wavenet.data.options import DataOptions, PrepareOptions
+from wavenet.data.preparation.frame_files import with_frames
 from wavenet.data.preparation.prepared_folder import (
     DIGITS,
     Plan,
@@ -58,19 +59,25 @@ def ensure_prepared(options: DataOptions, audio: AudioConfig | None = None) -> P
     return plan.output
 
 
-def ensure_same_data(options: DataOptions, expected: DataIdentity | None, owner: Path) -> Path:
+def ensure_same_data(
+    options: DataOptions,
+    expected: DataIdentity | None,
+    owner: Path,
+    audio: AudioConfig | None = None,
+) -> Path:
     """Return the prepared folder of something that was trained before.
 
     Args:
         options: Its data options. If their folder exists, its recordings are not looked at.
         expected: Identity of its clips; `None` if that is not known.
         owner: The run or model directory, for the message.
+        audio: Features that the recordings must allow; see `plan_data`.
 
     Raises:
         DataError: The folder holds other clips, or another split of them.
     """
     there = options.processed_dir is not None and (options.folder / MANIFEST).is_file()
-    folder = options.folder if there else ensure_prepared(options)
+    folder = options.folder if there else ensure_prepared(options, audio)
     found = read_manifest(folder).identity
     if expected is not None and found != expected:
         raise DataError(
@@ -88,7 +95,7 @@ def plan_data(
 
     Args:
         options: The recordings and the output, by default `prepared/NAME-RATE-DIGEST`.
-        audio: Features that the recordings must allow: `score` needs scores.
+        audio: Features that the recordings must allow: `score` needs scores, `frames` their files.
         shard: The only one to be prepared; the first may fetch the recordings.
 
     Raises:
@@ -100,7 +107,14 @@ def plan_data(
     if options.download and not (root.exists() and any(root.iterdir())):
         _fetch(options, shard)
     chosen = None if options.processed_dir is None else Path(options.processed_dir)
-    plan = make_plan(root, chosen, options.preparation)
+    frames = None if audio is None else audio.frames
+    if frames is None and options.frames_dir is not None:
+        raise ConfigError(
+            "data.frames_dir is for a model with audio.frames: add "
+            "audio.frames={channels:VALUE,hop_length:VALUE}, or leave it out"
+        )
+    frames_dir = None if options.frames_dir is None else Path(options.frames_dir)
+    plan = make_plan(root, chosen, options.preparation, frames, frames_dir)
     sources = plan.found.sources
     by_folder = options.speaker_from_folder and any("/" in source.name for source in sources)
     if options.use_speakers and not by_folder and not any(source.speaker for source in sources):
@@ -132,19 +146,29 @@ def _fetch(options: DataOptions, shard: Shard | None) -> None:
     corpus.fetch(root)
 
 
-def make_plan(root: Path, output: Path | None, options: PrepareOptions) -> Plan:
+def make_plan(
+    root: Path,
+    output: Path | None,
+    options: PrepareOptions,
+    frames: FramesConfig | None = None,
+    frames_dir: Path | None = None,
+) -> Plan:
     """Look at the names of the recordings, and refuse what cannot work before any work.
 
     Args:
         root: Folder of recordings, at any depth.
         output: Folder to make; `None` for `prepared/NAME-RATE-DIGEST`.
         options: What may be done to the recordings.
+        frames: Shape of the frames that come with the recordings as files; absent for none.
+        frames_dir: Folder of those files; absent for beside the recordings.
 
     Raises:
         ConfigError: `output` holds something else, or it and `root` lie inside each other.
         DataError: There are no recordings, or too few.
     """
     found = get_corpus(options.corpus).find(root)
+    if frames is not None:
+        found = with_frames(found, frames, frames_dir)
     key = key_of(found.sources, options)
     if output is None:
         output = Path("prepared", f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}")

@@ -1,9 +1,9 @@
 """A prepared folder: published in one rename, and never replaced or removed after.
 
-It holds `audio/`, `notes/` where there are scores, `manifest.jsonl` with its index, and
-`prepare.json`. By default its name ends in a digest of the recordings and the options. Other
-options or recordings get another folder, so a run keeps the clips that it began with; a damaged
-folder is an error, for something may be reading it.
+It holds `audio/`, `notes/` where there are scores, `frames/` where there are frames in files,
+`manifest.jsonl` with its index, and `prepare.json`. By default its name ends in a digest of the
+recordings and the options. Other options or recordings get another folder, so a run keeps the clips
+that it began with; a damaged folder is an error, for something may be reading it.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from wavenet.data.audio import WAV_HEADER_BYTES
 from wavenet.data.manifest import MANIFEST, Clip, read_manifest, write_manifest
 from wavenet.data.manifest_index import INDEX
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.conversion import AUDIO, NOTES
+from wavenet.data.preparation.conversion import PARTS
 from wavenet.data.preparation.sources import SourceListing
 from wavenet.data.preparation.summary import PreparationSummary
 from wavenet.data.preparation.work_dir import FORMAT, keep_only, plain_options
@@ -63,8 +63,8 @@ def publish(work: Path, plan: Plan, clips: Sequence[Clip], summary: PreparationS
     }
     write_text(work / ACCOUNT, json.dumps(account, indent=2) + "\n")
     (work / READY).mkdir()
-    for name in (AUDIO, NOTES, MANIFEST, INDEX, ACCOUNT):
-        if (work / name).exists():  # there are scores, or not
+    for name in (*PARTS, MANIFEST, INDEX, ACCOUNT):
+        if (work / name).exists():  # there are scores or frames, or not
             os.replace(work / name, work / READY / name)
     check_places(plan.root, plan.output)  # on a disk without locks another may have published
     if already_prepared(plan) is None:
@@ -74,7 +74,7 @@ def publish(work: Path, plan: Plan, clips: Sequence[Clip], summary: PreparationS
 
 def recover(work: Path) -> None:
     """Put back what a killed process had gathered to publish."""
-    for part in (AUDIO, NOTES):
+    for part in PARTS:
         if (work / READY / part).exists() and not (work / part).exists():
             os.replace(work / READY / part, work / part)
     shutil.rmtree(work / READY, ignore_errors=True)
@@ -104,8 +104,8 @@ def already_prepared(plan: Plan) -> PreparationSummary | None:
             size = (plan.output / clip.path).stat().st_size
             if size != WAV_HEADER_BYTES + 2 * clip.frames:
                 raise DataError(f"{printable(clip.path)} has {size} bytes")
-            if clip.notes:
-                (plan.output / clip.notes).stat()
+            for path in filter(None, (clip.notes, clip.frames_file)):
+                (plan.output / path).stat()
     except (OSError, WavenetError) as error:
         raise DataError(
             f"{printable(plan.output)} is damaged ({printable(error)}): when nothing reads it any "

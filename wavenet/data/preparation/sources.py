@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from wavenet.config import FramesConfig
 from wavenet.data.manifest import Split
 from wavenet.data.options import PrepareOptions
 from wavenet.utils.errors import DataError, MachineError, printable
@@ -39,6 +40,9 @@ class Source:
         speaker: Name of the speaker; empty if unknown.
         notes: Its score, a CSV file with a line `onset,offset,pitch` (seconds, seconds, MIDI
             number) a note; absent if there is none.
+        frames: Shape of its frames; absent if the model has none of `audio.frames`.
+        frames_place: The file of its frames is beside this, a recording or not.
+        frames_file: That file; absent if there is none, or not one.
     """
 
     name: str
@@ -47,6 +51,9 @@ class Source:
     mtime_ns: int
     speaker: str = ""
     notes: Path | None = None
+    frames: FramesConfig | None = None
+    frames_place: Path | None = None
+    frames_file: Path | None = None
 
     @property
     def suffix(self) -> str:
@@ -84,7 +91,7 @@ class SourceListing:
                 others[source.suffix] += 1
             else:
                 taken.append(dataclasses.replace(source, speaker=speaker))
-        return dataclasses.replace(self, sources=tuple(taken), others=_most_first(others))
+        return dataclasses.replace(self, sources=tuple(taken), others=most_first(others))
 
 
 def find_sources(root: Path) -> SourceListing:
@@ -132,10 +139,11 @@ def list_files(
             else:
                 others[suffix or "no suffix"] += 1
     ordered = tuple(sorted(sources, key=lambda source: source.name))
-    return SourceListing(ordered, _most_first(others), hidden, linked)
+    return SourceListing(ordered, most_first(others), hidden, linked)
 
 
-def _most_first(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+def most_first(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+    """Return counts by name, the highest first."""
     return tuple(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 

@@ -24,11 +24,12 @@ from typing import Any, TypeVar
 
 from wavenet.data.manifest import Clip
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.conversion import AUDIO, NOTES, Converted, convert
+from wavenet.data.preparation.conversion import PARTS, Converted, convert
+from wavenet.data.preparation.frame_files import frames_key
 from wavenet.data.preparation.inspection import Inspection, inspect
 from wavenet.data.preparation.sources import Source
 from wavenet.utils.cores import available_cores
-from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.dataclass_io import from_dict, to_dict, to_file_dict
 from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
 from wavenet.utils.files import file_digest, locked, write_text
 from wavenet.utils.progress import progress
@@ -62,13 +63,14 @@ def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
     seen = []
     for source in sources:
         notes = file_digest(source.notes) if source.notes is not None else ""
-        seen.append((source.name, source.size, source.mtime_ns, source.speaker, notes))
+        own = (source.name, source.size, source.mtime_ns, source.speaker, notes)
+        seen.append((*own, *frames_key(source)))
     return hashlib.sha256(json.dumps([FORMAT, plain_options(options), seen]).encode()).hexdigest()
 
 
 def plain_options(options: PrepareOptions) -> dict[str, Any]:
     """Return what decides the clips, as plain data."""
-    plain = to_dict(options)
+    plain = to_file_dict(options)
     plain.pop("num_workers")
     return plain
 
@@ -153,9 +155,11 @@ def convert_all(
 
 
 def keep_only(folder: Path, clips: Iterable[Clip]) -> None:
-    """Remove every audio and notes file of the work folder that belongs to none of `clips`."""
-    kept = {str(folder / path) for clip in clips for path in (clip.path, clip.notes)}
-    for part in (AUDIO, NOTES):
+    """Remove every file of the work folder that belongs to none of `clips`."""
+    kept = {
+        str(folder / path) for clip in clips for path in (clip.path, clip.notes, clip.frames_file)
+    }
+    for part in PARTS:
         for place, folders, names in os.walk(folder / part, topdown=False):
             for name in names:
                 if str(Path(place, name)) not in kept:
@@ -195,6 +199,11 @@ def _read_record(folder: Path, options: PrepareOptions, source: Source) -> Recor
             record.key == key_of([source], options)
             and all(file_digest(folder / clip.path) == clip.digest for clip in clips)
             and all((folder / clip.notes).is_file() for clip in clips if clip.notes)
+            and all(
+                file_digest(folder / clip.frames_file) == clip.frames_digest
+                for clip in clips
+                if clip.frames_file
+            )
         ):
             return record
     return None
