@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from tests.architectures import SMALL, conditions_for
+from tests.pretend import CUDA, pretended_gpu, to_gpu
 from tests.sampling.parity import noisy
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.sampling import GraphSampler, make_sampler
 from wavenet.sampling.graph.graph_state import Layout
-from wavenet.sampling.graph.step import Step, StepOptions
 from wavenet.sampling.graph.weights import pack_weights
 
 LOCAL = LocalConfig(in_channels=3, channels=4, upsample_scales=(2, 3))
@@ -56,52 +56,51 @@ def draws_of(config: WaveNetConfig) -> list[SamplingConfig]:
     return [draw for name, draw in DRAWS.items() if is_categorical or name != "truncated"]
 
 
-class PretendedDevice(FakeTensorMode):
-    """Tensors without numbers, on a CUDA device; lists what a capture would not allow."""
-
-    def __init__(self) -> None:
-        super().__init__(allow_non_fake_inputs=True)
-        self.forbidden: list[str] = []
-
-    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        devices = {x.device.type for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)}
-        if func is torch.ops.aten._local_scalar_dense.default or "cpu" in devices:
-            self.forbidden.append(str(func))
-        result = super().dispatch(func, types, args, kwargs)
-        made = {x.device.type for x in tree_iter(result) if isinstance(x, Tensor)}
-        if "cpu" in made:
-            self.forbidden.append(f"{func} to the CPU")
-        return result
+def gpu_sampler(config: WaveNetConfig) -> GraphSampler:
+    """A sampler that is moved to the pretended device, where nothing can be captured."""
+    with unset_fake_temporarily():
+        sampler = GraphSampler(noisy(config))
+    to_gpu(sampler.model)
+    sampler.weights = pack_weights(sampler.model)
+    sampler.layout = Layout(config, sampler.weights.skip)
+    return sampler
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_sample_asks_a_pretended_gpu_nothing(name: str) -> None:
     config = config_of(name)
-    model = noisy(config)
-    packed = pack_weights(model)
-    guided = [2] if config.has_global_conditioning else []
-    for per_item in [1, *guided]:
-        for sampling in [None, *draws_of(config)]:
-            with PretendedDevice() as device, torch.inference_mode():
-                weights = packed.map(lambda x: torch.empty_like(x, device="cuda"))
-                options = StepOptions(sampling, per_item, 2.0)
-                layout = Layout(config, weights.skip)
-                step = Step(weights, layout, model.distribution, 4, options)  # type: ignore[arg-type]
-                device.forbidden.clear()
-                step.advance(3)
+    start: dict[str, Any] = conditions_for(config, 2, 60)
+    if config.has_global_conditioning:
+        start["guidance_scale"] = 2.0
+    with pretended_gpu() as gpu:
+        sampler = gpu_sampler(config)
+        for sampling in draws_of(config):
+            state = sampler.init_state(2, torch.zeros(2, 9), **start)
+            signal = sampler.generate_next(state, 5, sampling)
+            gpu.syncs.clear()
+            gpu.copies.clear()
+            sampler._steps[-1].advance(3)
+            assert (signal.device.type, gpu.syncs, gpu.copies) == ("cuda", {}, {})
 
-            assert step.codes.device.type == "cuda"
-            assert device.forbidden == []
+        start.pop("guidance_scale", None)
+        params = sampler.teacher_forced(torch.zeros(2, 20), **start)
+        gpu.syncs.clear()
+        gpu.copies.clear()
+        sampler._steps[-1].advance(3)
+        assert (params.device.type, gpu.syncs, gpu.copies) == ("cuda", {}, {})
 
 
-def test_a_check_on_the_host_is_found_on_the_pretended_gpu() -> None:
-    model = noisy(config_of("classes"))
-    with PretendedDevice() as device, torch.inference_mode():
-        logits, noise = torch.empty(4, 16, device="cuda"), torch.empty(4, 1, device="cuda")
-        with contextlib.suppress(DataDependentOutputException):
-            model.distribution.sample(logits, noise, SamplingConfig())
+def test_a_check_in_the_draw_is_found_on_the_pretended_gpu() -> None:
+    """A test of the test: `sample` looks at its parameters, `draw` does not."""
+    with pretended_gpu() as gpu:
+        distribution = gpu_sampler(SMALL).distribution
+        logits, noise = torch.zeros(2, 16, device=CUDA), torch.zeros(2, 1, device=CUDA)
+        gpu.syncs.clear()
+        distribution.draw(logits, noise, SamplingConfig())
+        assert not gpu.syncs
+        distribution.sample(logits, noise, SamplingConfig())
 
-    assert device.forbidden == ["aten._local_scalar_dense.default"]
+    assert gpu.syncs
 
 
 class RecordedGraph:

@@ -43,7 +43,7 @@ class GraphSampler(ReferenceSampler):
         super().__init__(model)
         like = next(self.model.parameters())
         self.is_captured = like.device.type == "cuda"
-        if like.dtype != torch.float64:
+        if like.dtype not in (torch.float32, torch.float64):
             self.model.float()
         self.weights = pack_weights(self.model)
         self.layout = Layout(self.model.config, self.weights.skip)

@@ -4,9 +4,7 @@
 is in the weights of the second half, the factor outside in those of the residual and the skip.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,16 +61,6 @@ class StepWeights:
     hidden_bias: Tensor
     output: Tensor
     output_bias: Tensor
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "StepWeights":
-        """Return a copy with `function` of each tensor."""
-
-        def mapped(value: Any) -> Any:
-            if isinstance(value, list):
-                return [function(tensor) for tensor in value]
-            return function(value) if isinstance(value, Tensor) else value
-
-        return StepWeights(**{name: mapped(value) for name, value in vars(self).items()})
 
 
 @torch.no_grad()
