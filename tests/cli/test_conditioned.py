@@ -74,7 +74,7 @@ def test_training_and_evaluation_with_mel_and_speakers(
     assert done.returncode == 0, done.stderr
     for text in ("wrong speaker", "Griffin-Lim", "real-time factor"):
         assert text in done.stderr
-    for name in ("original-1", "resynthesis-1", "quantized-1", "griffin-lim-1"):
+    for name in ("original-1", "resynthesis-1", "resynthesis-3-passes-1", "griffin-lim-1"):
         assert (tmp_path / "run" / "samples" / f"{name}.wav").is_file(), name
 
     loaded = load(tmp_path / "run" / "model")
@@ -90,10 +90,16 @@ def test_training_and_evaluation_with_mel_and_speakers(
     assert evaluated.returncode == 0, evaluated.stderr
     assert "mel dB" in evaluated.stdout
     page = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
-    assert page.count("<audio") == 4
+    assert page.count("<audio") == 6
     again = run("evaluate", "checkpoint=run/model", "evaluation.num_resynthesis=1")
     assert again.returncode == 2
     assert "overwrite=true" in again.stderr
+    raw = run(
+        *("evaluate", "checkpoint=run/model", "evaluation.num_resynthesis=1", "output=raw.html"),
+        "evaluation.mel_consistency=0",
+    )
+    assert raw.returncode == 0, raw.stderr
+    assert "passes" not in raw.stdout
 
 
 def test_a_recording_and_its_mel_generate_the_same_audio(

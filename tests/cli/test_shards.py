@@ -97,9 +97,16 @@ def test_merged_shards_equal_one_evaluation(evaluate: Run) -> None:
     assert found["resyntheses"] == single["resyntheses"]
     assert [one["number"] for one in found["resyntheses"]] == [1, 2, 3]
     assert found["mean_metrics"] == single["mean_metrics"]
+    assert list(found["mean_metrics"]) == [
+        "resynthesis",
+        "resynthesis, 3 passes",
+        "quantized",
+        "Griffin-Lim",
+        "Griffin-Lim, 3 passes",
+    ]
     assert found["clips"] == single["clips"] > 3
     one, other = (Path(name).read_text(encoding="utf-8") for name in ("single.html", "page.html"))
-    assert other.count("<audio") == one.count("<audio") == 3 * 4
+    assert other.count("<audio") == one.count("<audio") == 3 * 6
     sounds = [
         [part.split('"')[0] for part in page.split("audio/wav;base64,")[1:]]
         for page in (one, other)

@@ -14,7 +14,8 @@ which favors them: a model that reaches the same value on unseen audio is better
   4.98, Laplace 4.99).
 
 Resynthesis. `quantized` is the original after the model's own quantization, the best that its
-output can be. `griffin_lim` inverts the mel spectrogram and knows nothing of speech.
+output can be. `griffin_lim` inverts the mel spectrogram and knows nothing of speech; it is one of
+`MEL_CONTROLS`, which show what of a resynthesis is in the mel already.
 """
 
 import math
@@ -29,6 +30,7 @@ from wavenet.config import MelConfig
 from wavenet.distributions import Distribution
 from wavenet.features.filters import SignalFilter
 from wavenet.features.mel import LogMel
+from wavenet.features.mel_consistency import can_overlap_add
 from wavenet.utils.errors import require
 
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -161,8 +163,8 @@ def quantized(
 
 
 def is_invertible(mel: MelConfig) -> bool:
-    """Return whether the windows overlap as Griffin-Lim requires."""
-    return mel.n_fft % 2 == 0 and 2 * mel.hop_length <= mel.win_length
+    """Return whether the FFT and the overlap of the windows are as Griffin-Lim requires."""
+    return mel.n_fft % 2 == 0 and can_overlap_add(mel)
 
 
 def griffin_lim(
@@ -208,6 +210,11 @@ def griffin_lim(
         )
     clipped: Samples = result[:length].clamp(-1, 1).numpy()
     return clipped
+
+
+# Signals from the mel of an original, `(T,)`, without a trained model, by name. Evaluation applies
+# mel consistency to each of them as well.
+MEL_CONTROLS: dict[str, Callable[[Samples, MelConfig], Samples]] = {"Griffin-Lim": griffin_lim}
 
 
 def _non_negative_least_squares(bank: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:

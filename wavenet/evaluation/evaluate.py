@@ -20,7 +20,7 @@ from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
-from wavenet.evaluation.baselines import baselines
+from wavenet.evaluation.baselines import MEL_CONTROLS, baselines
 from wavenet.evaluation.held_out import first_seconds
 from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
@@ -33,6 +33,7 @@ from wavenet.evaluation.synthesis import (
     Resynthesis,
     ResynthesisScores,
     Synthesizer,
+    consistent,
 )
 from wavenet.model_card import model_facts
 from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
@@ -100,14 +101,19 @@ class Evaluator:
         notes = {
             RESYNTHESIS: f"generated from the {' and '.join(features)} of the original",
             "quantized": "the original after the quantization of the model's output",
-            "Griffin-Lim": "from the mel of the original, without a model",
+            **dict.fromkeys(MEL_CONTROLS, "from the mel of the original, without a model"),
+        }
+        passes = self.options.mel_consistency
+        notes |= {
+            consistent(name, passes): f"{note}, and brought to its mel by mel consistency"
+            for name, note in notes.items()
         }
         recordings = []
         for one in resyntheses:
             source = f"held out: {printable(one.source, 60)}"
             recordings.append(Recording(f"original-{one.number}", one.original, rate, source))
             for name, waveform in one.waveforms.items():
-                title = f"{name.lower()}-{one.number}"
+                title = f"{_file_name(name)}-{one.number}"
                 recordings.append(Recording(title, waveform, rate, notes[name]))
         return recordings
 
@@ -220,8 +226,9 @@ class ShardedEvaluation:
         nll, resyntheses = self.evaluator.nll(shard), self.evaluator.resynthesize(shard)
         for one in resyntheses:
             rate = self.evaluator.loaded.audio.sample_rate
-            with open_wav(_wav_path(path, one.number), rate) as file:
-                file.write(one.waveforms[RESYNTHESIS])
+            for name in self._own_waveforms(one):
+                with open_wav(_wav_path(path, name, one.number), rate) as file:
+                    file.write(one.waveforms[name])
         result = PartialResult(
             shard=str(shard),
             identity=identity,
@@ -281,13 +288,25 @@ class ShardedEvaluation:
     def _with_audio(self, path: Path, scores: ResynthesisScores) -> Resynthesis:
         synthesizer = self.evaluator.synthesizer
         clip = synthesizer.longest(self.evaluator.clips)[scores.number - 1]
-        resynthesis = read_samples(_wav_path(path, scores.number))[:, 0]
-        original, waveforms = synthesizer.with_baselines(clip, resynthesis)
+        own = {
+            name: read_samples(_wav_path(path, name, scores.number))[:, 0]
+            for name in self._own_waveforms(scores)
+        }
+        original, waveforms = synthesizer.with_baselines(clip, own)
         return Resynthesis(**vars(scores), original=original, waveforms=waveforms)
 
+    def _own_waveforms(self, scores: ResynthesisScores) -> list[str]:
+        """Return the names of the model's waveforms; baselines are computed again."""
+        own = RESYNTHESIS, consistent(RESYNTHESIS, self.evaluator.options.mel_consistency)
+        return [name for name in own if name in scores.metrics]
 
-def _wav_path(path: Path, number: int) -> Path:
-    return path.with_suffix("") / f"resynthesis-{number}.wav"
+
+def _wav_path(path: Path, name: str, number: int) -> Path:
+    return path.with_suffix("") / f"{_file_name(name)}-{number}.wav"
+
+
+def _file_name(name: str) -> str:
+    return name.lower().replace(", ", "-").replace(" ", "-")
 
 
 def _differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:

@@ -25,6 +25,13 @@ class EvaluationOptions(Options):
     resynthesis_seconds: float | None = option(
         12.0, "Longest part of those clips; null for all", gt=0, le=MAX_SECONDS
     )
+    mel_consistency: int = option(
+        3,
+        "Passes that give resynthesis and controls the mel of the clip, beside the raw ones; 0 for "
+        "none",
+        ge=0,
+        le=1000,
+    )
     temperature: float = option(1.0, "Sampling temperature", ge=0)
     eval_seconds: float | None = option(
         None, "Held-out audio for bits per sample; null for all", gt=0, le=MAX_SECONDS

@@ -31,8 +31,9 @@ METRICS_NOTE = (
     "Compared with the original; means over the clips where a metric is defined. ↓: lower is "
     "better, ↑: higher is better. Mel: mean difference of log mel spectra; STFT: multi-resolution "
     "STFT distance; MCD: mel-cepstral distortion; F0: root mean square error where both are "
-    "voiced; voicing: fraction of frames that are voiced in one of the two only; PESQ: narrow band "
-    "at 8 kHz, otherwise wide band; -: undefined or not installed (PESQ, STOI and onsets need "
+    "voiced; voicing: fraction of frames that are voiced in one of the two only; passes: of mel "
+    "consistency, which gives a signal the mel of the original; PESQ: narrow band at 8 kHz, "
+    "otherwise wide band; -: undefined or not installed (PESQ, STOI and onsets need "
     "pip install 'torch-wavenet[evaluate]')."
 )
 ONSETS_NOTE = "F-measure of onsets against the score, within 50 ms; 1 is best."

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,13 @@ from wavenet.data.clip_frames import read_clip_frames
 from wavenet.data.dataset import read_clip
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import SamplingConfig
-from wavenet.evaluation.baselines import griffin_lim, is_invertible, quantized
+from wavenet.evaluation.baselines import MEL_CONTROLS, is_invertible, quantized
 from wavenet.evaluation.metrics import ResynthesisMetrics, onset_f_measure, resynthesis_metrics
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.features.filters import build_filter
 from wavenet.features.frames import Features
+from wavenet.features.mel import LogMel
+from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
 from wavenet.features.score import read_notes
 from wavenet.sampling import Sampler, make_sampler
 from wavenet.utils.data_identity import NULL_SPEAKER
@@ -33,6 +35,11 @@ from wavenet.utils.sharding import Shard
 Samples = NDArray[np.float32]
 RESYNTHESIS = "resynthesis"
 ALL = Shard(1, 1)
+
+
+def consistent(name: str, passes: int) -> str:
+    """Return the name of a waveform after passes of mel consistency."""
+    return f"{name}, {passes} pass{'es' * (passes > 1)}"
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,8 @@ class Synthesizer:
                 generated[number] = generate(clip.frames, **conditioning)
         for number, resynthesis in generated.items():
             clip, other = longest[number], longest[(number + 1) % len(longest)]
-            original, waveforms = self.with_baselines(clip, resynthesis)
+            own = self.with_mel_consistency(clip, {RESYNTHESIS: resynthesis})
+            original, waveforms = self.with_baselines(clip, own)
             metrics = {
                 name: resynthesis_metrics(original, waveform, rate)
                 for name, waveform in waveforms.items()
@@ -187,18 +195,42 @@ class Synthesizer:
         limit = max(1, round(self.options.resynthesis_seconds * self.audio.sample_rate))
         return [dataclasses.replace(clip, frames=min(clip.frames, limit)) for clip in longest]
 
+    def with_mel_consistency(
+        self, clip: Clip, waveforms: Mapping[str, Samples]
+    ) -> dict[str, Samples]:
+        """Return waveforms of a clip, `(T,)` by name, each followed by itself with the clip's mel.
+
+        The same waveforms for a model without a mel, and where the options turn it off.
+        """
+        mel, passes = self.audio.mel, self.options.mel_consistency
+        if mel is None or not passes or not can_overlap_add(mel):
+            return dict(waveforms)
+        wanted = LogMel(mel)(torch.from_numpy(read_clip(self.folder, clip))[None])[0]
+        consistency, both = MelConsistency(mel, passes), {}
+        for name, waveform in waveforms.items():
+            both[name] = waveform
+            both[consistent(name, passes)] = consistency(torch.from_numpy(waveform), wanted).numpy()
+        return both
+
     def with_baselines(
-        self, clip: Clip, resynthesis: Samples
+        self, clip: Clip, own: Mapping[str, Samples]
     ) -> tuple[Samples, dict[str, Samples]]:
-        """Return the original of a resynthesis, and the resynthesis with the baselines."""
+        """Return the original of a resynthesis, and the model's own waveforms with the baselines.
+
+        Args:
+            clip: The clip.
+            own: From `with_mel_consistency`.
+        """
         original = read_clip(self.folder, clip)[: clip.frames]
-        waveforms = {
-            RESYNTHESIS: resynthesis,
-            "quantized": quantized(original, self.model.distribution, self.signal_filter),
+        mel, controls = self.audio.mel, {}
+        if mel is not None and is_invertible(mel):
+            controls = {name: control(original, mel) for name, control in MEL_CONTROLS.items()}
+        best = quantized(original, self.model.distribution, self.signal_filter)
+        return original, {
+            **own,
+            "quantized": best,
+            **self.with_mel_consistency(clip, controls),
         }
-        if self.audio.mel is not None and is_invertible(self.audio.mel):
-            waveforms["Griffin-Lim"] = griffin_lim(original, self.audio.mel)
-        return original, waveforms
 
     def unconditional(self) -> Iterator[Recording]:
         """Yield samples that start from silence, `num_samples` for each speaker of the model."""
