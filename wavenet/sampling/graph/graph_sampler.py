@@ -1,5 +1,6 @@
 """The sampler that computes all streams at once by the tensor operations of `step.py`."""
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -26,7 +27,7 @@ class GraphSampler(ReferenceSampler):
     noise its signal is the same, except where a draw is so near to the border of two codes (1e-5)
     that rounding decides. Rounding depends on the number of streams, so that an item's signal may
     part there from that of the item alone; chunks change nothing. A prompt is prefilled like
-    `reference` does.
+    `reference` does. On CPUs it uses one thread.
 
     Args:
         model: The model; the sampler keeps a copy on its device.
@@ -69,8 +70,9 @@ class GraphSampler(ReferenceSampler):
         items, like = len(state.seeds), self.weights.skip
         codes = torch.zeros(items, length, dtype=torch.int64, device=like.device)
         step = self._step(len(codes) * options.streams_per_item, options)
-        for piece in self._pieces(step, state, length, noise, local_conditioning):
-            codes[:, piece] = step.codes[: piece.stop - piece.start, :items].T
+        with one_thread():
+            for piece in self._pieces(step, state, length, noise, local_conditioning):
+                codes[:, piece] = step.codes[: piece.stop - piece.start, :items].T
         raise_if_nonfinite(step.drawable[:items])
         return self.distribution.decode(codes, like.dtype)
 
@@ -82,9 +84,10 @@ class GraphSampler(ReferenceSampler):
         items, length = codes.shape
         params = like.new_zeros(items, self.distribution.num_params, length)
         step = self._step(items, StepOptions())
-        for piece in self._pieces(step, state, length, None, local_conditioning, codes):
-            values = step.params[: piece.stop - piece.start, :items]
-            params[..., piece] = values.permute(1, 2, 0)
+        with one_thread():
+            for piece in self._pieces(step, state, length, None, local_conditioning, codes):
+                values = step.params[: piece.stop - piece.start, :items]
+                params[..., piece] = values.permute(1, 2, 0)
         return params
 
     def _pieces(
@@ -154,3 +157,14 @@ class GraphSampler(ReferenceSampler):
             step = kind(self.weights, self.layout, self.distribution, streams, options)
         self._steps.append(step)
         return step
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let operations on CPUs use one thread: their threads would wait for each other every time."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
