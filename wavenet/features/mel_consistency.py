@@ -282,7 +282,7 @@ def _between_bands(
     """
     weights, bins = bank.sum(axis=1), np.arange(bank.shape[1])
     (bands,) = np.nonzero(weights > NO_BIN * weights.max())
-    centers = bank[bands] @ bins / weights[bands]
+    centers = (bank[bands] * bins).sum(axis=1) / weights[bands]  # no BLAS, whose threads round
     nyquist, unchanged = config.sample_rate / 2, [config.n_mels]
     ends = np.array([config.f_min, config.f_max]) / nyquist * bins[-1]
     if config.f_min > 0:
