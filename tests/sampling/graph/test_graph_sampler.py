@@ -167,8 +167,13 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert torch.equal(signal, make_sampler(model.float(), "reference").generate(30, seed=1))
 
 
-def test_a_model_that_puts_out_nan_is_reported() -> None:
-    model = noisy(SMALL)
+@pytest.mark.parametrize("output", ["categorical", "logistic_mixture", "gaussian_mixture"])
+def test_a_model_that_puts_out_nan_is_reported(output: str) -> None:
+    classes = 16 if output == "categorical" else 65536
+    config = dataclasses.replace(
+        SMALL, output_distribution=output, quantization_channels=classes, input_type="scalar"
+    )
+    model = noisy(config)
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.fill_(1e30)

@@ -210,9 +210,10 @@ class Step:
             return self.codes.index_select(0, self._time).flatten()
         if options.streams_per_item > 1:
             params = guide(params[0::2], params[1::2], options.guidance_scale)
-        self.drawable.logical_and_(distribution.drawable(params))
+        drawable = distribution.drawable(params)
+        self.drawable.logical_and_(drawable)
         noise = self._noise.index_select(0, self._time).squeeze(0)
-        codes = distribution.draw(params, noise, options.sampling)
+        codes = distribution.draw(params, noise, options.sampling).where(drawable, 0)
         self.codes.index_copy_(0, self._time, codes.unsqueeze(0))
         return codes
 
