@@ -13,6 +13,7 @@ from wavenet.feature_configs import F0Config as F0Config
 from wavenet.feature_configs import FilterConfig as FilterConfig
 from wavenet.feature_configs import FramesConfig as FramesConfig
 from wavenet.feature_configs import MelConfig as MelConfig
+from wavenet.feature_configs import PredictorConfig as PredictorConfig
 from wavenet.feature_configs import ScoreConfig as ScoreConfig
 from wavenet.utils.dataclass_io import Options, check, nearest, option
 from wavenet.utils.errors import ConfigError, printable
@@ -102,8 +103,10 @@ class WaveNetConfig(Options):
     )
     num_mixtures: int = option(10, "Components of a mixture", ge=1, le=1024)
     min_log_scale: float = option(-14.0, "Lower bound of a component's log scale", ge=-30, le=0)
-    input_type: Literal["embedding", "scalar"] = option(
-        "embedding", "Input of the first convolution: one-hot class or value of a sample"
+    input_type: Literal["embedding", "scalar", "mu-law"] = option(
+        "embedding",
+        "Input of the first convolution: one-hot class or value of a sample, or one-hot mu-law "
+        "class of a 16-bit sample",
     )
     input_kernel_size: int = option(1, "Taps of the first causal convolution", ge=1, le=1024)
     dilations: tuple[int, ...] = option(
@@ -142,6 +145,9 @@ class WaveNetConfig(Options):
     local: LocalConfig | None = option(
         None, "Local conditioning: on if audio has features; null for none", derived=True
     )
+    predictor: PredictorConfig | None = option(
+        None, "Linear predictor inside a mixture's density, from audio.mel; null for none", added=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,6 +165,24 @@ class WaveNetConfig(Options):
         if num_classes is not None:  # which has codes of its own
             names, wanted = ("mu-law",), f"mu-law, the default, for output_distribution={name}"
         check(self.companding in names, "companding", wanted, self.companding)
+        wanted = f"embedding or scalar for output_distribution={name}"
+        good = self.input_type != "mu-law" or self.quantization_channels == 65536
+        check(good, "input_type", wanted, self.input_type)
+        if self.predictor is not None:
+            self._check_predictor(self.predictor)
+
+    def _check_predictor(self, predictor: PredictorConfig) -> None:
+        name, local, mel = self.output_distribution, self.local, predictor.mel
+        good = name.endswith("_mixture")  # an 8-bit past would be predicted with its rounding noise
+        wanted = "logistic_mixture or gaussian_mixture, over 16-bit codes, for model.predictor"
+        check(good, "output_distribution", wanted, name)
+        if local is None:
+            raise ConfigError("model.predictor needs mel frames, but there is no model.local")
+        wanted = f"{mel.n_mels} or more, predictor.mel.n_mels"
+        check(local.in_channels >= mel.n_mels, "local.in_channels", wanted, local.in_channels)
+        wanted = f"{mel.hop_length}, predictor.mel.hop_length"
+        good = local.hop_length == mel.hop_length
+        check(good, "the product of local.upsample_scales", wanted, local.hop_length)
 
     @property
     def has_global_conditioning(self) -> bool:
@@ -174,7 +198,8 @@ class WaveNetConfig(Options):
     @property
     def receptive_field(self) -> int:
         """Past samples that the distribution of one sample depends on."""
-        return self.input_kernel_size + (self.kernel_size - 1) * sum(self.dilations)
+        order = 0 if self.predictor is None else self.predictor.order
+        return self.input_kernel_size + (self.kernel_size - 1) * sum(self.dilations) + order
 
     def receptive_field_seconds(self, sample_rate: int) -> float:
         """Return the receptive field in seconds of audio at `sample_rate`."""
@@ -250,5 +275,19 @@ def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
         hop = f"{local.hop_length} from {list(local.upsample_scales)}"
         good = local.hop_length == audio.hop_length
         check(good, "the product of model.local.upsample_scales", product, hop)
+    if model.predictor is not None:
+        _check_predictor(model.predictor, audio)
     count, names = model.num_speakers, len(audio.speaker_names)
     check(count == names, "model.num_speakers", f"{names}, as audio.speaker_names has", count)
+
+
+def _check_predictor(predictor: PredictorConfig, audio: AudioConfig) -> None:
+    if audio.mel is None:
+        found = " and ".join(audio.features)
+        raise ConfigError(
+            f"model.predictor needs audio.mel: {found} does not hold the spectrum of the signal"
+        )
+    check(predictor.mel == audio.mel, "model.predictor.mel", "audio.mel", "another convention")
+    good = audio.filter == FilterConfig()
+    wanted = "off for model.predictor: the mel spectrogram is that of the recording"
+    check(good, "audio.filter", wanted, "on")

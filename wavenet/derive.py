@@ -11,6 +11,7 @@ from typing import Any
 from wavenet.config import AudioConfig
 from wavenet.presets import mel_preset
 from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.errors import ConfigError
 
 MAX_UPSAMPLE_FACTOR = 16
 
@@ -58,6 +59,11 @@ def _first(values: list[Any]) -> Any:
 def _derive_model(model: dict[str, Any], audio: AudioConfig) -> None:
     if not model.get("num_speakers"):
         model["num_speakers"] = len(audio.speaker_names)
+    predictor = model.get("predictor")
+    if isinstance(predictor, dict) and predictor.get("mel") is None:
+        if audio.mel is None:
+            raise ConfigError("model.predictor needs audio.mel, the frames that it is made of")
+        predictor["mel"] = to_dict(audio.mel)
     local = model.get("local")
     if not isinstance(local, dict):
         return

@@ -54,6 +54,22 @@ class MelConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictorConfig(Options):
+    """Linear prediction of each sample from those before it, with coefficients of mel frames."""
+
+    order: int = option(128, "Past samples that a prediction sees", ge=1, le=1024)
+    subframes: int = option(4, "Parts of a frame with coefficients of their own", ge=1, le=64)
+    mel: MelConfig = option(help="Meaning of the mel frames; audio.mel", derived=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        order, half = self.order, self.mel.n_fft // 2
+        check(order < half, "predictor.order", f"under {half}, half of mel.n_fft", order)
+        subframes, hop = self.subframes, self.mel.hop_length
+        check(subframes <= hop, "predictor.subframes", f"{hop} at most, mel.hop_length", subframes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class F0Config(Options):
     """F0 and voicing, found by pYIN (Mauch and Dixon 2014): three channels per frame.
 

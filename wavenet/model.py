@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from wavenet.config import WaveNetConfig
-from wavenet.distributions import build_distribution
+from wavenet.distributions import Mixture, build_distribution
+from wavenet.distributions.companding import mu_law_class_of_code
+from wavenet.linear_predictor import LinearPredictor, scaled_residual
 from wavenet.modules import (
     CausalConv1d,
     CausalEmbedding,
@@ -30,13 +32,16 @@ from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.pretrained_mixin import PretrainedMixin
 
+MU_LAW_CLASSES = 256  # of input_type=mu-law
+
 
 @dataclass
 class WaveNetState:
     """The past that the next sample depends on.
 
     Attributes:
-        queues: Recent inputs of each dilated convolution, those of the input layer first.
+        queues: Recent inputs of each dilated convolution, those of the input layer first; the past
+            of the linear predictor last, if there is one.
         position: Samples processed so far.
     """
 
@@ -87,13 +92,21 @@ class WaveNet(PretrainedMixin, nn.Module):
         self.config = config
         self.distribution = build_distribution(config)
         width, kernel_size = config.residual_channels, config.input_kernel_size
+        self.predictor = None if config.predictor is None else LinearPredictor(config.predictor)
+        self.num_signals = 1 if config.predictor is None else 3  # sample, prediction, residual
         self.input: CausalEmbedding | CausalConv1d
-        if config.input_type == "embedding":
-            self.input = CausalEmbedding(
-                config.quantization_channels, width, kernel_size, bias=config.bias
-            )
+        if config.input_type == "scalar":
+            self.input = CausalConv1d(self.num_signals, width, kernel_size, bias=config.bias)
         else:
-            self.input = CausalConv1d(1, width, kernel_size, bias=config.bias)
+            is_mu_law = config.input_type == "mu-law"
+            self.input = CausalEmbedding(
+                MU_LAW_CLASSES if is_mu_law else config.quantization_channels,
+                width,
+                kernel_size,
+                bias=config.bias,
+                num_signals=self.num_signals,
+                class_of_code=mu_law_class_of_code(MU_LAW_CLASSES) if is_mu_law else None,
+            )
         self.stack = ResidualStack(
             config.dilations,
             width,
@@ -110,6 +123,8 @@ class WaveNet(PretrainedMixin, nn.Module):
         self.head = Head(config.skip_channels, config.head_channels, num_params, bias=config.bias)
         initial_bias = self.distribution.initial_bias()
         if self.head.output.bias is not None and initial_bias is not None:
+            if self.predictor is not None:
+                initial_bias[-config.num_mixtures :] = 0  # log scales, in units of the residual's
             with torch.no_grad():
                 self.head.output.bias.copy_(initial_bias)
         self.global_conditioner = None
@@ -152,9 +167,10 @@ class WaveNet(PretrainedMixin, nn.Module):
 
         `forward` is this with the output of `compute_conditioning`.
         """
-        x = self.input(self._input_of(shift_right(waveform)))
-        params: Tensor = self.head(self.stack(x, conditioning))
-        return params
+        rows, conditioning = self._split(conditioning)
+        codes, prediction = self._inputs(shift_right(waveform), rows)
+        params: Tensor = self.head(self.stack(self.input(codes), conditioning))
+        return self._around(prediction, rows, params)
 
     def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
@@ -170,6 +186,8 @@ class WaveNet(PretrainedMixin, nn.Module):
         vector: Tensor | None = None,
     ) -> Tensor | None:
         """Return the conditioning of each sample, `(B, C, T)`; `None` for a model without any.
+
+        The coefficients of the linear predictor come first, if there is one.
 
         Raises:
             ValueError: An input is missing, has another shape, or the model does not take it.
@@ -209,12 +227,38 @@ class WaveNet(PretrainedMixin, nn.Module):
             raise ValueError(
                 f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
             )
-        conditioning: Tensor = self.local_conditioner(self._as_weights(local))
-        return conditioning[..., :length]
+        around = (self.local_conditioner.past, self.frame_lookahead)
+        frames = F.pad(self._as_weights(local), around, mode="replicate")
+        return self.local_window(frames)[..., :length]
+
+    @property
+    def frame_lookahead(self) -> int:
+        """Frames after its own that the conditioning of a sample depends on, at most."""
+        parts = (self.local_conditioner, self.predictor)
+        return max((part.lookahead for part in parts if part is not None), default=0)
+
+    def local_window(self, frames: Tensor) -> Tensor:
+        """Return the local conditioning of the samples of some frames, given those around them.
+
+        Shape:
+            - Input: `(B, in_channels, past + F + frame_lookahead)`, with the `past` of the local
+              conditioner
+            - Output: `(B, C, F * hop_length)`; coefficients of the linear predictor come first
+        """
+        local, predictor = self.local_conditioner, self.predictor
+        assert local is not None
+        stop = frames.shape[-1] - self.frame_lookahead
+        conditioning: Tensor = local.window(frames[..., : stop + local.lookahead])
+        if predictor is None:
+            return conditioning
+        rows = predictor.window(frames[..., local.past : stop + predictor.lookahead])
+        return torch.cat([rows, conditioning], dim=1)
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
         """Return the state before the first sample: silence."""
         queues = [self.input.new_queue(batch_size), *self.stack.new_queues(batch_size)]
+        if self.predictor is not None:
+            queues.append(self.predictor.new_queue(batch_size))
         return WaveNetState(queues)
 
     def prefill(
@@ -237,10 +281,17 @@ class WaveNet(PretrainedMixin, nn.Module):
             raise ValueError(f"prefill needs a fresh state, got one at position {state.position}")
         _, state.position = shape_of_waveform(prompt)
         field = self.config.receptive_field  # no queue reaches further back
-        recent_input = self._input_of(shift_right(prompt)[:, -field:])
+        rows, conditioning = self._split(conditioning)
+        before = shift_right(prompt)
+        codes, prediction = self._inputs(before, rows)
+        recent_input = codes[..., -field:]
         recent = None if conditioning is None else conditioning[..., -field:]
         self.input.prefill(state.queues[0], recent_input, state.position)
-        self.stack.prefill(state.queues[1:], self.input(recent_input), state.position, recent)
+        queues = state.queues[1 : 1 + len(self.stack.blocks)]
+        self.stack.prefill(queues, self.input(recent_input), state.position, recent)
+        if self.predictor is not None and prediction is not None and rows is not None:
+            samples = self.distribution.quantize(before)
+            self.predictor.prefill(state.queues[-1], samples, prediction, rows[:, -1])
 
     def step(
         self, sample: Tensor, state: WaveNetState, conditioning: Tensor | None = None
@@ -252,12 +303,20 @@ class WaveNet(PretrainedMixin, nn.Module):
             state: From `new_state`, changed in place.
             conditioning: Of the next sample, `(B, C)`, from `compute_conditioning`.
         """
-        x = self._input_of(sample.unsqueeze(-1)).squeeze(-1)
+        rows, conditioning = self._split(conditioning)
+        signals, prediction = self.distribution.quantize(sample).unsqueeze(1), None
+        if self.predictor is not None and rows is not None:
+            residual, prediction = self.predictor.step(
+                signals[:, 0], state.queues[-1], state.position, rows
+            )
+            signals = torch.stack([signals[:, 0].to(residual), prediction, residual], dim=1)
+        x = self._codes_of(signals.unsqueeze(-1)).squeeze(-1)
         x = self.input.step(x, state.queues[0], state.position)
-        skips = self.stack.step(x, state.queues[1:], state.position, conditioning)
+        queues = state.queues[1 : 1 + len(self.stack.blocks)]
+        skips = self.stack.step(x, queues, state.position, conditioning)
         assert isinstance(skips, Tensor)  # output="skip"
         state.position += 1
-        return self.head.step(skips)
+        return self._around(prediction, rows, self.head.step(skips))
 
     def _apply(self, *args: Any, **kwargs: Any) -> "WaveNet":
         """Move, as `to`, `cuda` and the like do, and take along what is no part of a module."""
@@ -285,11 +344,47 @@ class WaveNet(PretrainedMixin, nn.Module):
                 return f"distribution has a {name} of its own, set on the instance"
         return first_difference(self, standard)
 
-    def _input_of(self, waveform: Tensor) -> Tensor:
-        """Return the input of the first layer: classes `(B, T)`, or values `(B, 1, T)`."""
+    def _split(self, conditioning: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Return the coefficients of the predictor, and the conditioning of the stack."""
+        if self.predictor is None or conditioning is None:
+            return None, conditioning
+        count = self.predictor.num_rows
+        return conditioning[:, :count].float(), self._as_weights(conditioning[:, count:])
+
+    def _inputs(self, before: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the first layer's input for a waveform delayed by one sample, and its prediction.
+
+        The predictor adds two signals: the prediction of the sample, and the residual of the one
+        before it.
+        """
+        samples = self.distribution.quantize(before)
+        if self.predictor is None or rows is None:
+            return self._codes_of(samples.unsqueeze(1)), None
+        coming = F.pad(samples, (0, 1))[:, 1:].to(rows)  # `predict` sees samples before its own only
+        prediction = self.predictor.predict(coming, rows)
+        residual = shift_right(scaled_residual(coming, prediction, rows[:, -1]))
+        signals = torch.stack([samples.to(rows), prediction, residual], dim=1)
+        return self._codes_of(signals), prediction
+
+    def _codes_of(self, signals: Tensor) -> Tensor:
+        """Return the first layer's input for its signals, `(B, signals, T)`.
+
+        That is codes, `(B, T)` for a single signal, or values.
+        """
         if isinstance(self.input, CausalEmbedding):
-            return self.distribution.encode(waveform)
-        return self._as_weights(self.distribution.quantize(waveform)).unsqueeze(1)
+            codes = self.distribution.encode(signals)
+            return codes.squeeze(1) if self.num_signals == 1 else codes
+        return self._as_weights(self.distribution.quantize(signals))
+
+    def _around(self, prediction: Tensor | None, rows: Tensor | None, params: Tensor) -> Tensor:
+        """Return the parameters of samples for those of residuals; as they are for no prediction.
+
+        The network's unit is the scale of the residual.
+        """
+        if prediction is None or rows is None:
+            return params
+        assert isinstance(self.distribution, Mixture)
+        return self.distribution.affine(params, prediction, rows[:, -1])
 
     def _as_weights(self, x: Tensor) -> Tensor:
         """Return an input in the dtype of the weights."""

@@ -98,3 +98,13 @@ def mu_law_encode(waveform: Tensor, num_classes: int = 256) -> Tensor:
     mu, waveform = num_classes - 1, widen(waveform)
     companded = waveform.sign() * torch.log1p(mu * waveform.abs()) / math.log1p(mu)
     return ((companded + 1) / 2 * mu + 0.5).to(torch.int64).clamp(0, mu)
+
+
+def mu_law_class_of_code(num_classes: int = 256) -> Tensor:
+    """Return the `mu-law` class of each 16-bit code, `(65536,)`, int64.
+
+    A table, because a formula's last bit decides at an edge, and all passes must agree.
+    """
+    edges, _ = companding_tables("mu-law", num_classes)
+    values = torch.arange(-(2**15), 2**15, dtype=torch.float64) / 2**15
+    return torch.bucketize(values, edges, right=True)

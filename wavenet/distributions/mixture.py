@@ -128,6 +128,15 @@ class Mixture(Distribution):
         means = torch.linspace(-0.3, 0.3, self.num_mixtures)
         return torch.cat([torch.zeros(self.num_mixtures), means, scales])
 
+    def affine(self, params: Tensor, offset: Tensor, factor: Tensor) -> Tensor:
+        """Return the parameters of `offset + factor * x` for those of `x`, `(B, P, ...)`.
+
+        Offset and factor, positive, are `(B, ...)`; the result is float32 at least.
+        """
+        *logits, means, log_scales = widen(params).split(self.num_mixtures, dim=1)
+        offset, factor = offset.unsqueeze(1), factor.unsqueeze(1)
+        return torch.cat([*logits, offset + factor * means, log_scales + factor.log()], dim=1)
+
     def split(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, means and log scales, `(B, num_mixtures, ...)` each."""
         if self.num_mixtures == 1:

@@ -131,8 +131,7 @@ def model_nll(model: WaveNet, reader: ClipReader, clips: Sequence[Clip]) -> dict
 
 def make_clip_reader(model: WaveNetConfig, audio: AudioConfig, folder: Path) -> ClipReader:
     """Return a reader of a prepared folder that gives a model its input and conditioning."""
-    conditioner = meta_model(model).local_conditioner
-    return ClipReader(folder, audio, 0 if conditioner is None else conditioner.lookahead)
+    return ClipReader(folder, audio, meta_model(model).frame_lookahead)
 
 
 def model_input(reader: ClipReader, clip: Clip) -> Tensor:

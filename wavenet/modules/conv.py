@@ -86,26 +86,42 @@ class CausalEmbedding(nn.Module):
     """Sum of embeddings of the current class and of `kernel_size - 1` classes before it.
 
     A convolution over one-hot classes selects one column of its weight for each tap. The sum of
-    `kernel_size` look-ups gives the same numbers without multiplying by zeros.
+    `kernel_size` look-ups gives the same numbers without multiplying by zeros. Several signals add
+    the rows of tables of their own.
 
     Args:
         num_classes: Rows of each table, 1 or more.
         channels: Width of the output.
         kernel_size: Tables, 1 or more; the last one is the current sample's.
         bias: Whether to add a bias.
+        num_signals: Signals in the input, each with its own tables.
+        class_of_code: Class of each code, `(codes,)` int64, if the input is codes of which several
+            share a class; absent for classes.
 
     Shape:
-        - Input: `(B, T)`, int64 classes from 0 to `num_classes - 1`
+        - Input: `(B, T)`, int64 classes from 0 to `num_classes - 1`; `(B, num_signals, T)` for
+          several signals
         - Output: `(B, channels, T)`
     """
 
+    class_of_code: Tensor | None
+
     def __init__(
-        self, num_classes: int, channels: int, kernel_size: int = 1, *, bias: bool = True
+        self,
+        num_classes: int,
+        channels: int,
+        kernel_size: int = 1,
+        *,
+        bias: bool = True,
+        num_signals: int = 1,
+        class_of_code: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.memory = kernel_size - 1
-        self.weight = nn.Parameter(torch.empty(kernel_size, num_classes, channels))
+        self.num_signals = num_signals
+        self.weight = nn.Parameter(torch.empty(kernel_size, num_signals * num_classes, channels))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+        self.register_buffer("class_of_code", class_of_code, persistent=False)
         self._init_as_ramps()
 
     @torch.no_grad()
@@ -116,41 +132,65 @@ class CausalEmbedding(nn.Module):
         """
         if self.weight.is_meta:
             return  # no values
-        kernel_size, num_classes, channels = self.weight.shape
-        ramp = torch.linspace(-(3**0.5), 3**0.5, num_classes).unsqueeze(1)  # of variance 1
-        slopes = torch.randn(kernel_size, 1, channels)
-        noise = torch.randn_like(self.weight)
-        self.weight.copy_((ramp * slopes + 0.1 * noise) * kernel_size**-0.5)
+        kernel_size, rows, channels = self.weight.shape
+        for table in self.weight.view(kernel_size, self.num_signals, -1, channels).unbind(1):
+            ramp = torch.linspace(-(3**0.5), 3**0.5, rows // self.num_signals).unsqueeze(1)
+            slopes = torch.randn(kernel_size, 1, channels)  # ramps have a variance of 1
+            noise = torch.randn_like(table)
+            table.copy_((ramp * slopes + 0.1 * noise) * (kernel_size * self.num_signals) ** -0.5)
 
     def forward(self, codes: Tensor) -> Tensor:
         tables = self.weight.unbind()
-        y = F.embedding(codes, tables[-1])  # (B, T, channels)
+        y = self._look_up(codes, tables[-1])  # (B, T, channels)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
-            delayed = F.pad(F.embedding(codes, table), (0, 0, shift, 0))
-            y = y + delayed[:, : codes.shape[1]]
+            delayed = F.pad(self._look_up(codes, table), (0, 0, shift, 0))
+            y = y + delayed[:, : codes.shape[-1]]
         if self.bias is not None:
             y = y + self.bias
         return y.transpose(1, 2)
 
     def new_queue(self, batch_size: int) -> Tensor:
-        """Return the past of the first sample, `(B, memory)` of `SILENCE_CODE`."""
-        return self.weight.new_full((batch_size, self.memory), SILENCE_CODE, dtype=torch.int64)
+        """Return the past of the first sample, `SILENCE_CODE`, `(B, memory)`.
+
+        For several signals, `(B, num_signals, memory)`.
+        """
+        shape = (batch_size, self.num_signals, self.memory)
+        queue = self.weight.new_full(shape, SILENCE_CODE, dtype=torch.int64)
+        return queue.squeeze(1) if self.num_signals == 1 else queue
 
     def prefill(self, queue: Tensor, codes: Tensor, position: int) -> None:
         """Store the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
         _fill_queue(queue, codes, position)
 
     def step(self, code: Tensor, queue: Tensor, position: int) -> Tensor:
-        """Return output sample `position`, `(B, channels)`; `code`, `(B,)`, enters the queue."""
+        """Return output sample `position`, `(B, channels)`.
+
+        Args:
+            code: Class of the sample, `(B,)`, or `(B, num_signals)`; enters the queue.
+            queue: From `new_queue`, changed in place.
+            position: Number of samples before this one, from 0.
+        """
         tables = self.weight.unbind()
-        y = F.embedding(code, tables[-1])
+        y = self._look_up(code.unsqueeze(-1), tables[-1]).squeeze(1)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
-            past = queue[:, (position - shift) % self.memory]
-            is_code = (past != SILENCE_CODE).unsqueeze(-1)
-            y = y + F.embedding(past.clamp(min=0), table) * is_code
+            past = queue[..., (position - shift) % self.memory]
+            is_code = (past if past.dim() == 1 else past[:, 0]) != SILENCE_CODE
+            row = self._look_up(past.clamp(min=0).unsqueeze(-1), table).squeeze(1)
+            y = y + row * is_code.unsqueeze(-1)
         if self.memory:
-            queue[:, position % self.memory] = code
+            queue[..., position % self.memory] = code
         return y if self.bias is None else y + self.bias
+
+    def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
+        """Return the rows of codes, `(B, T, channels)`, summed over the signals."""
+        classes = codes if self.class_of_code is None else self.class_of_code[codes]
+        if self.num_signals == 1:
+            return F.embedding(classes, table)
+        tables = zip(classes.unbind(1), table.chunk(self.num_signals), strict=True)
+        y, *others = [F.embedding(own, rows) for own, rows in tables]
+        for other in others:
+            y = y + other
+        return y
 
 
 class SameConv1d(nn.Conv1d):

@@ -70,7 +70,7 @@ class ConditioningBuffer:
         if not self.expects_more:
             return received * local.hop_length
         size = window_frames(model)
-        return max(0, received - local.lookahead) // size * size * local.hop_length
+        return max(0, received - model.frame_lookahead) // size * size * local.hop_length
 
     def of_samples(self, model: WaveNet, start: int, length: int) -> Tensor | None:
         """Return the local conditioning of samples from `start` on, `(B, C, length)`.
@@ -94,7 +94,8 @@ class ConditioningBuffer:
             )
         self._move_to(model)
         size = window_frames(model) * local.hop_length
-        parts = [self.frames.new_zeros(len(self.frames), local.channels, 0)]
+        width = local.channels + (0 if model.predictor is None else model.predictor.num_rows)
+        parts = [self.frames.new_zeros(len(self.frames), width, 0)]
         while length:
             number, offset = divmod(start, size)
             parts.append(self._upsampled_window(model, number)[..., offset : offset + length])
@@ -115,10 +116,10 @@ class ConditioningBuffer:
         assert local is not None
         assert self.frames is not None
         first = number * size - local.past
-        wanted = torch.arange(first, (number + 1) * size + local.lookahead)
+        wanted = torch.arange(first, (number + 1) * size + model.frame_lookahead)
         places = (wanted - self.first_frame).clamp(0, self.frames.shape[-1] - 1)
         context = self.frames[..., places.to(self.frames.device)]
-        self.window = torch.cat([local.window(item.unsqueeze(0)) for item in context])
+        self.window = torch.cat([model.local_window(item.unsqueeze(0)) for item in context])
         self.window_number = number
         unused = min(max(0, first - self.first_frame), self.frames.shape[-1] - 1)
         self.frames, self.first_frame = self.frames[..., unused:], self.first_frame + unused

@@ -275,10 +275,8 @@ def to_model(state: WaveNetState, model: WaveNet) -> WaveNetState:
     """Return a checked state in the dtype and on the device of `model`."""
     check_model_state(state, model)
     like = next(model.parameters())
-    queues = [
-        queue.to(like) if queue.is_floating_point() else queue.to(like.device)
-        for queue in state.queues
-    ]
+    wanted = model.new_state(1).queues  # the predictor's is float32 in models of every dtype
+    queues = [queue.to(own) for queue, own in zip(state.queues, wanted, strict=True)]
     return WaveNetState(queues, state.position)
 
 

@@ -31,6 +31,8 @@ class Sizes(NamedTuple):
     unpadded_params: int
     kernel_size: int
     input_kernel_size: int
+    num_signals: int  # whose codes the first convolution sees: the samples, and two of prediction
+    order: int  # of the linear predictor, padded; 0 for none
     residual_row_bytes: int  # of an encoded row of activations
     gated_row_bytes: int
     conditioning: int  # channels of local conditioning; 0 for none
@@ -46,13 +48,14 @@ class PackedWeights(NamedTuple):
 
     matrices: NDArray[Any]  # its dtype is the weight dtype: float32, uint16 (bfloat16), int8
     scales: NDArray[np.float32]  # of int8 matrices, one per output
-    vectors: NDArray[np.float32]  # biases; input tables, (taps, codes, residual)
+    vectors: NDArray[np.float32]  # biases; input tables, (taps, signals, classes, residual)
     offsets: NDArray[np.int64]  # (blocks + 1, NUM_OFFSETS); the last row is the head's
     dilations: NDArray[np.int64]
     residual_scale: np.float32
     min_log_scale: float  # of a mixture's densities
     table_offset: int  # of the input tables in `vectors`
-    num_codes: int  # rows of an input table
+    num_classes: int  # rows of an input table
+    class_of_code: NDArray[np.int32]  # the row of each code
 
 
 class StreamBuffers(NamedTuple):
@@ -68,7 +71,9 @@ class StreamBuffers(NamedTuple):
     conditioned: NDArray[np.float32]  # per block (conditioned_rows, streams, 2 * gated): `biases`
     conditioned_offsets: NDArray[np.int64]  # plus local conditioning of the next samples
     conditioned_rows: NDArray[np.int64]  # a multiple of lookahead_rows
-    codes: NDArray[np.int32]  # (streams, input_kernel_size): the last codes, newest first
+    codes: NDArray[np.int32]  # (streams, signals, input_kernel_size): last codes, newest first
+    history: NDArray[np.int32]  # (streams, 2 * order): twice the ring of the last 16-bit samples
+    prediction: NDArray[np.float32]  # (streams, 2): the last prediction and its residual's scale
     activations: NDArray[np.uint8]  # (streams, activation_bytes): of the current sample
     scratch: NDArray[np.uint8]  # (streams or threads, scratch_bytes)
 
@@ -96,6 +101,9 @@ class Request(NamedTuple):
     needs_params: bool  # False for a prompt: the head is left out
     noise: NDArray[np.float32]  # (items, length, uniforms of a draw)
     conditioning: NDArray[np.uint8]  # (streams, length + MAX_CONDITIONED_ROWS, row) or empty
+    coefficients: NDArray[np.int32]  # of the predictor, (streams, parts, order), in 2^-20
+    scales: NDArray[np.float32]  # of its residual, (streams, parts)
+    part_of_sample: NDArray[np.int64]  # (length,)
     forced_codes: NDArray[np.int32]  # (streams, length), used instead of draws; or (streams, 0)
     params: NDArray[np.float32]  # (streams, length, unpadded_params) to be filled; or empty
     codes: NDArray[np.int32]  # (streams, length) to be filled

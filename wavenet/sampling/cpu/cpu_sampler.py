@@ -22,6 +22,7 @@ from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request
 from wavenet.sampling.cpu.kernel import make_kernel
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
 from wavenet.sampling.cpu.packing import model_sizes, pack_weights
+from wavenet.sampling.cpu.prediction import coefficient_arrays
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
@@ -69,10 +70,12 @@ class CpuSampler(Sampler):
         packed, codes = self._packed_state(state), self.model.distribution.encode(prompt)
         length = codes.shape[1]
         first = max(0, length - self.model.config.receptive_field)  # no queue reaches further back
-        before = packed.buffers.codes[:, ::-1]  # oldest first
+        before = packed.buffers.codes[:, 0, ::-1]  # oldest first
         seen = np.concatenate([before, _int32(codes[:, :first])], axis=1)
-        packed.buffers.codes[:] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
+        packed.buffers.codes[:, 0] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]
         packed.position = first
+        if self.layout.sizes.order:  # the last one is still to come; the one before is silence
+            packed.set_history(_int32(codes[:, : max(0, first - 1)]))
         recent = None if local_conditioning is None else local_conditioning[..., first:]
         forced = _int32(codes[:, first:])
         self._run(packed, length - first, conditioning=recent, forced=forced, needs_params=False)
@@ -125,7 +128,7 @@ class CpuSampler(Sampler):
             packed = self.layout.pack(model_state, state.conditioning.global_conditioning)
             state.model = packed
             last = self.model.distribution.encode(state.sample.cpu())
-            packed.buffers.codes[:, 0] = _int32(last.repeat_interleave(state.streams_per_item))
+            packed.buffers.codes[:, 0, 0] = _int32(last.repeat_interleave(state.streams_per_item))
         return packed
 
     def _run(
@@ -143,6 +146,7 @@ class CpuSampler(Sampler):
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their codes, `(streams, length)`."""
         streams, (streams_per_item, guidance_scale) = packed.batch_size, guidance
+        conditioning, *prediction = self._split(conditioning, packed.position)
         codes, sizes = np.zeros((streams, length), np.int32), self.layout.sizes
         request = Request(
             length=length,
@@ -152,6 +156,9 @@ class CpuSampler(Sampler):
             needs_params=needs_params,
             noise=np.zeros((streams, length, 1), np.float32) if noise is None else noise,
             conditioning=self._encode_conditioning(conditioning, streams),
+            coefficients=prediction[0],
+            scales=prediction[1],
+            part_of_sample=prediction[2],
             forced_codes=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             codes=codes,
@@ -167,6 +174,22 @@ class CpuSampler(Sampler):
             packed.position += length
             packed.refill_lookahead = False
         return codes
+
+    def _split(
+        self, conditioning: Tensor | None, position: int
+    ) -> tuple[Tensor | None, NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+        """Return the gates' conditioning, and what the predictor computes with from `position` on.
+
+        Both are in `(streams, C, T)` of a model with a predictor.
+        """
+        predictor = self.model.predictor
+        if predictor is None or conditioning is None:
+            nothing = np.zeros((1, 1, 1), np.int32)
+            return conditioning, nothing, np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
+        count = predictor.num_rows
+        rows, conditioning = conditioning[:, :count].cpu(), conditioning[:, count:]
+        arrays = coefficient_arrays(predictor, rows, position, self.layout.sizes.order)
+        return conditioning, *arrays
 
     def _encode_conditioning(self, conditioning: Tensor | None, streams: int) -> NDArray[np.uint8]:
         """Return conditioning `(streams, C, T)` as the kernel reads it, with padding at the end."""

@@ -40,6 +40,7 @@ from wavenet.sampling.cpu.layers import (
     residual_layer,
     skip_layer,
 )
+from wavenet.sampling.cpu.prediction import predict_samples, shift_params
 from wavenet.sampling.cpu.threads import (
     COUNTER_SPACING,
     publish_progress,
@@ -85,6 +86,8 @@ def generate_samples(product: Any, encode: Any, run: Run) -> None:
     for t in range(request.length):
         progress = t * (num_blocks + 3)  # before this sample: one per block, three for the head
         if leads:
+            if sizes.order > 0:
+                predict_samples(run, t)
             input_layer(run, at.x)
             start_skip(run, at.skip)
         for block in range(num_blocks):
@@ -196,6 +199,8 @@ def compute_head(product: Any, encode: Any, run: Run, progress: int, at: Activat
 def choose_codes(run: Run, t: int, params: Address) -> None:
     """Draw each stream's code, or take the forced one; put it before the last codes."""
     share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
+    if sizes.order > 0 and request.needs_params:
+        shift_params(run, params)
     for s in range(share.num_streams):
         stream, own_params = share.first_stream + s, params + s * sizes.activation_bytes
         if request.params.shape[1] > 0:
@@ -211,8 +216,9 @@ def choose_codes(run: Run, t: int, params: Address) -> None:
             code = draw_code(run, item, t, own_params)
         request.codes[stream, t] = code
         for tap in range(sizes.input_kernel_size - 1, 0, -1):
-            buffers.codes[stream, tap] = buffers.codes[stream, tap - 1]
-        buffers.codes[stream, 0] = code if code > 0 else 0
+            for signal in range(sizes.num_signals):
+                buffers.codes[stream, signal, tap] = buffers.codes[stream, signal, tap - 1]
+        buffers.codes[stream, 0, 0] = code if code > 0 else 0
 
 
 @inlined

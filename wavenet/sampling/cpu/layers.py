@@ -71,18 +71,23 @@ def multiply(
 
 @inlined
 def input_layer(run: Run, x: Address) -> None:
-    """Compute x = the sum of one table row per tap of the first convolution."""
+    """Compute x = the sum of one table row per tap and signal of the first convolution."""
     share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
     tables = weights.vectors.ctypes.data + 4 * weights.table_offset
     for s in range(share.num_streams):
         target = x + s * sizes.activation_bytes
         for tap in range(sizes.input_kernel_size):
-            code = buffers.codes[share.first_stream + s, tap]
-            row = (sizes.input_kernel_size - 1 - tap) * weights.num_codes + code
-            if tap == 0:
-                copy(target, tables + 4 * row * sizes.residual, 4 * sizes.residual)
-            elif code != SILENCE_CODE:
-                add(target, tables + 4 * row * sizes.residual, sizes.residual)
+            for signal in range(sizes.num_signals):
+                code = buffers.codes[share.first_stream + s, signal, tap]
+                if code == SILENCE_CODE:
+                    continue
+                table = (sizes.input_kernel_size - 1 - tap) * sizes.num_signals + signal
+                row = table * weights.num_classes + weights.class_of_code[code]
+                source = tables + 4 * row * sizes.residual
+                if tap == 0 and signal == 0:
+                    copy(target, source, 4 * sizes.residual)
+                else:
+                    add(target, source, sizes.residual)
 
 
 @inlined

@@ -7,11 +7,13 @@ by another backend.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavenet.distributions.mixture import LEVELS
 from wavenet.kernels.matmul import aligned, decode_rows, encode_rows
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
@@ -24,6 +26,7 @@ from wavenet.sampling.cpu.arrays import (
 from wavenet.sampling.cpu.packing import gate_biases
 
 Array = NDArray[np.float32]
+SILENT_SAMPLE = LEVELS // 2  # the 16-bit code of 0
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class Layout:
         if sizes.conditioning:
             conditioned_rows = MAX_CONDITIONED_ROWS // lookahead_rows * lookahead_rows
         conditioned = streams * conditioned_rows * 2 * sizes.gated
-        codes = np.full((streams, sizes.input_kernel_size), SILENCE_CODE, np.int32)
-        codes[:, 0] = self.model.distribution.encode(torch.zeros(1)).item()
+        shape = (streams, sizes.num_signals, sizes.input_kernel_size)
+        codes = np.full(shape, SILENCE_CODE, np.int32)
+        codes[:, :, 0] = self.model.distribution.encode(torch.zeros(1)).item()
         scratch = max(streams, 2 * self.num_threads) * sizes.scratch_bytes
         return StreamBuffers(
             queues=aligned(np.zeros(int(queues.sum()), np.uint8)),
@@ -62,6 +66,8 @@ class Layout:
             conditioned_offsets=np.cumsum(conditioned) - conditioned,
             conditioned_rows=conditioned_rows,
             codes=codes,
+            history=np.zeros((streams, 2 * sizes.order), np.int32),
+            prediction=np.array([[0, 1]] * streams, np.float32).reshape(streams, 2),
             activations=aligned(np.zeros(streams * sizes.activation_bytes, np.uint8)),
             scratch=aligned(np.zeros(scratch, np.uint8)),
         )
@@ -80,16 +86,21 @@ class Layout:
         packed = self.new_state(state.queues[0].shape[0], global_conditioning)
         packed.position = state.position
         distribution = self.model.distribution
-        for block, queue in enumerate(state.queues[1:]):
+        for block, queue in enumerate(state.queues[1 : 1 + self.sizes.num_blocks]):
             values = queue.detach().to("cpu", torch.float32).transpose(1, 2).numpy()
             padded = np.zeros((*values.shape[:2], self.sizes.residual), np.float32)
             padded[..., : values.shape[2]] = values
             packed.rows(block)[:, : queue.shape[2]] = encode_rows(padded, self.weight_dtype)
         memory = self.sizes.input_kernel_size - 1
         seen = state.queues[0][..., _ring_places(state.position, memory)].cpu()
-        codes = (distribution.encode(seen[:, 0]) if seen.dim() == 3 else seen).flip(-1)
-        codes[:, state.position :] = SILENCE_CODE
-        packed.buffers.codes[:, 1:] = codes.numpy()
+        codes = (distribution.encode(seen) if seen.is_floating_point() else seen).flip(-1)
+        codes[..., state.position :] = SILENCE_CODE
+        packed.buffers.codes[..., 1:] = codes.reshape(len(codes), self.sizes.num_signals, memory).numpy()
+        if self.sizes.order:
+            past, last = state.queues[-1][:, :-2], state.queues[-1][:, -2:]
+            oldest_first = past[:, _ring_places(state.position, past.shape[1])]
+            packed.set_history(distribution.encode(oldest_first).cpu().numpy())
+            packed.buffers.prediction[:] = last.cpu().numpy()
         return packed
 
 
@@ -123,6 +134,15 @@ class PackedState:
         queue = self.buffers.queues[start : start + ring * self.batch_size * size]
         return queue.reshape(ring, self.batch_size, size).transpose(1, 0, 2)
 
+    def set_history(self, codes: NDArray[Any]) -> None:
+        """Set the last samples that the predictor has seen, `(streams, T)`, oldest first."""
+        order = self.layout.sizes.order
+        recent = codes[:, -order:] - SILENT_SAMPLE
+        places = np.arange(self.position - recent.shape[1], self.position) % order
+        history = self.buffers.history.reshape(self.batch_size, 2, order)
+        history[:] = 0
+        history[:, :, places] = recent[:, np.newaxis]
+
     def clone(self) -> "PackedState":
         """Return an independent copy."""
         return self.select(range(self.batch_size))
@@ -136,24 +156,31 @@ class PackedState:
         other.position = self.position
         for block in range(num_blocks):
             other.rows(block)[:] = self.rows(block)[chosen]
-        other.buffers.codes[:] = self.buffers.codes[chosen]
+        for name in ("codes", "history", "prediction"):
+            getattr(other.buffers, name)[:] = getattr(self.buffers, name)[chosen]
         return other
 
     def to_wavenet_state(self) -> WaveNetState:
         """Return the state in the layout of `WaveNet.step`."""
         layout, state = self.layout, self.layout.model.new_state(self.batch_size)
         state.position = self.position
-        for block, queue in enumerate(state.queues[1:]):
+        for block, queue in enumerate(state.queues[1 : 1 + layout.sizes.num_blocks]):
             rows = self.rows(block)[:, : queue.shape[2]]
             values = decode_rows(rows, layout.sizes.residual, layout.weight_dtype)
             queue[:] = torch.from_numpy(values[..., : queue.shape[1]]).transpose(1, 2)
-        codes = torch.from_numpy(self.buffers.codes[:, 1:].astype(np.int64)).flip(-1)
-        first, places = state.queues[0], _ring_places(self.position, codes.shape[1])
-        if first.dim() == 3:
+        codes = torch.from_numpy(self.buffers.codes[..., 1:].astype(np.int64)).flip(-1)
+        first, places = state.queues[0], _ring_places(self.position, codes.shape[-1])
+        if first.is_floating_point():
             known = layout.model.distribution.decode(codes.clamp(min=0), first.dtype)
-            first[:, 0, places] = known * (codes != SILENCE_CODE)
+            first[..., places] = known * (codes != SILENCE_CODE)
         else:
-            first[:, places] = codes
+            first[..., places] = codes.squeeze(1) if first.dim() == 2 else codes
+        if layout.sizes.order:
+            order, queue = layout.sizes.order, state.queues[-1]
+            places = _ring_places(self.position, queue.shape[1] - 2)
+            samples = self.buffers.history[:, np.arange(-len(places), 0) + self.position % order]
+            queue[:, places] = torch.from_numpy(samples).to(queue) / SILENT_SAMPLE
+            queue[:, -2:] = torch.from_numpy(self.buffers.prediction)
         return state
 
 

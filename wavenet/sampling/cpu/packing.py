@@ -55,6 +55,8 @@ def model_sizes(model: WaveNet, weight_dtype: str) -> Sizes:
         unpadded_params=distribution.num_params,
         kernel_size=config.kernel_size,
         input_kernel_size=config.input_kernel_size,
+        num_signals=model.num_signals,
+        order=0 if config.predictor is None else padded(config.predictor.order),
         residual_row_bytes=row_bytes(residual, weight_dtype),
         gated_row_bytes=gated_row_bytes,
         conditioning=conditioning,
@@ -105,7 +107,11 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
     output[sizes.unpadded_params :] = PADDING_LOGIT
     hidden = _vector(head.hidden.bias, sizes.head)
     offsets[-1, BIASES] = arrays.put_vector(np.concatenate([skips * skip_scale, hidden, output]))
-    table_offset = arrays.put_vector(_tables(model, sizes).ravel())
+    tables = _tables(model, sizes)
+    class_of_code = getattr(model.input, "class_of_code", None)
+    if class_of_code is None:
+        class_of_code = torch.arange(model.config.quantization_channels)
+    table_offset = arrays.put_vector(tables.ravel())
     return PackedWeights(
         matrices=aligned(np.concatenate(arrays.matrices)),
         scales=aligned(np.concatenate(arrays.scales)),
@@ -115,7 +121,8 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
         residual_scale=np.float32(model.config.residual_scale),
         min_log_scale=float(model.config.min_log_scale),
         table_offset=table_offset,
-        num_codes=model.config.quantization_channels,
+        num_classes=tables.shape[1] // sizes.num_signals,
+        class_of_code=class_of_code.to(torch.int32).numpy(),
     )
 
 
@@ -192,18 +199,19 @@ def _biases(block: ResidualBlock, sizes: Sizes) -> Array:
 
 
 def _tables(model: WaveNet, sizes: Sizes) -> Array:
-    """Return the first convolution as a table of outputs, `(taps, codes, residual)`."""
+    """Return the first convolution as tables of outputs, `(taps, signals * classes, residual)`."""
     layer = model.input
     if isinstance(layer, CausalEmbedding):
         tables: Tensor = layer.weight
     else:
         values = model.distribution.decode(torch.arange(model.config.quantization_channels))
-        taps = layer.weight[:, 0].to(torch.float32).T  # (taps, residual)
-        tables = values[None, :, None].to(taps) * taps[:, None]
+        taps = layer.weight.to(torch.float32).permute(2, 1, 0)  # (taps, signals, residual)
+        tables = (values[:, None].to(taps) * taps[:, :, None]).flatten(1, 2)
     padding = np.zeros((*tables.shape[:2], sizes.residual), np.float32)
     padding[..., : tables.shape[2]] = _numpy(tables)
     if layer.bias is not None:
-        padding[-1, :, : tables.shape[2]] += _numpy(layer.bias)
+        num_classes = tables.shape[1] // sizes.num_signals
+        padding[-1, :num_classes, : tables.shape[2]] += _numpy(layer.bias)
     return padding
 
 

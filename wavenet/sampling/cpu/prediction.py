@@ -1,0 +1,129 @@
+"""The linear predictor of one sample: its prediction, and the shift of the network's parameters.
+
+Samples and coefficients are integers here, in units of 2^-15 and 2^-20, so the sum of their
+products is exact, as it is in `wavenet.linear_predictor`.
+"""
+
+import math
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numpy.typing import NDArray
+
+from wavenet.distributions.mixture import LEVELS
+from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, inlined, llvm_function
+from wavenet.kernels.vectors import (
+    I64,
+    INT_VECTOR,
+    LANES,
+    Variable,
+    Vector,
+    load,
+    pointer,
+    vector_offsets,
+)
+from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE, LinearPredictor
+from wavenet.sampling.cpu.arrays import Run
+from wavenet.sampling.cpu.draws import float_at
+
+HALF_LEVELS = LEVELS // 2
+PRODUCT_STEP = COEFFICIENT_STEP / HALF_LEVELS
+LONG_VECTOR = ir.VectorType(I64, LANES)
+
+
+@llvm_function(types.int64, ADDRESS, ADDRESS, types.int64)
+def integer_dot(builder: Builder, x: Value, y: Value, count: Value) -> Value:
+    """Return the sum of the products of 32-bit integers; `count` is a multiple of sixteen."""
+    zeros = ir.Constant(LONG_VECTOR, [0] * LANES)
+    total = Variable(Vector(builder, zeros))
+    with vector_offsets(builder, count) as offset:
+        factors = [
+            builder.sext(load(builder, builder.add(base, offset), INT_VECTOR).value, LONG_VECTOR)
+            for base in (x, y)
+        ]
+        total.set(Vector(builder, builder.add(total.get().value, builder.mul(*factors))))
+    return total.get().reduce(lambda a, b: Vector(builder, builder.add(a.value, b.value)))
+
+
+@llvm_function(types.void, ADDRESS, types.float32)
+def store_float(builder: Builder, address: Value, number: Value) -> None:
+    """Write a float."""
+    builder.store(number, pointer(builder, address), align=4)
+
+
+@inlined
+def code_of(value: float) -> int:
+    """Return the 16-bit code of a value in [-1, 1]; values outside get the outermost ones."""
+    return int(min(max(np.rint(value * HALF_LEVELS), -HALF_LEVELS), HALF_LEVELS - 1)) + HALF_LEVELS
+
+
+@inlined
+def predict_samples(run: Run, t: int) -> None:
+    """Predict each stream's next sample; put its code and the last residual's into the input."""
+    share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
+    order, part = sizes.order, request.part_of_sample[t]
+    place = (request.position + t) % order
+    for s in range(share.num_streams):
+        stream = share.first_stream + s
+        integer = buffers.codes[stream, 0, 0] - HALF_LEVELS
+        sample = np.float32(integer) / np.float32(HALF_LEVELS)
+        scale = buffers.prediction[stream, 1] * np.float32(RESIDUAL_RANGE)
+        residual = (sample - buffers.prediction[stream, 0]) / scale
+        buffers.history[stream, place] = integer
+        buffers.history[stream, place + order] = integer  # so that all of it lies in one piece
+        past = buffers.history.ctypes.data + 4 * (stream * 2 * order + (place + 1) % order)
+        parts = request.coefficients.shape[1]
+        coefficients = request.coefficients.ctypes.data + 4 * (stream * parts + part) * order
+        total = integer_dot(coefficients, past, order)
+        prediction = np.float32(np.float64(total) * PRODUCT_STEP)
+        buffers.codes[stream, 1, 0] = code_of(prediction)
+        buffers.codes[stream, 2, 0] = code_of(residual)
+        buffers.prediction[stream, 0] = prediction
+        buffers.prediction[stream, 1] = request.scales[stream, part]
+
+
+@inlined
+def shift_params(run: Run, params: Address) -> None:
+    """Turn parameters of the scaled residual into those of the sample, for each stream."""
+    share, sizes, buffers = run.share, run.sizes, run.buffers
+    components = sizes.num_mixtures
+    means = params + 4 * components if components > 1 else params
+    for s in range(share.num_streams):
+        prediction = buffers.prediction[share.first_stream + s, 0]
+        scale = buffers.prediction[share.first_stream + s, 1]
+        log_scale = np.float32(math.log(np.float64(scale)))
+        for component in range(components):
+            mean = means + s * sizes.activation_bytes + 4 * component
+            store_float(mean, prediction + scale * float_at(mean))
+            spread = mean + 4 * components
+            store_float(spread, float_at(spread) + log_scale)
+
+
+def coefficient_arrays(
+    predictor: LinearPredictor, rows: torch.Tensor, position: int, order: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    """Return what the kernel predicts with: one entry per sub-frame of these samples.
+
+    Args:
+        predictor: The model's.
+        rows: Coefficients of each sample, `(streams, order + 1, T)`.
+        position: Number of the first sample.
+        order: Coefficients of an entry, zeros for the oldest samples included.
+
+    Returns:
+        Coefficients in units of 2^-20, `(streams, parts, order)`; scales, `(streams, parts)`; and
+        the part of each sample, `(T,)`.
+    """
+    samples = np.arange(position, position + rows.shape[-1])
+    frames, offsets = np.divmod(samples, predictor.hop_length)
+    parts = frames * predictor.subframes + offsets * predictor.subframes // predictor.hop_length
+    found, first, part_of_sample = np.unique(parts, return_index=True, return_inverse=True)
+    chosen = rows[..., torch.from_numpy(first)].transpose(1, 2).double()
+    coefficients = np.zeros((len(rows), len(found), order), np.int32)
+    integers = (chosen[..., :-1] / COEFFICIENT_STEP).round().to(torch.int32)
+    coefficients[..., order - predictor.order :] = integers.numpy()
+    scales = np.ascontiguousarray(chosen[..., -1].float().numpy())
+    return coefficients, scales, part_of_sample.astype(np.int64).reshape(-1)
+
