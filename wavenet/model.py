@@ -157,17 +157,21 @@ class WaveNet(PretrainedMixin, nn.Module):
             ValueError: The waveform has another shape or is not floating point, or an input of the
                 conditioning is missing, has another shape, or is not the model's.
         """
-        conditioning = self.compute_conditioning(
+        rows, conditioning = self._conditioning_parts(
             *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
         )
-        return self.forward_from_conditioning(waveform, conditioning)
+        return self._params(waveform, rows, conditioning)
 
     def forward_from_conditioning(self, waveform: Tensor, conditioning: Tensor | None) -> Tensor:
         """Return the parameters of every sample, `(B, P, T)`, given its conditioning, `(B, C, T)`.
 
         `forward` is this with the output of `compute_conditioning`.
         """
-        rows, conditioning = self._split(conditioning)
+        return self._params(waveform, *self._split(conditioning))
+
+    def _params(
+        self, waveform: Tensor, rows: Tensor | None, conditioning: Tensor | None
+    ) -> Tensor:
         codes, prediction = self._inputs(shift_right(waveform), rows)
         params: Tensor = self.head(self.stack(self.input(codes), conditioning))
         return self._around(prediction, rows, params)
@@ -192,15 +196,33 @@ class WaveNet(PretrainedMixin, nn.Module):
         Raises:
             ValueError: An input is missing, has another shape, or the model does not take it.
         """
-        parts = []
+        rows, conditioning = self._conditioning_parts(
+            batch_size, length, local=local, speaker=speaker, vector=vector
+        )
+        return conditioning if rows is None else _join(rows, conditioning)
+
+    def _conditioning_parts(
+        self,
+        batch_size: int,
+        length: int,
+        *,
+        local: Tensor | None,
+        speaker: Tensor | None,
+        vector: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the coefficients of the predictor and the conditioning of the stack."""
+        rows, parts = None, []
         if self.local_conditioner is not None:
-            parts.append(self._local_conditioning(local, batch_size, length))
+            frames = self._frames_around(local, batch_size, length)
+            rows, conditioning = self._window_parts(frames)
+            rows = None if rows is None else rows[..., :length]
+            parts.append(conditioning[..., :length])
         elif local is not None:
             raise ValueError("the model has no local conditioning, but local was given")
         whole_signal = self.compute_global_conditioning(batch_size, speaker, vector)
         if whole_signal is not None:
             parts.append(whole_signal.unsqueeze(-1).expand(-1, -1, length))
-        return torch.cat(parts, dim=1) if parts else None
+        return rows, torch.cat(parts, dim=1) if parts else None
 
     def compute_global_conditioning(
         self, batch_size: int, speaker: Tensor | None = None, vector: Tensor | None = None
@@ -214,7 +236,8 @@ class WaveNet(PretrainedMixin, nn.Module):
             raise ValueError("the model has no global conditioning: leave speaker and vector out")
         return None
 
-    def _local_conditioning(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
+    def _frames_around(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
+        """Return checked frames with copies of the first and the last one around them."""
         assert self.local_conditioner is not None
         assert self.config.local is not None
         channels, hop = self.config.local.in_channels, self.local_conditioner.hop_length
@@ -228,8 +251,7 @@ class WaveNet(PretrainedMixin, nn.Module):
                 f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
             )
         around = (self.local_conditioner.past, self.frame_lookahead)
-        frames = F.pad(self._as_weights(local), around, mode="replicate")
-        return self.local_window(frames)[..., :length]
+        return F.pad(self._as_weights(local), around, mode="replicate")
 
     @property
     def frame_lookahead(self) -> int:
@@ -245,14 +267,17 @@ class WaveNet(PretrainedMixin, nn.Module):
               conditioner
             - Output: `(B, C, F * hop_length)`; coefficients of the linear predictor come first
         """
+        rows, conditioning = self._window_parts(frames)
+        return conditioning if rows is None else _join(rows, conditioning)
+
+    def _window_parts(self, frames: Tensor) -> tuple[Tensor | None, Tensor]:
         local, predictor = self.local_conditioner, self.predictor
         assert local is not None
         stop = frames.shape[-1] - self.frame_lookahead
         conditioning: Tensor = local.window(frames[..., : stop + local.lookahead])
         if predictor is None:
-            return conditioning
-        rows = predictor.window(frames[..., local.past : stop + predictor.lookahead])
-        return torch.cat([rows, conditioning], dim=1)
+            return None, conditioning
+        return predictor.window(frames[..., local.past : stop + predictor.lookahead]), conditioning
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
         """Return the state before the first sample: silence."""
@@ -390,6 +415,10 @@ class WaveNet(PretrainedMixin, nn.Module):
         """Return an input in the dtype of the weights."""
         weight = next(self.parameters(), None)  # None where something else has replaced them
         return x if weight is None else x.to(weight.dtype)
+
+
+def _join(rows: Tensor, conditioning: Tensor | None) -> Tensor:
+    return rows if conditioning is None else torch.cat([rows, conditioning], dim=1)
 
 
 def unwrap(model: nn.Module) -> WaveNet:

@@ -5,6 +5,7 @@ wherever PyTorch does.
 """
 
 import copy
+import importlib.util
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,10 @@ def inference_copy(model: WaveNet) -> WaveNet:
     Weight norm would compute every weight again at each step; in eval mode its result is constant.
     """
     copied = copy.deepcopy(model).eval()
+    if copied.predictor is not None and importlib.util.find_spec("numba"):
+        from wavenet.kernels.levinson import cpu_levinson
+
+        copied.predictor.levinson = cpu_levinson  # in all samplers, for equal signals
     for module in list(copied.modules()):
         if not parametrize.is_parametrized(module):
             continue

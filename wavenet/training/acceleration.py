@@ -10,6 +10,7 @@ from torch import Tensor
 from wavenet.distributions.categorical import cross_entropy
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 from wavenet.kernels.gated_activation import fast_gated_activation
+from wavenet.kernels.levinson import cpu_levinson
 from wavenet.model import WaveNet
 from wavenet.modules import GatedActivation, ResidualStack
 from wavenet.training.options import TrainerOptions
@@ -34,6 +35,8 @@ def accelerate(model: WaveNet, options: TrainerOptions) -> None:
     """Use compiled parts in a model, and checkpoint its activations if asked for."""
     if model.distribution.cross_entropy is cross_entropy:
         model.distribution.cross_entropy = fast_cross_entropy()
+    if model.predictor is not None:
+        model.predictor.levinson = cpu_levinson
     for module in model.modules():
         if isinstance(module, ResidualStack):
             if module.gated_activation is GatedActivation:
