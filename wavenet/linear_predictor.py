@@ -35,7 +35,7 @@ LOG_RANGE = 40.0  # natural logarithms outside of +- this belong to no signal
 TINY = 1e-30
 RESIDUAL_RANGE = 8.0  # scales of the residual that an input in [-1, 1] covers
 
-Levinson = Callable[[Tensor], tuple[Tensor, Tensor]]
+Coefficients = Callable[["LinearPredictor", Tensor], tuple[Tensor, Tensor]]
 
 
 class LinearPredictor(nn.Module):
@@ -50,7 +50,8 @@ class LinearPredictor(nn.Module):
     Attributes:
         num_rows: Rows of coefficients, `order + 1`.
         lookahead: Frames after its own that a sample's coefficients depend on.
-        levinson: Solves the normal equations; a faster implementation may take its place.
+        coefficients: Computes them, as the function of that name; a faster implementation may take
+            its place.
     """
 
     bank: Tensor  # (n_mels, bins)
@@ -64,6 +65,7 @@ class LinearPredictor(nn.Module):
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
         mel = config.mel
+        self.config = config
         self.order = config.order
         self.subframes = config.subframes
         self.hop_length = mel.hop_length
@@ -76,7 +78,7 @@ class LinearPredictor(nn.Module):
             "log10": math.log(10),
             "decibel": math.log(10) * mel.power / 20,
         }[mel.log_base]
-        self.levinson: Levinson = levinson
+        self.coefficients: Coefficients = coefficients
         bank = mel_filterbank(mel)
         size, total = bank.sum(dim=1), bank.sum(dim=0)
         bins = torch.arange(len(total), dtype=torch.float64)
@@ -113,18 +115,15 @@ class LinearPredictor(nn.Module):
             - Output: `(B, order + 1, F * hop_length)`
         """
         with torch.autocast(frames.device.type, enabled=False):
-            r = self.autocorrelation(frames[:, : self.n_mels].transpose(1, 2))
-            parts = torch.arange(self.subframes, device=r.device, dtype=r.dtype)
-            share = ((parts + 0.5) / self.subframes).unsqueeze(1)
-            between = torch.lerp(r[:, :-1, None], r[:, 1:, None], share)  # (B, F, parts, order + 1)
-            coefficients, error = self.levinson(between.flatten(0, 2))
-            coefficients = coefficients.clamp(-MAX_COEFFICIENT, MAX_COEFFICIENT)
-            coefficients = (coefficients / COEFFICIENT_STEP).round() * COEFFICIENT_STEP
-            rows = torch.cat([coefficients, error.sqrt().unsqueeze(1)], dim=1).float()
-        samples = torch.arange(self.hop_length, device=r.device)
+            mel = frames[:, : self.n_mels].transpose(1, 2)
+            exact, error = self.coefficients(self, mel)  # (B, F * subframes, order)
+            bounded = exact.clamp(-MAX_COEFFICIENT, MAX_COEFFICIENT)
+            rounded = (bounded / COEFFICIENT_STEP).round() * COEFFICIENT_STEP
+            rows = torch.cat([rounded, error.sqrt().unsqueeze(-1)], dim=-1).float()
+        samples = torch.arange(self.hop_length, device=rows.device)
         part_of_sample = samples * self.subframes // self.hop_length
-        rows = rows.view(*between.shape)[:, :, part_of_sample]
-        return rows.flatten(1, 2).transpose(1, 2)
+        by_frame = rows.unflatten(1, (-1, self.subframes))
+        return by_frame[:, :, part_of_sample].flatten(1, 2).transpose(1, 2)
 
     def autocorrelation(self, frames: Tensor) -> Tensor:
         """Return the autocorrelation of mel frames, `(B, F, order + 1)` for `(B, F, n_mels)`.
@@ -211,6 +210,25 @@ class LinearPredictor(nn.Module):
 def scaled_residual(sample: Tensor, prediction: Tensor, scale: Tensor) -> Tensor:
     """Return what a prediction left, as an input of the network: 1 is `RESIDUAL_RANGE` scales."""
     return (sample - prediction) / (scale * RESIDUAL_RANGE)
+
+
+def coefficients(predictor: LinearPredictor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the coefficients of the sub-frames of some frames, and the power of the residual.
+
+    Args:
+        predictor: Order, sub-frames and meaning of the frames.
+        frames: Mel frames and the one after them, `(B, F + 1, n_mels)`.
+
+    Returns:
+        Coefficients from the oldest to the newest sample, `(B, F * subframes, order)`, and the
+        power, `(B, F * subframes)`, float64.
+    """
+    r = predictor.autocorrelation(frames)
+    parts = torch.arange(predictor.subframes, device=r.device, dtype=r.dtype)
+    share = ((parts + 0.5) / predictor.subframes).unsqueeze(1)
+    between = torch.lerp(r[:, :-1, None], r[:, 1:, None], share).flatten(1, 2)
+    solved, error = levinson(between.flatten(0, 1))
+    return solved.view(*between.shape[:2], -1), error.view(between.shape[:2])
 
 
 def levinson(r: Tensor) -> tuple[Tensor, Tensor]:

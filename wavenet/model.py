@@ -418,7 +418,10 @@ class WaveNet(PretrainedMixin, nn.Module):
 
 
 def _join(rows: Tensor, conditioning: Tensor | None) -> Tensor:
-    return rows if conditioning is None else torch.cat([rows, conditioning], dim=1)
+    if conditioning is None:
+        return rows
+    by_sample = [part.transpose(1, 2) for part in (rows, conditioning)]  # as the rows are stored
+    return torch.cat(by_sample, dim=2).transpose(1, 2)
 
 
 def unwrap(model: nn.Module) -> WaveNet:

@@ -6,7 +6,7 @@ elementwise.py       activations and the like
 openmp.py            kernels on PyTorch's own threads
 gated_activation.py  tanh times sigmoid, forward and backward, for training
 cross_entropy.py     cross entropy, forward and backward, for training
-levinson.py          linear predictors from autocorrelations
+predictor_coefficients.py  linear predictors from mel frames
 compiler.py          how all of it is compiled; the one file that uses what Numba does not document
 cache.py             compiled code on disk
 """

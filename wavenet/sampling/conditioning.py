@@ -100,7 +100,8 @@ class ConditioningBuffer:
             number, offset = divmod(start, size)
             parts.append(self._upsampled_window(model, number)[..., offset : offset + length])
             start, length = start + parts[-1].shape[-1], length - parts[-1].shape[-1]
-        return torch.cat(parts, dim=-1)
+        by_sample = [part.transpose(1, 2) for part in parts]  # as samplers read it
+        return torch.cat(by_sample, dim=1).transpose(1, 2)
 
     def _move_to(self, model: WaveNet) -> None:
         """Move frames and window to the model: a file or another backend has them elsewhere."""

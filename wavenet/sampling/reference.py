@@ -117,9 +117,9 @@ def inference_copy(model: WaveNet) -> WaveNet:
     """
     copied = copy.deepcopy(model).eval()
     if copied.predictor is not None and importlib.util.find_spec("numba"):
-        from wavenet.kernels.levinson import cpu_levinson
+        from wavenet.kernels.predictor_coefficients import cpu_coefficients
 
-        copied.predictor.levinson = cpu_levinson  # in all samplers, for equal signals
+        copied.predictor.coefficients = cpu_coefficients  # in all samplers, for equal signals
     for module in list(copied.modules()):
         if not parametrize.is_parametrized(module):
             continue

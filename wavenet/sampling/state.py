@@ -77,7 +77,9 @@ class SamplerState:
     def next_local_conditioning(self, model: WaveNet, length: int) -> Tensor | None:
         """Return the local conditioning of each stream's next samples, `(streams, C, length)`."""
         local = self.conditioning.of_samples(model, self.model.position, length)
-        return None if local is None else local.repeat_interleave(self.streams_per_item, dim=0)
+        if local is None or self.streams_per_item == 1:
+            return local
+        return local.repeat_interleave(self.streams_per_item, dim=0)
 
     def clone(self) -> "SamplerState":
         """Return an independent copy."""
