@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
 from wavenet.modules import LocalConditioner, ResidualStack
 from wavenet.modules.upsampling import UPSAMPLERS, BandsUpsample
@@ -42,6 +42,23 @@ def local_configs(draw: st.DrawFn) -> LocalConfig:
 
 
 @st.composite
+def predictor_configs(draw: st.DrawFn, local: LocalConfig) -> PredictorConfig:
+    """Any small linear predictor for some local conditioning."""
+    mel = MelConfig(
+        sample_rate=8000,
+        n_fft=64,
+        hop_length=local.hop_length,
+        win_length=48,
+        n_mels=draw(st.integers(1, local.in_channels)),
+        f_max=draw(st.sampled_from([3000.0, 4000.0])),
+        log_base=draw(st.sampled_from(["natural", "log10"])),
+        mean=(-2.0,),
+    )
+    subframes = draw(st.integers(1, min(4, local.hop_length)))
+    return PredictorConfig(order=draw(st.integers(1, 31)), subframes=subframes, mel=mel)
+
+
+@st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
     """Any small model: odd widths, arbitrary dilations, every option."""
     output = draw(st.sampled_from(["categorical", "logistic_mixture", "gaussian_mixture"]))
@@ -52,7 +69,9 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         if output == "categorical"
         else "mu-law",
         "num_mixtures": draw(st.integers(1, 4)),
-        "input_type": draw(st.sampled_from(["embedding", "scalar"])),
+        "input_type": draw(
+            st.sampled_from(["embedding", "scalar", *["mu-law"] * (output != "categorical")])
+        ),
         "input_kernel_size": draw(st.integers(1, 4)),
         "dilations": tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))),
         "kernel_size": draw(st.integers(1, 5)),
@@ -70,7 +89,10 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         "conditioning_dropout": 0.0,  # it is random, and tests compare results
         "local": draw(st.one_of(st.none(), local_configs())),
     }
-    return WaveNetConfig(**{**options, **fixed})
+    given = {**options, **fixed}
+    if given["local"] and given["quantization_channels"] == 65536 and "predictor" not in fixed:
+        given["predictor"] = draw(st.one_of(st.none(), predictor_configs(given["local"])))
+    return WaveNetConfig(**given)
 
 
 def conditions_for(

@@ -146,7 +146,9 @@ class WaveNetConfig(Options):
         None, "Local conditioning: on if audio has features; null for none", derived=True
     )
     predictor: PredictorConfig | None = option(
-        None, "Linear predictor inside a mixture's density, from audio.mel; null for none", added=True
+        None,
+        "Linear predictor inside a mixture's density, from audio.mel; null for none",
+        added=True,
     )
 
     def __post_init__(self) -> None:

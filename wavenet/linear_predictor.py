@@ -19,11 +19,12 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.feature_configs import PredictorConfig
 from wavenet.mel_filterbank import mel_filterbank
+from wavenet.modules.empty import KeepsConstants
 
 COEFFICIENT_STEP = 2.0**-20
 MAX_COEFFICIENT = 2.0**10  # far above those of speech; products of 16-bit samples stay exact
@@ -38,7 +39,7 @@ RESIDUAL_RANGE = 8.0  # scales of the residual that an input in [-1, 1] covers
 Coefficients = Callable[["LinearPredictor", Tensor], tuple[Tensor, Tensor]]
 
 
-class LinearPredictor(nn.Module):
+class LinearPredictor(KeepsConstants):
     """Coefficients from mel frames, and the prediction of every sample with them.
 
     Coefficients come as rows, `(B, order + 1, T)`: those of a sample from the oldest to the newest
@@ -94,10 +95,6 @@ class LinearPredictor(nn.Module):
         for name, values in constants.items():
             self.register_buffer(name, values, persistent=False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LinearPredictor":
-        """Follow a model to another device, but stay float64 in models of every dtype."""
-        return super()._apply(lambda x: x.to(fn(x.new_empty(0)).device), recurse)
-
     def forward(self, frames: Tensor) -> Tensor:
         """Return the coefficients of every sample, `(B, order + 1, F * hop_length)`.
 
@@ -122,7 +119,7 @@ class LinearPredictor(nn.Module):
             rows = torch.cat([rounded, error.sqrt().unsqueeze(-1)], dim=-1).float()
         samples = torch.arange(self.hop_length, device=rows.device)
         part_of_sample = samples * self.subframes // self.hop_length
-        by_frame = rows.unflatten(1, (-1, self.subframes))
+        by_frame = rows.view(len(rows), -1, self.subframes, self.num_rows)
         return by_frame[:, :, part_of_sample].flatten(1, 2).transpose(1, 2)
 
     def autocorrelation(self, frames: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.distributions import Mixture, build_distribution
 from wavenet.distributions.companding import mu_law_class_of_code
 from wavenet.linear_predictor import LinearPredictor, scaled_residual
+from wavenet.model_conditioning import Conditioned
 from wavenet.modules import (
     CausalConv1d,
     CausalEmbedding,
@@ -31,6 +32,7 @@ from wavenet.modules import (
 from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.pretrained_mixin import PretrainedMixin
+from wavenet.waveform import shape_of_waveform, shift_right
 
 MU_LAW_CLASSES = 256  # of input_type=mu-law
 
@@ -67,7 +69,7 @@ class WaveNetState:
         return self
 
 
-class WaveNet(PretrainedMixin, nn.Module):
+class WaveNet(PretrainedMixin, Conditioned):
     """Autoregressive model of a waveform, with or without conditioning.
 
     Args:
@@ -157,7 +159,7 @@ class WaveNet(PretrainedMixin, nn.Module):
             ValueError: The waveform has another shape or is not floating point, or an input of the
                 conditioning is missing, has another shape, or is not the model's.
         """
-        rows, conditioning = self._conditioning_parts(
+        rows, conditioning = self.conditioning_parts(
             *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
         )
         return self._params(waveform, rows, conditioning)
@@ -167,11 +169,9 @@ class WaveNet(PretrainedMixin, nn.Module):
 
         `forward` is this with the output of `compute_conditioning`.
         """
-        return self._params(waveform, *self._split(conditioning))
+        return self._params(waveform, *self.split(conditioning))
 
-    def _params(
-        self, waveform: Tensor, rows: Tensor | None, conditioning: Tensor | None
-    ) -> Tensor:
+    def _params(self, waveform: Tensor, rows: Tensor | None, conditioning: Tensor | None) -> Tensor:
         codes, prediction = self._inputs(shift_right(waveform), rows)
         params: Tensor = self.head(self.stack(self.input(codes), conditioning))
         return self._around(prediction, rows, params)
@@ -179,105 +179,6 @@ class WaveNet(PretrainedMixin, nn.Module):
     def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
         return self.distribution.nll(self(waveform, **conditions), waveform)
-
-    def compute_conditioning(
-        self,
-        batch_size: int,
-        length: int,
-        *,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
-    ) -> Tensor | None:
-        """Return the conditioning of each sample, `(B, C, T)`; `None` for a model without any.
-
-        The coefficients of the linear predictor come first, if there is one.
-
-        Raises:
-            ValueError: An input is missing, has another shape, or the model does not take it.
-        """
-        rows, conditioning = self._conditioning_parts(
-            batch_size, length, local=local, speaker=speaker, vector=vector
-        )
-        return conditioning if rows is None else _join(rows, conditioning)
-
-    def _conditioning_parts(
-        self,
-        batch_size: int,
-        length: int,
-        *,
-        local: Tensor | None,
-        speaker: Tensor | None,
-        vector: Tensor | None,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the coefficients of the predictor and the conditioning of the stack."""
-        rows, parts = None, []
-        if self.local_conditioner is not None:
-            frames = self._frames_around(local, batch_size, length)
-            rows, conditioning = self._window_parts(frames)
-            rows = None if rows is None else rows[..., :length]
-            parts.append(conditioning[..., :length])
-        elif local is not None:
-            raise ValueError("the model has no local conditioning, but local was given")
-        whole_signal = self.compute_global_conditioning(batch_size, speaker, vector)
-        if whole_signal is not None:
-            parts.append(whole_signal.unsqueeze(-1).expand(-1, -1, length))
-        return rows, torch.cat(parts, dim=1) if parts else None
-
-    def compute_global_conditioning(
-        self, batch_size: int, speaker: Tensor | None = None, vector: Tensor | None = None
-    ) -> Tensor | None:
-        """Return the conditioning of each item's signal, `(B, C)`; `None` for a model without."""
-        if self.global_conditioner is not None:
-            vector = None if vector is None else self._as_weights(vector)
-            conditioning: Tensor = self.global_conditioner(speaker, vector, batch_size)
-            return conditioning
-        if speaker is not None or vector is not None:
-            raise ValueError("the model has no global conditioning: leave speaker and vector out")
-        return None
-
-    def _frames_around(self, local: Tensor | None, batch_size: int, length: int) -> Tensor:
-        """Return checked frames with copies of the first and the last one around them."""
-        assert self.local_conditioner is not None
-        assert self.config.local is not None
-        channels, hop = self.config.local.in_channels, self.local_conditioner.hop_length
-        if local is None:
-            raise ValueError(f"the model needs local=, frames of {channels} channels")
-        if local.dim() != 3 or tuple(local.shape[:2]) != (batch_size, channels):
-            wanted = f"({batch_size}, {channels}, F)"
-            raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
-        if local.shape[2] * hop < length:
-            raise ValueError(
-                f"local has {local.shape[2]} frames of {hop} samples, the waveform {length} samples"
-            )
-        around = (self.local_conditioner.past, self.frame_lookahead)
-        return F.pad(self._as_weights(local), around, mode="replicate")
-
-    @property
-    def frame_lookahead(self) -> int:
-        """Frames after its own that the conditioning of a sample depends on, at most."""
-        parts = (self.local_conditioner, self.predictor)
-        return max((part.lookahead for part in parts if part is not None), default=0)
-
-    def local_window(self, frames: Tensor) -> Tensor:
-        """Return the local conditioning of the samples of some frames, given those around them.
-
-        Shape:
-            - Input: `(B, in_channels, past + F + frame_lookahead)`, with the `past` of the local
-              conditioner
-            - Output: `(B, C, F * hop_length)`; coefficients of the linear predictor come first
-        """
-        rows, conditioning = self._window_parts(frames)
-        return conditioning if rows is None else _join(rows, conditioning)
-
-    def _window_parts(self, frames: Tensor) -> tuple[Tensor | None, Tensor]:
-        local, predictor = self.local_conditioner, self.predictor
-        assert local is not None
-        stop = frames.shape[-1] - self.frame_lookahead
-        conditioning: Tensor = local.window(frames[..., : stop + local.lookahead])
-        if predictor is None:
-            return None, conditioning
-        return predictor.window(frames[..., local.past : stop + predictor.lookahead]), conditioning
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
         """Return the state before the first sample: silence."""
@@ -306,7 +207,7 @@ class WaveNet(PretrainedMixin, nn.Module):
             raise ValueError(f"prefill needs a fresh state, got one at position {state.position}")
         _, state.position = shape_of_waveform(prompt)
         field = self.config.receptive_field  # no queue reaches further back
-        rows, conditioning = self._split(conditioning)
+        rows, conditioning = self.split(conditioning)
         before = shift_right(prompt)
         codes, prediction = self._inputs(before, rows)
         recent_input = codes[..., -field:]
@@ -328,7 +229,7 @@ class WaveNet(PretrainedMixin, nn.Module):
             state: From `new_state`, changed in place.
             conditioning: Of the next sample, `(B, C)`, from `compute_conditioning`.
         """
-        rows, conditioning = self._split(conditioning)
+        rows, conditioning = self.split(conditioning)
         signals, prediction = self.distribution.quantize(sample).unsqueeze(1), None
         if self.predictor is not None and rows is not None:
             residual, prediction = self.predictor.step(
@@ -369,13 +270,6 @@ class WaveNet(PretrainedMixin, nn.Module):
                 return f"distribution has a {name} of its own, set on the instance"
         return first_difference(self, standard)
 
-    def _split(self, conditioning: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Return the coefficients of the predictor, and the conditioning of the stack."""
-        if self.predictor is None or conditioning is None:
-            return None, conditioning
-        count = self.predictor.num_rows
-        return conditioning[:, :count].float(), self._as_weights(conditioning[:, count:])
-
     def _inputs(self, before: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the first layer's input for a waveform delayed by one sample, and its prediction.
 
@@ -385,7 +279,7 @@ class WaveNet(PretrainedMixin, nn.Module):
         samples = self.distribution.quantize(before)
         if self.predictor is None or rows is None:
             return self._codes_of(samples.unsqueeze(1)), None
-        coming = F.pad(samples, (0, 1))[:, 1:].to(rows)  # `predict` sees samples before its own only
+        coming = F.pad(samples, (0, 1))[:, 1:].to(rows)  # the last is predicted, not seen
         prediction = self.predictor.predict(coming, rows)
         residual = shift_right(scaled_residual(coming, prediction, rows[:, -1]))
         signals = torch.stack([samples.to(rows), prediction, residual], dim=1)
@@ -399,7 +293,7 @@ class WaveNet(PretrainedMixin, nn.Module):
         if isinstance(self.input, CausalEmbedding):
             codes = self.distribution.encode(signals)
             return codes.squeeze(1) if self.num_signals == 1 else codes
-        return self._as_weights(self.distribution.quantize(signals))
+        return self.as_weights(self.distribution.quantize(signals))
 
     def _around(self, prediction: Tensor | None, rows: Tensor | None, params: Tensor) -> Tensor:
         """Return the parameters of samples for those of residuals; as they are for no prediction.
@@ -410,18 +304,6 @@ class WaveNet(PretrainedMixin, nn.Module):
             return params
         assert isinstance(self.distribution, Mixture)
         return self.distribution.affine(params, prediction, rows[:, -1])
-
-    def _as_weights(self, x: Tensor) -> Tensor:
-        """Return an input in the dtype of the weights."""
-        weight = next(self.parameters(), None)  # None where something else has replaced them
-        return x if weight is None else x.to(weight.dtype)
-
-
-def _join(rows: Tensor, conditioning: Tensor | None) -> Tensor:
-    if conditioning is None:
-        return rows
-    by_sample = [part.transpose(1, 2) for part in (rows, conditioning)]  # as the rows are stored
-    return torch.cat(by_sample, dim=2).transpose(1, 2)
 
 
 def unwrap(model: nn.Module) -> WaveNet:
@@ -451,30 +333,3 @@ def meta_model(config: WaveNetConfig) -> WaveNet:
     """
     with EmptyWeights():
         return WaveNet(config).to("meta")
-
-
-def shape_of_waveform(waveform: Tensor) -> torch.Size:
-    """Return `(B, T)`, the shape of a waveform.
-
-    Raises:
-        ValueError: It has another shape, or is not floating point.
-    """
-    if waveform.dim() != 2:
-        hints = {1: "add a batch axis, waveform.unsqueeze(0)"}
-        if waveform.dim() == 3 and waveform.shape[1] == 1:
-            hints[3] = "drop the channel axis, waveform.squeeze(1)"
-        hint = hints.get(waveform.dim(), "one channel, without an axis for it")
-        raise ValueError(f"waveform must be (B, T), got {tuple(waveform.shape)}: {hint}")
-    if not waveform.is_floating_point():
-        scales = {torch.uint8: "subtract 128, then divide by 128"}
-        scales |= {torch.int16: "divide by 32768", torch.int32: "divide by 2147483648"}
-        hint = scales.get(waveform.dtype, "convert it")
-        raise ValueError(
-            f"waveform must be floating point, samples in [-1, 1], got {waveform.dtype}: {hint}"
-        )
-    return waveform.shape
-
-
-def shift_right(waveform: Tensor) -> Tensor:
-    """Return the waveform delayed by one sample, `(B, T)`: silence first, the last one dropped."""
-    return F.pad(waveform, (1, 0))[..., :-1]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import SamplingConfig
-from wavenet.model import shift_right
+from wavenet.waveform import shift_right
 from wavenet.modules.compat import WN, load_weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

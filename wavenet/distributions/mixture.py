@@ -133,7 +133,7 @@ class Mixture(Distribution):
 
         Offset and factor, positive, are `(B, ...)`; the result is float32 at least.
         """
-        *logits, means, log_scales = widen(params).split(self.num_mixtures, dim=1)
+        *logits, means, log_scales = torch.split(widen(params), self.num_mixtures, dim=1)
         offset, factor = offset.unsqueeze(1), factor.unsqueeze(1)
         return torch.cat([*logits, offset + factor * means, log_scales + factor.log()], dim=1)
 

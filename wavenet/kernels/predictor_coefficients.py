@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavenet.feature_configs import PredictorConfig
 from wavenet.kernels.cache import KernelCache, private_folder
 from wavenet.kernels.compiler import compiled, inlined, set_cache
-from wavenet.feature_configs import PredictorConfig
 from wavenet.linear_predictor import (
     ITERATIONS,
     LOG_RANGE,

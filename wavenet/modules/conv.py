@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules.empty import KeepsConstants
+
 SILENCE_CODE = -1  # class of the samples before the first: it adds nothing
 
 
@@ -82,7 +84,7 @@ class CausalConv1d(nn.Conv1d):
         return F.linear(taps.flatten(1), self.weight.flatten(1), self.bias)
 
 
-class CausalEmbedding(nn.Module):
+class CausalEmbedding(KeepsConstants):
     """Sum of embeddings of the current class and of `kernel_size - 1` classes before it.
 
     A convolution over one-hot classes selects one column of its weight for each tap. The sum of

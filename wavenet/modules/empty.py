@@ -1,10 +1,34 @@
-"""New modules without memory: their weights on the meta device, without initial values."""
+"""New modules without memory: their weights on the meta device, without initial values.
 
-from typing import Any
+Constants that a module computes with keep their values there.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+Self = TypeVar("Self", bound=nn.Module)
+
+
+class KeepsConstants(nn.Module):
+    """Base of modules whose buffers that are not saved are constants.
+
+    They follow the weights to another device, but not to another dtype, nor to the meta device,
+    from which a model directory's weights would come back without them.
+    """
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        buffers, names = self._buffers, self._non_persistent_buffers_set
+        constants = {name: buffers[name] for name in names}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, values in constants.items():
+            moved = buffers[name]
+            if values is not None and moved is not None:
+                buffers[name] = values if moved.is_meta else values.to(moved.device)
+        return self
 
 
 class EmptyWeights(TorchFunctionMode):

@@ -276,7 +276,6 @@ def check_model_state(state: WaveNetState, model: WaveNet) -> None:
 def to_model(state: WaveNetState, model: WaveNet) -> WaveNetState:
     """Return a checked state in the dtype and on the device of `model`."""
     check_model_state(state, model)
-    like = next(model.parameters())
     wanted = model.new_state(1).queues  # the predictor's is float32 in models of every dtype
     queues = [queue.to(own) for queue, own in zip(state.queues, wanted, strict=True)]
     return WaveNetState(queues, state.position)

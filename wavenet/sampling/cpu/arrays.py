@@ -92,6 +92,14 @@ class ThreadShare(NamedTuple):
     lookahead_row: NDArray[np.int64]  # and in its look-ahead
 
 
+class PredictionRequest(NamedTuple):
+    """The coefficients of the linear predictor in one run, by sub-frame."""
+
+    coefficients: NDArray[np.int32]  # (streams, parts, order), in units of 2^-20
+    scales: NDArray[np.float32]  # of the residual, (streams, parts)
+    part_of_sample: NDArray[np.int64]  # (length,)
+
+
 class Request(NamedTuple):
     """What all threads compute in one run."""
 
@@ -101,9 +109,7 @@ class Request(NamedTuple):
     needs_params: bool  # False for a prompt: the head is left out
     noise: NDArray[np.float32]  # (items, length, uniforms of a draw)
     conditioning: NDArray[np.uint8]  # (streams, length + MAX_CONDITIONED_ROWS, row) or empty
-    coefficients: NDArray[np.int32]  # of the predictor, (streams, parts, order), in 2^-20
-    scales: NDArray[np.float32]  # of its residual, (streams, parts)
-    part_of_sample: NDArray[np.int64]  # (length,)
+    prediction: PredictionRequest
     forced_codes: NDArray[np.int32]  # (streams, length), used instead of draws; or (streams, 0)
     params: NDArray[np.float32]  # (streams, length, unpadded_params) to be filled; or empty
     codes: NDArray[np.int32]  # (streams, length) to be filled

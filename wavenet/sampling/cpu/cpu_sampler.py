@@ -18,11 +18,11 @@ from wavenet.kernels.compiler import get_cache, set_cache
 from wavenet.kernels.matmul import aligned, encode_rows
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer
-from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request
+from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, PredictionRequest, Request
 from wavenet.sampling.cpu.kernel import make_kernel
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
 from wavenet.sampling.cpu.packing import model_sizes, pack_weights
-from wavenet.sampling.cpu.prediction import coefficient_arrays
+from wavenet.sampling.cpu.prediction import NO_PREDICTION, prediction_request
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
@@ -146,7 +146,7 @@ class CpuSampler(Sampler):
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their codes, `(streams, length)`."""
         streams, (streams_per_item, guidance_scale) = packed.batch_size, guidance
-        conditioning, *prediction = self._split(conditioning, packed.position)
+        conditioning, prediction = self._split(conditioning, packed.position)
         codes, sizes = np.zeros((streams, length), np.int32), self.layout.sizes
         request = Request(
             length=length,
@@ -156,9 +156,7 @@ class CpuSampler(Sampler):
             needs_params=needs_params,
             noise=np.zeros((streams, length, 1), np.float32) if noise is None else noise,
             conditioning=self._encode_conditioning(conditioning, streams),
-            coefficients=prediction[0],
-            scales=prediction[1],
-            part_of_sample=prediction[2],
+            prediction=prediction,
             forced_codes=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             codes=codes,
@@ -177,19 +175,18 @@ class CpuSampler(Sampler):
 
     def _split(
         self, conditioning: Tensor | None, position: int
-    ) -> tuple[Tensor | None, NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[Tensor | None, PredictionRequest]:
         """Return the gates' conditioning, and what the predictor computes with from `position` on.
 
         Both are in `(streams, C, T)` of a model with a predictor.
         """
         predictor = self.model.predictor
         if predictor is None or conditioning is None:
-            nothing = np.zeros((1, 1, 1), np.int32)
-            return conditioning, nothing, np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
+            return conditioning, NO_PREDICTION
         count = predictor.num_rows
         rows, conditioning = conditioning[:, :count].cpu(), conditioning[:, count:]
-        arrays = coefficient_arrays(predictor, rows, position, self.layout.sizes.order)
-        return conditioning, *arrays
+        order = self.layout.sizes.order
+        return conditioning, prediction_request(predictor, rows, position, order)
 
     def _encode_conditioning(self, conditioning: Tensor | None, streams: int) -> NDArray[np.uint8]:
         """Return conditioning `(streams, C, T)` as the kernel reads it, with padding at the end."""

@@ -95,7 +95,8 @@ class Layout:
         seen = state.queues[0][..., _ring_places(state.position, memory)].cpu()
         codes = (distribution.encode(seen) if seen.is_floating_point() else seen).flip(-1)
         codes[..., state.position :] = SILENCE_CODE
-        packed.buffers.codes[..., 1:] = codes.reshape(len(codes), self.sizes.num_signals, memory).numpy()
+        shape = (len(codes), self.sizes.num_signals, memory)
+        packed.buffers.codes[..., 1:] = codes.reshape(shape).numpy()
         if self.sizes.order:
             past, last = state.queues[-1][:, :-2], state.queues[-1][:, -2:]
             oldest_first = past[:, _ring_places(state.position, past.shape[1])]

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
-from numpy.typing import NDArray
 
 from wavenet.distributions.mixture import LEVELS
 from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, inlined, llvm_function
@@ -25,12 +24,15 @@ from wavenet.kernels.vectors import (
     vector_offsets,
 )
 from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE, LinearPredictor
-from wavenet.sampling.cpu.arrays import Run
+from wavenet.sampling.cpu.arrays import PredictionRequest, Run
 from wavenet.sampling.cpu.draws import float_at
 
 HALF_LEVELS = LEVELS // 2
 PRODUCT_STEP = COEFFICIENT_STEP / HALF_LEVELS
 LONG_VECTOR = ir.VectorType(I64, LANES)
+NO_PREDICTION = PredictionRequest(
+    np.zeros((1, 1, 1), np.int32), np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
+)
 
 
 @llvm_function(types.int64, ADDRESS, ADDRESS, types.int64)
@@ -63,7 +65,8 @@ def code_of(value: float) -> int:
 def predict_samples(run: Run, t: int) -> None:
     """Predict each stream's next sample; put its code and the last residual's into the input."""
     share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
-    order, part = sizes.order, request.part_of_sample[t]
+    given, order = request.prediction, sizes.order
+    part, parts = given.part_of_sample[t], given.coefficients.shape[1]
     place = (request.position + t) % order
     for s in range(share.num_streams):
         stream = share.first_stream + s
@@ -74,14 +77,13 @@ def predict_samples(run: Run, t: int) -> None:
         buffers.history[stream, place] = integer
         buffers.history[stream, place + order] = integer  # so that all of it lies in one piece
         past = buffers.history.ctypes.data + 4 * (stream * 2 * order + (place + 1) % order)
-        parts = request.coefficients.shape[1]
-        coefficients = request.coefficients.ctypes.data + 4 * (stream * parts + part) * order
+        coefficients = given.coefficients.ctypes.data + 4 * (stream * parts + part) * order
         total = integer_dot(coefficients, past, order)
         prediction = np.float32(np.float64(total) * PRODUCT_STEP)
         buffers.codes[stream, 1, 0] = code_of(prediction)
         buffers.codes[stream, 2, 0] = code_of(residual)
         buffers.prediction[stream, 0] = prediction
-        buffers.prediction[stream, 1] = request.scales[stream, part]
+        buffers.prediction[stream, 1] = given.scales[stream, part]
 
 
 @inlined
@@ -101,20 +103,16 @@ def shift_params(run: Run, params: Address) -> None:
             store_float(spread, float_at(spread) + log_scale)
 
 
-def coefficient_arrays(
+def prediction_request(
     predictor: LinearPredictor, rows: torch.Tensor, position: int, order: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
-    """Return what the kernel predicts with: one entry per sub-frame of these samples.
+) -> PredictionRequest:
+    """Return what the kernel predicts with: coefficients for each sub-frame of some samples.
 
     Args:
         predictor: The model's.
         rows: Coefficients of each sample, `(streams, order + 1, T)`.
         position: Number of the first sample.
-        order: Coefficients of an entry, zeros for the oldest samples included.
-
-    Returns:
-        Coefficients in units of 2^-20, `(streams, parts, order)`; scales, `(streams, parts)`; and
-        the part of each sample, `(T,)`.
+        order: Coefficients of a sub-frame, zeros for the oldest samples included.
     """
     samples = np.arange(position, position + rows.shape[-1])
     frames, offsets = np.divmod(samples, predictor.hop_length)
@@ -125,5 +123,4 @@ def coefficient_arrays(
     integers = (chosen[..., :-1] / COEFFICIENT_STEP).round().to(torch.int32)
     coefficients[..., order - predictor.order :] = integers.numpy()
     scales = np.ascontiguousarray(chosen[..., -1].float().numpy())
-    return coefficients, scales, part_of_sample.astype(np.int64).reshape(-1)
-
+    return PredictionRequest(coefficients, scales, part_of_sample.astype(np.int64).reshape(-1))

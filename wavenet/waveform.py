@@ -1,0 +1,32 @@
+"""Waveforms `(B, T)`, as a model takes them."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def shape_of_waveform(waveform: Tensor) -> torch.Size:
+    """Return `(B, T)`, the shape of a waveform.
+
+    Raises:
+        ValueError: It has another shape, or is not floating point.
+    """
+    if waveform.dim() != 2:
+        hints = {1: "add a batch axis, waveform.unsqueeze(0)"}
+        if waveform.dim() == 3 and waveform.shape[1] == 1:
+            hints[3] = "drop the channel axis, waveform.squeeze(1)"
+        hint = hints.get(waveform.dim(), "one channel, without an axis for it")
+        raise ValueError(f"waveform must be (B, T), got {tuple(waveform.shape)}: {hint}")
+    if not waveform.is_floating_point():
+        scales = {torch.uint8: "subtract 128, then divide by 128"}
+        scales |= {torch.int16: "divide by 32768", torch.int32: "divide by 2147483648"}
+        hint = scales.get(waveform.dtype, "convert it")
+        raise ValueError(
+            f"waveform must be floating point, samples in [-1, 1], got {waveform.dtype}: {hint}"
+        )
+    return waveform.shape
+
+
+def shift_right(waveform: Tensor) -> Tensor:
+    """Return the waveform delayed by one sample, `(B, T)`: silence first, the last one dropped."""
+    return F.pad(waveform, (1, 0))[..., :-1]
