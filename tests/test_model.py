@@ -9,9 +9,9 @@ from torch import Tensor
 from tests.architectures import SMALL, conditions_for, configs, local_configs, raise_above_relu
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.waveform import shift_right
 from wavenet.modules import GlobalConditioner, Head, LocalConditioner
 from wavenet.modules.upsampling import UPSAMPLERS
+from wavenet.waveform import shift_right
 
 
 def step_over(

@@ -155,6 +155,8 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
         )
     if audio.features:
         facts["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
+    if config.predictor is not None:
+        facts["Linear prediction"] = f"order {config.predictor.order}, from the mel spectrogram"
     if audio.speaker_names:
         facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
     return facts

@@ -24,8 +24,8 @@ class LayerRow:
     """One layer of a `WaveNet`.
 
     Attributes:
-        name: `global conditioner` and `local conditioner` if there are any, `input`, `block 1` and
-            so on, or `head`.
+        name: `global conditioner`, `local conditioner` and `linear predictor` if there are any,
+            `input`, `block 1` and so on, or `head`.
         dilation: Samples between taps.
         effective_kernel_size: Samples from first to last tap, both included.
         receptive_field: Past samples that this layer's output depends on.
@@ -55,7 +55,13 @@ def layer_rows(model: WaveNet | WaveNetConfig) -> list[LayerRow]:
     local = model.local_conditioner
     if local is not None:
         rows.append(_row("local conditioner", local, operations=round(_local_operations(local))))
-    rows.append(_row("input", model.input, effective_kernel_size=field, receptive_field=field))
+    if model.predictor is not None:
+        order = model.predictor.order
+        sizes = {"effective_kernel_size": order, "receptive_field": order}
+        rows.append(_row("linear predictor", model.predictor, operations=2 * order, **sizes))
+        field += order  # the input layer sees predictions
+    taps = model.input.memory + 1
+    rows.append(_row("input", model.input, effective_kernel_size=taps, receptive_field=field))
     for index, block in enumerate(model.stack.blocks):
         if not isinstance(block, ResidualBlock):
             raise _uncountable(f"stack.blocks.{index}", block, ResidualBlock)

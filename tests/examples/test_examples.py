@@ -13,8 +13,8 @@ from torch import Tensor
 
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions import SamplingConfig
-from wavenet.waveform import shift_right
 from wavenet.modules.compat import WN, load_weights
+from wavenet.waveform import shift_right
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GENERATED = r"generated: \(1, 64\)"

@@ -1,5 +1,6 @@
 """The compiled sampler compared with the reference, which defines it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.architectures import conditions_for, configs, some
 from tests.sampling.parity import DRAWS, assert_same_signal, noisy
-from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
 from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, make_sampler
@@ -145,9 +146,9 @@ def test_batch_threads_and_chunks_change_no_bit(
 
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
 @pytest.mark.parametrize("num_threads", THREADS)
-@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+@pytest.mark.parametrize(("guidance_scale", "predicts"), [(1.0, False), (2.0, False), (2.0, True)])
 def test_conditioning_in_chunks_and_batches_changes_no_bit(
-    weight_dtype: str, num_threads: int, guidance_scale: float
+    weight_dtype: str, num_threads: int, guidance_scale: float, predicts: bool
 ) -> None:
     local = LocalConfig(
         in_channels=5, channels=20, upsample_scales=(4, 5), lookahead=1, kernel_size=2
@@ -155,6 +156,18 @@ def test_conditioning_in_chunks_and_batches_changes_no_bit(
     config = WaveNetConfig(
         dilations=(1, 2, 5, 30, 97), residual_channels=40, local=local, num_speakers=3
     )
+    if predicts:
+        mel = MelConfig(
+            sample_rate=8000, n_fft=128, hop_length=20, win_length=80, n_mels=5, f_max=4000.0
+        )
+        config = replace(
+            config,
+            output_distribution="logistic_mixture",
+            quantization_channels=65536,
+            input_type="mu-law",
+            input_kernel_size=2,
+            predictor=PredictorConfig(order=40, mel=mel),
+        )
     model, length = noisy(config), 2000
     frames = torch.randn(3, 5, length // 20)
     speaker, prompt = torch.tensor([2, -1, 0]), torch.rand(3, 130) * 2 - 1
