@@ -22,6 +22,7 @@ def import_model(options: ImportCommand, composed: Composed) -> None:
         raise ConfigError(f"{printable(output)} exists: choose another output, or overwrite=true")
     imported = load(
         options.source,
+        kind=options.kind,
         config=options.config,
         sample_rate=options.sample_rate,
         mean=options.mean,

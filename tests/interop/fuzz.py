@@ -1,6 +1,6 @@
 """Read damaged and hostile checkpoints: every one is read or refused, nothing in it is run.
 
-    python -m tests.interop.fuzz [--count 100000] [--seed 0]
+    python -m tests.interop.fuzz [--count 100000] [--seed 0] [--importers]
 
 Mutates the golden files: their bytes; the pickle inside, with the checksums of the container made
 to match, so that the reader of pickles sees it; and makes pickles of random opcodes. Runs in child
@@ -9,6 +9,7 @@ cost most CPU time.
 """
 
 import argparse
+import contextlib
 import io
 import pickletools
 import random
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import torch
 
+from tests.interop.fuzz_importers import ImporterFuzzer
 from tests.interop.tables import table_blocks
 from wavenet.interop import read_tensorflow, read_torch, state_dict_of
 from wavenet.interop.crc32c import masked_crc32c
@@ -200,16 +202,18 @@ class Fuzzer:
             tensor.to(torch.float64).sum()
 
 
-def run_child(start: int, count: int) -> None:
+def run_child(start: int, count: int, *, importers: bool) -> None:
     """Try `count` files in this process, and print what became of them."""
     torch.set_num_threads(1)
     events: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     slowest, slowest_seed = 0.0, 0
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # no disk
-        fuzzer = Fuzzer(Path(name), TORCH_FILES)
+        fuzzer: Fuzzer | ImporterFuzzer
+        fuzzer = ImporterFuzzer(Path(name)) if importers else Fuzzer(Path(name), TORCH_FILES)
         for seed in range(-50, 0):  # some modules are imported when first used
-            fuzzer.try_one(seed)
+            with contextlib.suppress(Exception):
+                fuzzer.try_one(seed)
         b"-".decode("raw_unicode_escape").encode("unicode_escape").decode("cp437")
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
         watching = True
@@ -244,14 +248,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--importers", action="store_true", help="models, read, not files")
     parser.add_argument("--child", action="store_true", help="try all files in this process")
     options = parser.parse_args()
     if options.child:
-        run_child(options.seed, options.count)
+        run_child(options.seed, options.count, importers=options.importers)
     failed = 0
     for start in range(options.seed, options.seed + options.count, CHUNK):
         count = min(CHUNK, options.seed + options.count - start)
         command = [sys.executable, "-m", "tests.interop.fuzz", "--child"]
+        command += ["--importers"] * options.importers
         done = subprocess.run([*command, f"--seed={start}", f"--count={count}"], check=False)
         failed += done.returncode != 0
     print(f"{options.count} files, {failed} child processes failed")

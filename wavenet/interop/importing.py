@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,16 +18,30 @@ from wavenet.interop.torch_file import read_torch
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable, require
 
 Statistics = Path | str | Sequence[float]
-Importer = Callable[[Source], Imported]
 
-IMPORTERS: dict[str, tuple[Importer, str | None]] = {  # by a weight; its config's usual name
-    "conv_layers.0.conv1x1_skip.weight": (r9y9.convert, "hparams.json"),
-    "main_conv_layers.0.conv1x1_skip.weight": (ttslearn.convert, "model.yaml"),
-    "dil_tanh.0.conv.weight": (kan_bayashi.convert, "model.conf"),
-    "dilate_layers.0.conv.weight": (nv_wavenet.convert, "config.json"),
-    "filter_convs.0.weight": (herrmann.convert, None),
-    "dilated_convs.0.weight": (herrmann.convert_scalar, None),
-    "dilated_stack/layer0/filter": (ibab.convert, "wavenet_params.json"),
+
+class Kind(NamedTuple):
+    """What tells a project's checkpoints, and how they are imported.
+
+    Attributes:
+        convert: The importer.
+        weight: Name of a weight that only this kind has.
+        config: Usual name of its config, if it has one.
+    """
+
+    convert: Callable[[Source], Imported]
+    weight: str
+    config: str | None
+
+
+KINDS = {
+    "r9y9": Kind(r9y9.convert, "conv_layers.0.conv1x1_skip.weight", "hparams.json"),
+    "ttslearn": Kind(ttslearn.convert, "main_conv_layers.0.conv1x1_skip.weight", "model.yaml"),
+    "kan_bayashi": Kind(kan_bayashi.convert, "dil_tanh.0.conv.weight", "model.conf"),
+    "nv_wavenet": Kind(nv_wavenet.convert, "dilate_layers.0.conv.weight", "config.json"),
+    "herrmann": Kind(herrmann.convert, "filter_convs.0.weight", None),
+    "herrmann_2017_05": Kind(herrmann.convert_scalar, "dilated_convs.0.weight", None),
+    "ibab": Kind(ibab.convert, "dilated_stack/layer0/filter", "wavenet_params.json"),
 }
 FOREIGN = {  # names of weights, or keys of the file, and what they are of
     r"conv_layers\.0\.conv1x1_aux\..*": "is a ParallelWaveGAN generator, which makes noise into "
@@ -50,6 +64,7 @@ MAX_CONFIG_BYTES = 1 << 20
 def load(
     path: Path | str,
     *,
+    kind: str | None = None,
     config: Path | str | Mapping[str, Any] | None = None,
     sample_rate: int | None = None,
     mean: Statistics | None = None,
@@ -61,6 +76,7 @@ def load(
     Args:
         path: What `torch.save` wrote, or the prefix of a TensorFlow checkpoint. Its project is
             found from the names of its weights.
+        kind: The project, one of `KINDS`, in place of the one that is found.
         config: The project's config, a file or its keys; by default the file of the usual name
             beside the checkpoint, if there is one.
         sample_rate: In Hz, where neither file nor config has it.
@@ -79,14 +95,48 @@ def load(
         MachineError: A file cannot be read.
     """
     path = Path(path)
-    contents, tensors, steps = _read(path)
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"kind={printable(kind)} is unknown: the kinds are {', '.join(KINDS)}")
+    return convert(
+        path,
+        read(path),
+        kind=kind,
+        config=config,
+        sample_rate=sample_rate,
+        mean=mean,
+        std=std,
+        dtype=dtype,
+    )
+
+
+class ReadFile(NamedTuple):
+    """What a file holds: everything, the weights in it, and the number of updates."""
+
+    contents: dict[str, Any]
+    tensors: dict[str, Tensor]
+    steps: int
+
+
+def convert(
+    path: Path,
+    file: ReadFile,
+    *,
+    kind: str | None = None,
+    config: Path | str | Mapping[str, Any] | None = None,
+    sample_rate: int | None = None,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Imported:
+    """Import what was read from `path`, which is emptied; see `load`."""
+    contents, tensors, steps = file
     try:
-        convert, usual = _importer(contents, tensors)
+        importer, _, usual = _kind(contents, tensors, kind)
         fields, notes = _read_config(path, config, usual)
         attributes = contents.get("model", contents)
-        if not (isinstance(attributes, dict) and "_modules" in attributes):
-            attributes = {}
-        del contents  # an optimizer's state is twice as large as the weights
+        named = isinstance(attributes, dict) and "_modules" in attributes
+        attributes = dict(attributes) if named else {}
+        contents.clear()  # an optimizer's state is twice as large as the weights
         source = Source(
             path=path,
             weights=Weights(tensors),
@@ -99,7 +149,7 @@ def load(
             dtype=dtype,
         )
         tensors.clear()
-        imported = convert(source)
+        imported = importer(source)
     except CheckpointError as error:
         raise CheckpointError(f"{printable(path)} {error}") from error
     except ConfigError as error:
@@ -107,13 +157,14 @@ def load(
     return imported._replace(notes=(*notes, *imported.notes))
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:
-    """Return a file's contents, the weights in it, and the number of updates."""
+def read(path: Path) -> ReadFile:
+    """Return what a file of any project holds."""
     known_endings = re.search(r"\.(?:index|meta|data-\d+-of-\d+)$", path.name)
-    if known_endings or path.with_name(f"{path.name}.index").exists():
+    is_prefix = path.name and path.with_name(f"{path.name}.index").exists()  # "." has no name
+    if known_endings or is_prefix:
         tensors = ibab.select(read_tensorflow(path))
         found = re.search(r"ckpt-(\d{1,18})", path.name)
-        return {}, tensors, int(found[1]) if found else 0
+        return ReadFile({}, tensors, int(found[1]) if found else 0)
     contents = read_torch(path)
     steps = next((contents[key] for key in STEPS if type(contents.get(key)) is int), 0)
     try:
@@ -121,19 +172,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:
     except CheckpointError as error:
         foreign = _foreign(contents)
         raise CheckpointError(f"{printable(path)} {foreign or error}") from error
-    return contents, dict(tensors), max(steps, 0)
+    return ReadFile(contents, dict(tensors), max(steps, 0))
 
 
-def _importer(
-    contents: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> tuple[Importer, str | None]:
+def _kind(contents: Mapping[str, Any], tensors: Mapping[str, Tensor], given: str | None) -> Kind:
     names = {re.sub(r"\.parametrizations\.(\w+)\.original1$|_v$", _plain, name) for name in tensors}
-    for name, importer in IMPORTERS.items():
-        if name in names:
-            foreign = _foreign({key: None for key in tensors if "conv1x1_aux" in key})
-            if foreign is not None:
-                break
-            return importer
+    found = [name for name, kind in KINDS.items() if kind.weight in names]
+    if given is not None and given not in found:
+        hint = f"they are of kind {found[0]}" if found else "they are of no known kind"
+        raise ConfigError(
+            f"kind={given} does not fit the weights, which have no {KINDS[given].weight}: {hint}; "
+            f"the kinds are {', '.join(KINDS)}"
+        )
+    if given is not None:
+        return KINDS[given]
+    foreign = _foreign({key: None for key in tensors if "conv1x1_aux" in key})
+    if found and foreign is None:
+        return KINDS[found[0]]
     foreign = _foreign(contents) or _foreign(tensors)
     if foreign is not None:
         raise CheckpointError(foreign)

@@ -1,6 +1,7 @@
 """What an importer works with: weights that are each taken once, and a config with typed keys."""
 
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,8 +164,9 @@ class Fields:
     def integer(self, key: str, default: Any = REQUIRED, *, least: int = 1) -> Any:
         """Return a whole number of `least` or more, or the default where it is absent or null."""
         value = self._get(key, default)
-        whole = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if key in self and not (whole and value == int(value) and value >= least):
+        real = isinstance(value, (int, float)) and not isinstance(value, bool)
+        whole = real and least <= value < 2**31 and value == int(value)
+        if key in self and not whole:
             raise self._wrong(key, f"a whole number of {least} or more", value)
         return int(value) if key in self else value
 
@@ -215,7 +217,13 @@ class Fields:
         return default
 
     def _wrong(self, key: str, wanted: str, found: Any) -> ConfigError:
-        return ConfigError(f"{self.name}: {key} must be {wanted}, got {printable(found)}")
+        try:
+            shown = printable(
+                found if isinstance(found, (str, int, float)) else reprlib.repr(found)
+            )
+        except ValueError:  # Python's limit of an integer's digits
+            shown = "an integer of thousands of digits"
+        return ConfigError(f"{self.name}: {key} must be {wanted}, got {shown}")
 
 
 @dataclass(frozen=True, kw_only=True)
