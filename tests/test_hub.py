@@ -9,12 +9,19 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.repocard import ModelCard
 
 import wavenet
+from tests.cli.test_compose import composed
 from tests.commands import run_here
 from tests.hub_server import READ_ONLY, TOKEN, Hub, Repository, serve
 from wavenet.checkpoint import save
+from wavenet.cli.commands import TrainCommand
 from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.derive import derive
 from wavenet.hub import push
 from wavenet.model import WaveNet
+from wavenet.model_card import BaseModel
+from wavenet.training.init_config import base_model, config_from_model
+from wavenet.training.options import RunConfig
+from wavenet.utils.dataclass_io import from_dict, narrow
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError
 
 # of the hub library, about its own upload with Git LFS:
@@ -260,3 +267,15 @@ def test_commands_push_and_take_models_of_the_hub(
     assert (tmp_path / "generated.wav").is_file()
     assert "receptive field: 4 samples" in inspected.stdout
     assert unknown.returncode == 4
+
+
+def test_a_run_from_a_model_on_the_hub_carries_its_licenses(hub: Hub, folder: Path) -> None:
+    hub.add("owner/name", folder)
+    words = ("recipe=folder", "data.root=recordings", "init=owner/name")
+    command = from_dict(TrainCommand, derive(composed(*words)))
+
+    config = config_from_model(narrow(RunConfig, command), ())
+
+    assert base_model(config) == "owner/name"
+    assert config.license == "CC-BY-4.0"
+    assert config.lineage == (BaseModel(name="owner/name", data="demo", license="CC-BY-4.0"),)

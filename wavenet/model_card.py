@@ -139,9 +139,10 @@ def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> d
     """Return what a model is and what it was trained on, by name, for its card and its report."""
     config = model.config
     seconds = config.receptive_field_seconds(audio.sample_rate)
+    minutes = training.seconds_of_audio / 60
     facts = {
         "Data": training.data or "not given",
-        "Training audio": f"{training.seconds_of_audio / 60:.1f} minutes",
+        "Training audio": f"{minutes:.1f} minutes" if minutes else "not given",
         "Sample rate": f"{audio.sample_rate:,} Hz",
         "Steps": f"{training.steps:,}",
         "Blocks": str(len(config.dilations)),

@@ -14,7 +14,7 @@ from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, 
 from wavenet.features.mel import LogMel, write_mel
 from wavenet.features.mel_consistency import MelConsistency
 from wavenet.generation.generate import pad_frames
-from wavenet.generation.inputs import InputFile
+from wavenet.generation.inputs import InputFile, read_recording
 from wavenet.model import WaveNet
 from wavenet.presets import MEL_PRESETS
 
@@ -166,6 +166,18 @@ def test_failed_inputs_are_reported_and_the_others_are_generated(
     assert "fast.wav is at 16000 Hz, the model at 8000 Hz" in message[2]
     assert message[-1] == "  and 5 more"
     assert list(written("out")) == ["a.wav", "b/a.wav", "b/c d.wav", "b/e=f,g.wav"]
+
+
+def test_a_recording_of_two_channels_is_mixed_down(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "wavenet")
+    soundfile.write(tmp_path / "two.wav", [[0.5, 0.0], [0.25, -0.25]], RATE)
+
+    recording = read_recording(tmp_path / "two.wav", RATE)
+
+    assert recording.tolist() == [0.25, 0.0]
+    assert "two.wav: 2 channels are mixed down to one" in caplog.text
 
 
 def test_an_input_shorter_than_seconds_is_reported_by_name(

@@ -5,6 +5,7 @@ a folder need not communicate, and a killed job can simply be started again.
 """
 
 import hashlib
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ from wavenet.utils.errors import ConfigError, DataError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
 SCORES = (".csv",)
+log = logging.getLogger("wavenet")
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,10 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
 
 
 def read_recording(path: Path, sample_rate: int) -> Tensor:
-    """Return a mono recording, `(T,)`, at the sample rate of the model.
+    """Return a recording, `(T,)`, at the sample rate of the model; several channels are mixed down.
 
     Raises:
-        DataError: It has another sample rate or more channels, or is damaged.
+        DataError: It has another sample rate, or is damaged.
     """
     header = read_header(path)
     if header.sample_rate != sample_rate:
@@ -128,11 +130,10 @@ def read_recording(path: Path, sample_rate: int) -> Tensor:
             f"{printable(path)} is at {header.sample_rate} Hz, the model at {sample_rate} Hz: "
             "resample it first, with sox or wavenet-prepare data.resample=true"
         )
+    channels = read_samples(path)
     if header.channels != 1:
-        raise DataError(
-            f"{printable(path)} has {header.channels} channels, the model one: mix it down first"
-        )
-    samples = torch.from_numpy(read_samples(path)[:, 0].copy())
+        log.info("%s: %d channels are mixed down to one", printable(path), header.channels)
+    samples = torch.from_numpy(channels.mean(axis=1))
     peak = float(samples.abs().max())
     if peak > 1:
         raise DataError(f"{printable(path)} peaks at {peak:.3f}, past 1.0: lower its level first")

@@ -94,10 +94,11 @@ def base_model(config: RunConfig) -> str | None:
 def _with_licenses(config: RunConfig, base: TrainingInfo) -> RunConfig:
     """Return the config with what the card says of the model; its license, if none is given."""
     lineage = lineage_from(base_model(config) or "", base)
-    log.info(
-        "init: license of the model: %s, of its data: %s; the card states both",
-        *(printable(text or "not given") for text in (base.license, base.data_license)),
-    )
+    if base.license or base.data_license:
+        log.info(
+            "init: license of the model: %s, of its data: %s; the card states both",
+            *(printable(text or "not given") for text in (base.license, base.data_license)),
+        )
     if config.license and base.license and config.license != base.license:
         log.warning(
             "warning: license=%s: the model's own, %s, still applies to what is made from it",
