@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wavenet.features.mel import LogMel
-from wavenet.features.mel_consistency import NO_BIN, MelConsistency
+from wavenet.features.mel_consistency import MAX_GAIN_DB, NO_BIN, MelConsistency
 from wavenet.presets import MEL_PRESETS
 
 MEL = MEL_PRESETS["8khz"]
@@ -173,6 +173,16 @@ def test_noise_becomes_silent_where_the_mel_is_at_its_floor() -> None:
     result = MelConsistency(MEL)(white(4000), silent)
 
     assert result.abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("value", "sign"), [(20.0, 1), (-20.0, -1)], ids=["louder", "softer"])
+def test_a_pass_changes_the_level_by_40_db_at_most(value: float, sign: int) -> None:
+    noise = 1e-3 * white(4000)
+
+    result = MelConsistency(MEL, 1)(noise, torch.full((64, 50), value))
+
+    gain_db = 20 * torch.log10(result.norm() / noise.norm())
+    assert float(gain_db) == pytest.approx(sign * MAX_GAIN_DB, abs=0.1)
 
 
 @pytest.mark.parametrize("value", [-1e30, -50.0, 50.0, 1e30])
