@@ -20,13 +20,17 @@ from torch.utils._pytree import tree_iter
 from tests.architectures import SMALL, conditions_for
 from tests.pretend import CUDA, pretended_gpu, to_gpu
 from tests.sampling.parity import noisy
-from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.sampling import GraphSampler, make_sampler
 from wavenet.sampling.graph.graph_state import Layout
 from wavenet.sampling.graph.weights import pack_weights
 
 LOCAL = LocalConfig(in_channels=3, channels=4, upsample_scales=(2, 3))
+MEL = MelConfig(
+    sample_rate=8000, n_fft=64, hop_length=6, win_length=48, n_mels=3, f_max=4000.0, mean=(-2.0,)
+)
+PREDICTED = {"local": LOCAL, "predictor": PredictorConfig(order=5, subframes=2, mel=MEL)}
 MODELS: dict[str, dict[str, Any]] = {
     "classes": {"quantization_channels": 16},
     "logistics": {"output_distribution": "logistic_mixture", "input_type": "scalar"},
@@ -34,6 +38,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "single-gaussian": {"output_distribution": "gaussian_mixture", "num_mixtures": 1},
     "three-taps": {"quantization_channels": 16, "kernel_size": 3, "input_kernel_size": 2},
     "one-tap": {"quantization_channels": 16, "kernel_size": 1},
+    "predicted": {"output_distribution": "logistic_mixture", "input_type": "mu-law", **PREDICTED},
+    "predicted-scalar": {
+        "output_distribution": "gaussian_mixture",
+        "input_type": "scalar",
+        "input_kernel_size": 2,
+        **PREDICTED,
+    },
     "conditioned": {"quantization_channels": 16, "local": LOCAL, "num_speakers": 2},
 }
 DRAWS = {

@@ -142,6 +142,8 @@ class GraphSampler(ReferenceSampler):
         for name, conditioning, projections in given:
             found = 0 if conditioning is None else conditioning.shape[1]
             wanted = 0 if projections is None else projections.shape[1]
+            if name == "local" and self.layout.order:
+                wanted += self.layout.order + 1
             if found != wanted:
                 raise ValueError(
                     f"the state is another model's: {name} conditioning of {found} channels, this "

@@ -27,7 +27,7 @@ class Layout:
         memories: Rows of each block's queue.
         row_counts: Row numbers of a sample in `rows`: reads of the blocks, `L * (K - 1)`, oldest
             tap first; their writes, `L`; reads of the input layer, `I - 1`, newest tap first; its
-            write, 1.
+            write, 1; reads of the linear predictor, `order`, oldest sample first; its write, 1.
     """
 
     def __init__(self, config: WaveNetConfig, like: Tensor) -> None:
@@ -35,9 +35,11 @@ class Layout:
         self.like = like.new_zeros(0)
         self.memories = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
         self.input_memory = config.input_kernel_size - 1
-        self.is_embedding = config.input_type == "embedding"
+        self.is_embedding = config.input_type != "scalar"
+        self.order = 0 if config.predictor is None else config.predictor.order
+        self.num_signals = 1 if config.predictor is None else 3
         num_blocks, taps = len(config.dilations), config.kernel_size - 1
-        self.row_counts = [num_blocks * taps, num_blocks, self.input_memory, 1]
+        self.row_counts = [num_blocks * taps, num_blocks, self.input_memory, 1, self.order, 1]
         device = like.device
         dilations = torch.tensor(config.dilations, device=device)
         self._memory = torch.tensor(self.memories, device=device)
@@ -55,26 +57,34 @@ class Layout:
         writes = times % memory + self._first
         input_reads = (times - self._input_before) % max(self.input_memory, 1)
         input_writes = times % max(self.input_memory, 1)
-        return torch.cat([reads, writes, input_reads, input_writes], dim=1)
+        order = max(self.order, 1)
+        past = (times + torch.arange(1, 1 + self.order, device=times.device)) % order
+        return torch.cat([reads, writes, input_reads, input_writes, past, times % order], dim=1)
 
     def new_state(self, streams: int) -> "GraphState":
         """Return the state before the first sample."""
-        width, past = self.config.residual_channels, (self.input_memory, streams)
+        width, past = self.config.residual_channels, (self.input_memory, self.num_signals, streams)
         if self.is_embedding:
             silence = self.config.quantization_channels
             inputs = self.like.new_full(past, silence, dtype=torch.int64)
         else:
             inputs = self.like.new_zeros(past)
-        return GraphState(self, self.like.new_zeros(sum(self.memories), streams, width), inputs)
+        queues = self.like.new_zeros(sum(self.memories), streams, width)
+        predicted = None
+        if self.order:
+            predicted = self.like.new_zeros(streams, self.order + 2, dtype=torch.float32)
+            predicted[:, -1] = 1
+        return GraphState(self, queues, inputs, predicted)
 
     def pack(self, state: WaveNetState) -> "GraphState":
         """Return a state of this model, in its dtype and on its device, in this layout."""
         first, *queues = state.queues
+        predicted = queues.pop().clone() if self.order else None
         rows = torch.cat([queue.permute(2, 0, 1) for queue in queues])
-        inputs = first.T if self.is_embedding else first[:, 0].T
+        inputs = (first.unsqueeze(1) if first.dim() == 2 else first).permute(2, 1, 0)
         if self.is_embedding:
             inputs = inputs.where(inputs != SILENCE_CODE, self.config.quantization_channels)
-        return GraphState(self, rows.contiguous(), _copy(inputs), state.position)
+        return GraphState(self, rows.contiguous(), _copy(inputs), predicted, state.position)
 
 
 @dataclass
@@ -84,13 +94,16 @@ class GraphState:
     Attributes:
         layout: Where each queue lies.
         queues: Of all blocks, `(rows, streams, R)`.
-        inputs: Queue of the input layer, `(I - 1, streams)`: classes, `N` for silence, or values.
+        inputs: Queue of the input layer, `(I - 1, G, streams)`: values, or codes, of which there is
+            one more for silence.
+        predicted: Queue of the linear predictor, `(streams, order + 2)`, if there is one.
         position: Samples seen so far.
     """
 
     layout: Layout
     queues: Tensor
     inputs: Tensor
+    predicted: Tensor | None = None
     position: int = 0
 
     @property
@@ -105,20 +118,24 @@ class GraphState:
     def select(self, items: Sequence[int]) -> "GraphState":
         """Return an independent copy of some streams."""
         chosen = list(items)
+        predicted = None if self.predicted is None else self.predicted[chosen]
         return GraphState(
-            self.layout, self.queues[:, chosen], self.inputs[:, chosen], self.position
+            self.layout,
+            self.queues[:, chosen],
+            self.inputs[..., chosen],
+            predicted,
+            self.position,
         )
 
     def to_wavenet_state(self) -> WaveNetState:
         """Return the state in the layout of `WaveNet.step`."""
-        inputs = self.inputs.T
-        if self.layout.is_embedding:
-            inputs = inputs.where(inputs != self.layout.config.quantization_channels, SILENCE_CODE)
-        else:
-            inputs = inputs.unsqueeze(1)
-        parts = torch.split(self.queues, self.layout.memories)
-        queues = [part.permute(1, 2, 0) for part in parts]
-        return WaveNetState([_copy(queue) for queue in (inputs, *queues)], self.position)
+        inputs, layout = self.inputs.permute(2, 1, 0), self.layout
+        if layout.is_embedding:
+            inputs = inputs.where(inputs != layout.config.quantization_channels, SILENCE_CODE)
+            inputs = inputs.squeeze(1) if layout.num_signals == 1 else inputs
+        queues = [part.permute(1, 2, 0) for part in torch.split(self.queues, layout.memories)]
+        last = [] if self.predicted is None else [self.predicted]
+        return WaveNetState([_copy(queue) for queue in (inputs, *queues, *last)], self.position)
 
 
 def _copy(x: Tensor) -> Tensor:

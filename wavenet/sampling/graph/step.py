@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wavenet.distributions import Categorical, Mixture, SamplingConfig
+from wavenet.linear_predictor import scaled_residual
 from wavenet.sampling.graph.graph_state import GraphState, Layout
 from wavenet.sampling.graph.weights import StepWeights
 from wavenet.sampling.reference import guide
@@ -62,14 +63,16 @@ class Step:
         self.streams, self.options = streams, options
         like, items = weights.skip, streams // options.streams_per_item
         state = layout.new_state(streams)
-        self.queues, self.inputs = state.queues, state.inputs
+        self.queues, self.inputs, self.predicted = state.queues, state.inputs, state.predicted
         self._time = like.new_zeros(1, dtype=torch.int64)
         self._rows = layout.rows(0, PIECE)
-        self._last = self.inputs.new_zeros(streams)
+        self._last = like.new_zeros(streams, dtype=torch.int64)
         self._noise = like.new_zeros(PIECE, items, distribution.num_noise, dtype=torch.float32)
         self._local: Tensor | None = None
         if weights.local is not None:
             self._local = like.new_zeros(PIECE, streams, weights.local.shape[1])
+        shape = PIECE, streams, layout.order + 1
+        self._coefficients = like.new_ones(shape, dtype=torch.float32) if layout.order else None
         self._bias = weights.gate_bias
         if weights.shared is not None:
             self._bias = weights.gate_bias.repeat(1, streams, 1)
@@ -84,10 +87,6 @@ class Step:
         weights, streams = self.weights, self.streams
         like, (num_blocks, _, gate) = weights.skip, weights.gate_bias.shape
         width = weights.input_table.shape[1]
-        if weights.values is None:  # a row of each tap's table of classes
-            taps = len(weights.input_table) // (weights.num_classes + 1)
-            first = torch.arange(taps, device=like.device) * (weights.num_classes + 1)
-            self._first_class = first.unsqueeze(1)
         self._gates = like.new_zeros(num_blocks, streams, gate)
         self._x = like.new_zeros(num_blocks, streams, width)  # input of each block
         self._z = like.new_zeros(streams, num_blocks * (gate // 2))
@@ -104,7 +103,7 @@ class Step:
             last: Codes of the samples before, `(streams,)`.
             shared: Global conditioning, `(streams, C)`.
         """
-        self.queues, self.inputs = state.queues, state.inputs
+        self.queues, self.inputs, self.predicted = state.queues, state.inputs, state.predicted
         self._load_rest(last, shared)
 
     def store(self, state: GraphState) -> None:
@@ -124,12 +123,16 @@ class Step:
             position: Number of the first of them.
             length: Samples, `PIECE` at most.
             noise: Uniforms, `(items, length, K)`.
-            local: Local conditioning, `(streams, C, length)`.
+            local: Local conditioning, `(streams, C, length)`, the coefficients of the linear
+                predictor first.
             codes: Given codes, `(items, length)`, where nothing is drawn.
         """
         self._rows[:length].copy_(self.layout.rows(position, length))
         if noise is not None:
             self._noise[:length, : len(noise)].copy_(noise.transpose(0, 1))
+        if local is not None and self._coefficients is not None:
+            coefficients, local = local.tensor_split([self.layout.order + 1], dim=1)
+            self._coefficients[:length, : len(local)].copy_(coefficients.permute(2, 0, 1))
         if local is not None and self._local is not None:
             self._local[:length, : len(local)].copy_(local.permute(2, 0, 1))
         if codes is not None:
@@ -144,21 +147,26 @@ class Step:
     def compute_sample(self) -> None:
         """Compute the next sample of all streams: what is captured."""
         rows = self._rows.index_select(0, self._time).squeeze(0)
-        reads, writes, input_reads, input_writes = torch.split(rows, self.layout.row_counts)
+        reads, writes, input_reads, input_writes, *past = torch.split(rows, self.layout.row_counts)
+        prediction = None if self.predicted is None else self._predict(self.predicted, *past)
+        signals = self._signals(prediction)
         self._start_gates(reads)
-        self._compute_input(input_reads)
+        self._compute_input(signals, input_reads)
         self._compute_blocks()
         if len(self.queues):
             self.queues.index_copy_(0, writes, self._x)
         if len(self.inputs):
-            self.inputs.index_copy_(0, input_writes, self._last.unsqueeze(0))
+            self.inputs.index_copy_(0, input_writes, signals.unsqueeze(0))
         weights = self.weights
         skips = torch.addmm(weights.skip_bias, self._z, weights.skip).relu_()
         hidden = torch.addmm(weights.hidden_bias, skips, weights.hidden).relu_()
-        codes = self._draw(torch.addmm(weights.output_bias, hidden, weights.output))
+        params = torch.addmm(weights.output_bias, hidden, weights.output)
+        if prediction is not None and isinstance(self.distribution, Mixture):
+            params = self.distribution.affine(params, prediction[1], prediction[3])
+        codes = self._draw(params)
         if self.options.streams_per_item > 1:
             codes = codes.unsqueeze(1).expand(-1, self.options.streams_per_item).flatten()
-        self._set_last(codes)
+        self._last.copy_(codes)
         self._time.add_(1)
 
     def _start_gates(self, reads: Tensor) -> None:
@@ -174,20 +182,47 @@ class Step:
             local = self._local.index_select(0, self._time)
             self._gates.baddbmm_(local.expand(len(self._gates), -1, -1), weights.local)
 
-    def _compute_input(self, reads: Tensor) -> None:
+    def _predict(self, queue: Tensor, reads: Tensor, write: Tensor) -> tuple[Tensor, ...]:
+        """Return last sample, prediction of the next, last residual and next scale, `(n,)` each."""
+        assert self._coefficients is not None
+        order = self.layout.order
+        row = self._coefficients.index_select(0, self._time).squeeze(0)
+        coefficients, scale = row[:, :order], row[:, order]
+        sample = self.distribution.decode(self._last)
+        residual = scaled_residual(sample, queue[:, order], queue[:, order + 1])
+        queue.index_copy_(1, write, sample.unsqueeze(1))
+        past = queue.index_select(1, reads).double()
+        prediction = (coefficients.double() * past).sum(dim=1).float()
+        queue[:, order:].copy_(torch.stack([prediction, scale], dim=1))
+        return sample, prediction, residual, scale
+
+    def _signals(self, prediction: tuple[Tensor, ...] | None) -> Tensor:
+        """Return the newest input of the first layer, codes or values, `(G, n)`."""
+        values = self.weights.values
+        if prediction is None:
+            last = self._last if values is None else values.index_select(0, self._last)
+            return last.unsqueeze(0)
+        signals = torch.stack(prediction[:3])
+        if values is None:  # the code of NaN would be no row; it shows in the parameters
+            return self.distribution.encode(signals).clamp_(0, self.distribution.num_classes - 1)
+        return self.distribution.quantize(signals).to(values.dtype)
+
+    def _compute_input(self, signals: Tensor, reads: Tensor) -> None:
         """Compute the input of the first block."""
         weights, x = self.weights, self._block_x[0]
-        if weights.values is None and not len(self.inputs):
-            torch.index_select(weights.input_table, 0, self._last, out=x)
-            return
-        taps = self._last.unsqueeze(0)
+        taps = signals.unsqueeze(0)  # (I, G, n), newest first
         if len(self.inputs):
-            taps = torch.cat([taps, self.inputs.index_select(0, reads)])  # newest first
-        if weights.values is not None:
-            torch.addmm(weights.input_bias, taps.T, weights.input_table, out=x)
+            taps = torch.cat([taps, self.inputs.index_select(0, reads)])
+        if weights.first_rows is None:
+            torch.addmm(weights.input_bias, taps.flatten(0, 1).T, weights.input_table, out=x)
             return
-        rows = (taps + self._first_class).flatten()
-        parts = weights.input_table.index_select(0, rows).view(len(taps), *x.shape)
+        if weights.class_of_code is not None:
+            taps = weights.class_of_code.index_select(0, taps.flatten()).view(taps.shape)
+        if weights.first_rows.numel() == 1:
+            torch.index_select(weights.input_table, 0, taps.flatten(), out=x)
+            return
+        rows = (taps + weights.first_rows).flatten()
+        parts = weights.input_table.index_select(0, rows).view(-1, *x.shape)
         torch.sum(parts, dim=0, out=x)
 
     def _compute_blocks(self) -> None:
@@ -217,14 +252,9 @@ class Step:
         self.codes.index_copy_(0, self._time, codes.unsqueeze(0))
         return codes
 
-    def _set_last(self, codes: Tensor) -> None:
-        values = self.weights.values
-        self._last.copy_(codes if values is None else values.index_select(0, codes))
-
     def _load_rest(self, last: Tensor, shared: Tensor | None) -> None:
         weights = self.weights
-        values = last if weights.values is None else weights.values[last]
-        self._last[: len(last)].copy_(values)
+        self._last[: len(last)].copy_(last)
         self.drawable.fill_(True)
         if shared is not None and weights.shared is not None:
             projected = torch.matmul(shared, weights.shared)  # (L, streams, 2H)
@@ -252,15 +282,26 @@ class CapturedStep(Step):
         self._graphs = capture(self, self.COUNTS)
 
     def load(self, state: GraphState, last: Tensor, shared: Tensor | None) -> None:
-        self.queues[:, : state.batch_size].copy_(state.queues)
-        self.inputs[:, : state.batch_size].copy_(state.inputs)
+        for own, given in self._pairs(state):
+            own.copy_(given)
         self._load_rest(last, shared)
 
     def store(self, state: GraphState) -> None:
-        state.queues.copy_(self.queues[:, : state.batch_size])
-        state.inputs.copy_(self.inputs[:, : state.batch_size])
+        for own, given in self._pairs(state):
+            given.copy_(own)
         # what was replayed must be done before the graphs and their memory may go
         torch.cuda.current_stream(state.queues.device).synchronize()
+
+    def _pairs(self, state: GraphState) -> list[tuple[Tensor, Tensor]]:
+        """Return each tensor of this step that a state has too, and the state's."""
+        streams = state.batch_size
+        pairs = [
+            (self.queues[:, :streams], state.queues),
+            (self.inputs[..., :streams], state.inputs),
+        ]
+        if self.predicted is not None and state.predicted is not None:
+            pairs.append((self.predicted[:streams], state.predicted))
+        return pairs
 
     def advance(self, length: int) -> None:
         for count, graph in zip(self.COUNTS, self._graphs, strict=True):

@@ -5,6 +5,7 @@ is in the weights of the second half, the factor outside in those of the residua
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,15 @@ class StepWeights:
     """Operands of the step; `x @ weight` in all products.
 
     Letters: `L` blocks, `K` taps of a block, `R` residual, `2H` gate, `S` skip and `A` head
-    channels, `P` parameters, `I` taps of the input layer, `N` classes.
+    channels, `P` parameters; `I` taps and `G` signals of the input layer, `N` classes.
 
     Attributes:
-        num_classes: `N`.
-        input_table: Embedding: a row per tap, newest first, and class, `(I * (N + 1), R)`; row `N`
-            of a tap is zero, for silence. Scalar: a row per tap, `(I, R)`.
+        input_table: Embedding: a row per tap, newest first, signal and class, `(I * G * (N + 1),
+            R)`; row `N` of each is zero, for silence. Scalar: a row per tap and signal.
+        first_rows: Embedding: first row of each tap and signal, `(I, G, 1)`.
+        class_of_code: Class of each code and of silence, where several codes share a class.
         input_bias: Of the input layer, `(R,)`; zero for an embedding, whose newest tap has it.
-        values: Value of each class, `(N,)`, for scalar input; `None` for an embedding.
+        values: Value of each code, for scalar input; `None` for an embedding.
         past: Past taps of the dilated convolutions, oldest first, `(L, (K - 1) * R, 2H)`; `None`
             for `K` of 1.
         current: Their current taps, `(R, 2H)` each.
@@ -43,8 +45,9 @@ class StepWeights:
         output_bias: `(P,)`.
     """
 
-    num_classes: int
     input_table: Tensor
+    first_rows: Tensor | None
+    class_of_code: Tensor | None
     input_bias: Tensor
     values: Tensor | None
     past: Tensor | None
@@ -74,14 +77,10 @@ def pack_weights(model: WaveNet) -> StepWeights:
     past = None
     if model.config.kernel_size > 1:
         past = torch.stack([tap[..., :-1].permute(2, 1, 0).flatten(0, 1) for tap in taps])
-    table, input_bias, values = _input_layer(model)
     local, shared = _conditioning(model, blocks)
     head = model.head
     return StepWeights(
-        num_classes=model.config.quantization_channels,
-        input_table=table,
-        input_bias=input_bias,
-        values=values,
+        **_input_layer(model),
         past=past,
         current=[tap[..., -1].T.contiguous() for tap in taps],
         gate_bias=torch.stack([_halved(_bias(block.conv)) for block in blocks]).unsqueeze(1),
@@ -99,17 +98,36 @@ def pack_weights(model: WaveNet) -> StepWeights:
     )
 
 
-def _input_layer(model: WaveNet) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return table, bias and values of the input layer, see `StepWeights`."""
+def _input_layer(model: WaveNet) -> dict[str, Any]:
+    """Return the operands of the input layer, by name."""
     layer, distribution = model.input, model.distribution
     if not isinstance(layer, CausalEmbedding):
         codes = torch.arange(model.config.quantization_channels)
-        values = distribution.decode(codes, layer.weight.dtype).to(layer.weight.device)
-        return layer.weight[:, 0].T.flip(0).contiguous(), _bias(layer), values
-    tables = nn.functional.pad(layer.weight.flip(0), (0, 0, 0, 1))
-    none = tables.new_zeros(tables.shape[-1])
-    tables[0] += none if layer.bias is None else layer.bias
-    return tables.flatten(0, 1), none, None
+        table = layer.weight.permute(2, 1, 0).flip(0)  # (I, G, R)
+        return {
+            "input_table": table.flatten(0, 1),
+            "first_rows": None,
+            "class_of_code": None,
+            "input_bias": _bias(layer),
+            "values": distribution.decode(codes, layer.weight.dtype).to(layer.weight.device),
+        }
+    signals, classes = layer.num_signals, layer.class_of_code
+    taps, _, width = layer.weight.shape
+    tables = layer.weight.view(taps, signals, -1, width).flip(0)  # (I, G, N, R)
+    num_rows = tables.shape[2] + 1
+    tables = nn.functional.pad(tables, (0, 0, 0, 1))
+    if layer.bias is not None:
+        tables[0, 0] += layer.bias
+    first = torch.arange(taps * signals).view(taps, signals, 1) * num_rows
+    return {
+        "input_table": tables.flatten(0, 2),
+        "first_rows": first.to(layer.weight.device),
+        "class_of_code": None
+        if classes is None
+        else nn.functional.pad(classes, (0, 1), value=num_rows - 1),
+        "input_bias": layer.weight.new_zeros(width),
+        "values": None,
+    }
 
 
 def _conditioning(
