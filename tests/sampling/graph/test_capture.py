@@ -81,24 +81,21 @@ def gpu_sampler(config: WaveNetConfig) -> GraphSampler:
 def test_a_sample_asks_a_pretended_gpu_nothing(name: str) -> None:
     config = config_of(name)
     start: dict[str, Any] = conditions_for(config, 2, 60)
-    if config.has_global_conditioning:
-        start["guidance_scale"] = 2.0
+    guided = {**start, "guidance_scale": 2.0 if config.has_global_conditioning else 1.0}
     with pretended_gpu() as gpu:
         sampler = gpu_sampler(config)
-        for sampling in draws_of(config):
-            state = sampler.init_state(2, torch.zeros(2, 9), **start)
-            signal = sampler.generate_next(state, 5, sampling)
+        for sampling in [*draws_of(config), None]:
+            state = sampler.init_state(2, torch.zeros(2, 9), **(guided if sampling else start))
+            if sampling is None:
+                result = sampler.teacher_forced(torch.zeros(2, 20), **start)
+            else:
+                result = sampler.generate_next(state, 5, sampling)
+            step, model_state = sampler._steps[-1], sampler._graph_state(state)
+            step.load(model_state, torch.zeros(step.streams, dtype=torch.int64, device=CUDA), None)
             gpu.syncs.clear()
             gpu.copies.clear()
-            sampler._steps[-1].advance(3)
-            assert (signal.device.type, gpu.syncs, gpu.copies) == ("cuda", {}, {})
-
-        start.pop("guidance_scale", None)
-        params = sampler.teacher_forced(torch.zeros(2, 20), **start)
-        gpu.syncs.clear()
-        gpu.copies.clear()
-        sampler._steps[-1].advance(3)
-        assert (params.device.type, gpu.syncs, gpu.copies) == ("cuda", {}, {})
+            step.advance(3)
+            assert (result.device.type, gpu.syncs, gpu.copies) == ("cuda", {}, {})
 
 
 def test_a_check_in_the_draw_is_found_on_the_pretended_gpu() -> None:

@@ -10,8 +10,9 @@ from wavenet.distributions import Categorical, Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer
+from wavenet.sampling.graph.capture import CapturedStep
 from wavenet.sampling.graph.graph_state import GraphState, Layout
-from wavenet.sampling.graph.step import PIECE, CapturedStep, Step, StepOptions
+from wavenet.sampling.graph.step import PIECE, Step, StepOptions
 from wavenet.sampling.graph.weights import pack_weights
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.state import SamplerState, check_standard_model, to_model

@@ -5,7 +5,6 @@ index tensors. Nothing depends on a number that only the device knows, so the op
 captured as a CUDA graph, and run one by one elsewhere.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,8 +61,7 @@ class Step:
         self.weights, self.layout, self.distribution = weights, layout, distribution
         self.streams, self.options = streams, options
         like, items = weights.skip, streams // options.streams_per_item
-        state = layout.new_state(streams)
-        self.queues, self.inputs, self.predicted = state.queues, state.inputs, state.predicted
+        self.state = layout.new_state(0)  # until `load`
         self._time = like.new_zeros(1, dtype=torch.int64)
         self._rows = layout.rows(0, PIECE)
         self._last = like.new_zeros(streams, dtype=torch.int64)
@@ -103,11 +101,12 @@ class Step:
             last: Codes of the samples before, `(streams,)`.
             shared: Global conditioning, `(streams, C)`.
         """
-        self.queues, self.inputs, self.predicted = state.queues, state.inputs, state.predicted
-        self._load_rest(last, shared)
+        self.state = state
+        self.load_rest(last, shared)
 
     def store(self, state: GraphState) -> None:
-        """Complete the state that `load` began with."""
+        """Complete the state that `load` began with, and let go of it."""
+        self.state = self.layout.new_state(0)
 
     def load_piece(
         self,
@@ -146,17 +145,17 @@ class Step:
 
     def compute_sample(self) -> None:
         """Compute the next sample of all streams: what is captured."""
-        rows = self._rows.index_select(0, self._time).squeeze(0)
+        state, rows = self.state, self._rows.index_select(0, self._time).squeeze(0)
         reads, writes, input_reads, input_writes, *past = torch.split(rows, self.layout.row_counts)
-        prediction = None if self.predicted is None else self._predict(self.predicted, *past)
+        prediction = None if state.predicted is None else self._predict(state.predicted, *past)
         signals = self._signals(prediction)
         self._start_gates(reads)
         self._compute_input(signals, input_reads)
         self._compute_blocks()
-        if len(self.queues):
-            self.queues.index_copy_(0, writes, self._x)
-        if len(self.inputs):
-            self.inputs.index_copy_(0, input_writes, signals.unsqueeze(0))
+        if len(state.queues):
+            state.queues.index_copy_(0, writes, self._x)
+        if len(state.inputs):
+            state.inputs.index_copy_(0, input_writes, signals.unsqueeze(0))
         weights = self.weights
         skips = torch.addmm(weights.skip_bias, self._z, weights.skip).relu_()
         hidden = torch.addmm(weights.hidden_bias, skips, weights.hidden).relu_()
@@ -175,7 +174,9 @@ class Step:
         if weights.past is None:
             self._gates.copy_(self._bias)
         else:
-            taps = self.queues.index_select(0, reads).view(len(self._gates), -1, *self._x.shape[1:])
+            taps = self.state.queues.index_select(0, reads).view(
+                len(self._gates), -1, *self._x.shape[1:]
+            )
             past = taps.transpose(1, 2).flatten(2)  # (L, n, (K - 1) * R)
             torch.baddbmm(self._bias, past, weights.past, out=self._gates)
         if self._local is not None and weights.local is not None:
@@ -211,8 +212,8 @@ class Step:
         """Compute the input of the first block."""
         weights, x = self.weights, self._block_x[0]
         taps = signals.unsqueeze(0)  # (I, G, n), newest first
-        if len(self.inputs):
-            taps = torch.cat([taps, self.inputs.index_select(0, reads)])
+        if len(self.state.inputs):
+            taps = torch.cat([taps, self.state.inputs.index_select(0, reads)])
         if weights.first_rows is None:
             torch.addmm(weights.input_bias, taps.flatten(0, 1).T, weights.input_table, out=x)
             return
@@ -252,86 +253,11 @@ class Step:
         self.codes.index_copy_(0, self._time, codes.unsqueeze(0))
         return codes
 
-    def _load_rest(self, last: Tensor, shared: Tensor | None) -> None:
+    def load_rest(self, last: Tensor, shared: Tensor | None) -> None:
+        """Begin with what is no queue; arguments as `load`."""
         weights = self.weights
         self._last[: len(last)].copy_(last)
         self.drawable.fill_(True)
         if shared is not None and weights.shared is not None:
             projected = torch.matmul(shared, weights.shared)  # (L, streams, 2H)
             torch.add(weights.gate_bias, projected, out=self._bias[:, : len(shared)])
-
-
-class CapturedStep(Step):
-    """A `Step` on a CUDA device, whose operations are captured once and replayed.
-
-    A graph reads and writes the tensors that it was captured with, so the queues are copied in and
-    out. A state may have fewer streams; what the others compute is never read.
-    """
-
-    COUNTS = (8, 1)  # samples of each graph
-
-    def __init__(
-        self,
-        weights: StepWeights,
-        layout: Layout,
-        distribution: Categorical | Mixture,
-        streams: int,
-        options: StepOptions,
-    ) -> None:
-        super().__init__(weights, layout, distribution, streams, options)
-        self._graphs = capture(self, self.COUNTS)
-
-    def load(self, state: GraphState, last: Tensor, shared: Tensor | None) -> None:
-        for own, given in self._pairs(state):
-            own.copy_(given)
-        self._load_rest(last, shared)
-
-    def store(self, state: GraphState) -> None:
-        for own, given in self._pairs(state):
-            given.copy_(own)
-        # what was replayed must be done before the graphs and their memory may go
-        torch.cuda.current_stream(state.queues.device).synchronize()
-
-    def _pairs(self, state: GraphState) -> list[tuple[Tensor, Tensor]]:
-        """Return each tensor of this step that a state has too, and the state's."""
-        streams = state.batch_size
-        pairs = [
-            (self.queues[:, :streams], state.queues),
-            (self.inputs[..., :streams], state.inputs),
-        ]
-        if self.predicted is not None and state.predicted is not None:
-            pairs.append((self.predicted[:streams], state.predicted))
-        return pairs
-
-    def advance(self, length: int) -> None:
-        for count, graph in zip(self.COUNTS, self._graphs, strict=True):
-            for _ in range(length // count):
-                graph.replay()
-            length %= count
-
-
-def capture(step: Step, counts: Sequence[int]) -> list[torch.cuda.CUDAGraph]:
-    """Return a graph of each number of samples; what the tensors of `step` hold is lost.
-
-    As torch's notes on CUDA graphs have it: on a side stream, after one sample that is not
-    captured, with which libraries take their memory and load their kernels. The stream is not used
-    again: with a graph, torch frees the memory of all graphs that were captured on its stream
-    (pytorch/pytorch issue 193402). Other threads, such as one that pins memory, may go on.
-    """
-    device, graphs = step.queues.device, []
-    with torch.cuda.device(device):
-        side, current = _new_stream(), torch.cuda.current_stream()
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
-            step.compute_sample()
-        current.wait_stream(side)
-        for count in counts:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-                Step.advance(step, count)
-            graphs.append(graph)
-    return graphs
-
-
-def _new_stream() -> torch.cuda.Stream:
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
