@@ -86,16 +86,14 @@ def _fastest_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sam
     if reason is not None:
         log.warning("using the slow reference sampler: %s", reason)
         return make_sampler(model, "reference", num_threads=num_threads, weight_dtype=weight_dtype)
-    known_to_graph = weight_dtype == "float32" and model.predictor is None
-    if next(model.parameters()).is_cuda and known_to_graph:
+    if next(model.parameters()).is_cuda and weight_dtype == "float32":
         log.debug("using the graph sampler: the model is on a GPU")
         return GraphSampler(model)
     try:
         sampler = _cpu_sampler(model, num_threads, weight_dtype)
     except MachineError as error:
-        backend = "graph" if model.predictor is None else "reference"
-        log.warning("using the %s sampler, which is slower than cpu: %s", backend, error)
-        return make_sampler(model, backend, num_threads=num_threads, weight_dtype=weight_dtype)
+        log.warning("using the graph sampler, which is slower than cpu: %s", error)
+        return make_sampler(model, "graph", num_threads=num_threads, weight_dtype=weight_dtype)
     log.debug("using the cpu sampler")
     return sampler
 

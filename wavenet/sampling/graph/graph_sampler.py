@@ -16,7 +16,6 @@ from wavenet.sampling.graph.step import PIECE, Step, StepOptions
 from wavenet.sampling.graph.weights import pack_weights
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.state import SamplerState, check_standard_model, to_model
-from wavenet.utils.errors import ConfigError
 
 MAX_STEPS = 2  # kept for the next call; each has the queues of its streams
 
@@ -43,10 +42,6 @@ class GraphSampler(ReferenceSampler):
 
     def __init__(self, model: WaveNet) -> None:
         check_standard_model(model, self.name)
-        if model.predictor is not None:
-            raise ConfigError(
-                "backend=graph does not compute linear predictors: use backend=cpu or reference"
-            )
         super().__init__(model)
         like = next(self.model.parameters())
         self.is_captured = like.device.type == "cuda"
