@@ -27,6 +27,11 @@ class ReferenceSampler(Sampler):
 
     name = "reference"
 
+    @property
+    def prefill_streams(self) -> int:
+        """Streams whose prompts are prefilled at once."""
+        return 1
+
     def __init__(self, model: WaveNet) -> None:
         self.model = inference_copy(model)
 
@@ -38,9 +43,10 @@ class ReferenceSampler(Sampler):
     ) -> None:
         model_state, length = to_model(state.model.to_wavenet_state(), self.model), prompt.shape[1]
         conditioning = self._conditioning(state, local_conditioning, length)
-        for stream in range(len(prompt)):
-            own = None if conditioning is None else conditioning[stream : stream + 1]
-            self.model.prefill(_stream(model_state, stream), prompt[stream : stream + 1], own)
+        for first in range(0, len(prompt), self.prefill_streams):
+            streams = slice(first, first + self.prefill_streams)
+            own = None if conditioning is None else conditioning[streams]
+            self.model.prefill(_some(model_state, streams), prompt[streams], own)
         model_state.position = length
         state.model = model_state
 
@@ -60,7 +66,7 @@ class ReferenceSampler(Sampler):
         signal = like.new_empty(len(state.seeds), length)
         for item in range(len(state.seeds)):
             streams = range(per_item * item, per_item * (item + 1))
-            states = [_stream(model_state, stream) for stream in streams]
+            states = [_some(model_state, slice(stream, stream + 1)) for stream in streams]
             sample = state.sample[item : item + 1]
             for t in range(length):
                 params, *unconditional = [
@@ -135,6 +141,6 @@ def inference_copy(model: WaveNet) -> WaveNet:
     return copied
 
 
-def _stream(state: WaveNetState, stream: int) -> WaveNetState:
-    """Return the state of one stream, a batch of one that shares the memory of the queues."""
-    return WaveNetState([queue[stream : stream + 1] for queue in state.queues], state.position)
+def _some(state: WaveNetState, streams: slice) -> WaveNetState:
+    """Return the state of some streams, which shares the memory of the queues."""
+    return WaveNetState([queue[streams] for queue in state.queues], state.position)

@@ -184,6 +184,7 @@ def test_recorded_graphs_give_the_signal_of_the_reference(name: str) -> None:
     config = config_of(name)
     model = noisy(config).double()
     start: dict[str, Any] = conditions_for(config, 3, 60, torch.float64)
+    start["prompt"] = torch.rand(3, 11, dtype=torch.float64) * 2 - 1
     if config.has_global_conditioning:
         start["guidance_scale"] = 2.0
     reference, sampler = make_sampler(model, "reference"), captured_sampler(model)

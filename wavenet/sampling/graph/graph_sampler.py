@@ -27,8 +27,7 @@ class GraphSampler(ReferenceSampler):
     differ from those of `reference` by rounding, less than 1e-4 in float32, and under the same
     noise its signal is the same, except where a draw is so near to the border of two codes (1e-5)
     that rounding decides. Rounding depends on the number of streams, so that an item's signal may
-    part there from that of the item alone; chunks change nothing. A prompt is prefilled like
-    `reference` does. On CPUs it uses one thread.
+    part there from that of the item alone; chunks change nothing. On CPUs it uses one thread.
 
     Args:
         model: The model; the sampler keeps a copy on its device.
@@ -52,6 +51,10 @@ class GraphSampler(ReferenceSampler):
         assert isinstance(self.model.distribution, Categorical | Mixture)
         self.distribution = self.model.distribution
         self._steps: list[Step] = []  # the last one used at the end
+
+    @property
+    def prefill_streams(self) -> int:
+        return 16 if self.is_captured else 1  # on CPUs more are not faster
 
     def chunk_length(self, batch_size: int) -> int:
         return max(PIECE if self.is_captured else 1, super().chunk_length(batch_size))
