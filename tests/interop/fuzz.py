@@ -229,7 +229,9 @@ def run_child(start: int, count: int, *, importers: bool) -> None:
                 outcomes[fuzzer.try_one(seed)] += 1
             except Exception:  # noqa: BLE001 every other error is a finding
                 outcomes["crashed"] += 1
+                watching = False  # Python compiles the lines of a traceback to mark them
                 print(f"{seed}: {traceback.format_exc()}")
+                watching = True
             seconds = time.process_time() - began
             if seconds > slowest:
                 slowest, slowest_seed = seconds, seed

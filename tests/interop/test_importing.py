@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.interop.golden import GOLDEN
+from tests.interop.golden import GOLDEN, cases
 from wavenet.checkpoint import load as load_directory
 from wavenet.checkpoint import save
 from wavenet.interop import load, read_torch, state_dict_of
+from wavenet.interop.importing import convert, read
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 Change = Callable[[dict[str, Tensor]], object]
@@ -51,6 +52,24 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path, change: Change, messa
 
     with pytest.raises(CheckpointError, match=message):
         load(saved(tmp_path, weights), config=HPARAMS)
+
+
+@pytest.mark.parametrize(("name", "file"), cases(GOLDEN))
+def test_weights_of_other_dimensions_are_refused(name: str, file: str) -> None:
+    contents = read(GOLDEN / file)
+    config = json.loads((GOLDEN / f"{name}.json").read_text())["config"]
+    for weight, tensor in list(contents.tensors.items()):
+        for changed in (tensor.flatten(), tensor.unsqueeze(-1), tensor.sum()):
+            if changed.dim() == tensor.dim() or weight.endswith("_g"):  # lengths of any form
+                continue
+            tensors = contents.tensors | {weight: changed}
+            with pytest.raises((CheckpointError, ConfigError)):
+                convert(
+                    GOLDEN / file,
+                    contents._replace(contents=dict(contents.contents), tensors=tensors),
+                    config=config,
+                    sample_rate=8000,
+                )
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def convert(source: Source) -> Imported:
     """Return a model of December 2017 or later as ours."""
     weights = source.weights
     count = weights.count("filter_convs.{}.weight")
-    gate, width, taps = weights.shape("filter_convs.0.weight")
-    head, skips, _ = weights.shape("end_conv_1.weight")
+    gate, width, taps = weights.shape("filter_convs.0.weight", 3)
+    head, skips, _ = weights.shape("end_conv_1.weight", 3)
     tensors = source.new_tensors()
     start = weights.take("start_conv.weight", width, -1, 1)
     tensors["input.weight"] = start.permute(2, 1, 0)
@@ -79,9 +79,9 @@ def convert_scalar(source: Source) -> Imported:
     """Return a model of May 2017 as ours."""
     weights = source.weights
     count = weights.count("dilated_convs.{}.weight")
-    gate, width, taps = weights.shape("dilated_convs.0.weight")
-    channels = weights.shape("residual_convs.0.weight")[1]
-    classes, skips, _ = weights.shape("end_conv.weight")
+    gate, width, taps = weights.shape("dilated_convs.0.weight", 3)
+    channels = weights.shape("residual_convs.0.weight", 3)[1]
+    classes, skips, _ = weights.shape("end_conv.weight", 3)
     if gate == channels:
         raise CheckpointError(
             "has a ReLU in place of the gate, an older form of vincentherrmann/pytorch-wavenet "

@@ -52,8 +52,8 @@ def convert(source: Source) -> Imported:
         raise ConfigError(
             f"{fields.name}: has {len(dilations)} dilations, the checkpoint {count} blocks"
         )
-    taps, width, gate = weights.shape(f"{LAYER.format(0)}/filter")
-    skips, classes = weights.shape("postprocessing/postprocess2")[1:]
+    taps, width, gate = weights.shape(f"{LAYER.format(0)}/filter", 3)
+    skips, classes = weights.shape("postprocessing/postprocess2", 3)[1:]
     speakers = weights.take_if_there("embeddings/gc_embedding", -1, -1)
     scalar = fields.truth("scalar_input", default=False)
     first = weights.take("causal_layer/filter", -1, 1 if scalar else classes, width)

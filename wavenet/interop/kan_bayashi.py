@@ -42,9 +42,9 @@ def convert(source: Source) -> Imported:
     """Return a model of this project as ours."""
     weights, fields = source.weights, source.config
     count = weights.count("dil_tanh.{}.conv.weight")
-    channels, classes, taps = weights.shape("causal.conv.weight")
-    skip_channels = weights.shape("conv_post_1.weight")[0]
-    bands = weights.shape("aux_1x1_tanh.0.weight")[1]
+    channels, classes, taps = weights.shape("causal.conv.weight", 3)
+    skip_channels = weights.shape("conv_post_1.weight", 3)[0]
+    bands = weights.shape("aux_1x1_tanh.0.weight", 3)[1]
     tensors = source.new_tensors()
     local = _upsampling(source, tensors, bands)
     config = WaveNetConfig(
@@ -52,7 +52,7 @@ def convert(source: Source) -> Imported:
         companding="mu-law-lower-edge",
         input_kernel_size=taps,
         dilations=dilation_cycle(count, _cycles(source, count), fields.name),
-        kernel_size=weights.shape("dil_tanh.0.conv.weight")[2],
+        kernel_size=weights.shape("dil_tanh.0.conv.weight", 3)[2],
         residual_channels=channels,
         gate_channels=2 * channels,
         skip_channels=skip_channels,

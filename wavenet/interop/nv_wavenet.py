@@ -37,14 +37,14 @@ def convert(source: Source) -> Imported:
     max_dilation = module.integer("max_dilation", None) or shape.integer("max_dilation")
     cycle = math.floor(math.log2(max_dilation)) + 1
     count = weights.count("dilate_layers.{}.conv.weight")
-    classes, width = weights.shape("embed.weight")
-    out_channels, skips, _ = weights.shape("conv_out.conv.weight")
+    classes, width = weights.shape("embed.weight", 2)
+    out_channels, skips, _ = weights.shape("conv_out.conv.weight", 3)
     tensors = source.new_tensors()
     local = _upsampling(source, tensors, module, shape)
     config = WaveNetConfig(
         quantization_channels=classes,
         dilations=tuple(2 ** (index % cycle) for index in range(count)),
-        kernel_size=weights.shape("dilate_layers.0.conv.weight")[2],
+        kernel_size=weights.shape("dilate_layers.0.conv.weight", 3)[2],
         residual_channels=width,
         gate_channels=2 * width,
         skip_channels=skips,

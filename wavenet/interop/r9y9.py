@@ -101,13 +101,13 @@ def convert_network(
         skip_factors: Factor of each block's skip.
     """
     weights = source.weights
-    gate, width, taps = weights.shape(f"{blocks}.0.conv.weight")
-    skips = weights.shape("last_conv_layers.1.weight")[1]
-    head = weights.shape("last_conv_layers.1.weight")[0]
+    gate, width, taps = weights.shape(f"{blocks}.0.conv.weight", 3)
+    skips = weights.shape("last_conv_layers.1.weight", 3)[1]
+    head = weights.shape("last_conv_layers.1.weight", 3)[0]
     embedding = weights.take_if_there("embed_speakers.weight", -1, -1)
     size = 0
     if f"{blocks}.0.conv1x1g.weight" in weights:
-        size = weights.shape(f"{blocks}.0.conv1x1g.weight")[1]
+        size = weights.shape(f"{blocks}.0.conv1x1g.weight", 3)[1]
         options = options | _global_options(tensors, embedding, size)
     elif embedding is not None:
         raise CheckpointError("has speakers (embed_speakers), but no conv1x1g that reads them")
@@ -160,7 +160,7 @@ def _rate(source: Source) -> int:
 def _output(source: Source, master: bool) -> tuple[dict[str, Any], list[str]]:
     """Return the config of input and output, and notes."""
     fields, notes = source.config, []
-    channels = source.weights.shape("last_conv_layers.3.weight")[0]
+    channels = source.weights.shape("last_conv_layers.3.weight", 3)[0]
     kind = fields.text("input_type")
     if kind == "mulaw-quantize":
         companding = "mu-law-floor" if master else "mu-law-n-floor"

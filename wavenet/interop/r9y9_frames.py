@@ -28,7 +28,7 @@ EDGES = (
 def convert_upsampling(source: Source, tensors: dict[str, Tensor], *, master: bool) -> LocalConfig:
     """Enter the weights that bring frames to the rate of samples, and return their config."""
     weights, fields = source.weights, source.config
-    bands = weights.shape("conv_layers.0.conv1x1c.weight")[1]
+    bands = weights.shape("conv_layers.0.conv1x1c.weight", 3)[1]
     if any(name.startswith("upsample_net.") for name in weights.names()):
         return convert_centered(weights, tensors, bands, r"up_layers\.(\d+)", step=2)
     if not master and "upsample_conv.0.weight" in weights:
@@ -71,7 +71,7 @@ def convert_centered(
                 "has an activation between stages of its upsampling, which no recipe of its "
                 "project has and which is not imported"
             )
-        height, length = weights.shape(name)[2:]
+        height, length = weights.shape(name, 4)[2:]
         if height != 1:
             raise CheckpointError(
                 f"has an upsampling kernel over {height} mel bands and time, which no recipe of "

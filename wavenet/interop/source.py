@@ -69,8 +69,20 @@ class Weights:
             found += 1
         return found
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a weight."""
+    def shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """Return the shape of a weight.
+
+        Raises:
+            CheckpointError: It is missing, or has another number of dimensions.
+        """
+        found = self._shape(name)
+        if len(found) != dimensions:
+            raise CheckpointError(
+                f"has {name} of shape {_text(found)}, expected {dimensions} dimensions"
+            )
+        return found
+
+    def _shape(self, name: str) -> tuple[int, ...]:
         if name not in self._entries:
             raise CheckpointError(f"has no tensor {name}: it is incomplete, or of another project")
         return tuple(self._entries[name].values[-1].shape)
@@ -85,7 +97,7 @@ class Weights:
         Raises:
             CheckpointError: It is missing, of another shape or type, or holds NaN or infinity.
         """
-        found = self.shape(name)
+        found = self._shape(name)
         entry = self._entries.pop(name)
         if not all(value.is_floating_point() for value in entry.values):
             kinds = ", ".join(str(value.dtype) for value in entry.values)

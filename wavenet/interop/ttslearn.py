@@ -34,13 +34,13 @@ def convert(source: Source) -> Imported:
     if not fields.values:
         raise ConfigError("config= is missing: add the model's model.yaml, which has stacks")
     network = fields.section("netG") if "netG" in fields else fields
-    bands = weights.shape(f"{BLOCKS}.0.conv1x1c.weight")[1]
+    bands = weights.shape(f"{BLOCKS}.0.conv1x1c.weight", 3)[1]
     tensors = source.new_tensors()
     local = convert_centered(weights, tensors, bands, r"conv_layers\.(\d+)", step=1)
     count = weights.count(BLOCKS + ".{}.conv.weight")
     options = {
         "dilations": dilation_cycle(count, network.integer("stacks"), network.name),
-        "quantization_channels": weights.shape("last_conv_layers.3.weight")[0],
+        "quantization_channels": weights.shape("last_conv_layers.3.weight", 3)[0],
         "companding": "mu-law-floor",
     }
     config = convert_network(source, tensors, options, local, BLOCKS, [1.0] * count)
