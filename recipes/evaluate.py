@@ -13,6 +13,7 @@ from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
 from wavenet.evaluation.report import write_report
 from wavenet.pretrained import find_model
+from wavenet.utils.device import find_device
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
 
@@ -34,7 +35,8 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     temperature = temperature_of_run(model_dir)
     if temperature is not None and "evaluation.temperature" not in composed.overridden:
         settings = dataclasses.replace(settings, temperature=temperature)
-    evaluator = Evaluator(loaded, folder, clips, settings, options.seed)
+    device = find_device(options.device)
+    evaluator = Evaluator(loaded, folder, clips, settings, options.seed, device)
 
     # Negative log-likelihood of the clips, and their resynthesis with metrics. Several jobs can
     # share these steps: each writes the results of its shard, and the last command merges them.

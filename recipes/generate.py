@@ -9,6 +9,7 @@ from wavenet.cli.main import run_command
 from wavenet.generation.generate import (
     WavJob,
     build_sampler,
+    choose_device,
     generate_folder,
     generate_wavs,
     sampling_config,
@@ -31,7 +32,7 @@ log = logging.getLogger("wavenet")
 def generate(options: GenerateCommand, composed: Composed) -> None:
     """Write WAV files, and print the speed."""
     folder = input_folder(options)
-    loaded = wavenet.load(options.checkpoint)
+    loaded = wavenet.load(options.checkpoint, choose_device(options))
     audio, sample_rate = loaded.audio, loaded.audio.sample_rate
     check_input(options, audio)
     if folder is not None:

@@ -127,7 +127,7 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
     stop.signal = stop.signal or sync.stop.signal
 
     if not stop and config.evaluation.sample_seconds:
-        group.run_on_rank_zero(lambda: write_final_report(run, config, history))
+        group.run_on_rank_zero(lambda: write_final_report(run, config, history, group.device))
 
 
 if __name__ == "__main__":

@@ -242,10 +242,10 @@ def _arrange_signal(what: str, n: int) -> None:
     count = 0
     update, read, run = TrainingLoop.update, SequentialSegments.__getitem__, TrainingLoop.run
 
-    def signal_at_update(self: TrainingLoop, *args: Any) -> float:
+    def signal_at_update(self: TrainingLoop, *args: Any) -> None:
         if what == "update" and self.state.step == n:
             os.kill(os.getpid(), signal.SIGTERM)
-        return update(self, *args)
+        update(self, *args)
 
     def signal_at_window(self: SequentialSegments, index: int) -> Any:
         nonlocal count

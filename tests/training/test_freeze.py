@@ -52,8 +52,9 @@ def test_a_resumed_frozen_run_ends_with_the_bits_of_an_uninterrupted_one(tmp_pat
     )
     segments = iter(loop.loader)
     for _ in range(3):
-        loop.validation.add_loss(loop.state, loop.update(segments))
-    loop.checkpoints.save_if_due(loop.state)
+        loop.update(segments)
+        loop.read_results(late=False)
+    loop.checkpoints.save_if_due(loop.state, stop=False)
 
     resumed = frozen_state(NORMALIZED)
     (path,) = find_checkpoints(tmp_path / "parts")

@@ -69,6 +69,9 @@ class EvaluateCommand(Options):
     evaluation: EvaluationOptions = option(help="Measures and generated recordings")
     output: str | None = option("evaluation.html", "HTML page; null for none")
     seed: int = option(0, "Seed of the generated recordings", ge=0, le=MAX_SEED)
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Where bits per sample are computed; auto uses a GPU if available"
+    )
     shard: str | None = option(
         None, "i/n evaluates every n-th clip from the i-th on, into a file next to output"
     )

@@ -17,6 +17,7 @@ from wavenet.distributions import Distribution
 from wavenet.features.filters import check_peak
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet, meta_model
+from wavenet.modules.precision import float32_products
 from wavenet.sampling import Sampler
 from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.progress import progress
@@ -52,11 +53,11 @@ class EvaluationGroup(Protocol):
 
 @contextlib.contextmanager
 def evaluating(model: WaveNet) -> Iterator[None]:
-    """Put the model in evaluation mode within the block, without gradients."""
-    was_training = model.training
+    """Put the model in evaluation mode within the block, without gradients, and in float32."""
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_products(device):
             yield
     finally:
         model.train(was_training)
@@ -82,13 +83,12 @@ def total_nll(
     device = next(model.parameters()).device
 
     def nll(waveform: Tensor, conditioning: dict[str, Tensor]) -> Tensor:
-        conditioning = {name: tensor.to(device) for name, tensor in conditioning.items()}
         if map_speakers is not None:
             conditioning["speaker"] = map_speakers(conditioning["speaker"])
-        return model.nll(waveform.to(device), **conditioning)
+        return model.nll(waveform, **conditioning)
 
     with evaluating(model):
-        return _total(nll, windows, advance, group)
+        return _total(nll, windows, advance, group, device)
 
 
 def sampler_bits_per_sample(
@@ -144,15 +144,18 @@ def _total(
     windows: SequentialSegments,
     advance: Callable[[int], None] | None = None,
     group: EvaluationGroup | None = None,
+    device: torch.device | str = "cpu",
 ) -> TotalNll:
+    """Return the total of `nll` over windows; features are computed on `device`."""
     nats, num_samples = 0.0, 0
     rank, size = (group.rank, group.size) if group is not None else (0, 1)
-    features = Features(windows.reader.audio)
+    features = Features(windows.reader.audio).to(device)
     for first in range(0, len(windows), size):
         own = torch.zeros(2, dtype=torch.float64)
         if first + rank < len(windows):
             window = windows[first + rank]
-            nats_each = nll(window["waveform"], features(window)).cpu().double()
+            inputs = {name: tensor.to(device) for name, tensor in window.items()}
+            nats_each = nll(inputs["waveform"], features(inputs)).cpu().double()
             own[0] = (nats_each * window["mask"]).sum()
             own[1] = window["mask"].sum()
         gathered = group.gather(own) if group is not None else [own]

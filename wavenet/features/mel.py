@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from wavenet.config import MelConfig
 from wavenet.features.frame_file import read_npy
+from wavenet.modules.precision import float32_products
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
@@ -85,7 +86,7 @@ class LogMel(nn.Module):
         """
         config = self.config
         count = (wide.shape[1] - 2 * self.margin) // config.hop_length
-        with torch.autocast(wide.device.type, enabled=False):
+        with torch.autocast(wide.device.type, enabled=False), float32_products(wide.device):
             spectrum = torch.stft(
                 wide.float(),
                 config.n_fft,

@@ -15,6 +15,7 @@ log = logging.getLogger("wavenet")
 WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavenet.sampling
 DEFAULT_SECONDS = 3.0  # without an input
 MEL_CONSISTENCY_PASSES = 3  # where the model has a mel
+MIN_GPU_STREAMS = 64  # from which a GPU is faster than the CPU's cores: an estimate
 CHECKPOINT_HELP = "Model: a directory, a shipped model's name, or owner/name[@revision] on the hub"
 
 
@@ -61,6 +62,11 @@ class GenerateCommand(Options):
         None, "Sample from the most likely classes with this total probability", gt=0, le=1
     )
     backend: str = option("auto", "Sampler: auto for the fastest, cpu, graph or reference")
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto",
+        f"Where backend=graph and reference compute; auto uses a GPU for graph, and for "
+        f"{MIN_GPU_STREAMS} or more recordings at once",
+    )
     num_threads: int | None = option(None, "Threads; null for one per recording", ge=1)
     weight_dtype: WeightDtype = option(
         "float32", "Weights of the sampler; bfloat16 and int8 are faster and less exact"

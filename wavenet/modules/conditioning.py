@@ -37,7 +37,8 @@ class GlobalConditioner(nn.Module):
         conditioning_dropout: Probability, 0 to 1, that a training item loses speaker and vector.
 
     Shape:
-        - Input: speakers `(B,)`, int64 from 0, or `NULL_SPEAKER`; vectors `(B, vector_channels)`
+        - Input: speakers `(B,)`, int64 from 0, or `NULL_SPEAKER`, which may be on the CPU, where
+          a GPU does not wait for their check; vectors `(B, vector_channels)`
         - Output: `(B, channels)`
 
     Raises:
@@ -108,6 +109,8 @@ class GlobalConditioner(nn.Module):
             raise ValueError(
                 f"speakers are 0 to {null - 1}, or {NULL_SPEAKER} for the null speaker: {speaker}"
             )
+        if speaker.device != keep.device:
+            speaker = speaker.to(keep.device, non_blocking=keep.device.type == "cuda")
         return torch.where(keep & (speaker != NULL_SPEAKER), speaker.long(), null)
 
 

@@ -5,16 +5,18 @@ is defined here in terms of those.
 """
 
 import abc
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
+from wavenet.modules.precision import float32_products
 from wavenet.sampling.conditioning import ConditioningBuffer, build_conditioning
 from wavenet.sampling.state import (
     ModelState,
@@ -31,6 +33,21 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # of typing from Python 3.11 on
 
 DEFAULT_SAMPLING = SamplingConfig()
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def inference_in_float32(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Compute a method of `Sampler` without gradients, and products on a GPU not in TF32."""
+
+    @functools.wraps(method)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        sampler: Any = args[0]
+        device = next(sampler.model.parameters()).device
+        with torch.inference_mode(), float32_products(device):
+            return method(*args, **kwargs)
+
+    return wrapped
 
 
 class StartArguments(TypedDict, total=False):
@@ -57,7 +74,7 @@ class Sampler(abc.ABC):
     progress_interval: ClassVar[int] = 1000
     model: WaveNet
 
-    @torch.inference_mode()
+    @inference_in_float32
     def init_state(
         self,
         batch_size: int = 1,
@@ -121,7 +138,7 @@ class Sampler(abc.ABC):
         total = state.conditioning.samples_available(self.model)
         return None if total is None else max(0, total - state.model.position)
 
-    @torch.inference_mode()
+    @inference_in_float32
     def generate_next(
         self,
         state: SamplerState,
@@ -156,7 +173,7 @@ class Sampler(abc.ABC):
         state.num_generated += length
         return signal
 
-    @torch.inference_mode()
+    @inference_in_float32
     def teacher_forced(
         self,
         waveform: Tensor,

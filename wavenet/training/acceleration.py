@@ -14,21 +14,6 @@ from wavenet.kernels.predictor_coefficients import cpu_coefficients
 from wavenet.model import WaveNet
 from wavenet.modules import GatedActivation, ResidualStack
 from wavenet.training.options import TrainerOptions
-from wavenet.utils.errors import ConfigError
-
-
-def check_device(device: str) -> None:
-    """Check that PyTorch finds the device.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    backends = {"cuda": torch.cuda, "mps": torch.backends.mps}
-    if device in backends and not backends[device].is_available():
-        raise ConfigError(
-            f"trainer.device={device}: PyTorch {torch.__version__} finds none here; "
-            "set trainer.device=cpu, or leave it at auto"
-        )
 
 
 def accelerate(model: WaveNet, options: TrainerOptions) -> None:

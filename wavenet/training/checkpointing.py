@@ -117,14 +117,14 @@ class CheckpointManager:
     data_digest: str = ""  # of the training data's manifest
     failed_writes: int = 0  # in a row, the disk being full
 
-    def save_if_due(self, state: TrainingState) -> None:
-        """Write a checkpoint after an update, if one is due.
+    def save_if_due(self, state: TrainingState, *, stop: bool) -> None:
+        """Write a checkpoint after an update, if one is due; `stop` if training stops after it.
 
         Raises:
             ConfigError: Something in it is not finite; nothing is written.
             MachineError: The last checkpoint cannot be written, or several in a row could not.
         """
-        last = bool(self.sync.stop) or state.step == self.options.max_steps
+        last = stop or state.step == self.options.max_steps
         best = self.options.save_best and state.step == self.history.best_step
         if last or best or state.step % self.options.save_every_n_steps == 0:
             self.save(state, last=last)

@@ -61,6 +61,7 @@ def build_loader(
         worker_init_fn=start_worker,
         timeout=POLL_SECONDS if options.num_workers else 0,
         generator=torch.Generator(),  # the default one belongs to the model
+        pin_memory=group.device.type == "cuda",  # so that a GPU fetches a batch while it computes
     )
     return SegmentLoader(loader)
 

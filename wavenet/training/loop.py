@@ -2,14 +2,17 @@
 
 Each update draws segments of audio, sums the gradients of their losses, averages them over all
 processes, and lets Adam change the weights. Then the loop validates, saves and logs when that is
-due, and ends after `trainer.max_steps` updates or on a signal.
+due, and ends after `trainer.max_steps` updates or on a signal. A GPU computes an update while the
+CPU launches the next one: its loss, and whether its gradients were finite, are read one update
+later (`update_result.py`), unless they are needed at once.
 
 How a batch is read stands in `loader.py`, the learning rate and the average of the weights in
 `optim.py`; what must survive in a checkpoint, in `state.py`.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,15 +20,17 @@ from torch import Tensor
 from wavenet.config import AudioConfig
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet
+from wavenet.modules.precision import float32_products
 from wavenet.training.acceleration import compile_nll
 from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.loader import Batch, SegmentLoader
-from wavenet.training.optim import learning_rate, update_ema
+from wavenet.training.optim import learning_rate, step_optimizer, update_ema
 from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.training.progress import TrainingProgress
 from wavenet.training.state import TrainingState
-from wavenet.training.validation import Validation
+from wavenet.training.update_result import UpdateResult
+from wavenet.training.validation import Validation, curve_interval
 
 
 @dataclass
@@ -41,6 +46,7 @@ class TrainingLoop:
     progress: TrainingProgress  # shows how far training is
     optim: OptimOptions  # learning rate, clipping and EMA
     options: TrainerOptions  # number of updates, accumulation, precision
+    results: deque[UpdateResult] = field(default_factory=deque)  # not yet read
 
     def run(self) -> None:
         """Train up to `options.max_steps`, or until a signal reaches one of the processes."""
@@ -50,39 +56,77 @@ class TrainingLoop:
         self.sync.group.broadcast_parameters(state.parameters())
         self.sync.agree_to_stop()
 
-        segments = iter(self.loader)
-        while state.step < self.options.max_steps and not self.sync.stop:
-            loss = self.update(segments)
-            self.validation.add_loss(state, loss)
+        segments, stop = iter(self.loader), bool(self.sync.stop)
+        while state.step < self.options.max_steps and not stop:
+            self.update(segments)
+            losses = self.read_results(late=state.reads_late and not self.result_is_due())
             self.validation.run_if_due(state)
-            self.progress.update(state, loss)
-            self.checkpoints.save_if_due(state)
+            stop = bool(self.sync.stop)
+            if stop:
+                losses += self.read_results(late=False)
+            for loss in losses:
+                self.progress.update(state, loss)
+            self.checkpoints.save_if_due(state, stop=stop)
 
-    def update(self, segments: Iterator[Batch]) -> float:
-        """Update the weights once; return the mean loss over all processes, in nats."""
+    def update(self, segments: Iterator[Batch]) -> None:
+        """Update the weights once, if the gradients are finite."""
         state, optim = self.state, self.optim
         state.optimizer.zero_grad()
         losses = [
             self.backward(next(segments)) for _ in range(self.options.accumulate_grad_batches)
         ]
         self.sync.average_gradients(state.model.parameters())
-        if state.gradients_are_finite(losses, self.options.on_nonfinite):
+        result = UpdateResult(state.step + 1, state.gradients(), losses)
+        self.results.append(result)
+        if state.reads_late or state.gradients_are_finite(result, self.options.on_nonfinite):
+            skip = result.skip() if state.reads_late else None
             if optim.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(state.model.parameters(), optim.max_grad_norm)
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(optim, state.step, self.options.max_steps)
-            state.optimizer.step()
+            step_optimizer(state.optimizer, skip)
             if state.ema_model is not None and optim.ema_decay is not None:
-                update_ema(state.ema_model, state.model, optim.ema_decay, state.step)
+                update_ema(state.ema_model, state.model, optim.ema_decay, state.step, skip)
         state.step += 1
-        return self.sync.mean_loss([float(loss) for loss in losses])
+
+    def read_results(self, *, late: bool) -> list[float]:
+        """Return the mean losses over all processes of the updates since the last call, in nats.
+
+        Args:
+            late: Leave the last update to the next call: a GPU may still compute it.
+
+        Raises:
+            ConfigError: Training is to stop because of a gradient that is not finite.
+        """
+        state, losses = self.state, []
+        while len(self.results) > late:
+            result = self.results.popleft()
+            result.wait(self.sync.group)
+            if state.reads_late:
+                state.gradients_are_finite(result, self.options.on_nonfinite)
+            losses.append(self.sync.mean_loss(result.losses))
+            self.validation.add_loss(result.step, losses[-1], state.lr)
+        return losses
+
+    def result_is_due(self) -> bool:
+        """Return whether curve, validation or checkpoint need the result of the last update."""
+        options = self.options
+        intervals = (
+            curve_interval(options.max_steps),
+            options.val_every_n_steps,
+            options.save_every_n_steps,
+        )
+        step = self.state.step
+        return step == options.max_steps or any(step % interval == 0 for interval in intervals)
 
     def backward(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to those of the update; return its loss, in nats."""
-        mixed = self.options.precision == "bf16-mixed"
-        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=mixed):
-            loss = self.objective(batch)
-        (loss / self.options.accumulate_grad_batches).backward()  # type: ignore[no-untyped-call]
+        precision, device = self.options.precision, self.state.device
+        with float32_products(device, tf32=precision == "tf32"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                loss = self.objective(batch)
+            mean = loss / self.options.accumulate_grad_batches
+            mean.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
 
@@ -108,7 +152,11 @@ class Objective:
         It is scaled such that the mean over all batches of an update, of all processes, is the mean
         over the samples of that update.
         """
-        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        is_cuda = self.device.type == "cuda"
+        batch = {
+            name: tensor if name == "speaker" else tensor.to(self.device, non_blocking=is_cuda)
+            for name, tensor in batch.items()
+        }  # speakers are checked on the CPU
         nll = self.nll(batch["waveform"], **self.features(batch))
         return masked_mean(nll, batch["mask"], batch["count"])
 

@@ -35,8 +35,27 @@ def learning_rate(optim: OptimOptions, step: int, max_steps: int) -> float:
     return optim.lr * (warmup * decay[optim.lr_schedule])
 
 
+def step_optimizer(optimizer: torch.optim.Adam, skip: Tensor | None = None) -> None:
+    """Update the weights and the optimizer's moments.
+
+    Args:
+        optimizer: From `build_optimizer`.
+        skip: On the weights' device, float32 `()`: 1 changes nothing. The device decides, without
+            waiting for the CPU.
+    """
+    optimizer.found_inf = skip  # type: ignore[attr-defined]  # as torch.amp.GradScaler sets it
+    optimizer.step()
+    optimizer.found_inf = None  # type: ignore[attr-defined]
+
+
 @torch.no_grad()
-def update_ema(ema_model: nn.Module, model: nn.Module, ema_decay: float, step: int) -> None:
+def update_ema(
+    ema_model: nn.Module,
+    model: nn.Module,
+    ema_decay: float,
+    step: int,
+    skip: Tensor | None = None,
+) -> None:
     """Move the average of the weights towards the weights after an update.
 
     Args:
@@ -44,8 +63,14 @@ def update_ema(ema_model: nn.Module, model: nn.Module, ema_decay: float, step: i
         model: The weights.
         ema_decay: Weight of the past, smaller in the first updates to forget the initial weights.
         step: Updates before this one.
+        skip: As in `step_optimizer`.
     """
     decay = min(ema_decay, (1 + step) / (10 + step))
     averages: list[Tensor] = list(ema_model.parameters())
     weights: list[Tensor] = list(model.parameters())
-    torch._foreach_lerp_(averages, weights, 1 - decay)
+    if skip is None:
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        return
+    changes = torch._foreach_sub(weights, averages)
+    torch._foreach_mul_(changes, (1 - decay) * (1 - skip))
+    torch._foreach_add_(averages, changes)

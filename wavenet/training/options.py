@@ -49,8 +49,9 @@ class TrainerOptions(Options):
     accumulate_grad_batches: int = option(
         1, "Gradient accumulation: batches that a step is computed in, to save memory", ge=1
     )
-    precision: Literal["32-true", "bf16-mixed"] = option(
-        "32-true", "bf16-mixed for matrix products in bfloat16 under autocast"
+    precision: Literal["32-true", "tf32", "bf16-mixed"] = option(
+        "32-true",
+        "bf16-mixed: products in bfloat16 under autocast; tf32: in TF32 on a GPU, but not of mels",
     )
     torch_compile: bool = option(
         False, "torch.compile of input, head and loss; slower on CPUs, measure it on a GPU"

@@ -18,7 +18,6 @@ import wavenet
 from wavenet.data.dataset import divide_batch
 from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.model import meta_model
-from wavenet.training.acceleration import check_device
 from wavenet.training.checkpointing import (
     CHECKPOINTS_DIR,
     checkpoint_step,
@@ -36,6 +35,7 @@ from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.device import check_device
 from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
 from wavenet.utils.files import locked, new_numbered_folder, remove_leftovers, write_text
 
@@ -108,7 +108,7 @@ def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None
 
     If `run` is resumed, its data must be those that it started with.
     """
-    check_device(config.trainer.device)
+    check_device(config.trainer.device, "trainer.device")
     check_freeze(config)
     divide_batch(
         config.trainer.global_batch_size, group.size, config.trainer.accumulate_grad_batches

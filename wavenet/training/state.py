@@ -5,7 +5,6 @@ NaN and infinity are kept out of it: they are found in one pass over all tensors
 
 import copy
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.freeze import trainable
 from wavenet.training.optim import build_optimizer
 from wavenet.training.options import OptimOptions
+from wavenet.training.update_result import UpdateResult, largest_magnitudes
 from wavenet.utils.errors import ConfigError
 
 MAX_SKIPPED_IN_A_ROW = 20  # updates
@@ -35,6 +35,8 @@ class TrainingState:
 
     Attributes:
         ema_model: Exponential moving average of the weights; `None` if `ema_decay` is.
+        reads_late: Whether the results of an update are read while the next one is computed. An
+            update whose gradients are not finite is then skipped by the device itself.
         step: Updates so far, skipped ones included.
         skipped: Updates that were skipped because a gradient was not finite.
         skipped_in_a_row: Those since the last update that was made.
@@ -44,6 +46,7 @@ class TrainingState:
         self, model: WaveNet, optim: OptimOptions, device: torch.device | str = "cpu"
     ) -> None:
         self.device = torch.device(device)
+        self.reads_late = self.device.type == "cuda"
         self.model = model
         torch.nn.Module.to(model, self.device)
         self.ema_model: WaveNet | None = None
@@ -69,27 +72,31 @@ class TrainingState:
         models = [self.model] if self.ema_model is None else [self.model, self.ema_model]
         return [weight for model in models for weight in model.parameters()]
 
+    def gradients(self) -> dict[str, Tensor]:
+        """Return the gradients by the names of their weights."""
+        weights = self.model.named_parameters()
+        return {name: weight.grad for name, weight in weights if weight.grad is not None}
+
     def gradients_are_finite(
-        self, losses: list[Tensor], on_nonfinite: Literal["stop", "skip"]
+        self, result: UpdateResult, on_nonfinite: Literal["stop", "skip"]
     ) -> bool:
-        """Return whether the next update can be made; count it as skipped if not.
+        """Return whether an update is made; count it as skipped if not.
 
         Args:
-            losses: Of the update's batches.
+            result: Of the update.
             on_nonfinite: Whether a gradient that is not finite ends training.
 
         Raises:
             ConfigError: Training is to stop, or has skipped too many updates in a row.
         """
-        weights = self.model.named_parameters()
-        name = first_nonfinite({name: w.grad for name, w in weights if w.grad is not None})
+        name = result.nonfinite
         if name is None:
             self.skipped_in_a_row = 0
             return True
         self.skipped += 1
         self.skipped_in_a_row += 1
-        loss = float(torch.stack(losses).mean())
-        where = f"at step {self.step + 1}, where the loss is {loss:.4g}"
+        loss = float(torch.tensor(result.losses).mean())
+        where = f"at step {result.step}, where the loss is {loss:.4g}"
         found = f"gradient of {name} is not finite {where}"
         if on_nonfinite == "stop":
             raise ConfigError(
@@ -152,11 +159,8 @@ class TrainingState:
 
 def first_nonfinite(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the name of the first of tensors on one device that holds NaN or infinity, if any."""
-    filled = [tensor for tensor in tensors.values() if tensor.numel()]
-    if not filled:
-        return None
-    largest = torch._foreach_norm(filled, math.inf)  # of NaN it is NaN; it cannot overflow
-    if bool(torch.stack(largest).isfinite().all()):
+    largest = largest_magnitudes([tensor for tensor in tensors.values() if tensor.numel()])
+    if not largest or bool(torch.stack(largest).isfinite().all()):
         return None
     return next(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
 

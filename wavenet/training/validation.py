@@ -79,18 +79,18 @@ class Validation:
     preview: Callable[[TrainingState], None] | None = None  # called in process 0
     tensorboard: TensorBoard | None = None  # gets the curves
 
-    def add_loss(self, state: TrainingState, nats: float) -> None:
-        """Add the loss of an update to the curve; a skipped one has no place on it."""
+    def add_loss(self, step: int, nats: float, lr: float) -> None:
+        """Add the loss of update `step` to the curve; a skipped one has no place on it."""
         history, max_steps = self.history, self.config.trainer.max_steps
         if math.isfinite(nats):
             history.nats += nats
             history.updates += 1
-        due = state.step % max(1, max_steps // MAX_CURVE_POINTS) == 0 or state.step == max_steps
+        due = step % curve_interval(max_steps) == 0 or step == max_steps
         if due and history.updates:
             bits = history.nats / history.updates / math.log(2)
             history.nats, history.updates = 0.0, 0
-            history.train.append((state.step, bits))
-            self._log({"train/bits_per_sample": bits, "train/learning_rate": state.lr}, state.step)
+            history.train.append((step, bits))
+            self._log({"train/bits_per_sample": bits, "train/learning_rate": lr}, step)
 
     def run_if_due(self, state: TrainingState) -> None:
         """Validate after an update, every `val_every_n_steps` and after the last one."""
@@ -163,12 +163,22 @@ class Validation:
             self.tensorboard.add_scalars(scalars, step)
 
 
-def write_final_report(run: Path, config: RunConfig, history: History) -> None:
-    """Evaluate `run/model`, the best model of a run, and write `run/report.html` and its card."""
+def curve_interval(max_steps: int) -> int:
+    """Return the updates from one point of the loss curve to the next."""
+    return max(1, max_steps // MAX_CURVE_POINTS)
+
+
+def write_final_report(
+    run: Path, config: RunConfig, history: History, device: torch.device
+) -> None:
+    """Evaluate `run/model`, the best model of a run, and write `run/report.html` and its card.
+
+    The negative log-likelihood is computed on `device`.
+    """
     loaded, folder = checkpoint.load(run / "model"), config.data.folder
     clips = held_out_split(read_manifest(folder))
     log.info("evaluating")
-    results = Evaluator(loaded, folder, clips, config.evaluation, config.seed).evaluate()
+    results = Evaluator(loaded, folder, clips, config.evaluation, config.seed, device).evaluate()
     log.info("%s", results.text())
     info = dataclasses.replace(loaded.training, evaluation=results.figures())
     checkpoint.save(loaded.model, run / "model", loaded.audio, info)

@@ -13,6 +13,7 @@ import datetime
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from wavenet.training.distributed.launcher import Launch, detect_launcher, rende
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable
 
+EVENT_POLL_SECONDS = 0.0005
 T = TypeVar("T")
 log = logging.getLogger("wavenet")
 
@@ -67,9 +69,27 @@ class ProcessGroup:
                 distributed.all_reduce(flat)
                 flat.div_(self.size)
 
+    def wait(self, event: torch.cuda.Event) -> None:
+        """Wait until a GPU has reached `event`, past the collectives before it.
+
+        A collective of the GPU does not fail if another process is lost: it never ends.
+
+        Raises:
+            PeerLostError: The event was not reached within `timeout`.
+        """
+        if self.group is None:
+            event.synchronize()
+            return
+        deadline = time.monotonic() + self.timeout
+        while not event.query():  # type: ignore[no-untyped-call]
+            if time.monotonic() > deadline:
+                raise self._lost_peer("a collective of the GPU did not end")
+            time.sleep(EVENT_POLL_SECONDS)
+
     def broadcast_parameters(self, parameters: Iterable[Tensor]) -> None:
         """Replace each parameter by that of process 0."""
         if self.group is not None:
+            self.all_gather(torch.zeros(0))  # a GPU would wait forever for a process that is lost
             with self._as_one_vector([parameter.data for parameter in parameters]) as flat:
                 distributed.broadcast(flat, src=0)
 
@@ -117,11 +137,13 @@ class ProcessGroup:
             failed = isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
             if self.group is None or not failed:
                 raise
-            raise PeerLostError(
-                f"process {self.rank} of {self.size} lost another one: it failed and reports why, "
-                f"or gave no sign for trainer.ddp_timeout_seconds={self.timeout:g} s "
-                f"({printable(error, 120)})"
-            ) from error
+            raise self._lost_peer(printable(error, 120)) from error
+
+    def _lost_peer(self, reason: str) -> PeerLostError:
+        return PeerLostError(
+            f"process {self.rank} of {self.size} lost another one: it failed and reports why, "
+            f"or gave no sign for trainer.ddp_timeout_seconds={self.timeout:g} s ({reason})"
+        )
 
     @contextlib.contextmanager
     def _as_one_vector(self, tensors: list[Tensor]) -> Iterator[Tensor]:
@@ -177,6 +199,8 @@ def join_process_group(options: TrainerOptions) -> Iterator[ProcessGroup]:
         log.setLevel(logging.ERROR)  # process 0 logs for all
     _divide_cores(launch)
     device = _device(launch, options)
+    # NCCL would abort the process, without a message of ours: `ProcessGroup.wait` ends it instead
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
     timeout = datetime.timedelta(seconds=options.ddp_timeout_seconds)
     try:
         distributed.init_process_group(
