@@ -6,10 +6,9 @@ import time
 import wavenet
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.generation.backend import build_sampler, choose_device
 from wavenet.generation.generate import (
     WavJob,
-    build_sampler,
-    choose_device,
     generate_folder,
     generate_wavs,
     sampling_config,

@@ -20,6 +20,8 @@ from tests.waiting import wait_until
 from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.training.data import load_training_data
+from wavenet.training.distributed.launcher import Launch
+from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.loader import (
     ErrorsAsItems,
     SegmentLoader,
@@ -45,7 +47,7 @@ TRAIN = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_loader_that_starts_later_continues_the_same_batches(
+def test_a_later_loader_continues_the_batches_pinned_for_a_gpu(
     recordings: Path, tmp_path: Path, num_workers: int
 ) -> None:
     folder = tmp_path / "prepared"
@@ -58,6 +60,9 @@ def test_a_loader_that_starts_later_continues_the_same_batches(
         data=DataOptions(sample_rate=8000, processed_dir=str(folder)),
     )
     data = load_training_data(config)
+    for device, is_pinned in (("cpu", False), ("cuda", True)):
+        group = ProcessGroup(Launch(), torch.device(device))
+        assert build_loader(data, config, step=0, group=group).loader.pin_memory is is_pinned
 
     def batches(step: int, count: int, workers: int) -> list[torch.Tensor]:
         trainer = dataclasses.replace(config.trainer, num_workers=workers)

@@ -1,0 +1,51 @@
+"""Which sampler generates, on which device and with how many threads."""
+
+import importlib.util
+
+import torch
+
+from wavenet.generation.options import MIN_GPU_STREAMS, GenerateCommand
+from wavenet.model import WaveNet
+from wavenet.sampling import Sampler, make_sampler
+from wavenet.utils.cores import available_cores
+from wavenet.utils.device import find_device
+from wavenet.utils.errors import ConfigError
+
+
+def choose_device(options: GenerateCommand) -> torch.device:
+    """Return where the model of the options computes; `auto` never takes a slower GPU.
+
+    Raises:
+        ConfigError: There is no such device, or the backend does not run on it.
+    """
+    if options.device == "cuda" and (options.backend == "cpu" or options.weight_dtype != "float32"):
+        raise ConfigError(
+            f"device=cuda with backend={options.backend} and weight_dtype={options.weight_dtype}: "
+            "the cpu sampler does not run on a GPU; use backend=graph with weight_dtype=float32"
+        )
+    streams = max(options.num_samples, options.batch_size)
+    pays = options.backend == "graph" or (
+        options.backend == "auto"
+        and options.weight_dtype == "float32"
+        and options.num_threads is None
+        and streams >= MIN_GPU_STREAMS
+    )
+    return find_device("cpu" if options.device == "auto" and not pays else options.device)
+
+
+def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
+    """Return the sampler of the options, whose model is on the device that it computes on.
+
+    The default is one thread per recording: several threads on one recording wait for each other
+    at every sample, so they are faster on an idle machine only.
+    """
+    num_threads = options.num_threads
+    if num_threads is None:
+        parallel = max(options.num_samples, options.batch_size)
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        may_compile = on_cpu and options.backend in ("auto", "cpu")
+        compiled = may_compile and importlib.util.find_spec("numba")
+        num_threads = min(available_cores(), parallel) if compiled else 1
+    return make_sampler(
+        model, options.backend, num_threads=num_threads, weight_dtype=options.weight_dtype
+    )
