@@ -10,7 +10,7 @@ from wavenet.generation.options import MIN_GPU_STREAMS, GenerateCommand
 from wavenet.utils.device import find_device
 from wavenet.utils.errors import ConfigError
 
-MANY = {"num_samples": MIN_GPU_STREAMS}
+MANY: dict[str, Any] = {"num_samples": MIN_GPU_STREAMS}
 
 
 @pytest.fixture
@@ -50,9 +50,7 @@ def test_generation_takes_a_gpu_where_it_pays_or_is_asked_for(
 def test_a_missing_gpu_is_an_error_only_if_it_is_asked_for() -> None:
     assert choose_device(GenerateCommand(checkpoint="a", **MANY)).type == "cpu"
     assert find_device("auto").type == "cpu"
-    with pytest.raises(
-        ConfigError, match="device=cuda: PyTorch .* finds none here; set device=cpu"
-    ):
+    with pytest.raises(ConfigError, match="device=cuda: PyTorch .* finds none here; set device"):
         find_device("cuda")
 
 
