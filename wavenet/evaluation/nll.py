@@ -17,9 +17,9 @@ from wavenet.distributions import Distribution
 from wavenet.features.filters import check_peak
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet, meta_model
-from wavenet.modules.precision import float32_products
 from wavenet.sampling import Sampler
 from wavenet.utils.data_identity import NULL_SPEAKER
+from wavenet.utils.precision import float32_products
 from wavenet.utils.progress import progress
 
 MODEL = "model"

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from wavenet.config import MelConfig
 from wavenet.features.frame_file import read_npy
-from wavenet.modules.precision import float32_products
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
 from wavenet.utils.files import atomic_file
+from wavenet.utils.precision import float32_products
 
 METADATA = "wavenet.mel"
 

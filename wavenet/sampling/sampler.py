@@ -16,7 +16,6 @@ from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
-from wavenet.modules.precision import float32_products
 from wavenet.sampling.conditioning import ConditioningBuffer, build_conditioning
 from wavenet.sampling.state import (
     ModelState,
@@ -28,6 +27,7 @@ from wavenet.sampling.state import (
     streams_per_item,
     uniforms,
 )
+from wavenet.utils.precision import float32_products
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of typing from Python 3.11 on

@@ -20,7 +20,6 @@ from torch import Tensor
 from wavenet.config import AudioConfig
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet
-from wavenet.modules.precision import float32_products
 from wavenet.training.acceleration import compile_nll
 from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.distributed.gradient_sync import GradientSync
@@ -31,6 +30,7 @@ from wavenet.training.progress import TrainingProgress
 from wavenet.training.state import TrainingState
 from wavenet.training.update_result import UpdateResult
 from wavenet.training.validation import Validation, curve_interval
+from wavenet.utils.precision import float32_products
 
 
 @dataclass
