@@ -107,7 +107,7 @@ def test_an_update_does_not_wait_for_the_gpu(tmp_path: Path, case: str, precisio
 
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
     config = config_of("repeat")  # with dropout and null speakers
-    options = {"save_every_n_steps": 3, "val_every_n_steps": 1000, "max_steps": 6}
+    options: dict[str, Any] = {"save_every_n_steps": 3, "val_every_n_steps": 9, "max_steps": 6}
     uninterrupted = build(config, tmp_path / "one", **options)
     uninterrupted.loader = iter(batches(uninterrupted.state.model, 6))  # type: ignore[assignment]
     uninterrupted.run()
