@@ -30,6 +30,7 @@ from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation
 from wavenet.evaluation.synthesis import (
     ALL,
+    PREDICTOR_ALONE,
     RESYNTHESIS,
     GenerationTime,
     Recording,
@@ -111,6 +112,7 @@ class Evaluator:
             RESYNTHESIS: f"generated from the {' and '.join(features)} of the original",
             "quantized": "the original after the quantization of the model's output",
             **dict.fromkeys(MEL_CONTROLS, "from the mel of the original, without a model"),
+            PREDICTOR_ALONE: "noise through the model's linear predictor, without its network",
         }
         passes = self.options.mel_consistency
         notes |= {

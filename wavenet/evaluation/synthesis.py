@@ -1,6 +1,7 @@
 """Audio from a model: resynthesis of held-out clips, unconditional samples, a continued prompt."""
 
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
@@ -34,6 +36,7 @@ from wavenet.utils.sharding import Shard
 
 Samples = NDArray[np.float32]
 RESYNTHESIS = "resynthesis"
+PREDICTOR_ALONE = "predictor alone"
 ALL = Shard(1, 1)
 
 
@@ -152,6 +155,19 @@ class Synthesizer:
         """Sampler of the model, made when first used."""
         return make_sampler(self.model)
 
+    @cached_property
+    def predictor_sampler(self) -> Sampler | None:
+        """Sampler of noise through the model's linear predictor; `None` without a predictor.
+
+        The model's network is left out: its parameters are zeros, the residual's own density.
+        """
+        if self.model.predictor is None:
+            return None
+        alone = copy.deepcopy(self.model)
+        for weight in alone.head.output.parameters():
+            nn.init.zeros_(weight)
+        return make_sampler(alone)
+
     def resynthesize(self, clips: Sequence[Clip], shard: Shard = ALL) -> Iterator[Resynthesis]:
         """Yield the resynthesis of the longest clips, with metrics.
 
@@ -225,6 +241,10 @@ class Synthesizer:
         mel, controls = self.audio.mel, {}
         if mel is not None and is_invertible(mel):
             controls = {name: control(original, mel) for name, control in MEL_CONTROLS.items()}
+        if self.predictor_sampler is not None:
+            frames = clip_conditioning(self.audio, self.folder, clip, clip.frames)
+            signal = self.predictor_sampler.generate(clip.frames, seed=self.seed, **frames)
+            controls[PREDICTOR_ALONE] = signal[0].float().numpy()
         best = quantized(original, self.model.distribution, self.signal_filter)
         return original, {
             **own,
