@@ -12,7 +12,7 @@ DEV := $(VENV)/train,dev.stamp# both extras: with dev alone, pip resolves the to
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
 
-demo: $(VENV)/train.stamp ## train, evaluate and generate with nine minutes of speech; overrides: make demo ARGS="key=value"
+demo: $(VENV)/train,evaluate.stamp ## train a vocoder with nine minutes of speech, and measure it; overrides: make demo ARGS="key=value"
 	$(BIN)/wavenet-train recipe=demo $(ARGS)
 
 test: $(DEV) ## run the tests; a subset: make test ARGS=tests/modules

@@ -10,7 +10,7 @@ from wavenet.cli.commands import EvaluateCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
-from wavenet.evaluation.held_out import held_out_clips, temperature_of_run
+from wavenet.evaluation.held_out import held_out_clips
 from wavenet.evaluation.report import write_report
 from wavenet.pretrained import find_model
 from wavenet.utils.device import find_device
@@ -32,7 +32,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     loaded = wavenet.load(model_dir)
     folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
-    temperature = temperature_of_run(model_dir)
+    temperature = loaded.training.temperature
     if temperature is not None and "evaluation.temperature" not in composed.overridden:
         settings = dataclasses.replace(settings, temperature=temperature)
     device = find_device(options.device)

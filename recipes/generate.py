@@ -1,5 +1,6 @@
 """Generate audio from a model: `wavenet-generate checkpoint=RUN/model seconds=5`."""
 
+import dataclasses
 import logging
 import time
 
@@ -14,7 +15,7 @@ from wavenet.generation.generate import (
     sampling_config,
     speaker_and_guidance,
 )
-from wavenet.generation.inputs import read_inputs
+from wavenet.generation.inputs import example_input, read_inputs
 from wavenet.generation.options import (
     GenerateCommand,
     check_input,
@@ -30,6 +31,8 @@ log = logging.getLogger("wavenet")
 
 def generate(options: GenerateCommand, composed: Composed) -> None:
     """Write WAV files, and print the speed."""
+    if options.input is None and options.prompt is None:
+        options = dataclasses.replace(options, input=example_input(options.checkpoint))
     folder = input_folder(options)
     loaded = wavenet.load(options.checkpoint, choose_device(options))
     audio, sample_rate = loaded.audio, loaded.audio.sample_rate
@@ -46,7 +49,7 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
         options.input, options.prompt, audio, options.mel_preset
     )
     conditioning = speaker_and_guidance(options, audio)
-    sampling = sampling_config(options, loaded.model)
+    sampling = sampling_config(options, loaded)
 
     # From noise to WAV files, in chunks.
     length = resolve_length(options.seconds, available, sample_rate)

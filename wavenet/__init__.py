@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for type checkers: `X as X` exports
     from wavenet.config import FramesConfig as FramesConfig
     from wavenet.config import LocalConfig as LocalConfig
     from wavenet.config import MelConfig as MelConfig
+    from wavenet.config import PredictorConfig as PredictorConfig
     from wavenet.config import ScoreConfig as ScoreConfig
     from wavenet.config import WaveNetConfig as WaveNetConfig
     from wavenet.distributions import Categorical as Categorical
@@ -37,8 +38,8 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "checkpoint": "TrainingInfo save",
-    "config": "AudioConfig F0Config FilterConfig FramesConfig LocalConfig MelConfig ScoreConfig "
-    "WaveNetConfig",
+    "config": "AudioConfig F0Config FilterConfig FramesConfig LocalConfig MelConfig "
+    "PredictorConfig ScoreConfig WaveNetConfig",
     "distributions": "Categorical Distribution GaussianMixture LogisticMixture SamplingConfig",
     "features.mel_consistency": "MelConsistency",
     "model": "WaveNet WaveNetState",

@@ -79,6 +79,7 @@ class TrainingInfo:
         lineage: If the weights were fine-tuned: `base_model` with its licenses, what that one was
             made from, and so on.
         evaluation: Other figures of an evaluation, by name; absent if there was none.
+        temperature: That suits the model, as in its own report; absent for 1.
     """
 
     data: str = ""
@@ -91,6 +92,7 @@ class TrainingInfo:
     base_model: str | None = field(default=None, metadata=ADDED)
     lineage: tuple[BaseModel, ...] = field(default=(), metadata=ADDED)
     evaluation: dict[str, float] | None = field(default=None, metadata=ADDED)
+    temperature: float | None = field(default=None, metadata=ADDED)
 
 
 def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> str:

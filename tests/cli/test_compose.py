@@ -72,8 +72,8 @@ def test_the_composed_config_shows_every_key_with_its_default(group: str) -> Non
 
 def test_command_line_overrides_recipe_and_recipe_overrides_groups() -> None:
     recipe, overridden = (
-        plain("recipe=demo"),
-        plain("recipe=demo", "model=tiny", "audio.sample_rate=24000"),
+        plain("recipe=demo_unconditional"),
+        plain("recipe=demo_unconditional", "model=tiny", "audio.sample_rate=24000"),
     )
 
     assert recipe["audio"]["sample_rate"] == 8000

@@ -1,6 +1,6 @@
 """What an evaluation takes from the run that a model directory lies in.
 
-runs/demo/run.json    the prepared folder, and the temperature of the samples
+runs/demo/run.json    the prepared folder
 runs/demo/model/      the model directory
 """
 
@@ -17,7 +17,6 @@ from wavenet.checkpoint import Checkpoint
 from wavenet.data.manifest import MANIFEST, Clip, Manifest, frames_of, read_manifest
 from wavenet.data.options import DataOptions
 from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
-from wavenet.evaluation.options import EvaluationOptions
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 
@@ -130,12 +129,6 @@ def first_seconds(clips: Sequence[Clip], seconds: float | None) -> Sequence[Clip
     frames = frames_of(clips)
     starts = np.cumsum(frames) - frames
     return clips[: int(np.searchsorted(starts, seconds * clips[0].sample_rate))]
-
-
-def temperature_of_run(model_dir: Path) -> float | None:
-    """Return the temperature of the run's own report; `None` outside a run."""
-    options = _of_run(model_dir, EvaluationOptions, "evaluation")
-    return None if options is None else options.temperature
 
 
 def _of_run(model_dir: Path, cls: type[T], key: str) -> T | None:

@@ -46,16 +46,17 @@ log = logging.getLogger("wavenet")
 CHUNK_SECONDS = 0.25
 
 
-def sampling_config(options: GenerateCommand, model: WaveNet) -> SamplingConfig:
-    """Return temperature and truncation.
+def sampling_config(options: GenerateCommand, loaded: Checkpoint) -> SamplingConfig:
+    """Return temperature, that which suits the model if none is given, and truncation.
 
     Raises:
         ConfigError: The model's distribution does not support them.
     """
-    sampling = SamplingConfig(
-        temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
-    )
-    model.distribution.check(sampling)
+    temperature, suited = options.temperature, loaded.training.temperature
+    if temperature is None:
+        temperature = 1.0 if suited is None else suited
+    sampling = SamplingConfig(temperature=temperature, top_k=options.top_k, top_p=options.top_p)
+    loaded.model.distribution.check(sampling)
     return sampling
 
 
@@ -251,7 +252,7 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
     audio = loaded.audio
     conditioning = speaker_and_guidance(options, audio)
     conditioning["consistency"] = mel_consistency(options, audio)
-    sampling = sampling_config(options, loaded.model)
+    sampling = sampling_config(options, loaded)
     suffixes = input_suffixes(audio, prompts=options.prompt is not None)
     inputs = list_inputs(folder, Path(options.output), suffixes)
     arrays = [one for one in inputs if one.path.suffix.lower() == ARRAYS[0]]

@@ -27,10 +27,12 @@ from wavenet.features.frame_file import (
 from wavenet.features.frames import Features
 from wavenet.features.mel import read_mel
 from wavenet.features.score import read_notes
+from wavenet.pretrained import SHIPPED, find_model
 from wavenet.utils.errors import ConfigError, DataError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
 SCORES = (".csv",)
+EXAMPLE = "example.*"  # in the folder of a shipped model
 log = logging.getLogger("wavenet")
 
 
@@ -45,6 +47,16 @@ class Prompt:
 
     recording: Tensor
     filtered: Tensor
+
+
+def example_input(checkpoint: str) -> str | None:
+    """Return the input that comes with a shipped model, its example; `None` for another model."""
+    folder = find_model(checkpoint, weights=False)
+    found = sorted(folder.glob(EXAMPLE)) if folder.parent == SHIPPED else []
+    if not found:
+        return None
+    log.info("no input: the example of %s, %s", printable(checkpoint), found[0].name)
+    return str(found[0])
 
 
 def read_inputs(

@@ -13,6 +13,7 @@ from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
 WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavenet.sampling
+DEFAULT_MODEL = "demo_voice"  # one that ships
 DEFAULT_SECONDS = 3.0  # without an input
 MEL_CONSISTENCY_PASSES = 3  # where the model has a mel
 MIN_GPU_STREAMS = 64  # from which a GPU is faster than the CPU's cores: an estimate
@@ -23,7 +24,7 @@ CHECKPOINT_HELP = "Model: a directory, a shipped model's name, or owner/name[@re
 class GenerateCommand(Options):
     """`wavenet-generate`: recordings from a model."""
 
-    checkpoint: str = option(help=CHECKPOINT_HELP)
+    checkpoint: str = option(DEFAULT_MODEL, CHECKPOINT_HELP)
     output: str = option(
         "generated.wav",
         "WAV file, with -i before the suffix for several; a folder where input or prompt is one",
@@ -31,7 +32,7 @@ class GenerateCommand(Options):
     input: str | None = option(
         None,
         "Conditioning: recording, mel or frames (.safetensors, .npy) or score (.csv: onset,offset,"
-        "pitch), or a folder of them",
+        "pitch), or a folder of them; null for the example of a shipped model",
     )
     mel_preset: str | None = option(
         None, "Mel preset of a .npy mel, by name; model for that of the model directory"
@@ -54,8 +55,11 @@ class GenerateCommand(Options):
     seed: int = option(
         0, "Recording i uses seed + i; a file of a folder, this and its name", ge=0, le=2**63 - 1
     )
-    temperature: float = option(
-        1.0, "Below 1 favors likely values; 0 takes the most likely one", ge=0
+    temperature: float | None = option(
+        None,
+        "Below 1 favors likely values; 0 takes the most likely one; null for that of the model's "
+        "own report, or 1",
+        ge=0,
     )
     top_k: int | None = option(None, "Sample from this many most likely classes only", ge=1)
     top_p: float | None = option(

@@ -44,6 +44,12 @@ class Constants(NamedTuple):
     log_unit: float
     exponent: float  # from a bin of the mel spectrum's power to its square
     subframes: int
+    # those of `wavenet.linear_predictor`; arguments, for the cache of compiled code knows the
+    # sources of this folder alone
+    iterations: int
+    log_range: float
+    rounding_variance: float
+    tiny: float
 
 
 @inlined
@@ -55,18 +61,18 @@ def spread(mel: Array, constants: Constants, spectrum: Array, factor: Array) -> 
         for index in range(ranges[band, 0], ranges[band, 1]):
             spectrum[index] += bank[band, index] * mel[band] * constants.density[band]
     for index in range(len(total)):
-        spectrum[index] /= max(total[index], TINY)
-    for _ in range(ITERATIONS):
+        spectrum[index] /= max(total[index], constants.tiny)
+    for _ in range(constants.iterations):
         factor[:] = 0.0
         for band in range(len(mel)):
             found = 0.0
             for index in range(ranges[band, 0], ranges[band, 1]):
                 found += bank[band, index] * spectrum[index]
-            ratio = mel[band] / max(found, TINY)
+            ratio = mel[band] / max(found, constants.tiny)
             for index in range(ranges[band, 0], ranges[band, 1]):
                 factor[index] += bank[band, index] * ratio
         for index in range(len(total)):
-            spectrum[index] *= factor[index] / max(total[index], TINY)
+            spectrum[index] *= factor[index] / max(total[index], constants.tiny)
 
 
 @inlined
@@ -77,7 +83,8 @@ def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
     for frame in range(len(frames)):
         for band in range(len(mel)):
             log = frames[frame, band] * constants.std[band] + constants.mean[band]
-            mel[band] = math.exp(min(max(log * constants.log_unit, -LOG_RANGE), LOG_RANGE))
+            natural = min(max(log * constants.log_unit, -constants.log_range), constants.log_range)
+            mel[band] = math.exp(natural)
         spread(mel, constants, spectrum, factor)
         r[frame] = 0.0
         for index in range(bins):
@@ -87,7 +94,7 @@ def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
         scale = 1 / max(r[frame, 0], 1.0)
         for lag in range(lags):
             r[frame, lag] *= scale
-        r[frame, 0] += ROUNDING_VARIANCE
+        r[frame, 0] += constants.rounding_variance
 
 
 @inlined
@@ -172,4 +179,8 @@ def _constants(config: PredictorConfig) -> Constants:
         log_unit=float(predictor.log_unit),
         exponent=2 / predictor.power,
         subframes=predictor.subframes,
+        iterations=ITERATIONS,
+        log_range=LOG_RANGE,
+        rounding_variance=ROUNDING_VARIANCE,
+        tiny=TINY,
     )

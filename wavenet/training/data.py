@@ -129,6 +129,7 @@ def load_training_data(config: RunConfig) -> TrainingData:
             limit_seconds=config.trainer.val_seconds,
         )
     seconds = int(train.frames.sum()) / audio.sample_rate
+    temperature = config.evaluation.temperature
     info = TrainingInfo(
         data=config.name,
         seconds_of_audio=seconds,
@@ -137,5 +138,6 @@ def load_training_data(config: RunConfig) -> TrainingData:
         lineage=config.lineage,
         license=config.license,
         data_license=config.data_license,
+        temperature=None if temperature == 1 else temperature,
     )
     return TrainingData(reader, train, val, clips.digest, clips.identity, windows, info)
