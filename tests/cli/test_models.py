@@ -170,7 +170,9 @@ def test_a_recipe_overrides_single_keys_of_a_preset(
 
 
 def test_a_command_line_overrides_single_keys_of_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = composed(monkeypatch, "recipe=demo_unconditional", "audio.mel=8khz", "audio.mel.f_max=3500")
+    found = composed(
+        monkeypatch, "recipe=demo_unconditional", "audio.mel=8khz", "audio.mel.f_max=3500"
+    )
 
     expected = dataclasses.replace(MEL_PRESETS["8khz"], f_max=3500.0)
     assert from_dict(AudioConfig, found["audio"]).mel == expected

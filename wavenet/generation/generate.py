@@ -35,7 +35,6 @@ from wavenet.generation.options import (
     mel_consistency,
     resolve_length,
 )
-from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
