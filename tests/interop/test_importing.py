@@ -89,6 +89,24 @@ def test_wrong_configs_are_refused_by_key(keys: dict[str, Any], message: str) ->
         load(GOLDEN / "r9y9_mol.pth", config=HPARAMS | keys)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [1]\nb: &b [*a, *a]\nstacks: [*b, *b]", r"has aliases \(\*name\)"),
+        ("a: &a {stacks: 2}\n<<: *a", r"has aliases \(\*name\)"),
+        ("stacks: &a [*a]", r"has aliases \(\*name\)"),
+        ("stacks: !!python/name:os.system", "is damaged"),
+        ("stacks: " + "[" * 20_000, "is nested more than 20 deep"),
+        ("a: " + "1," * 40_000, "has over 65,536 bytes"),
+    ],
+)
+def test_yaml_that_grows_or_names_code_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "model.yaml").write_text(text)
+
+    with pytest.raises(ConfigError, match=message):
+        load(GOLDEN / "r9y9_mol.pth", config=tmp_path / "model.yaml")
+
+
 def test_a_bias_that_one_block_lacks_is_refused(tmp_path: Path) -> None:
     config = json.loads((GOLDEN / "r9y9_011_mol_speakers.json").read_text())["config"]
     weights = state_dict_of(read_torch(GOLDEN / "r9y9_011_mol_speakers.pth"))

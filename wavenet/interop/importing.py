@@ -58,7 +58,8 @@ FOREIGN = {  # names of weights, or keys of the file, and what they are of
     r"stack\.blocks\.0\..*": "is of this package: give its model directory as checkpoint=",
 }
 STEPS = ("global_step", "iterations", "iteration", "steps", "step")
-MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 16  # they have some kB
+MAX_CONFIG_DEPTH = 20
 
 
 def load(
@@ -240,16 +241,32 @@ def _read_keys(path: Path) -> Mapping[str, Any]:
             raise ConfigError(f"config {error}") from error
     try:
         if path.suffix.lower() in (".yaml", ".yml"):
-            keys = require("yaml", "generate").safe_load(data.decode("utf-8"))
+            keys = _read_yaml(data.decode("utf-8"), printable(path))
         else:
             keys = json.loads(data.decode("utf-8"))
-    except MachineError:
+    except (ConfigError, MachineError):
         raise
     except Exception as error:
         raise ConfigError(f"config {printable(path)} is damaged: {printable(error)}") from error
     if not isinstance(keys, dict):
         raise ConfigError(f"config {printable(path)} holds no mapping of keys")
     return keys
+
+
+def _read_yaml(text: str, name: str) -> Any:
+    """Return what a YAML text holds; its time and memory are bounded by its length."""
+    yaml, depth = require("yaml", "generate"), 0
+    for event in yaml.parse(text):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(
+                f"config {name} has aliases (*name), which nested in each other make values of any "
+                "size: write the values out"
+            )
+        if depth > MAX_CONFIG_DEPTH:  # each token takes time by the depth
+            raise ConfigError(f"config {name} is nested more than {MAX_CONFIG_DEPTH} deep")
+    return yaml.safe_load(text)
 
 
 def _statistics(

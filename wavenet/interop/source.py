@@ -201,11 +201,11 @@ class Fields:
         return tuple(value)
 
     def text(self, key: str, default: Any = REQUIRED) -> Any:
-        """Return text, or the default."""
+        """Return text that can be shown, or the default."""
         value = self._get(key, default)
         if key in self and not isinstance(value, str):
             raise self._wrong(key, "text", value)
-        return value
+        return printable(value) if key in self else value
 
     def truth(self, key: str, default: bool) -> bool:
         """Return true or false, also given as 1 or 0."""
