@@ -30,7 +30,7 @@ log = logging.getLogger("wavenet")
 
 
 def generate(options: GenerateCommand, composed: Composed) -> None:
-    """Write WAV files, and print the speed."""
+    """Write audio files, and print the speed."""
     if options.input is None and options.prompt is None:
         options = dataclasses.replace(options, input=example_input(options.checkpoint))
     folder = input_folder(options)
@@ -51,11 +51,11 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
     conditioning = speaker_and_guidance(options, audio)
     sampling = sampling_config(options, loaded)
 
-    # From noise to WAV files, in chunks.
+    # From noise to audio files, in chunks.
     length = resolve_length(options.seconds, available, sample_rate)
     sampler = build_sampler(options, loaded.model)
     jobs = [
-        WavJob(path, options.seed + number, length, frames, prompt)
+        WavJob(path, options.seed + number, length, frames, prompt, options.include_prompt)
         for number, path in enumerate(paths)
     ]
     log.info(

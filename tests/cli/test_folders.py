@@ -18,6 +18,7 @@ from wavenet.generation.inputs import InputFile, read_recording
 from wavenet.model import WaveNet
 from wavenet.presets import MEL_PRESETS
 
+INCLUDE = "include_prompt=true"
 RATE = 8000
 SHAPE: dict[str, Any] = {
     "dilations": (1, 2, 4),
@@ -150,8 +151,7 @@ def test_failed_inputs_are_reported_and_the_others_are_generated(
     run: Run, vocoder: Path, clips: Path
 ) -> None:
     (clips / "aa.wav").write_bytes(b"no sound")
-    soundfile.write(clips / "fast.wav", np.zeros(100), 16000)
-    for number in range(15):
+    for number in range(16):
         (clips / f"z{number:02}.wav").write_bytes(b"")
 
     done = run("generate", "checkpoint=model", "input=clips", "output=out", "batch_size=2")
@@ -163,7 +163,7 @@ def test_failed_inputs_are_reported_and_the_others_are_generated(
     assert message[0] == "DataError: 17 inputs failed:"
     assert len(message) == 1 + 12 + 1
     assert "aa.wav: no audio" in message[1]
-    assert "fast.wav is at 16000 Hz, the model at 8000 Hz" in message[2]
+    assert "z00.wav: is empty" in message[2]
     assert message[-1] == "  and 5 more"
     assert list(written("out")) == ["a.wav", "b/a.wav", "b/c d.wav", "b/e=f,g.wav"]
 
@@ -177,7 +177,7 @@ def test_a_recording_of_two_channels_is_mixed_down(
     recording = read_recording(tmp_path / "two.wav", RATE)
 
     assert recording.tolist() == [0.25, 0.0]
-    assert "two.wav: 2 channels are mixed down to one" in caplog.text
+    assert "two.wav: 2 channels mixed down to one" in caplog.text
 
 
 def test_an_input_shorter_than_seconds_is_reported_by_name(
@@ -224,7 +224,7 @@ def test_a_score_next_to_a_recording_is_not_a_separate_input(run: Run, clips: Pa
 
 def test_prompts_of_a_folder_are_continued(run: Run, free: Path, clips: Path) -> None:
     soundfile.write(clips / "twin.wav", 0.1 * np.ones(1600), RATE)
-    command = ("generate", "checkpoint=free", "prompt=clips", "seconds=0.05")
+    command = ("generate", "checkpoint=free", "prompt=clips", "seconds=0.05", INCLUDE)
 
     assert run(*command, "output=one").returncode == 0
     assert run(*command, "output=batch", "batch_size=4").returncode == 0
@@ -257,7 +257,7 @@ def test_mel_consistency_hears_the_prompt_and_leaves_it(
 ) -> None:
     given = samples_of(clips / "a.wav")
     soundfile.write("prompt.wav", given[0, :800].numpy(), RATE)
-    command = ("generate", "checkpoint=model", "input=clips/a.wav", "prompt=prompt.wav")
+    command = ("generate", "checkpoint=model", "input=clips/a.wav", "prompt=prompt.wav", INCLUDE)
     assert run(*command, "output=raw.wav", "mel_consistency=0").returncode == 0
 
     done = run(*command, "output=ten.wav", "mel_consistency=10")

@@ -74,7 +74,7 @@ def test_both_samplers_generate_the_same_file_from_frames(
 def test_frames_that_come_in_pieces_change_no_bit(
     model: WaveNet, tmp_path: Path, backend: str
 ) -> None:
-    frames = read_frames(tmp_path / "frames.npy", AUDIO, None)
+    frames, _ = read_frames(tmp_path / "frames.npy", AUDIO, None)
     sampler = make_sampler(model, backend)
 
     state = sampler.init_state(1, seed=3, local=frames[..., :5], more=True)
@@ -87,7 +87,7 @@ def test_frames_that_come_in_pieces_change_no_bit(
 
 
 def test_forward_equals_steps_given_frames(model: WaveNet, tmp_path: Path) -> None:
-    frames = read_frames(tmp_path / "frames.npy", AUDIO, None)
+    frames, _ = read_frames(tmp_path / "frames.npy", AUDIO, None)
     waveform = torch.rand(1, 12 * HOP) * 2 - 1
 
     stepped = make_sampler(model, "reference").teacher_forced(waveform, local=frames)

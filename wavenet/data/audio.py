@@ -170,29 +170,40 @@ class WavWriter:
         Raises:
             DataError: A sample is past 1.0 or not finite, or the file would pass 4 GiB.
         """
-        if samples.ndim != 1:
-            raise ValueError(f"samples must be (T,), got {samples.shape}")
-        bad = ~(np.abs(samples) <= 1.0)  # NaN too
-        if bad.any():
-            index = int(np.argmax(bad))
-            raise DataError(
-                f"{printable(self.path)}: sample {self.frames + index} is {samples[index]}, "
-                "must be in [-1, 1]: clip or scale the signal first"
-            )
+        check_samples(self.path, samples, self.frames)
         if (self.frames + len(samples)) * 2 > WAV_MAX_BYTES:
             raise DataError(
                 f"{printable(self.path)}: a WAV file holds at most {WAV_MAX_BYTES // 2} samples: "
                 "cut the signal into several files"
             )
-        self._writer.writeframesraw(_pcm16(samples))
+        self._writer.writeframesraw(pcm16(samples))
         self.frames += len(samples)
+
+
+def check_samples(path: Path, samples: NDArray[np.float32], before: int) -> None:
+    """Raise a `DataError` if one of `samples`, `(T,)`, is past 1.0 or not finite.
+
+    Args:
+        path: File that they are for.
+        samples: What is appended.
+        before: Samples that the file has already.
+    """
+    if samples.ndim != 1:
+        raise ValueError(f"samples must be (T,), got {samples.shape}")
+    bad = ~(np.abs(samples) <= 1.0)  # NaN too
+    if bad.any():
+        index = int(np.argmax(bad))
+        raise DataError(
+            f"{printable(path)}: sample {before + index} is {samples[index]}, "
+            "must be in [-1, 1]: clip or scale the signal first"
+        )
 
 
 def wav_bytes(samples: NDArray[np.floating[Any]], sample_rate: int) -> bytes:
     """Return `samples`, `(T,)`, as a mono 16-bit WAV file; values outside [-1, 1] are clipped."""
     buffer = io.BytesIO()
     with _wave_of(buffer, sample_rate) as writer:
-        writer.writeframesraw(_pcm16(np.clip(samples, -1, 1)))
+        writer.writeframesraw(pcm16(np.clip(samples, -1, 1)))
     return buffer.getvalue()
 
 
@@ -203,7 +214,8 @@ def _wave_of(file: BinaryIO, sample_rate: int) -> wave.Wave_write:
     return writer
 
 
-def _pcm16(samples: NDArray[np.floating[Any]]) -> bytes:
+def pcm16(samples: NDArray[np.floating[Any]]) -> bytes:
+    """Return samples in [-1, 1] as 16-bit codes, little endian."""
     codes = np.minimum(np.rint(samples.astype(np.float64) * 32768.0), 32767.0)
     return codes.astype("<i2").tobytes()
 

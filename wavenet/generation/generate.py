@@ -1,4 +1,4 @@
-"""Generate WAV files in chunks, from one input or from every input of a folder.
+"""Generate audio files in chunks, from one input or from every input of a folder.
 
 Several are generated at once, each bit for bit as if it were generated alone.
 """
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
-from wavenet.data.audio import open_wav
+from wavenet.data.audio_output import open_audio
 from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import build_filter
 from wavenet.features.frame_file import ARRAYS
@@ -79,14 +79,15 @@ def speaker_and_guidance(options: GenerateCommand, audio: AudioConfig) -> dict[s
 
 @dataclass(frozen=True)
 class WavJob:
-    """A WAV file to generate.
+    """An audio file to generate.
 
     Attributes:
         output: The file.
         seed: Of the noise.
         length: Samples to generate.
         frames: Local conditioning, prompt included, `(1, C, F)`.
-        prompt: Recording at the start of the file, which is continued.
+        prompt: Recording that is continued.
+        include_prompt: Whether the file starts with the prompt.
     """
 
     output: Path
@@ -94,6 +95,7 @@ class WavJob:
     length: int
     frames: Tensor | None = None
     prompt: Prompt | None = None
+    include_prompt: bool = False
 
     @property
     def prompt_length(self) -> int:
@@ -110,7 +112,7 @@ def generate_wavs(
     consistency: MelConsistency | None = None,
     **conditioning: Any,
 ) -> None:
-    """Generate WAV files as one batch; each appears, complete, as soon as its last sample exists.
+    """Generate audio files as one batch; each appears, complete, as soon as its last sample exists.
 
     Args:
         jobs: What to generate; their prompts have the same length.
@@ -160,13 +162,14 @@ class _WavFile:
     ) -> None:
         self.job = job
         self.stack = stack
-        self.writer = stack.enter_context(open_wav(job.output, audio.sample_rate))
+        self.writer = stack.enter_context(open_audio(job.output, audio.sample_rate))
         self.invert_filter = build_filter(audio).inverse()
         self.consistency = consistency
         prompt = None
         if job.prompt is not None:
             prompt = job.prompt.recording[None]
-            self.writer.write(job.prompt.recording.numpy())
+            if job.include_prompt:
+                self.writer.write(job.prompt.recording.numpy())
             self.invert_filter(job.prompt.filtered[None])
         if consistency is not None:
             assert job.frames is not None
@@ -316,4 +319,6 @@ def _read_job(one: InputFile, options: GenerateCommand, audio: AudioConfig) -> W
         length = resolve_length(options.seconds, available, audio.sample_rate)
     except ConfigError as error:  # of this input only, others may be longer
         raise DataError(str(error)) from None
-    return WavJob(one.output, one.seed(options.seed), length, frames, prompt)
+    return WavJob(
+        one.output, one.seed(options.seed), length, frames, prompt, options.include_prompt
+    )

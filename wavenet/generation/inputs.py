@@ -10,13 +10,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
 from wavenet.data.preparation.sources import CONTAINERS, Source, list_files
-from wavenet.features.filters import build_filter, check_peak
+from wavenet.data.resampling import resampled
+from wavenet.features.filters import build_filter
 from wavenet.features.frame_file import (
     ARRAYS,
     find_frame_file,
@@ -76,24 +78,21 @@ def read_inputs(
     prompt = None
     if prompt_path is not None:
         recording = read_recording(Path(prompt_path), audio.sample_rate)
-        prompt = Prompt(recording, build_filter(audio).apply(recording))
-        check_peak(prompt.filtered, str(prompt_path))
+        prompt = Prompt(recording, _filtered(recording, audio, Path(prompt_path)))
     if input_path is None:
         return prompt, None, None
     path = Path(input_path)
     suffix = path.suffix.lower()
-    frames = read_frames(path, audio, mel_preset if suffix == ARRAYS[0] else None)
-    available = frames.shape[-1] * (audio.hop_length or 1)
-    if suffix not in (*ARRAYS, *SCORES):
-        available = min(available, read_header(path).frames)
+    frames, available = read_frames(path, audio, mel_preset if suffix == ARRAYS[0] else None)
     return prompt, frames, available - (0 if prompt is None else len(prompt.recording))
 
 
-def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tensor:
-    """Return the frames of a recording, mel spectrogram, score or file of them, `(1, C, F)`.
+def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> tuple[Tensor, int]:
+    """Return frames, `(1, C, F)`, and the number of samples that they cover.
 
     Args:
-        path: The file; a score or frames next to a recording of the same name belong to it.
+        path: A recording, mel spectrogram, score or file of frames; a score or frames next to a
+            recording of the same name belong to it.
         audio: Features of the model.
         mel_preset: How a `.npy` mel spectrogram was made.
     """
@@ -106,7 +105,7 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
                 f"input=FILE.npy or .safetensors, an array {audio.frames.shape}"
             )
         own = normalized(read_frame_file(path, audio.frames), audio.frames)
-        return torch.from_numpy(own)[None]
+        return _with_length(torch.from_numpy(own)[None], audio)
     if suffix in ARRAYS:
         if audio.mel is None or names != ["mel"]:
             beside = ", with its frames beside it" * ("frames" in names)
@@ -114,7 +113,7 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
                 f"the model is conditioned on {' and '.join(names)}, not on a mel alone: use a "
                 f"recording{beside}"
             )
-        return read_mel(path, audio.mel, mel_preset)[None]
+        return _with_length(read_mel(path, audio.mel, mel_preset)[None], audio)
     notes = read_notes(path) if suffix in SCORES else None
     waveform = None if notes else read_recording(path, audio.sample_rate).numpy()
     score = path.with_suffix(".csv")
@@ -127,29 +126,58 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> Tenso
         if waveform is not None:
             found = frames_covering(found, len(waveform), audio.frames, printable(file))
         frames = torch.from_numpy(normalized(found, audio.frames))
-    return Features(audio).from_recording(waveform, notes, frames)
+    result = Features(audio).from_recording(waveform, notes, frames)
+    return _with_length(result, audio, None if waveform is None else len(waveform))
+
+
+def _filtered(recording: Tensor, audio: AudioConfig, path: Path) -> Tensor:
+    """Return a recording after the model's filter, limited to [-1, 1]; a line says so."""
+    signal = build_filter(audio).apply(recording)
+    past_one = int((signal.abs() > 1).sum())
+    if past_one:
+        log.info(
+            "%s: the model's filter (audio.filter) brings %d samples past 1.0: limited",
+            *(printable(path), past_one),
+        )
+    return signal.clamp(-1, 1)
+
+
+def _with_length(
+    frames: Tensor, audio: AudioConfig, recorded: int | None = None
+) -> tuple[Tensor, int]:
+    """Return frames and the samples that they cover, at most `recorded`, those of the recording."""
+    covered = frames.shape[-1] * (audio.hop_length or 1)
+    return frames, covered if recorded is None else min(covered, recorded)
 
 
 def read_recording(path: Path, sample_rate: int) -> Tensor:
-    """Return a recording, `(T,)`, at the sample rate of the model; several channels are mixed down.
+    """Return a recording as a model takes it, `(T,)` in [-1, 1]; one line says what was converted.
+
+    Another sample rate is resampled, several channels are mixed down, samples past 1.0 are limited.
 
     Raises:
-        DataError: It has another sample rate, or is damaged.
+        DataError: It is damaged, or shorter than one sample at the rate of the model.
     """
-    header = read_header(path)
+    header, channels = read_header(path), read_samples(path)
+    changes = []
+    past_one = int((np.abs(channels) > 1).sum())
+    samples = channels.clip(-1, 1).mean(axis=1)
     if header.sample_rate != sample_rate:
-        raise DataError(
-            f"{printable(path)} is at {header.sample_rate} Hz, the model at {sample_rate} Hz: "
-            "resample it first, with sox or wavenet-prepare data.resample=true"
-        )
-    channels = read_samples(path)
+        changes.append(f"resampled from {header.sample_rate} to {sample_rate} Hz")
+        blocks = [*resampled([samples], header.sample_rate, sample_rate)]
+        samples = np.concatenate(blocks).clip(-1, 1)
     if header.channels != 1:
-        log.info("%s: %d channels are mixed down to one", printable(path), header.channels)
-    samples = torch.from_numpy(channels.mean(axis=1))
-    peak = float(samples.abs().max())
-    if peak > 1:
-        raise DataError(f"{printable(path)} peaks at {peak:.3f}, past 1.0: lower its level first")
-    return samples
+        changes.append(f"{header.channels} channels mixed down to one")
+    if past_one:
+        changes.append(f"{past_one} samples past 1.0 limited")
+    if changes:
+        log.info("%s: %s", printable(path), ", ".join(changes))
+    if not len(samples):
+        raise DataError(
+            f"{printable(path)}: {header.frames} samples at {header.sample_rate} Hz are less than "
+            f"one at {sample_rate} Hz: use a longer recording"
+        )
+    return torch.from_numpy(samples)
 
 
 @dataclass(frozen=True)

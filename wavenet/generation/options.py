@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from wavenet.config import AudioConfig
+from wavenet.data.audio_output import OUTPUT_SUFFIXES
 from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, printable
@@ -27,7 +28,8 @@ class GenerateCommand(Options):
     checkpoint: str = option(DEFAULT_MODEL, CHECKPOINT_HELP)
     output: str = option(
         "generated.wav",
-        "WAV file, with -i before the suffix for several; a folder where input or prompt is one",
+        "File, .wav, .flac, .ogg or .mp3, with -i before the suffix for several; a folder of .wav "
+        "files where input or prompt is one",
     )
     input: str | None = option(
         None,
@@ -45,8 +47,9 @@ class GenerateCommand(Options):
         None, "Length without the prompt; null for that of the input, or 3 seconds", gt=0
     )
     prompt: str | None = option(
-        None, "Recording to continue, mono at the model's rate, or a folder of them"
+        None, "Recording to continue, or a folder of them; the output is what follows it"
     )
+    include_prompt: bool = option(False, "Start the output with the prompt")
     num_samples: int = option(1, "Recordings, from one input or none", ge=1)
     batch_size: int = option(
         1, "Inputs of a folder generated at once; does not change the result", ge=1
@@ -113,7 +116,7 @@ def input_folder(options: GenerateCommand) -> Path | None:
     ((name, folder), *_) = folders.items()
     if len(paths) > 1:
         raise ConfigError(f"{name} is a folder: use either input or prompt, not both")
-    if not output.is_dir() and (output.exists() or output.suffix.lower() == ".wav"):
+    if not output.is_dir() and (output.exists() or output.suffix.lower() in OUTPUT_SUFFIXES):
         raise ConfigError(
             f"{name} is a folder, so output must be a folder too, got {printable(output)}: use "
             "output=FOLDER"
@@ -135,11 +138,13 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     """Return the file of each recording: `speech.wav`, or `speech-0.wav` and so on for several.
 
     Raises:
-        ConfigError: A file exists, or `output` is not a WAV file.
+        ConfigError: A file exists, or `output` has another suffix than those of `open_audio`.
     """
     output = Path(options.output)
-    if output.suffix.lower() != ".wav":
-        raise ConfigError(f"output must be a .wav file, got {printable(output)}")
+    if output.suffix.lower() not in OUTPUT_SUFFIXES:
+        raise ConfigError(
+            f"output must be a file {', '.join(OUTPUT_SUFFIXES)}, got {printable(output)}"
+        )
     paths = [output]
     if options.num_samples > 1:
         numbers = range(options.num_samples)

@@ -246,7 +246,10 @@ class Sampler(abc.ABC):
         progress: Callable[[int], None] | None = None,
         **start: "Unpack[StartArguments]",
     ) -> Tensor:
-        """Return complete signals, `(B, length)`, without the prompt.
+        """Return complete signals, `(B, length)`: what was generated, without the prompt.
+
+        `stream` and the files of `wavenet-generate` do not hold the prompt either, except for
+        `include_prompt=true` of the command.
 
         Args:
             length: Samples to generate; absent for as many as the frames cover.

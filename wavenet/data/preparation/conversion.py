@@ -5,7 +5,6 @@ a complete recording in memory.
 """
 
 import hashlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,9 +18,9 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.frame_files import read_source_frames, write_clip_frames
 from wavenet.data.preparation.inspection import Inspection
 from wavenet.data.preparation.sources import Source
+from wavenet.data.resampling import resampled
 from wavenet.features.f0 import compiled_librosa
 from wavenet.features.score import cut_notes, read_notes, write_notes
-from wavenet.utils.errors import require
 from wavenet.utils.files import file_digest
 
 AUDIO = "audio"  # folder of the clips
@@ -70,7 +69,7 @@ def convert(
 
     blocks, frames, hop = _mono(source, options), None, 1
     if inspection.sample_rate != rate:
-        blocks = map(limit, _resampled(blocks, inspection.sample_rate, rate))
+        blocks = map(limit, resampled(blocks, inspection.sample_rate, rate))
     if source.frames is not None:
         frames, hop = read_source_frames(source), source.frames.hop_length
         if options.cut_to_frames:
@@ -176,11 +175,3 @@ def _first(blocks: Iterator[Samples], length: int) -> Iterator[Samples]:
         length -= len(block)
         if length <= 0:
             return
-
-
-def _resampled(blocks: Iterator[Samples], rate: int, wanted: int) -> Iterator[Samples]:
-    """Yield `blocks` at the rate `wanted`; they may pass 1.0."""
-    stream = require("soxr", "train").ResampleStream(rate, wanted, 1, "float32", quality="HQ")
-    end = (np.zeros(0, np.float32), True)
-    for block, last in itertools.chain(((block, False) for block in blocks), [end]):
-        yield stream.resample_chunk(block, last=last)

@@ -1,0 +1,142 @@
+"""What `wavenet-generate` takes and writes: converted recordings, prompts, formats by suffix."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.commands import Run
+from wavenet.checkpoint import save
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.data.audio_output import open_audio
+from wavenet.generation.inputs import read_recording
+from wavenet.model import WaveNet
+from wavenet.utils.errors import ConfigError, DataError
+
+RATE = 8000
+GENERATE = ("generate", "checkpoint=model", "seconds=0.05", "backend=reference")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = WaveNetConfig(dilations=(1, 2), residual_channels=4, skip_channels=4)
+    save(WaveNet(config), tmp_path / "model", AudioConfig(sample_rate=RATE))
+
+
+def tone(rate: int, seconds: float, level: float = 0.5) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * 200 * np.arange(round(rate * seconds)) / rate)).astype("f4")
+
+
+@pytest.mark.parametrize("rate", [4000, 44100])
+def test_a_recording_of_another_rate_is_resampled(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rate: int
+) -> None:
+    caplog.set_level("INFO", "wavenet")
+    soundfile.write(tmp_path / "a.wav", tone(rate, 0.5), rate, subtype="FLOAT")
+
+    recording = read_recording(tmp_path / "a.wav", RATE).numpy()
+
+    expected = tone(RATE, 0.5)
+    assert len(recording) == len(expected)
+    assert abs(recording - expected)[200:-200].max() < 1e-3
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'a.wav'}: resampled from {rate} to {RATE} Hz"
+    ]
+
+
+def test_one_line_says_everything_that_was_converted(run: Run, model: None, tmp_path: Path) -> None:
+    loud = tone(16000, 0.1, level=1.5)
+    soundfile.write("loud.wav", np.stack([loud, loud], axis=1), 16000, subtype="FLOAT")
+
+    done = run(*GENERATE, "prompt=loud.wav", "include_prompt=true")
+
+    assert done.returncode == 0, done.stderr
+    count = int((abs(np.stack([loud, loud])) > 1).sum())
+    line = (
+        "loud.wav: resampled from 16000 to 8000 Hz, 2 channels mixed down to one, "
+        f"{count} samples past 1.0 limited"
+    )
+    assert line in done.stderr
+    assert soundfile.info("generated.wav").frames == 800 + 400
+
+
+def test_a_recording_of_less_than_a_sample_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", [0.5], 44100)
+
+    with pytest.raises(DataError, match="use a longer recording"):
+        read_recording(tmp_path / "a.wav", 1)
+
+
+def test_the_prompt_is_in_the_file_only_where_it_is_asked_for(run: Run, model: None) -> None:
+    soundfile.write("prompt.wav", tone(RATE, 0.1), RATE)
+    command = (*GENERATE, "prompt=prompt.wav")
+    assert run(*command).returncode == 0
+    assert run(*command, "include_prompt=true", "output=both.wav").returncode == 0
+
+    (alone, _), (both, _) = soundfile.read("generated.wav"), soundfile.read("both.wav")
+
+    assert len(alone) == 400
+    np.testing.assert_array_equal(both, np.append(soundfile.read("prompt.wav")[0], alone))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container", "tolerance"),
+    [(".flac", "FLAC", 0), (".ogg", "OGG", None), (".MP3", "MP3", None)],
+)
+def test_the_suffix_of_the_output_is_its_format(
+    run: Run, model: None, suffix: str, container: str, tolerance: float | None
+) -> None:
+    assert run(*GENERATE).returncode == 0
+
+    done = run(*GENERATE, f"output=speech{suffix}")
+
+    assert done.returncode == 0, done.stderr
+    info = soundfile.info(f"speech{suffix}")
+    assert (info.format, info.samplerate, info.channels) == (container, RATE, 1)
+    if tolerance is not None:
+        wav, _ = soundfile.read("generated.wav")
+        np.testing.assert_array_equal(soundfile.read(f"speech{suffix}")[0], wav)
+    assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".mp3"])
+def test_a_lossy_file_sounds_like_its_samples(tmp_path: Path, suffix: str) -> None:
+    signal = tone(RATE, 5.0)
+
+    with open_audio(tmp_path / f"a{suffix}", RATE) as writer:
+        writer.write(signal)
+
+    decoded, _ = soundfile.read(tmp_path / f"a{suffix}")
+    middle = slice(RATE, 4 * RATE)
+    assert abs(np.abs(np.fft.rfft(decoded[middle])).argmax() - 600) <= 1  # 200 Hz in 3 s
+    assert np.std(decoded[middle]) == pytest.approx(np.std(signal[middle]), rel=0.05)
+
+
+def test_a_format_without_the_sample_rate_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="MP3 has no sample rate of 7000 Hz"),
+        open_audio(tmp_path / "a.mp3", 7000),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_samples_past_one_leave_no_file(tmp_path: Path, suffix: str) -> None:
+    with (
+        pytest.raises(DataError, match="sample 3 is 1.5"),
+        open_audio(tmp_path / f"a{suffix}", RATE) as writer,
+    ):
+        writer.write(np.zeros(2, np.float32))
+        writer.write(np.array([0.0, 1.5], np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_suffix_is_refused_with_those_that_are_written(run: Run, model: None) -> None:
+    done = run(*GENERATE, "output=speech.m4a")
+
+    assert done.returncode == 2
+    assert "output must be a file .wav, .flac, .ogg, .mp3, got speech.m4a" in done.stderr
