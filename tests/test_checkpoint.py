@@ -156,6 +156,41 @@ def test_the_weights_file_has_the_bytes_of_the_library(folder: Path) -> None:
     assert serialize(load_file(path)) == path.read_bytes()
 
 
+def test_bfloat16_weights_load_as_float32_rounded(tmp_path: Path) -> None:
+    model = WaveNet(CONFIG)
+
+    checkpoint.save(model, tmp_path / "model", AUDIO, weight_dtype="bfloat16")
+    loaded = checkpoint.load(tmp_path / "model").model.state_dict()
+
+    assert {value.dtype for value in loaded.values()} == {torch.float32}
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded[name], value.bfloat16().float())
+    path = tmp_path / "model" / "model.safetensors"
+    assert serialize(load_file(path)) == path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\x00\x01")
+    with pytest.raises(CheckpointError, match="checksum differs"):
+        checkpoint.load(tmp_path / "model")
+
+
+def test_rounding_twice_to_bfloat16_changes_nothing(tmp_path: Path) -> None:
+    checkpoint.save(WaveNet(CONFIG), tmp_path / "a", AUDIO, weight_dtype="bfloat16")
+    once = checkpoint.load(tmp_path / "a").model
+
+    checkpoint.save(once, tmp_path / "b", AUDIO, weight_dtype="bfloat16")
+
+    first, second = (tmp_path / name / "model.safetensors" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_another_dtype_in_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be float32 or bfloat16, got int8"):
+        checkpoint.save(WaveNet(CONFIG), tmp_path / "model", AUDIO, weight_dtype="int8")  # type: ignore[arg-type]
+
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_loaded_model_is_independent_of_its_file(folder: Path) -> None:
     loaded = checkpoint.load(folder).model
     before = {name: value.clone() for name, value in loaded.state_dict().items()}
@@ -283,7 +318,7 @@ def test_a_duplicate_key_is_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "misshapen", "half"])
+@pytest.mark.parametrize("change", ["missing", "extra", "misshapen", "half", "mixed"])
 def test_tensors_that_do_not_match_the_config_are_refused(folder: Path, change: str) -> None:
     tensors = load_file(folder / "model.safetensors")
     if change == "missing":
@@ -292,6 +327,8 @@ def test_tensors_that_do_not_match_the_config_are_refused(folder: Path, change: 
         tensors["head.other"] = torch.zeros(3)
     elif change == "half":
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    elif change == "mixed":
+        tensors["head.output.bias"] = tensors["head.output.bias"].bfloat16()
     else:
         tensors["head.output.bias"] = torch.zeros(3)
     save_file(tensors, folder / "model.safetensors")
@@ -301,7 +338,8 @@ def test_tensors_that_do_not_match_the_config_are_refused(folder: Path, change: 
     (folder / "config.json").write_text(json.dumps(plain))
     rewrite(folder)
 
-    with pytest.raises(CheckpointError, match="head.o|holds F16, not F32"):
+    message = "head.o|holds F16, not F32 or BF16 throughout|holds BF16 and F32"
+    with pytest.raises(CheckpointError, match=message):
         checkpoint.load(folder)
 
 

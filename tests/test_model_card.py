@@ -116,6 +116,22 @@ def test_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:
     }
 
 
+def test_a_card_tells_whose_recordings_and_which_command(tmp_path: Path) -> None:
+    told = {
+        "attribution": "A. Speaker | 2026, CC-BY-3.0",
+        "command": "wavenet-train recipe=demo 'model.predictor={order: 128}'",
+        "duration": "0.9 hours on two cores",
+    }
+
+    card = written(tmp_path / "model", **told)
+
+    assert r"| Attribution | A. Speaker \| 2026, CC-BY-3.0 |" in card
+    assert f"| Command of training | `{told['command']}` |" in card
+    assert "| Time of training | 0.9 hours on two cores |" in card
+    found = load(tmp_path / "model").training
+    assert {name: getattr(found, name) for name in told} == told
+
+
 def test_a_license_that_the_hub_does_not_list_has_a_name(tmp_path: Path) -> None:
     head = metadata(written(tmp_path / "model", license="My own: ask me"))
 

@@ -1,7 +1,7 @@
 """A trained model as a directory that can be shared: plain data, verified by checksums.
 
     config.json         format, config of the model, meaning of its audio, what it was trained on
-    model.safetensors   weights
+    model.safetensors   weights, float32 or, at half the size, bfloat16
     README.md           model card
 
 The config holds a SHA-256 of the weights and of itself. `load` verifies both before it builds
@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,6 +31,8 @@ from wavenet.utils.files import atomic_directory, file_digest
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MAX_CONFIG_BYTES = 1 << 20  # a few hundred are usual
+FileDtype = Literal["float32", "bfloat16"]  # of the weights in the file; a model has float32
+DTYPE_NAMES: dict[FileDtype, str] = {"float32": "F32", "bfloat16": "BF16"}  # of safetensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +75,28 @@ def save(
     path: Path | str,
     audio: AudioConfig,
     training: TrainingInfo | None = None,
+    weight_dtype: FileDtype = "float32",
 ) -> None:
     """Write a model directory, atomically and durably; an older one there is replaced.
 
     Args:
-        model: The `WaveNet` to write, as float32; torch.compile, DistributedDataParallel and
-            DataParallel may have wrapped it.
+        model: The `WaveNet` to write; torch.compile, DistributedDataParallel and DataParallel may
+            have wrapped it.
         path: The directory.
         audio: Meaning of the model's signal.
         training: What the model was trained on, for the card.
+        weight_dtype: `bfloat16` rounds the weights to half the size, 8 significant bits; `load`
+            gives them back as float32.
 
     Raises:
         CheckpointError: `load` would not give this model back, a weight is NaN or infinite, or
             `path` holds something other than a model; nothing is written.
         MachineError: The directory cannot be written.
         TypeError: `model` is no `WaveNet`.
+        ValueError: `weight_dtype` is another one.
     """
+    if weight_dtype not in DTYPE_NAMES:
+        raise ValueError(f"weight_dtype must be float32 or bfloat16, got {weight_dtype}")
     path, training, model = Path(path), training or TrainingInfo(), unwrap(model)
     difference = model.nonstandard_part()
     if difference is not None:
@@ -98,12 +106,12 @@ def save(
         )
     tensors = model.state_dict()
     for name, tensor in tensors.items():
-        if not all_finite(tensor):
+        if not all_finite(tensor.to(getattr(torch, weight_dtype))):
             raise CheckpointError(f"{name} holds NaN or infinity: {printable(path)} is not written")
     _raise_if_not_replaceable(path)
     plain = to_file_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(path) as folder:
-        _write_weights(folder / WEIGHTS, tensors)
+        _write_weights(folder / WEIGHTS, tensors, weight_dtype)
         plain["sha256"] = {"weights": file_digest(folder / WEIGHTS), "config": _digest(plain)}
         (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(model_card(model, audio, training), encoding="utf-8")
@@ -170,28 +178,29 @@ def all_finite(tensor: Tensor) -> bool:
     return all(bool(bound.isfinite()) for bound in tensor.detach().aminmax())
 
 
-def _write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as float32 in the layout of safetensors, one at a time.
+def _write_weights(path: Path, tensors: Mapping[str, Tensor], dtype: FileDtype) -> None:
+    """Write tensors in the layout of safetensors, one at a time.
 
     The library's `save` returns a copy of everything; its `save_file` writes through a mapping,
     where a full disk ends the process, and ignores the umask.
     """
     header: dict[str, Any] = {}
-    end = 0
+    code, own, end = DTYPE_NAMES[dtype], getattr(torch, dtype), 0
     for name, tensor in sorted(tensors.items()):
-        start, end = end, end + 4 * tensor.numel()
-        header[name] = {"dtype": "F32", "shape": [*tensor.shape], "data_offsets": [start, end]}
+        start, end = end, end + own.itemsize * tensor.numel()
+        header[name] = {"dtype": code, "shape": [*tensor.shape], "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in header:
-            numbers = tensors[name].detach().to("cpu", torch.float32).contiguous().numpy()
-            file.write(numbers.astype("<f4", copy=False).data)
+            numbers = tensors[name].detach().to("cpu", own).contiguous()
+            integers = numbers.view(torch.int16 if own.itemsize == 2 else torch.int32).numpy()
+            file.write(integers.astype(f"<i{own.itemsize}", copy=False).data)
 
 
 def _read_weights(folder: Path, config: CheckpointConfig, model: WaveNet) -> dict[str, Tensor]:
-    """Return the weights of `model`, which has their names and shapes, in memory once."""
+    """Return the weights of `model`, which has their names and shapes, as float32."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(
@@ -208,16 +217,18 @@ def _read_weights(folder: Path, config: CheckpointConfig, model: WaveNet) -> dic
         with safe_open(path, framework="pt", backend="pread") as file:  # a mapping could change
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 no dict
             found = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            dtypes = {part.get_dtype() for part in slices.values()} - {"F32"}
-            if dtypes:
-                raise CheckpointError(f"{printable(path)} holds {dtypes.pop()}, not F32, float32")
+            dtypes = {part.get_dtype() for part in slices.values()}
+            if dtypes not in ({one} for one in DTYPE_NAMES.values()):
+                what = " and ".join(sorted(dtypes)) or "nothing"
+                raise CheckpointError(f"{printable(path)} holds {what}, not F32 or BF16 throughout")
             if found != wanted:
                 name = min(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
                 raise CheckpointError(
                     f"{printable(path)}: tensor {printable(name)} is "
                     f"{found.get(name, 'missing')}, {CONFIG} requires {wanted.get(name, 'none')}"
                 )
-            return {name: file.get_tensor(name).clone() for name in wanted}  # torch aligns it
+            # copied one at a time, to where torch aligns them
+            return {name: file.get_tensor(name).to(torch.float32, copy=True) for name in wanted}
     except OSError as error:
         raise MachineError(f"cannot read {printable(path)}: {error.strerror}") from error
     except SafetensorError as error:

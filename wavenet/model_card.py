@@ -80,6 +80,9 @@ class TrainingInfo:
             made from, and so on.
         evaluation: Other figures of an evaluation, by name; absent if there was none.
         temperature: That suits the model, as in its own report; absent for 1.
+        attribution: Who made the training audio, as its license asks to be told.
+        command: Command line that trained the model.
+        duration: How long that took, and on which machine.
     """
 
     data: str = ""
@@ -93,6 +96,9 @@ class TrainingInfo:
     lineage: tuple[BaseModel, ...] = field(default=(), metadata=ADDED)
     evaluation: dict[str, float] | None = field(default=None, metadata=ADDED)
     temperature: float | None = field(default=None, metadata=ADDED)
+    attribution: str | None = field(default=None, metadata=ADDED)
+    command: str | None = field(default=None, metadata=ADDED)
+    duration: str | None = field(default=None, metadata=ADDED)
 
 
 def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> str:
@@ -118,6 +124,12 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
     rows["License of the data"] = _licenses(
         training.data_license, [base.data_license for base in bases]
     )
+    if training.attribution:
+        rows["Attribution"] = training.attribution
+    if training.duration:
+        rows["Time of training"] = training.duration
+    if training.command:
+        rows["Command of training"] = f"`{training.command}`"
     files = "".join(f"\n`{name}`: {what}.\n" for name, what in _input_files(audio).items())
     return CARD_TEMPLATE.format(
         metadata=_metadata(audio, training),
