@@ -117,16 +117,16 @@ def test_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:
 
 
 def test_a_card_tells_whose_recordings_and_which_command(tmp_path: Path) -> None:
-    told = {
-        "attribution": "A. Speaker | 2026, CC-BY-3.0",
+    told: dict[str, Any] = {
+        "attribution": f"A. Speaker{' and others' * 30}, 2026, CC-BY-3.0",
         "command": "wavenet-train recipe=demo 'model.predictor={order: 128}'",
         "duration": "0.9 hours on two cores",
     }
 
     card = written(tmp_path / "model", **told)
 
-    assert r"| Attribution | A. Speaker \| 2026, CC-BY-3.0 |" in card
-    assert f"| Command of training | `{told['command']}` |" in card
+    assert f"\n## Attribution\n\n{told['attribution']}\n" in card
+    assert f"\n## Training\n\n```sh\n{told['command']}\n```\n" in card
     assert "| Time of training | 0.9 hours on two cores |" in card
     found = load(tmp_path / "model").training
     assert {name: getattr(found, name) for name in told} == told

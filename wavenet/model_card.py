@@ -25,6 +25,7 @@ HUB_LICENSES = re.compile(  # identifiers of the hub; it takes others as `other`
     r"|openrail|other|unknown"
 )
 ADDED = {"added": True}  # fields that are written only if they are given
+MAX_TEXT = 10_000  # characters of an attribution or a command
 HERE, THIS_FOLDER = "In the folder of this file:\n\n", "checkpoint=. "
 
 CARD_TEMPLATE = """---
@@ -42,7 +43,7 @@ CARD_TEMPLATE = """---
 pip install 'torch-wavenet[{extra}]'
 wavenet-generate {this_folder}{arguments}
 ```
-{files}"""
+{files}{origin}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +125,8 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
     rows["License of the data"] = _licenses(
         training.data_license, [base.data_license for base in bases]
     )
-    if training.attribution:
-        rows["Attribution"] = training.attribution
     if training.duration:
         rows["Time of training"] = training.duration
-    if training.command:
-        rows["Command of training"] = f"`{training.command}`"
     files = "".join(f"\n`{name}`: {what}.\n" for name, what in _input_files(audio).items())
     return CARD_TEMPLATE.format(
         metadata=_metadata(audio, training),
@@ -140,6 +137,7 @@ def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> st
         this_folder=THIS_FOLDER,
         arguments=generate_arguments(audio),
         files=files,
+        origin=_origin(training),
     )
 
 
@@ -195,6 +193,16 @@ def inputs_of(config: WaveNetConfig, audio: AudioConfig) -> tuple[str, ...]:
     """Return what a model is conditioned on: features, `speaker`, `vector`; empty for nothing."""
     inputs = [*audio.features, *["speaker"] * bool(config.num_speakers)]
     return (*inputs, *["vector"] * bool(config.global_in_channels))
+
+
+def _origin(training: TrainingInfo) -> str:
+    """Return the sections on the training audio and on the command, as far as they are known."""
+    attribution, command = (
+        printable(text or "", MAX_TEXT) for text in (training.attribution, training.command)
+    )
+    return (f"\n## Attribution\n\n{attribution}\n" if attribution else "") + (
+        f"\n## Training\n\n```sh\n{command}\n```\n" if command else ""
+    )
 
 
 def _metadata(audio: AudioConfig, training: TrainingInfo) -> str:

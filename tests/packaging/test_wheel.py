@@ -166,6 +166,8 @@ def test_the_wheel_holds_every_source_file_and_nothing_else(wheel: Path, checkou
     assert held == expected
     assert {"wavenet/py.typed", "wavenet/conf/recipe/demo.yaml"} < held
     assert sum(name.startswith("wavenet/recipes/demo/audio/") for name in held) > 100
+    for name in ("config.json", "model.safetensors", "README.md", "example.safetensors"):
+        assert f"wavenet/shipped/demo_voice/{name}" in held
 
 
 def test_the_wheel_holds_both_licences(wheel: Path) -> None:
@@ -249,7 +251,10 @@ def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:
 def test_a_model_in_the_wheel_loads_by_its_name_without_extras(bare: Path, tmp_path: Path) -> None:
     code = "import wavenet; print(*(one.name for one in wavenet.models()), wavenet.load('tiny')[1])"
 
-    assert "tiny AudioConfig(sample_rate=8000" in run(bare / "python", "-c", code, cwd=tmp_path)
+    output = run(bare / "python", "-c", code, cwd=tmp_path)
+
+    assert output.startswith("demo_voice ")
+    assert "tiny AudioConfig(sample_rate=8000" in output
 
 
 def test_a_hub_id_without_the_extra_names_it(bare: Path, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""Models that ship: small, with a card, and they draw what they drew when they were shipped."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import wavenet
+from docs.models.ship import MAX_BYTES, PAGES, digest, drawn
+from docs.models.table import PAGE, shipped_names, updated
+from tests.commands import run_here
+from wavenet.pretrained import SHIPPED
+
+NAMES = shipped_names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_is_small_and_states_its_licenses(name: str) -> None:
+    files = {path.name: path.stat().st_size for path in (SHIPPED / name).iterdir()}
+    card, training = (SHIPPED / name / "README.md").read_text("utf-8"), wavenet.load(name).training
+
+    assert sum(files.values()) < MAX_BYTES
+    assert {"config.json", "model.safetensors", "README.md"} < set(files)
+    assert len([file for file in files if file.startswith("example.")]) == 1
+    assert training.license
+    assert f"| License of the weights | {training.license} |" in card
+    assert f"| License of the data | {training.data_license} |" in card
+    assert training.attribution
+    assert training.attribution in card
+    assert "\nwavenet-train recipe=" in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_draws_the_signal_of_its_digest(name: str) -> None:
+    reference = json.loads((PAGES / name / "signal.json").read_text("utf-8"))
+
+    signal = drawn(name)
+
+    assert float(signal.abs().max()) > 0.01  # the excerpt is not a pause
+    if digest(signal) != reference["sha256"]:
+        # The CPU sampler has the same bits on every processor; torch's convolutions over the
+        # frames, and its other versions, may round otherwise. A draw at a border then differs.
+        first = torch.tensor(reference["first_samples"]) / 32768
+        torch.testing.assert_close(signal[: len(first)], first, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_generate_by_name_alone_draws_the_example(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = () if name == "demo_voice" else (f"checkpoint={name}",)
+
+    done = run_here("generate", (*arguments, "seconds=0.6"), capsys)
+
+    assert done.returncode == 0, done.stderr
+    samples, rate = soundfile.read("generated.wav")
+    assert rate == wavenet.load(name).audio.sample_rate
+    assert len(samples) == round(0.6 * rate)
+    assert np.abs(samples).max() > 0.01
+
+
+def test_no_shipped_file_names_a_path_of_the_machine_that_trained() -> None:
+    texts = [
+        path
+        for folder in (SHIPPED, PAGES)
+        for path in folder.rglob("*")
+        if path.suffix in {".json", ".md", ".yaml", ".csv"}
+    ]
+
+    named = {
+        f"{path}: {found[0]}"
+        for path in texts
+        if (found := re.search(r"(?<![\w.:/])/(?!\s)\w+/\w+", path.read_text("utf-8")))
+    }
+
+    assert named == set()
+
+
+def test_the_page_of_models_follows_from_their_files() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert updated(page) == page, "run: python -m docs.models.table"
