@@ -10,9 +10,12 @@ import soundfile
 import torch
 
 import wavenet
-from docs.models.ship import MAX_BYTES, PAGES, digest, drawn
+from docs.models.ship import MAX_BYTES, PAGES, digest, drawn, save, without_paths
 from docs.models.table import PAGE, shipped_names, updated
 from tests.commands import run_here
+from wavenet.checkpoint import Checkpoint, TrainingInfo
+from wavenet.config import AudioConfig, WaveNetConfig
+from wavenet.model import WaveNet
 from wavenet.pretrained import SHIPPED
 
 NAMES = shipped_names()
@@ -85,3 +88,31 @@ def test_the_page_of_models_follows_from_their_files() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
     assert updated(page) == page, "run: python -m docs.models.table"
+
+
+@pytest.mark.parametrize(("channels", "bytes_of_a_weight"), [(16, 4), (360, 2)])
+def test_a_model_ships_in_the_dtype_that_fits_beside_its_example(
+    channels: int, bytes_of_a_weight: int, tmp_path: Path
+) -> None:
+    config = WaveNetConfig(
+        dilations=(1,), residual_channels=channels, gate_channels=channels, skip_channels=channels
+    )
+    model, folder = WaveNet(config), tmp_path / "model"
+    trained = Checkpoint(model, AudioConfig(sample_rate=8000), TrainingInfo())
+    folder.mkdir()
+    (folder / "example.csv").write_text("0,1,60\n")
+
+    save(trained, folder, trained.training)
+    save(trained, folder, trained.training)  # again, over the model that is there
+
+    weights = sum(tensor.numel() for tensor in model.state_dict().values())
+    size = (folder / "model.safetensors").stat().st_size
+    assert size // weights == bytes_of_a_weight
+    assert size < MAX_BYTES
+    assert (folder / "example.csv").read_text() == "0,1,60\n"
+
+
+def test_a_config_ships_without_absolute_paths() -> None:
+    plain = {"data": {"root": "/somewhere/clips", "corpus": "vctk"}, "list": [1, "/a"]}
+
+    assert without_paths(plain) == {"data": {"root": None, "corpus": "vctk"}, "list": [1, None]}

@@ -102,7 +102,7 @@ def ship(run: Path, name: str, *, evaluate: bool) -> None:
         data_license=about.data_license,
         attribution=about.attribution,
         command=about.command,
-        duration=f"{training_hours(run):.1f} hours on {about.machine}",
+        duration=f"{training_time(run)} on {about.machine}",
         evaluation=None,
     )
     save(trained, folder, info)
@@ -184,15 +184,16 @@ def evaluation(run: Path, folder: Path, path: Path, *, fresh: bool) -> dict[str,
     return {heading: value for heading, value in found.items() if value is not None}
 
 
-def training_hours(run: Path) -> float:
-    """Return the hours that a run has trained, from the times of its curve, without pauses."""
+def training_time(run: Path) -> str:
+    """Return how long a run has trained, without pauses, from the times of its curve."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
-    times = [event.wall_time for event in events.Scalars("train/bits_per_sample")]
-    gaps = np.diff(times)
-    return float(gaps[gaps < PAUSE_SECONDS].sum()) / 3600
+    points = events.Scalars("train/bits_per_sample")
+    gaps = np.diff([point.wall_time for point in points])
+    hours = float(gaps[gaps < PAUSE_SECONDS].sum()) / 3600
+    return f"{hours:.1f} hours for {points[-1].step:,} steps"
 
 
 def write_run(run: Path, page: Path) -> None:

@@ -78,7 +78,8 @@ def section(name: str) -> str:
 wavenet-generate checkpoint={name}{speaker}    # its example; add input=FILE for another
 ```
 
-[Listen](models/{name}/generated.flac). Trained for {training.steps:,} steps, {training.duration}:
+[Listen](models/{name}/generated.flac). Trained in {training.duration};
+the weights of step {training.steps:,} were best:
 
 ```sh
 {about.command}
