@@ -1,6 +1,5 @@
 """Errors of the command line, help and version."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 import wavenet
 from tests.commands import Run, command_line, environment
 from wavenet.cli.commands import COMMANDS
-from wavenet.utils.dataclass_io import nested_dataclass
+from wavenet.utils.dataclass_io import key_fields, nested_dataclass
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,11 @@ from wavenet.utils.dataclass_io import nested_dataclass
         ("~seed", "configs are closed"),
         ("seed=${oc.env:HOME}", "oc.env"),
         ("run_dir=", "names no path"),
-        ("--data.root=x", "without the dashes"),
+        ("--data.rot=x", "did you mean 'data.root'"),
+        ("--seed", "--seed has no value: write --seed VALUE, or seed=VALUE"),
+        ("overwrite=true", "see --help"),
+        ("lr=1", "did you mean 'optim.lr'? See --help"),
+        ("audio=16000", "written audio.sample_rate=16000"),
         ("runs/demo", "write KEY=PATH"),
         ("trian", "'trian' has no key: write KEY=VALUE"),
         ("--hepl", "did you mean '--help'"),
@@ -36,8 +39,6 @@ from wavenet.utils.dataclass_io import nested_dataclass
         ("trainer.val_seconds=1e300", "at most 1e+09"),
         ("evaluation.sample_seconds=1e300", "from 0 to 1e+09"),
         ("recipe=folder", "missing required key data.root: add data.root=FOLDER"),
-        ("audio.mel.n_fft=3", "audio.mel is null; choose a preset with audio.mel=NAME, one of 16"),
-        ("audio.mel.mean.0=3", "audio.mel.mean.0: audio.mel is null; choose a preset"),
         ("audio.score.midi_min=3", "audio.score={hop_length:VALUE,midi_min:VALUE}"),
     ],
 )
@@ -84,6 +85,14 @@ def test_out_of_memory_exits_5(run: Run, recordings: Path) -> None:
     assert "MachineError: not enough memory" in done.stderr
 
 
+@pytest.mark.parametrize("key", ["audio.mel.n_fft", "audio.mel.mean.0"])
+def test_a_key_of_a_mel_that_is_null_is_refused(run: Run, key: str) -> None:
+    done = run("train", "recipe=demo_unconditional", f"{key}=3")
+
+    assert done.returncode == 2
+    assert f"{key}: audio.mel is null; choose a preset with audio.mel=NAME" in done.stderr
+
+
 VERBS = [
     "prepare",
     "train",
@@ -118,7 +127,7 @@ def test_help_shows_choices_and_keys_with_range(run: Run) -> None:
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_key_of_a_command_has_help(verb: str) -> None:
     def without_help(cls: type) -> list[str]:
-        fields = dataclasses.fields(cls)
+        fields = [*key_fields(cls)]
         inner = [one for one in (nested_dataclass(cls, field) for field in fields) if one]
         own = [f"{cls.__name__}.{field.name}" for field in fields if not field.metadata.get("help")]
         return [*own, *(name for one in inner for name in without_help(one))]

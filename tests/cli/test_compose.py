@@ -12,13 +12,13 @@ from wavenet.cli.commands import GROUPS, TrainCommand, group_config
 from wavenet.cli.compose import (
     PATHS,
     Composed,
-    check_words,
     mel_by_name,
     register_configs,
     split_paths,
     with_overrides,
     without_foreign_license,
 )
+from wavenet.cli.words import check_words
 from wavenet.config import WaveNetConfig
 from wavenet.derive import derive
 from wavenet.presets import MODEL_SIZES

@@ -7,7 +7,7 @@ import pytest
 
 from tests.commands import Run
 from wavenet.cli.commands import COMMANDS, TrainCommand
-from wavenet.cli.compose import check_words
+from wavenet.cli.words import check_words
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions

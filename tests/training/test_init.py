@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from tests.cli.test_compose import composed
 from wavenet.checkpoint import TrainingInfo, load, save
 from wavenet.cli.commands import TrainCommand
-from wavenet.cli.compose import known_keys
+from wavenet.cli.words import known_keys
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, MelConfig, WaveNetConfig
 from wavenet.derive import derive
 from wavenet.model import WaveNet

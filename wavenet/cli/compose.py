@@ -10,26 +10,21 @@ import dataclasses
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
+from wavenet.cli.words import known_keys, nearest_keys
 from wavenet.derive import derive
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES, mel_preset
 from wavenet.training.options import RunConfig
-from wavenet.utils.dataclass_io import from_dict, key_fields, nearest, nested_dataclass, to_dict
+from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.renamed import renamed_word
 
 PATHS = (
     *("checkpoint", "config", "data.frames_dir", "data.processed_dir", "data.root", "init"),
     *("input", "mean", "output", "prompt", "resume", "run_dir", "source", "speaker", "std"),
-)
-FLAGS = (  # Hydra's, and --json
-    *("--help", "--version", "--json", "--multirun", "--run", "--cfg", "--resolve", "--package"),
-    *("--info", "--hydra-help", "--config-dir", "--config-name", "--config-path"),
-    *("--shell-completion", "--experimental-rerun"),
 )
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
 log = logging.getLogger("wavenet")
@@ -98,36 +93,6 @@ def split_paths(arguments: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     return paths, rest
 
 
-def check_words(verb: str, arguments: Iterable[str]) -> None:
-    """Refuse renamed words, unknown keys, and words that Hydra would misunderstand.
-
-    Hydra would find an unknown key too, but importing it takes longer than everything before.
-
-    Raises:
-        ConfigError: A word has an old name or an unknown key, adds or removes a key, or has none.
-    """
-    known = known_keys(verb)
-    for argument in arguments:
-        new = renamed_word(verb, argument)
-        if new is not None:
-            raise ConfigError(f"{printable(argument)!r}: renamed to {new}")
-        if argument.startswith(("+", "~")):
-            raise ConfigError(
-                f"{printable(argument)!r}: configs are closed, no key can be added or removed; "
-                "use KEY=VALUE with a known key (--help lists them)"
-            )
-        if argument.startswith("--") and "." in argument.partition("=")[0]:
-            raise ConfigError(f"{printable(argument)!r}: write it without the dashes")
-        if "/" in argument and "=" not in argument:
-            raise ConfigError(f"{printable(argument)!r} has no key: write KEY=PATH")
-        name, equals, _ = argument.partition("=")
-        if name.startswith("--") and name not in FLAGS:
-            raise ConfigError(f"unknown {printable(name)!r}{nearest(name, FLAGS)}")
-        key = re.fullmatch(r"(?!hydra\b)([a-z][\w.]*?)(\.\d+)*", name)  # with indices of a list
-        if equals and key and key[1] not in known:
-            raise ConfigError(f"unknown key {name!r}{nearest(name, known)}")
-
-
 def mel_by_name(argument: str) -> str:
     """Return `audio.mel=NAME` as Hydra's choice of a group, `audio/mel=NAME`; others unchanged.
 
@@ -167,12 +132,28 @@ def to_plain(config: Any, paths: Mapping[str, str]) -> dict[str, Any]:
     return derive({str(key): value for key, value in plain.items()})
 
 
-def run_hydra(conf: Path, verb: str, job: Callable[[Any], object], words: Sequence[str]) -> None:
-    """Call Hydra's main function, which knows its flags and sweeps; it composes twice."""
+def run_hydra(
+    conf: Path,
+    verb: str,
+    job: Callable[[Any], object],
+    words: Sequence[str],
+    paths: Mapping[str, str] | None = None,
+) -> None:
+    """Call Hydra's main function, which knows its flags and sweeps; it composes twice.
+
+    Args:
+        conf: Folder of the configs.
+        verb: Name of the command.
+        job: Called with the composed config.
+        words: The command line without paths.
+        paths: Those that `--cfg` shows.
+    """
     import hydra
 
     sys.argv[1:] = words
-    if "--cfg" in words:
+    if {"--cfg", "-c"} & {*words}:
+        shown = (paths or {}).items()
+        sys.argv += [f"{key}={value if value == 'null' else quoted(value)}" for key, value in shown]
         log.info("a null key may follow from other keys: --help says which")
     hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
 
@@ -247,7 +228,7 @@ def _without_place(key: str, known: Sequence[str]) -> str:
     """Return why Hydra cannot override a key: it is unknown, or its mapping has no place for it."""
     name = re.sub(r"(\.\d+)+$", "", key)  # without indices of a list
     if name not in known:
-        return f"unknown key {key!r}{nearest(key, known)}"
+        return f"unknown key {key!r}{nearest_keys(key, known)}"
     parent, _, leaf = name.rpartition(".")
     if parent == "audio.mel":
         presets = ", ".join(sorted(MEL_PRESETS))
@@ -260,16 +241,3 @@ def _without_place(key: str, known: Sequence[str]) -> str:
         f"{key}: {parent} is null or a mapping without it; give its keys together, such as "
         f"{parent}={{{together}}}"
     )
-
-
-def known_keys(verb: str) -> list[str]:
-    """Return the dotted keys and the groups of a command."""
-
-    def dotted(cls: Any, prefix: str = "") -> Iterator[str]:
-        for field in key_fields(cls):
-            yield prefix + field.name
-            inner = nested_dataclass(cls, field)
-            if inner is not None:
-                yield from dotted(inner, f"{prefix}{field.name}.")
-
-    return [*dotted(COMMANDS[verb].options), "recipe", "launcher", "sweeper"]

@@ -23,7 +23,6 @@ import wavenet
 from wavenet.cli.commands import COMMANDS
 from wavenet.cli.compose import (
     Composed,
-    check_words,
     explain,
     mel_by_name,
     register_configs,
@@ -32,6 +31,7 @@ from wavenet.cli.compose import (
 )
 from wavenet.cli.help import help_text
 from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
+from wavenet.cli.words import as_overrides, check_words
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable, require
 from wavenet.utils.progress import log_to_stderr
@@ -51,7 +51,7 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
         task: Called with the command's options and the composed config; `None` for the function
             of the recipe.
     """
-    debug, code = "debug=true" in sys.argv[1:], 0
+    debug, code = bool({"debug=true", "--debug", "--debug=true"} & {*sys.argv[1:]}), 0
     try:
         log_to_stderr()
         with _signals_raise():
@@ -102,7 +102,7 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     Raises:
         ConfigError: The command line does not fit the configs.
     """
-    script, words = sys.argv[0], ["json=true" if w == "--json" else w for w in sys.argv[1:]]
+    script, words = sys.argv[0], as_overrides(verb, sys.argv[1:])
     paths, rest = split_paths(words)
     check_words(verb, rest)
     rest = [mel_by_name(word) for word in rest]
@@ -127,7 +127,7 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
         if several:
             return run_sweep(conf, verb, task, paths, rest)
         if any(word.startswith(("-", "hydra.", "hydra/")) for word in rest):
-            run_hydra(conf, verb, job, rest)
+            run_hydra(conf, verb, job, rest, paths)
         else:
             with hydra.initialize_config_dir(str(conf), version_base="1.3"):
                 config = hydra.compose(verb, overrides=rest)

@@ -3,14 +3,15 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from wavenet.config import AudioConfig
-from wavenet.data.audio_output import OUTPUT_SUFFIXES
-from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.sharding import Shard
+
+if TYPE_CHECKING:  # imports torch, which errors of typing do not need
+    from wavenet.features.mel_consistency import MelConsistency
 
 log = logging.getLogger("wavenet")
 WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavenet.sampling
@@ -100,6 +101,8 @@ def input_folder(options: GenerateCommand) -> Path | None:
     Raises:
         ConfigError: Input, prompt, output, shard and num_samples do not fit together.
     """
+    from wavenet.data.audio_output import OUTPUT_SUFFIXES
+
     output = Path(options.output)
     given = {"input": options.input, "prompt": options.prompt}
     paths = {name: Path(path) for name, path in given.items() if path is not None}
@@ -140,6 +143,8 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     Raises:
         ConfigError: A file exists, or `output` has another suffix than those of `open_audio`.
     """
+    from wavenet.data.audio_output import OUTPUT_SUFFIXES
+
     output = Path(options.output)
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise ConfigError(
@@ -174,12 +179,14 @@ def check_input(options: GenerateCommand, audio: AudioConfig) -> None:
         raise ConfigError("mel_preset is for mel spectrograms, not for other frames: remove it")
 
 
-def mel_consistency(options: GenerateCommand, audio: AudioConfig) -> MelConsistency | None:
+def mel_consistency(options: GenerateCommand, audio: AudioConfig) -> "MelConsistency | None":
     """Return what gives the audio the mel spectrogram of the input; `None` for nothing.
 
     Raises:
         ConfigError: It was requested, but the model has no mel, or one of short windows.
     """
+    from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
+
     passes, mel = options.mel_consistency, audio.mel
     if mel is None or not can_overlap_add(mel):
         if passes:

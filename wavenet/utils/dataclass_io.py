@@ -26,6 +26,7 @@ from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import is_retired, renamed_key
 
 T = TypeVar("T")
+MAX_LISTED, NUM_NEAREST = 24, 5  # known names in a message
 type_hints = functools.cache(typing.get_type_hints)  # slow, and a manifest has millions of lines
 
 
@@ -99,11 +100,17 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
 
 
 def nearest(key: object, known: typing.Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the known key most like `key`, or the list of all."""
+    """Return `; did you mean 'x'?` for the known key most like `key`, or the list of all.
+
+    Of more than `MAX_LISTED` only the `NUM_NEAREST` most like it are listed.
+    """
     names = sorted(map(printable, known))
     close = difflib.get_close_matches(str(key), names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
+    if len(names) > MAX_LISTED:
+        near = difflib.get_close_matches(str(key), names, n=NUM_NEAREST, cutoff=0.0)
+        return f"; the nearest of {len(names)} are {', '.join(near)}"
     return f"; known: {', '.join(names)}" if names else ""
 
 
