@@ -15,6 +15,7 @@ from wavenet.evaluation.report import write_report
 from wavenet.pretrained import find_model
 from wavenet.utils.device import find_device
 from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.files import refuse_special
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
@@ -24,6 +25,8 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample and resynthesis metrics with baselines; write a listening page."""
     show = log.info if options.json else print  # with json=true, stdout is JSON only
     page = options.page
+    if page is not None:
+        refuse_special(page)
     if page is not None and page.exists() and not options.overwrite:
         raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
 

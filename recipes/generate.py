@@ -7,6 +7,7 @@ import time
 import wavenet
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.data.audio_output import is_stream
 from wavenet.generation.backend import build_sampler, choose_device
 from wavenet.generation.generate import (
     WavJob,
@@ -67,9 +68,11 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
     with progress(total, unit="sample", description="generating") as advance:
         generate_wavs(jobs, sampler, audio, sampling, advance, consistency, **conditioning)
     rate = total / (time.perf_counter() - started)
-    print(f"{rate:,.0f} samples/s, {rate / sample_rate:.2f} times real time")
-    for path in paths:
-        print(path)
+    text = f"{rate:,.0f} samples/s, {rate / sample_rate:.2f} times real time"
+    if is_stream(paths[0]):  # standard output may be the audio
+        log.info("%s", text)
+        return
+    print(text, *paths, sep="\n")
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def open_wav(path: Path, sample_rate: int) -> Iterator["WavWriter"]:
     with (
         atomic_file(path) as temporary,
         open(temporary, "wb") as file,
-        _wave_of(file, sample_rate) as writer,
+        wave_writer(file, sample_rate) as writer,
     ):
         yield WavWriter(path, writer)
 
@@ -202,15 +202,18 @@ def check_samples(path: Path, samples: NDArray[np.float32], before: int) -> None
 def wav_bytes(samples: NDArray[np.floating[Any]], sample_rate: int) -> bytes:
     """Return `samples`, `(T,)`, as a mono 16-bit WAV file; values outside [-1, 1] are clipped."""
     buffer = io.BytesIO()
-    with _wave_of(buffer, sample_rate) as writer:
+    with wave_writer(buffer, sample_rate) as writer:
         writer.writeframesraw(pcm16(np.clip(samples, -1, 1)))
     return buffer.getvalue()
 
 
-def _wave_of(file: BinaryIO, sample_rate: int) -> wave.Wave_write:
-    """Return a writer of mono 16-bit samples, which completes the header when it is closed."""
+def wave_writer(file: BinaryIO, sample_rate: int, length: int = 0) -> wave.Wave_write:
+    """Return a writer of mono 16-bit samples, which completes the header when it is closed.
+
+    A pipe has no way back to the header: `length` is the number of samples that it states.
+    """
     writer = wave.Wave_write(file)
-    writer.setparams((1, 2, sample_rate, 0, "NONE", "not compressed"))
+    writer.setparams((1, 2, sample_rate, length, "NONE", "not compressed"))
     return writer
 
 

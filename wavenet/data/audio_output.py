@@ -1,14 +1,16 @@
 """Mono audio files of several formats, chosen by suffix and written as the samples come."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.audio import check_samples, open_wav, pcm16, soundfile
+from wavenet.data.audio import WavWriter, check_samples, open_wav, pcm16, soundfile, wave_writer
 from wavenet.utils.errors import ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_file
 
@@ -17,6 +19,7 @@ ENCODINGS = {  # by suffix, in libsndfile's words
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 OUTPUT_SUFFIXES = (".wav", *ENCODINGS)
 ENCODER_BLOCK = 1 << 14  # samples; the Vorbis encoder keeps a block on its stack
 
@@ -29,15 +32,17 @@ class AudioWriter(Protocol):
 
 
 @contextlib.contextmanager
-def open_audio(path: Path, sample_rate: int) -> Iterator[AudioWriter]:
+def open_audio(path: Path, sample_rate: int, length: int | None = None) -> Iterator[AudioWriter]:
     """Yield a writer of a mono file, whose suffix decides the format, one of `OUTPUT_SUFFIXES`.
 
     WAV and FLAC hold the same 16-bit codes; Ogg Vorbis and MP3 are lossy. The file gets its name
-    when the block succeeds; after an exception nothing is left.
+    when the block succeeds; after an exception nothing is left. A pipe or device gets WAV bytes as
+    they come, and is never replaced by a file.
 
     Args:
-        path: Where the file will be.
+        path: Where the file will be, or a pipe or device, see `is_stream`.
         sample_rate: Samples a second, in Hz.
+        length: Samples that will be written, which the header for a pipe states.
 
     Raises:
         ConfigError: The format has no such sample rate, or libsndfile cannot write it.
@@ -45,6 +50,14 @@ def open_audio(path: Path, sample_rate: int) -> Iterator[AudioWriter]:
         MachineError: The disk is full, or the folder cannot be written.
     """
     encoding = ENCODINGS.get(path.suffix.lower())
+    if is_stream(path):
+        if encoding is not None:
+            raise ConfigError(
+                f"{printable(path)}: a pipe or device takes WAV only, not {encoding[0]}"
+            )
+        with _open_stream(path) as stream, wave_writer(stream, sample_rate, length or 0) as wave:
+            yield WavWriter(path, wave)
+        return
     if encoding is None:
         with open_wav(path, sample_rate) as wav:
             yield wav
@@ -68,6 +81,24 @@ def open_audio(path: Path, sample_rate: int) -> Iterator[AudioWriter]:
             ) from error
         with sound:
             yield _EncodedWriter(path, sound, lossy=subtype != "PCM_16")
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path is written through: a pipe, a terminal or like device, or stdout."""
+    if path.as_posix() in STANDARD_OUTPUT:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    """Return a pipe or device to write to; standard output by its number, which needs no path."""
+    if path.as_posix() in STANDARD_OUTPUT:
+        return os.fdopen(os.dup(1), "wb")
+    return open(path, "wb")
 
 
 class _EncodedWriter:

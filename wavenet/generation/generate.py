@@ -102,6 +102,11 @@ class WavJob:
         """Samples of the prompt; 0 without one."""
         return 0 if self.prompt is None else len(self.prompt.recording)
 
+    @property
+    def file_length(self) -> int:
+        """Samples of the file."""
+        return self.length + self.prompt_length * self.include_prompt
+
 
 def generate_wavs(
     jobs: Sequence[WavJob],
@@ -162,7 +167,9 @@ class _WavFile:
     ) -> None:
         self.job = job
         self.stack = stack
-        self.writer = stack.enter_context(open_audio(job.output, audio.sample_rate))
+        self.writer = stack.enter_context(
+            open_audio(job.output, audio.sample_rate, job.file_length)
+        )
         self.invert_filter = build_filter(audio).inverse()
         self.consistency = consistency
         prompt = None

@@ -141,11 +141,19 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     """Return the file of each recording: `speech.wav`, or `speech-0.wav` and so on for several.
 
     Raises:
-        ConfigError: A file exists, or `output` has another suffix than those of `open_audio`.
+        ConfigError: A file exists, several recordings are for one pipe, or `output` has another
+            suffix than those of `open_audio`.
     """
-    from wavenet.data.audio_output import OUTPUT_SUFFIXES
+    from wavenet.data.audio_output import OUTPUT_SUFFIXES, is_stream
 
     output = Path(options.output)
+    if is_stream(output):
+        if options.num_samples > 1:
+            raise ConfigError(
+                f"{printable(output)} is a pipe or device, which takes one recording: remove "
+                f"num_samples={options.num_samples}"
+            )
+        return [output]
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise ConfigError(
             f"output must be a file {', '.join(OUTPUT_SUFFIXES)}, got {printable(output)}"

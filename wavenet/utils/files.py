@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     symbolic link, its target is replaced and the link stays.
 
     Raises:
-        MachineError: The disk is full, or the folder cannot be written.
+        MachineError: The disk is full, the folder cannot be written, or `path` is a device or pipe,
+            which no file replaces.
     """
+    refuse_special(path)
     path = Path(os.path.realpath(path))
     temporary = _temporary_name(path, "tmp")
     try:
@@ -54,8 +57,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     between the two renames leaves the old folder there; `remove_leftovers` renames it back.
 
     Raises:
-        MachineError: The disk is full, or the folder cannot be written.
+        MachineError: The disk is full, the folder cannot be written, or `path` is a device or pipe.
     """
+    refuse_special(path)
     path = Path(os.path.realpath(path))
     temporary = _temporary_name(path, "tmp")
     try:
@@ -71,8 +75,10 @@ def put_directory(folder: Path, path: Path) -> None:
     """Rename `folder` to `path` on the same disk, as durably as `atomic_directory`.
 
     Raises:
-        MachineError: The disk is full or read-only; `folder` still has its name.
+        MachineError: The disk is full or read-only, or `path` is a device or pipe; `folder` still
+            has its name.
     """
+    refuse_special(path)
     path = Path(os.path.realpath(path))
     with _as_machine_error(path):
         for place, _, names in os.walk(folder):
@@ -81,6 +87,24 @@ def put_directory(folder: Path, path: Path) -> None:
             _flush(Path(place))
         _put_in_place(folder, path)
         _flush(path.parent)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path, or what it links to, exists and is neither a file nor a folder."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def refuse_special(path: Path) -> None:
+    """Raise a `MachineError` if a path is a device, pipe or socket, or a link to one."""
+    if is_special(path):
+        raise MachineError(
+            f"{printable(path)} is a device, pipe or socket, or a link to one, which is never "
+            "replaced by a file: choose another output"
+        )
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
