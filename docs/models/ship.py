@@ -21,6 +21,7 @@ import logging
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class About:
         command: That trained the model.
         machine: That it ran on.
         clip: Recording of the test split whose mel is the example; absent if the example is there.
+        temperature: That suits the model; absent for that of its run.
         speaker: Of the example, for the sample on the page.
         seconds: Length of the sample on the page; absent for all that the example covers.
     """
@@ -82,6 +84,7 @@ class About:
     command: str
     machine: str
     clip: str | None = None
+    temperature: float | None = None
     speaker: str | None = None
     seconds: float | None = None
 
@@ -104,6 +107,7 @@ def ship(run: Path, name: str, *, evaluate: bool) -> None:
         command=about.command,
         duration=f"{training_time(run)} on {about.machine}",
         evaluation=None,
+        temperature=about.temperature or trained.training.temperature,
     )
     save(trained, folder, info)
     if about.clip is not None:
@@ -164,7 +168,10 @@ def evaluation(run: Path, folder: Path, path: Path, *, fresh: bool) -> dict[str,
         prepared, clips = held_out_clips(run / "model", loaded)
         suited = loaded.training.temperature
         options = EvaluationOptions(temperature=1.0 if suited is None else suited)
-        results = Evaluator(loaded, prepared, clips, options).evaluate()
+        evaluator = Evaluator(loaded, prepared, clips, options)
+        nll = evaluator.nll()
+        evaluator.clips = longest_of_each_speaker(clips, options.num_resynthesis)
+        results = evaluator.summarize(nll, evaluator.resynthesize())
         print(results.text())
         plain = {"weights": weights, **results.to_json()}
         path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
@@ -182,6 +189,15 @@ def evaluation(run: Path, folder: Path, path: Path, *, fresh: bool) -> dict[str,
             for heading, value in zip(HEADINGS, means.values(), strict=True):
                 found[f"{heading}{passes}"] = value
     return {heading: value for heading, value in found.items() if value is not None}
+
+
+def longest_of_each_speaker(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """Return `count` clips for resynthesis, equally many of each speaker, the longest."""
+    by_speaker: dict[str, list[Clip]] = {}
+    for clip in sorted(clips, key=lambda clip: -clip.frames):
+        by_speaker.setdefault(clip.speaker, []).append(clip)
+    each = -(-count // len(by_speaker))
+    return [clip for found in by_speaker.values() for clip in found[:each]][:count]
 
 
 def training_time(run: Path) -> str:

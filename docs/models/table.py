@@ -8,12 +8,13 @@ sample, command, attribution and pictures.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from docs.models.ship import PAGES, read_about
 from wavenet.checkpoint import CONFIG, read_config
+from wavenet.evaluation.metrics import mean_of_defined
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.synthesis import RESYNTHESIS
 from wavenet.pretrained import SHIPPED
@@ -65,15 +66,40 @@ def number(value: float | None, decimals: int) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
 
 
+def voices(name: str, speakers: Sequence[str]) -> str:
+    """Return a table of PESQ and STOI by speaker, empty without an evaluation or speakers.
+
+    The first folder of a recording is its speaker.
+    """
+    path = PAGES / name / "evaluation.json"
+    if not speakers or not path.exists():
+        return ""
+    clips = json.loads(path.read_text("utf-8"))["resyntheses"]
+    signals = [signal for signal in clips[0]["metrics"] if signal != "quantized"]
+    lines = [["PESQ ↑ / STOI ↑", *signals], ["---"] * (1 + len(signals))]
+    for speaker in speakers:
+        own = [clip["metrics"] for clip in clips if clip["source"].partition("/")[0] == speaker]
+        cells = (
+            [
+                number(mean_of_defined(one[signal][key] for one in own), COLUMNS[key][1])
+                for key in ("pesq", "stoi")
+            ]
+            for signal in signals
+        )
+        lines.append([speaker, *(" / ".join(cell) for cell in cells)])
+    return "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def section(name: str) -> str:
     """Return what the page tells of a model below the table."""
-    about, training = read_about(name), read_config(SHIPPED / name).training
+    about, config = read_about(name), read_config(SHIPPED / name)
+    training = config.training
     speaker = f" speaker={about.speaker}" if about.speaker else ""
     return f"""
 ## `{name}`
 
 {about.description}
-
+{voices(name, config.audio.speaker_names)}
 ```sh
 wavenet-generate checkpoint={name}{speaker}    # its example; add input=FILE for another
 ```
