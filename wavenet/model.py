@@ -32,6 +32,7 @@ from wavenet.modules import (
 from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.pretrained_mixin import PretrainedMixin
+from wavenet.utils.arrays import takes_arrays
 from wavenet.waveform import shape_of_waveform, shift_right
 
 MU_LAW_CLASSES = 256  # of input_type=mu-law
@@ -145,6 +146,7 @@ class WaveNet(PretrainedMixin, Conditioned):
                 if isinstance(module, nn.Conv1d):
                     weight_norm(module)
 
+    @takes_arrays
     def forward(
         self,
         waveform: Tensor,
@@ -176,6 +178,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         params: Tensor = self.head(self.stack(self.input(codes), conditioning))
         return self._around(prediction, rows, params)
 
+    @takes_arrays
     def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
         return self.distribution.nll(self(waveform, **conditions), waveform)

@@ -8,6 +8,8 @@ metadata. A `.npy` array has no metadata, so its preset must be given.
 """
 
 import json
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ from torch.nn import functional as F
 from wavenet.config import MelConfig
 from wavenet.features.frame_file import read_npy
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
+from wavenet.utils.arrays import takes_arrays
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
 from wavenet.utils.files import atomic_file
 from wavenet.utils.precision import float32_products
 
 METADATA = "wavenet.mel"
+WARN_DEVIATIONS, MAX_DEVIATIONS = 10.0, 100.0  # of a mel file, from the training audio
+log = logging.getLogger("wavenet")
 
 
 class LogMel(nn.Module):
@@ -68,6 +73,7 @@ class LogMel(nn.Module):
             values = torch.tensor(getattr(config, name)).unsqueeze(1)
             self.register_buffer(name, values, persistent=False)
 
+    @takes_arrays
     def forward(self, waveform: Tensor) -> Tensor:
         length, margin = waveform.shape[1], self.margin
         frames = -(-length // self.config.hop_length)
@@ -77,6 +83,7 @@ class LogMel(nn.Module):
         wide = F.pad(waveform.unsqueeze(1), (margin, margin), mode=mode).squeeze(1)
         return self.valid(F.pad(wide, (0, covered - length)))
 
+    @takes_arrays
     def valid(self, wide: Tensor) -> Tensor:
         """Return the frames of an excerpt, given with the samples around it.
 
@@ -146,6 +153,49 @@ def read_mel(path: Path, wanted: MelConfig, preset: str | None = None) -> Tensor
         raise DataError(f"{printable(path)} holds NaN or infinity")
     factors, summands = renormalize(wanted, found)
     return mel * torch.tensor(factors)[:, None] + torch.tensor(summands)[:, None]
+
+
+def check_scale(mel: Tensor, config: MelConfig, where: str) -> None:
+    """Warn of a mel spectrogram in another scale than the model's, and refuse an absurd one.
+
+    Args:
+        mel: Normalized as `config` is, `(n_mels, F)`.
+        config: The model's convention, with the statistics of its training audio.
+        where: Name of the file.
+
+    Raises:
+        DataError: A value is more than `MAX_DEVIATIONS` deviations from the mean.
+    """
+    center, unit = _expected(config)
+    worst = float((mel - center).abs().max()) / unit if mel.numel() else 0.0
+    if worst <= WARN_DEVIATIONS:
+        return
+    energy = "power" if config.power == 2 else "magnitude"
+    text = (
+        f"{where}: the mel is up to {worst:,.0f} deviations from the mean of the training audio, "
+        f"speech and music stay under {WARN_DEVIATIONS:g}: the model takes the {config.log_base} "
+        f"logarithm of the {energy}, at least {config.log_floor:g}, in {config.n_mels} bands of "
+        f"{config.f_min:g} to {config.f_max:g} Hz (mel_scale {config.mel_scale}, norm "
+        f"{config.norm}, n_fft {config.n_fft}, hop_length {config.hop_length}, win_length "
+        f"{config.win_length}); compute it so, or use the recording as input"
+    )
+    if worst > MAX_DEVIATIONS:
+        raise DataError(text)
+    log.warning("%s", text)
+
+
+def _expected(config: MelConfig) -> tuple[float, float]:
+    """Return center and deviation of normalized values; without statistics half of the range."""
+    if config.clamp:
+        return 0.5, 0.5
+    if {*config.mean} != {0.0} or {*config.std} != {1.0}:
+        return 0.0, 1.0
+    loudest = (config.win_length / 2) ** config.power * config.n_fft  # of samples in [-1, 1]
+    units = {"natural": 1.0, "log10": math.log(10), "decibel": math.log(10) * config.power / 20}
+    lowest, highest = (
+        math.log(value) / units[config.log_base] for value in (config.log_floor, loudest)
+    )
+    return (lowest + highest) / 2, (highest - lowest) / 2
 
 
 def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:

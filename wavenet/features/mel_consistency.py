@@ -22,6 +22,7 @@ from torch import Tensor
 
 from wavenet.config import MelConfig
 from wavenet.mel_filterbank import mel_filterbank
+from wavenet.utils.arrays import takes_arrays
 
 Array = NDArray[np.float64]
 
@@ -123,6 +124,7 @@ class MelConsistency:
         hop, size = self.config.hop_length, self.config.win_length
         return size - 1 + (self.passes - 1) * (-(-size // hop) - 1) * hop
 
+    @takes_arrays
     def __call__(self, waveform: Tensor, mel: Tensor) -> Tensor:
         """Return complete signals whose mel spectrograms are closer to `mel`, `(B, T)`.
 
@@ -135,6 +137,7 @@ class MelConsistency:
         pieces = self.push(signals, state), self.flush(state).to(waveform)
         return torch.cat(pieces, dim=1).view(waveform.shape)
 
+    @takes_arrays
     def new_state(
         self, mel: Tensor, batch_size: int = 1, prompt: Tensor | None = None
     ) -> MelConsistencyState:
@@ -167,6 +170,7 @@ class MelConsistency:
             self.push(prompt, state)
         return state
 
+    @takes_arrays
     def push(self, waveform: Tensor, state: MelConsistencyState) -> Tensor:
         """Return the samples that are complete, `(B, N)`, and advance the state.
 

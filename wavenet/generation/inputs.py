@@ -27,7 +27,7 @@ from wavenet.features.frame_file import (
     read_frame_file,
 )
 from wavenet.features.frames import Features
-from wavenet.features.mel import read_mel
+from wavenet.features.mel import check_scale, read_mel
 from wavenet.features.score import read_notes
 from wavenet.pretrained import SHIPPED, find_model
 from wavenet.utils.errors import ConfigError, DataError, printable
@@ -113,7 +113,9 @@ def read_frames(path: Path, audio: AudioConfig, mel_preset: str | None) -> tuple
                 f"the model is conditioned on {' and '.join(names)}, not on a mel alone: use a "
                 f"recording{beside}"
             )
-        return _with_length(read_mel(path, audio.mel, mel_preset)[None], audio)
+        mel = read_mel(path, audio.mel, mel_preset)
+        check_scale(mel, audio.mel, printable(path))
+        return _with_length(mel[None], audio)
     notes = read_notes(path) if suffix in SCORES else None
     waveform = None if notes else read_recording(path, audio.sample_rate).numpy()
     score = path.with_suffix(".csv")

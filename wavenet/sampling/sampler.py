@@ -27,6 +27,7 @@ from wavenet.sampling.state import (
     streams_per_item,
     uniforms,
 )
+from wavenet.utils.arrays import takes_arrays
 from wavenet.utils.precision import float32_products
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class StartArguments(TypedDict, total=False):
 class Sampler(abc.ABC):
     """Generates signals with a `WaveNet`.
 
+    NumPy arrays are taken wherever tensors are; the results are tensors.
+
     Attributes:
         name: Name of the backend in `make_sampler`.
         progress_interval: Samples, summed over items, between two calls of `progress`.
@@ -74,6 +77,7 @@ class Sampler(abc.ABC):
     progress_interval: ClassVar[int] = 1000
     model: WaveNet
 
+    @takes_arrays
     @inference_in_float32
     def init_state(
         self,
@@ -118,7 +122,7 @@ class Sampler(abc.ABC):
         state = SamplerState(
             self.init_model_state(per_item * batch_size, conditioning),
             like.new_zeros(batch_size),
-            check_seeds(seed, batch_size),
+            check_seeds(seed.tolist() if isinstance(seed, Tensor) else seed, batch_size),
             conditioning=conditioning,
             guidance_scale=guidance_scale,
         )
@@ -129,6 +133,7 @@ class Sampler(abc.ABC):
             state.sample = prompts[:, -1].clone()
         return state
 
+    @takes_arrays
     def push_frames(self, state: SamplerState, frames: Tensor, *, more: bool = True) -> None:
         """Append frames for local conditioning, `(B, C, F)`; `more` if others will follow."""
         state.conditioning.push_frames(frames, more=more)
@@ -138,6 +143,7 @@ class Sampler(abc.ABC):
         total = state.conditioning.samples_available(self.model)
         return None if total is None else max(0, total - state.model.position)
 
+    @takes_arrays
     @inference_in_float32
     def generate_next(
         self,
@@ -173,6 +179,7 @@ class Sampler(abc.ABC):
         state.num_generated += length
         return signal
 
+    @takes_arrays
     @inference_in_float32
     def teacher_forced(
         self,

@@ -1,0 +1,48 @@
+"""Mel files in another scale than the model's."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from wavenet.config import MelConfig
+from wavenet.features.mel import LogMel, check_scale
+from wavenet.utils.errors import DataError
+
+PLAIN = MelConfig(sample_rate=8000, n_fft=256, hop_length=64, win_length=256, f_max=4000.0)
+NORMALIZED = dataclasses.replace(PLAIN, mean=(-6.0,), std=(2.0,))
+CLAMPED = dataclasses.replace(PLAIN, log_base="decibel", mean=(-100.0,), std=(100.0,), clamp=True)
+EACH = pytest.mark.parametrize(
+    "config", [PLAIN, NORMALIZED, CLAMPED], ids=["plain", "normalized", "clamped"]
+)
+
+
+@EACH
+@pytest.mark.parametrize("level", [0.0, 1e-3, 1.0])
+def test_a_mel_of_any_level_passes(
+    config: MelConfig, level: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    mel = LogMel(config)(level * (torch.rand(1, 8000) * 2 - 1))[0]
+
+    check_scale(mel, config, "a.npy")
+
+    assert not caplog.records
+
+
+@EACH
+def test_a_power_without_logarithm_is_refused_with_the_convention(config: MelConfig) -> None:
+    mel = torch.zeros(80, 3)
+    mel[4, 1] = 2546.0  # as librosa.feature.melspectrogram
+
+    with pytest.raises(DataError, match=r"a\.npy: .* logarithm of the magnitude, at least 1e-05, "):
+        check_scale(mel, config, "a.npy")
+
+
+def test_a_mel_past_ten_deviations_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    check_scale(torch.full((80, 3), -12.0), NORMALIZED, "a.npy")
+
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "a.npy: the mel is up to 12 deviations from the mean" in record.getMessage()
+    assert "80 bands of 0 to 4000 Hz" in record.getMessage()

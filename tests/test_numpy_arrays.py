@@ -1,0 +1,115 @@
+"""NumPy arrays where tensors are expected."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wavenet import MelConsistency, make_sampler
+from wavenet.config import LocalConfig, MelConfig, WaveNetConfig
+from wavenet.features.mel import LogMel
+from wavenet.model import WaveNet
+from wavenet.sampling import Sampler
+
+HOP, LENGTH = 4, 40
+MEL = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, win_length=64, n_mels=8, f_max=4000.0)
+
+
+def array(tensor: Tensor, dtype: str = "float64") -> Any:
+    values = tensor.numpy().astype(dtype)
+    values.setflags(write=False)
+    return values
+
+
+@pytest.fixture
+def model() -> WaveNet:
+    torch.manual_seed(0)
+    local = LocalConfig(in_channels=3, channels=4, upsample_scales=(HOP,))
+    config = WaveNetConfig(
+        dilations=(1, 2),
+        residual_channels=4,
+        skip_channels=4,
+        local=local,
+        num_speakers=2,
+        global_channels=2,
+    )
+    return WaveNet(config).eval()
+
+
+@pytest.fixture
+def sampler(model: WaveNet) -> Sampler:
+    return make_sampler(model, "reference")
+
+
+@pytest.fixture
+def inputs() -> dict[str, Any]:
+    torch.manual_seed(1)
+    return {"local": torch.randn(2, 3, LENGTH // HOP), "speaker": torch.tensor([0, 1])}
+
+
+def arrays(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"local": array(inputs["local"]), "speaker": inputs["speaker"].numpy()}
+
+
+@pytest.mark.parametrize("method", ["forward", "nll", "__call__"])
+def test_a_model_takes_arrays(model: WaveNet, inputs: dict[str, Any], method: str) -> None:
+    waveform = torch.rand(2, LENGTH) * 2 - 1
+
+    found = getattr(model, method)(array(waveform), **arrays(inputs))
+
+    assert torch.equal(found, getattr(model, method)(waveform, **inputs))
+
+
+def test_a_sampler_takes_arrays(sampler: Sampler, inputs: dict[str, Any]) -> None:
+    prompt, noise = torch.rand(2, 8) * 2 - 1, torch.rand(2, LENGTH - 8, 1)
+    expected = sampler.generate(batch_size=2, prompt=prompt, noise=noise, **inputs)
+    start: dict[str, Any] = {"prompt": array(prompt), **arrays(inputs)}
+
+    found = sampler.generate(batch_size=2, noise=array(noise), **start)
+
+    assert torch.equal(found, expected)
+
+
+def test_seeds_and_a_stream_take_arrays(sampler: Sampler, inputs: dict[str, Any]) -> None:
+    expected = sampler.generate(batch_size=2, seed=[7, 9], **inputs)
+    start: dict[str, Any] = {"seed": np.array([7, 9]), **arrays(inputs)}
+
+    pieces = [*sampler.stream(chunk=16, batch_size=2, **start)]
+
+    assert torch.equal(torch.cat(pieces, dim=1), expected)
+
+
+def test_frames_are_pushed_as_arrays(sampler: Sampler, inputs: dict[str, Any]) -> None:
+    expected = sampler.generate(batch_size=2, **inputs)
+    local = inputs["local"]
+    state = sampler.init_state(2, local=local[..., :4], speaker=inputs["speaker"], more=True)
+
+    sampler.push_frames(state, array(local[..., 4:]), more=False)
+
+    assert torch.equal(sampler.generate_next(state, LENGTH), expected)
+
+
+def test_teacher_forcing_takes_arrays(sampler: Sampler, inputs: dict[str, Any]) -> None:
+    waveform = torch.rand(2, LENGTH) * 2 - 1
+
+    found = sampler.teacher_forced(array(waveform), **arrays(inputs))
+
+    assert torch.equal(found, sampler.teacher_forced(waveform, **inputs))
+
+
+def test_a_mel_and_its_consistency_take_arrays() -> None:
+    waveform, mel = torch.rand(1, 320) - 0.5, LogMel(MEL)
+    frames, consistency = mel(waveform), MelConsistency(MEL)
+
+    found = mel(array(waveform, ">f4"))
+    closer = consistency(array(waveform), array(frames))
+
+    assert torch.equal(found, frames)
+    assert torch.equal(closer, consistency(waveform, frames))
+
+
+def test_an_array_of_whole_numbers_is_no_waveform(model: WaveNet) -> None:
+    with pytest.raises(ValueError, match="divide by 32768"):
+        model(np.zeros((1, 8), np.int16))
