@@ -162,12 +162,12 @@ def write_example(run: Path, source: str, folder: Path) -> None:
 
 def evaluation(run: Path, folder: Path, path: Path, *, fresh: bool) -> dict[str, float] | None:
     """Return the figures of the evaluation at `path` for the card, a fresh one if asked for."""
-    weights = file_digest(folder / WEIGHTS)
+    loaded = wavenet.load(folder)
+    temperature = loaded.training.temperature or 1.0
+    weights = f"{file_digest(folder / WEIGHTS)} at temperature {temperature:g}"
     if fresh:
-        loaded = wavenet.load(folder)
         prepared, clips = held_out_clips(run / "model", loaded)
-        suited = loaded.training.temperature
-        options = EvaluationOptions(temperature=1.0 if suited is None else suited)
+        options = EvaluationOptions(temperature=temperature)
         evaluator = Evaluator(loaded, prepared, clips, options)
         nll = evaluator.nll()
         evaluator.clips = longest_of_each_speaker(clips, options.num_resynthesis)
@@ -179,7 +179,7 @@ def evaluation(run: Path, folder: Path, path: Path, *, fresh: bool) -> dict[str,
         return None
     plain = json.loads(path.read_text(encoding="utf-8"))
     if plain["weights"] != weights:
-        print(f"{path} is of other weights: removed")
+        print(f"{path} is of other weights, or at another temperature: removed")
         path.unlink()
         return None
     found = {}
@@ -257,12 +257,12 @@ def drawn(name: str) -> Tensor:
     Its frames are those from half a second on in the example; computed by `backend=cpu`.
     """
     loaded, path = wavenet.load(name), example_input(name)
-    audio, suited = loaded.audio, loaded.training.temperature
+    audio = loaded.audio
     frames = read_inputs(path, None, audio, None)[1]
     assert frames is not None
     per_second = audio.sample_rate / (audio.hop_length or 1)
     start, stop = round(per_second / 2), round(per_second * 3 / 4)
-    sampling = wavenet.SamplingConfig(temperature=1.0 if suited is None else suited)
+    sampling = wavenet.SamplingConfig(temperature=loaded.training.temperature or 1.0)
     sampler = make_sampler(loaded.model, "cpu")
     return sampler.generate(local=frames[..., start:stop], seed=0, sampling=sampling)[0]
 
