@@ -6,7 +6,7 @@ from scipy import stats
 
 from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.distributions.categorical import truncate
-from wavenet.utils.errors import CheckpointError
+from wavenet.utils.errors import CheckpointError, ConfigError
 
 
 def draw_codes(logits: torch.Tensor, draws: int, draw: SamplingConfig) -> torch.Tensor:
@@ -129,3 +129,18 @@ def test_probabilities_of_all_classes_sum_to_one() -> None:
 def test_sampling_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         SamplingConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_probability_floor_is_taken_from_every_class() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+
+    codes = draw_codes(logits, 50_000, SamplingConfig(probability_floor=0.1))
+
+    frequencies = codes.bincount(minlength=4) / 50_000
+    expected = torch.tensor([0.4, 0.2, 0.05, 0.0]) / 0.65
+    torch.testing.assert_close(frequencies, expected, rtol=0, atol=0.01)
+
+
+def test_a_floor_that_may_leave_no_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match="below 0.25, one over the number of classes"):
+        Categorical(4).check(SamplingConfig(probability_floor=0.25))

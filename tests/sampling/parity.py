@@ -18,6 +18,7 @@ DRAWS = [
     SamplingConfig(top_k=3),
     SamplingConfig(top_p=0.8),
     SamplingConfig(temperature=1.3, top_k=5, top_p=0.9),
+    SamplingConfig(probability_floor=0.02),  # less than one in 40 classes
 ]
 BORDER = 1e-5  # a draw may fall on either side of a border that is this near
 

@@ -18,6 +18,7 @@ from wavenet.distributions.distribution import (
     register,
     widen,
 )
+from wavenet.utils.errors import ConfigError
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
 
@@ -83,10 +84,19 @@ class Categorical(Distribution):
             return mode.squeeze(-1)
         # float64: the running sum of many small numbers decides the class
         weights = ((params - peak).double() / sampling.temperature).exp()
-        return pick(truncate(weights, params, sampling), noise)
+        floor = sampling.probability_floor * weights.sum(dim=-1, keepdim=True)
+        return pick(truncate((weights - floor).clamp(min=0), params, sampling), noise)
 
     def mode(self, params: Tensor) -> Tensor:
         return self.decode(params.argmax(dim=1), params.dtype)
+
+    def check(self, sampling: SamplingConfig) -> None:
+        limit = 1 / self.num_classes  # the likeliest class has at least this probability
+        if sampling.probability_floor >= limit:
+            raise ConfigError(
+                f"probability_floor must be below {limit:g}, one over the number of classes, got "
+                f"{sampling.probability_floor:g}"
+            )
 
     def describe(self) -> str:
         return f"{self.num_classes} {self.companding} classes"

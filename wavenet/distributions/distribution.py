@@ -26,11 +26,14 @@ class SamplingConfig:
             class on ties.
         top_k: Draw from this many most likely classes only.
         top_p: Draw from the fewest most likely classes that together have this probability.
+        probability_floor: Taken from the probability of every class, before top-k and top-p;
+            classes below it are left out. Keeps out rare clicks (LPCNet, arXiv:1810.11846).
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    probability_floor: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -39,6 +42,8 @@ class SamplingConfig:
             raise ValueError(f"top_k must be 1 or more, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if not 0 <= self.probability_floor < 1:
+            raise ValueError(f"probability_floor must be in [0, 1), got {self.probability_floor}")
 
 
 class Distribution(abc.ABC):

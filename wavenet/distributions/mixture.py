@@ -111,10 +111,10 @@ class Mixture(Distribution):
         return self.quantize(means.gather(1, heaviest).squeeze(1))
 
     def check(self, sampling: SamplingConfig) -> None:
-        if sampling.top_k is not None or sampling.top_p is not None:
+        if sampling.top_k is not None or sampling.top_p is not None or sampling.probability_floor:
             raise ConfigError(
-                "top_k and top_p choose among classes, but this model draws from a density: leave "
-                "them out and lower the temperature instead"
+                "top_k, top_p and probability_floor choose among classes, but this model draws "
+                "from a density: leave them out and lower the temperature instead"
             )
 
     def describe(self) -> str:

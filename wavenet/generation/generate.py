@@ -54,7 +54,12 @@ def sampling_config(options: GenerateCommand, loaded: Checkpoint) -> SamplingCon
     temperature, suited = options.temperature, loaded.training.temperature
     if temperature is None:
         temperature = 1.0 if suited is None else suited
-    sampling = SamplingConfig(temperature=temperature, top_k=options.top_k, top_p=options.top_p)
+    sampling = SamplingConfig(
+        temperature=temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        probability_floor=options.probability_floor,
+    )
     loaded.model.distribution.check(sampling)
     return sampling
 

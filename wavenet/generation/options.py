@@ -69,6 +69,12 @@ class GenerateCommand(Options):
     top_p: float | None = option(
         None, "Sample from the most likely classes with this total probability", gt=0, le=1
     )
+    probability_floor: float = option(
+        0.0,
+        "Taken from the probability of every class, such as 0.002: keeps out rare clicks",
+        ge=0,
+        lt=1,
+    )
     backend: str = option("auto", "Sampler: auto for the fastest, cpu, graph or reference")
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto",

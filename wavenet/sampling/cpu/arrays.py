@@ -116,6 +116,7 @@ class Request(NamedTuple):
     temperature: float
     top_k: int  # 0 for all
     top_p: float  # 1 for all
+    probability_floor: float
     streams_per_item: int  # 2 with classifier-free guidance: conditional, unconditional
     guidance_scale: float
 

@@ -163,6 +163,7 @@ class CpuSampler(Sampler):
             temperature=float(sampling.temperature),
             top_k=min(int(sampling.top_k or 0), sizes.params),
             top_p=1.0 if sampling.top_p is None else float(sampling.top_p),
+            probability_floor=float(sampling.probability_floor),
             streams_per_item=streams_per_item,
             guidance_scale=float(guidance_scale),
         )

@@ -31,7 +31,7 @@ from wavenet.sampling.cpu.arrays import (
     StreamBuffers,
     ThreadShare,
 )
-from wavenet.sampling.cpu.draws import draw_class, draw_from_mixture
+from wavenet.sampling.cpu.class_draw import draw_class
 from wavenet.sampling.cpu.layers import (
     gated_layer,
     head_layer,
@@ -40,6 +40,7 @@ from wavenet.sampling.cpu.layers import (
     residual_layer,
     skip_layer,
 )
+from wavenet.sampling.cpu.mixture_draw import draw_from_mixture
 from wavenet.sampling.cpu.prediction import predict_samples, shift_params
 from wavenet.sampling.cpu.threads import (
     COUNTER_SPACING,
@@ -249,5 +250,6 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
             request.temperature,
             request.top_k,
             request.top_p,
+            request.probability_floor,
         )
     return int(code)

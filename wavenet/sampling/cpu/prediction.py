@@ -25,7 +25,7 @@ from wavenet.kernels.vectors import (
 )
 from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE, LinearPredictor
 from wavenet.sampling.cpu.arrays import PredictionRequest, Run
-from wavenet.sampling.cpu.draws import float_at
+from wavenet.sampling.cpu.class_draw import float_at
 
 HALF_LEVELS = LEVELS // 2
 PRODUCT_STEP = COEFFICIENT_STEP / HALF_LEVELS

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.kernels.matmul import aligned
-from wavenet.sampling.cpu.draws import NOT_FINITE, draw_class
+from wavenet.sampling.cpu.class_draw import NOT_FINITE, draw_class
 from wavenet.sampling.cpu.packing import PADDING_LOGIT, padded
 
 
@@ -19,7 +19,7 @@ def drawn(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
     temperature, top_k = float(how.temperature), how.top_k or 0
     top_p = 1.0 if how.top_p is None else float(how.top_p)
     addresses = [array.ctypes.data for array in scratch]
-    return int(draw_class(*addresses, count, np.float32(noise), temperature, top_k, top_p))
+    return int(draw_class(*addresses, count, np.float32(noise), temperature, top_k, top_p, 0.0))
 
 
 def expected(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
