@@ -1,5 +1,8 @@
 import dataclasses
+import re
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -84,3 +87,33 @@ def test_options_of_upsampling_are_written_where_they_are_not_default() -> None:
 def test_options_of_other_upsampling_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_dict(LocalConfig, {"in_channels": 3, "upsample_scales": [2], **options})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"output_distribution": "categoricl"}, "did you mean 'categorical'"),
+        ({"output_distribution": ["categorical"]}, "output_distribution: must be text, got a list"),
+        ({"residual_channels": "64"}, "residual_channels: must be a whole number, got '64'"),
+        ({"residual_channels": 64.0}, "residual_channels: must be a whole number, got '64.0'"),
+        ({"dropout": "0.1"}, "dropout: must be a number, got '0.1'"),
+        ({"bias": 1}, "bias: must be true or false, got '1'"),
+        ({"input_type": "onehot"}, "input_type: must be one of embedding, scalar, mu-law"),
+        ({"dilations": 4}, "dilations: must be a list, got '4'"),
+        ({"dilations": ()}, "dilations must be a list of 1 entry or more"),
+        ({"dilations": ("1", 2)}, "must be a whole number, got '1'"),
+        ({"local": {"channels": 4}}, "local must be a LocalConfig or None, got a mapping"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_words(values: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        WaveNetConfig(**values)
+
+
+def test_lists_and_numpy_numbers_make_a_hashable_config() -> None:
+    values: Any = {"dilations": [1, np.int64(2)], "residual_channels": np.int64(8)}
+
+    config = WaveNetConfig(**values)
+
+    assert config == WaveNetConfig(dilations=(1, 2), residual_channels=8)
+    assert hash(config) == hash(WaveNetConfig(dilations=(1, 2), residual_channels=8))

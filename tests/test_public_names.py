@@ -1,4 +1,5 @@
 import dataclasses
+import pydoc
 
 import pytest
 
@@ -11,6 +12,23 @@ def test_every_public_name_can_be_loaded_and_is_listed() -> None:
         assert getattr(wavenet, name) is not None
 
     assert set(wavenet.__all__) <= set(dir(wavenet))
+
+
+def test_the_package_lists_its_public_names_alone() -> None:
+    assert [name for name in dir(wavenet) if not name.startswith("__")] == wavenet.__all__
+
+
+def test_help_of_the_package_shows_signatures_and_examples() -> None:
+    text = pydoc.plain(pydoc.render_doc(wavenet))
+
+    for words in ("load(name: ", "make_sampler(", "class WaveNet(", "generate(", "stream("):
+        assert words in text, words
+    documented = (
+        *(wavenet.load, wavenet.make_sampler, wavenet.WaveNet),
+        *(wavenet.Sampler.generate, wavenet.Sampler.stream),
+    )
+    for one in documented:
+        assert ">>> " in (one.__doc__ or ""), one
 
 
 def test_every_config_is_public() -> None:

@@ -60,6 +60,9 @@ def load(name: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
         CheckpointError: There is no such model, or a file is missing, damaged, of another kind, or
             of a newer format.
         MachineError: The hub cannot be reached, or the extra `hub` is not installed.
+
+    Example:
+        >>> model, audio, training = wavenet.load("runs/demo/model")  # doctest: +SKIP
     """
     return checkpoint.load(find_model(name), device)
 

@@ -59,6 +59,10 @@ def make_sampler(
             support them or the model.
         MachineError: The backend does not run on this machine.
         TypeError: There is no `WaveNet` in `model`.
+
+    Example:
+        >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
+        >>> sampler = wavenet.make_sampler(model, num_threads=2)
     """
     wavenet = unwrap(model)
     if weight_dtype not in WEIGHT_DTYPES:

@@ -264,7 +264,11 @@ class Sampler(abc.ABC):
             sampling: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, instead of the seeds'.
             progress: Called regularly with the samples generated since the last call.
-            start: As in `init_state`.
+            start: As in `init_state`: `prompt`, `seed`, `local`, `speaker`, `vector` and
+                `guidance_scale`.
+
+        Example:
+            >>> signal = sampler.generate(16000, batch_size=2, seed=1)  # (2, 16000)
         """
         state = self.init_state(batch_size, **start)
         if length is None:
@@ -328,6 +332,10 @@ class Sampler(abc.ABC):
             batch_size: Items, `B`.
             sampling: Temperature and truncation.
             start: As in `init_state`.
+
+        Example:
+            >>> for chunk in sampler.stream(16000, chunk=1600, seed=1):
+            ...     print(chunk.shape)  # (1, 1600)
         """
         if chunk < 1:
             raise ValueError(f"chunk must be 1 or more, got {chunk}")

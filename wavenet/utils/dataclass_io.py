@@ -244,6 +244,33 @@ class Options:
             check(good, field.name, describe_range(type(self), field), value)
 
 
+def check_types(config: Any) -> None:
+    """Raise a `ConfigError` where a value of a dataclass has another type than its field.
+
+    A list becomes a tuple, so that the config stays hashable; numbers of NumPy become Python's.
+    """
+    cls: type = type(config)
+    for field in dataclasses.fields(config):
+        value, inner = getattr(config, field.name), nested_dataclass(cls, field)
+        if inner is not None:
+            good = value is None or isinstance(value, inner)
+            check(good, field.name, f"a {inner.__name__} or None", _show(value))
+            continue
+        plain = _without_numpy(value)
+        converted = _convert(plain, type_hints(cls)[field.name], field.name)
+        if isinstance(value, list) or plain is not value:
+            object.__setattr__(config, field.name, converted)
+
+
+def _without_numpy(value: Any) -> Any:
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        plain = [_without_numpy(entry) for entry in value]
+        return plain if any(a is not b for a, b in zip(plain, value, strict=True)) else value
+    return value
+
+
 def describe_range(cls: type, field: "dataclasses.Field[Any]") -> str:
     """Return in words what values a field takes, such as `positive, or null`; empty for any."""
     hint = type_hints(cls)[field.name]
