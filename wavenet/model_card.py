@@ -9,11 +9,14 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from wavenet.config import AudioConfig, WaveNetConfig
-from wavenet.model import WaveNet
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.errors import printable
+
+if TYPE_CHECKING:  # imports torch, which errors of typing do not need
+    from wavenet.model import WaveNet
 
 HUB_ID = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>\S+))?", re.ASCII
@@ -102,7 +105,7 @@ class TrainingInfo:
     duration: str | None = field(default=None, metadata=ADDED)
 
 
-def model_card(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> str:
+def model_card(model: "WaveNet", audio: AudioConfig, training: TrainingInfo) -> str:
     """Return a model's README.md: what it is, what it was trained on, how to use it."""
     bits, mel = training.bits_per_sample, audio.mel
     rows = model_facts(model, audio, training)
@@ -147,7 +150,7 @@ def card_for_hub(card: str, repo_id: str) -> str:
     return card.replace(HERE, "").replace(THIS_FOLDER, f"checkpoint={repo_id} ")
 
 
-def model_facts(model: WaveNet, audio: AudioConfig, training: TrainingInfo) -> dict[str, str]:
+def model_facts(model: "WaveNet", audio: AudioConfig, training: TrainingInfo) -> dict[str, str]:
     """Return what a model is and what it was trained on, by name, for its card and its report."""
     config = model.config
     seconds = config.receptive_field_seconds(audio.sample_rate)
