@@ -193,7 +193,7 @@ def test_a_wrong_name_lists_the_names() -> None:
         ConfigError, match=rf"model.companding: must be one of {listed}, got 'alaw'"
     ):
         from_dict(WaveNetConfig, {"companding": "alaw"}, "model")
-    with pytest.raises(ConfigError, match=f"companding must be one of {listed}, got alaw"):
+    with pytest.raises(ConfigError, match=f"companding: must be one of {listed}, got 'alaw'"):
         WaveNetConfig(companding="alaw")  # type: ignore[arg-type]
 
 

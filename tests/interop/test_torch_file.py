@@ -193,7 +193,7 @@ def test_golden_outputs_are_for_these_files() -> None:
 
     outputs = [load_file(path)["output"] for path in GOLDEN.glob("*.safetensors")]
 
-    assert len(outputs) == 7
+    assert len(outputs) == 8
     assert total < 1_500_000
 
 
