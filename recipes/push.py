@@ -8,6 +8,7 @@ from wavenet.cli.commands import PushCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.hub import push as push_to_hub
+from wavenet.model_card import generate_arguments
 
 log = logging.getLogger("wavenet")
 
@@ -15,11 +16,11 @@ log = logging.getLogger("wavenet")
 def push(options: PushCommand, composed: Composed) -> None:
     """Upload a model directory, and print where it is and how to load it."""
     folder = Path(options.checkpoint)
-    training = load(folder).training  # verifies its files
-    if training.license is None and not options.private:
+    loaded = load(folder)  # verifies its files
+    if loaded.training.license is None and not options.private:
         log.warning("warning: the model states no license, so nobody may use it: see license=")
     print(push_to_hub(folder, options.repo, private=options.private))
-    print(f"wavenet-generate checkpoint={options.repo}")
+    print(f"wavenet-generate checkpoint={options.repo} {generate_arguments(loaded.audio)}")
 
 
 if __name__ == "__main__":

@@ -117,19 +117,19 @@ def test_metadata_is_what_the_hub_reads(tmp_path: Path) -> None:
 
 
 def test_a_card_tells_whose_recordings_and_which_command(tmp_path: Path) -> None:
-    told: dict[str, Any] = {
+    given: dict[str, Any] = {
         "attribution": f"A. Speaker{' and others' * 30}, 2026, CC-BY-3.0",
         "command": "wavenet-train recipe=demo 'model.predictor={order: 128}'",
         "duration": "0.9 hours on two cores",
     }
 
-    card = written(tmp_path / "model", **told)
+    card = written(tmp_path / "model", **given)
 
-    assert f"\n## Attribution\n\n{told['attribution']}\n" in card
-    assert f"\n## Training\n\n```sh\n{told['command']}\n```\n" in card
+    assert f"\n## Attribution\n\n{given['attribution']}\n" in card
+    assert f"\n## Training\n\n```sh\n{given['command']}\n```\n" in card
     assert "| Time of training | 0.9 hours on two cores |" in card
     found = load(tmp_path / "model").training
-    assert {name: getattr(found, name) for name in told} == told
+    assert {name: getattr(found, name) for name in given} == given
 
 
 def test_a_license_that_the_hub_does_not_list_has_a_name(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class TrainingInfo:
             made from, and so on.
         evaluation: Other figures of an evaluation, by name; absent if there was none.
         temperature: That suits the model, as in its own report; absent for 1.
-        attribution: Who made the training audio, as its license asks to be told.
+        attribution: Who made the training audio, as its license requires.
         command: Command line that trained the model.
         duration: How long that took, and on which machine.
     """
