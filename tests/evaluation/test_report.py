@@ -1,6 +1,7 @@
 """The listening page is self-contained, shows what it is given, and escapes all text."""
 
 import base64
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import soundfile
 
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import wav_bytes
+from wavenet.evaluation.metrics import ResynthesisMetrics
 from wavenet.evaluation.plots import dilation_tree, png
 from wavenet.evaluation.report import Evaluation, write_report
 from wavenet.evaluation.synthesis import Recording
@@ -151,6 +153,29 @@ def test_bars_are_proportional_to_bits_per_sample(source: str) -> None:
     widths = [span["style"] for span in Page(source).all("span") if "style" in span]
 
     assert widths == ["width:53.12%", "width:100.00%", "width:75.00%"]
+
+
+def test_the_page_opens_with_held_out_clips_and_their_scores(tmp_path: Path) -> None:
+    """Original, model and Griffin-Lim of a clip stand before all numbers; the rest follows them."""
+    metrics = ResynthesisMetrics(1.5, None, 1.0, None, 0.0, 3.26, 0.951)
+    compared = [
+        dataclasses.replace(recording(name), clip="1. a.flac", label=label, metrics=scores)
+        for name, label, scores in (
+            ("original-1", "original", None),
+            ("resynthesis-1", "this model", metrics),
+            ("griffin-lim-1", "Griffin-Lim", dataclasses.replace(metrics, pesq=2.94, stoi=None)),
+        )
+    ]
+    shown = evaluation([recording("quantized-1"), *compared], bits_per_sample={"model": 4.25})
+
+    write_report(tmp_path / "a.html", shown, title="vocoder")
+
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    players = [player["aria-label"] for player in page.all("audio")]
+    assert players == ["original-1", "resynthesis-1", "griffin-lim-1", "quantized-1"]
+    order = ("1. a.flac", "PESQ 3.26, STOI 0.95, mel dB 1.50", "PESQ 2.94, mel dB 1.50", "4.250")
+    places = [page.text.index(text) for text in order]
+    assert places == sorted(places)
 
 
 def test_absent_content_has_no_section(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ Samples: TypeAlias = npt.NDArray[np.float32]
 LogProbability: TypeAlias = Callable[[Array, Array, Array], Array]
 
 PREDICTION_ORDER = 16
+GRIFFIN_LIM = "Griffin-Lim"
 GRIFFIN_LIM_ITERATIONS = 60
 _CHUNK_SAMPLES = 1 << 16  # bounds the memory
 _GRID_SAMPLES = 200_000  # enough to choose a time constant and a smallest scale
@@ -214,7 +215,7 @@ def griffin_lim(
 
 # Signals from the mel of an original, `(T,)`, without a trained model, by name. Evaluation applies
 # mel consistency to each of them as well.
-MEL_CONTROLS: dict[str, Callable[[Samples, MelConfig], Samples]] = {"Griffin-Lim": griffin_lim}
+MEL_CONTROLS: dict[str, Callable[[Samples, MelConfig], Samples]] = {GRIFFIN_LIM: griffin_lim}
 
 
 def _non_negative_least_squares(bank: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:

@@ -23,11 +23,11 @@ from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
-from wavenet.evaluation.baselines import MEL_CONTROLS, baselines
+from wavenet.evaluation.baselines import GRIFFIN_LIM, MEL_CONTROLS, baselines
 from wavenet.evaluation.held_out import first_seconds
 from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.report import HELD_OUT, REAL_TIME_FACTOR, Evaluation
+from wavenet.evaluation.report import HELD_OUT, ORIGINAL, REAL_TIME_FACTOR, THIS_MODEL, Evaluation
 from wavenet.evaluation.synthesis import (
     ALL,
     PREDICTOR_ALONE,
@@ -121,11 +121,21 @@ class Evaluator:
         }
         recordings = []
         for one in resyntheses:
-            source = f"held out: {printable(one.source, 60)}"
-            recordings.append(Recording(f"original-{one.number}", one.original, rate, source))
+            clip, labels = f"{one.number}. {printable(one.source, 60)}", _compared(one, passes)
+            name = f"original-{one.number}"
+            original = Recording(name, one.original, rate, "held out", clip=clip, label=ORIGINAL)
+            recordings.append(original)
             for name, waveform in one.waveforms.items():
-                title = f"{_file_name(name)}-{one.number}"
-                recordings.append(Recording(title, waveform, rate, notes[name]))
+                recording = Recording(
+                    f"{_file_name(name)}-{one.number}",
+                    waveform,
+                    rate,
+                    notes[name],
+                    clip=clip,
+                    label=labels.get(name, ""),
+                    metrics=one.metrics[name],
+                )
+                recordings.append(recording)
         return recordings
 
     def summarize(
@@ -310,6 +320,13 @@ class ShardedEvaluation:
         """Return the names of the model's waveforms; baselines are computed again."""
         own = RESYNTHESIS, consistent(RESYNTHESIS, self.evaluator.options.mel_consistency)
         return [name for name in own if name in scores.metrics]
+
+
+def _compared(one: Resynthesis, passes: int) -> dict[str, str]:
+    """Return the waveforms that the page shows beside the original, with their headings."""
+    best = consistent(RESYNTHESIS, passes) if passes else RESYNTHESIS
+    label = consistent(THIS_MODEL, passes) if best in one.waveforms and passes else THIS_MODEL
+    return {best if best in one.waveforms else RESYNTHESIS: label, GRIFFIN_LIM: GRIFFIN_LIM}
 
 
 def _wav_path(path: Path, name: str, number: int) -> Path:

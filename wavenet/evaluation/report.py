@@ -6,7 +6,7 @@ The page is one HTML file to send around, with the recordings inside as 16-bit W
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,6 +25,7 @@ from wavenet.utils.files import write_text
 
 HELD_OUT = "Held-out audio"
 REAL_TIME_FACTOR = "Real-time factor"
+ORIGINAL, THIS_MODEL = "original", "this model"  # headings of the recordings that open the page
 # In the order of `ResynthesisMetrics`; the arrow points to what is better.
 HEADINGS = ("mel dB ↓", "STFT ↓", "MCD dB ↓", "F0 cents ↓", "voicing ↓", "PESQ ↑", "STOI ↑")
 METRICS_NOTE = (
@@ -178,16 +179,36 @@ def write_report(
         title=title,
         bits_per_sample=evaluation.bits_per_sample,
         tables=resynthesis_tables(evaluation.resyntheses),
-        recordings=evaluation.recordings,
+        clips=compared_clips(evaluation.recordings),
+        recordings=[one for one in evaluation.recordings if not one.label],
         learning_curve=curve_png and _data_uri("image/png", curve_png),
         facts=evaluation.facts,
         bar_width=lambda bits: f"{100 * max(bits, 0.0) / longest_bar:.2f}%",
         number=_number,
+        scores=_scores,
         duration=lambda r: f"{len(r.waveform) / r.sample_rate:.2f} s at {r.sample_rate:,} Hz",
         audio=lambda r: _data_uri("audio/wav", wav_bytes(r.waveform, r.sample_rate)),
         picture=lambda r: _data_uri("image/png", png(spectrogram(r.waveform, r.sample_rate, ""))),
     )
     write_text(path, page)
+
+
+def compared_clips(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:
+    """Return the recordings that the page opens with, by held-out clip."""
+    clips: dict[str, list[Recording]] = {}
+    for one in recordings:
+        if one.label:
+            clips.setdefault(one.clip, []).append(one)
+    return clips
+
+
+def _scores(recording: Recording) -> str:
+    """Return the scores that say most about what is heard, as far as they are defined."""
+    metrics = recording.metrics
+    if metrics is None:
+        return ""
+    named = (("PESQ", metrics.pesq), ("STOI", metrics.stoi), ("mel dB", metrics.mel_db))
+    return ", ".join(f"{name} {value:.2f}" for name, value in named if value is not None)
 
 
 def _mean_metrics_by_name(resyntheses: Sequence[Resynthesis]) -> dict[str, ResynthesisMetrics]:

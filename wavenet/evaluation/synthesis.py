@@ -54,12 +54,18 @@ class Recording:
         waveform: Samples, `(T,)`; values outside [-1, 1] are clipped.
         sample_rate: In Hz.
         note: A sentence below the heading; may be empty.
+        clip: The held-out clip that it stands for; empty for other audio.
+        label: Its heading where the page opens with the clip; empty for further down.
+        metrics: Against the original.
     """
 
     name: str
     waveform: NDArray[np.floating[Any]]
     sample_rate: int
     note: str = ""
+    clip: str = ""
+    label: str = ""
+    metrics: ResynthesisMetrics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
