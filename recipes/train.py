@@ -54,7 +54,7 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     with join_process_group(config.trainer) as group:
         if options.resume is not None:
             run = Path(options.resume)
-            config = resume_run(config, run, group)
+            config = resume_run(config, run, group, composed.overridden)
         else:
             config = without_foreign_license(config, composed)
             chosen = None if options.run_dir is None else Path(options.run_dir)

@@ -194,8 +194,28 @@ def test_a_finished_run_resumes_with_more_steps(run: Run, recordings: Path, tmp_
     done = run("train", "resume=run", "trainer.max_steps=40")
 
     assert done.returncode == 0, done.stderr
+    assert "the learning rate" not in done.stderr, "it is constant"
     assert load(tmp_path / "run" / "model").training.steps in (20, 30, 40)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["trainer"]["max_steps"] == 40
+
+
+def test_a_resumed_runs_learning_rate_holds_its_last_value(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    """More steps do not raise it again, unless a key asks for that; both numbers are logged."""
+    arguments = (*TRAIN, f"data.root={recordings}", "evaluation.sample_seconds=0")
+    assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
+
+    held = run("train", "resume=run", "trainer.max_steps=40")
+    asked = run("train", "resume=run", "trainer.max_steps=80", "optim.lr_schedule_steps=80")
+
+    assert "keeps its schedule of 30 steps, 0.0005 now and 0.0005 at the end" in held.stderr
+    assert "optim.lr_schedule_steps=40 stretches it, 0.0023 now" in held.stderr
+    assert "is 0.0057 from now on, it was 0.0005: its schedule now has 80 steps" in asked.stderr
+    optim = json.loads((tmp_path / "run" / "run.json").read_text())["optim"]
+    assert optim["lr_schedule_steps"] == 80
+    last = read_checkpoint(max((tmp_path / "run" / "checkpoints").glob("*.ckpt")))
+    assert last["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.0005, rel=0.01)
 
 
 def test_a_model_that_learns_nothing_is_reported(run: Run, recordings: Path) -> None:

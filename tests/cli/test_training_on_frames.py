@@ -79,7 +79,8 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(
     options = (*TRAIN, f"data.root={root}", "evaluation.sample_seconds=0")
     done = run("train", *options, "trainer.max_steps=6", "run_dir=whole")
     assert done.returncode == 0, done.stderr
-    done = run("train", *options, "trainer.max_steps=3", "run_dir=parts")
+    schedule = "optim.lr_schedule_steps=6"
+    done = run("train", *options, "trainer.max_steps=3", schedule, "run_dir=parts")
     assert done.returncode == 0, done.stderr
     done = run("train", "resume=parts", "trainer.max_steps=6")
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from tests.training.small import CONFIG, build_loop, new_state, single_process
 from wavenet.model import WaveNet
 from wavenet.training.checkpointing import find_checkpoints, read_run_checkpoint
 from wavenet.training.loop import Objective, masked_mean
-from wavenet.training.optim import learning_rate, update_ema
+from wavenet.training.optim import hold_schedule, learning_rate, update_ema
 from wavenet.training.options import OptimOptions
 
 
@@ -75,6 +75,18 @@ def test_learning_rate_warms_up_then_follows_its_schedule(schedule: str) -> None
     assert rates[:11] == pytest.approx([(step + 1) / 11 for step in range(11)])
     assert rates[110] == pytest.approx(1.0 if schedule == "constant" else 0.1)
     assert all(after <= before for before, after in itertools.pairwise(rates[10:]))
+
+
+def test_a_held_schedule_keeps_the_rates_of_the_first_steps() -> None:
+    optim = OptimOptions(lr=2.0, warmup_steps=10, min_lr_ratio=0.1)
+    held = hold_schedule(optim, 110, 300)
+
+    assert hold_schedule(optim, 110, 110) == optim
+    assert hold_schedule(held, 300, 500) == held, "that of the first run"
+    assert [learning_rate(held, step, 300) for step in range(110)] == [
+        learning_rate(optim, step, 110) for step in range(110)
+    ]
+    assert [learning_rate(held, step, 300) for step in (110, 200, 299)] == [0.2] * 3
 
 
 def test_without_ema_the_model_itself_is_evaluated() -> None:

@@ -31,7 +31,7 @@ log = logging.getLogger("wavenet")
 FOLDER = "folder"  # data.corpus of any recordings
 CHANGEABLE = (
     *("trainer.", "evaluation.", "data.root", "data.frames_dir", "data.processed_dir"),
-    *("data.num_workers", "license", "data_license"),
+    *("data.num_workers", "license", "data_license", "optim.lr_schedule_steps"),
 )
 FIXED = ("trainer.freeze",)  # the optimizer holds what is trained
 
@@ -170,8 +170,9 @@ def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:
             continue
         if not key.startswith(CHANGEABLE) or key.startswith(FIXED):
             raise ConfigError(
-                f"{key}: a resumed run keeps its own; only trainer.* (not freeze), evaluation.* "
-                "and the folders of data can change. Leave it out, or start another run"
+                f"{key}: a resumed run keeps its own; only trainer.* (not freeze), evaluation.*, "
+                "optim.lr_schedule_steps and the folders of data can change. Leave it out, or "
+                "start another run"
             )
         *parents, leaf = key.split(".")
         target: dict[str, Any] = plain

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ def build_optimizer(parameters: Iterable[nn.Parameter], optim: OptimOptions) -> 
 
 def learning_rate(optim: OptimOptions, step: int, max_steps: int) -> float:
     """Return the learning rate of the update after `step` updates: warm-up, then the schedule."""
+    length = optim.lr_schedule_steps or max_steps
     warmup = min((step + 1) / (optim.warmup_steps + 1), 1.0)
-    progress = max(step - optim.warmup_steps, 0) / max(max_steps - optim.warmup_steps, 1)
+    progress = max(step - optim.warmup_steps, 0) / max(length - optim.warmup_steps, 1)
     progress, min_ratio = min(progress, 1.0), optim.min_lr_ratio
     decay: dict[str, float] = {
         "constant": 1.0,
@@ -33,6 +35,48 @@ def learning_rate(optim: OptimOptions, step: int, max_steps: int) -> float:
         "exponential": min_ratio**progress,
     }
     return optim.lr * (warmup * decay[optim.lr_schedule])
+
+
+def hold_schedule(optim: OptimOptions, max_steps: int, new_max_steps: int) -> OptimOptions:
+    """Return the optimizer of a run that is resumed with another number of steps.
+
+    Its learning rate keeps the schedule, and after that the schedule's last value: it would jump up
+    if the schedule were stretched to the new number of steps.
+    """
+    if new_max_steps == max_steps or optim.lr_schedule_steps is not None:
+        return optim
+    return replace(optim, lr_schedule_steps=max_steps)
+
+
+def schedule_line(
+    before: OptimOptions, now: OptimOptions, step: int, max_steps: int, new_max_steps: int
+) -> str | None:
+    """Return what a resumed run's learning rate does, if it could have done something else.
+
+    Args:
+        before: Optimizer of the run so far.
+        now: Optimizer from now on.
+        step: Updates so far.
+        max_steps: Of the run so far.
+        new_max_steps: From now on.
+    """
+    kept = replace(before, lr_schedule_steps=before.lr_schedule_steps or max_steps)
+    if learning_rate(now, step, new_max_steps) != learning_rate(kept, step, max_steps):
+        return (
+            f"the learning rate is {learning_rate(now, step, new_max_steps):.2g} from now on, it "
+            f"was {learning_rate(kept, max(step - 1, 0), max_steps):.2g}: its schedule now has "
+            f"{now.lr_schedule_steps or new_max_steps:,} steps, before {kept.lr_schedule_steps:,}"
+        )
+    stretched = replace(before, lr_schedule_steps=new_max_steps)
+    rate, other = (learning_rate(one, step, new_max_steps) for one in (kept, stretched))
+    if new_max_steps == max_steps or rate == other:
+        return None
+    return (
+        f"trainer.max_steps={new_max_steps} (was {max_steps}): the learning rate keeps its "
+        f"schedule of {kept.lr_schedule_steps:,} steps, {rate:.2g} now and "
+        f"{learning_rate(kept, new_max_steps - 1, max_steps):.2g} at the end; "
+        f"optim.lr_schedule_steps={new_max_steps} stretches it, {other:.2g} now"
+    )
 
 
 def step_optimizer(optimizer: torch.optim.Adam, skip: Tensor | None = None) -> None:

@@ -23,7 +23,13 @@ class OptimOptions(Options):
     lr_schedule: Literal["constant", "cosine", "exponential"] = option(
         "cosine", "Learning rate after the warm-up"
     )
-    min_lr_ratio: float = option(0.05, "Learning rate at the last step over lr", gt=0, le=1)
+    min_lr_ratio: float = option(0.05, "Learning rate at the schedule's end over lr", gt=0, le=1)
+    lr_schedule_steps: int | None = option(
+        None,
+        "Steps of the schedule, whose last value then holds; null for trainer.max_steps, and in a "
+        "resumed run for those it began with",
+        ge=1,
+    )
     max_grad_norm: float | None = option(1.0, "Gradient clipping by norm; null for none", gt=0)
     ema_decay: float | None = option(
         0.999,

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from wavenet.training.distributed.launcher import requeue
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.freeze import freeze
 from wavenet.training.init_weights import copy_weights
+from wavenet.training.optim import hold_schedule, schedule_line
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState
@@ -98,9 +99,31 @@ def start_run(config: RunConfig, run: Path | None, group: ProcessGroup) -> tuple
     return complete, folder
 
 
-def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
-    """Prepare the data of a run that is resumed, if that is not done; return its config."""
-    return group.run_on_rank_zero(lambda: prepare_data(config, group, run))
+def resume_run(
+    config: RunConfig, run: Path, group: ProcessGroup, overridden: Sequence[str] = ()
+) -> RunConfig:
+    """Prepare the data of a run that is resumed, if that is not done; return its config.
+
+    Args:
+        config: With the overrides of the command line.
+        run: The run's folder.
+        group: The processes.
+        overridden: Keys given on the command line. Without `optim.lr_schedule_steps` the learning
+            rate keeps its schedule, whatever the number of steps.
+    """
+
+    def resume() -> RunConfig:
+        before, steps = read_run(run), config.trainer.max_steps
+        optim, checkpoints = config.optim, find_checkpoints(run)
+        if "optim.lr_schedule_steps" not in overridden:
+            optim = hold_schedule(before.optim, before.trainer.max_steps, steps)
+        step = checkpoint_step(checkpoints[-1]) if checkpoints else 0
+        line = schedule_line(before.optim, optim, step, before.trainer.max_steps, steps)
+        if line is not None:
+            log.info("%s", line)
+        return prepare_data(dataclasses.replace(config, optim=optim), group, run)
+
+    return group.run_on_rank_zero(resume)
 
 
 def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None) -> RunConfig:
