@@ -36,7 +36,7 @@ LOG_RANGE = 40.0  # natural logarithms outside of +- this belong to no signal
 TINY = 1e-30
 RESIDUAL_RANGE = 8.0  # scales of the residual that an input in [-1, 1] covers
 
-Coefficients = Callable[["LinearPredictor", Tensor], tuple[Tensor, Tensor]]
+Coefficients = Callable[["LinearPredictor", Tensor], Tensor]
 
 
 class LinearPredictor(KeepsConstants):
@@ -101,26 +101,30 @@ class LinearPredictor(KeepsConstants):
         Args:
             frames: `(B, C, F)`, mel bands first; the last one continues.
         """
-        return self.window(F.pad(frames, (0, self.lookahead), mode="replicate"))
+        rows = self.of_subframes(F.pad(frames, (0, self.lookahead), mode="replicate"))
+        return self.of_samples(rows)
 
     @torch.no_grad()
-    def window(self, frames: Tensor) -> Tensor:
-        """Return the coefficients of the samples of some frames, given the frame after them.
+    def of_subframes(self, frames: Tensor) -> Tensor:
+        """Return the coefficients of the sub-frames of some frames, given the frame after them.
 
         Shape:
             - Input: `(B, C, F + 1)`
-            - Output: `(B, order + 1, F * hop_length)`
+            - Output: `(B, F * subframes, order + 1)`
         """
         with torch.autocast(frames.device.type, enabled=False):
             mel = frames[:, : self.n_mels].transpose(1, 2)
-            exact, error = self.coefficients(self, mel)  # (B, F * subframes, order)
-            bounded = exact.clamp(-MAX_COEFFICIENT, MAX_COEFFICIENT)
-            rounded = (bounded / COEFFICIENT_STEP).round() * COEFFICIENT_STEP
-            rows = torch.cat([rounded, error.sqrt().unsqueeze(-1)], dim=-1).float()
-        samples = torch.arange(self.hop_length, device=rows.device)
-        part_of_sample = samples * self.subframes // self.hop_length
-        by_frame = rows.view(len(rows), -1, self.subframes, self.num_rows)
-        return by_frame[:, :, part_of_sample].flatten(1, 2).transpose(1, 2)
+            return self.coefficients(self, mel)
+
+    def of_samples(self, rows: Tensor) -> Tensor:
+        """Return the coefficients of each sample, `(B, order + 1, T)`, from those of sub-frames."""
+        samples = torch.arange(rows.shape[1] // self.subframes * self.hop_length)
+        return rows[:, self.subframe_of(samples).to(rows.device)].transpose(1, 2)
+
+    def subframe_of(self, samples: Tensor) -> Tensor:
+        """Return the number of the sub-frame that each sample is in, for numbers of samples."""
+        frames, offsets = samples // self.hop_length, samples % self.hop_length
+        return frames * self.subframes + offsets * self.subframes // self.hop_length
 
     def autocorrelation(self, frames: Tensor) -> Tensor:
         """Return the autocorrelation of mel frames, `(B, F, order + 1)` for `(B, F, n_mels)`.
@@ -209,23 +213,30 @@ def scaled_residual(sample: Tensor, prediction: Tensor, scale: Tensor) -> Tensor
     return (sample - prediction) / (scale * RESIDUAL_RANGE)
 
 
-def coefficients(predictor: LinearPredictor, frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the coefficients of the sub-frames of some frames, and the power of the residual.
+def coefficients(predictor: LinearPredictor, frames: Tensor) -> Tensor:
+    """Return the rows of the sub-frames of some frames, `(B, F * subframes, order + 1)` float32.
 
     Args:
         predictor: Order, sub-frames and meaning of the frames.
         frames: Mel frames and the one after them, `(B, F + 1, n_mels)`.
-
-    Returns:
-        Coefficients from the oldest to the newest sample, `(B, F * subframes, order)`, and the
-        power, `(B, F * subframes)`, float64.
     """
     r = predictor.autocorrelation(frames)
     parts = torch.arange(predictor.subframes, device=r.device, dtype=r.dtype)
     share = ((parts + 0.5) / predictor.subframes).unsqueeze(1)
     between = torch.lerp(r[:, :-1, None], r[:, 1:, None], share).flatten(1, 2)
-    solved, error = levinson(between.flatten(0, 1))
-    return solved.view(*between.shape[:2], -1), error.view(between.shape[:2])
+    return rounded_rows(*levinson(between.flatten(0, 1))).view(between.shape)
+
+
+def rounded_rows(exact: Tensor, error: Tensor) -> Tensor:
+    """Return rows of coefficients, `(N, order + 1)` float32, as a prediction takes them.
+
+    Args:
+        exact: Coefficients from the oldest to the newest sample, `(N, order)` float64.
+        error: Power of the residual, `(N,)` float64.
+    """
+    bounded = exact.clamp(-MAX_COEFFICIENT, MAX_COEFFICIENT)
+    rounded = (bounded / COEFFICIENT_STEP).round() * COEFFICIENT_STEP
+    return torch.cat([rounded, error.sqrt().unsqueeze(-1)], dim=-1).float()
 
 
 def levinson(r: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ class Conditioned(nn.Module):
         rows, conditioning = self.conditioning_parts(
             batch_size, length, local=local, speaker=speaker, vector=vector
         )
-        return conditioning if rows is None else _join(rows, conditioning)
+        return conditioning if rows is None else join(rows, conditioning)
 
     def conditioning_parts(
         self,
@@ -62,8 +62,9 @@ class Conditioned(nn.Module):
         rows, parts = None, []
         if self.local_conditioner is not None:
             frames = self._frames_around(local, batch_size, length)
-            rows, conditioning = self._window_parts(frames)
-            rows = None if rows is None else rows[..., :length]
+            rows, conditioning = self.local_window(frames)
+            if rows is not None and self.predictor is not None:
+                rows = self.predictor.of_samples(rows)[..., :length]
             parts.append(conditioning[..., :length])
         elif local is not None:
             raise ValueError("the model has no local conditioning, but local was given")
@@ -107,25 +108,23 @@ class Conditioned(nn.Module):
         parts = (self.local_conditioner, self.predictor)
         return max((part.lookahead for part in parts if part is not None), default=0)
 
-    def local_window(self, frames: Tensor) -> Tensor:
+    def local_window(self, frames: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the local conditioning of the samples of some frames, given those around them.
 
         Shape:
             - Input: `(B, in_channels, past + F + frame_lookahead)`, with the `past` of the local
               conditioner
-            - Output: `(B, C, F * hop_length)`; coefficients of the linear predictor come first
+            - Output: coefficients of the linear predictor, `(B, F * subframes, order + 1)`, if
+              there is one, and conditioning of the stack, `(B, C, F * hop_length)`
         """
-        rows, conditioning = self._window_parts(frames)
-        return conditioning if rows is None else _join(rows, conditioning)
-
-    def _window_parts(self, frames: Tensor) -> tuple[Tensor | None, Tensor]:
         local, predictor = self.local_conditioner, self.predictor
         assert local is not None
         stop = frames.shape[-1] - self.frame_lookahead
         conditioning: Tensor = local.window(frames[..., : stop + local.lookahead])
         if predictor is None:
             return None, conditioning
-        return predictor.window(frames[..., local.past : stop + predictor.lookahead]), conditioning
+        own_frames = frames[..., local.past : stop + predictor.lookahead]
+        return predictor.of_subframes(own_frames), conditioning
 
     def split(self, conditioning: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Return the coefficients of the predictor, and the conditioning of the stack."""
@@ -140,7 +139,8 @@ class Conditioned(nn.Module):
         return x if weight is None else x.to(weight.dtype)
 
 
-def _join(rows: Tensor, conditioning: Tensor | None) -> Tensor:
+def join(rows: Tensor, conditioning: Tensor | None) -> Tensor:
+    """Return coefficients of samples and their conditioning in one tensor, `(B, C, T)`."""
     if conditioning is None:
         return rows
     by_sample = [part.transpose(1, 2) for part in (rows, conditioning)]  # as the rows are stored

@@ -12,15 +12,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.feature_configs import PredictorConfig
 from wavenet.kernels.cache import KernelCache, private_folder
-from wavenet.kernels.compiler import compiled, inlined, set_cache
+from wavenet.kernels.compiler import (
+    ADDRESS,
+    Builder,
+    Value,
+    compiled,
+    inlined,
+    llvm_function,
+    set_cache,
+)
+from wavenet.kernels.vectors import (
+    DOUBLE_VECTOR,
+    I64,
+    LANES,
+    Variable,
+    Vector,
+    for_range,
+    load,
+    load_scalar,
+)
 from wavenet.linear_predictor import (
+    COEFFICIENT_STEP,
     ITERATIONS,
     LOG_RANGE,
+    MAX_COEFFICIENT,
     ROUNDING_VARIANCE,
     TINY,
     LinearPredictor,
@@ -28,6 +51,9 @@ from wavenet.linear_predictor import (
 )
 
 Array = NDArray[np.float64]
+ROW_BYTES = 8 * LANES
+FRAMES = 8  # computed at once
+FRAME_VECTOR = ir.VectorType(ir.DoubleType(), FRAMES)
 
 
 class Constants(NamedTuple):
@@ -35,7 +61,7 @@ class Constants(NamedTuple):
 
     bank: Array  # (n_mels, bins)
     ranges: NDArray[np.int64]  # (n_mels, 2): first bin of a band, and the one after its last
-    total: Array  # weight of all bands in a bin, (bins,)
+    total: Array  # weight of all bands in a bin, at least `tiny`, (bins,)
     density: Array  # (n_mels,)
     nearest: NDArray[np.int64]  # (bins,)
     cosines: Array  # (bins, order + 1)
@@ -50,92 +76,185 @@ class Constants(NamedTuple):
     log_range: float
     rounding_variance: float
     tiny: float
+    coefficient_step: float
+    max_coefficient: float
+
+
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
+def sum_band(builder: Builder, weights: Value, bins: Value, count: Value, target: Value) -> None:
+    """Store the sum of bins times their weights, for each of `FRAMES` frames."""
+    total = cgutils.alloca_once_value(builder, ir.Constant(FRAME_VECTOR, [0.0] * FRAMES))
+    with for_range(builder, count) as index:
+        weight, place = weighted_bin(builder, weights, bins, index)
+        product = builder.fmul(weight, load(builder, place, FRAME_VECTOR).value)
+        builder.store(builder.fadd(builder.load(total), product), total)
+    Vector(builder, builder.load(total)).store(target)
+
+
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
+def add_band(builder: Builder, weights: Value, bins: Value, count: Value, ratio: Value) -> None:
+    """Add a ratio times the bins' weights to bins, for each of `FRAMES` frames."""
+    factor = load(builder, ratio, FRAME_VECTOR).value
+    with for_range(builder, count) as index:
+        weight, place = weighted_bin(builder, weights, bins, index)
+        product = builder.fmul(weight, factor)
+        total = builder.fadd(load(builder, place, FRAME_VECTOR).value, product)
+        Vector(builder, total).store(place)
+
+
+def weighted_bin(
+    builder: Builder, weights: Value, bins: Value, index: Value
+) -> tuple[Value, Value]:
+    """Return the weight of a bin for each frame, and the address of the bin."""
+    place = builder.add(weights, builder.mul(index, I64(8)))
+    number = load_scalar(builder, place, ir.DoubleType())
+    weight = ir.Constant(FRAME_VECTOR, ir.Undefined)
+    for lane in range(FRAMES):
+        weight = builder.insert_element(weight, number, I64(lane))
+    return weight, builder.add(bins, builder.mul(index, I64(8 * FRAMES)))
+
+
+@inlined
+def start_spectrum(mel: Array, constants: Constants, spectrum: Array) -> None:
+    """Write the mean density of the bands around each bin."""
+    ranges = constants.ranges
+    spectrum[:] = 0.0
+    for band in range(len(mel)):
+        for index in range(ranges[band, 0], ranges[band, 1]):
+            weight = constants.bank[band, index]
+            for s in range(FRAMES):
+                spectrum[index, s] += weight * mel[band, s] * constants.density[band]
+    for index in range(len(constants.total)):
+        for s in range(FRAMES):
+            spectrum[index, s] /= constants.total[index]
 
 
 @inlined
 def spread(mel: Array, constants: Constants, spectrum: Array, factor: Array) -> None:
-    """Write the bins whose bands are `mel`; `factor` is scratch memory of their size."""
+    """Write the bins `(bins, FRAMES)` whose bands are `mel`, `(n_mels, FRAMES)`.
+
+    `factor` is scratch memory of the size of the spectrum.
+    """
     bank, ranges, total = constants.bank, constants.ranges, constants.total
-    spectrum[:] = 0.0
-    for band in range(len(mel)):
-        for index in range(ranges[band, 0], ranges[band, 1]):
-            spectrum[index] += bank[band, index] * mel[band] * constants.density[band]
-    for index in range(len(total)):
-        spectrum[index] /= max(total[index], constants.tiny)
+    ratio = np.empty(FRAMES)
+    start_spectrum(mel, constants, spectrum)
     for _ in range(constants.iterations):
         factor[:] = 0.0
         for band in range(len(mel)):
-            found = 0.0
-            for index in range(ranges[band, 0], ranges[band, 1]):
-                found += bank[band, index] * spectrum[index]
-            ratio = mel[band] / max(found, constants.tiny)
-            for index in range(ranges[band, 0], ranges[band, 1]):
-                factor[index] += bank[band, index] * ratio
+            first, count = ranges[band, 0], ranges[band, 1] - ranges[band, 0]
+            weights = bank.ctypes.data + 8 * (band * len(total) + first)
+            offset = 8 * FRAMES * first
+            sum_band(weights, spectrum.ctypes.data + offset, count, ratio.ctypes.data)
+            for s in range(FRAMES):
+                ratio[s] = mel[band, s] / max(ratio[s], constants.tiny)
+            add_band(weights, factor.ctypes.data + offset, count, ratio.ctypes.data)
         for index in range(len(total)):
-            spectrum[index] *= factor[index] / max(total[index], constants.tiny)
+            for s in range(FRAMES):
+                spectrum[index, s] *= factor[index, s] / total[index]
 
 
 @inlined
 def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
     """Write the autocorrelation of each frame, `(F, order + 1)`, of `(F, n_mels)`."""
     bins, lags = constants.cosines.shape
-    spectrum, factor, mel = np.empty(bins), np.empty(bins), np.empty(frames.shape[1])
-    for frame in range(len(frames)):
-        for band in range(len(mel)):
-            log = frames[frame, band] * constants.std[band] + constants.mean[band]
-            natural = min(max(log * constants.log_unit, -constants.log_range), constants.log_range)
-            mel[band] = math.exp(natural)
+    shape = (bins, FRAMES)
+    spectrum, factor, mel = np.empty(shape), np.empty(shape), np.empty((frames.shape[1], FRAMES))
+    for first in range(0, len(frames), FRAMES):
+        count = min(FRAMES, len(frames) - first)
+        for s in range(FRAMES):
+            for band in range(len(mel)):
+                frame = first + min(s, count - 1)  # the last one fills up
+                log = frames[frame, band] * constants.std[band] + constants.mean[band]
+                limit = constants.log_range
+                mel[band, s] = math.exp(min(max(log * constants.log_unit, -limit), limit))
         spread(mel, constants, spectrum, factor)
-        r[frame] = 0.0
-        for index in range(bins):
-            power = spectrum[constants.nearest[index]] ** constants.exponent
+        for s in range(count):
+            frame = first + s
+            r[frame] = 0.0
+            for index in range(bins):
+                power = spectrum[constants.nearest[index], s] ** constants.exponent
+                for lag in range(lags):
+                    r[frame, lag] += power * constants.cosines[index, lag]
+            scale = 1 / max(r[frame, 0], 1.0)
             for lag in range(lags):
-                r[frame, lag] += power * constants.cosines[index, lag]
-        scale = 1 / max(r[frame, 0], 1.0)
-        for lag in range(lags):
-            r[frame, lag] *= scale
-        r[frame, 0] += constants.rounding_variance
+                r[frame, lag] *= scale
+            r[frame, 0] += constants.rounding_variance
+
+
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
+def explain(builder: Builder, a: Value, r: Value, lag: Value, target: Value) -> None:
+    """Store what `lag` coefficients explain of the next lag, the sum of `a[tap] r[lag - tap]`."""
+    total = Variable(Vector(builder, ir.Constant(DOUBLE_VECTOR, [0.0] * LANES)))
+    last = row(builder, r, lag)
+    with for_range(builder, lag) as tap:
+        offset = builder.mul(tap, I64(ROW_BYTES))
+        known = load(builder, builder.sub(last, offset), DOUBLE_VECTOR)
+        total.set(total.get() + load(builder, builder.add(a, offset), DOUBLE_VECTOR) * known)
+    total.get().store(target)
+
+
+@llvm_function(types.void, ADDRESS, types.int64, ADDRESS)
+def reflect(builder: Builder, a: Value, lag: Value, reflection: Value) -> None:
+    """Subtract from `lag` coefficients the reflected ones."""
+    factor = load(builder, reflection, DOUBLE_VECTOR)
+    half = builder.sdiv(builder.add(lag, I64(1)), I64(2))
+    with for_range(builder, half) as tap:
+        places = row(builder, a, tap), row(builder, a, builder.sub(builder.sub(lag, I64(1)), tap))
+        first, last = (load(builder, place, DOUBLE_VECTOR) for place in places)
+        (first - factor * last).store(places[0])
+        (last - factor * first).store(places[1])
+
+
+def row(builder: Builder, rows: Value, index: Value) -> Value:
+    """Return the address of a row."""
+    return builder.add(rows, builder.mul(index, I64(ROW_BYTES)))
 
 
 @inlined
 def solve(r: Array, a: Array, error: Array) -> None:
-    """Compute predictors `a`, `(order, N)`, and errors of autocorrelations `r`, `(order + 1, N)`.
+    """Compute predictors `a`, `(order, LANES)`, and errors of autocorrelations `r`.
 
-    Coefficients are from the newest to the oldest sample. `error` holds `r[0]` before.
+    `r` is `(order + 1, LANES)`. Coefficients are from the newest to the oldest sample.
     """
-    order, count = a.shape
-    reflection = np.empty(count)
-    for lag in range(order):
-        reflection[:] = 0.0
-        for tap in range(lag):
-            for s in range(count):
-                reflection[s] += a[tap, s] * r[lag - tap, s]
-        for s in range(count):
+    reflection = np.empty(LANES)
+    error[:] = r[0]
+    for lag in range(len(a)):
+        explain(a.ctypes.data, r.ctypes.data, lag, reflection.ctypes.data)
+        for s in range(LANES):
             reflection[s] = (r[lag + 1, s] - reflection[s]) / error[s]
             error[s] *= 1 - reflection[s] * reflection[s]
-        for tap in range((lag + 1) // 2):
-            other = lag - 1 - tap
-            for s in range(count):
-                first, last = a[tap, s], a[other, s]
-                a[tap, s] = first - reflection[s] * last
-                a[other, s] = last - reflection[s] * first
-        for s in range(count):
-            a[lag, s] = reflection[s]
+        reflect(a.ctypes.data, lag, reflection.ctypes.data)
+        a[lag] = reflection
 
 
-def solve_frames(frames: Array, constants: Constants, a: Array, error: Array) -> None:
-    """Compute the predictors of all sub-frames of `(F + 1, n_mels)` frames, and their errors."""
-    subframes = constants.subframes
-    r = np.empty((len(frames), constants.cosines.shape[1]))
+@inlined
+def write_row(
+    a: Array, error: Array, column: int, constants: Constants, row: NDArray[np.float32]
+) -> None:
+    """Write the rounded coefficients of a column of `solve`, and the scale of its residual."""
+    order, limit, step = len(a), constants.max_coefficient, constants.coefficient_step
+    for tap in range(order):
+        bounded = min(max(a[order - 1 - tap, column], -limit), limit)
+        row[tap] = np.rint(bounded / step) * step
+    row[order] = math.sqrt(error[column])
+
+
+def solve_frames(frames: Array, constants: Constants, rows: NDArray[np.float32]) -> None:
+    """Compute the rows of all sub-frames, `(F * subframes, order + 1)`, of `(F + 1, n_mels)`."""
+    subframes, lags = constants.subframes, constants.cosines.shape[1]
+    r = np.empty((len(frames), lags))
     autocorrelate(frames, constants, r)
-    between = np.empty((r.shape[1], a.shape[1]))
-    for column in range(a.shape[1]):
-        frame, part = column // subframes, column % subframes
-        share = (part + 0.5) / subframes
-        for lag in range(r.shape[1]):
-            between[lag, column] = r[frame, lag] + share * (r[frame + 1, lag] - r[frame, lag])
-    error[:] = between[0]
-    solve(between, a, error)
+    between, a, error = np.empty((lags, LANES)), np.empty((lags - 1, LANES)), np.empty(LANES)
+    for first in range(0, len(rows), LANES):
+        for column in range(LANES):
+            number = min(first + column, len(rows) - 1)  # the last one fills up
+            frame, part = number // subframes, number % subframes
+            share = (part + 0.5) / subframes
+            for lag in range(lags):
+                between[lag, column] = r[frame, lag] + share * (r[frame + 1, lag] - r[frame, lag])
+        solve(between, a, error)
+        for column in range(min(LANES, len(rows) - first)):
+            write_row(a, error, column, constants, rows[first + column])
 
 
 @lru_cache
@@ -146,18 +265,16 @@ def _solver() -> Any:
     return kernel
 
 
-def cpu_coefficients(predictor: LinearPredictor, frames: Tensor) -> tuple[Tensor, Tensor]:
+def cpu_coefficients(predictor: LinearPredictor, frames: Tensor) -> Tensor:
     """Return `coefficients(predictor, frames)`; on other devices PyTorch computes it."""
     if type(frames) is not Tensor or frames.device.type != "cpu":
         return coefficients(predictor, frames)
-    constants, count = _constants(predictor.config), (frames.shape[1] - 1) * predictor.subframes
-    items = []
-    for item in frames.double().numpy():
-        a, error = np.zeros((predictor.order, count)), np.empty(count)
-        _solver()(np.ascontiguousarray(item), constants, a, error)
-        items.append((torch.from_numpy(a).flip(0).t(), torch.from_numpy(error)))
-    solved, errors = zip(*items, strict=True)
-    return torch.stack(solved), torch.stack(errors)
+    count = (frames.shape[1] - 1) * predictor.subframes
+    items, shape = frames.double().contiguous().numpy(), (len(frames), count, predictor.num_rows)
+    rows = np.empty(shape, np.float32)
+    for item, own_rows in zip(items, rows, strict=True):
+        _solver()(item, _constants(predictor.config), own_rows)
+    return torch.from_numpy(rows)
 
 
 @lru_cache
@@ -170,7 +287,7 @@ def _constants(config: PredictorConfig) -> Constants:
     return Constants(
         bank=bank,
         ranges=ranges.astype(np.int64),
-        total=bank.sum(axis=0),
+        total=bank.sum(axis=0).clip(min=TINY),
         density=predictor.density.numpy(),
         nearest=predictor.nearest.numpy(),
         cosines=predictor.cosines.numpy(),
@@ -183,4 +300,6 @@ def _constants(config: PredictorConfig) -> Constants:
         log_range=LOG_RANGE,
         rounding_variance=ROUNDING_VARIANCE,
         tiny=TINY,
+        coefficient_step=COEFFICIENT_STEP,
+        max_coefficient=MAX_COEFFICIENT,
     )

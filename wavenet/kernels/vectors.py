@@ -36,6 +36,7 @@ class BFloat(ir.Type):  # type: ignore[misc]
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 F32 = ir.FloatType()
 FLOAT_VECTOR, INT_VECTOR = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+DOUBLE_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 BFLOAT_VECTOR = ir.VectorType(BFloat(), LANES)
 POINTER = ir.PointerType()
 
@@ -45,7 +46,7 @@ class Vector:
 
     Args:
         builder: Receives the instructions.
-        value: An LLVM vector of floats or of 32-bit integers.
+        value: An LLVM vector of floats, doubles or integers.
     """
 
     def __init__(self, builder: Builder, value: Value) -> None:
@@ -53,7 +54,7 @@ class Vector:
         self.value = value
 
     def _with(self, name: str, other: "Vector | float") -> "Vector":
-        floats = self.value.type == FLOAT_VECTOR
+        floats = self.value.type in (FLOAT_VECTOR, DOUBLE_VECTOR)
         method = getattr(self.builder, ("f" if floats else "") + name)
         return Vector(self.builder, method(self.value, self.like(other).value))
 

@@ -14,8 +14,45 @@ import torch
 from torch import Tensor
 
 from wavenet.model import WaveNet
+from wavenet.model_conditioning import join
 
 WINDOW_SAMPLES = 512  # approximate length of a window
+
+
+@dataclass(frozen=True)
+class LocalConditioning:
+    """Local conditioning of some samples of each stream.
+
+    Attributes:
+        values: What the stack is conditioned on, `(streams, C, T)`.
+        coefficients: Of the linear predictor by sub-frame, `(streams, N, order + 1)`, if there is
+            one.
+        subframes: Index of each sample's sub-frame in them, `(T,)`.
+    """
+
+    values: Tensor
+    coefficients: Tensor | None = None
+    subframes: Tensor | None = None
+
+    def repeat_streams(self, count: int) -> "LocalConditioning":
+        """Return it for `count` streams in the place of each."""
+        coefficients = self.coefficients
+        if coefficients is not None:
+            coefficients = coefficients.repeat_interleave(count, dim=0)
+        values = self.values.repeat_interleave(count, dim=0)
+        return LocalConditioning(values, coefficients, self.subframes)
+
+    def after(self, start: int) -> "LocalConditioning":
+        """Return that of the samples from number `start` on."""
+        subframes = None if self.subframes is None else self.subframes[start:]
+        return LocalConditioning(self.values[..., start:], self.coefficients, subframes)
+
+    def joined(self) -> Tensor:
+        """Return one tensor, `(streams, C, T)`, as `WaveNet.compute_conditioning` does."""
+        if self.coefficients is None or self.subframes is None:
+            return self.values
+        rows = self.coefficients[:, self.subframes.to(self.coefficients.device)]
+        return join(rows.transpose(1, 2), self.values)
 
 
 @dataclass
@@ -28,6 +65,7 @@ class ConditioningBuffer:
         first_frame: Number of the first of them.
         expects_more: Whether further frames may follow.
         window: Upsampled conditioning of the last window, `(B, C, T)`.
+        coefficients: Of the linear predictor in that window, by sub-frame, if there is one.
         window_number: Number of that window; -1 for none.
     """
 
@@ -36,6 +74,7 @@ class ConditioningBuffer:
     first_frame: int = 0
     expects_more: bool = False
     window: Tensor | None = field(default=None, repr=False)
+    coefficients: Tensor | None = field(default=None, repr=False)
     window_number: int = -1
 
     def clone(self) -> "ConditioningBuffer":
@@ -72,8 +111,8 @@ class ConditioningBuffer:
         size = window_frames(model)
         return max(0, received - model.frame_lookahead) // size * size * local.hop_length
 
-    def of_samples(self, model: WaveNet, start: int, length: int) -> Tensor | None:
-        """Return the local conditioning of samples from `start` on, `(B, C, length)`.
+    def of_samples(self, model: WaveNet, start: int, length: int) -> LocalConditioning | None:
+        """Return the local conditioning of samples from `start` on, a stream per item.
 
         Args:
             model: The conditioned model.
@@ -94,25 +133,41 @@ class ConditioningBuffer:
             )
         self._move_to(model)
         size = window_frames(model) * local.hop_length
-        width = local.channels + (0 if model.predictor is None else model.predictor.num_rows)
-        parts = [self.frames.new_zeros(len(self.frames), width, 0)]
+        values = [self.frames.new_zeros(len(self.frames), local.channels, 0)]
+        coefficients, subframes, first = [], [torch.zeros(0, dtype=torch.int64)], 0
         while length:
             number, offset = divmod(start, size)
-            parts.append(self._upsampled_window(model, number)[..., offset : offset + length])
-            start, length = start + parts[-1].shape[-1], length - parts[-1].shape[-1]
-        by_sample = [part.transpose(1, 2) for part in parts]  # as samplers read it
-        return torch.cat(by_sample, dim=1).transpose(1, 2)
+            window, rows = self._upsampled_window(model, number)
+            values.append(window[..., offset : offset + length])
+            count = values[-1].shape[-1]
+            if rows is not None and model.predictor is not None:
+                own = model.predictor.subframe_of(torch.arange(offset, offset + count))
+                begin, end = int(own[0]), int(own[-1]) + 1
+                coefficients.append(rows[:, begin:end])
+                subframes.append(own + (first - begin))
+                first += end - begin
+            start, length = start + count, length - count
+        by_sample = [part.transpose(1, 2) for part in values]  # as samplers read it
+        joined = torch.cat(by_sample, dim=1).transpose(1, 2)
+        if not coefficients:
+            return LocalConditioning(joined)
+        return LocalConditioning(joined, torch.cat(coefficients, dim=1), torch.cat(subframes))
 
     def _move_to(self, model: WaveNet) -> None:
         """Move frames and window to the model: a file or another backend has them elsewhere."""
         like = next(model.parameters())
         self.frames = None if self.frames is None else self.frames.to(like)
         self.window = None if self.window is None else self.window.to(like)
+        if self.coefficients is not None:
+            self.coefficients = self.coefficients.to(like.device)
 
-    def _upsampled_window(self, model: WaveNet, number: int) -> Tensor:
-        """Return the conditioning of window `number`; drops frames that are no longer needed."""
+    def _upsampled_window(self, model: WaveNet, number: int) -> tuple[Tensor, Tensor | None]:
+        """Return the conditioning of window `number`, and the coefficients of its sub-frames.
+
+        It drops frames that are no longer needed.
+        """
         if number == self.window_number and self.window is not None:
-            return self.window
+            return self.window, self.coefficients
         local, size = model.local_conditioner, window_frames(model)
         assert local is not None
         assert self.frames is not None
@@ -120,11 +175,12 @@ class ConditioningBuffer:
         wanted = torch.arange(first, (number + 1) * size + model.frame_lookahead)
         places = (wanted - self.first_frame).clamp(0, self.frames.shape[-1] - 1)
         context = self.frames[..., places.to(self.frames.device)]
-        self.window = torch.cat([model.local_window(item.unsqueeze(0)) for item in context])
-        self.window_number = number
+        rows, values = zip(*(model.local_window(one.unsqueeze(0)) for one in context), strict=True)
+        self.window, self.window_number = torch.cat(values), number
+        self.coefficients = None if rows[0] is None else torch.cat(rows)
         unused = min(max(0, first - self.first_frame), self.frames.shape[-1] - 1)
         self.frames, self.first_frame = self.frames[..., unused:], self.first_frame + unused
-        return self.window
+        return self.window, self.coefficients
 
 
 def window_frames(model: WaveNet) -> int:

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.sampling.conditioning import ConditioningBuffer
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.sampler import Sampler
 from wavenet.sampling.state import ModelState, SamplerState, to_model
 
@@ -39,7 +39,7 @@ class ReferenceSampler(Sampler):
         return self.model.new_state(streams)
 
     def prefill(
-        self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, prompt: Tensor, local_conditioning: LocalConditioning | None
     ) -> None:
         model_state, length = to_model(state.model.to_wavenet_state(), self.model), prompt.shape[1]
         conditioning = self._conditioning(state, local_conditioning, length)
@@ -56,7 +56,7 @@ class ReferenceSampler(Sampler):
         length: int,
         sampling: SamplingConfig,
         noise: Tensor,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
     ) -> Tensor:
         model_state = to_model(state.model.to_wavenet_state(), self.model)
         like, per_item = next(self.model.parameters()), state.streams_per_item
@@ -86,7 +86,7 @@ class ReferenceSampler(Sampler):
         return signal
 
     def teacher_forced_params(
-        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, waveform: Tensor, local_conditioning: LocalConditioning | None
     ) -> Tensor:
         waveform = waveform.to(next(self.model.parameters()))
         conditioning = self._conditioning(state, local_conditioning, waveform.shape[1])
@@ -94,10 +94,10 @@ class ReferenceSampler(Sampler):
         return params
 
     def _conditioning(
-        self, state: SamplerState, local_conditioning: Tensor | None, length: int
+        self, state: SamplerState, local_conditioning: LocalConditioning | None, length: int
     ) -> Tensor | None:
         """Return local and global conditioning of each stream's samples, `(streams, C, length)`."""
-        parts = [] if local_conditioning is None else [local_conditioning]
+        parts = [] if local_conditioning is None else [local_conditioning.joined()]
         global_conditioning = state.conditioning.global_conditioning
         if global_conditioning is not None:
             like = next(self.model.parameters())

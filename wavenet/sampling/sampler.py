@@ -16,7 +16,11 @@ from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer, build_conditioning
+from wavenet.sampling.conditioning import (
+    ConditioningBuffer,
+    LocalConditioning,
+    build_conditioning,
+)
 from wavenet.sampling.state import (
     ModelState,
     SamplerState,
@@ -208,14 +212,14 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def prefill(
-        self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, prompt: Tensor, local_conditioning: LocalConditioning | None
     ) -> None:
         """Advance a new state to the end of a prompt.
 
         Args:
             state: Its model state is changed.
             prompt: Samples of each stream, `(streams, T)`.
-            local_conditioning: Local conditioning of those samples, `(streams, C, T)`.
+            local_conditioning: Local conditioning of those samples.
         """
 
     @abc.abstractmethod
@@ -225,7 +229,7 @@ class Sampler(abc.ABC):
         length: int,
         sampling: SamplingConfig,
         noise: Tensor,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
     ) -> Tensor:
         """Return the next samples, `(B, length)`; the model state advances to their end.
 
@@ -234,12 +238,12 @@ class Sampler(abc.ABC):
             length: Samples to generate.
             sampling: Temperature and truncation.
             noise: Uniforms, `(B, length, K)`.
-            local_conditioning: Local conditioning of these samples, `(streams, C, length)`.
+            local_conditioning: Local conditioning of these samples.
         """
 
     @abc.abstractmethod
     def teacher_forced_params(
-        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, waveform: Tensor, local_conditioning: LocalConditioning | None
     ) -> Tensor:
         """Return the parameters of every sample of a waveform, `(B, P, T)`, from a new state."""
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
-from wavenet.sampling.conditioning import ConditioningBuffer
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.utils.errors import CheckpointError, ConfigError, printable
 from wavenet.utils.files import atomic_file
 
@@ -74,12 +74,12 @@ class SamplerState:
         """Streams that the model computes per item: guidance adds an unconditional one."""
         return streams_per_item(self.guidance_scale)
 
-    def next_local_conditioning(self, model: WaveNet, length: int) -> Tensor | None:
-        """Return the local conditioning of each stream's next samples, `(streams, C, length)`."""
+    def next_local_conditioning(self, model: WaveNet, length: int) -> LocalConditioning | None:
+        """Return the local conditioning of each stream's next samples."""
         local = self.conditioning.of_samples(model, self.model.position, length)
         if local is None or self.streams_per_item == 1:
             return local
-        return local.repeat_interleave(self.streams_per_item, dim=0)
+        return local.repeat_streams(self.streams_per_item)
 
     def clone(self) -> "SamplerState":
         """Return an independent copy."""

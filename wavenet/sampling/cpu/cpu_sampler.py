@@ -17,12 +17,12 @@ from wavenet.kernels.cache import KernelCache, private_folder
 from wavenet.kernels.compiler import get_cache, set_cache
 from wavenet.kernels.matmul import aligned, encode_rows
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer
-from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, PredictionRequest, Request
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
+from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request
 from wavenet.sampling.cpu.kernel import make_kernel
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
 from wavenet.sampling.cpu.packing import model_sizes, pack_weights
-from wavenet.sampling.cpu.prediction import NO_PREDICTION, prediction_request
+from wavenet.sampling.cpu.prediction import prediction_request
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
@@ -65,7 +65,7 @@ class CpuSampler(Sampler):
         return self.layout.new_state(streams, conditioning.global_conditioning)
 
     def prefill(
-        self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, prompt: Tensor, local_conditioning: LocalConditioning | None
     ) -> None:
         packed, codes = self._packed_state(state), self.model.distribution.encode(prompt)
         length = codes.shape[1]
@@ -76,7 +76,7 @@ class CpuSampler(Sampler):
         packed.position = first
         if self.layout.sizes.order:  # the last one is still to come; the one before is silence
             packed.set_history(_int32(codes[:, : max(0, first - 1)]))
-        recent = None if local_conditioning is None else local_conditioning[..., first:]
+        recent = None if local_conditioning is None else local_conditioning.after(first)
         forced = _int32(codes[:, first:])
         self._run(packed, length - first, conditioning=recent, forced=forced, needs_params=False)
 
@@ -86,7 +86,7 @@ class CpuSampler(Sampler):
         length: int,
         sampling: SamplingConfig,
         noise: Tensor,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
     ) -> Tensor:
         per_item = state.streams_per_item
         codes = self._run(
@@ -101,7 +101,7 @@ class CpuSampler(Sampler):
         return torch.from_numpy(self.decoded[codes])  # torch's indexing hangs after a fork
 
     def teacher_forced_params(
-        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, waveform: Tensor, local_conditioning: LocalConditioning | None
     ) -> Tensor:
         packed, length = self._packed_state(state), waveform.shape[1]
         forced = _int32(self.model.distribution.encode(waveform.to("cpu", torch.float32)))
@@ -137,7 +137,7 @@ class CpuSampler(Sampler):
         length: int,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
         noise: NDArray[np.float32] | None = None,
-        conditioning: Tensor | None = None,
+        conditioning: LocalConditioning | None = None,
         forced: NDArray[np.int32] | None = None,
         params: NDArray[np.float32] | None = None,
         *,
@@ -146,7 +146,6 @@ class CpuSampler(Sampler):
     ) -> NDArray[np.int32]:
         """Run the kernel over all streams; return their codes, `(streams, length)`."""
         streams, (streams_per_item, guidance_scale) = packed.batch_size, guidance
-        conditioning, prediction = self._split(conditioning, packed.position)
         codes, sizes = np.zeros((streams, length), np.int32), self.layout.sizes
         request = Request(
             length=length,
@@ -156,7 +155,7 @@ class CpuSampler(Sampler):
             needs_params=needs_params,
             noise=np.zeros((streams, length, 1), np.float32) if noise is None else noise,
             conditioning=self._encode_conditioning(conditioning, streams),
-            prediction=prediction,
+            prediction=prediction_request(conditioning, sizes.order),
             forced_codes=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             codes=codes,
@@ -174,28 +173,15 @@ class CpuSampler(Sampler):
             packed.refill_lookahead = False
         return codes
 
-    def _split(
-        self, conditioning: Tensor | None, position: int
-    ) -> tuple[Tensor | None, PredictionRequest]:
-        """Return the gates' conditioning, and what the predictor computes with from `position` on.
-
-        Both are in `(streams, C, T)` of a model with a predictor.
-        """
-        predictor = self.model.predictor
-        if predictor is None or conditioning is None:
-            return conditioning, NO_PREDICTION
-        count = predictor.num_rows
-        rows, conditioning = conditioning[:, :count].cpu(), conditioning[:, count:]
-        order = self.layout.sizes.order
-        return conditioning, prediction_request(predictor, rows, position, order)
-
-    def _encode_conditioning(self, conditioning: Tensor | None, streams: int) -> NDArray[np.uint8]:
-        """Return conditioning `(streams, C, T)` as the kernel reads it, with padding at the end."""
+    def _encode_conditioning(
+        self, conditioning: LocalConditioning | None, streams: int
+    ) -> NDArray[np.uint8]:
+        """Return conditioning as the kernel reads it, with padding at the end."""
         if conditioning is None:
             return np.zeros((streams, 0, 1), np.uint8)
-        length = conditioning.shape[2] + MAX_CONDITIONED_ROWS
+        values = conditioning.values.to("cpu", torch.float32).transpose(1, 2).numpy()
+        length = values.shape[1] + MAX_CONDITIONED_ROWS
         rows = np.zeros((streams, length, self.layout.sizes.conditioning), np.float32)
-        values = conditioning.to("cpu", torch.float32).transpose(1, 2).numpy()
         rows[:, : values.shape[1], : values.shape[2]] = values
         encoded = encode_rows(rows, self.weight_dtype)
         return aligned(encoded).reshape(encoded.shape)

@@ -23,7 +23,8 @@ from wavenet.kernels.vectors import (
     pointer,
     vector_offsets,
 )
-from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE, LinearPredictor
+from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE
+from wavenet.sampling.conditioning import LocalConditioning
 from wavenet.sampling.cpu.arrays import PredictionRequest, Run
 from wavenet.sampling.cpu.class_draw import float_at
 
@@ -103,24 +104,18 @@ def shift_params(run: Run, params: Address) -> None:
             store_float(spread, float_at(spread) + log_scale)
 
 
-def prediction_request(
-    predictor: LinearPredictor, rows: torch.Tensor, position: int, order: int
-) -> PredictionRequest:
-    """Return what the kernel predicts with: coefficients for each sub-frame of some samples.
+def prediction_request(given: LocalConditioning | None, order: int) -> PredictionRequest:
+    """Return what the kernel predicts with, given the conditioning of its samples.
 
     Args:
-        predictor: The model's.
-        rows: Coefficients of each sample, `(streams, order + 1, T)`.
-        position: Number of the first sample.
+        given: It may have coefficients, of each sub-frame.
         order: Coefficients of a sub-frame, zeros for the oldest samples included.
     """
-    samples = np.arange(position, position + rows.shape[-1])
-    frames, offsets = np.divmod(samples, predictor.hop_length)
-    parts = frames * predictor.subframes + offsets * predictor.subframes // predictor.hop_length
-    found, first, part_of_sample = np.unique(parts, return_index=True, return_inverse=True)
-    chosen = rows[..., torch.from_numpy(first)].transpose(1, 2).double()
-    coefficients = np.zeros((len(rows), len(found), order), np.int32)
-    integers = (chosen[..., :-1] / COEFFICIENT_STEP).round().to(torch.int32)
-    coefficients[..., order - predictor.order :] = integers.numpy()
-    scales = np.ascontiguousarray(chosen[..., -1].float().numpy())
-    return PredictionRequest(coefficients, scales, part_of_sample.astype(np.int64).reshape(-1))
+    if given is None or given.coefficients is None or given.subframes is None:
+        return NO_PREDICTION
+    rows = given.coefficients.cpu()
+    integers = (rows[..., :-1] / COEFFICIENT_STEP).to(torch.int32).numpy()
+    coefficients = np.zeros((*integers.shape[:2], order), np.int32)
+    coefficients[..., order - integers.shape[2] :] = integers
+    scales = np.ascontiguousarray(rows[..., -1].numpy())
+    return PredictionRequest(coefficients, scales, given.subframes.numpy())

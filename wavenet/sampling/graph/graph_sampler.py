@@ -9,7 +9,7 @@ from torch import Tensor
 from wavenet.distributions import Categorical, Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.graph.capture import CapturedStep
 from wavenet.sampling.graph.graph_state import GraphState, Layout
 from wavenet.sampling.graph.step import PIECE, Step, StepOptions
@@ -68,7 +68,7 @@ class GraphSampler(ReferenceSampler):
         length: int,
         sampling: SamplingConfig,
         noise: Tensor,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
     ) -> Tensor:
         options = StepOptions(sampling, state.streams_per_item, state.guidance_scale)
         items, like = len(state.seeds), self.weights.skip
@@ -81,7 +81,7 @@ class GraphSampler(ReferenceSampler):
         return self.distribution.decode(codes, like.dtype)
 
     def teacher_forced_params(
-        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, waveform: Tensor, local_conditioning: LocalConditioning | None
     ) -> Tensor:
         like = self.weights.skip
         codes = self.distribution.encode(waveform.to(like))
@@ -100,14 +100,15 @@ class GraphSampler(ReferenceSampler):
         state: SamplerState,
         length: int,
         noise: Tensor | None,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
         codes: Tensor | None = None,
     ) -> Iterator[slice]:
         """Compute the next samples and yield where each piece lies, with its results in `step`."""
         model_state = self._graph_state(state)
         last = self.distribution.encode(state.sample.to(self.weights.skip))
         shared = state.conditioning.global_conditioning
-        self._check_conditioning(local_conditioning, shared)
+        local = None if local_conditioning is None else local_conditioning.joined()
+        self._check_conditioning(local, shared)
         step.load(
             model_state,
             last.repeat_interleave(state.streams_per_item),
@@ -119,7 +120,7 @@ class GraphSampler(ReferenceSampler):
                 model_state.position,
                 piece.stop - first,
                 noise=None if noise is None else noise[:, piece],
-                local=None if local_conditioning is None else local_conditioning[..., piece],
+                local=None if local is None else local[..., piece],
                 codes=None if codes is None else codes[:, piece],
             )
             step.advance(piece.stop - first)
