@@ -134,24 +134,26 @@ class ConditioningBuffer:
         self._move_to(model)
         size = window_frames(model) * local.hop_length
         values = [self.frames.new_zeros(len(self.frames), local.channels, 0)]
-        coefficients, subframes, first = [], [torch.zeros(0, dtype=torch.int64)], 0
+        coefficients, subframes = [], None
+        if model.predictor is not None:
+            subframes = model.predictor.subframe_of(torch.arange(start, start + length))
+            shape = len(self.frames), 0, model.predictor.num_rows
+            coefficients.append(self.frames.new_zeros(shape, dtype=torch.float32))
         while length:
             number, offset = divmod(start, size)
             window, rows = self._upsampled_window(model, number)
             values.append(window[..., offset : offset + length])
+            if rows is not None and subframes is not None:
+                first = number * rows.shape[1]
+                begin, end = int(subframes[0]) - first, int(subframes[-1]) + 1 - first
+                coefficients.append(rows[:, max(begin, 0) : end])
             count = values[-1].shape[-1]
-            if rows is not None and model.predictor is not None:
-                own = model.predictor.subframe_of(torch.arange(offset, offset + count))
-                begin, end = int(own[0]), int(own[-1]) + 1
-                coefficients.append(rows[:, begin:end])
-                subframes.append(own + (first - begin))
-                first += end - begin
             start, length = start + count, length - count
         by_sample = [part.transpose(1, 2) for part in values]  # as samplers read it
         joined = torch.cat(by_sample, dim=1).transpose(1, 2)
-        if not coefficients:
+        if subframes is None:
             return LocalConditioning(joined)
-        return LocalConditioning(joined, torch.cat(coefficients, dim=1), torch.cat(subframes))
+        return LocalConditioning(joined, torch.cat(coefficients, dim=1), subframes - subframes[:1])
 
     def _move_to(self, model: WaveNet) -> None:
         """Move frames and window to the model: a file or another backend has them elsewhere."""
