@@ -18,6 +18,7 @@ from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
+from wavenet.training.final_report import write_final_report
 from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
@@ -38,7 +39,7 @@ from wavenet.training.run import (
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
 from wavenet.training.tensorboard import TensorBoard, build_preview
-from wavenet.training.validation import History, Validation, write_final_report
+from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import require
 
 log = logging.getLogger("wavenet")

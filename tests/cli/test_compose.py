@@ -54,6 +54,35 @@ def test_every_recipe_is_a_valid_config(recipe: str) -> None:
     assert command.name == recipe
 
 
+def test_settings_for_own_recordings_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    on_gpu = plain("recipe=folder", "trainer.device=auto")
+    on_cpu = plain("recipe=folder", "trainer.device=cpu", "trainer.max_steps=7")
+
+    assert on_cpu["optim"]["lr"] == plain("recipe=demo")["optim"]["lr"] == 4e-3
+    assert on_gpu["optim"]["lr"] == 1e-3
+    shapes = [
+        (one["trainer"]["global_batch_size"], one["trainer"]["segment_length"])
+        for one in (on_cpu, on_gpu)
+    ]
+    assert shapes == [(2, 4096), (8, 8192)]
+    assert (on_cpu["trainer"]["max_steps"], on_gpu["trainer"]["max_steps"]) == (7, 100_000)
+    assert on_cpu["trainer"]["precision"] == on_gpu["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_a_resumed_run_keeps_the_settings_of_the_device_it_began_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = from_dict(TrainCommand, plain("recipe=folder", "data.root=x")).run
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    elsewhere = plain("recipe=folder", "data.root=x")
+
+    resumed = with_overrides(run, Composed(elsewhere, ("resume",)))
+
+    assert resumed == run
+    assert elsewhere["trainer"]["global_batch_size"] != run.trainer.global_batch_size
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_is_a_valid_config(model: str) -> None:
     from_dict(WaveNetConfig, plain(f"model={model}")["model"])
@@ -62,7 +91,8 @@ def test_every_model_is_a_valid_config(model: str) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_composed_config_shows_every_key_with_its_default(group: str) -> None:
     shown = composed("recipe=folder", "model=base")[group]
-    from_recipe = {"root", "resample", "mono"} if group == "data" else set()
+    recipe = OmegaConf.load(CONF / "recipe" / "folder.yaml")
+    from_recipe = {"root", *(recipe.get(group) or ())}
     defaults = group_config(group)
 
     assert set(shown) == {field.name for field in dataclasses.fields(GROUPS[group])}

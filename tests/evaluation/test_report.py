@@ -178,6 +178,20 @@ def test_the_page_opens_with_held_out_clips_and_their_scores(tmp_path: Path) -> 
     assert places == sorted(places)
 
 
+def test_the_page_opens_with_the_verdict_and_the_advice(tmp_path: Path) -> None:
+    bits = {"model": 4.25, "adaptive_linear_prediction": 4.0}
+    shown = evaluation([recording("first")], bits_per_sample=bits)
+
+    write_report(tmp_path / "a.html", shown, title="voice", advice="Train ten times longer.")
+
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    start = (
+        "0.25 bits worse than an adaptive linear predictor (4.250 against 4.000 bits per sample)"
+    )
+    assert f"voice\n{start}: noise. Train ten times longer." in page.text
+    assert f"verdict: {start}" in shown.text()
+
+
 def test_absent_content_has_no_section(tmp_path: Path) -> None:
     write_report(tmp_path / "a.html", evaluation([]), title="empty")
 

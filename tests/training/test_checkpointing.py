@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.small import build_loop, new_state
+from tests.training.small import build_loop, new_state, noise_batches
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
@@ -16,6 +16,7 @@ from wavenet.training.checkpointing import (
     read_checkpoint,
     write_checkpoint,
 )
+from wavenet.training.loader import SegmentLoader
 from wavenet.training.state import TrainingState
 from wavenet.utils.errors import CheckpointError, MachineError
 
@@ -152,3 +153,21 @@ def test_a_checkpoint_is_logged_only_after_it_is_written(
 
     assert "saved step" not in caplog.text
     assert caplog.text.count("tries again at the next save") == 2
+
+
+def test_the_first_checkpoint_is_early_and_a_model_lies_beside_it(tmp_path: Path) -> None:
+    """A model to listen to is there before the first validation, at every checkpoint."""
+    found = {}
+
+    def look(state: TrainingState) -> None:
+        model = tmp_path / "model"
+        if state.step >= 100:
+            found[state.step] = checkpoint.load(model).training.steps if model.exists() else None
+
+    options = {"save_every_n_steps": 250, "val_every_n_steps": 250, "max_steps": 103}
+    loop = build_loop(tmp_path, new_state(), look, **options)
+    loop.loader = SegmentLoader(2 * noise_batches())  # type: ignore[arg-type]
+    loop.run()
+
+    assert (found[100], found[101], found[103]) == (None, 100, 103)
+    assert [checkpoint_step(path) for path in find_checkpoints(tmp_path)] == [100, 103]

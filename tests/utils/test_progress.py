@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from wavenet.utils import progress as module
-from wavenet.utils.progress import progress
+from wavenet.utils.progress import duration, progress
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,29 @@ def test_work_that_takes_long_logs_speed_and_time_left(
     assert "samples/s, " in first
     assert first.endswith(" left")
     assert last.startswith("generating: 4,000/4,000 samples, ")
-    assert last.endswith(", 0:00 left")
+    assert last.endswith(", took 0 s")
+
+
+def test_lines_come_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+
+    with progress(1_000_000, unit="step", description="training") as advance:
+        for _ in range(600):  # a second each
+            advance(postfix="loss 4.0")
+
+    assert len(caplog.messages) == 10
+    assert "277:" in caplog.messages[0]  # hours
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (95, "2 min"), (3_569, "59 min"), (145_963, "40:33 h")],
+)
+def test_a_duration_is_short_and_hours_have_minutes(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_a_postfix_is_logged_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,4 +118,5 @@ def test_a_terminal_gets_a_bar_with_the_postfix(tmp_path: Path) -> None:
     assert done.returncode == 0, shown
     assert "training: 100%" in shown
     assert "2/2" in shown
+    assert "0 s left" in shown
     assert "loss 4.0" in shown

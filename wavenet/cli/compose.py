@@ -52,7 +52,9 @@ def quoted(text: str) -> str:
 
 
 def register_configs(conf: Path) -> None:
-    """Register the base configs with Hydra, and the resolver `${recipes:PATH}` next to `conf`.
+    """Register the base configs and resolvers with Hydra.
+
+    `${recipes:PATH}` is next to `conf`; `${cpu_or_gpu:A,B}` is A where `trainer.device` is a CPU.
 
     Groups: `base` of each, `model=small` and the other sizes, `audio/mel=NAME` for each preset.
     `VERB_keys` are the keys of a command that are in no group.
@@ -74,7 +76,13 @@ def register_configs(conf: Path) -> None:
     def recipes(name: str) -> str:
         return str(conf.parent / "recipes" / name)
 
+    def cpu_or_gpu(on_cpu: Any, on_gpu: Any, _root_: Any) -> Any:
+        from wavenet.utils.device import find_device
+
+        return on_cpu if find_device(_root_.trainer.device).type == "cpu" else on_gpu
+
     OmegaConf.clear_resolver("oc.env")
+    OmegaConf.register_new_resolver("cpu_or_gpu", cpu_or_gpu, replace=True)
     OmegaConf.register_new_resolver("recipes", recipes, replace=True)
 
 

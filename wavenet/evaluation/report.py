@@ -19,6 +19,7 @@ from wavenet.evaluation.metrics import ResynthesisMetrics, mean_metrics, mean_of
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.plots import png, spectrogram
 from wavenet.evaluation.synthesis import RESYNTHESIS, Recording, Resynthesis, ResynthesisScores
+from wavenet.evaluation.verdict import Verdict, judge
 from wavenet.utils.dataclass_io import narrow, to_dict
 from wavenet.utils.errors import DataError, printable, require
 from wavenet.utils.files import write_text
@@ -71,7 +72,17 @@ class Evaluation:
             parts.insert(0, f"{self.facts[HELD_OUT]}\n{bits_text(self.bits_per_sample)}")
         if self.real_time_factor is not None:
             parts.append(f"real-time factor {self.facts[REAL_TIME_FACTOR]}")
+        if self.verdict is not None:
+            parts.append(f"verdict: {self.verdict.text}")
         return "\n\n".join(parts)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the model is better than its baseline; of a vocoder, with mel consistency."""
+        means = _mean_metrics_by_name(self.resyntheses)
+        own = [name for name in means if name.startswith(RESYNTHESIS)]
+        heard = max(own, key=len, default=RESYNTHESIS)  # with passes, if there are any
+        return judge(self.bits_per_sample, means, model=MODEL, resynthesis=heard)
 
     def to_json(self) -> dict[str, Any]:
         """Return the results as plain data for JSON."""
@@ -152,7 +163,12 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
 
 
 def write_report(
-    path: Path, evaluation: Evaluation, *, title: str, curve_png: bytes | None = None
+    path: Path,
+    evaluation: Evaluation,
+    *,
+    title: str,
+    curve_png: bytes | None = None,
+    advice: str = "",
 ) -> None:
     """Write the listening page to `path`, atomically.
 
@@ -161,6 +177,7 @@ def write_report(
         evaluation: What the page shows; the first bar, the model's, is highlighted.
         title: Heading of the page.
         curve_png: Picture of the learning curve.
+        advice: What to do next; shown with the verdict.
 
     Raises:
         DataError: A recording contains NaN or infinity.
@@ -177,6 +194,8 @@ def write_report(
     longest_bar = max([*evaluation.bits_per_sample.values(), 1e-9])
     page = environment.from_string(source).render(
         title=title,
+        verdict="" if evaluation.verdict is None else evaluation.verdict.text,
+        advice=advice,
         bits_per_sample=evaluation.bits_per_sample,
         tables=resynthesis_tables(evaluation.resyntheses),
         clips=compared_clips(evaluation.recordings),

@@ -30,6 +30,7 @@ KEYS = (
     *("step", "model", "ema_model", "optimizer", "skipped", "rng_states", "num_threads"),
     *("history", "data_digest"),
 )
+FIRST_CHECKPOINT_STEP = 100  # before the first of `save_every_n_steps`
 MAX_FAILED_WRITES = 3  # in a row, the disk being full
 log = logging.getLogger("wavenet")
 
@@ -106,8 +107,9 @@ def checkpoint_step(path: Path) -> int:
 class CheckpointManager:
     """Writes checkpoints when they are due, and removes those that are no longer kept.
 
-    A checkpoint is due every `save_every_n_steps`, at the best validation, at the end, and when
-    training stops on a signal. A full disk is tolerated `MAX_FAILED_WRITES` - 1 times in a row.
+    A checkpoint is due at `FIRST_CHECKPOINT_STEP`, every `save_every_n_steps`, at the best
+    validation, at the end, and when training stops on a signal. A full disk is tolerated
+    `MAX_FAILED_WRITES` - 1 times in a row.
     """
 
     run: Path  # the run's folder
@@ -117,6 +119,11 @@ class CheckpointManager:
     data_digest: str = ""  # of the training data's manifest
     failed_writes: int = 0  # in a row, the disk being full
 
+    def is_due(self, step: int, *, stop: bool) -> bool:
+        """Return whether a checkpoint is due after `step` updates; `stop` if training stops."""
+        best = self.options.save_best and step == self.history.best_step
+        return stop or best or is_regular(step, self.options)
+
     def save_if_due(self, state: TrainingState, *, stop: bool) -> None:
         """Write a checkpoint after an update, if one is due; `stop` if training stops after it.
 
@@ -124,10 +131,8 @@ class CheckpointManager:
             ConfigError: Something in it is not finite; nothing is written.
             MachineError: The last checkpoint cannot be written, or several in a row could not.
         """
-        last = stop or state.step == self.options.max_steps
-        best = self.options.save_best and state.step == self.history.best_step
-        if last or best or state.step % self.options.save_every_n_steps == 0:
-            self.save(state, last=last)
+        if self.is_due(state.step, stop=stop):
+            self.save(state, last=stop or state.step == self.options.max_steps)
 
     def save(self, state: TrainingState, *, last: bool) -> None:
         """Write a checkpoint; as the `last` one, raise what may be tried again for the others."""
@@ -171,6 +176,12 @@ class CheckpointManager:
         for path in paths[: -self.options.save_last_k]:
             if path != best or not self.options.save_best:
                 path.unlink(missing_ok=True)
+
+
+def is_regular(step: int, options: TrainerOptions) -> bool:
+    """Return whether a checkpoint is due after `step` updates, whatever their results."""
+    regular = FIRST_CHECKPOINT_STEP, options.max_steps
+    return step in regular or step % options.save_every_n_steps == 0
 
 
 def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

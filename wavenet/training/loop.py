@@ -21,7 +21,7 @@ from wavenet.config import AudioConfig
 from wavenet.features.frames import Features
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import compile_nll
-from wavenet.training.checkpointing import CheckpointManager
+from wavenet.training.checkpointing import CheckpointManager, is_regular
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.loader import Batch, SegmentLoader
 from wavenet.training.optim import learning_rate, step_optimizer, update_ema
@@ -66,6 +66,8 @@ class TrainingLoop:
                 losses += self.read_results(late=False)
             for loss in losses:
                 self.progress.update(state, loss)
+            if self.checkpoints.is_due(state.step, stop=stop):
+                self.validation.export_unvalidated(state)
             self.checkpoints.save_if_due(state, stop=stop)
 
     def update(self, segments: Iterator[Batch]) -> None:
@@ -110,14 +112,9 @@ class TrainingLoop:
 
     def result_is_due(self) -> bool:
         """Return whether curve, validation or checkpoint need the result of the last update."""
-        options = self.options
-        intervals = (
-            curve_interval(options.max_steps),
-            options.val_every_n_steps,
-            options.save_every_n_steps,
-        )
-        step = self.state.step
-        return step == options.max_steps or any(step % interval == 0 for interval in intervals)
+        step, options = self.state.step, self.options
+        intervals = curve_interval(options.max_steps), options.val_every_n_steps
+        return is_regular(step, options) or any(step % interval == 0 for interval in intervals)
 
     def backward(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch to those of the update; return its loss, in nats."""

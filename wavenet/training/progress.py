@@ -1,4 +1,4 @@
-"""Training's progress: bits per sample, samples per second, and two warnings."""
+"""Training's progress: settings, an estimate, bits and samples per second, and two warnings."""
 
 import contextlib
 import logging
@@ -7,18 +7,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
+
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.loader import SegmentLoader
 from wavenet.training.options import RunConfig
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
-from wavenet.utils.progress import Advance, progress
+from wavenet.utils.progress import Advance, duration, progress
 
 log = logging.getLogger("wavenet")
 SMOOTHING = 0.98  # of the shown loss
 MAX_WAITING_SHARE = 0.2  # of the time, for audio
 MIN_WAITING_SECONDS = 60.0  # of training, before the share is judged
 MIN_WAITING_STEPS = 100
+FIRST_STEPS = 2  # compile and allocate: they are not timed
+MIN_TIMED_STEPS, MIN_TIMED_SECONDS = 3, 2.0  # for the estimate
+LONG_SECONDS, SHORT_SECONDS = 600.0, 240.0  # a long run, and the steps of a short one
 
 
 @contextlib.contextmanager
@@ -26,6 +31,8 @@ def training_progress(
     config: RunConfig, step: int, history: History, loader: SegmentLoader, group: ProcessGroup
 ) -> Iterator["TrainingProgress"]:
     """Yield a `TrainingProgress` that shows its updates from `step` on, in process 0."""
+    if step < config.trainer.max_steps:
+        log.info("%s", settings_line(config, step, group))
     bar = progress(
         config.trainer.max_steps,
         unit="step",
@@ -35,6 +42,44 @@ def training_progress(
     )
     with bar as advance:
         yield TrainingProgress(advance, config, history, loader)
+
+
+def settings_line(config: RunConfig, step: int, group: ProcessGroup) -> str:
+    """Return what decides how long training takes and what it learns, in one line."""
+    trainer, optim = config.trainer, config.optim
+    place = f"{group.device.type}"
+    if group.device.type == "cpu":
+        place += (
+            f", {torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else ", 1 thread"
+        )
+    if group.size > 1:
+        place += f", {group.size} processes"
+    return (
+        f"training ({place}): {trainer.max_steps - step:,} steps of {trainer.global_batch_size} x "
+        f"{trainer.segment_length:,} samples, {trainer.precision}, optim.lr={optim.lr:g}, "
+        f"optim.ema_decay={optim.ema_decay}"
+    )
+
+
+def estimate_line(seconds_per_step: float, steps: int, *, is_new: bool) -> str:
+    """Return how long training takes, and for a long one how to get a first sound soon.
+
+    Args:
+        seconds_per_step: Measured on this machine.
+        steps: From the first on that is left.
+        is_new: Whether the run starts here; a resumed one keeps its length.
+    """
+    total = seconds_per_step * steps
+    text = (
+        f"estimate: {duration(total)} for {steps:,} steps on this machine "
+        f"({seconds_per_step:.2g} s a step), then the report"
+    )
+    if not is_new or total < LONG_SECONDS:
+        return text
+    short = SHORT_SECONDS / seconds_per_step
+    size = 10 ** max(math.floor(math.log10(max(short, 1))) - 1, 0)
+    short = max(math.floor(short / size) * size, 1)  # two digits
+    return f"{text}; a first sound in five minutes: trainer.max_steps={short}"
 
 
 @dataclass
@@ -49,6 +94,8 @@ class TrainingProgress:
     steps: int = 0  # updates of this process
     started: float = field(default_factory=time.monotonic)
     warned: set[str] = field(default_factory=set)  # each warning is given once
+    timed_from: float | None = None  # when the first steps were done
+    estimated: bool = False  # the estimate is logged
 
     def update(self, state: TrainingState, nats: float) -> None:
         """Report an update and its loss."""
@@ -62,8 +109,22 @@ class TrainingProgress:
             text += f", held-out {self.history.val[-1][1]:.3f}"
         rate = self.steps * trainer.global_batch_size * trainer.segment_length / seconds
         self.advance(postfix=f"{text}, {rate:,.0f} samples/s")
+        self._estimate(state.step)
         self._warn_of_guess(state.step)
         self._warn_of_waiting(seconds)
+
+    def _estimate(self, step: int) -> None:
+        """Log how long training takes, once, when enough steps are timed."""
+        now, timed = time.monotonic(), self.steps - FIRST_STEPS
+        if self.steps == FIRST_STEPS:
+            self.timed_from = now
+        if self.estimated or self.timed_from is None or timed < MIN_TIMED_STEPS:
+            return
+        if now - self.timed_from >= MIN_TIMED_SECONDS:
+            self.estimated = True
+            left = self.config.trainer.max_steps - step + self.steps
+            rate = (now - self.timed_from) / timed
+            log.info("%s", estimate_line(rate, left, is_new=step == self.steps))
 
     def _warn_of_guess(self, step: int) -> None:
         values = self.config.model.quantization_channels  # that a guess chooses from

@@ -1,4 +1,4 @@
-"""Loss curve, validation, best-model export, and the report of a finished run.
+"""Loss curve, validation and best-model export.
 
 The history is part of each checkpoint, so that a resumed run continues its curve. A validation that
 a signal interrupts stays pending, and is run first when the run is resumed.
@@ -17,15 +17,8 @@ import torch
 
 from wavenet import checkpoint
 from wavenet.checkpoint import TrainingInfo
-from wavenet.data.audio import open_wav
 from wavenet.data.dataset import SequentialSegments
-from wavenet.data.manifest import read_manifest
-from wavenet.evaluation import plots
-from wavenet.evaluation.evaluate import Evaluator
-from wavenet.evaluation.held_out import held_out_split
-from wavenet.evaluation.nll import MODEL, total_nll
-from wavenet.evaluation.report import write_report
-from wavenet.evaluation.synthesis import Recording
+from wavenet.evaluation.nll import total_nll
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import Stopped
@@ -78,6 +71,7 @@ class Validation:
     windows: SequentialSegments | None = None  # held-out audio; without, the latest is exported
     preview: Callable[[TrainingState], None] | None = None  # called in process 0
     tensorboard: TensorBoard | None = None  # gets the curves
+    exported_step: int | None = None  # of the last export of this process
 
     def add_loss(self, step: int, nats: float, lr: float) -> None:
         """Add the loss of update `step` to the curve; a skipped one has no place on it."""
@@ -126,6 +120,13 @@ class Validation:
         if best or history.export_failed:
             self._try_to_export(state)
 
+    def export_unvalidated(self, state: TrainingState) -> None:
+        """Export the weights at a checkpoint, as long as no validation has chosen others."""
+        if state.step and not self.history.val and self.exported_step != state.step:
+            if self.exported_step is None and not (self.run / "model").exists():
+                log.info("a first model to listen to: wavenet-generate %s", self.run / "model")
+            self._try_to_export(state)
+
     def _measure(self, state: TrainingState) -> float | None:
         """Return bits per sample of the held-out audio, if there is any."""
         if self.windows is None:
@@ -139,7 +140,7 @@ class Validation:
     def _try_to_export(self, state: TrainingState) -> None:
         try:
             self.sync.group.run_on_rank_zero(lambda: self.export(state))
-            self.history.export_failed = False
+            self.history.export_failed, self.exported_step = False, state.step
         except MachineError as error:
             if state.step == self.config.trainer.max_steps:
                 raise
@@ -166,43 +167,3 @@ class Validation:
 def curve_interval(max_steps: int) -> int:
     """Return the updates from one point of the loss curve to the next."""
     return max(1, max_steps // MAX_CURVE_POINTS)
-
-
-def write_final_report(
-    run: Path, config: RunConfig, history: History, device: torch.device
-) -> None:
-    """Evaluate `run/model`, the best model of a run, and write `run/report.html` and its card.
-
-    The negative log-likelihood is computed on `device`.
-    """
-    loaded, folder = checkpoint.load(run / "model"), config.data.folder
-    clips = held_out_split(read_manifest(folder))
-    log.info("evaluating")
-    results = Evaluator(loaded, folder, clips, config.evaluation, config.seed, device).evaluate()
-    log.info("%s", results.text())
-    info = dataclasses.replace(loaded.training, evaluation=results.figures())
-    checkpoint.save(loaded.model, run / "model", loaded.audio, info)
-    results.facts["Seed"] = str(config.seed)
-    for recording in results.recordings:
-        _write_recording(run / "samples", recording)
-    curve = plots.learning_curve(
-        history.train,
-        history.val,
-        {name: value for name, value in results.bits_per_sample.items() if name != MODEL},
-    )
-    plots.save(curve, run / "learning_curve.png")
-    write_report(
-        run / "report.html",
-        results,
-        title=f"WaveNet: {config.name}",
-        curve_png=(run / "learning_curve.png").read_bytes(),
-    )
-    log.info("open %s to listen and look", run / "report.html")
-
-
-def _write_recording(folder: Path, recording: Recording) -> None:
-    folder.mkdir(exist_ok=True)
-    with open_wav(folder / f"{recording.name}.wav", recording.sample_rate) as file:
-        file.write(recording.waveform)
-    figure = plots.spectrogram(recording.waveform, recording.sample_rate, recording.name)
-    plots.save(figure, folder / f"{recording.name}.png")

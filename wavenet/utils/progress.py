@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from wavenet.utils.errors import require
 
-FIRST_LINE_SECONDS = 3.0
-LOG_INTERVAL_SECONDS = 15.0
+FIRST_LINE_SECONDS = 10.0
+LOG_INTERVAL_SECONDS = 60.0
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{left}{rate_fmt}{postfix}]"  # of tqdm, with a known total
 log = logging.getLogger("wavenet")
 
 
@@ -46,7 +47,8 @@ def progress(
         tqdm: Any = require("tqdm", "generate")
         scale = total is None or total >= 10_000  # 12.3k instead of 12345
         form = {"unit": f" {unit}s", "unit_scale": scale, "smoothing": 0, "dynamic_ncols": True}
-        with tqdm.tqdm(total=total, initial=initial, desc=description, **form) as bar:
+        form["bar_format"] = BAR if total else None
+        with _bar_class(tqdm)(total=total, initial=initial, desc=description, **form) as bar:
 
             def move(count: int = 1, postfix: str = "") -> None:
                 if postfix:
@@ -58,12 +60,37 @@ def progress(
         yield _LogLines(total, unit, description, initial)
 
 
+def duration(seconds: float) -> str:
+    """Return a time for a reader: `45 s`, `12 min`, from an hour on as `2:05 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,}:{minutes % 60:02d} h"
+
+
+def _bar_class(tqdm: Any) -> Any:
+    """Return tqdm's bar with the time that is left in our form."""
+
+    class Bar(tqdm.tqdm):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            facts: dict[str, Any] = super().format_dict
+            done, elapsed = facts["n"] - facts["initial"], facts["elapsed"]
+            left = ""
+            if done > 0 and facts["total"]:
+                left = f"{duration((facts['total'] - facts['n']) * elapsed / done)} left, "
+            return {**facts, "left": left}
+
+    return Bar
+
+
 class _LogLines:
     def __init__(self, total: int | None, unit: str, description: str, initial: int) -> None:
         self.total, self.unit, self.description = total, unit, description
         self.initial = self.done = initial
         self.postfix = ""
         self.started = time.monotonic()
+        self.first: tuple[float, int] | None = None  # time and count after the first units
         self.next_line = self.started + FIRST_LINE_SECONDS
         self.has_logged = False
 
@@ -75,16 +102,19 @@ class _LogLines:
         if now >= self.next_line or ended:
             self.next_line = now + LOG_INTERVAL_SECONDS
             self.has_logged = True
-            log.info("%s", self._line(now - self.started))
+            log.info("%s", self._line(now))
+        self.first = self.first or (now, self.done)
 
-    def _line(self, seconds: float) -> str:
-        rate = (self.done - self.initial) / max(seconds, 1e-9)
+    def _line(self, now: float) -> str:
+        start, count = self.first or (self.started, self.initial)  # later ones tell the speed
+        rate, seconds = (self.done - count) / max(now - start, 1e-9), now - self.started
         parts = [f"{self.done:,}" if self.total is None else f"{self.done:,}/{self.total:,}"]
         parts[0] = f"{self.description}: {parts[0]} {self.unit}s"
         parts.append(f"{rate:,.{0 if rate >= 100 else 2}f} {self.unit}s/s")
-        if self.total is not None and rate:
-            minutes, left = divmod(round((self.total - self.done) / rate), 60)
-            parts.append(f"{minutes}:{left:02d} left")
+        if self.done == self.total:
+            parts.append(f"took {duration(seconds)}")
+        elif self.total is not None and rate:
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
         return ", ".join([*parts, self.postfix] if self.postfix else parts)
 
 

@@ -1,0 +1,73 @@
+"""The verdict on a model: one sentence, against the baseline that its kind has."""
+
+import dataclasses
+
+import pytest
+
+from wavenet.evaluation.metrics import ResynthesisMetrics
+from wavenet.evaluation.verdict import judge
+
+METRICS = ResynthesisMetrics(1.5, None, 1.0, None, 0.0, 3.2, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("own", "is_better", "words"),
+    [
+        (5.314, False, "0.07 bits worse than an adaptive linear predictor (5.314 against 5.244"),
+        (4.29, True, "0.95 bits better than an adaptive linear predictor (4.290 against 5.244"),
+    ],
+)
+def test_bits_are_compared_with_linear_prediction(own: float, is_better: bool, words: str) -> None:
+    found = judge(
+        {"model": own, "adaptive_linear_prediction": 5.244},
+        {},
+        model="model",
+        resynthesis="resynthesis",
+    )
+
+    assert found is not None
+    assert found.is_better is is_better
+    assert found.text.startswith(words)
+    assert found.text.endswith(": noise") is not is_better
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_better", "words"),
+    [
+        ({"pesq": 2.9, "stoi": 0.9}, True, "better than Griffin-Lim"),
+        ({"pesq": 2.9, "stoi": 0.96}, None, "neither better nor worse than Griffin-Lim"),
+        ({"pesq": 3.5, "stoi": 0.96}, False, "worse than Griffin-Lim"),
+    ],
+)
+def test_a_vocoder_is_compared_by_what_is_heard(
+    changes: dict[str, float], is_better: bool | None, words: str
+) -> None:
+    other = dataclasses.replace(METRICS, mel_db=0.5, **changes)
+
+    found = judge(
+        {"model": 9.0, "adaptive_linear_prediction": 5.0},
+        {"resynthesis": METRICS, "Griffin-Lim": other},
+        model="model",
+        resynthesis="resynthesis",
+    )
+
+    assert found is not None
+    assert found.is_better is is_better
+    assert found.text.startswith(words)
+    assert f"PESQ 3.20 against {other.pesq:.2f}, STOI 0.95 against" in found.text
+    assert "mel" not in found.text
+
+
+def test_without_pesq_and_stoi_the_mel_decides() -> None:
+    own = dataclasses.replace(METRICS, pesq=None, stoi=None)
+    means = {"resynthesis": own, "Griffin-Lim": dataclasses.replace(own, mel_db=1.25)}
+
+    found = judge({}, means, model="model", resynthesis="resynthesis")
+
+    assert found is not None
+    assert found.is_better is False
+    assert "mel distance 1.50 against 1.25 dB" in found.text
+
+
+def test_without_a_baseline_there_is_no_verdict() -> None:
+    assert judge({"model": 4.0}, {}, model="model", resynthesis="resynthesis") is None

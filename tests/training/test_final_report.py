@@ -1,0 +1,46 @@
+"""What a finished run advises: longer, more recordings, or to generate."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.training.test_run import CONFIG
+from wavenet.evaluation.verdict import Verdict
+from wavenet.training.final_report import next_step
+from wavenet.training.options import TrainerOptions
+from wavenet.training.validation import History
+
+RUN = Path("runs/folder")
+LONGER = "wavenet-train resume=runs/folder trainer.max_steps=4000 optim.lr_schedule_steps=4000"
+GENERATE = "wavenet-generate runs/folder/model"
+FLAT = [(100, 5.0), (300, 4.0), (400, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("val", "is_better", "advice", "command"),
+    [
+        (FLAT, False, "Train ten times longer.", LONGER),
+        (FLAT, True, "", GENERATE),
+        (FLAT, None, "", GENERATE),
+        ([(300, 4.5), (400, 4.0)], True, "The curve still falls", LONGER),
+        (
+            [(200, 4.0), (400, 4.5)],
+            False,
+            "Held-out audio was predicted best at step 200",
+            GENERATE,
+        ),
+        ([(200, 4.0), (400, 4.005)], False, "Train ten times longer.", LONGER),
+        ([], True, "", GENERATE),
+    ],
+)
+def test_the_next_step_follows_from_verdict_and_curve(
+    val: list[tuple[int, float]], is_better: bool | None, advice: str, command: str
+) -> None:
+    config = dataclasses.replace(CONFIG, trainer=TrainerOptions(max_steps=400))
+
+    found = next_step(RUN, config, History(val=val), Verdict(is_better, "a sentence"))
+
+    assert found[0].startswith(advice)
+    assert bool(found[0]) is bool(advice)
+    assert found[1] == command

@@ -1,0 +1,39 @@
+"""What training says of its length before it is known, in the form of its log."""
+
+import dataclasses
+
+import pytest
+
+from tests.training.small import single_process
+from tests.training.test_run import CONFIG
+from wavenet.training.options import TrainerOptions
+from wavenet.training.progress import estimate_line, settings_line
+
+
+def test_a_long_run_is_estimated_in_hours_with_a_shorter_way() -> None:
+    line = estimate_line(1.46, 100_000, is_new=True)
+
+    assert line.startswith("estimate: 40:33 h for 100,000 steps on this machine (1.5 s a step)")
+    assert line.endswith("a first sound in five minutes: trainer.max_steps=160")
+
+
+@pytest.mark.parametrize(("seconds", "is_new"), [(0.1, True), (40.0, False)])
+def test_a_short_or_resumed_run_is_estimated_without_advice(seconds: float, is_new: bool) -> None:
+    assert "trainer.max_steps" not in estimate_line(seconds, 1_000, is_new=is_new)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"), [(100.0, 2), (3.1, 77), (0.11, 2100), (0.005, 48000)]
+)
+def test_the_shorter_run_fits_into_five_minutes(seconds: float, steps: int) -> None:
+    assert estimate_line(seconds, 10**6, is_new=True).endswith(f"trainer.max_steps={steps}")
+
+
+def test_the_settings_are_logged_in_one_line() -> None:
+    trainer = TrainerOptions(max_steps=30_000, global_batch_size=2, precision="bf16-mixed")
+    config = dataclasses.replace(CONFIG, trainer=trainer)
+
+    line = settings_line(config, 10_000, single_process())
+
+    assert line.startswith("training (cpu, ")
+    assert "20,000 steps of 2 x 8,192 samples, bf16-mixed, optim.lr=0.001" in line

@@ -1,0 +1,110 @@
+"""The end of a run: its report, a verdict against the baselines, and what to do next."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+
+from wavenet import checkpoint
+from wavenet.data.audio import open_wav
+from wavenet.data.manifest import read_manifest
+from wavenet.evaluation import plots
+from wavenet.evaluation.evaluate import Evaluator
+from wavenet.evaluation.held_out import held_out_split
+from wavenet.evaluation.nll import MODEL
+from wavenet.evaluation.report import write_report
+from wavenet.evaluation.synthesis import Recording
+from wavenet.evaluation.verdict import Verdict
+from wavenet.training.options import RunConfig
+from wavenet.training.validation import History
+
+LONGER = 10  # times, the advice for a model that is worse than its baseline
+MAX_CHANGE = 0.01  # bits: a held-out curve that changes less is flat
+log = logging.getLogger("wavenet")
+
+
+def write_final_report(
+    run: Path, config: RunConfig, history: History, device: torch.device
+) -> None:
+    """Evaluate `run/model`, the best model of a run, and write `run/report.html` and its card.
+
+    The negative log-likelihood is computed on `device`.
+    """
+    loaded, folder = checkpoint.load(run / "model"), config.data.folder
+    clips = held_out_split(read_manifest(folder))
+    log.info("evaluating")
+    results = Evaluator(loaded, folder, clips, config.evaluation, config.seed, device).evaluate()
+    log.info("%s", results.text())
+    info = dataclasses.replace(loaded.training, evaluation=results.figures())
+    checkpoint.save(loaded.model, run / "model", loaded.audio, info)
+    results.facts["Seed"] = str(config.seed)
+    for recording in results.recordings:
+        _write_recording(run / "samples", recording)
+    curve = plots.learning_curve(
+        history.train,
+        history.val,
+        {name: value for name, value in results.bits_per_sample.items() if name != MODEL},
+    )
+    plots.save(curve, run / "learning_curve.png")
+    advice, command = next_step(run, config, history, results.verdict)
+    write_report(
+        run / "report.html",
+        results,
+        title=f"WaveNet: {config.name}",
+        curve_png=(run / "learning_curve.png").read_bytes(),
+        advice=advice,
+    )
+    if advice:
+        log.info("%s", advice)
+    log.info("next: %s", command)
+    log.info("open %s to listen and look; the model is %s", run / "report.html", run / "model")
+
+
+def next_step(
+    run: Path, config: RunConfig, history: History, verdict: Verdict | None
+) -> tuple[str, str]:
+    """Return what to do after a run, a sentence or nothing, and the command for it.
+
+    Args:
+        run: The run's folder.
+        config: Its config.
+        history: Its validations.
+        verdict: On its best model, if there is one.
+    """
+    steps = config.trainer.max_steps
+    longer = (
+        f"wavenet-train resume={run} trainer.max_steps={LONGER * steps} "
+        f"optim.lr_schedule_steps={LONGER * steps}"
+    )
+    generate = f"wavenet-generate {run / 'model'}"
+    if config.audio.features:
+        generate += " input=FILE"
+    best, bits = history.best_step, dict(history.val)
+    if best is not None and best < 0.75 * steps and history.val[-1][1] > bits[best] + MAX_CHANGE:
+        advice = (
+            f"Held-out audio was predicted best at step {best:,} of {steps:,}, and worse after it: "
+            "more recordings help, more steps do not."
+        )
+        return advice, generate
+    if verdict is not None and verdict.is_better is False:
+        without = config.audio.mel is not None and config.model.predictor is None
+        start = ", or start anew with recipe=vocoder, which learns faster" * without
+        return f"Train ten times longer{start}.", longer
+    if still_falls(history, steps):
+        return "The curve still falls: training longer makes it better.", longer
+    return "", generate
+
+
+def still_falls(history: History, steps: int) -> bool:
+    """Return whether the held-out bits fell in the last quarter of a run's steps."""
+    before = [bits for step, bits in history.val if step <= 0.75 * steps]
+    return bool(before) and history.val[-1][1] < before[-1] - MAX_CHANGE
+
+
+def _write_recording(folder: Path, recording: Recording) -> None:
+    folder.mkdir(exist_ok=True)
+    with open_wav(folder / f"{recording.name}.wav", recording.sample_rate) as file:
+        file.write(recording.waveform)
+    figure = plots.spectrogram(recording.waveform, recording.sample_rate, recording.name)
+    plots.save(figure, folder / f"{recording.name}.png")
