@@ -91,8 +91,8 @@ def test_every_model_is_a_valid_config(model: str) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_composed_config_shows_every_key_with_its_default(group: str) -> None:
     shown = composed("recipe=folder", "model=base")[group]
-    recipe = OmegaConf.load(CONF / "recipe" / "folder.yaml")
-    from_recipe = {"root", *(recipe.get(group) or ())}
+    recipe: Any = OmegaConf.load(CONF / "recipe" / "folder.yaml")
+    from_recipe = {"root", *recipe.get(group, ())}
     defaults = group_config(group)
 
     assert set(shown) == {field.name for field in dataclasses.fields(GROUPS[group])}
