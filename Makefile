@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/train,dev.stamp# both extras: with dev alone, pip resolves the torch version that torchaudio needs too late
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check clean
+.PHONY: help demo test faults check docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -27,8 +27,11 @@ check: $(DEV) ## check style, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/train,dev,docs.stamp ## build the documentation site, site/index.html; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)
+
 clean: ## remove what make created, with the environment; keep runs/ and prepared/
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --disable-pip-version-check --editable '.[$*]'

@@ -104,7 +104,9 @@ def section(name: str) -> str:
 wavenet-generate checkpoint={name}{speaker}    # its example; add input=FILE for another
 ```
 
-[Listen](models/{name}/generated.flac). Trained in {training.duration};
+[Its example, generated](models/{name}/generated.flac)
+
+Trained in {training.duration};
 the weights of step {training.steps:,} were best:
 
 ```sh

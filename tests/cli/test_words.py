@@ -105,6 +105,17 @@ def test_the_config_that_hydra_shows_has_the_paths(run: Run) -> None:
     assert "output: c,d.wav" in done.stdout
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_the_config_is_shown_wherever_its_flag_stands(place: int, run: Run) -> None:
+    words = ["recipe=folder", "data.root=a b", "model=small"]
+    words[place:place] = ["--cfg", "job"]
+
+    done = run("train", *words)
+
+    assert done.returncode == 0, done.stderr
+    assert "root: a b" in done.stdout
+
+
 def test_unknown_options_of_commands_suggest_keys(run: Run) -> None:
     done = run("generate", "--temp", "0.5")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
-from wavenet.cli.words import known_keys, nearest_keys
+from wavenet.cli.words import FLAGS_WITH_VALUE, known_keys, nearest_keys
 from wavenet.derive import derive
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES, mel_preset
 from wavenet.training.options import RunConfig
@@ -161,9 +161,23 @@ def run_hydra(
     sys.argv[1:] = words
     if {"--cfg", "-c"} & {*words}:
         shown = (paths or {}).items()
-        sys.argv += [f"{key}={value if value == 'null' else quoted(value)}" for key, value in shown]
+        given = [f"{key}={value if value == 'null' else quoted(value)}" for key, value in shown]
+        sys.argv[1:] = _flags_last([*given, *words])
         log.info("a null key may follow from other keys: --help says which")
     hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
+
+
+def _flags_last(words: Iterable[str]) -> list[str]:
+    """Return a command line with its overrides in one piece, as Hydra's parser needs them."""
+    left, flags, overrides = list(words), [], []
+    while left:
+        word = left.pop(0)
+        if word in FLAGS_WITH_VALUE:
+            flags += [word, *left[:1]]
+            del left[:1]
+        else:
+            (flags if word.startswith("-") else overrides).append(word)
+    return [*overrides, *flags]
 
 
 def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:

@@ -1,4 +1,4 @@
-"""The CPU backend: the loop over samples compiled by Numba; docs/kernels.md describes it."""
+"""The CPU backend: the loop over samples, compiled by Numba (docs/explanation/kernels.md)."""
 
 from wavenet.sampling.cpu.cpu_sampler import CpuSampler
 

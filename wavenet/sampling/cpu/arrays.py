@@ -1,4 +1,4 @@
-"""The arrays that the kernel works on, and the arguments of one run; `docs/kernels.md` shows them.
+"""The arrays that the kernel works on, and the arguments of one run (see the page on kernels).
 
 Numba compiles functions of named tuples. Widths are padded to multiples of 16, arrays are flat, and
 the kernel computes addresses from the offsets that stand here.

@@ -10,8 +10,8 @@ have several threads: rank 0 computes the blocks, the others follow with the ski
 look-ahead; all share the head. Every sum has a fixed order of terms: batch size, number of threads
 and chunk size change no bit.
 
-WaveNet, sections 2.1 to 2.5; the queues are Fast WaveNet's (arXiv:1611.09482). `docs/kernels.md`
-has a picture.
+WaveNet, sections 2.1 to 2.5; the queues are Fast WaveNet's (arXiv:1611.09482). The page on kernels,
+docs/explanation/kernels.md, has a picture.
 """
 
 from functools import lru_cache
