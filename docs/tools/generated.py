@@ -57,8 +57,10 @@ PYTHON = {  # page: package and text
     "interop": ("wavenet.interop", "Checkpoints of other projects."),
     "errors": ("wavenet.utils.errors", "Exceptions, one exit code each."),
 }
-FEATURES = ("mel.LogMel", "mel.write_mel", "mel.read_mel", "mel_consistency.MelConsistency")
-FEATURES += ("f0.f0_features", "score.read_notes", "score.piano_roll", "filters.SignalFilter")
+FEATURES = [
+    *("mel.LogMel", "mel.write_mel", "mel.read_mel", "mel_consistency.MelConsistency"),
+    *("f0.f0_features", "score.read_notes", "score.piano_roll", "filters.SignalFilter"),
+]
 
 
 def pages() -> dict[str, str]:
@@ -170,7 +172,7 @@ def python_page(page: str) -> str:
 def public_names(package: str) -> list[str]:
     """Return the public names of a package, sorted as it sorts them."""
     if package == "wavenet.features":
-        return list(FEATURES)
+        return FEATURES
     module = importlib.import_module(package)
     if package == "wavenet.utils.errors":
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))

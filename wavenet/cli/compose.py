@@ -169,7 +169,9 @@ def run_hydra(
 
 def _flags_last(words: Iterable[str]) -> list[str]:
     """Return a command line with its overrides in one piece, as Hydra's parser needs them."""
-    left, flags, overrides = list(words), [], []
+    left = list(words)
+    flags: list[str] = []
+    overrides: list[str] = []
     while left:
         word = left.pop(0)
         if word in FLAGS_WITH_VALUE:
