@@ -2,13 +2,11 @@
 
     python examples/denoiser.py [STEPS] [FOLDER]    # 300 steps take a minute or two
 
-FOLDER holds mono recordings of one sample rate; by default it is the demo's voice at 8 kHz. Every
-20th recording is held out. The idea is that of Rethage et al. 2018 (arXiv:1706.07162), the loss at
-several resolutions that of Parallel WaveGAN (Yamamoto et al. 2020, arXiv:1910.11480).
+Every 20th recording is held out. The idea is that of Rethage et al. 2018 (arXiv:1706.07162), the
+loss at several resolutions that of Parallel WaveGAN (Yamamoto et al. 2020, arXiv:1910.11480).
 """
 
-import sys
-from importlib.resources import as_file, files
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch.nn import functional as F
 from wavenet.data.audio import read_samples
 from wavenet.modules import ResidualStack
 
+DEMO = Path(__file__).parents[1] / "recipes" / "demo" / "audio"
 RESOLUTIONS = ((128, 32), (256, 64), (512, 128))  # window and hop, in samples
 SEGMENT, CHUNK, INPUT_SNR_DB = 4096, 800, 5.0  # samples, samples, decibels
 
@@ -41,19 +40,17 @@ def snr_db(clean: Tensor, found: Tensor) -> float:
     return float(10 * torch.log10(clean.square().sum() / (found - clean).square().sum()))
 
 
-def main(steps: str = "300", folder: str | None = None) -> None:
+def main(steps: int, folder: Path) -> None:
     """Train, then denoise the recordings that were held out, chunk by chunk."""
     torch.manual_seed(0)
-    with as_file(files("wavenet.recipes") / "demo" / "audio") as demo:
-        paths = sorted(Path(folder or demo).iterdir())
-        clips = [torch.from_numpy(read_samples(path)[:, 0]) for path in paths]
+    clips = [torch.from_numpy(read_samples(path)[:, 0]) for path in sorted(folder.iterdir())]
     held_out = torch.cat(clips[::20])
     voice = torch.cat([clip for index, clip in enumerate(clips) if index % 20])
     deviation = voice.std() * 10 ** (-INPUT_SNR_DB / 20)
     stack = ResidualStack([2**i for i in range(8)], 32, 64, 32, 3, in_channels=1, causal=False)
     head = nn.Sequential(nn.ReLU(), nn.Conv1d(32, 32, 1), nn.ReLU(), nn.Conv1d(32, 1, 1))
     optimizer = torch.optim.Adam([*stack.parameters(), *head.parameters()], lr=2e-3)
-    for step in range(int(steps)):
+    for step in range(steps):
         starts = torch.randint(len(voice) - SEGMENT, (4,)).tolist()
         clean = torch.stack([voice[start : start + SEGMENT] for start in starts])
         noisy = clean + deviation * torch.randn_like(clean)
@@ -76,4 +73,8 @@ def main(steps: str = "300", folder: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Denoise speech with a non-causal stack.")
+    parser.add_argument("steps", nargs="?", type=int, default=300, help="updates, 300 if absent")
+    help_of_folder = "mono recordings of one sample rate; the demo's voice at 8 kHz if absent"
+    parser.add_argument("folder", nargs="?", type=Path, default=DEMO, help=help_of_folder)
+    main(**vars(parser.parse_args()))

@@ -1,14 +1,11 @@
 """Classify sequences with a temporal convolutional network (TCN): a stack without skips.
 
-    python examples/tcn_classifier.py [STEPS] [LENGTH]
-
 The task is that of temporal order (Hochreiter and Schmidhuber 1997): a sequence of random symbols
-holds an X or a Y in its first and in its last third, and the four classes are XX, XY, YX and YY. To
-tell them, the last output must depend on nearly all of the sequence. TCN: Bai et al. 2018,
-arXiv:1803.01271.
+holds an X or a Y in its first and in its last third; the classes are XX, XY, YX and YY. The last
+output must depend on nearly all of the sequence. TCN: Bai et al. 2018, arXiv:1803.01271.
 """
 
-import sys
+import argparse
 
 import torch
 from torch import Tensor, nn
@@ -56,24 +53,27 @@ class TCN(nn.Module):
         return scores
 
 
-def main(steps: str = "300", length: str = "200") -> None:
+def main(steps: int, length: int) -> None:
     """Train, then print the accuracy on sequences that were not seen."""
     torch.manual_seed(0)
-    model = TCN(int(length))
+    model = TCN(length)
     optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    for step in range(int(steps)):
-        x, classes = draw_batch(32, int(length))
+    for step in range(steps):
+        x, classes = draw_batch(32, length)
         loss = F.cross_entropy(model(x), classes)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step % 50 == 0:
             print(f"step {step}: loss {loss.item():.3f}")
-    x, classes = draw_batch(500, int(length))
+    x, classes = draw_batch(500, length)
     with torch.no_grad():
         accuracy = (model.eval()(x).argmax(dim=1) == classes).float().mean().item()
     print(f"accuracy: {accuracy:.1%} (chance: 25.0%)")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Classify sequences with a TCN.")
+    for key, number in (("steps", 300), ("length", 200)):
+        parser.add_argument(key, nargs="?", type=int, default=number, help=f"{number} if absent")
+    main(**vars(parser.parse_args()))

@@ -62,6 +62,22 @@ def test_every_example_runs_and_prints_its_results(path: Path) -> None:
         assert re.search(pattern, done.stdout), done.stdout
 
 
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+def test_an_example_with_arguments_explains_them(name: str) -> None:
+    path = EXAMPLES / f"{name}.py"
+
+    shown, refused = (
+        subprocess.run([sys.executable, path, word], capture_output=True, text=True)
+        for word in ("--help", "many")
+    )
+
+    assert shown.returncode == 0, shown.stderr
+    assert "300 if absent" in shown.stdout
+    assert refused.returncode == 2
+    assert "argument steps: invalid int value: 'many'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_film_blocks_step_as_they_forward() -> None:
     local = LocalConfig(in_channels=3, channels=4, upsample_scales=(2,))
     config = WaveNetConfig(dilations=(1, 2), residual_channels=4, gate_channels=6, local=local)

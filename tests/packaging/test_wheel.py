@@ -89,7 +89,7 @@ def install(environment: Path, *what: str | Path) -> None:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy of what a package is built from, and a tiny model that ships with it."""
-    copy = tmp_path_factory.mktemp("packaging") / "checkout"
+    copy = tmp_path_factory.mktemp("packaging") / "wavenet"  # a folder without __init__.py
     copy.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -204,6 +204,26 @@ def test_the_wheel_is_not_shadowed_by_the_clone_as_current_folder(
     audio = demo_audio(from_wheel / "wavenet-train", cwd=checkout)
 
     assert audio.is_relative_to(from_wheel.parent)
+
+
+def test_python_and_mypy_import_where_a_clone_called_wavenet_lies(
+    editable: Path, checkout: Path
+) -> None:
+    program, settings = checkout.parent / "use.py", checkout.parent / "mypy.ini"
+    program.write_text(
+        "from wavenet import WaveNet, WaveNetConfig\n\n"
+        "reveal_type(WaveNet(WaveNetConfig()).config.receptive_field)\n"
+    )
+    # Only what this package's own files say: torch's types take a minute.
+    settings.write_text("[mypy]\nstrict = True\n[mypy-torch.*,numpy.*]\nfollow_imports = skip\n")
+
+    run(editable / "python", "-c", "from wavenet import WaveNet", cwd=checkout.parent)
+    types = run(
+        editable / "python", "-m", "mypy", "--config-file", settings, program, cwd=checkout.parent
+    )
+
+    assert 'Revealed type is "int"' in types
+    assert "Success: no issues found" in types
 
 
 def test_an_editable_install_runs_the_clone(editable: Path, checkout: Path, tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     spec = COMMANDS[verb]
     options = from_dict(spec.options, composed.plain)
     if task is None:
-        package = "wavenet.recipes" if importlib.util.find_spec("wavenet.recipes") else "recipes"
-        recipe = require(f"{package}.{spec.recipe}", spec.extra)
+        find_recipes()
+        recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
         task = getattr(recipe, spec.function or verb)
     return task(options, composed) or CommandResult()
 
@@ -161,6 +161,21 @@ def conf_folder() -> Path:
     package = Path(wavenet.__file__).parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def find_recipes() -> None:
+    """Make the recipes of a checkout, next to the package, importable as `wavenet.recipes`.
+
+    In an installed package they are part of it.
+    """
+    if importlib.util.find_spec("wavenet.recipes") is None:
+        folder = conf_folder().with_name("recipes")
+        spec = importlib.util.spec_from_file_location("wavenet.recipes", folder / "__init__.py")
+        assert spec is not None
+        assert spec.loader is not None
+        package = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = package
+        spec.loader.exec_module(package)
 
 
 def _report(error: Exception) -> None:
