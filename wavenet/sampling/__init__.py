@@ -49,8 +49,8 @@ def make_sampler(
             `graph` for a model on a CUDA device, else `cpu`, or `graph` without Numba. `reference`
             samples from any subclass or modified model, the others from the standard one.
         num_threads: Cores to use; their number changes no bit of the signal. Several threads on one
-            stream wait for each other at every sample: this pays on idle cores, and is much slower
-            than one thread if a core is busy with something else.
+            stream wait for each other at every sample: this pays on idle cores. Where a core is
+            busy with something else, one thread goes on alone most of the time.
         weight_dtype: `float32`, or `bfloat16` or `int8`, which are faster and cost some likelihood.
 
     Raises:

@@ -86,8 +86,10 @@ class ThreadShare(NamedTuple):
     first_stream: int
     num_streams: int
     scratch_row: int  # first row of `StreamBuffers.scratch` for this thread
-    columns: NDArray[np.int64]  # (3, num_threads + 1): its columns of skip, hidden and output
-    progress: NDArray[np.int64]  # one counter per thread, COUNTER_SPACING apart
+    columns: NDArray[np.int64]  # (2, 3, num_threads + 1): of skip, hidden and output, by turn[0]
+    progress: NDArray[np.int64]  # counters of the group, COUNTER_SPACING apart; `sharing.py`
+    pace: NDArray[np.int64]  # (PACE_SIZE,): what the group has measured
+    turn: NDArray[np.int64]  # (2,): 1 while it shares samples, and the last call to do so
     queue_row: NDArray[np.int64]  # scratch: row of the current sample in each block's queue
     lookahead_row: NDArray[np.int64]  # and in its look-ahead
 

@@ -166,7 +166,8 @@ class CpuSampler(Sampler):
             streams_per_item=streams_per_item,
             guidance_scale=float(guidance_scale),
         )
-        shares = thread_shares(sizes, streams, self.num_threads, streams_per_item)
+        pace = packed.pace[:, int(needs_params)]
+        shares = thread_shares(sizes, streams, self.num_threads, streams_per_item, pace)
         run_shares(self.kernel, shares, request, sizes, self.weights, packed.buffers)
         if length:
             packed.position += length

@@ -7,8 +7,8 @@ product.
 
 All streams of a batch are computed together, so that weights are loaded once. A single stream may
 have several threads: rank 0 computes the blocks, the others follow with the skip products and the
-look-ahead; all share the head. Every sum has a fixed order of terms: batch size, number of threads
-and chunk size change no bit.
+look-ahead; all share the head. Where cores are busy, rank 0 computes alone (`sharing.py`). Every
+sum has a fixed order of terms: batch size, number of threads and chunk size change no bit.
 
 WaveNet, sections 2.1 to 2.5; the queues are Fast WaveNet's (arXiv:1611.09482). The page on kernels,
 docs/explanation/kernels.md, has a picture.
@@ -42,8 +42,10 @@ from wavenet.sampling.cpu.layers import (
 )
 from wavenet.sampling.cpu.mixture_draw import draw_from_mixture
 from wavenet.sampling.cpu.prediction import predict_samples, shift_params
-from wavenet.sampling.cpu.threads import (
+from wavenet.sampling.cpu.sharing import (
     COUNTER_SPACING,
+    begin_samples,
+    next_sample,
     publish_progress,
     wait_for,
     wait_for_all,
@@ -80,27 +82,48 @@ def make_kernel(weight_dtype: str) -> Any:
 @inlined
 def generate_samples(product: Any, encode: Any, run: Run) -> None:
     """Generate `request.length` samples of this thread's streams."""
+    share, request, buffers = run.share, run.request, run.buffers
+    at, is_alone = locate_activations(run), share.num_threads == 1
+    begin_samples(share)
+    t = 0 if is_alone else next_sample(share, 0, request.length, 0)
+    find_rows(run, request.position + t)
+    if share.rank == 0 and request.refill_lookahead:
+        for block in range(run.sizes.num_blocks):
+            row, rows = share.lookahead_row[block], buffers.lookahead_rows[block]
+            look_ahead(product, run, block, request.position, row, rows - row)
+    counts = run.sizes.num_blocks + 3  # of a sample: one per block, three for the head
+    while t < request.length:
+        compute_sample(product, encode, run, t, t * counts, at)
+        t += 1
+        if not is_alone:
+            following = next_sample(share, t, request.length, t * counts)
+            if following > t:
+                find_rows(run, request.position + following)
+            t = following
+
+
+@inlined
+def compute_sample(
+    product: Any, encode: Any, run: Run, t: int, progress: int, at: Activations
+) -> None:
+    """Compute sample `t` of the request; `progress` is that of rank 0 before it."""
     share, request, sizes = run.share, run.request, run.sizes
     num_blocks, leads = sizes.num_blocks, share.rank == 0
-    at = locate_activations(run)
-    start_rings(product, run)
-    for t in range(request.length):
-        progress = t * (num_blocks + 3)  # before this sample: one per block, three for the head
-        if leads:
-            if sizes.order > 0:
-                predict_samples(run, t)
-            input_layer(run, at.x)
-            start_skip(run, at.skip)
-        for block in range(num_blocks):
-            compute_block(product, encode, run, block, progress, at)
-            advance_rings(product, run, block, request.position + t + 1)
-        if leads and request.needs_params:
-            for block in range(num_blocks - 1 if share.num_threads == 1 else 0, num_blocks):
-                z = at.gated + block * sizes.gated_row_bytes
-                skip_layer(product, run, block, z, at.skip)
-        compute_head(product, encode, run, progress + num_blocks, at)
-        if leads:
-            choose_codes(run, t, at.params)
+    if leads:
+        if sizes.order > 0:
+            predict_samples(run, t)
+        input_layer(run, at.x)
+        start_skip(run, at.skip)
+    for block in range(num_blocks):
+        compute_block(product, encode, run, block, progress, at)
+        advance_rings(product, run, block, request.position + t + 1)
+    if leads and request.needs_params:
+        for block in range(0 if share.turn[0] == 1 else num_blocks - 1, num_blocks):
+            z = at.gated + block * sizes.gated_row_bytes
+            skip_layer(product, run, block, z, at.skip)
+    compute_head(product, encode, run, progress + num_blocks, at)
+    if leads:
+        choose_codes(run, t, at.params)
 
 
 @inlined
@@ -115,16 +138,12 @@ def locate_activations(run: Run) -> Activations:
 
 
 @inlined
-def start_rings(product: Any, run: Run) -> None:
-    """Find the first sample's rows in all rings; compute its look-ahead if need be."""
-    share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
-    for block in range(sizes.num_blocks):
-        rows = buffers.lookahead_rows[block]
-        row = (request.position + block) % rows
-        share.queue_row[block] = request.position % buffers.queue_rows[block]
-        share.lookahead_row[block] = row
-        if share.rank == 0 and request.refill_lookahead:
-            look_ahead(product, run, block, request.position, row, rows - row)
+def find_rows(run: Run, position: int) -> None:
+    """Find the rows of the sample at `position` in all rings."""
+    share, buffers = run.share, run.buffers
+    for block in range(run.sizes.num_blocks):
+        share.queue_row[block] = position % buffers.queue_rows[block]
+        share.lookahead_row[block] = (position + block) % buffers.lookahead_rows[block]
 
 
 @inlined
@@ -145,7 +164,7 @@ def compute_block(
     counters, z = share.progress.ctypes.data, at.gated + block * sizes.gated_row_bytes
     if share.rank == 0:
         gated_layer(product, encode, run, block, at.x, z)
-        if share.num_threads > 1:
+        if share.turn[0] == 1:
             publish_progress(counters, progress + block + 1)
         elif block > 0 and request.needs_params:  # the previous block's hides the gate's latency
             previous_z = z - sizes.gated_row_bytes
@@ -165,7 +184,7 @@ def advance_rings(product: Any, run: Run, block: int, position: int) -> None:
     The rows are counted, since a remainder per block and sample would be slow.
     """
     share, buffers = run.share, run.buffers
-    rows, helpers = buffers.lookahead_rows[block], share.num_threads - 1
+    rows, helpers = buffers.lookahead_rows[block], share.turn[0] * (share.num_threads - 1)
     if share.lookahead_row[block] < rows - 1:
         share.lookahead_row[block] += 1
     else:
@@ -184,13 +203,13 @@ def compute_head(product: Any, encode: Any, run: Run, progress: int, at: Activat
     counters = share.progress.ctypes.data
     counter = counters + 8 * COUNTER_SPACING * share.rank
     for layer in range(2):
-        if share.num_threads > 1:
+        if share.turn[0] == 1:
             publish_progress(counter, progress + 1 + layer)
             wait_for_all(counters, share.num_threads, progress + 1 + layer)
         if request.needs_params:
             x, y = (at.skip, at.hidden) if layer == 0 else (at.hidden, at.params)
             head_layer(product, encode, run, layer, x, y)
-    if share.num_threads > 1:
+    if share.turn[0] == 1:
         publish_progress(counter, progress + 3)
         if share.rank == 0:
             wait_for_all(counters, share.num_threads, progress + 3)

@@ -135,7 +135,8 @@ def skip_layer(product: Any, run: Run, block: int, z: Address, skip: Address) ->
     """Add a block's skip product, in this thread's columns."""
     share, sizes, weights = run.share, run.sizes, run.weights
     matrix = find_matrix(weights, block, SKIP)
-    columns = share.columns[0, share.rank], share.columns[0, share.rank + 1]
+    shared, rank = share.turn[0], share.rank
+    columns = share.columns[shared, 0, rank], share.columns[shared, 0, rank + 1]
     source, added = (z, sizes.activation_bytes), (skip, sizes.activation_bytes)
     multiply(product, weights, matrix, sizes.gated, columns, source, added, share.num_streams)
 
@@ -148,7 +149,9 @@ def head_layer(product: Any, encode: Any, run: Run, layer: int, x: Address, y: A
     head = sizes.num_blocks  # its row of the offsets
     bias = weights.offsets[head, BIASES] + sizes.skip + layer * sizes.head
     bias = weights.vectors.ctypes.data + 4 * bias
-    first, last = share.columns[1 + layer, share.rank], share.columns[1 + layer, share.rank + 1]
+    shared, rank = share.turn[0], share.rank
+    first = share.columns[shared, 1 + layer, rank]
+    last = share.columns[shared, 1 + layer, rank + 1]
     scratch = buffers.scratch.ctypes.data + share.scratch_row * sizes.scratch_bytes
     encoded = scratch + 4 * max(sizes.skip, sizes.head)
     for s in range(share.num_streams):

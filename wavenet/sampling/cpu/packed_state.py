@@ -24,6 +24,7 @@ from wavenet.sampling.cpu.arrays import (
     StreamBuffers,
 )
 from wavenet.sampling.cpu.packing import gate_biases
+from wavenet.sampling.cpu.sharing import new_pace
 
 Array = NDArray[np.float32]
 SILENT_SAMPLE = LEVELS // 2  # the 16-bit code of 0
@@ -113,6 +114,7 @@ class PackedState:
         buffers: State of the streams.
 
     Attributes:
+        pace: Of each group of threads, what a sample takes; of prompts, and of generated samples.
         position: Samples seen so far.
         refill_lookahead: Whether the look-ahead has not been computed yet.
     """
@@ -120,6 +122,7 @@ class PackedState:
     def __init__(self, layout: Layout, buffers: StreamBuffers) -> None:
         self.layout = layout
         self.buffers = buffers
+        self.pace = new_pace(layout.num_threads)
         self.position = 0
         self.refill_lookahead = True
 
@@ -155,6 +158,7 @@ class PackedState:
         biases = self.buffers.biases.reshape(num_blocks, self.batch_size, width)[:, chosen]
         other = PackedState(self.layout, self.layout.new_buffers(len(chosen), biases))
         other.position = self.position
+        other.pace[:] = self.pace
         for block in range(num_blocks):
             other.rows(block)[:] = self.rows(block)[chosen]
         for name in ("codes", "history", "prediction"):

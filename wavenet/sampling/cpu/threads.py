@@ -1,46 +1,39 @@
 """Threads that share the work of a batch: by streams, or by the layers of a single stream.
 
-Threads that share a stream wait for each other: each has a counter of its progress, which only
-grows.
+Threads that share a stream wait for each other; `sharing.py` has how, and when they do not.
 """
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 from numpy.typing import NDArray
 
-from wavenet.kernels.compiler import (
-    ADDRESS,
-    Address,
-    Builder,
-    Value,
-    features,
-    inlined,
-    llvm_function,
-)
 from wavenet.kernels.matmul import BLOCK_OUTPUTS
-from wavenet.kernels.vectors import I64, call_llvm, pointer
 from wavenet.sampling.cpu.arrays import Sizes, ThreadShare
-
-COUNTER_SPACING = 16  # 64-bit numbers from one thread's counter to the next: two cache lines
-FINISHED = 2**62  # a count that releases every waiting thread
-SPINS_BEFORE_YIELD = 2000
-
-CAN_YIELD = os.name == "posix"
-yield_processor = types.ExternalFunction("sched_yield", types.int32())
+from wavenet.sampling.cpu.sharing import FINISHED, new_counters, new_pace
 
 
 def thread_shares(
-    sizes: Sizes, num_streams: int, num_threads: int, streams_per_item: int = 1
+    sizes: Sizes,
+    num_streams: int,
+    num_threads: int,
+    streams_per_item: int = 1,
+    pace: NDArray[np.int64] | None = None,
 ) -> list[ThreadShare]:
-    """Return what each thread does: some of the streams, or a share of one item's layers."""
+    """Return what each thread does: some of the streams, or a share of one item's layers.
+
+    Args:
+        sizes: Of the model.
+        num_streams: Of the batch.
+        num_threads: Of all groups.
+        streams_per_item: 2 with classifier-free guidance.
+        pace: What groups have measured so far, `(num_threads, PACE_SIZE)`.
+    """
+    pace = new_pace(num_threads)[:, 0].copy() if pace is None else pace
     items = num_streams // streams_per_item
     if items >= num_threads or items == 0:  # groups of one thread, which has some of the streams
         edges = [
@@ -54,8 +47,8 @@ def thread_shares(
             for item in range(items)
         ]
     shares: list[ThreadShare] = []
-    for first, streams, threads in groups:
-        progress = np.zeros(threads * COUNTER_SPACING, np.int64)
+    for group, (first, streams, threads) in enumerate(groups):
+        progress = new_counters(threads)
         for rank in range(threads):
             share = ThreadShare(
                 rank=rank,
@@ -65,6 +58,8 @@ def thread_shares(
                 scratch_row=sum(share.num_streams for share in shares),
                 columns=_columns(sizes, threads),
                 progress=progress,
+                pace=pace[group],
+                turn=np.zeros(2, np.int64),
                 queue_row=np.zeros(sizes.num_blocks, np.int64),
                 lookahead_row=np.zeros(sizes.num_blocks, np.int64),
             )
@@ -89,7 +84,9 @@ def run_shares(kernel: Callable[..., None], shares: Sequence[ThreadShare], *argu
 
 @lru_cache
 def _columns(sizes: Sizes, num_threads: int) -> NDArray[np.int64]:
-    """Return each thread's first column of skip, hidden and output, `(3, num_threads + 1)`.
+    """Return each thread's first column of skip, hidden and output, alone and shared.
+
+    Of shape `(2, 3, num_threads + 1)`; alone, rank 0 has all columns.
 
     The head's columns are shared evenly. Of the skip products, rank 0 gets as many as its work on
     the blocks leaves time for; the others also compute the look-ahead.
@@ -104,7 +101,8 @@ def _columns(sizes: Sizes, num_threads: int) -> NDArray[np.int64]:
         share = ((skips + ahead) / others - in_sequence) / (skips * (1 + 1 / others))
         share = min(max(share, 0.0), 1 / num_threads)
         columns[0] = _split_columns(sizes.skip, [share, *[(1 - share) / others] * others])
-    return np.array(columns, np.int64)
+    alone = [[0] + [width] * num_threads for width in (sizes.skip, sizes.head, sizes.params)]
+    return np.array([alone, columns], np.int64)
 
 
 def _split_columns(width: int, shares: Sequence[float]) -> list[int]:
@@ -112,41 +110,3 @@ def _split_columns(width: int, shares: Sequence[float]) -> list[int]:
     blocks = -(-width // BLOCK_OUTPUTS)
     ends = np.rint(np.cumsum(shares) * blocks).astype(int) * BLOCK_OUTPUTS
     return [0, *(min(int(end), width) for end in ends)]
-
-
-@llvm_function(types.int64, ADDRESS)
-def read_progress(builder: Builder, counter: Value) -> Value:
-    """Return another thread's progress; what it wrote before is visible from here on."""
-    return builder.load_atomic(pointer(builder, counter), "acquire", 8, typ=I64)
-
-
-@llvm_function(types.void, ADDRESS, types.int64)
-def publish_progress(builder: Builder, counter: Value, number: Value) -> None:
-    """Make everything written so far visible to the threads that wait for `number`."""
-    place = builder.inttoptr(counter, I64.as_pointer())  # llvmlite requires a typed pointer here
-    builder.store_atomic(number, place, "release", 8)
-
-
-@llvm_function(types.void)
-def pause(builder: Builder) -> None:
-    """Tell the processor that this is a spin loop."""
-    if "sse2" in features():
-        call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
-
-
-@inlined
-def wait_for(counter: Address, number: int) -> None:
-    """Return when another thread's progress has reached `number`."""
-    spins = 0
-    while read_progress(counter) < number:
-        pause()
-        spins += 1
-        if CAN_YIELD and spins > SPINS_BEFORE_YIELD:
-            yield_processor()
-
-
-@inlined
-def wait_for_all(counters: Address, num_threads: int, number: int) -> None:
-    """Return when the progress of all threads has reached `number`."""
-    for thread in range(num_threads):
-        wait_for(counters + 8 * COUNTER_SPACING * thread, number)
