@@ -23,7 +23,8 @@ from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
 
 PATHS = (
-    *("checkpoint", "config", "data.frames_dir", "data.processed_dir", "data.root", "init"),
+    *("checkpoint", "config", "data.frames_dir", "data.processed_dir", "data.root"),
+    *("data.split_list", "init"),
     *("input", "mean", "output", "prompt", "resume", "run_dir", "source", "speaker", "std"),
 )
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
@@ -31,6 +32,7 @@ log = logging.getLogger("wavenet")
 FOLDER = "folder"  # data.corpus of any recordings
 CHANGEABLE = (
     *("trainer.", "evaluation.", "data.root", "data.frames_dir", "data.processed_dir"),
+    "data.split_list",
     *("data.num_workers", "license", "data_license", "optim.lr_schedule_steps"),
 )
 FIXED = ("trainer.freeze",)  # the optimizer holds what is trained
@@ -204,7 +206,7 @@ def with_overrides(config: RunConfig, composed: Composed) -> RunConfig:
         for part in parents:
             target, source = target[part], source[part]
         target[leaf] = source[leaf]
-    moved = {"data.root", "data.frames_dir"} & {*composed.overridden}
+    moved = {"data.root", "data.frames_dir", "data.split_list"} & {*composed.overridden}
     if moved and "data.processed_dir" not in composed.overridden:
         plain["data"]["processed_dir"] = None  # that of the new recordings
     return from_dict(RunConfig, plain)

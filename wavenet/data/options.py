@@ -35,7 +35,12 @@ class PrepareOptions(Options):
     min_seconds: float = option(0.1, "Shortest recording, and shortest piece", ge=0)
     valid_fraction: float = option(0.05, "Share of the recordings for validation", ge=0, lt=1)
     test_fraction: float = option(0.05, "Share of the recordings for testing", ge=0, lt=1)
-    speaker_from_folder: bool = option(False, "The first folder below root is the speaker")
+    speaker_from_folder: bool = option(
+        False, "The first folder below root, or below that of the split, is the speaker"
+    )
+    split_from_folder: bool = option(
+        False, "The first folder below root is the split: train, valid or test", added=True
+    )
     cut_to_frames: bool = option(
         False, "Cut recordings where their frames end, and frames past their end", added=True
     )
@@ -61,6 +66,11 @@ class DataOptions(PrepareOptions):
     frames_dir: str | None = option(
         None, "Folder of the files for audio.frames, named as the recordings; null: beside them"
     )
+    split_list: str | None = option(
+        None,
+        "File with a line 'valid NAME' or 'test NAME' a recording, its path below root; without "
+        "lines of train the others train. null: split_from_folder, or drawn by the fractions",
+    )
     use_speakers: bool = option(False, "Condition the model on the speakers of the data")
     normalize_mel: bool = option(
         True,
@@ -70,12 +80,22 @@ class DataOptions(PrepareOptions):
         False, "Normalize channels of audio.frames to mean 0 and deviation 1 over the same clips"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split_list is not None and self.split_from_folder:
+            raise ConfigError(
+                "data.split_list and data.split_from_folder both give the splits: set one of them"
+            )
+
     def at(self, folder: Path) -> "DataOptions":
         """Return the same with the prepared folder, and with absolute paths."""
-        root = None if self.root is None else str(self.source.resolve())
-        frames_dir = None if self.frames_dir is None else str(Path(self.frames_dir).resolve())
-        processed_dir = str(folder.resolve())
-        return replace(self, root=root, processed_dir=processed_dir, frames_dir=frames_dir)
+        return replace(
+            self,
+            root=None if self.root is None else str(self.source.resolve()),
+            processed_dir=str(folder.resolve()),
+            frames_dir=None if self.frames_dir is None else str(Path(self.frames_dir).resolve()),
+            split_list=None if self.split_list is None else str(Path(self.split_list).resolve()),
+        )
 
     @property
     def preparation(self) -> PrepareOptions:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from wavenet.data.options import PrepareOptions
-from wavenet.data.preparation.sources import Source, assign_splits, find_sources
+from wavenet.data.preparation.sources import Source, find_sources
+from wavenet.data.preparation.splits import assign_splits
 from wavenet.utils.errors import DataError
 
 

@@ -132,8 +132,9 @@ def _write(
     if not writer.frames:
         (folder / name).unlink()
         return None
-    parts = PurePosixPath(source.name).parts
-    folder_speaker = parts[0] if options.speaker_from_folder and len(parts) > 1 else ""
+    folder_speaker = ""
+    if options.speaker_from_folder:
+        folder_speaker = source.folder_speaker(options.split_from_folder)
     notes, frames_file, rate = "", "", options.sample_rate
     if source.notes is not None:  # times count from the clip's start
         notes = f"{NOTES}{name.removeprefix(AUDIO).removesuffix('.wav')}.csv"

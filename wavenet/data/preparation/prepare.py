@@ -24,7 +24,8 @@ from wavenet.data.preparation.prepared_folder import (
     publish,
     recover,
 )
-from wavenet.data.preparation.sources import SourceListing, assign_splits
+from wavenet.data.preparation.sources import SourceListing
+from wavenet.data.preparation.splits import assign_splits, with_splits
 from wavenet.data.preparation.summary import PreparationSummary, ShardReport, remarks_on, summarize
 from wavenet.data.preparation.work_dir import (
     Record,
@@ -114,9 +115,12 @@ def plan_data(
             "audio.frames={channels:VALUE,hop_length:VALUE}, or leave it out"
         )
     frames_dir = None if options.frames_dir is None else Path(options.frames_dir)
-    plan = make_plan(root, chosen, options.preparation, frames, frames_dir)
+    split_list = None if options.split_list is None else Path(options.split_list)
+    plan = make_plan(root, chosen, options.preparation, frames, frames_dir, split_list)
     sources = plan.found.sources
-    by_folder = options.speaker_from_folder and any("/" in source.name for source in sources)
+    by_folder = options.speaker_from_folder and any(
+        source.folder_speaker(options.split_from_folder) for source in sources
+    )
     if options.use_speakers and not by_folder and not any(source.speaker for source in sources):
         raise ConfigError(
             f"data.use_speakers=true, but no recording below {printable(root)} names its speaker: "
@@ -152,6 +156,7 @@ def make_plan(
     options: PrepareOptions,
     frames: FramesConfig | None = None,
     frames_dir: Path | None = None,
+    split_list: Path | None = None,
 ) -> Plan:
     """Look at the names of the recordings, and refuse what cannot work before any work.
 
@@ -161,6 +166,7 @@ def make_plan(
         options: What may be done to the recordings.
         frames: Shape of the frames that come with the recordings as files; absent for none.
         frames_dir: Folder of those files; absent for beside the recordings.
+        split_list: File with the splits of the recordings; absent for those of the options.
 
     Raises:
         ConfigError: `output` holds something else, or it and `root` lie inside each other.
@@ -169,6 +175,7 @@ def make_plan(
     found = get_corpus(options.corpus).find(root)
     if frames is not None:
         found = with_frames(found, frames, frames_dir)
+    found = with_splits(found, root, options, split_list)
     key = key_of(found.sources, options)
     if output is None:
         output = Path("prepared", f"{root.resolve().name}-{options.sample_rate}-{key[:DIGITS]}")

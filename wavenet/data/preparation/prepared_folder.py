@@ -125,11 +125,14 @@ def _other_data(plan: Plan, account: dict[str, Any]) -> str:
     for key, options, count in zip((account["key"], plan.key), (old, new), counts, strict=True):
         values = [f"{name}={json.dumps(options.get(name))}" for name in different]
         described.append(", ".join([str(key)[:DIGITS], f"{count} recordings", *values]))
+    kind = "options" if different else "recordings"
+    if not different and any(source.split for source in plan.found.sources):
+        kind = "recordings or splits"
     there, wanted = (printable(text) for text in described)
     return (
-        f"{printable(plan.output)} holds clips of other {'options' if different else 'recordings'} "
-        f"(there: {there}; now: {wanted}) and is left unchanged: choose another "
-        "data.processed_dir, or leave it out for a folder of each data set's own"
+        f"{printable(plan.output)} holds clips of other {kind} (there: {there}; now: {wanted}) "
+        "and is left unchanged: choose another data.processed_dir, or leave it out for a folder of "
+        "each data set's own"
     )
 
 

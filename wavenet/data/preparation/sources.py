@@ -1,4 +1,4 @@
-"""Which files below a folder are recordings, by their suffix, and which split each belongs to."""
+"""Which files below a folder are recordings, by their suffix."""
 
 import contextlib
 import dataclasses
@@ -6,13 +6,12 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wavenet.config import FramesConfig
 from wavenet.data.manifest import Split
-from wavenet.data.options import PrepareOptions
 from wavenet.utils.errors import DataError, MachineError, printable
 
 CONTAINERS = {  # suffix: libsndfile's names of what such a file holds
@@ -43,6 +42,7 @@ class Source:
         frames: Shape of its frames; absent if the model has none of `audio.frames`.
         frames_place: The file of its frames is beside this, a recording or not.
         frames_file: That file; absent if there is none, or not one.
+        split: Where a folder or a list puts it; absent if the splits are drawn.
     """
 
     name: str
@@ -54,11 +54,17 @@ class Source:
     frames: FramesConfig | None = None
     frames_place: Path | None = None
     frames_file: Path | None = None
+    split: Split | None = None
 
     @property
     def suffix(self) -> str:
         """Suffix in small letters, without the dot."""
         return PurePosixPath(self.name).suffix[1:].lower()
+
+    def folder_speaker(self, below_split: bool) -> str:
+        """Return the first folder of the name, or the second below that of a split, or nothing."""
+        folders = PurePosixPath(self.name).parts[below_split:-1]
+        return folders[0] if folders else ""
 
     @property
     def digest(self) -> str:
@@ -171,31 +177,3 @@ def _unreadable(error: OSError) -> None:
         f"cannot list {printable(error.filename)}: {error.strerror}; "
         "give yourself the right to read it"
     )
-
-
-def assign_splits(sources: Iterable[Source], options: PrepareOptions) -> dict[str, Split]:
-    """Return the split of each of `sources` by name.
-
-    They are ordered by the SHA-256 of their names; the first test, the next validate, and the rest
-    trains. A fraction above 0 takes at least one.
-
-    Raises:
-        DataError: No recording is left to train on.
-    """
-    names = [source.name for source in sorted(sources, key=lambda source: source.digest)]
-    test = _share(options.test_fraction, len(names))
-    valid = _share(options.valid_fraction, len(names))
-    if len(names) <= test + valid:
-        raise DataError(
-            f"{len(names)} recordings are too few for {test} to test, {valid} to validate and at "
-            "least 1 to train: add recordings, cut one into several files, or set "
-            "data.test_fraction=0 or data.valid_fraction=0"
-        )
-    splits: dict[str, Split] = dict.fromkeys(names, "train")
-    splits.update(dict.fromkeys(names[:test], "test"))
-    splits.update(dict.fromkeys(names[test : test + valid], "valid"))
-    return splits
-
-
-def _share(fraction: float, count: int) -> int:
-    return max(1, round(fraction * count)) if fraction > 0 else 0

@@ -64,7 +64,8 @@ def key_of(sources: Iterable[Source], options: PrepareOptions) -> str:
     for source in sources:
         notes = file_digest(source.notes) if source.notes is not None else ""
         own = (source.name, source.size, source.mtime_ns, source.speaker, notes)
-        seen.append((*own, *frames_key(source)))
+        split = () if source.split is None else (f"split {source.split}",)
+        seen.append((*own, *split, *frames_key(source)))
     return hashlib.sha256(json.dumps([FORMAT, plain_options(options), seen]).encode()).hexdigest()
 
 
