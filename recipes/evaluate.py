@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 import wavenet
-from wavenet.cli.commands import EvaluateCommand
+from wavenet.cli.commands import AUTO, EvaluateCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
-from wavenet.evaluation.held_out import held_out_clips
+from wavenet.evaluation.held_out import default_page, held_out_clips
 from wavenet.evaluation.report import write_report
 from wavenet.pretrained import find_model
 from wavenet.utils.device import find_device
@@ -24,14 +24,18 @@ log = logging.getLogger("wavenet")
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample and resynthesis metrics with baselines; write a listening page."""
     show = log.info if options.json else print  # with json=true, stdout is JSON only
-    page = options.page
+    model_dir = find_model(options.checkpoint)
+    if options.output in (None, AUTO):
+        place = default_page(model_dir, is_own=Path(options.checkpoint).exists())
+    else:
+        place = Path(options.output)
+    page = place if options.writes_page else None
     if page is not None:
         refuse_special(page)
     if page is not None and page.exists() and not options.overwrite:
         raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
 
     # The model, and clips that its training has not used.
-    model_dir = find_model(options.checkpoint)
     loaded = wavenet.load(model_dir)
     folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
@@ -43,7 +47,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
 
     # Negative log-likelihood of the clips, and their resynthesis with metrics. Several jobs can
     # share these steps: each writes the results of its shard, and the last command merges them.
-    shards = ShardedEvaluation(evaluator, model_dir, Path(options.output or "evaluation.html"))
+    shards = ShardedEvaluation(evaluator, model_dir, place)
     if options.shard is not None:
         path = shards.evaluate(Shard.from_text(options.shard), overwrite=options.overwrite)
         show(f"shard {options.shard}: {path}")

@@ -89,7 +89,7 @@ def test_training_and_evaluation_with_mel_and_speakers(
     evaluated = run("evaluate", "checkpoint=run/model", "evaluation.num_resynthesis=1")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "mel dB" in evaluated.stdout
-    page = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "evaluation.html").read_text(encoding="utf-8")
     assert page.count("<audio") == 6
     again = run("evaluate", "checkpoint=run/model", "evaluation.num_resynthesis=1")
     assert again.returncode == 2

@@ -85,7 +85,7 @@ def test_a_run_starts_from_the_model_and_resumes_exactly(
     words = ("evaluation.sample_seconds=0.05", "evaluation.num_resynthesis=0")
     done = run("evaluate", "checkpoint=tuned/model", *words)
     assert done.returncode == 0, done.stderr
-    assert "license: MIT; data license: CC0-1.0" in Path("evaluation.html").read_text()
+    assert "license: MIT; data license: CC0-1.0" in Path("tuned/evaluation.html").read_text()
     for keep in (1, 2):
         cut = as_if_killed(Path("tuned"), keep)
         assert run("train", "resume=cut").returncode == 0

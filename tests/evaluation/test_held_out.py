@@ -9,7 +9,7 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.manifest import read_manifest, write_manifest
 from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
-from wavenet.evaluation.held_out import first_seconds, held_out_clips, held_out_split
+from wavenet.evaluation.held_out import default_page, first_seconds, held_out_clips, held_out_split
 from wavenet.model import WaveNet
 from wavenet.utils.errors import ConfigError, DataError
 
@@ -65,3 +65,16 @@ def test_first_seconds_takes_the_first_clips_up_to_that_length(
 
     assert list(first_seconds(clips, seconds)) == list(clips)[:count]
     assert list(first_seconds(list(clips), seconds)) == list(clips)[:count]
+
+
+def test_the_page_lies_beside_the_model_if_that_is_a_folder_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+
+    assert default_page(model, is_own=True) == tmp_path / "run" / "evaluation.html"
+    assert default_page(model, is_own=False) == Path("evaluation.html"), "a shipped model"
+    monkeypatch.chdir(model)
+    assert default_page(Path(), is_own=True) == tmp_path / "run" / "evaluation.html"
+    assert default_page(Path("/proc/self"), is_own=True) == Path("evaluation.html"), "read-only"

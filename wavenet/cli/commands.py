@@ -15,6 +15,7 @@ from wavenet.utils.errors import ConfigError
 from wavenet.utils.sharding import Shard
 
 ModelSize = Literal["small", "medium", "large"]
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,11 @@ class EvaluateCommand(Options):
     checkpoint: str = option(help=CHECKPOINT_HELP)
     data: DataOptions = option(help="Clips, prepared or to prepare")
     evaluation: EvaluationOptions = option(help="Measures and generated recordings")
-    output: str | None = option("evaluation.html", "HTML page; null for none")
+    output: str | None = option(
+        AUTO,
+        "HTML page; null for none. auto: evaluation.html beside the model directory, or here where "
+        "that has no folder of yours",
+    )
     seed: int = option(0, "Seed of the generated recordings", ge=0, le=MAX_SEED)
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Where bits per sample are computed; auto uses a GPU if available"
@@ -82,18 +87,18 @@ class EvaluateCommand(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        html = self.output is None or Path(self.output).suffix.lower() == ".html"
-        check(html, "output", "a .html file, or null", self.output)
+        html = self.output in (None, AUTO) or Path(self.output).suffix.lower() == ".html"
+        check(html, "output", "a .html file, auto or null", self.output)
         if self.shard is not None:
             Shard.from_text(self.shard)
             if self.merge_shards is not None:
                 raise ConfigError("shard evaluates, merge_shards merges: set one of the two")
 
     @property
-    def page(self) -> Path | None:
-        """The listening page; `None` if this command writes none."""
+    def writes_page(self) -> bool:
+        """Whether this command writes the listening page."""
         listen = self.evaluation.sample_seconds and self.shard is None
-        return Path(self.output) if self.output is not None and listen else None
+        return self.output is not None and bool(listen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from wavenet.cli.compose import (
     split_paths,
 )
 from wavenet.cli.help import help_text
+from wavenet.cli.quiet import quiet_libraries
 from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
 from wavenet.cli.words import as_overrides, check_words
 from wavenet.utils.dataclass_io import from_dict
@@ -54,7 +55,7 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
     debug, code = bool({"debug=true", "--debug", "--debug=true"} & {*sys.argv[1:]}), 0
     try:
         log_to_stderr()
-        with _signals_raise():
+        with _signals_raise(), contextlib.nullcontext() if debug else quiet_libraries():
             if {"--help", "-h"} & set(sys.argv[1:]):
                 require("omegaconf", COMMANDS[verb].extra)
                 print(help_text(conf_folder(), verb))
