@@ -164,23 +164,21 @@ def mounted(folder: Path, *how: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_power_cut_loses_no_acknowledged_checkpoint(
-    forks: Forks,
-    reference: Reference,
-    tmp_path: Path,
-    full: bool,
-    tally: Tally,
-    chance: random.Random,
-) -> None:
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("mkfs.ext4 is not installed")
-    disk, copy = tmp_path / "disk.img", tmp_path / "copy.img"
+def cut_power(
+    forks: Forks, reference: Reference, folder: Path, images: int, chance: random.Random
+) -> tuple[int, int]:
+    """Train on a disk of its own, and look at images of it taken at random moments.
+
+    Returns:
+        How many files are corrupt, and how many acknowledged checkpoints are lost.
+    """
+    disk, copy = folder / "disk.img", folder / "copy.img"
+    corrupt = lost = 0
     with open(disk, "wb") as file:
         file.truncate(24 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
-    images, corrupt, lost = 50 if full else 5, 0, 0
     endless = ("trainer.save_every_n_steps=1", "trainer.max_steps=1000000", "trainer.num_workers=0")
-    with mounted(tmp_path / "disk", "-o", "loop", str(disk)) as place:
+    with mounted(folder / "disk", "-o", "loop", str(disk)) as place:
         child = start_or_resume(forks, reference, place / "run", *endless)
         wait_until(
             lambda: child.state() == "Z" or acknowledged(child.output()) > 0,
@@ -194,12 +192,28 @@ def test_a_power_cut_loses_no_acknowledged_checkpoint(
             last_acknowledged = acknowledged(child.output())
             shutil.copyfile(disk, copy)
             child.signal(signal.SIGCONT)
-            with mounted(tmp_path / "copy", "-o", "loop", str(copy)) as image:
+            with mounted(folder / "copy", "-o", "loop", str(copy)) as image:
                 lost += newest(image / "run") < last_acknowledged
                 corrupt += len(broken(image / "run"))
         child.signal(signal.SIGKILL)
         child.wait()
-    tally.add("power cuts", images)
+    return corrupt, lost
+
+
+def test_a_power_cut_loses_no_acknowledged_checkpoint(
+    forks: Forks,
+    reference: Reference,
+    tmp_path: Path,
+    full: bool,
+    tally: Tally,
+    chance: random.Random,
+) -> None:
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("mkfs.ext4 is not installed")
+    runs, images = (20, 50) if full else (1, 5)
+    found = [cut_power(forks, reference, tmp_path, images, chance) for _ in range(runs)]
+    corrupt, lost = (sum(counts) for counts in zip(*found, strict=True))
+    tally.add("power cuts", runs * images)
     tally.add("corrupt files", corrupt)
     tally.add("lost acknowledged checkpoints", lost)
     assert (corrupt, lost) == (0, 0)

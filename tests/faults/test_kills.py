@@ -37,7 +37,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     tally: Tally,
     chance: random.Random,
 ) -> None:
-    kills, wanted, number, bits = 0, 100 if full else 10, 0, 0
+    kills, wanted, number, bits = 0, 500 if full else 10, 0, 0
     lost = corrupt = 0
     while kills < wanted:
         number += 1
