@@ -1,6 +1,8 @@
 import os
 import resource
 import signal
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.training.checkpointing import (
+    DamagedCheckpoint,
     checkpoint_step,
     find_checkpoints,
+    newest_intact,
     read_checkpoint,
     write_checkpoint,
 )
@@ -50,13 +54,82 @@ def test_a_checkpoint_that_holds_code_is_refused_and_not_run(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_truncated_checkpoint_is_refused_with_advice(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "step-00000001.ckpt"
     write_checkpoint({"weights": torch.rand(1000)}, path)
     path.write_bytes(path.read_bytes()[:1000])
 
-    with pytest.raises(CheckpointError, match="remove it to continue from the previous one"):
+    with pytest.raises(DamagedCheckpoint, match="step-00000001.ckpt is truncated or corrupt"):
         read_checkpoint(path)
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+
+    with pytest.raises(DamagedCheckpoint, match="is truncated or corrupt"):
+        read_checkpoint(path)
+
+
+def write_run(run: Path, steps: tuple[int, ...] = (1, 2, 3)) -> list[Path]:
+    """Write a checkpoint of each step, and return their paths."""
+    paths = [run / "checkpoints" / f"step-{step:08d}.ckpt" for step in steps]
+    for step, path in zip(steps, paths, strict=True):
+        write_checkpoint({"step": step, "weights": torch.full((1000,), float(step))}, path)
+    return paths
+
+
+def flip(data: bytes) -> bytes:
+    """Return `data` with a bit of the weights flipped."""
+    at = data.index(torch.full((9,), 3.0).numpy().tobytes())
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:1000], flip, lambda data: b"", lambda data: bytes(len(data))],
+    ids=["truncated", "flipped bit", "empty", "zeros"],
+)
+def test_a_damaged_newest_checkpoint_is_set_aside_for_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+) -> None:
+    newest = write_run(tmp_path)[-1]
+    damaged = damage(newest.read_bytes())
+    newest.write_bytes(damaged)
+
+    found = newest_intact(tmp_path)
+
+    assert found is not None
+    assert (found[0].name, found[1]["step"]) == ("step-00000002.ckpt", 2)
+    assert newest.with_name("step-00000003.ckpt.damaged").read_bytes() == damaged
+    assert [checkpoint_step(path) for path in find_checkpoints(tmp_path)] == [1, 2]
+    assert "step-00000003.ckpt" in caplog.text
+    assert "it is kept as step-00000003.ckpt.damaged" in caplog.text
+    assert "continues from the one before, step-00000002.ckpt" in caplog.text
+
+
+def test_damaged_checkpoints_keep_their_names_if_none_is_intact(tmp_path: Path) -> None:
+    paths = write_run(tmp_path)
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-1000])
+
+    for _ in range(2):  # a restart must not begin from step 0
+        with pytest.raises(CheckpointError, match="all 3 training checkpoints of .* are damaged"):
+            newest_intact(tmp_path)
+
+    assert find_checkpoints(tmp_path) == paths
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
+    newest = write_run(tmp_path)[-1]
+    newest.unlink()
+    newest.mkdir()
+
+    with pytest.raises(MachineError, match="cannot read .*step-00000003.ckpt"):
+        newest_intact(tmp_path)
+
+    assert newest.is_dir()
 
 
 def test_a_flipped_bit_is_detected_wherever_it_is(tmp_path: Path) -> None:
@@ -70,9 +143,7 @@ def test_a_flipped_bit_is_detected_wherever_it_is(tmp_path: Path) -> None:
         damaged = bytearray(intact)
         damaged[first + bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        with pytest.raises(
-            CheckpointError, match="is corrupt: the checksum of archive/data/0 differs"
-        ):
+        with pytest.raises(CheckpointError, match="the checksum of archive/data/0 differs"):
             read_checkpoint(path)
 
 

@@ -5,6 +5,7 @@ directory (`wavenet.checkpoint`). It is a dictionary of tensors and plain types,
 and durably under the number of its step.
 """
 
+import contextlib
 import io
 import logging
 import math
@@ -13,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -21,7 +22,7 @@ from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import TrainerOptions
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
-from wavenet.utils.errors import CheckpointError, MachineError, printable
+from wavenet.utils.errors import CheckpointError, MachineError, listed, printable
 from wavenet.utils.files import atomic_file
 
 CHECKPOINTS_DIR = "checkpoints"
@@ -47,34 +48,93 @@ def write_checkpoint(contents: dict[str, Any], path: Path) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A training checkpoint is truncated or corrupt: an earlier one may serve."""
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's contents, tensors on the CPU; nothing in the file is executed.
 
     Raises:
-        CheckpointError: It is damaged, or holds more than tensors and plain types.
+        DamagedCheckpoint: It is truncated or corrupt, or holds more than tensors and plain types.
+        CheckpointError: It holds something else than a dictionary.
+        MachineError: The file cannot be opened, or memory is short.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # by checksums, which torch.load does not test
-        contents = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-    except Exception as error:
-        raise _unusable(path, f"is truncated or corrupt ({type(error).__name__})") from error
-    if damaged is not None:
-        raise _unusable(path, f"is corrupt: the checksum of {printable(damaged)} differs")
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except OSError as error:
+            raise MachineError(f"cannot read {printable(path)}: {error.strerror}") from error
+        try:
+            contents = _verified_contents(file)
+        except Exception as error:
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+                raise MachineError(f"memory is too short for {printable(path)}") from error
+            reason = printable(error) if type(error) is ValueError else type(error).__name__
+            raise DamagedCheckpoint(
+                f"{printable(path)} is truncated or corrupt ({reason})"
+            ) from error
     if not isinstance(contents, dict):
         raise _unusable(path, "is not a training checkpoint")
     found: dict[str, Any] = contents
     return found
 
 
-def read_run_checkpoint(path: Path, state: TrainingState) -> dict[str, Any]:
-    """Return the contents of a checkpoint that fits the run whose state is `state`.
+def _verified_contents(file: BinaryIO) -> object:
+    with zipfile.ZipFile(file) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which ours are not")  # zeros without end
+        damaged = archive.testzip()  # by checksums, which torch.load does not test
+    if damaged is not None:
+        raise ValueError(f"the checksum of {printable(damaged)} differs")
+    file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
+
+
+def newest_intact(run: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest checkpoint of a run that can be read, and its contents.
+
+    Newer ones that are damaged get the suffix `.damaged`, each with a warning. They keep their
+    names if all are damaged: a run never starts from step 0 by itself.
+
+    Returns:
+        `None` if there is no checkpoint.
 
     Raises:
-        CheckpointError: It is damaged, or of another run.
+        CheckpointError: All are damaged.
+        MachineError: One cannot be read or renamed.
     """
-    contents = read_checkpoint(path)
-    if not contents.keys() >= set(KEYS):
+    paths, damaged = find_checkpoints(run), []
+    for path in reversed(paths):
+        try:
+            contents = read_checkpoint(path)
+        except DamagedCheckpoint as error:
+            damaged.append((path, str(error)))
+            continue
+        for other, reason in damaged:
+            log.warning("warning: %s; it is kept as %s", reason, _set_aside(other).name)
+        if damaged:
+            log.warning("warning: the run continues from the one before, %s", path.name)
+        return path, contents
+    if damaged:
+        raise CheckpointError(
+            f"all {len(paths)} training checkpoints of {printable(run)} are damaged: start a new "
+            f"run, with init={printable(run / 'model')} if that was exported"
+            + listed([reason for _, reason in damaged])
+        )
+    return None
+
+
+def check_contents(path: Path, contents: dict[str, Any], state: TrainingState) -> None:
+    """Check that the contents of a checkpoint fit the run whose state is `state`.
+
+    Raises:
+        CheckpointError: They are of another run, or of no run.
+    """
+    kinds = {"step": int, "model": dict, "optimizer": dict, "history": dict, "rng_states": list}
+    if not contents.keys() >= set(KEYS) or not all(
+        isinstance(contents[key], kind) for key, kind in kinds.items()
+    ):
         raise _unusable(path, "is not a training checkpoint")
     for part, model in (("model", state.model), ("ema_model", state.ema_model)):
         own = {} if model is None else _shapes(model.state_dict())
@@ -84,9 +144,18 @@ def read_run_checkpoint(path: Path, state: TrainingState) -> dict[str, Any]:
             if expected != found:
                 reason = f"{part}: {printable(name)} is {found} in it, expected {expected}"
                 raise _unusable(path, f"is of another run ({reason})")
-    history = contents["history"]
-    if not isinstance(history, dict) or history.keys() != History().state_dict().keys():
+    if contents["history"].keys() != History().state_dict().keys():
         raise _unusable(path, "is of another run (it has no history)")
+
+
+def read_run_checkpoint(path: Path, state: TrainingState) -> dict[str, Any]:
+    """Return the contents of a checkpoint that fits the run whose state is `state`.
+
+    Raises:
+        CheckpointError: It is damaged, or of another run.
+    """
+    contents = read_checkpoint(path)
+    check_contents(path, contents, state)
     return contents
 
 
@@ -184,8 +253,23 @@ def is_regular(step: int, options: TrainerOptions) -> bool:
     return step in regular or step % options.save_every_n_steps == 0
 
 
-def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+def _shapes(tensors: Any) -> dict[str, Any]:
+    """Return the shapes of a state dict by name; of what is none, its type."""
+    if not isinstance(tensors, dict):
+        return {"state_dict": type(tensors).__name__}
+    return {
+        name: tuple(getattr(tensor, "shape", ("no tensor",))) for name, tensor in tensors.items()
+    }
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is neither read nor written again."""
+    kept = path.with_name(f"{path.name}.damaged")
+    try:
+        path.replace(kept)
+    except OSError as error:
+        raise MachineError(f"cannot rename {printable(path)}: {error.strerror}") from error
+    return kept
 
 
 def _unusable(path: Path, reason: str) -> CheckpointError:

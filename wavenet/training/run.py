@@ -20,9 +20,11 @@ from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.model import meta_model
 from wavenet.training.checkpointing import (
     CHECKPOINTS_DIR,
+    check_contents,
     checkpoint_step,
     find_checkpoints,
-    read_run_checkpoint,
+    newest_intact,
+    read_checkpoint,
 )
 from wavenet.training.data import resolve_config
 from wavenet.training.distributed.launcher import requeue
@@ -37,7 +39,7 @@ from wavenet.training.validation import History
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.device import check_device
-from wavenet.utils.errors import ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import CheckpointError, ConfigError, DataError, MachineError, printable
 from wavenet.utils.files import locked, new_numbered_folder, remove_leftovers, write_text
 
 CONFIG_FILE = "run.json"
@@ -169,19 +171,36 @@ def is_finished(config: RunConfig, run: Path, group: ProcessGroup) -> bool:
 def load_last_checkpoint(
     run: Path, state: TrainingState, history: History, data_digest: str, group: ProcessGroup
 ) -> bool:
-    """Continue from a run's last training checkpoint; return whether it has one.
+    """Continue from a run's newest intact training checkpoint; return whether it has one.
+
+    Process 0 finds it, see `newest_intact`; all continue from the same one.
 
     Raises:
-        CheckpointError: It is damaged, or of another run.
+        CheckpointError: All are damaged, or it is of another run.
         DataError: The clips are not those that the run started with.
+        MachineError: One cannot be read.
     """
-    checkpoints = group.run_on_rank_zero(lambda: find_checkpoints(run))
-    if not checkpoints:
+    read: dict[Path, dict[str, Any]] = {}  # in process 0, which has read it already
+
+    def find() -> Path | None:
+        found = newest_intact(run)
+        if found is not None:
+            read.update([found])
+        return None if found is None else found[0]
+
+    path = group.run_on_rank_zero(find)
+    if path is None:
         return False
-    log.info("resuming %s from step %d", run, checkpoint_step(checkpoints[-1]))
-    contents = read_run_checkpoint(checkpoints[-1], state)
+    log.info("resuming %s from step %d", run, checkpoint_step(path))
+    contents = read[path] if path in read else read_checkpoint(path)
+    check_contents(path, contents, state)
     _compare(contents, data_digest, group)
-    state.load_state_dict(contents, group)
+    try:
+        state.load_state_dict(contents, group)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{printable(path)} does not fit the run: {printable(error)}"
+        ) from error
     history.load_state_dict(contents["history"])
     return True
 

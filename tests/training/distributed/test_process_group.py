@@ -20,7 +20,7 @@ from tests.process_groups import (
     torchrun_environment,
     train_in_group,
 )
-from tests.training.small import new_state, run_config
+from tests.training.small import build_loop, new_state, run_config
 from tests.waiting import wait_until
 from wavenet.checkpoint import TrainingInfo, save
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -29,6 +29,7 @@ from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.freeze import freeze, trainable
+from wavenet.training.run import load_last_checkpoint
 from wavenet.training.signals import StopFlag
 from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import DataError
@@ -107,6 +108,24 @@ def interrupt_the_preview(group: ProcessGroup) -> object:
     state.step = history.pending_validation = 5
     assert not validation.run_pending(state)
     return sync.stop.signal, history.pending_validation, run.exists()
+
+
+def load_past_a_damaged_checkpoint(group: ProcessGroup) -> object:
+    state, history = new_state(), History()
+    assert load_last_checkpoint(Path("run"), state, history, "", group)
+    return state.step
+
+
+def test_all_processes_go_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path) -> None:
+    build_loop(tmp_path / "run", new_state(), max_steps=4, save_every_n_steps=1).run()
+    newest = find_checkpoints(tmp_path / "run")[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+
+    results = run_in_group(3, load_past_a_damaged_checkpoint, 20, tmp_path)
+
+    assert results == ["3"] * 3
+    names = sorted(path.name for path in newest.parent.iterdir())
+    assert names == ["step-00000003.ckpt", "step-00000004.ckpt.damaged"]
 
 
 def test_all_gather_returns_tensors_by_rank(tmp_path: Path) -> None:
