@@ -32,7 +32,7 @@ def blocks(page: str, language: str) -> list[str]:
 def command_lines(page: str) -> list[tuple[str, str]]:
     """Verb and words of every command of a page."""
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    return [match.groups() for line in lines if (match := COMMAND.search(line))]
+    return [(match[1], match[2]) for line in lines if (match := COMMAND.search(line))]
 
 
 RUN = [page for page in PAGES if blocks(page, "python")]
