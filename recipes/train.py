@@ -14,6 +14,7 @@ from wavenet.cli.main import run_command
 from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import accelerate, keep_freed_memory
+from wavenet.training.audio_preview import build_preview
 from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
@@ -22,6 +23,7 @@ from wavenet.training.final_report import write_final_report
 from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
+from wavenet.training.loggers import build_loggers, require_loggers
 from wavenet.training.loop import Objective, TrainingLoop
 from wavenet.training.options import RunConfig
 from wavenet.training.progress import training_progress
@@ -38,19 +40,17 @@ from wavenet.training.run import (
 )
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
-from wavenet.training.tensorboard import TensorBoard, build_preview
 from wavenet.training.validation import History, Validation
-from wavenet.utils.errors import require
 
 log = logging.getLogger("wavenet")
 
 
 def train(options: TrainCommand, composed: Composed) -> CommandResult:
     """Start or resume a run; return its result, with the exit code of a signal."""
-    require("tensorboard", "train")
     stop, config = StopFlag(), options.run
     if options.resume is not None:
         config = with_overrides(read_run(Path(options.resume)), composed)
+    require_loggers(config.trainer.logger)
 
     with join_process_group(config.trainer) as group:
         if options.resume is not None:
@@ -102,8 +102,8 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
 
     keep_freed_memory()
     loader = build_loader(data, config, step=state.step, group=group)
-    tensorboard = TensorBoard(run, state.step) if group.rank == 0 else None
-    preview = build_preview(data, config, stop, tensorboard)
+    loggers = build_loggers(config, run, state.step) if group.rank == 0 else None
+    preview = build_preview(data, config, stop, loggers)
     with (
         stop.listening(),
         group.raise_on_lost_peer(),
@@ -116,15 +116,15 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
             loader=loader,
             sync=sync,
             validation=Validation(
-                run, config, history, sync, data.info, data.windows, preview, tensorboard
+                run, config, history, sync, data.info, data.windows, preview, loggers
             ),
             checkpoints=checkpoints,
             progress=progress,
             optim=config.optim,
             options=options,
         ).run()
-    if tensorboard is not None:
-        tensorboard.close()
+    if loggers is not None:
+        loggers.close()
     stop.signal = stop.signal or sync.stop.signal
 
     if not stop and config.evaluation.sample_seconds:

@@ -99,10 +99,13 @@ def test_a_collective_of_a_gpu_that_never_ends_is_a_lost_process() -> None:
 
 def test_a_result_names_the_first_nonfinite_gradient() -> None:
     gradients = {"none": torch.zeros(0), "a": torch.ones(3), "b": torch.tensor([1.0, -torch.inf])}
-    result = UpdateResult(1, gradients, [torch.tensor(2.0), torch.tensor(4.0)])
+    result = UpdateResult(1, gradients, [torch.tensor(2.0), torch.tensor(4.0)], torch.tensor(5.0))
     result.wait(single_process())
 
     assert result.nonfinite == "b"
     assert result.losses == [2.0, 4.0]
+    assert result.gradient_norm == 5.0
     assert float(result.skip()) == 1.0
-    assert float(UpdateResult(1, {"a": torch.ones(3)}, [torch.ones(())]).skip()) == 0.0
+    assert (
+        float(UpdateResult(1, {"a": torch.ones(3)}, [torch.ones(())], torch.ones(())).skip()) == 0.0
+    )

@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.training.small import CONFIG
 from wavenet.config import AudioConfig
 from wavenet.model import WaveNet
+from wavenet.training.audio_preview import AudioPreview
 from wavenet.training.signals import StopFlag, Stopped
-from wavenet.training.tensorboard import AudioPreview, TensorBoard
+from wavenet.training.tensorboard import TensorBoard
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -78,12 +78,15 @@ class TrainingLoop:
             self.backward(next(segments)) for _ in range(self.options.accumulate_grad_batches)
         ]
         self.sync.average_gradients(state.model.parameters())
-        result = UpdateResult(state.step + 1, state.gradients(), losses)
+        gradients = state.gradients()
+        norm = torch.nn.utils.get_total_norm(gradients.values())
+        result = UpdateResult(state.step + 1, gradients, losses, norm)
         self.results.append(result)
         if state.reads_late or state.gradients_are_finite(result, self.options.on_nonfinite):
             skip = result.skip() if state.reads_late else None
             if optim.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(state.model.parameters(), optim.max_grad_norm)
+                weights = state.model.parameters()
+                torch.nn.utils.clip_grads_with_norm_(weights, optim.max_grad_norm, norm)
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(optim, state.step, self.options.max_steps)
             step_optimizer(state.optimizer, skip)
@@ -107,7 +110,7 @@ class TrainingLoop:
             if state.reads_late:
                 state.gradients_are_finite(result, self.options.on_nonfinite)
             losses.append(self.sync.mean_loss(result.losses))
-            self.validation.add_loss(result.step, losses[-1], state.lr)
+            self.validation.add_loss(result.step, losses[-1], state.lr, result.gradient_norm)
         return losses
 
     def result_is_due(self) -> bool:

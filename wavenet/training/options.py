@@ -89,6 +89,11 @@ class TrainerOptions(Options):
         1.0, "Held-out clip in TensorBoard, teacher-forced and generated; 0 for none", ge=0
     )
 
+    logger: tuple[Literal["tensorboard", "csv", "wandb"], ...] = option(
+        ("tensorboard",),
+        "Where curves go: tensorboard/ or metrics.csv of the run, Weights & Biases; [] for nowhere",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         size, batches = self.global_batch_size, self.accumulate_grad_batches

@@ -1,37 +1,23 @@
-"""What TensorBoard shows of a training: curves, and audio of one held-out clip.
+"""What TensorBoard shows of a training: settings, curves, and audio of one held-out clip.
 
 TensorBoard can never stop training: if it cannot write (a full disk, a read-only folder), one
 warning says so, and the run continues without it.
 """
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from wavenet.config import AudioConfig
-from wavenet.data.dataset import read_clip
-from wavenet.evaluation.nll import evaluating
 from wavenet.evaluation.plots import spectrogram_image
-from wavenet.evaluation.synthesis import clip_conditioning
-from wavenet.features.filters import build_filter
-from wavenet.model import WaveNet
-from wavenet.sampling import make_sampler
-from wavenet.training.data import TrainingData
 from wavenet.training.loader import is_worker_error
-from wavenet.training.options import RunConfig
-from wavenet.training.signals import StopFlag
-from wavenet.training.state import TrainingState
 from wavenet.utils.errors import printable
 
+METRICS = ("val/bits_per_sample", "train/bits_per_sample")  # of the table of hyperparameters
 log = logging.getLogger("wavenet")
 
 
@@ -41,11 +27,13 @@ class TensorBoard:
     Args:
         run: The run's folder.
         step: Updates so far: what an earlier process wrote past them is dropped.
+        settings: Hyperparameters by name.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = run / "tensorboard"
         self.purge_step = step + 1 if step else None
+        self.settings = dict(settings or {})
         self.failed = False
         self.lock = threading.Lock()  # TensorBoard's thread and ours may fail at the same moment
         self._writer: Any = None
@@ -86,7 +74,17 @@ class TensorBoard:
 
             self._thread_hook, threading.excepthook = threading.excepthook, self._thread_failed
             self._writer = SummaryWriter(str(self.folder), purge_step=self.purge_step)
+            if self.settings:
+                self._add_settings()
         return self._writer
+
+    def _add_settings(self) -> None:
+        """Write the hyperparameters; `add_hparams` would make another run of them."""
+        from torch.utils.tensorboard.summary import hparams
+
+        metrics = dict.fromkeys(METRICS, 0.0)
+        for summary in hparams(self.settings, metrics):  # type: ignore[no-untyped-call]
+            self._writer.file_writer.add_summary(summary)
 
     def _attempt(self, write: Callable[[], None]) -> None:
         """Call `write`, unless TensorBoard has failed before."""
@@ -115,76 +113,3 @@ class TensorBoard:
                     *(printable(self.folder), printable(error)),
                 )
             self.failed = True
-
-
-@dataclass
-class AudioPreview:
-    """Writes one held-out clip to TensorBoard at every validation, computed twice.
-
-    Teacher-forced, each sample is the likeliest one after the true past; generated, each is drawn
-    from the model's own distribution. Both are written as audio and as a spectrogram.
-    """
-
-    clip: NDArray[np.float32]  # the start of a held-out recording, (T,)
-    audio: AudioConfig  # meaning of the model's signal
-    conditions: dict[str, Any]  # conditioning of the clip, a batch of one
-    stop: StopFlag  # set by a signal
-    tensorboard: TensorBoard | None = None  # gets the audio
-
-    def __post_init__(self) -> None:
-        self.filter = build_filter(self.audio)
-        self.signal = self.filter.apply(torch.from_numpy(self.clip))
-
-    def __call__(self, state: TrainingState) -> None:
-        """Write the clip at the current step.
-
-        Raises:
-            Stopped: A signal came before all was generated; nothing is written.
-        """
-        sounds = {
-            "val/original": self.clip,
-            "val/teacher_forced": self.teacher_forced(state.eval_model),
-            "val/generated": self.generate(state.eval_model),
-        }
-        if self.tensorboard is not None:
-            self.tensorboard.add_audio(sounds, state.step, self.audio.sample_rate)
-
-    def teacher_forced(self, model: WaveNet) -> NDArray[np.float32]:
-        """Return the likeliest sample after each true past, `(T,)`."""
-        device = next(model.parameters()).device
-        with evaluating(model):
-            conditions = {name: tensor.to(device) for name, tensor in self.conditions.items()}
-            params = model(self.signal.to(device)[None], **conditions)
-        return self._to_waveform(model.distribution.mode(params))
-
-    def generate(self, model: WaveNet) -> NDArray[np.float32]:
-        """Return the first half of the clip and the model's continuation of it, `(T,)`."""
-        half = len(self.signal) // 2
-        prompt = self.signal[:half]
-        # one stream is faster on a CPU than on the GPU that trains
-        backend = "cpu" if importlib.util.find_spec("numba") else "auto"
-        generated = make_sampler(model, backend).generate(
-            len(self.signal) - half,
-            prompt=prompt,
-            progress=self.stop.raise_if_stopped,
-            **self.conditions,
-        )
-        return self._to_waveform(torch.cat([prompt, generated[0].cpu()])[None])
-
-    def _to_waveform(self, signal: Tensor) -> NDArray[np.float32]:
-        """Return the recording that a filtered signal, `(1, T)`, stands for."""
-        waveform: NDArray[np.float32] = self.filter.inverse()(signal.cpu().float())[0].numpy()
-        return waveform
-
-
-def build_preview(
-    data: TrainingData, config: RunConfig, stop: StopFlag, tensorboard: TensorBoard | None
-) -> AudioPreview | None:
-    """Return the preview of the longest validation clip; `None` without one or if it is off."""
-    length = round(config.trainer.preview_seconds * config.audio.sample_rate)
-    if not data.val or not length:
-        return None
-    clip = data.val[int(np.argmax(data.val.frames))]
-    waveform = read_clip(config.data.folder, clip)[:length]
-    conditions = clip_conditioning(config.audio, config.data.folder, clip, len(waveform))
-    return AudioPreview(waveform, config.audio, conditions, stop, tensorboard)

@@ -1,4 +1,4 @@
-"""What an update tells: its loss, and which gradient was not finite.
+"""What an update tells: its loss, the norm of its gradients, and which of them was not finite.
 
 A CPU that reads a number of a GPU waits until it is computed, and the GPU then waits for the next
 launch. So the numbers travel to the CPU while it launches the next update, and are read after that.
@@ -20,15 +20,16 @@ class UpdateResult:
         step: Number of the update, from 1.
         gradients: By the name of the weight.
         losses: Of the update's batches, in nats.
+        norm: Of all gradients together, `()`, before clipping.
     """
 
     def __init__(
-        self, step: int, gradients: Mapping[str, Tensor], losses: Sequence[Tensor]
+        self, step: int, gradients: Mapping[str, Tensor], losses: Sequence[Tensor], norm: Tensor
     ) -> None:
         self.step = step
         self._names = [name for name, gradient in gradients.items() if gradient.numel()]
         self._largest = largest_magnitudes([gradients[name] for name in self._names])
-        numbers = torch.stack([*self._largest, *losses])
+        numbers = torch.stack([*self._largest, *losses, norm])
         self._numbers = numbers.to("cpu", non_blocking=True)  # to pinned memory
         self._event = None
         if numbers.device.type == "cuda":
@@ -52,8 +53,13 @@ class UpdateResult:
     @property
     def losses(self) -> list[float]:
         """Losses of the update's batches, in nats."""
-        losses: list[float] = self._numbers[len(self._names) :].tolist()
+        losses: list[float] = self._numbers[len(self._names) : -1].tolist()
         return losses
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of all gradients together, before clipping."""
+        return float(self._numbers[-1])
 
     @property
     def nonfinite(self) -> str | None:

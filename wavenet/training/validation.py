@@ -20,10 +20,10 @@ from wavenet.checkpoint import TrainingInfo
 from wavenet.data.dataset import SequentialSegments
 from wavenet.evaluation.nll import total_nll
 from wavenet.training.distributed.gradient_sync import GradientSync
+from wavenet.training.loggers import Loggers
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import Stopped
 from wavenet.training.state import TrainingState
-from wavenet.training.tensorboard import TensorBoard
 from wavenet.utils.errors import MachineError
 
 MAX_CURVE_POINTS = 500
@@ -70,10 +70,11 @@ class Validation:
     info: TrainingInfo  # what the model card says about the data
     windows: SequentialSegments | None = None  # held-out audio; without, the latest is exported
     preview: Callable[[TrainingState], None] | None = None  # called in process 0
-    tensorboard: TensorBoard | None = None  # gets the curves
+    loggers: Loggers | None = None  # get the curves
+    timed: tuple[int, float] | None = None  # step and time of the last point of the curve
     exported_step: int | None = None  # of the last export of this process
 
-    def add_loss(self, step: int, nats: float, lr: float) -> None:
+    def add_loss(self, step: int, nats: float, lr: float, gradient_norm: float) -> None:
         """Add the loss of update `step` to the curve; a skipped one has no place on it."""
         history, max_steps = self.history, self.config.trainer.max_steps
         if math.isfinite(nats):
@@ -84,7 +85,19 @@ class Validation:
             bits = history.nats / history.updates / math.log(2)
             history.nats, history.updates = 0.0, 0
             history.train.append((step, bits))
-            self._log({"train/bits_per_sample": bits, "train/learning_rate": lr}, step)
+            scalars = {"train/bits_per_sample": bits, "train/learning_rate": lr}
+            if math.isfinite(gradient_norm):
+                scalars["train/gradient_norm"] = gradient_norm
+            self._log({**scalars, **self._speed(step)}, step)
+
+    def _speed(self, step: int) -> dict[str, float]:
+        """Return the samples per second since the last point of the curve."""
+        trainer, before, now = self.config.trainer, self.timed, time.monotonic()
+        self.timed = step, now
+        if before is None or now <= before[1]:
+            return {}
+        samples = (step - before[0]) * trainer.global_batch_size * trainer.segment_length
+        return {"train/samples_per_second": samples / (now - before[1])}
 
     def run_if_due(self, state: TrainingState) -> None:
         """Validate after an update, every `val_every_n_steps` and after the last one."""
@@ -160,8 +173,8 @@ class Validation:
             checkpoint.save(state.eval_model, self.run / "model", self.config.audio, info)
 
     def _log(self, scalars: dict[str, float], step: int) -> None:
-        if self.tensorboard is not None:
-            self.tensorboard.add_scalars(scalars, step)
+        if self.loggers is not None:
+            self.loggers.add_scalars(scalars, step)
 
 
 def curve_interval(max_steps: int) -> int:
