@@ -59,6 +59,14 @@ def predictor_configs(draw: st.DrawFn, local: LocalConfig) -> PredictorConfig:
 
 
 @st.composite
+def past_predictor_configs(draw: st.DrawFn) -> PredictorConfig:
+    """Any small linear predictor from the past."""
+    length = draw(st.integers(16, 40))
+    order, interval = draw(st.integers(1, length - 1)), draw(st.integers(1, 9))
+    return PredictorConfig(source="past", order=order, window_length=length, interval=interval)
+
+
+@st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
     """Any small model: odd widths, arbitrary dilations, every option."""
     output = draw(st.sampled_from(["categorical", "logistic_mixture", "gaussian_mixture"]))
@@ -90,8 +98,11 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> WaveNetConfig:
         "local": draw(st.one_of(st.none(), local_configs())),
     }
     given = {**options, **fixed}
-    if given["local"] and given["quantization_channels"] == 65536 and "predictor" not in fixed:
-        given["predictor"] = draw(st.one_of(st.none(), predictor_configs(given["local"])))
+    if given["output_distribution"] != "categorical" and "predictor" not in fixed:
+        kinds = [st.none(), past_predictor_configs()]
+        if given["local"]:
+            kinds.append(predictor_configs(given["local"]))
+        given["predictor"] = draw(st.one_of(*kinds))
     return WaveNetConfig(**given)
 
 

@@ -24,7 +24,8 @@ from wavenet.config import (
 from wavenet.derive import derive
 from wavenet.features.mel import LogMel
 from wavenet.kernels.predictor_coefficients import cpu_coefficients
-from wavenet.linear_predictor import LinearPredictor, coefficients, levinson
+from wavenet.linear_predictor import levinson
+from wavenet.mel_predictor import MelPredictor, coefficients
 from wavenet.presets import MEL_PRESETS
 from wavenet.utils.errors import ConfigError
 
@@ -74,7 +75,7 @@ def frames_of(mel: MelConfig, kind: str) -> Tensor:
 
 
 def test_predictions_are_exact_in_any_order_of_summation() -> None:
-    predictor = LinearPredictor(PredictorConfig(order=24, mel=MEL))
+    predictor = MelPredictor(PredictorConfig(order=24, mel=MEL))
     rows, waveform = predictor(frames_of(MEL, "noise"))[..., :200], quantized(200)[:1]
 
     found = predictor.predict(waveform, rows)
@@ -102,7 +103,7 @@ def test_levinson_solves_the_normal_equations() -> None:
 @pytest.mark.parametrize("name", sorted(MEL_PRESETS))
 def test_compiled_coefficients_equal_the_plain_ones(name: str) -> None:
     mel = MEL_PRESETS[name]
-    predictor = LinearPredictor(PredictorConfig(order=64, mel=mel))
+    predictor = MelPredictor(PredictorConfig(order=64, mel=mel))
     frames = LogMel(mel)(voice(mel.sample_rate)).transpose(1, 2)[:, :6].repeat(2, 1, 1)
 
     rows = coefficients(predictor, frames)
@@ -118,7 +119,7 @@ def test_compiled_coefficients_equal_the_plain_ones(name: str) -> None:
 def test_a_mel_predicts_its_signal_well(name: str) -> None:
     mel = MEL_PRESETS[name]
     waveform = voice(mel.sample_rate)
-    predictor = LinearPredictor(PredictorConfig(order=64, mel=mel))
+    predictor = MelPredictor(PredictorConfig(order=64, mel=mel))
 
     rows = predictor(LogMel(mel)(waveform))[..., : waveform.shape[1]]
     error = waveform - predictor.predict(waveform, rows)
@@ -133,7 +134,7 @@ def test_a_mel_predicts_its_signal_well(name: str) -> None:
 @pytest.mark.parametrize("name", ["8khz", "r9y9", "wavernn"])
 def test_any_frames_give_a_stable_filter_of_a_sane_scale(name: str, kind: str) -> None:
     mel = MEL_PRESETS[name]
-    predictor = LinearPredictor(PredictorConfig(order=40, mel=mel))
+    predictor = MelPredictor(PredictorConfig(order=40, mel=mel))
 
     rows = predictor(frames_of(mel, kind))[0]
 
@@ -145,7 +146,7 @@ def test_any_frames_give_a_stable_filter_of_a_sane_scale(name: str, kind: str) -
 
 
 def test_coefficients_take_the_next_frame_and_no_more() -> None:
-    predictor = LinearPredictor(PredictorConfig(order=8, subframes=2, mel=MEL))
+    predictor = MelPredictor(PredictorConfig(order=8, subframes=2, mel=MEL))
     frames = frames_of(MEL, "a voice")
     changed = frames.clone()
     changed[..., 4] += 0.5
@@ -182,7 +183,7 @@ def test_nll_is_that_of_the_shifted_density() -> None:
         model = WaveNet(config).eval()
         waveform = voice(8000)[:, :160]
         frames = LogMel(MEL)(waveform)
-        predictor = model.predictor
+        predictor = model.mel_predictor
         assert predictor is not None
         rows = predictor(frames)[..., :160]
 
@@ -227,12 +228,12 @@ def test_gradients_reach_the_weights_through_the_density_alone() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_model_of_another_dtype_keeps_its_constants(dtype: torch.dtype) -> None:
     model = WaveNet(CONFIG)
-    assert model.predictor is not None
-    expected = model.predictor.cosines
+    assert model.mel_predictor is not None
+    expected = model.mel_predictor.cosines
 
     model.to(dtype)
 
-    assert torch.equal(model.predictor.cosines, expected)
+    assert torch.equal(model.mel_predictor.cosines, expected)
     assert model(voice(8000), local=LogMel(MEL)(voice(8000))).isfinite().all()
 
 
@@ -254,7 +255,7 @@ def test_a_config_that_cannot_predict_is_refused(changes: dict[str, Any], messag
     ("options", "message"),
     [({"order": 128}, "under 128"), ({"order": 8, "subframes": 50}, "40 at most")],
 )
-def test_a_predictor_beyond_its_frame_is_refused(options: dict[str, int], message: str) -> None:
+def test_a_predictor_beyond_its_frame_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PredictorConfig(mel=MEL, **options)
 

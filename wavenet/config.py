@@ -148,7 +148,7 @@ class WaveNetConfig(Options):
     )
     predictor: PredictorConfig | None = option(
         None,
-        "Linear predictor inside a mixture's density, from audio.mel; null for none",
+        "Linear predictor inside a mixture's density; null for none",
         added=True,
     )
 
@@ -180,8 +180,13 @@ class WaveNetConfig(Options):
         good = name.endswith("_mixture")  # an 8-bit past would be predicted with its rounding noise
         wanted = "logistic_mixture or gaussian_mixture, over 16-bit codes, for model.predictor"
         check(good, "output_distribution", wanted, name)
+        if mel is None:  # source=past
+            return
         if local is None:
-            raise ConfigError("model.predictor needs mel frames, but there is no model.local")
+            raise ConfigError(
+                "model.predictor needs mel frames, but there is no model.local: without it, use "
+                "predictor.source=past"
+            )
         wanted = f"{mel.n_mels} or more, predictor.mel.n_mels"
         check(local.in_channels >= mel.n_mels, "local.in_channels", wanted, local.in_channels)
         wanted = f"{mel.hop_length}, predictor.mel.hop_length"
@@ -202,8 +207,8 @@ class WaveNetConfig(Options):
     @property
     def receptive_field(self) -> int:
         """Past samples that the distribution of one sample depends on."""
-        order = 0 if self.predictor is None else self.predictor.order
-        return self.input_kernel_size + (self.kernel_size - 1) * sum(self.dilations) + order
+        past = 0 if self.predictor is None else self.predictor.receptive_field
+        return self.input_kernel_size + (self.kernel_size - 1) * sum(self.dilations) + past
 
     def receptive_field_seconds(self, sample_rate: int) -> float:
         """Return the receptive field in seconds of audio at `sample_rate`."""
@@ -279,7 +284,7 @@ def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
         hop = f"{local.hop_length} from {list(local.upsample_scales)}"
         good = local.hop_length == audio.hop_length
         check(good, "the product of model.local.upsample_scales", product, hop)
-    if model.predictor is not None:
+    if model.predictor is not None and model.predictor.source == "mel":
         _check_predictor(model.predictor, audio)
     count, names = model.num_speakers, len(audio.speaker_names)
     check(count == names, "model.num_speakers", f"{names}, as audio.speaker_names has", count)
@@ -289,7 +294,8 @@ def _check_predictor(predictor: PredictorConfig, audio: AudioConfig) -> None:
     if audio.mel is None:
         found = " and ".join(audio.features)
         raise ConfigError(
-            f"model.predictor needs audio.mel: {found} does not hold the spectrum of the signal"
+            f"model.predictor needs audio.mel: {found} does not hold the spectrum of the signal; "
+            "model.predictor.source=past needs none"
         )
     check(predictor.mel == audio.mel, "model.predictor.mel", "audio.mel", "another convention")
     good = audio.filter == FilterConfig()

@@ -60,9 +60,13 @@ def _derive_model(model: dict[str, Any], audio: AudioConfig) -> None:
     if not model.get("num_speakers"):
         model["num_speakers"] = len(audio.speaker_names)
     predictor = model.get("predictor")
-    if isinstance(predictor, dict) and predictor.get("mel") is None:
+    is_past = isinstance(predictor, dict) and predictor.get("source") == "past"
+    if isinstance(predictor, dict) and predictor.get("mel") is None and not is_past:
         if audio.mel is None:
-            raise ConfigError("model.predictor needs audio.mel, the frames that it is made of")
+            raise ConfigError(
+                "model.predictor needs audio.mel, the frames that it is made of; "
+                "model.predictor.source=past needs none"
+            )
         predictor["mel"] = to_dict(audio.mel)
     local = model.get("local")
     if not isinstance(local, dict):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from wavenet.utils.dataclass_io import Options, check, option
+from wavenet.utils.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +56,55 @@ class MelConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorConfig(Options):
-    """Linear prediction of each sample from those before it, with coefficients of mel frames."""
+    """Linear prediction of each sample from those before it.
 
+    Its coefficients come from the mel frames, or from the samples before (`source=past`).
+    """
+
+    source: Literal["mel", "past"] = option(
+        "mel", "What gives the coefficients: mel frames, or the past of the signal", added=True
+    )
     order: int = option(128, "Past samples that a prediction sees", ge=1, le=1024)
-    subframes: int = option(4, "Parts of a frame with coefficients of their own", ge=1, le=64)
-    mel: MelConfig = option(help="Meaning of the mel frames; audio.mel", derived=True)
+    subframes: int = option(4, "Parts of a mel frame with coefficients of their own", ge=1, le=64)
+    window_length: int = option(
+        256, "Samples that give the coefficients; for source=past", ge=16, le=4096, added=True
+    )
+    interval: int = option(
+        16, "Samples from coefficients to the next ones; for source=past", ge=1, le=4096, added=True
+    )
+    mel: MelConfig | None = option(None, "Meaning of the mel frames; audio.mel", derived=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.source == "past":
+            self._check_past()
+            return
+        if self.mel is None:
+            raise ConfigError("predictor.mel is missing: source=mel needs mel frames")
         order, half = self.order, self.mel.n_fft // 2
         check(order < half, "predictor.order", f"under {half}, half of mel.n_fft", order)
         subframes, hop = self.subframes, self.mel.hop_length
         check(subframes <= hop, "predictor.subframes", f"{hop} at most, mel.hop_length", subframes)
+        for name in ("window_length", "interval"):
+            default = getattr(PredictorConfig, name)
+            wanted = f"{default}, the default, for predictor.source=mel"
+            found = getattr(self, name)
+            check(found == default, f"predictor.{name}", wanted, found)
+
+    def _check_past(self) -> None:
+        order, length = self.order, self.window_length
+        check(order < length, "predictor.order", f"under {length}, predictor.window_length", order)
+        check(self.mel is None, "predictor.mel", "null for predictor.source=past", "a mel")
+        default = PredictorConfig.subframes
+        wanted = f"{default}, the default, for predictor.source=past"
+        check(self.subframes == default, "predictor.subframes", wanted, self.subframes)
+
+    @property
+    def receptive_field(self) -> int:
+        """Past samples that the prediction of one depends on."""
+        if self.source == "mel":
+            return self.order
+        return self.window_length + self.interval - 1
 
 
 @dataclass(frozen=True, kw_only=True)

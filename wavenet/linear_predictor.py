@@ -1,155 +1,58 @@
-"""Linear prediction of a waveform with coefficients that its mel spectrogram gives.
+"""Linear prediction of a waveform: what the two sources of coefficients have in common.
 
-A mel frame states how strong the bands of a spectrum are. Spread over the bins of the FFT it is a
-power spectrum, whose inverse transform is the autocorrelation, whose normal equations give the
-coefficients of the best linear predictor and the scale of what it leaves, the residual. An order
-that covers a pitch period predicts the pitch too. Between two frames, autocorrelations are
-interpolated: any mean of them belongs to a stable filter.
+`wavenet.mel_predictor` computes the coefficients of mel frames, `wavenet.past_predictor` those of
+samples that came before.
 
 The prediction has no rounding error: samples are multiples of 2^-15, coefficients of 2^-20, and
 float64 holds the sum of their products exactly. So every pass, backend, batch and order of
 summation gives the same bits.
 
-Levinson 1947 and Durbin 1960 for the equations, Richardson 1972 and Lucy 1974 for the spectrum;
-LPCNet (arXiv:1810.11846) predicts from 18 bands with order 16, and adds to the excitation what is
-part of the density here.
+Levinson 1947 and Durbin 1960 for the equations.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.feature_configs import PredictorConfig
-from wavenet.mel_filterbank import mel_filterbank
 from wavenet.modules.empty import KeepsConstants
 
 COEFFICIENT_STEP = 2.0**-20
 MAX_COEFFICIENT = 2.0**10  # far above those of speech; products of 16-bit samples stay exact
 ROUNDING_VARIANCE = 2.0**-30 / 12  # of 16-bit samples
-ITERATIONS = 10  # of the spectrum; 100 gain no more
-LAG_WINDOW_HZ = 10.0  # bandwidth by which spectral lines are widened; with 4, noise may run away
-WHITE_NOISE = 1e-9  # of the power, added for a well-conditioned system
-LOG_RANGE = 40.0  # natural logarithms outside of +- this belong to no signal
-TINY = 1e-30
 RESIDUAL_RANGE = 8.0  # scales of the residual that an input in [-1, 1] covers
-
-Coefficients = Callable[["LinearPredictor", Tensor], Tensor]
 
 
 class LinearPredictor(KeepsConstants):
-    """Coefficients from mel frames, and the prediction of every sample with them.
+    """The prediction of every sample with coefficients of a subclass.
 
     Coefficients come as rows, `(B, order + 1, T)`: those of a sample from the oldest to the newest
     sample that it is predicted from, then the scale of the residual, all float32.
 
     Args:
-        config: Order, sub-frames, and meaning of the frames.
+        order: Past samples that a prediction sees.
+        memory: Past samples that `step` needs.
+        kept: Numbers of the last sample that `step` needs besides its prediction and scale.
 
     Attributes:
         num_rows: Rows of coefficients, `order + 1`.
-        lookahead: Frames after its own that a sample's coefficients depend on.
-        coefficients: Computes them, as the function of that name; a faster implementation may take
-            its place.
+        receptive_field: Past samples that a prediction depends on.
+        operations: Multiplications and additions per sample.
+        coefficients: Computes rows, as the function of that name beside the subclass; a faster
+            implementation may take its place.
     """
 
-    bank: Tensor  # (n_mels, bins)
-    share: Tensor  # of each band in a bin, (bins, n_mels)
-    density: Tensor  # factor from a band to its mean bin, (n_mels,); 0 for one without bins
-    nearest: Tensor  # of each bin, the nearest one inside a band, (bins,)
-    cosines: Tensor
-    mean: Tensor
-    std: Tensor
+    coefficients: Callable[..., Tensor]
 
-    def __init__(self, config: PredictorConfig) -> None:
+    def __init__(self, order: int, memory: int, kept: int = 0) -> None:
         super().__init__()
-        mel = config.mel
-        self.config = config
-        self.order = config.order
-        self.subframes = config.subframes
-        self.hop_length = mel.hop_length
-        self.n_mels = mel.n_mels
-        self.num_rows = config.order + 1
-        self.lookahead = 1
-        self.power = mel.power
-        self.log_unit = {
-            "natural": 1.0,
-            "log10": math.log(10),
-            "decibel": math.log(10) * mel.power / 20,
-        }[mel.log_base]
-        self.coefficients: Coefficients = coefficients
-        bank = mel_filterbank(mel)
-        size, total = bank.sum(dim=1), bank.sum(dim=0)
-        bins = torch.arange(len(total), dtype=torch.float64)
-        constants = {
-            "bank": bank,
-            "share": (bank / total.clamp(min=TINY)).T.contiguous(),
-            "density": (size > 0) / size.clamp(min=TINY),
-            "nearest": ((bins.unsqueeze(1) - bins).abs() + len(bins) * (total == 0)).argmin(dim=1),
-            "cosines": _cosines(config),
-            "mean": torch.tensor(mel.mean, dtype=torch.float64),
-            "std": torch.tensor(mel.std, dtype=torch.float64),
-        }
-        for name, values in constants.items():
-            self.register_buffer(name, values, persistent=False)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Return the coefficients of every sample, `(B, order + 1, F * hop_length)`.
-
-        Args:
-            frames: `(B, C, F)`, mel bands first; the last one continues.
-        """
-        rows = self.of_subframes(F.pad(frames, (0, self.lookahead), mode="replicate"))
-        return self.of_samples(rows)
-
-    @torch.no_grad()
-    def of_subframes(self, frames: Tensor) -> Tensor:
-        """Return the coefficients of the sub-frames of some frames, given the frame after them.
-
-        Shape:
-            - Input: `(B, C, F + 1)`
-            - Output: `(B, F * subframes, order + 1)`
-        """
-        with torch.autocast(frames.device.type, enabled=False):
-            mel = frames[:, : self.n_mels].transpose(1, 2)
-            return self.coefficients(self, mel)
-
-    def of_samples(self, rows: Tensor) -> Tensor:
-        """Return the coefficients of each sample, `(B, order + 1, T)`, from those of sub-frames."""
-        samples = torch.arange(rows.shape[1] // self.subframes * self.hop_length)
-        return rows[:, self.subframe_of(samples).to(rows.device)].transpose(1, 2)
-
-    def subframe_of(self, samples: Tensor) -> Tensor:
-        """Return the number of the sub-frame that each sample is in, for numbers of samples."""
-        frames, offsets = samples // self.hop_length, samples % self.hop_length
-        return frames * self.subframes + offsets * self.subframes // self.hop_length
-
-    def autocorrelation(self, frames: Tensor) -> Tensor:
-        """Return the autocorrelation of mel frames, `(B, F, order + 1)` for `(B, F, n_mels)`.
-
-        It is that of the windowed signal, per sample, and positive definite for any frames.
-        """
-        logs = (frames.double() * self.std + self.mean) * self.log_unit
-        mel = logs.clamp(-LOG_RANGE, LOG_RANGE).exp()
-        r = self._spread(mel).pow(2 / self.power) @ self.cosines
-        r = r / r[..., :1].clamp(min=1)  # samples in [-1, 1] have no more power
-        lags = torch.arange(self.num_rows, device=r.device)
-        return r + ROUNDING_VARIANCE * (lags == 0)
-
-    def _spread(self, mel: Tensor) -> Tensor:
-        """Return bins of 0 or more, `(..., bins)`, whose mel bands are `mel`, `(..., n_mels)`.
-
-        From the bands' mean densities on, each iteration multiplies every bin by the mean ratio of
-        wanted to found bands around it. A bin outside of all bands gets the value of the nearest
-        one inside.
-        """
-        spectrum = (mel * self.density) @ self.share.T
-        for _ in range(ITERATIONS):
-            found = (spectrum @ self.bank.T).clamp(min=TINY)
-            spectrum = spectrum * ((mel / found) @ self.share.T)
-        return spectrum[..., self.nearest]
+        self.order = order
+        self.memory = memory
+        self.kept = kept
+        self.num_rows = order + 1
+        self.receptive_field = memory
+        self.operations = 2 * order
 
     def predict(self, waveform: Tensor, rows: Tensor) -> Tensor:
         """Return the prediction of every sample, `(B, T)` float32, from the samples before it.
@@ -166,65 +69,65 @@ class LinearPredictor(KeepsConstants):
         return total.float()
 
     def new_queue(self, batch_size: int) -> Tensor:
-        """Return the past of the first sample, `(B, order + 2)` float32.
+        """Return the past of the first sample, `(B, memory + kept + 2)` float32.
 
-        It holds the last `order` samples, the last prediction and the last scale.
+        It holds the last `memory` samples, what is kept, the last prediction and the last scale.
         """
-        queue = torch.zeros(batch_size, self.order + 2, device=self.bank.device)
+        queue = torch.zeros(batch_size, self.memory + self.kept + 2, device=self.device)
         queue[:, -1] = 1
         return queue
 
-    def prefill(self, queue: Tensor, inputs: Tensor, prediction: Tensor, scale: Tensor) -> None:
+    @property
+    def device(self) -> torch.device:
+        """Device of the constants."""
+        return next(self.buffers()).device
+
+    def prefill(self, queue: Tensor, inputs: Tensor, prediction: Tensor, rows: Tensor) -> None:
         """Store what `step` would have stored after all samples but the last one.
 
         Args:
             queue: From `new_queue`, changed in place.
             inputs: Each sample's predecessor, `(B, T)`.
             prediction: Of every sample, `(B, T)`.
-            scale: Of every residual, `(B, T)`.
+            rows: Coefficients of the last sample, `(B, order + 1)`.
         """
-        length, recent = inputs.shape[-1], inputs[:, -self.order :]
-        places = torch.arange(length - recent.shape[-1], length, device=queue.device) % self.order
-        queue[:, places] = recent.to(queue)
-        queue[:, -2:] = torch.stack([prediction[:, -1], scale[:, -1]], dim=1).to(queue)
+        length, recent = inputs.shape[-1], inputs[:, -self.memory :]
+        places = torch.arange(length - recent.shape[-1], length, device=queue.device)
+        queue[:, places % self.memory] = recent.to(queue)
+        queue[:, -2:] = torch.stack([prediction[:, -1], rows[:, -1]], dim=1).to(queue)
 
     def step(
-        self, sample: Tensor, queue: Tensor, position: int, rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the residual of a sample and the prediction of the next one, `(B,)` each.
+        self, sample: Tensor, queue: Tensor, position: int, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a sample's residual, the next one's prediction and its scale, `(B,)` each.
 
         Args:
             sample: The sample before the one at `position`, `(B,)`.
             queue: From `new_queue`, changed in place.
             position: Number of samples before the one that is predicted, from 0.
-            rows: Coefficients for the sample at `position`, `(B, order + 1)`.
+            rows: Coefficients for the sample at `position`, `(B, order + 1)`, where they are given.
         """
         residual = scaled_residual(sample.to(queue), queue[:, -2], queue[:, -1])
-        queue[:, position % self.order] = sample
-        order = torch.arange(position + 1, position + 1 + self.order, device=queue.device)
-        past = queue[:, order % self.order].double()
+        queue[:, position % self.memory] = sample
+        rows = self.rows_at(position, queue, rows)
+        past = self.last_samples(queue, position, self.order).double()
         prediction = (rows[:, :-1].double() * past).sum(dim=1).float()
         queue[:, -2], queue[:, -1] = prediction, rows[:, -1]
-        return residual, prediction
+        return residual, prediction, rows[:, -1]
+
+    def last_samples(self, queue: Tensor, position: int, count: int) -> Tensor:
+        """Return the last samples before the one at `position`, `(B, count)`, oldest first."""
+        places = torch.arange(position + 1 - count, position + 1, device=queue.device)
+        return queue[:, places % self.memory]
+
+    def rows_at(self, position: int, queue: Tensor, rows: Tensor | None) -> Tensor:
+        """Return the coefficients for the sample at `position`, `(B, order + 1)`."""
+        raise NotImplementedError
 
 
 def scaled_residual(sample: Tensor, prediction: Tensor, scale: Tensor) -> Tensor:
     """Return what a prediction left, as an input of the network: 1 is `RESIDUAL_RANGE` scales."""
     return (sample - prediction) / (scale * RESIDUAL_RANGE)
-
-
-def coefficients(predictor: LinearPredictor, frames: Tensor) -> Tensor:
-    """Return the rows of the sub-frames of some frames, `(B, F * subframes, order + 1)` float32.
-
-    Args:
-        predictor: Order, sub-frames and meaning of the frames.
-        frames: Mel frames and the one after them, `(B, F + 1, n_mels)`.
-    """
-    r = predictor.autocorrelation(frames)
-    parts = torch.arange(predictor.subframes, device=r.device, dtype=r.dtype)
-    share = ((parts + 0.5) / predictor.subframes).unsqueeze(1)
-    between = torch.lerp(r[:, :-1, None], r[:, 1:, None], share).flatten(1, 2)
-    return rounded_rows(*levinson(between.flatten(0, 1))).view(between.shape)
 
 
 def rounded_rows(exact: Tensor, error: Tensor) -> Tensor:
@@ -239,11 +142,14 @@ def rounded_rows(exact: Tensor, error: Tensor) -> Tensor:
     return torch.cat([rounded, error.sqrt().unsqueeze(-1)], dim=-1).float()
 
 
-def levinson(r: Tensor) -> tuple[Tensor, Tensor]:
+def levinson(
+    r: Tensor, total: Callable[[Tensor], Tensor] = lambda products: products.sum(dim=1)
+) -> tuple[Tensor, Tensor]:
     """Return the best linear predictors of autocorrelations, and the power of their errors.
 
     Args:
         r: Autocorrelations by lag, positive definite, `(N, order + 1)` float64.
+        total: Sums products, `(N, lag)`, by row; its order of terms decides the last bits.
 
     Returns:
         Coefficients from the oldest to the newest sample, `(N, order)`, and the error, `(N,)`.
@@ -253,25 +159,9 @@ def levinson(r: Tensor) -> tuple[Tensor, Tensor]:
     falling = r.flip(1)
     for lag in range(order):
         known = newest_first[:, :lag]
-        explained = (known * falling[:, order - lag : order]).sum(dim=1)
+        explained = total(known * falling[:, order - lag : order])
         reflection = ((r[:, lag + 1] - explained) / error).unsqueeze(1)
         known -= reflection * known.flip(1)
         newest_first[:, lag : lag + 1] = reflection
         error = error * (1 - reflection[:, 0].square())
     return newest_first.flip(1), error
-
-
-def _cosines(config: PredictorConfig) -> Tensor:
-    """Return the matrix from a power spectrum to an autocorrelation, `(bins, order + 1)`.
-
-    It includes the lag window and the power of the analysis window.
-    """
-    mel = config.mel
-    bins = torch.arange(mel.n_fft // 2 + 1).double().unsqueeze(1)
-    lags = torch.arange(config.order + 1).double()
-    mirrored = 2 - (bins == 0).double() - (2 * bins == mel.n_fft).double()  # negative frequencies
-    energy = torch.hann_window(mel.win_length).double().square().sum()
-    widening = torch.exp(-0.5 * (2 * math.pi * LAG_WINDOW_HZ * lags / mel.sample_rate) ** 2)
-    noise = 1 + WHITE_NOISE * (lags == 0)
-    cosines = torch.cos(2 * math.pi / mel.n_fft * bins * lags)
-    return cosines * mirrored / mel.n_fft / energy * widening * noise

@@ -19,7 +19,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Mixture, build_distribution
 from wavenet.distributions.companding import mu_law_class_of_code
-from wavenet.linear_predictor import LinearPredictor, scaled_residual
+from wavenet.linear_predictor import scaled_residual
+from wavenet.mel_predictor import MelPredictor
 from wavenet.model_conditioning import Conditioned
 from wavenet.modules import (
     CausalConv1d,
@@ -31,6 +32,7 @@ from wavenet.modules import (
 )
 from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
+from wavenet.past_predictor import PastPredictor
 from wavenet.pretrained_mixin import PretrainedMixin
 from wavenet.utils.arrays import takes_arrays
 from wavenet.waveform import shape_of_waveform, shift_right
@@ -95,7 +97,10 @@ class WaveNet(PretrainedMixin, Conditioned):
         self.config = config
         self.distribution = build_distribution(config)
         width, kernel_size = config.residual_channels, config.input_kernel_size
-        self.predictor = None if config.predictor is None else LinearPredictor(config.predictor)
+        self.predictor = None
+        if config.predictor is not None:
+            kind = MelPredictor if config.predictor.source == "mel" else PastPredictor
+            self.predictor = kind(config.predictor)
         self.num_signals = 1 if config.predictor is None else 3  # sample, prediction, residual
         self.input: CausalEmbedding | CausalConv1d
         if config.input_type == "scalar":
@@ -174,9 +179,9 @@ class WaveNet(PretrainedMixin, Conditioned):
         return self._params(waveform, *self.split(conditioning))
 
     def _params(self, waveform: Tensor, rows: Tensor | None, conditioning: Tensor | None) -> Tensor:
-        codes, prediction = self._inputs(shift_right(waveform), rows)
+        codes, prediction, rows = self._inputs(shift_right(waveform), rows)
         params: Tensor = self.head(self.stack(self.input(codes), conditioning))
-        return self._around(prediction, rows, params)
+        return self._around(prediction, None if rows is None else rows[:, -1], params)
 
     @takes_arrays
     def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
@@ -212,7 +217,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         field = self.config.receptive_field  # no queue reaches further back
         rows, conditioning = self.split(conditioning)
         before = shift_right(prompt)
-        codes, prediction = self._inputs(before, rows)
+        codes, prediction, rows = self._inputs(before, rows)
         recent_input = codes[..., -field:]
         recent = None if conditioning is None else conditioning[..., -field:]
         self.input.prefill(state.queues[0], recent_input, state.position)
@@ -220,7 +225,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         self.stack.prefill(queues, self.input(recent_input), state.position, recent)
         if self.predictor is not None and prediction is not None and rows is not None:
             samples = self.distribution.quantize(before)
-            self.predictor.prefill(state.queues[-1], samples, prediction, rows[:, -1])
+            self.predictor.prefill(state.queues[-1], samples, prediction, rows[..., -1])
 
     def step(
         self, sample: Tensor, state: WaveNetState, conditioning: Tensor | None = None
@@ -233,9 +238,9 @@ class WaveNet(PretrainedMixin, Conditioned):
             conditioning: Of the next sample, `(B, C)`, from `compute_conditioning`.
         """
         rows, conditioning = self.split(conditioning)
-        signals, prediction = self.distribution.quantize(sample).unsqueeze(1), None
-        if self.predictor is not None and rows is not None:
-            residual, prediction = self.predictor.step(
+        signals, prediction, scale = self.distribution.quantize(sample).unsqueeze(1), None, None
+        if self.predictor is not None:
+            residual, prediction, scale = self.predictor.step(
                 signals[:, 0], state.queues[-1], state.position, rows
             )
             signals = torch.stack([signals[:, 0].to(residual), prediction, residual], dim=1)
@@ -245,7 +250,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         skips = self.stack.step(x, queues, state.position, conditioning)
         assert isinstance(skips, Tensor)  # output="skip"
         state.position += 1
-        return self._around(prediction, rows, self.head.step(skips))
+        return self._around(prediction, scale, self.head.step(skips))
 
     def _apply(self, *args: Any, **kwargs: Any) -> "WaveNet":
         """Move, as `to`, `cuda` and the like do, and take along what is no part of a module."""
@@ -273,20 +278,25 @@ class WaveNet(PretrainedMixin, Conditioned):
                 return f"distribution has a {name} of its own, set on the instance"
         return first_difference(self, standard)
 
-    def _inputs(self, before: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the first layer's input for a waveform delayed by one sample, and its prediction.
+    def _inputs(
+        self, before: Tensor, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the first layer's input for a waveform delayed by one sample.
 
         The predictor adds two signals: the prediction of the sample, and the residual of the one
-        before it.
+        before it. The prediction and its coefficients are returned too.
         """
         samples = self.distribution.quantize(before)
-        if self.predictor is None or rows is None:
-            return self._codes_of(samples.unsqueeze(1)), None
-        coming = F.pad(samples, (0, 1))[:, 1:].to(rows)  # the last is predicted, not seen
+        if self.predictor is None:
+            return self._codes_of(samples.unsqueeze(1)), None, None
+        coming = F.pad(samples, (0, 1))[:, 1:].float()  # the last is predicted, not seen
+        if isinstance(self.predictor, PastPredictor):
+            rows = self.predictor(coming)
+        assert rows is not None  # the mel's come with the conditioning
         prediction = self.predictor.predict(coming, rows)
         residual = shift_right(scaled_residual(coming, prediction, rows[:, -1]))
         signals = torch.stack([samples.to(rows), prediction, residual], dim=1)
-        return self._codes_of(signals), prediction
+        return self._codes_of(signals), prediction, rows
 
     def _codes_of(self, signals: Tensor) -> Tensor:
         """Return the first layer's input for its signals, `(B, signals, T)`.
@@ -298,15 +308,15 @@ class WaveNet(PretrainedMixin, Conditioned):
             return codes.squeeze(1) if self.num_signals == 1 else codes
         return self.as_weights(self.distribution.quantize(signals))
 
-    def _around(self, prediction: Tensor | None, rows: Tensor | None, params: Tensor) -> Tensor:
+    def _around(self, prediction: Tensor | None, scale: Tensor | None, params: Tensor) -> Tensor:
         """Return the parameters of samples for those of residuals; as they are for no prediction.
 
         The network's unit is the scale of the residual.
         """
-        if prediction is None or rows is None:
+        if prediction is None or scale is None:
             return params
         assert isinstance(self.distribution, Mixture)
-        return self.distribution.affine(params, prediction, rows[:, -1])
+        return self.distribution.affine(params, prediction, scale)
 
 
 def unwrap(model: nn.Module) -> WaveNet:

@@ -172,7 +172,9 @@ def model_facts(model: "WaveNet", audio: AudioConfig, training: TrainingInfo) ->
     if audio.features:
         facts["Conditioning"] = f"{' and '.join(audio.features)}, every {audio.hop_length} samples"
     if config.predictor is not None:
-        facts["Linear prediction"] = f"order {config.predictor.order}, from the mel spectrogram"
+        order, source = config.predictor.order, config.predictor.source
+        sources = {"mel": "the mel spectrogram", "past": "the samples before"}
+        facts["Linear prediction"] = f"order {order}, from {sources[source]}"
     if audio.speaker_names:
         facts["Speakers"] = ", ".join(map(printable, audio.speaker_names))
     return facts

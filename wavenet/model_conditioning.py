@@ -1,7 +1,7 @@
 """The conditioning of a model: from its inputs to one tensor per sample.
 
 Local conditioning comes first, then global conditioning. Before both come the coefficients of the
-linear predictor, in models that have one.
+linear predictor, in models whose mel frames give them.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from wavenet.config import WaveNetConfig
 from wavenet.linear_predictor import LinearPredictor
+from wavenet.mel_predictor import MelPredictor
 from wavenet.modules import GlobalConditioner, LocalConditioner
 
 
@@ -20,13 +21,18 @@ class Conditioned(nn.Module):
         config: Shape of the weights.
         global_conditioner: Of speakers and vectors; `None` for a model without any.
         local_conditioner: Of frames; `None` for a model without any.
-        predictor: Linear predictor with coefficients of the frames; `None` for none.
+        predictor: Linear predictor; `None` for none.
     """
 
     config: WaveNetConfig
     global_conditioner: GlobalConditioner | None
     local_conditioner: LocalConditioner | None
     predictor: LinearPredictor | None
+
+    @property
+    def mel_predictor(self) -> MelPredictor | None:
+        """The linear predictor if its coefficients come from the frames, and so with them."""
+        return self.predictor if isinstance(self.predictor, MelPredictor) else None
 
     def compute_conditioning(
         self,
@@ -39,7 +45,7 @@ class Conditioned(nn.Module):
     ) -> Tensor | None:
         """Return the conditioning of each sample, `(B, C, T)`; `None` for a model without any.
 
-        The coefficients of the linear predictor come first, if there is one.
+        The coefficients of the mel's linear predictor come first, if there is one.
 
         Raises:
             ValueError: An input is missing, has another shape, or the model does not take it.
@@ -63,8 +69,8 @@ class Conditioned(nn.Module):
         if self.local_conditioner is not None:
             frames = self._frames_around(local, batch_size, length)
             rows, conditioning = self.local_window(frames)
-            if rows is not None and self.predictor is not None:
-                rows = self.predictor.of_samples(rows)[..., :length]
+            if rows is not None and self.mel_predictor is not None:
+                rows = self.mel_predictor.of_samples(rows)[..., :length]
             parts.append(conditioning[..., :length])
         elif local is not None:
             raise ValueError("the model has no local conditioning, but local was given")
@@ -105,7 +111,7 @@ class Conditioned(nn.Module):
     @property
     def frame_lookahead(self) -> int:
         """Frames after its own that the conditioning of a sample depends on, at most."""
-        parts = (self.local_conditioner, self.predictor)
+        parts = (self.local_conditioner, self.mel_predictor)
         return max((part.lookahead for part in parts if part is not None), default=0)
 
     def local_window(self, frames: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -117,7 +123,7 @@ class Conditioned(nn.Module):
             - Output: coefficients of the linear predictor, `(B, F * subframes, order + 1)`, if
               there is one, and conditioning of the stack, `(B, C, F * hop_length)`
         """
-        local, predictor = self.local_conditioner, self.predictor
+        local, predictor = self.local_conditioner, self.mel_predictor
         assert local is not None
         stop = frames.shape[-1] - self.frame_lookahead
         conditioning: Tensor = local.window(frames[..., : stop + local.lookahead])
@@ -127,10 +133,10 @@ class Conditioned(nn.Module):
         return predictor.of_subframes(own_frames), conditioning
 
     def split(self, conditioning: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Return the coefficients of the predictor, and the conditioning of the stack."""
-        if self.predictor is None or conditioning is None:
+        """Return the coefficients of the mel's predictor, and the conditioning of the stack."""
+        if self.mel_predictor is None or conditioning is None:
             return None, conditioning
-        count = self.predictor.num_rows
+        count = self.mel_predictor.num_rows
         return conditioning[:, :count].float(), self.as_weights(conditioning[:, count:])
 
     def as_weights(self, x: Tensor) -> Tensor:

@@ -56,10 +56,16 @@ def layer_rows(model: WaveNet | WaveNetConfig) -> list[LayerRow]:
     if local is not None:
         rows.append(_row("local conditioner", local, operations=round(_local_operations(local))))
     if model.predictor is not None:
-        order = model.predictor.order
-        sizes = {"effective_kernel_size": order, "receptive_field": order}
-        rows.append(_row("linear predictor", model.predictor, operations=2 * order, **sizes))
-        field += order  # the input layer sees predictions
+        predictor = model.predictor
+        field += predictor.receptive_field  # the input layer sees predictions
+        row = _row(
+            "linear predictor",
+            predictor,
+            effective_kernel_size=predictor.order,
+            receptive_field=predictor.receptive_field,
+            operations=predictor.operations,
+        )
+        rows.append(row)
     taps = model.input.memory + 1
     rows.append(_row("input", model.input, effective_kernel_size=taps, receptive_field=field))
     for index, block in enumerate(model.stack.blocks):

@@ -163,11 +163,11 @@ class Synthesizer:
 
     @cached_property
     def predictor_sampler(self) -> Sampler | None:
-        """Sampler of noise through the model's linear predictor; `None` without a predictor.
+        """Sampler of noise through the linear predictor of the mel; `None` without one.
 
         The model's network is left out: its parameters are zeros, the residual's own density.
         """
-        if self.model.predictor is None:
+        if self.model.mel_predictor is None:
             return None
         alone = copy.deepcopy(self.model)
         for weight in alone.head.output.parameters():

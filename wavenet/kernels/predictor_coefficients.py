@@ -1,6 +1,6 @@
 """The coefficients of a linear predictor from mel frames for CPUs, compiled by Numba.
 
-The counterpart of `wavenet.linear_predictor.coefficients`, whose hundreds of small tensor
+The counterpart of `wavenet.mel_predictor.coefficients`, whose hundreds of small tensor
 operations cost more than a small model. Each frame and each sub-frame is computed by itself in a
 fixed order, so bits do not depend on how many there are.
 """
@@ -29,35 +29,17 @@ from wavenet.kernels.compiler import (
     llvm_function,
     set_cache,
 )
-from wavenet.kernels.vectors import (
-    DOUBLE_VECTOR,
-    I64,
-    LANES,
-    Variable,
-    Vector,
-    for_range,
-    load,
-    load_scalar,
-)
-from wavenet.linear_predictor import (
-    COEFFICIENT_STEP,
-    ITERATIONS,
-    LOG_RANGE,
-    MAX_COEFFICIENT,
-    ROUNDING_VARIANCE,
-    TINY,
-    LinearPredictor,
-    coefficients,
-)
+from wavenet.kernels.levinson import Array, Rounding, solve, write_row
+from wavenet.kernels.vectors import I64, LANES, Vector, for_range, load, load_scalar
+from wavenet.linear_predictor import ROUNDING_VARIANCE
+from wavenet.mel_predictor import ITERATIONS, LOG_RANGE, TINY, MelPredictor, coefficients
 
-Array = NDArray[np.float64]
-ROW_BYTES = 8 * LANES
 FRAMES = 8  # computed at once
 FRAME_VECTOR = ir.VectorType(ir.DoubleType(), FRAMES)
 
 
 class Constants(NamedTuple):
-    """Buffers and numbers of a `LinearPredictor`."""
+    """Buffers and numbers of a `MelPredictor`."""
 
     bank: Array  # (n_mels, bins)
     ranges: NDArray[np.int64]  # (n_mels, 2): first bin of a band, and the one after its last
@@ -76,8 +58,7 @@ class Constants(NamedTuple):
     log_range: float
     rounding_variance: float
     tiny: float
-    coefficient_step: float
-    max_coefficient: float
+    rounding: Rounding
 
 
 @llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
@@ -181,70 +162,13 @@ def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
             r[frame, 0] += constants.rounding_variance
 
 
-@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
-def explain(builder: Builder, a: Value, r: Value, lag: Value, target: Value) -> None:
-    """Store what `lag` coefficients explain of the next lag, the sum of `a[tap] r[lag - tap]`."""
-    total = Variable(Vector(builder, ir.Constant(DOUBLE_VECTOR, [0.0] * LANES)))
-    last = row(builder, r, lag)
-    with for_range(builder, lag) as tap:
-        offset = builder.mul(tap, I64(ROW_BYTES))
-        known = load(builder, builder.sub(last, offset), DOUBLE_VECTOR)
-        total.set(total.get() + load(builder, builder.add(a, offset), DOUBLE_VECTOR) * known)
-    total.get().store(target)
-
-
-@llvm_function(types.void, ADDRESS, types.int64, ADDRESS)
-def reflect(builder: Builder, a: Value, lag: Value, reflection: Value) -> None:
-    """Subtract from `lag` coefficients the reflected ones."""
-    factor = load(builder, reflection, DOUBLE_VECTOR)
-    half = builder.sdiv(builder.add(lag, I64(1)), I64(2))
-    with for_range(builder, half) as tap:
-        places = row(builder, a, tap), row(builder, a, builder.sub(builder.sub(lag, I64(1)), tap))
-        first, last = (load(builder, place, DOUBLE_VECTOR) for place in places)
-        (first - factor * last).store(places[0])
-        (last - factor * first).store(places[1])
-
-
-def row(builder: Builder, rows: Value, index: Value) -> Value:
-    """Return the address of a row."""
-    return builder.add(rows, builder.mul(index, I64(ROW_BYTES)))
-
-
-@inlined
-def solve(r: Array, a: Array, error: Array) -> None:
-    """Compute predictors `a`, `(order, LANES)`, and errors of autocorrelations `r`.
-
-    `r` is `(order + 1, LANES)`. Coefficients are from the newest to the oldest sample.
-    """
-    reflection = np.empty(LANES)
-    error[:] = r[0]
-    for lag in range(len(a)):
-        explain(a.ctypes.data, r.ctypes.data, lag, reflection.ctypes.data)
-        for s in range(LANES):
-            reflection[s] = (r[lag + 1, s] - reflection[s]) / error[s]
-            error[s] *= 1 - reflection[s] * reflection[s]
-        reflect(a.ctypes.data, lag, reflection.ctypes.data)
-        a[lag] = reflection
-
-
-@inlined
-def write_row(
-    a: Array, error: Array, column: int, constants: Constants, row: NDArray[np.float32]
-) -> None:
-    """Write the rounded coefficients of a column of `solve`, and the scale of its residual."""
-    order, limit, step = len(a), constants.max_coefficient, constants.coefficient_step
-    for tap in range(order):
-        bounded = min(max(a[order - 1 - tap, column], -limit), limit)
-        row[tap] = np.rint(bounded / step) * step
-    row[order] = math.sqrt(error[column])
-
-
 def solve_frames(frames: Array, constants: Constants, rows: NDArray[np.float32]) -> None:
     """Compute the rows of all sub-frames, `(F * subframes, order + 1)`, of `(F + 1, n_mels)`."""
     subframes, lags = constants.subframes, constants.cosines.shape[1]
     r = np.empty((len(frames), lags))
     autocorrelate(frames, constants, r)
-    between, a, error = np.empty((lags, LANES)), np.empty((lags - 1, LANES)), np.empty(LANES)
+    between, a = np.empty((lags, LANES)), np.empty((lags - 1, LANES))
+    error, reflection = np.empty(LANES), np.empty(LANES)
     for first in range(0, len(rows), LANES):
         for column in range(LANES):
             number = min(first + column, len(rows) - 1)  # the last one fills up
@@ -252,9 +176,9 @@ def solve_frames(frames: Array, constants: Constants, rows: NDArray[np.float32])
             share = (part + 0.5) / subframes
             for lag in range(lags):
                 between[lag, column] = r[frame, lag] + share * (r[frame + 1, lag] - r[frame, lag])
-        solve(between, a, error)
+        solve(between, a, error, reflection)
         for column in range(min(LANES, len(rows) - first)):
-            write_row(a, error, column, constants, rows[first + column])
+            write_row(a, error, column, constants.rounding, rows[first + column])
 
 
 @lru_cache
@@ -265,7 +189,7 @@ def _solver() -> Any:
     return kernel
 
 
-def cpu_coefficients(predictor: LinearPredictor, frames: Tensor) -> Tensor:
+def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     """Return `coefficients(predictor, frames)`; on other devices PyTorch computes it."""
     if type(frames) is not Tensor or frames.device.type != "cpu":
         return coefficients(predictor, frames)
@@ -279,7 +203,7 @@ def cpu_coefficients(predictor: LinearPredictor, frames: Tensor) -> Tensor:
 
 @lru_cache
 def _constants(config: PredictorConfig) -> Constants:
-    predictor = LinearPredictor(config)
+    predictor = MelPredictor(config)
     bank, zeros = predictor.bank.numpy(), np.zeros(predictor.n_mels)
     used = bank > 0
     ranges = np.stack([used.argmax(axis=1), bank.shape[1] - used[:, ::-1].argmax(axis=1)], axis=1)
@@ -300,6 +224,5 @@ def _constants(config: PredictorConfig) -> Constants:
         log_range=LOG_RANGE,
         rounding_variance=ROUNDING_VARIANCE,
         tiny=TINY,
-        coefficient_step=COEFFICIENT_STEP,
-        max_coefficient=MAX_COEFFICIENT,
+        rounding=Rounding(),
     )

@@ -36,6 +36,7 @@ class BFloat(ir.Type):  # type: ignore[misc]
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 F32 = ir.FloatType()
 FLOAT_VECTOR, INT_VECTOR = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+LONG_VECTOR = ir.VectorType(I64, LANES)
 DOUBLE_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 BFLOAT_VECTOR = ir.VectorType(BFloat(), LANES)
 POINTER = ir.PointerType()

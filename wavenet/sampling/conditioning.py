@@ -135,9 +135,9 @@ class ConditioningBuffer:
         size = window_frames(model) * local.hop_length
         values = [self.frames.new_zeros(len(self.frames), local.channels, 0)]
         coefficients, subframes = [], None
-        if model.predictor is not None:
-            subframes = model.predictor.subframe_of(torch.arange(start, start + length))
-            shape = len(self.frames), 0, model.predictor.num_rows
+        if model.mel_predictor is not None:
+            subframes = model.mel_predictor.subframe_of(torch.arange(start, start + length))
+            shape = len(self.frames), 0, model.mel_predictor.num_rows
             coefficients.append(self.frames.new_zeros(shape, dtype=torch.float32))
         while length:
             number, offset = divmod(start, size)

@@ -123,9 +123,9 @@ def inference_copy(model: WaveNet) -> WaveNet:
     """
     copied = copy.deepcopy(model).eval()
     if copied.predictor is not None and importlib.util.find_spec("numba"):
-        from wavenet.kernels.predictor_coefficients import cpu_coefficients
+        from wavenet.kernels.past_coefficients import use_compiled_coefficients
 
-        copied.predictor.coefficients = cpu_coefficients  # in all samplers, for equal signals
+        use_compiled_coefficients(copied.predictor)  # in all samplers, for equal signals
     for module in list(copied.modules()):
         if not parametrize.is_parametrized(module):
             continue

@@ -10,7 +10,7 @@ from torch import Tensor
 from wavenet.distributions.categorical import cross_entropy
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 from wavenet.kernels.gated_activation import fast_gated_activation
-from wavenet.kernels.predictor_coefficients import cpu_coefficients
+from wavenet.kernels.past_coefficients import use_compiled_coefficients
 from wavenet.model import WaveNet
 from wavenet.modules import GatedActivation, ResidualStack
 from wavenet.training.options import TrainerOptions
@@ -21,7 +21,7 @@ def accelerate(model: WaveNet, options: TrainerOptions) -> None:
     if model.distribution.cross_entropy is cross_entropy:
         model.distribution.cross_entropy = fast_cross_entropy()
     if model.predictor is not None:
-        model.predictor.coefficients = cpu_coefficients
+        use_compiled_coefficients(model.predictor)
     for module in model.modules():
         if isinstance(module, ResidualStack):
             if module.gated_activation is GatedActivation:

@@ -60,7 +60,7 @@ def resolve_config(config: RunConfig) -> RunConfig:
     if audio.mel is not None and data.normalize_mel and not audio.mel.clamp:
         mel = with_mel_statistics(data.folder, clips, audio.mel)
         audio = dataclasses.replace(audio, mel=mel)
-        if model.predictor is not None:
+        if model.predictor is not None and model.predictor.source == "mel":
             predictor = dataclasses.replace(model.predictor, mel=mel)
             model = dataclasses.replace(model, predictor=predictor)
     audio = _with_files(data, all_clips, audio)

@@ -45,6 +45,10 @@ MODELS: dict[str, dict[str, Any]] = {
         "input_kernel_size": 2,
         **PREDICTED,
     },
+    "predicted-from-the-past": {
+        "output_distribution": "gaussian_mixture",
+        "predictor": PredictorConfig(source="past", order=5, window_length=16, interval=4),
+    },
     "conditioned": {"quantization_channels": 16, "local": LOCAL, "num_speakers": 2},
 }
 DRAWS = {
@@ -73,7 +77,7 @@ def gpu_sampler(config: WaveNetConfig) -> GraphSampler:
         sampler = GraphSampler(noisy(config))
     to_gpu(sampler.model)
     sampler.weights = pack_weights(sampler.model)
-    sampler.layout = Layout(config, sampler.weights.skip)
+    sampler.layout = Layout(sampler.model, sampler.weights.skip)
     return sampler
 
 

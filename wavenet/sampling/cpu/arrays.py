@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wavenet.kernels.past_coefficients import PastConstants
+
 # Columns of `PackedWeights.offsets`: a matrix's first byte; its first scale is one column on.
 CURRENT_TAP, PAST_TAPS, RESIDUAL, SKIP, CONDITIONING = 0, 2, 4, 6, 8  # of a block
 HIDDEN, OUTPUT = 0, 2  # of the head
@@ -33,6 +35,8 @@ class Sizes(NamedTuple):
     input_kernel_size: int
     num_signals: int  # whose codes the first convolution sees: the samples, and two of prediction
     order: int  # of the linear predictor, padded; 0 for none
+    memory: int  # past samples that it needs, padded
+    interval: int  # samples from coefficients of the past to the next; 0 for given coefficients
     residual_row_bytes: int  # of an encoded row of activations
     gated_row_bytes: int
     conditioning: int  # channels of local conditioning; 0 for none
@@ -56,6 +60,17 @@ class PackedWeights(NamedTuple):
     table_offset: int  # of the input tables in `vectors`
     num_classes: int  # rows of an input table
     class_of_code: NDArray[np.int32]  # the row of each code
+    past: PastConstants  # of a linear predictor whose coefficients come from the past
+
+
+class SolverBuffers(NamedTuple):
+    """Scratch memory of each stream for the coefficients of the past."""
+
+    windowed: NDArray[np.int32]  # (streams, memory + order)
+    r: NDArray[np.float64]  # (streams, unpadded order + 1, LANES)
+    a: NDArray[np.float64]  # (streams, unpadded order, LANES)
+    sums: NDArray[np.float64]  # (streams, 2, LANES): error and reflection
+    row: NDArray[np.float32]  # (streams, unpadded order + 1)
 
 
 class StreamBuffers(NamedTuple):
@@ -72,7 +87,9 @@ class StreamBuffers(NamedTuple):
     conditioned_offsets: NDArray[np.int64]  # plus local conditioning of the next samples
     conditioned_rows: NDArray[np.int64]  # a multiple of lookahead_rows
     codes: NDArray[np.int32]  # (streams, signals, input_kernel_size): last codes, newest first
-    history: NDArray[np.int32]  # (streams, 2 * order): twice the ring of the last 16-bit samples
+    history: NDArray[np.int32]  # (streams, 2 * memory): twice the ring of the last 16-bit samples
+    coefficients: NDArray[np.int32]  # of the past, (streams, order), in units of 2^-20
+    solver: SolverBuffers
     prediction: NDArray[np.float32]  # (streams, 2): the last prediction and its residual's scale
     activations: NDArray[np.uint8]  # (streams, activation_bytes): of the current sample
     scratch: NDArray[np.uint8]  # (streams or threads, scratch_bytes)

@@ -70,6 +70,7 @@ class CpuSampler(Sampler):
         packed, codes = self._packed_state(state), self.model.distribution.encode(prompt)
         length = codes.shape[1]
         first = max(0, length - self.model.config.receptive_field)  # no queue reaches further back
+        first -= first % max(self.layout.sizes.interval, 1)  # where coefficients are computed
         before = packed.buffers.codes[:, 0, ::-1]  # oldest first
         seen = np.concatenate([before, _int32(codes[:, :first])], axis=1)
         packed.buffers.codes[:, 0] = seen[:, seen.shape[1] - before.shape[1] :][:, ::-1]

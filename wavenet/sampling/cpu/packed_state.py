@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from wavenet.distributions.mixture import LEVELS
 from wavenet.kernels.matmul import aligned, decode_rows, encode_rows
+from wavenet.kernels.vectors import LANES
+from wavenet.linear_predictor import COEFFICIENT_STEP
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.cpu.arrays import (
     MAX_CONDITIONED_ROWS,
     MAX_LOOKAHEAD_ROWS,
     Sizes,
+    SolverBuffers,
     StreamBuffers,
 )
 from wavenet.sampling.cpu.packing import gate_biases
@@ -67,10 +70,22 @@ class Layout:
             conditioned_offsets=np.cumsum(conditioned) - conditioned,
             conditioned_rows=conditioned_rows,
             codes=codes,
-            history=np.zeros((streams, 2 * sizes.order), np.int32),
+            history=np.zeros((streams, 2 * sizes.memory), np.int32),
+            coefficients=np.zeros((streams, sizes.order), np.int32),
+            solver=self._new_solver(streams if sizes.interval else 0),
             prediction=np.array([[0, 1]] * streams, np.float32).reshape(streams, 2),
             activations=aligned(np.zeros(streams * sizes.activation_bytes, np.uint8)),
             scratch=aligned(np.zeros(scratch, np.uint8)),
+        )
+
+    def _new_solver(self, streams: int) -> SolverBuffers:
+        sizes, order = self.sizes, 0 if self.model.predictor is None else self.model.predictor.order
+        return SolverBuffers(
+            windowed=np.zeros((streams, sizes.memory + sizes.order), np.int32),
+            r=np.zeros((streams, order + 1, LANES)),
+            a=np.zeros((streams, order, LANES)),
+            sums=np.zeros((streams, 2, LANES)),
+            row=np.zeros((streams, order + 1), np.float32),
         )
 
     def new_state(
@@ -98,11 +113,13 @@ class Layout:
         codes[..., state.position :] = SILENCE_CODE
         shape = (len(codes), self.sizes.num_signals, memory)
         packed.buffers.codes[..., 1:] = codes.reshape(shape).numpy()
-        if self.sizes.order:
-            past, last = state.queues[-1][:, :-2], state.queues[-1][:, -2:]
-            oldest_first = past[:, _ring_places(state.position, past.shape[1])]
-            packed.set_history(distribution.encode(oldest_first).cpu().numpy())
-            packed.buffers.prediction[:] = last.cpu().numpy()
+        if self.model.predictor is not None:
+            memory, queue = self.model.predictor.memory, state.queues[-1].cpu()
+            oldest_first = queue[:, _ring_places(state.position, memory)]
+            packed.set_history(distribution.encode(oldest_first).numpy())
+            kept = (queue[:, memory:-2] / COEFFICIENT_STEP).to(torch.int32).numpy()
+            packed.buffers.coefficients[:, self.sizes.order - kept.shape[1] :] = kept
+            packed.buffers.prediction[:] = queue[:, -2:].numpy()
         return packed
 
 
@@ -140,10 +157,10 @@ class PackedState:
 
     def set_history(self, codes: NDArray[Any]) -> None:
         """Set the last samples that the predictor has seen, `(streams, T)`, oldest first."""
-        order = self.layout.sizes.order
-        recent = codes[:, -order:] - SILENT_SAMPLE
-        places = np.arange(self.position - recent.shape[1], self.position) % order
-        history = self.buffers.history.reshape(self.batch_size, 2, order)
+        memory = self.layout.sizes.memory
+        recent = codes[:, -memory:] - SILENT_SAMPLE
+        places = np.arange(self.position - recent.shape[1], self.position) % memory
+        history = self.buffers.history.reshape(self.batch_size, 2, memory)
         history[:] = 0
         history[:, :, places] = recent[:, np.newaxis]
 
@@ -161,7 +178,7 @@ class PackedState:
         other.pace[:] = self.pace
         for block in range(num_blocks):
             other.rows(block)[:] = self.rows(block)[chosen]
-        for name in ("codes", "history", "prediction"):
+        for name in ("codes", "history", "coefficients", "prediction"):
             getattr(other.buffers, name)[:] = getattr(self.buffers, name)[chosen]
         return other
 
@@ -180,11 +197,14 @@ class PackedState:
             first[..., places] = known * (codes != SILENCE_CODE)
         else:
             first[..., places] = codes.squeeze(1) if first.dim() == 2 else codes
-        if layout.sizes.order:
-            order, queue = layout.sizes.order, state.queues[-1]
-            places = _ring_places(self.position, queue.shape[1] - 2)
-            samples = self.buffers.history[:, np.arange(-len(places), 0) + self.position % order]
+        predictor = layout.model.predictor
+        if predictor is not None:
+            queue, place = state.queues[-1], self.position % layout.sizes.memory
+            places = _ring_places(self.position, predictor.memory)
+            samples = self.buffers.history[:, np.arange(-len(places), 0) + place]
             queue[:, places] = torch.from_numpy(samples).to(queue) / SILENT_SAMPLE
+            kept = self.buffers.coefficients[:, layout.sizes.order - predictor.kept :]
+            queue[:, predictor.memory : -2] = torch.from_numpy(kept) * COEFFICIENT_STEP
             queue[:, -2:] = torch.from_numpy(self.buffers.prediction)
         return state
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.kernels.matmul import CACHE_LINE_BYTES, WEIGHT_BYTES, aligned, pack, row_bytes
+from wavenet.kernels.past_coefficients import past_constants
 from wavenet.kernels.vectors import LANES
 from wavenet.model import WaveNet
 from wavenet.modules import CausalEmbedding, ResidualBlock
+from wavenet.past_predictor import PastPredictor
 from wavenet.sampling.cpu.arrays import (
     BIASES,
     CONDITIONING,
@@ -37,7 +39,7 @@ PADDING_LOGIT = -np.inf  # of the classes that pad the output
 
 def model_sizes(model: WaveNet, weight_dtype: str) -> Sizes:
     """Return the shapes of the kernel's arrays for a model."""
-    config, distribution = model.config, model.distribution
+    config, distribution, predictor = model.config, model.distribution, model.predictor
     residual, gated = padded(config.residual_channels), padded(config.gate_channels // 2)
     skip, head = padded(config.skip_channels), padded(config.head_channels)
     params, num_blocks = padded(distribution.num_params), len(config.dilations)
@@ -56,7 +58,9 @@ def model_sizes(model: WaveNet, weight_dtype: str) -> Sizes:
         kernel_size=config.kernel_size,
         input_kernel_size=config.input_kernel_size,
         num_signals=model.num_signals,
-        order=0 if config.predictor is None else padded(config.predictor.order),
+        order=0 if predictor is None else padded(predictor.order),
+        memory=0 if predictor is None else padded(predictor.memory),
+        interval=predictor.interval if isinstance(predictor, PastPredictor) else 0,
         residual_row_bytes=row_bytes(residual, weight_dtype),
         gated_row_bytes=gated_row_bytes,
         conditioning=conditioning,
@@ -123,6 +127,7 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
         table_offset=table_offset,
         num_classes=tables.shape[1] // sizes.num_signals,
         class_of_code=class_of_code.to(torch.int32).numpy(),
+        past=past_constants(model.predictor),
     )
 
 

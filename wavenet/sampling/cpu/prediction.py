@@ -8,21 +8,13 @@ import math
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import types
 
 from wavenet.distributions.mixture import LEVELS
 from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, inlined, llvm_function
-from wavenet.kernels.vectors import (
-    I64,
-    INT_VECTOR,
-    LANES,
-    Variable,
-    Vector,
-    load,
-    pointer,
-    vector_offsets,
-)
+from wavenet.kernels.levinson import solve, write_row
+from wavenet.kernels.past_coefficients import autocorrelate_past, integer_dot
+from wavenet.kernels.vectors import LANES, pointer
 from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE
 from wavenet.sampling.conditioning import LocalConditioning
 from wavenet.sampling.cpu.arrays import PredictionRequest, Run
@@ -30,24 +22,9 @@ from wavenet.sampling.cpu.class_draw import float_at
 
 HALF_LEVELS = LEVELS // 2
 PRODUCT_STEP = COEFFICIENT_STEP / HALF_LEVELS
-LONG_VECTOR = ir.VectorType(I64, LANES)
 NO_PREDICTION = PredictionRequest(
     np.zeros((1, 1, 1), np.int32), np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
 )
-
-
-@llvm_function(types.int64, ADDRESS, ADDRESS, types.int64)
-def integer_dot(builder: Builder, x: Value, y: Value, count: Value) -> Value:
-    """Return the sum of the products of 32-bit integers; `count` is a multiple of sixteen."""
-    zeros = ir.Constant(LONG_VECTOR, [0] * LANES)
-    total = Variable(Vector(builder, zeros))
-    with vector_offsets(builder, count) as offset:
-        factors = [
-            builder.sext(load(builder, builder.add(base, offset), INT_VECTOR).value, LONG_VECTOR)
-            for base in (x, y)
-        ]
-        total.set(Vector(builder, builder.add(total.get().value, builder.mul(*factors))))
-    return total.get().reduce(lambda a, b: Vector(builder, builder.add(a.value, b.value)))
 
 
 @llvm_function(types.void, ADDRESS, types.float32)
@@ -66,9 +43,9 @@ def code_of(value: float) -> int:
 def predict_samples(run: Run, t: int) -> None:
     """Predict each stream's next sample; put its code and the last residual's into the input."""
     share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
-    given, order = request.prediction, sizes.order
-    part, parts = given.part_of_sample[t], given.coefficients.shape[1]
-    place = (request.position + t) % order
+    position, order, memory = request.position + t, sizes.order, sizes.memory
+    is_new = sizes.interval > 0 and position % sizes.interval == 0
+    place = position % memory
     for s in range(share.num_streams):
         stream = share.first_stream + s
         integer = buffers.codes[stream, 0, 0] - HALF_LEVELS
@@ -76,15 +53,40 @@ def predict_samples(run: Run, t: int) -> None:
         scale = buffers.prediction[stream, 1] * np.float32(RESIDUAL_RANGE)
         residual = (sample - buffers.prediction[stream, 0]) / scale
         buffers.history[stream, place] = integer
-        buffers.history[stream, place + order] = integer  # so that all of it lies in one piece
-        past = buffers.history.ctypes.data + 4 * (stream * 2 * order + (place + 1) % order)
-        coefficients = given.coefficients.ctypes.data + 4 * (stream * parts + part) * order
-        total = integer_dot(coefficients, past, order)
+        buffers.history[stream, place + memory] = integer  # so that all of it lies in one piece
+        after = buffers.history.ctypes.data + 4 * (stream * 2 * memory + place + memory + 1)
+        if is_new:
+            solve_past(run, stream, after - 4 * memory)
+        if sizes.interval > 0:
+            coefficients = buffers.coefficients.ctypes.data + 4 * stream * order
+        else:
+            given = request.prediction
+            part, parts = given.part_of_sample[t], given.coefficients.shape[1]
+            coefficients = given.coefficients.ctypes.data + 4 * (stream * parts + part) * order
+            buffers.prediction[stream, 1] = given.scales[stream, part]
+        total = integer_dot(coefficients, after - 4 * order, order)
         prediction = np.float32(np.float64(total) * PRODUCT_STEP)
         buffers.codes[stream, 1, 0] = code_of(prediction)
         buffers.codes[stream, 2, 0] = code_of(residual)
         buffers.prediction[stream, 0] = prediction
-        buffers.prediction[stream, 1] = given.scales[stream, part]
+
+
+@inlined
+def solve_past(run: Run, stream: int, window: Address) -> None:
+    """Compute a stream's coefficients from its last samples, and the scale of its residual."""
+    buffers, past = run.buffers, run.weights.past
+    scratch, order = buffers.solver, len(past.factors) - 1
+    r, row, sums = scratch.r[stream], scratch.row[stream], scratch.sums[stream]
+    autocorrelate_past(window, past, scratch.windowed[stream], r, 0)
+    for lag in range(order + 1):
+        for column in range(1, LANES):
+            r[lag, column] = r[lag, 0]
+    solve(r, scratch.a[stream], sums[0], sums[1])
+    write_row(scratch.a[stream], sums[0], 0, past.rounding, row)
+    for tap in range(order):
+        integer = np.int32(row[tap] / np.float32(past.rounding.step))
+        buffers.coefficients[stream, run.sizes.order - order + tap] = integer
+    buffers.prediction[stream, 1] = row[order]
 
 
 @inlined

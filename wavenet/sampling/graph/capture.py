@@ -54,11 +54,11 @@ class CapturedStep(Step):
             pairs.append((own.predicted[:streams], state.predicted))
         return pairs
 
-    def advance(self, length: int) -> None:
-        for count, graph in zip(self.COUNTS, self._graphs, strict=True):
-            for _ in range(length // count):
+    def compute_samples(self, count: int) -> None:
+        for samples, graph in zip(self.COUNTS, self._graphs, strict=True):
+            for _ in range(count // samples):
                 graph.replay()
-            length %= count
+            count %= samples
 
 
 def capture(step: Step, counts: Sequence[int]) -> list[torch.cuda.CUDAGraph]:
@@ -79,7 +79,7 @@ def capture(step: Step, counts: Sequence[int]) -> list[torch.cuda.CUDAGraph]:
         for count in counts:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-                Step.advance(step, count)
+                Step.compute_samples(step, count)
             graphs.append(graph)
     return graphs
 

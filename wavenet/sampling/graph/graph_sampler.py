@@ -47,7 +47,7 @@ class GraphSampler(ReferenceSampler):
         if like.dtype not in (torch.float32, torch.float64):
             self.model.float()
         self.weights = pack_weights(self.model)
-        self.layout = Layout(self.model.config, self.weights.skip)
+        self.layout = Layout(self.model, self.weights.skip)
         assert isinstance(self.model.distribution, Categorical | Mixture)
         self.distribution = self.model.distribution
         self._steps: list[Step] = []  # the last one used at the end
@@ -142,8 +142,8 @@ class GraphSampler(ReferenceSampler):
         for name, conditioning, projections in given:
             found = 0 if conditioning is None else conditioning.shape[1]
             wanted = 0 if projections is None else projections.shape[1]
-            if name == "local" and self.layout.order:
-                wanted += self.layout.order + 1
+            if name == "local":
+                wanted += self.layout.given_rows
             if found != wanted:
                 raise ValueError(
                     f"the state is another model's: {name} conditioning of {found} channels, this "

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavenet.config import WaveNetConfig
-from wavenet.model import WaveNetState
+from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
 
 
@@ -20,24 +19,29 @@ class Layout:
     Sample `t` is in row `t % memory` of its queue, as in `WaveNetState`.
 
     Args:
-        config: The model's.
+        model: The model.
         like: Dtype and device of the queues.
 
     Attributes:
         memories: Rows of each block's queue.
+        ring: Samples in the queue of the linear predictor.
+        given_rows: Coefficients of a sample that come with its conditioning, and its scale.
         row_counts: Row numbers of a sample in `rows`: reads of the blocks, `L * (K - 1)`, oldest
             tap first; their writes, `L`; reads of the input layer, `I - 1`, newest tap first; its
             write, 1; reads of the linear predictor, `order`, oldest sample first; its write, 1.
     """
 
-    def __init__(self, config: WaveNetConfig, like: Tensor) -> None:
-        self.config = config
+    def __init__(self, model: WaveNet, like: Tensor) -> None:
+        self.config = config = model.config
+        self.predictor = model.predictor
         self.like = like.new_zeros(0)
         self.memories = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
         self.input_memory = config.input_kernel_size - 1
         self.is_embedding = config.input_type != "scalar"
-        self.order = 0 if config.predictor is None else config.predictor.order
-        self.num_signals = 1 if config.predictor is None else 3
+        self.order = 0 if self.predictor is None else self.predictor.order
+        self.ring = 1 if self.predictor is None else self.predictor.memory
+        self.given_rows = 0 if model.mel_predictor is None else model.mel_predictor.num_rows
+        self.num_signals = model.num_signals
         num_blocks, taps = len(config.dilations), config.kernel_size - 1
         self.row_counts = [num_blocks * taps, num_blocks, self.input_memory, 1, self.order, 1]
         device = like.device
@@ -57,9 +61,8 @@ class Layout:
         writes = times % memory + self._first
         input_reads = (times - self._input_before) % max(self.input_memory, 1)
         input_writes = times % max(self.input_memory, 1)
-        order = max(self.order, 1)
-        past = (times + torch.arange(1, 1 + self.order, device=times.device)) % order
-        return torch.cat([reads, writes, input_reads, input_writes, past, times % order], dim=1)
+        past = (times + torch.arange(1 - self.order, 1, device=times.device)) % self.ring
+        return torch.cat([reads, writes, input_reads, input_writes, past, times % self.ring], dim=1)
 
     def new_state(self, streams: int) -> "GraphState":
         """Return the state before the first sample."""
@@ -71,9 +74,8 @@ class Layout:
             inputs = self.like.new_zeros(past)
         queues = self.like.new_zeros(sum(self.memories), streams, width)
         predicted = None
-        if self.order:
-            predicted = self.like.new_zeros(streams, self.order + 2, dtype=torch.float32)
-            predicted[:, -1] = 1
+        if self.predictor is not None:
+            predicted = self.predictor.new_queue(streams).to(self.like.device)
         return GraphState(self, queues, inputs, predicted)
 
     def pack(self, state: WaveNetState) -> "GraphState":
@@ -96,7 +98,7 @@ class GraphState:
         queues: Of all blocks, `(rows, streams, R)`.
         inputs: Queue of the input layer, `(I - 1, G, streams)`: values, or codes, of which there is
             one more for silence.
-        predicted: Queue of the linear predictor, `(streams, order + 2)`, if there is one.
+        predicted: Queue of the linear predictor, `(streams, N)`, if there is one.
         position: Samples seen so far.
     """
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wavenet.distributions import Categorical, Mixture, SamplingConfig
 from wavenet.linear_predictor import scaled_residual
+from wavenet.past_predictor import PastPredictor
 from wavenet.sampling.graph.graph_state import GraphState, Layout
 from wavenet.sampling.graph.weights import StepWeights
 from wavenet.sampling.reference import guide
@@ -32,6 +33,43 @@ class StepOptions:
     sampling: SamplingConfig | None = None
     streams_per_item: int = 1
     guidance_scale: float = 1.0
+
+
+class PastRows:
+    """The coefficients of the past for some streams, computed anew between captured samples.
+
+    Args:
+        predictor: The model's.
+        streams: Streams, `n`.
+
+    Attributes:
+        rows: Of the next sample, `(n, order + 1)`, always in the same memory.
+    """
+
+    def __init__(self, predictor: PastPredictor, streams: int) -> None:
+        self.predictor = predictor
+        self.rows = torch.zeros(streams, predictor.num_rows, device=predictor.device)
+
+    def samples_left(self, position: int) -> int:
+        """Return how many samples from `position` on have the same coefficients."""
+        return self.predictor.interval - position % self.predictor.interval
+
+    def load(self, queue: Tensor) -> None:
+        """Begin with the coefficients of a predictor's queue."""
+        row = torch.cat([queue[:, self.predictor.memory : -2], queue[:, -1:]], dim=1)
+        self.rows[: len(row)].copy_(row)
+
+    def update(self, queue: Tensor, position: int, sample: Tensor) -> None:
+        """Compute the coefficients for the sample at `position`, if they are new there.
+
+        Args:
+            queue: Of the predictor; it gets the sample, and the coefficients.
+            position: Number of the next sample.
+            sample: The last one, `(n,)`.
+        """
+        if position % self.predictor.interval == 0:
+            queue[:, position % self.predictor.memory] = sample
+            self.rows.copy_(self.predictor.rows_at(position, queue, None))
 
 
 class Step:
@@ -63,14 +101,18 @@ class Step:
         like, items = weights.skip, streams // options.streams_per_item
         self.state = layout.new_state(0)  # until `load`
         self._time = like.new_zeros(1, dtype=torch.int64)
+        self._position = 0  # of the next sample, for the host
         self._rows = layout.rows(0, PIECE)
         self._last = like.new_zeros(streams, dtype=torch.int64)
         self._noise = like.new_zeros(PIECE, items, distribution.num_noise, dtype=torch.float32)
         self._local: Tensor | None = None
         if weights.local is not None:
             self._local = like.new_zeros(PIECE, streams, weights.local.shape[1])
-        shape = PIECE, streams, layout.order + 1
-        self._coefficients = like.new_ones(shape, dtype=torch.float32) if layout.order else None
+        shape = PIECE, streams, layout.given_rows
+        self._given_rows = like.new_ones(shape, dtype=torch.float32) if layout.given_rows else None
+        self._past: PastRows | None = None
+        if isinstance(layout.predictor, PastPredictor):
+            self._past = PastRows(layout.predictor, streams)
         self._bias = weights.gate_bias
         if weights.shared is not None:
             self._bias = weights.gate_bias.repeat(1, streams, 1)
@@ -129,9 +171,10 @@ class Step:
         self._rows[:length].copy_(self.layout.rows(position, length))
         if noise is not None:
             self._noise[:length, : len(noise)].copy_(noise.transpose(0, 1))
-        if local is not None and self._coefficients is not None:
-            coefficients, local = local.tensor_split([self.layout.order + 1], dim=1)
-            self._coefficients[:length, : len(local)].copy_(coefficients.permute(2, 0, 1))
+        self._position = position
+        if local is not None and self._given_rows is not None:
+            rows, local = local.tensor_split([self.layout.given_rows], dim=1)
+            self._given_rows[:length, : len(local)].copy_(rows.permute(2, 0, 1))
         if local is not None and self._local is not None:
             self._local[:length, : len(local)].copy_(local.permute(2, 0, 1))
         if codes is not None:
@@ -140,7 +183,18 @@ class Step:
 
     def advance(self, length: int) -> None:
         """Compute the next samples of the piece."""
-        for _ in range(length):
+        while length and self._past is not None and self.state.predicted is not None:
+            count = min(length, self._past.samples_left(self._position))
+            last = self.distribution.decode(self._last)
+            self._past.update(self.state.predicted, self._position, last)
+            self.compute_samples(count)
+            self._position += count
+            length -= count
+        self.compute_samples(length)
+
+    def compute_samples(self, count: int) -> None:
+        """Compute the next samples with the coefficients of the past as they are."""
+        for _ in range(count):
             self.compute_sample()
 
     def compute_sample(self) -> None:
@@ -185,16 +239,19 @@ class Step:
 
     def _predict(self, queue: Tensor, reads: Tensor, write: Tensor) -> tuple[Tensor, ...]:
         """Return last sample, prediction of the next, last residual and next scale, `(n,)` each."""
-        assert self._coefficients is not None
+        if self._past is not None:
+            row = self._past.rows
+        else:
+            assert self._given_rows is not None
+            row = self._given_rows.index_select(0, self._time).squeeze(0)
         order = self.layout.order
-        row = self._coefficients.index_select(0, self._time).squeeze(0)
         coefficients, scale = row[:, :order], row[:, order]
         sample = self.distribution.decode(self._last)
-        residual = scaled_residual(sample, queue[:, order], queue[:, order + 1])
+        residual = scaled_residual(sample, queue[:, -2], queue[:, -1])
         queue.index_copy_(1, write, sample.unsqueeze(1))
         past = queue.index_select(1, reads).double()
         prediction = (coefficients.double() * past).sum(dim=1).float()
-        queue[:, order:].copy_(torch.stack([prediction, scale], dim=1))
+        queue[:, -2:].copy_(torch.stack([prediction, scale], dim=1))
         return sample, prediction, residual, scale
 
     def _signals(self, prediction: tuple[Tensor, ...] | None) -> Tensor:
@@ -258,6 +315,8 @@ class Step:
         weights = self.weights
         self._last[: len(last)].copy_(last)
         self.drawable.fill_(True)
+        if self._past is not None and self.state.predicted is not None:
+            self._past.load(self.state.predicted)
         if shared is not None and weights.shared is not None:
             projected = torch.matmul(shared, weights.shared)  # (L, streams, 2H)
             torch.add(weights.gate_bias, projected, out=self._bias[:, : len(shared)])

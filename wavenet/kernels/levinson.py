@@ -1,0 +1,101 @@
+"""Levinson's recursion for CPUs: `wavenet.linear_predictor.levinson` for sixteen rows at once.
+
+Each column is computed by itself in a fixed order, so bits do not depend on the others.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numpy.typing import NDArray
+
+from wavenet.kernels.compiler import ADDRESS, Builder, Value, inlined, llvm_function
+from wavenet.kernels.vectors import (
+    DOUBLE_VECTOR,
+    I64,
+    LANES,
+    Variable,
+    Vector,
+    for_range,
+    load,
+)
+from wavenet.linear_predictor import COEFFICIENT_STEP, MAX_COEFFICIENT
+
+Array = NDArray[np.float64]
+ROW_BYTES = 8 * LANES
+
+
+class Rounding(NamedTuple):
+    """How coefficients are rounded.
+
+    The numbers are arguments of kernels, for the cache of compiled code knows the sources of this
+    folder alone.
+    """
+
+    step: float = COEFFICIENT_STEP
+    max_coefficient: float = MAX_COEFFICIENT
+
+
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
+def explain(builder: Builder, a: Value, r: Value, lag: Value, target: Value) -> None:
+    """Store what `lag` coefficients explain of the next lag, the sum of `a[tap] r[lag - tap]`."""
+    total = Variable(Vector(builder, ir.Constant(DOUBLE_VECTOR, [0.0] * LANES)))
+    last = row(builder, r, lag)
+    with for_range(builder, lag) as tap:
+        offset = builder.mul(tap, I64(ROW_BYTES))
+        known = load(builder, builder.sub(last, offset), DOUBLE_VECTOR)
+        total.set(total.get() + load(builder, builder.add(a, offset), DOUBLE_VECTOR) * known)
+    total.get().store(target)
+
+
+@llvm_function(types.void, ADDRESS, types.int64, ADDRESS)
+def reflect(builder: Builder, a: Value, lag: Value, reflection: Value) -> None:
+    """Subtract from `lag` coefficients the reflected ones."""
+    factor = load(builder, reflection, DOUBLE_VECTOR)
+    half = builder.sdiv(builder.add(lag, I64(1)), I64(2))
+    with for_range(builder, half) as tap:
+        places = row(builder, a, tap), row(builder, a, builder.sub(builder.sub(lag, I64(1)), tap))
+        first, last = (load(builder, place, DOUBLE_VECTOR) for place in places)
+        (first - factor * last).store(places[0])
+        (last - factor * first).store(places[1])
+
+
+def row(builder: Builder, rows: Value, index: Value) -> Value:
+    """Return the address of a row."""
+    return builder.add(rows, builder.mul(index, I64(ROW_BYTES)))
+
+
+@inlined
+def solve(r: Array, a: Array, error: Array, reflection: Array) -> None:
+    """Compute predictors and errors of autocorrelations, each column by itself.
+
+    Args:
+        r: Autocorrelations by lag, `(order + 1, LANES)`.
+        a: Coefficients to be filled, from the newest to the oldest sample, `(order, LANES)`.
+        error: Powers of the residuals to be filled, `(LANES,)`.
+        reflection: Scratch memory, `(LANES,)`.
+    """
+    for s in range(LANES):
+        error[s] = r[0, s]
+    for lag in range(len(a)):
+        explain(a.ctypes.data, r.ctypes.data, lag, reflection.ctypes.data)
+        for s in range(LANES):
+            reflection[s] = (r[lag + 1, s] - reflection[s]) / error[s]
+            error[s] *= 1 - reflection[s] * reflection[s]
+        reflect(a.ctypes.data, lag, reflection.ctypes.data)
+        for s in range(LANES):
+            a[lag, s] = reflection[s]
+
+
+@inlined
+def write_row(
+    a: Array, error: Array, column: int, rounding: Rounding, row: NDArray[np.float32]
+) -> None:
+    """Write the rounded coefficients of a column of `solve`, and the scale of its residual."""
+    order, limit = len(a), rounding.max_coefficient
+    for tap in range(order):
+        bounded = min(max(a[order - 1 - tap, column], -limit), limit)
+        row[tap] = np.rint(bounded / rounding.step) * rounding.step
+    row[order] = math.sqrt(error[column])
