@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet import MelConsistency, make_sampler
@@ -17,8 +18,8 @@ HOP, LENGTH = 4, 40
 MEL = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, win_length=64, n_mels=8, f_max=4000.0)
 
 
-def array(tensor: Tensor, dtype: str = "float64") -> Any:
-    values = tensor.numpy().astype(dtype)
+def array(tensor: Tensor, dtype: str = "float64") -> NDArray[Any]:
+    values: NDArray[Any] = tensor.numpy().astype(dtype)
     values.setflags(write=False)
     return values
 
@@ -60,6 +61,23 @@ def test_a_model_takes_arrays(model: WaveNet, inputs: dict[str, Any], method: st
     found = getattr(model, method)(array(waveform), **arrays(inputs))
 
     assert torch.equal(found, getattr(model, method)(waveform, **inputs))
+
+
+def test_types_of_arrays_are_those_of_the_signatures(model: WaveNet, sampler: Sampler) -> None:
+    # mypy reads these calls too: without Any between, an argument must be declared as an array.
+    frames: NDArray[np.float32] = np.zeros((1, 3, LENGTH // HOP), np.float32)
+    speaker: NDArray[np.int64] = np.zeros(1, np.int64)
+    waveform: NDArray[np.float64] = np.zeros((1, LENGTH))
+
+    loss = model.nll(waveform, local=frames, speaker=speaker)
+    params = sampler.teacher_forced(waveform, local=frames, speaker=speaker)
+    signal = sampler.generate(prompt=waveform[:, :8], local=frames, speaker=speaker, seed=speaker)
+    chunks = [*sampler.stream(local=frames, speaker=speaker, seed=speaker)]
+
+    assert loss.shape == (1, LENGTH)
+    assert params.shape[2] == LENGTH
+    assert signal.shape == (1, LENGTH - 8)
+    assert torch.cat(chunks, dim=1).shape == (1, LENGTH)
 
 
 def test_a_sampler_takes_arrays(sampler: Sampler, inputs: dict[str, Any]) -> None:

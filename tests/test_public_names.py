@@ -1,10 +1,13 @@
 import dataclasses
+import doctest
+import inspect
 import pydoc
+from collections.abc import Callable
 
 import pytest
 
 import wavenet
-from wavenet import config
+from wavenet import Sampler, config
 
 
 def test_every_public_name_can_be_loaded_and_is_listed() -> None:
@@ -18,17 +21,58 @@ def test_the_package_lists_its_public_names_alone() -> None:
     assert [name for name in dir(wavenet) if not name.startswith("__")] == wavenet.__all__
 
 
-def test_help_of_the_package_shows_signatures_and_examples() -> None:
+def test_help_of_the_package_shows_every_public_name() -> None:
     text = pydoc.plain(pydoc.render_doc(wavenet))
 
     for words in ("load(name: ", "make_sampler(", "class WaveNet(", "generate(", "stream("):
         assert words in text, words
-    documented = (
-        *(wavenet.load, wavenet.make_sampler, wavenet.WaveNet),
-        *(wavenet.Sampler.generate, wavenet.Sampler.stream),
-    )
-    for one in documented:
-        assert ">>> " in (one.__doc__ or ""), one
+
+
+@pytest.mark.parametrize("method", [Sampler.generate, Sampler.generate_ragged, Sampler.stream])
+def test_help_of_a_sampler_shows_every_argument(method: Callable[..., object]) -> None:
+    arguments = inspect.signature(method).parameters
+
+    start = inspect.signature(Sampler.init_state).parameters
+    for name in ("prompt", "seed", "local", "speaker", "vector", "guidance_scale"):
+        assert arguments[name].default == start[name].default
+    assert "start" not in arguments
+
+
+def test_no_public_signature_hides_its_arguments() -> None:
+    functions = [getattr(wavenet, name) for name in wavenet.__all__]
+    methods = [
+        method
+        for owner in functions
+        if inspect.isclass(owner)
+        for name, method in vars(owner).items()
+        if inspect.isfunction(method) and not name.startswith("_")
+    ]
+
+    hidden = [
+        one.__qualname__
+        for one in [*functions, *methods]
+        if callable(one)
+        for argument in inspect.signature(one).parameters.values()
+        if argument.kind in (argument.VAR_KEYWORD, argument.VAR_POSITIONAL)
+    ]
+
+    assert hidden == []
+
+
+@pytest.mark.parametrize(
+    "documented",
+    [wavenet.load, wavenet.make_sampler, wavenet.WaveNet, Sampler.generate, Sampler.stream],
+    ids=lambda one: one.__qualname__,
+)
+def test_the_example_of_a_docstring_runs(documented: Callable[..., object]) -> None:
+    name = documented.__qualname__
+    (example,) = doctest.DocTestFinder(recurse=False).find(documented, name, globs={})
+    output: list[str] = []
+
+    results = doctest.DocTestRunner().run(example, out=output.append)
+
+    assert results.attempted >= 3
+    assert not results.failed, "".join(output)
 
 
 def test_every_config_is_public() -> None:

@@ -34,7 +34,7 @@ from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.past_predictor import PastPredictor
 from wavenet.pretrained_mixin import PretrainedMixin
-from wavenet.utils.arrays import takes_arrays
+from wavenet.utils.arrays import Array, as_tensor
 from wavenet.waveform import shape_of_waveform, shift_right
 
 MU_LAW_CLASSES = 256  # of input_type=mu-law
@@ -88,7 +88,8 @@ class WaveNet(PretrainedMixin, Conditioned):
     Inputs are converted to the dtype of the weights, after `waveform` has been quantized.
 
     Example:
-        >>> model = WaveNet(WaveNetConfig(dilations=(1, 2, 4)))
+        >>> import torch, wavenet
+        >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
         >>> loss = model.nll(torch.zeros(1, 100)).mean()
     """
 
@@ -151,14 +152,13 @@ class WaveNet(PretrainedMixin, Conditioned):
                 if isinstance(module, nn.Conv1d):
                     weight_norm(module)
 
-    @takes_arrays
     def forward(
         self,
-        waveform: Tensor,
+        waveform: Array,
         *,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
+        local: Array | None = None,
+        speaker: Array | None = None,
+        vector: Array | None = None,
     ) -> Tensor:
         """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`.
 
@@ -166,8 +166,12 @@ class WaveNet(PretrainedMixin, Conditioned):
             ValueError: The waveform has another shape or is not floating point, or an input of the
                 conditioning is missing, has another shape, or is not the model's.
         """
+        waveform = as_tensor(waveform, self)
         rows, conditioning = self.conditioning_parts(
-            *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
+            *shape_of_waveform(waveform),
+            local=as_tensor(local, self),
+            speaker=as_tensor(speaker, self),
+            vector=as_tensor(vector, self),
         )
         return self._params(waveform, rows, conditioning)
 
@@ -183,10 +187,18 @@ class WaveNet(PretrainedMixin, Conditioned):
         params: Tensor = self.head(self.stack(self.input(codes), conditioning))
         return self._around(prediction, None if rows is None else rows[:, -1], params)
 
-    @takes_arrays
-    def nll(self, waveform: Tensor, **conditions: Tensor | None) -> Tensor:
+    def nll(
+        self,
+        waveform: Array,
+        *,
+        local: Array | None = None,
+        speaker: Array | None = None,
+        vector: Array | None = None,
+    ) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
-        return self.distribution.nll(self(waveform, **conditions), waveform)
+        waveform = as_tensor(waveform, self)
+        params = self(waveform, local=local, speaker=speaker, vector=vector)
+        return self.distribution.nll(params, waveform)
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
         """Return the state before the first sample: silence."""

@@ -62,7 +62,10 @@ def load(name: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
         MachineError: The hub cannot be reached, or the extra `hub` is not installed.
 
     Example:
-        >>> model, audio, training = wavenet.load("runs/demo/model")  # doctest: +SKIP
+        >>> import wavenet
+        >>> model, audio, training = wavenet.load("demo_voice")
+        >>> audio.sample_rate, training.license
+        (8000, 'CC-BY-SA-3.0')
     """
     return checkpoint.load(find_model(name), device)
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from wavenet.config import MelConfig
 from wavenet.features.frame_file import read_npy
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
-from wavenet.utils.arrays import takes_arrays
+from wavenet.utils.arrays import Array, as_tensor
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
 from wavenet.utils.files import atomic_file
@@ -73,8 +73,8 @@ class LogMel(nn.Module):
             values = torch.tensor(getattr(config, name)).unsqueeze(1)
             self.register_buffer(name, values, persistent=False)
 
-    @takes_arrays
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(self, waveform: Array) -> Tensor:
+        waveform = as_tensor(waveform, self)
         length, margin = waveform.shape[1], self.margin
         frames = -(-length // self.config.hop_length)
         covered = frames * self.config.hop_length
@@ -83,15 +83,14 @@ class LogMel(nn.Module):
         wide = F.pad(waveform.unsqueeze(1), (margin, margin), mode=mode).squeeze(1)
         return self.valid(F.pad(wide, (0, covered - length)))
 
-    @takes_arrays
-    def valid(self, wide: Tensor) -> Tensor:
+    def valid(self, wide: Array) -> Tensor:
         """Return the frames of an excerpt, given with the samples around it.
 
         Shape:
             - Input: `(B, margin + F * hop_length + margin)`
             - Output: `(B, n_mels, F)`
         """
-        config = self.config
+        config, wide = self.config, as_tensor(wide, self)
         count = (wide.shape[1] - 2 * self.margin) // config.hop_length
         with torch.autocast(wide.device.type, enabled=False), float32_products(wide.device):
             spectrum = torch.stft(

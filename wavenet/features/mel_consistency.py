@@ -22,9 +22,9 @@ from torch import Tensor
 
 from wavenet.config import MelConfig
 from wavenet.mel_filterbank import mel_filterbank
-from wavenet.utils.arrays import takes_arrays
+from wavenet.utils.arrays import Array, as_tensor
 
-Array = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 MAX_GAIN_DB = 40.0  # of one pass, up or down
 NO_BIN = 1e-4  # of the greatest sum of a band's weights: narrow bands may lie between two bins
@@ -48,9 +48,9 @@ class _PassState:
         padded: Whether `signal` has the padding before the first sample.
     """
 
-    signal: Array
-    sums: Array
-    gain: Array
+    signal: Doubles
+    sums: Doubles
+    gain: Doubles
     frame: int = 0
     padded: bool = False
 
@@ -67,7 +67,7 @@ class MelConsistencyState:
         ended: Whether `flush` was called.
     """
 
-    mel: Array
+    mel: Doubles
     passes: list[list[_PassState]]
     length: int = 0
     prompt_left: int = 0
@@ -105,7 +105,7 @@ class MelConsistency:
         self.config = config
         self.passes = passes
         window = torch.hann_window(config.win_length, dtype=torch.float64).numpy()
-        self._window: Array = window
+        self._window: Doubles = window
         self._before = config.n_fft // 2 - (config.n_fft - config.win_length) // 2
         bank = mel_filterbank(config).numpy()
         self._bands, self._bins = np.nonzero(bank)
@@ -115,7 +115,7 @@ class MelConsistency:
         )
         units = {"natural": 1.0, "log10": math.log(10), "decibel": math.log(10) * config.power / 20}
         self._nats = units[config.log_base]  # per unit of the logarithm
-        self._squared_window: Array = np.square(window)
+        self._squared_window: Doubles = np.square(window)
         self._lower, self._upper, self._share = _between_bands(config, bank)
 
     @property
@@ -124,22 +124,21 @@ class MelConsistency:
         hop, size = self.config.hop_length, self.config.win_length
         return size - 1 + (self.passes - 1) * (-(-size // hop) - 1) * hop
 
-    @takes_arrays
-    def __call__(self, waveform: Tensor, mel: Tensor) -> Tensor:
+    def __call__(self, waveform: Array, mel: Array) -> Tensor:
         """Return complete signals whose mel spectrograms are closer to `mel`, `(B, T)`.
 
         Args:
             waveform: `(B, T)`, float32 or float64; or `(T,)`.
             mel: `(B, n_mels, F)` in the convention of `config`; `(n_mels, F)` for all signals.
         """
+        waveform = as_tensor(waveform, self)
         signals = waveform.reshape(-1, waveform.shape[-1])
         state = self.new_state(mel, len(signals))
         pieces = self.push(signals, state), self.flush(state).to(waveform)
         return torch.cat(pieces, dim=1).view(waveform.shape)
 
-    @takes_arrays
     def new_state(
-        self, mel: Tensor, batch_size: int = 1, prompt: Tensor | None = None
+        self, mel: Array, batch_size: int = 1, prompt: Array | None = None
     ) -> MelConsistencyState:
         """Return the state before the first sample.
 
@@ -153,7 +152,7 @@ class MelConsistency:
         Raises:
             ValueError: `mel` has another shape, NaN or infinity.
         """
-        config, frames = self.config, mel.detach().cpu().double()
+        config, frames = self.config, as_tensor(mel, self).detach().cpu().double()
         frames = frames.expand(batch_size, -1, -1) if frames.dim() == 2 else frames
         count = frames.shape[-1]
         if frames.shape != (batch_size, config.n_mels, count) or not count:
@@ -170,8 +169,7 @@ class MelConsistency:
             self.push(prompt, state)
         return state
 
-    @takes_arrays
-    def push(self, waveform: Tensor, state: MelConsistencyState) -> Tensor:
+    def push(self, waveform: Array, state: MelConsistencyState) -> Tensor:
         """Return the samples that are complete, `(B, N)`, and advance the state.
 
         Args:
@@ -181,6 +179,7 @@ class MelConsistency:
         Raises:
             ValueError: The state is at its end, or the samples are not finite.
         """
+        waveform = as_tensor(waveform, self)
         if state.ended:
             raise ValueError("the state is at its end: start another with new_state")
         if waveform.dim() != 2 or len(waveform) != len(state.passes):
@@ -207,8 +206,8 @@ class MelConsistency:
         return _PassState(np.zeros(0), np.zeros((2, size)), np.ones(bins))
 
     def _all_passes(
-        self, samples: Array, mel: Array, passes: list[_PassState], length: int | None = None
-    ) -> Array:
+        self, samples: Doubles, mel: Doubles, passes: list[_PassState], length: int | None = None
+    ) -> Doubles:
         """Return the samples that leave the last pass; `length` ends the signal."""
         for state in passes:
             state.signal = np.concatenate([state.signal, samples])
@@ -234,7 +233,7 @@ class MelConsistency:
             end = np.concatenate([mirrored, np.zeros(size)])[:missing]
             state.signal = np.concatenate([state.signal, end])
 
-    def _one_pass(self, state: _PassState, mel: Array, length: int | None) -> Array:
+    def _one_pass(self, state: _PassState, mel: Doubles, length: int | None) -> Doubles:
         hop, size, n_fft = self.config.hop_length, self.config.win_length, self.config.n_fft
         position = state.frame * hop - self._before  # negative within the padding
         complete = [np.zeros((2, 0))]
@@ -253,10 +252,10 @@ class MelConsistency:
         sums = np.concatenate(complete, axis=1)[:, max(0, -position) :]
         if length is not None:
             sums = sums[:, : length - max(0, position)]
-        samples: Array = sums[0] / sums[1]
+        samples: Doubles = sums[0] / sums[1]
         return samples
 
-    def _gain(self, spectrum: NDArray[np.complex128], target: Array) -> Array:
+    def _gain(self, spectrum: NDArray[np.complex128], target: Doubles) -> Doubles:
         """Return the factor of each bin, `(bins,)`, given a frame of the mel, `(n_mels,)`."""
         config = self.config
         energy = np.square(spectrum.real) + np.square(spectrum.imag)
@@ -269,15 +268,15 @@ class MelConsistency:
         nats = np.append((target - own) * self._std * (self._nats / config.power), 0.0)
         lower = nats[self._lower]
         limit = MAX_GAIN_DB * math.log(10) / 20
-        gain: Array = np.exp(
+        gain: Doubles = np.exp(
             (lower + self._share * (nats[self._upper] - lower)).clip(-limit, limit)
         )
         return gain
 
 
 def _between_bands(
-    config: MelConfig, bank: Array
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+    config: MelConfig, bank: Doubles
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Doubles]:
     """Return the bands below and above each bin, and the weight of the upper one, `(bins,)` each.
 
     Band `n_mels` is that of a gain of 1, at `f_min` and `f_max`: beyond these frequencies the mel
@@ -300,7 +299,7 @@ def _between_bands(
     return bands[below], bands[above], (bins - centers[below]) / distance
 
 
-def _returned(rows: Sequence[Array], state: MelConsistencyState) -> Tensor:
+def _returned(rows: Sequence[Doubles], state: MelConsistencyState) -> Tensor:
     """Return the samples after the prompt, `(B, N)`, limited to [-1, 1]."""
     signals = torch.from_numpy(np.stack(rows)).clamp(-1, 1)
     prompt = min(state.prompt_left, signals.shape[1])

@@ -61,8 +61,9 @@ def make_sampler(
         TypeError: There is no `WaveNet` in `model`.
 
     Example:
+        >>> import wavenet
         >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
-        >>> sampler = wavenet.make_sampler(model, num_threads=2)
+        >>> sampler = wavenet.make_sampler(model)
     """
     wavenet = unwrap(model)
     if weight_dtype not in WEIGHT_DTYPES:

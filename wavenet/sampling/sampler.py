@@ -5,17 +5,22 @@ is defined here in terms of those.
 """
 
 import abc
-import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
+from wavenet.sampling.arguments import (
+    StartArguments,
+    inference_in_float32,
+    with_arguments_of,
+)
 from wavenet.sampling.conditioning import (
     ConditioningBuffer,
     LocalConditioning,
@@ -31,39 +36,12 @@ from wavenet.sampling.state import (
     streams_per_item,
     uniforms,
 )
-from wavenet.utils.arrays import takes_arrays
-from wavenet.utils.precision import float32_products
+from wavenet.utils.arrays import Array, as_tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of typing from Python 3.11 on
 
 DEFAULT_SAMPLING = SamplingConfig()
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def inference_in_float32(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Compute a method of `Sampler` without gradients, and products on a GPU not in TF32."""
-
-    @functools.wraps(method)
-    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        sampler: Any = args[0]
-        device = next(sampler.model.parameters()).device
-        with torch.inference_mode(), float32_products(device):
-            return method(*args, **kwargs)
-
-    return wrapped
-
-
-class StartArguments(TypedDict, total=False):
-    """What every signal may start from: arguments of `Sampler.init_state`, explained there."""
-
-    prompt: Tensor | None
-    seed: int | Sequence[int]
-    local: Tensor | None
-    speaker: Tensor | None
-    vector: Tensor | None
-    guidance_scale: float
 
 
 class Sampler(abc.ABC):
@@ -81,17 +59,16 @@ class Sampler(abc.ABC):
     progress_interval: ClassVar[int] = 1000
     model: WaveNet
 
-    @takes_arrays
     @inference_in_float32
     def init_state(
         self,
         batch_size: int = 1,
-        prompt: Tensor | None = None,
-        seed: int | Sequence[int] = 0,
+        prompt: Array | None = None,
+        seed: int | Sequence[int] | Array = 0,
         *,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
+        local: Array | None = None,
+        speaker: Array | None = None,
+        vector: Array | None = None,
         guidance_scale: float = 1.0,
         more: bool = False,
     ) -> SamplerState:
@@ -115,9 +92,9 @@ class Sampler(abc.ABC):
         conditioning = build_conditioning(
             self.model,
             batch_size,
-            local=local,
-            speaker=speaker,
-            vector=vector,
+            local=as_tensor(local, self),
+            speaker=as_tensor(speaker, self),
+            vector=as_tensor(vector, self),
             more=more,
             guided=guidance_scale != 1.0,
         )
@@ -126,10 +103,13 @@ class Sampler(abc.ABC):
         state = SamplerState(
             self.init_model_state(per_item * batch_size, conditioning),
             like.new_zeros(batch_size),
-            check_seeds(seed.tolist() if isinstance(seed, Tensor) else seed, batch_size),
+            check_seeds(
+                seed.tolist() if isinstance(seed, (Tensor, np.ndarray)) else seed, batch_size
+            ),
             conditioning=conditioning,
             guidance_scale=guidance_scale,
         )
+        prompt = as_tensor(prompt, self)
         if prompt is not None and prompt.numel():
             prompts = check_prompt(prompt.to(like), batch_size)
             local_conditioning = state.next_local_conditioning(self.model, prompts.shape[1])
@@ -137,24 +117,22 @@ class Sampler(abc.ABC):
             state.sample = prompts[:, -1].clone()
         return state
 
-    @takes_arrays
-    def push_frames(self, state: SamplerState, frames: Tensor, *, more: bool = True) -> None:
+    def push_frames(self, state: SamplerState, frames: Array, *, more: bool = True) -> None:
         """Append frames for local conditioning, `(B, C, F)`; `more` if others will follow."""
-        state.conditioning.push_frames(frames, more=more)
+        state.conditioning.push_frames(as_tensor(frames, self), more=more)
 
     def samples_available(self, state: SamplerState) -> int | None:
         """Return how many samples the frames so far allow; `None` for any number."""
         total = state.conditioning.samples_available(self.model)
         return None if total is None else max(0, total - state.model.position)
 
-    @takes_arrays
     @inference_in_float32
     def generate_next(
         self,
         state: SamplerState,
         length: int,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
-        noise: Tensor | None = None,
+        noise: Array | None = None,
     ) -> Tensor:
         """Return the next samples, `(B, length)`, and advance the state to their end.
 
@@ -170,6 +148,7 @@ class Sampler(abc.ABC):
             ValueError: The state is another model's, or frames are missing.
         """
         length, distribution = operator.index(length), self.model.distribution
+        noise = as_tensor(noise, self)
         distribution.check(sampling)
         check_batch(state)
         if noise is None:
@@ -183,21 +162,21 @@ class Sampler(abc.ABC):
         state.num_generated += length
         return signal
 
-    @takes_arrays
     @inference_in_float32
     def teacher_forced(
         self,
-        waveform: Tensor,
+        waveform: Array,
         *,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
+        local: Array | None = None,
+        speaker: Array | None = None,
+        vector: Array | None = None,
     ) -> Tensor:
         """Return the parameters of every sample given the true samples before it, `(B, P, T)`.
 
         The result of `WaveNet.forward` for `waveform`, `(B, T)` in [-1, 1], with the arithmetic
         and weight dtype of this sampler.
         """
+        waveform = as_tensor(waveform, self)
         state = self.init_state(len(waveform), local=local, speaker=speaker, vector=vector)
         local_conditioning = state.next_local_conditioning(self.model, waveform.shape[1])
         return self.teacher_forced_params(state, waveform, local_conditioning)
@@ -247,13 +226,14 @@ class Sampler(abc.ABC):
     ) -> Tensor:
         """Return the parameters of every sample of a waveform, `(B, P, T)`, from a new state."""
 
+    @with_arguments_of(init_state)
     def generate(
         self,
         length: int | None = None,
         *,
         batch_size: int = 1,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
-        noise: Tensor | None = None,
+        noise: Array | None = None,
         progress: Callable[[int], None] | None = None,
         **start: "Unpack[StartArguments]",
     ) -> Tensor:
@@ -272,7 +252,12 @@ class Sampler(abc.ABC):
                 `guidance_scale`.
 
         Example:
-            >>> signal = sampler.generate(16000, batch_size=2, seed=1)  # (2, 16000)
+            >>> import wavenet
+            >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
+            >>> sampler = wavenet.make_sampler(model)
+            >>> signal = sampler.generate(160, batch_size=2, seed=1)
+            >>> signal.shape
+            torch.Size([2, 160])
         """
         state = self.init_state(batch_size, **start)
         if length is None:
@@ -291,6 +276,7 @@ class Sampler(abc.ABC):
                 progress(count)
         return torch.cat(chunks, dim=1)
 
+    @with_arguments_of(init_state)
     def generate_ragged(
         self,
         lengths: Sequence[int],
@@ -318,6 +304,7 @@ class Sampler(abc.ABC):
                 pieces[item].append(piece)
         return [torch.cat(piece) for piece in pieces]
 
+    @with_arguments_of(init_state)
     def stream(
         self,
         length: int | None = None,
@@ -338,8 +325,11 @@ class Sampler(abc.ABC):
             start: As in `init_state`.
 
         Example:
-            >>> for chunk in sampler.stream(16000, chunk=1600, seed=1):
-            ...     print(chunk.shape)  # (1, 1600)
+            >>> import wavenet
+            >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
+            >>> sampler = wavenet.make_sampler(model)
+            >>> [tuple(chunk.shape) for chunk in sampler.stream(160, chunk=100, seed=1)]
+            [(1, 100), (1, 60)]
         """
         if chunk < 1:
             raise ValueError(f"chunk must be 1 or more, got {chunk}")
