@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from tests.architectures import configs
-from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
 from wavenet.utils.dataclass_io import from_dict, to_dict, to_file_dict
 from wavenet.utils.errors import ConfigError
 
@@ -108,6 +108,19 @@ def test_options_of_other_upsampling_are_refused(options: dict[str, object], mes
 def test_a_value_of_another_type_is_refused_in_words(values: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         WaveNetConfig(**values)
+
+
+def test_other_configs_refuse_a_value_of_another_type_in_words() -> None:
+    mel: Any = {"sample_rate": 8000, "n_fft": 64, "hop_length": 16, "win_length": "64"}
+    rate: Any = "16000"
+    name: Any = "16khz"
+
+    with pytest.raises(ConfigError, match="win_length: must be a whole number, got '64'"):
+        MelConfig(**mel, n_mels=8, f_max=4000.0)
+    with pytest.raises(ConfigError, match="sample_rate: must be a whole number, got '16000'"):
+        AudioConfig(sample_rate=rate)
+    with pytest.raises(ConfigError, match="mel must be a MelConfig or None, got '16khz'"):
+        AudioConfig(mel=name)
 
 
 def test_lists_and_numpy_numbers_make_a_hashable_config() -> None:

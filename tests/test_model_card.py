@@ -202,6 +202,6 @@ def test_what_is_not_given_is_not_written_and_all_of_it_is_read(tmp_path: Path) 
 def test_the_card_for_the_hub_names_the_repository(tmp_path: Path) -> None:
     card = card_for_hub(written(tmp_path / "model"), "owner/name")
 
-    assert "pip install 'torch-wavenet[generate,hub]'\n" in card
+    assert "pip install 'torch-wavenet[generate,hub]' # beside a clone: " in card
     assert "wavenet-generate checkpoint=owner/name seconds=5" in card
     assert "folder of this file" not in card

@@ -15,7 +15,7 @@ from wavenet.feature_configs import FramesConfig as FramesConfig
 from wavenet.feature_configs import MelConfig as MelConfig
 from wavenet.feature_configs import PredictorConfig as PredictorConfig
 from wavenet.feature_configs import ScoreConfig as ScoreConfig
-from wavenet.utils.dataclass_io import Options, check, check_types, nearest, option
+from wavenet.utils.dataclass_io import Options, check, nearest, option
 from wavenet.utils.errors import ConfigError, printable
 
 # Values of `output_distribution`, each with the only `quantization_channels` that it allows, or
@@ -70,7 +70,6 @@ class LocalConfig(Options):
     )
 
     def __post_init__(self) -> None:
-        check_types(self)
         super().__post_init__()
         check(self.hop_length <= 65536, "the product of scales", "65536 at most", self.hop_length)
         dilations = self.context_dilations
@@ -153,7 +152,6 @@ class WaveNetConfig(Options):
     )
 
     def __post_init__(self) -> None:
-        check_types(self)
         super().__post_init__()
         check(len(self.dilations) <= 1000, "dilations", "1000 at most", len(self.dilations))
         check(self.gate_channels % 2 == 0, "gate_channels", "even", self.gate_channels)

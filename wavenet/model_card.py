@@ -43,7 +43,7 @@ CARD_TEMPLATE = """---
 ## Use
 
 {here}```sh
-pip install 'torch-wavenet[{extra}]'
+pip install 'torch-wavenet[{extra}]' # beside a clone: pip install './torch-wavenet[{extra}]'
 wavenet-generate {this_folder}{arguments}
 ```
 {files}{origin}"""

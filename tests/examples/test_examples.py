@@ -1,6 +1,7 @@
 """Every example runs; what the examples add is right."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,12 @@ OUTPUTS = {
     ),
     "denoiser": (r"loss \d", r"SNR: [45]\.\d dB, denoised \S+ dB, gain \S+ dB"),
     "diffwave_denoiser": (r"loss: \d", r"generated: \(1, 400\)"),
+    "quickstart": (
+        r"generated: 1\.0 seconds",
+        "streamed: 5 chunks, equal to generate: True",
+        "cpu refuses: .*stack.blocks.0 has gate.*reference",
+        r"swapped: \(1, 400\)",
+    ),
     "film_block": (
         r"loss: \S+ nats per sample",
         GENERATED,
@@ -56,7 +63,8 @@ def test_every_example_runs_and_prints_its_results(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 80
 
     command = [sys.executable, str(path), *ARGUMENTS.get(path.stem, [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    headless = os.environ | {"MPLBACKEND": "agg"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=headless)
 
     for pattern in OUTPUTS[path.stem]:
         assert re.search(pattern, done.stdout), done.stdout

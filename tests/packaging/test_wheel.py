@@ -5,6 +5,8 @@ into environments of their own, which see this one's packages but not this one's
 """
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -275,6 +277,19 @@ def test_a_model_in_the_wheel_loads_by_its_name_without_extras(bare: Path, tmp_p
 
     assert output.startswith("demo_voice ")
     assert "tiny AudioConfig(sample_rate=8000" in output
+
+
+def test_the_pip_line_of_a_model_card_works_where_the_package_is_installed(
+    from_wheel: Path, tmp_path: Path
+) -> None:
+    card = (ROOT / "wavenet" / "shipped" / "demo_voice" / "README.md").read_text("utf-8")
+    line = re.search(r"^pip install [^#\n]+", card, re.MULTILINE)
+    assert line is not None
+
+    offline = ("--no-index", "--disable-pip-version-check")
+    printed = run(from_wheel / "python", "-m", *shlex.split(line[0]), *offline, cwd=tmp_path)
+
+    assert "Requirement already satisfied: torch-wavenet[train]" in printed
 
 
 def test_a_hub_id_without_the_extra_names_it(bare: Path, tmp_path: Path) -> None:

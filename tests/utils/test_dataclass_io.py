@@ -43,8 +43,8 @@ class Outer(Options):
     ("key", "value", "message"),
     [
         ("rate", 0.0, "rate must be positive, got 0.0"),
-        ("rate", math.nan, "rate must be positive, got nan"),
-        ("rate", math.inf, "rate must be positive, got inf"),
+        ("rate", math.nan, "rate: must be a finite number, got nan"),
+        ("rate", math.inf, "rate: must be a finite number, got inf"),
         ("share", 1.0, "share must be 0 or more, under 1, got 1.0"),
         ("limit", 1e10, "limit must be positive, at most 1e+09, or null, got 10000000000.0"),
         ("sizes", (1, 10), "sizes must be from 1 to 9 each"),

@@ -229,9 +229,10 @@ def key_fields(cls: Any) -> list["dataclasses.Field[Any]"]:
 
 
 class Options:
-    """Base of dataclasses whose fields are made by `option`; checks their ranges."""
+    """Base of dataclasses whose fields are made by `option`; checks their types and ranges."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for field in dataclasses.fields(typing.cast(Any, self)):
             bounds, value = field.metadata.get("bounds"), getattr(self, field.name)
             if bounds is None or value is None:
