@@ -7,7 +7,8 @@ reads `docs/models/NAME/about.yaml`, what a run does not know of itself, and wri
 
     wavenet/shipped/NAME/    weights (bfloat16 if float32 is too large), config, card, example input
     docs/models/NAME/        evaluation.json, run.json, learning_curve.png, spectrogram.png,
-                             generated.flac, signal.json (for the tests)
+                             generated.flac, signal.json (for the tests); original.flac and
+                             griffin_lim.flac, where the example is the mel of a recording
 
 Without --evaluate an evaluation of the same weights is kept, and one of other weights is removed.
 """
@@ -35,9 +36,11 @@ from torch import Tensor
 
 import wavenet
 from wavenet.checkpoint import WEIGHTS, Checkpoint, FileDtype, TrainingInfo
+from wavenet.config import MelConfig
 from wavenet.data.audio import read_samples
 from wavenet.data.manifest import Clip
 from wavenet.evaluation import plots
+from wavenet.evaluation.baselines import griffin_lim
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_clips
 from wavenet.evaluation.options import EvaluationOptions
@@ -117,6 +120,9 @@ def ship(run: Path, name: str, *, evaluate: bool) -> None:
         save(trained, folder, dataclasses.replace(info, evaluation=figures))
     write_run(run, page)
     write_sample(name, about, page)
+    if about.clip is not None and trained.audio.mel is not None:
+        prepared, clip = held_out_clip(run, about.clip, trained)
+        write_references(prepared / clip.path, trained.audio.mel, page)
     samples = drawn(name)
     first = [round(float(sample) * 32768) for sample in samples[:KEPT_SAMPLES]]
     signal = {"sha256": digest(samples), "first_samples": first}
@@ -249,6 +255,14 @@ def write_sample(name: str, about: About, page: Path) -> None:
     soundfile.write(page / "generated.flac", samples, rate, subtype="PCM_16")
     title = f"{name}: generated from its example"
     write_picture(plots.spectrogram(samples / 32768, rate, title), page / "spectrogram.png")
+
+
+def write_references(recording: Path, mel: MelConfig, page: Path) -> None:
+    """Write the recording of the example, and what Griffin-Lim makes of its mel spectrogram."""
+    original = read_samples(recording)[:, 0]
+    for name, samples in (("original", original), ("griffin_lim", griffin_lim(original, mel))):
+        path = page / f"{name}.flac"
+        soundfile.write(path, samples.clip(-1, 1), mel.sample_rate, subtype="PCM_16")
 
 
 def drawn(name: str) -> Tensor:

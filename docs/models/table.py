@@ -104,8 +104,7 @@ def section(name: str) -> str:
 wavenet-generate checkpoint={name}{speaker}    # its example; add input=FILE for another
 ```
 
-[Its example, generated](models/{name}/generated.flac)
-
+{sounds(name)}
 Trained in {training.duration};
 the weights of step {training.steps:,} were best:
 
@@ -121,6 +120,17 @@ License of the weights: {about.license}; of the data: {about.data_license}.
 
 ![Bits per sample over the steps of training](models/{name}/learning_curve.png)
 """
+
+
+def sounds(name: str) -> str:
+    """Return a link to each sound of a model, a player on the site."""
+    texts = {
+        "generated": f"Its example, as `{name}` draws it",
+        "original": "The recording that the example is of",
+        "griffin_lim": "Griffin-Lim from the same mel spectrogram, without a network",
+    }
+    found = [file for file in texts if (PAGES / name / f"{file}.flac").exists()]
+    return "".join(f"[{texts[file]}](models/{name}/{file}.flac)\n\n" for file in found)
 
 
 def updated(page: str) -> str:

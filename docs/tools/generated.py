@@ -4,7 +4,7 @@
 - reference/commands.md: examples, keys and `--help` of every command
 - reference/python/NAME.md: public names, for mkdocstrings to fill in
 - reference/examples.md: the programs of `examples/`
-- changelog.md, contributing.md: the files of the repository
+- changelog.md, contributing.md, ...: files of the repository
 """
 
 import ast
@@ -22,6 +22,12 @@ from wavenet.utils.dataclass_io import describe_range, key_fields, nested_datacl
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+OF_REPOSITORY = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "code_of_conduct.md",
+}
 GROUP_TEXTS = {
     "audio": "What the samples and features mean; part of the model directory.",
     "model": "Shape of the weights; part of the model directory.",
@@ -66,12 +72,11 @@ FEATURES = [
 def pages() -> dict[str, str]:
     """Return the generated pages: place below docs/ and Markdown."""
     found = {
-        "changelog.md": of_repository("CHANGELOG.md"),
-        "contributing.md": of_repository("CONTRIBUTING.md"),
         "reference/config.md": config_page(),
         "reference/commands.md": commands_page(),
         "reference/examples.md": examples_page(),
     }
+    found |= {page: of_repository(name) for name, page in OF_REPOSITORY.items()}
     found |= {f"reference/python/{page}.md": python_page(page) for page in PYTHON}
     return found
 
@@ -79,7 +84,9 @@ def pages() -> dict[str, str]:
 def of_repository(name: str) -> str:
     """Return a file of the repository, its links into docs/ relative to it."""
     text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
-    return text.replace("](CHANGELOG.md", "](changelog.md").replace("](README.md", "](index.md")
+    for file, page in {**OF_REPOSITORY, "README.md": "index.md"}.items():
+        text = text.replace(f"]({file}", f"]({page}")
+    return text
 
 
 def config_page() -> str:
@@ -189,6 +196,6 @@ def examples_page() -> str:
     for path in sorted((ROOT / "examples").glob("*.py")):
         source = path.read_text(encoding="utf-8")
         docstring = ast.get_docstring(ast.parse(source)) or ""
-        body = source.partition('"""')[2].partition('"""')[2].lstrip("\n")
-        parts += [f"## {path.name}", docstring, f"```python\n{body}```"]
+        body = source.partition(docstring + '\n"""')[2] if docstring else source
+        parts += [f"## {path.name}", docstring, f"```python\n{body.strip()}\n```"]
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,6 @@ SECTIONS = ("tutorials", "guides", "reference", "explanation", "models", "benchm
 LOADED = re.compile(
     r"""<(?:script|link|img|source|audio|iframe)\b[^>]*?(?:src|href)=["']?(https?:)?//"""
 )
-FILES_OF_REPOSITORY = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 SOUND = re.compile(r'<a href="([^"]+\.(?:flac|wav|ogg|mp3))">(.*?)</a>')
 
 
@@ -52,7 +51,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Point links to files of the repository that are pages here to the pages."""
     here = Path(page.file.src_uri).parent
-    for name, uri in FILES_OF_REPOSITORY.items():
+    for name, uri in generated.OF_REPOSITORY.items():
         target = os.path.relpath(uri, here)
         markdown = re.sub(rf"\]\((?:\.\./)+{re.escape(name)}", f"]({target}", markdown)
     return markdown
@@ -60,7 +59,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_page_content(html: str, **_: Any) -> str:
     """Make a player of every link to a sound."""
-    audio = r'<audio controls preload="none" src="\1"></audio>'
+    audio = r'<audio controls preload="metadata" src="\1"></audio>'
     player = rf'<span class="sound"><span>\2</span>{audio}</span>'
     return SOUND.sub(player, html)
 
