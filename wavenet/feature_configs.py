@@ -64,7 +64,7 @@ class PredictorConfig(Options):
     source: Literal["mel", "past"] = option(
         "mel", "What gives the coefficients: mel frames, or the past of the signal", added=True
     )
-    order: int = option(128, "Past samples that a prediction sees", ge=1, le=1024)
+    order: int = option(16, "Past samples that a prediction sees", ge=1, le=1024)
     subframes: int = option(4, "Parts of a mel frame with coefficients of their own", ge=1, le=64)
     window_length: int = option(
         256, "Samples that give the coefficients; for source=past", ge=16, le=4096, added=True
