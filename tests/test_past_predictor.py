@@ -23,6 +23,8 @@ from wavenet.derive import derive
 from wavenet.kernels.past_coefficients import cpu_past_coefficients
 from wavenet.past_predictor import NOISE_VARIANCE, PastPredictor, past_coefficients
 from wavenet.sampling import SamplerState
+from wavenet.training.acceleration import accelerate, compile_nll
+from wavenet.training.options import TrainerOptions
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
 
@@ -222,6 +224,19 @@ def test_a_predictor_from_the_past_saves_bits() -> None:
     predicted = WaveNet(CONFIG).nll(waveform).detach()
 
     assert float(predicted[:, 200:].mean()) < float(plain[:, 200:].mean()) - 1
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler accesses it
+@pytest.mark.slow
+def test_torch_compile_leaves_the_coefficients_to_numba() -> None:
+    model, waveform = untrained(), tones(100)
+    expected = model.nll(waveform)
+    accelerate(model, TrainerOptions())
+
+    compile_nll(model)
+    compiled: Any = torch.compile(model.nll, backend="eager")
+
+    torch.testing.assert_close(compiled(waveform), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

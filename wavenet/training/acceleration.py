@@ -34,6 +34,9 @@ def compile_nll(model: WaveNet) -> Callable[..., Tensor]:
     for module in model.modules():
         if isinstance(module, ResidualStack):
             module.forward = torch.compiler.disable(module.forward)  # type: ignore
+    if model.predictor is not None:  # what Numba has compiled
+        coefficients = model.predictor.coefficients
+        model.predictor.coefficients = torch.compiler.disable(coefficients)  # type: ignore
     return torch.compile(model.nll)
 
 
