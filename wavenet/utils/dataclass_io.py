@@ -118,7 +118,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     """Return `value` as the type `hint`, or raise: no string becomes a number, no float an int."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast("type[Any]", hint), value, where)
+        kind = typing.cast("type[Any]", hint)
+        return value if isinstance(value, kind) else from_dict(kind, value, where)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
