@@ -152,7 +152,7 @@ class Sampler(abc.ABC):
         distribution.check(sampling)
         check_batch(state)
         if noise is None:
-            noise = uniforms(state.seeds, state.num_generated, length, distribution.num_noise)
+            noise = self.next_noise(state, length)
         else:
             check_noise(noise, (len(state.seeds), length, distribution.num_noise))
         local_conditioning = state.next_local_conditioning(self.model, length)
@@ -180,6 +180,11 @@ class Sampler(abc.ABC):
         state = self.init_state(len(waveform), local=local, speaker=speaker, vector=vector)
         local_conditioning = state.next_local_conditioning(self.model, waveform.shape[1])
         return self.teacher_forced_params(state, waveform, local_conditioning)
+
+    def next_noise(self, state: SamplerState, length: int) -> Tensor:
+        """Return the noise of the next samples, `(B, length, K)`; `K` of 0: `sample` makes it."""
+        num_noise = self.model.distribution.num_noise
+        return uniforms(state.seeds, state.num_generated, length, num_noise)
 
     def chunk_length(self, batch_size: int) -> int:
         """Return how many samples `generate` requests at a time."""
@@ -248,8 +253,7 @@ class Sampler(abc.ABC):
             sampling: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, instead of the seeds'.
             progress: Called regularly with the samples generated since the last call.
-            start: As in `init_state`: `prompt`, `seed`, `local`, `speaker`, `vector` and
-                `guidance_scale`.
+            start: As in `init_state`.
 
         Example:
             >>> import wavenet

@@ -80,7 +80,7 @@ def pack_weights(model: WaveNet) -> StepWeights:
     local, shared = _conditioning(model, blocks)
     head = model.head
     return StepWeights(
-        **_input_layer(model),
+        **input_layer(model),
         past=past,
         current=[tap[..., -1].T.contiguous() for tap in taps],
         gate_bias=torch.stack([_halved(_bias(block.conv)) for block in blocks]).unsqueeze(1),
@@ -98,7 +98,7 @@ def pack_weights(model: WaveNet) -> StepWeights:
     )
 
 
-def _input_layer(model: WaveNet) -> dict[str, Any]:
+def input_layer(model: WaveNet) -> dict[str, Any]:
     """Return the operands of the input layer, by name."""
     layer, distribution = model.input, model.distribution
     if not isinstance(layer, CausalEmbedding):

@@ -1,0 +1,67 @@
+// What the kernel asks of a GPU, asked of the stand-in: wavenet/sampling/cuda/kernels/machine.cuh.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#define DEVICE inline
+#define FUNCTION inline
+#define KERNEL extern "C" void
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+struct alignas(16) Four {
+  u32 x, y, z, w;
+};
+
+extern "C" {  // stand_in.cpp
+int stand_in_lane();
+long long stand_in_warp();
+void* stand_in_shared_memory();
+void stand_in_sync_warp();
+void stand_in_of_quad(void* value, int bytes, int from);
+void stand_in_mma(float* sums, const u32* a, u32 b0, u32 b1, int is_tf32);
+}
+
+using std::min;
+
+DEVICE int lane_number() { return stand_in_lane(); }
+DEVICE long long warp_number() { return stand_in_warp(); }
+DEVICE void sync_warp() { stand_in_sync_warp(); }
+DEVICE Four* shared_memory() { return (Four*)stand_in_shared_memory(); }
+DEVICE Four weight(const Four* address) { return *address; }
+
+template <class T>
+DEVICE T of_quad(T value, int from) {
+  stand_in_of_quad(&value, sizeof value, from);
+  return value;
+}
+
+DEVICE u32 bits_of(float x) {
+  u32 bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+DEVICE float float_of(u32 bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+DEVICE float infinity() { return float_of(0x7f800000u); }
+DEVICE u64 high_product(u64 a, u64 b) { return (u64)((unsigned __int128)a * b >> 64); }
+DEVICE float divided(float a, float b) { return a / b; }
+
+DEVICE u32 bf16(float x) {
+  const u32 bits = bits_of(x);
+  return x != x ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+DEVICE u32 two_bf16(float low, float high) { return bf16(low) | bf16(high) << 16; }
+DEVICE u32 tf32(float x) { return x != x ? bits_of(x) : (bits_of(x) + 0x1000) & ~0x1fffu; }
+
+DEVICE void mma_bf16(float* sums, const u32* a, u32 b0, u32 b1) {
+  stand_in_mma(sums, a, b0, b1, 0);
+}
+DEVICE void mma_tf32(float* sums, const u32* a, u32 b0, u32 b1) {
+  stand_in_mma(sums, a, b0, b1, 1);
+}
