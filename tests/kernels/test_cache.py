@@ -12,8 +12,9 @@ import pytest
 from numba import njit
 
 from tests.commands import ROOT
-from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import set_cache
+from wavenet.kernels.private_files import private_folder
 from wavenet.sampling import WEIGHT_DTYPES
 
 SOURCES = ROOT / "wavenet" / "kernels"

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tests.architectures import SMALL
+from tests.gpu.stand_in.device import BACKENDS_HERE, sampler_here
 from wavenet.config import LocalConfig
 from wavenet.model import WaveNet
 from wavenet.modules.upsampling import UPSAMPLERS
-from wavenet.sampling import BACKENDS, make_sampler
+from wavenet.sampling import make_sampler
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "transposed": {"upsample_frames": 4},
@@ -52,13 +53,13 @@ def test_frames_in_pieces_change_no_bit(upsample: str) -> None:
     assert torch.equal(torch.cat(pieces, dim=1), whole)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS_HERE)
 @pytest.mark.parametrize("upsample", sorted(UPSAMPLERS))
 def test_teacher_forced_parameters_equal_forward_given_frames(upsample: str, backend: str) -> None:
     model, frames = conditioned_model(upsample), torch.randn(2, 3, 60)
     waveform = torch.rand(2, 60 * 20) * 2 - 1
 
-    params = make_sampler(model, backend).teacher_forced(waveform, local=frames)
+    params = sampler_here(model, backend).teacher_forced(waveform, local=frames)
 
     with torch.no_grad():
         expected = model(waveform, local=frames)

@@ -18,13 +18,19 @@ def choose_device(options: GenerateCommand) -> torch.device:
     Raises:
         ConfigError: There is no such device, or the backend does not run on it.
     """
-    if options.device == "cuda" and (options.backend == "cpu" or options.weight_dtype != "float32"):
+    on_cpu = options.backend == "cpu" or (
+        options.backend != "cuda" and options.weight_dtype != "float32"
+    )
+    if options.device == "cuda" and on_cpu:
         raise ConfigError(
             f"device=cuda with backend={options.backend} and weight_dtype={options.weight_dtype}: "
-            "the cpu sampler does not run on a GPU; use backend=graph with weight_dtype=float32"
+            "the cpu sampler does not run on a GPU; use backend=graph with weight_dtype=float32, "
+            "or backend=cuda"
         )
+    if options.device == "cpu" and options.backend == "cuda":
+        raise ConfigError("device=cpu with backend=cuda: remove device=cpu, or use backend=cpu")
     streams = max(options.num_samples, options.batch_size)
-    pays = options.backend == "graph" or (
+    pays = options.backend in ("graph", "cuda") or (
         options.backend == "auto"
         and options.weight_dtype == "float32"
         and options.num_threads is None
@@ -46,6 +52,11 @@ def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
         may_compile = on_cpu and options.backend in ("auto", "cpu")
         compiled = may_compile and importlib.util.find_spec("numba")
         num_threads = min(available_cores(), parallel) if compiled else 1
+    streams = max(options.num_samples, options.batch_size)
     return make_sampler(
-        model, options.backend, num_threads=num_threads, weight_dtype=options.weight_dtype
+        model,
+        options.backend,
+        num_threads=num_threads,
+        weight_dtype=options.weight_dtype,
+        streams=streams * (1 if options.guidance_scale == 1 else 2),
     )

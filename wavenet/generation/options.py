@@ -75,10 +75,10 @@ class GenerateCommand(Options):
         ge=0,
         lt=1,
     )
-    backend: str = option("auto", "Sampler: auto for the fastest, cpu, graph or reference")
+    backend: str = option("auto", "Sampler: auto for the fastest, cuda, cpu, graph or reference")
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto",
-        f"Where backend=graph and reference compute; auto uses a GPU for graph, and for "
+        f"Where backend=graph and reference compute; auto uses a GPU for graph and cuda, and for "
         f"{MIN_GPU_STREAMS} or more recordings at once",
     )
     num_threads: int | None = option(None, "Threads; null for one per recording", ge=1)

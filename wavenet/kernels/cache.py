@@ -1,17 +1,12 @@
-"""Compiled code on disk, in a folder that only this user can write.
+"""What Numba compiled, kept on disk.
 
 Like Numba's own cache, but a damaged, missing, unwritable or contested cache only means compiling
-again. Compiled code will be executed, so the folder must belong to the user and be closed to writes
-by others; otherwise it is neither read nor written. Every file begins with a digest of its content.
-Its name is a digest of all that it depends on: the sources, Numba, the processor, the types.
-
-`WAVENET_CACHE` names another folder; an empty value turns the cache off.
+again. The name of a file is a digest of all that it depends on: the sources, Numba, the processor,
+the types.
 """
 
 import hashlib
 import logging
-import os
-import stat
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,11 +18,10 @@ import numba
 import numpy as np
 
 from wavenet.kernels.compiler import compiled_from_bytes, compiled_to_bytes, target_key
+from wavenet.kernels.private_files import read_private, write_private
 from wavenet.utils.errors import printable
-from wavenet.utils.files import atomic_file
 
 log = logging.getLogger("wavenet")
-DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class KernelCache:
@@ -66,13 +60,7 @@ class KernelCache:
         if path is None or not path.exists():
             return None
         try:
-            if not _is_private(path):
-                raise PermissionError("others can write it")
-            content = path.read_bytes()
-            digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-            if hashlib.sha256(payload).digest() != digest:
-                raise ValueError("its digest differs")
-            return compiled_from_bytes(payload, target)
+            return compiled_from_bytes(read_private(path), target)
         except Exception as error:  # noqa: BLE001 compiling again helps against any of them
             log.debug("%s cannot be used: %s", printable(path), printable(error))
             return None
@@ -83,10 +71,7 @@ class KernelCache:
         if path is None:
             return
         try:
-            payload = compiled_to_bytes(result)
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
-                temporary.chmod(0o600)
+            write_private(path, compiled_to_bytes(result))
         except Exception as error:  # noqa: BLE001 the next process compiles again
             log.debug("%s cannot be written: %s", printable(path), printable(error))
 
@@ -101,33 +86,6 @@ class KernelCache:
         facts = (sources, *versions, llvmlite.__version__, target_key(codegen), str(signature))
         key = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self.folder / f"{self.name}-{key[:32]}.bin"
-
-
-def private_folder() -> Path | None:
-    """Return the folder for compiled code, created if needed; `None` without a safe one."""
-    chosen = os.environ.get("WAVENET_CACHE")
-    if chosen == "":
-        return None
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(chosen or Path(home) / "torch-wavenet").absolute()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = _is_private(folder)
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
-        log.debug("no folder for compiled code: %s", printable(error))
-        return None
-    if not safe:
-        log.warning("%s is open to others: compiled code is not kept there", printable(folder))
-        return None
-    return folder
-
-
-def _is_private(path: Path) -> bool:
-    """Return whether a path is this user's, not a link, and closed to writes by others."""
-    found = path.lstat()
-    if stat.S_ISLNK(found.st_mode):
-        return False
-    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
 
 
 @lru_cache

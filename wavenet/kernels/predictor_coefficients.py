@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.feature_configs import PredictorConfig
-from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import (
     ADDRESS,
     Builder,
@@ -30,6 +30,7 @@ from wavenet.kernels.compiler import (
     set_cache,
 )
 from wavenet.kernels.levinson import Array, Rounding, solve, write_row
+from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.vectors import I64, LANES, Vector, for_range, load, load_scalar
 from wavenet.linear_predictor import ROUNDING_VARIANCE
 from wavenet.mel_predictor import ITERATIONS, LOG_RANGE, TINY, MelPredictor, coefficients

@@ -2,11 +2,13 @@
 
 `reference` is `WaveNet.step` in a loop; it defines the output of every other backend. `cpu` is the
 same loop compiled by Numba, a few dozen times as fast. `graph` is the step as tensor operations: a
-CUDA graph on a GPU, and several times as fast as `reference` where Numba is missing.
+CUDA graph on a GPU, and several times as fast as `reference` where Numba is missing. `cuda` is a
+kernel for many streams on NVIDIA GPUs.
 """
 
 import logging
 
+import torch
 from torch import nn
 
 from wavenet.model import WaveNet, unwrap
@@ -17,7 +19,7 @@ from wavenet.sampling.state import SamplerState, unsupported_model
 from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
-BACKENDS = ("cpu", "graph", "reference")  # the fastest first
+BACKENDS = ("cuda", "cpu", "graph", "reference")  # the fastest first
 WEIGHT_DTYPES = ("float32", "bfloat16", "int8")
 
 __all__ = [
@@ -39,6 +41,7 @@ def make_sampler(
     *,
     num_threads: int = 1,
     weight_dtype: str = "float32",
+    streams: int = 1,
 ) -> Sampler:
     """Return a sampler with a copy of `model`.
 
@@ -46,12 +49,15 @@ def make_sampler(
         model: A `WaveNet`, or one wrapped by torch.compile or DistributedDataParallel. Later
             changes of its weights do not affect the sampler.
         backend: A name of `BACKENDS`, or `auto` for the fastest that supports machine and model:
-            `graph` for a model on a CUDA device, else `cpu`, or `graph` without Numba. `reference`
-            samples from any subclass or modified model, the others from the standard one.
+            for a model on a CUDA device `cuda` or `graph`, else `cpu`, or `graph` without Numba.
+            `reference` samples from any subclass or modified model, the others from the standard
+            one.
         num_threads: Cores to use; their number changes no bit of the signal. Several threads on one
             stream wait for each other at every sample: this pays on idle cores. Where a core is
             busy with something else, one thread goes on alone most of the time.
         weight_dtype: `float32`, or `bfloat16` or `int8`, which are faster and cost some likelihood.
+        streams: Streams that will be generated at once, for which `auto` chooses: one per item, two
+            with classifier-free guidance.
 
     Raises:
         CheckpointError: A weight is NaN or infinite.
@@ -70,7 +76,9 @@ def make_sampler(
         known = ", ".join(WEIGHT_DTYPES)
         raise ConfigError(f"unknown weight_dtype {printable(weight_dtype)!r}: use one of {known}")
     if backend == "auto":
-        return _fastest_sampler(wavenet, num_threads, weight_dtype)
+        return _fastest_sampler(wavenet, num_threads, weight_dtype, streams)
+    if backend == "cuda":
+        return _cuda_sampler(wavenet, num_threads, weight_dtype)
     if backend == "cpu":
         return _cpu_sampler(wavenet, num_threads, weight_dtype)
     if backend not in BACKENDS:
@@ -85,15 +93,16 @@ def make_sampler(
     return GraphSampler(wavenet) if backend == "graph" else ReferenceSampler(wavenet)
 
 
-def _fastest_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+def _fastest_sampler(model: WaveNet, num_threads: int, weight_dtype: str, streams: int) -> Sampler:
     """Return the fastest sampler that supports machine and model, and log which."""
     reason = unsupported_model(model)
     if reason is not None:
         log.warning("using the slow reference sampler: %s", reason)
         return make_sampler(model, "reference", num_threads=num_threads, weight_dtype=weight_dtype)
-    if next(model.parameters()).is_cuda and weight_dtype == "float32":
-        log.debug("using the graph sampler: the model is on a GPU")
-        return GraphSampler(model)
+    if next(model.parameters()).is_cuda and weight_dtype != "int8":
+        sampler = _gpu_sampler(model, weight_dtype, streams)
+        if sampler is not None:
+            return sampler
     try:
         sampler = _cpu_sampler(model, num_threads, weight_dtype)
     except MachineError as error:
@@ -101,6 +110,41 @@ def _fastest_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sam
         return make_sampler(model, "graph", num_threads=num_threads, weight_dtype=weight_dtype)
     log.debug("using the cpu sampler")
     return sampler
+
+
+def _gpu_sampler(model: WaveNet, weight_dtype: str, streams: int) -> Sampler | None:
+    """Return the faster of the samplers for a model on a GPU; `None` where there is none."""
+    from wavenet.sampling.cuda.estimate import min_streams
+
+    least = min_streams(model.config, weight_dtype)
+    if streams >= least:
+        try:
+            sampler = _cuda_sampler(model, 1, weight_dtype)
+        except (ConfigError, MachineError) as error:
+            log.info("not using the cuda sampler: %s", error)
+        else:
+            log.info(
+                "using the cuda sampler for %d streams (estimated to be the fastest from %d on)",
+                *(streams, least),
+            )
+            return sampler
+    if weight_dtype != "float32":
+        return None
+    log.debug("using the graph sampler: the model is on a GPU")
+    return GraphSampler(model)
+
+
+def _cuda_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+    from wavenet.sampling.cuda import CudaSampler
+    from wavenet.sampling.cuda.cuda_sampler import check_supported
+    from wavenet.sampling.cuda.driver import CudaKernel
+
+    if num_threads != 1:
+        raise ConfigError(f"backend=cuda has no num_threads, got {num_threads}: leave it out")
+    check_supported(model, weight_dtype)
+    device = next(model.parameters()).device
+    kernel = CudaKernel(weight_dtype, device if device.type == "cuda" else torch.device("cuda"))
+    return CudaSampler(model, kernel, weight_dtype)
 
 
 def _cpu_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:

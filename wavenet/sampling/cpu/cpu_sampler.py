@@ -13,9 +13,10 @@ from torch import Tensor
 import wavenet.kernels
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
-from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import get_cache, set_cache
 from wavenet.kernels.matmul import aligned, encode_rows
+from wavenet.kernels.private_files import private_folder
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request

@@ -97,7 +97,7 @@ def pack_weights(model: WaveNet, widths: Widths, dtype: torch.dtype) -> dict[str
         "hidden": fragments(hidden, dtype),
         "output": fragments(output[order], dtype),
         "gate_biases": torch.stack(
-            [_couples(_halves(block.conv, widths.gated)).flatten() for block in blocks]
+            [_couples(_halves(block.conv, widths.gated)) for block in blocks]
         ),
         "biases": torch.cat(biases),
         "table": F.pad(table, (0, widths.residual - table.shape[1])),
@@ -176,12 +176,13 @@ def _gates(block: ResidualBlock, model: WaveNet, widths: Widths) -> Tensor:
         for weight, width in parts
         if width
     ]
-    return _couples(torch.cat(columns, dim=2)).flatten(0, 1)
+    return _couples(torch.cat(columns, dim=2))
 
 
 def _couples(halves: Tensor) -> Tensor:
     """Return rows `(2, N, ...)` of a gate as 16 of tanh, the same of sigmoid, and so on."""
-    return halves.unflatten(1, (-1, WIDTH)).transpose(0, 1).flatten(0, 1)
+    parts = halves.reshape(2, -1, WIDTH, *halves.shape[2:])
+    return parts.transpose(0, 1).flatten(0, 2)
 
 
 def _halves(conv: nn.Conv1d, width: int) -> Tensor:

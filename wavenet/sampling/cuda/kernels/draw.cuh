@@ -6,6 +6,7 @@
 #include "machine.cuh"
 
 constexpr int NOT_FINITE = -1;  // in place of a code: a parameter is NaN or infinite
+constexpr float LARGEST = 3e38f;  // finite; tensor cores may round what overflows toward zero
 
 struct Drawing {
   double inverse_temperature;  // 0 for a temperature of 0
@@ -165,7 +166,7 @@ DEVICE int draw_class(float* logits, int count, int number, float uniform, const
     nan = nan || classes.logit(i) != classes.logit(i);
   }
   for (int i = 0; i < 4; i++) peak = fmaxf(peak, of_quad(peak, i));
-  if (quad_sum((int)nan) || !(fabsf(peak) < infinity())) return NOT_FINITE;
+  if (quad_sum((int)nan) || !(fabsf(peak) < LARGEST)) return NOT_FINITE;
   classes.peak = peak;
   if (how.inverse_temperature == 0.0) {
     int first = 4 * count;
@@ -230,7 +231,7 @@ struct Params {
 DEVICE int draw_mixture(const Params& params, float choice, float noise, const Drawing& how) {
   const int components = how.num_mixtures, means = components > 1 ? components : 0;
   for (int i = 0; i < how.num_params; i++)
-    if (!(fabs(params[i]) < (double)infinity())) return NOT_FINITE;
+    if (!(fabs(params[i]) < LARGEST)) return NOT_FINITE;
   int chosen = 0;
   if (components > 1) {
     for (int i = 1; i < components; i++)

@@ -1,0 +1,198 @@
+"""The kernel on the stand-in for a GPU compared with the reference, which defines the signal."""
+
+import dataclasses
+import os
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.architectures import SMALL, conditions_for, configs, some
+from tests.gpu.stand_in.device import StandIn, cuda_sampler, needs_compiler
+from tests.sampling.graph.test_capture import MODELS, config_of
+from tests.sampling.parity import DRAWS, assert_same_signal, noisy
+from wavenet.config import WaveNetConfig
+from wavenet.distributions.companding import CONVENTIONS
+from wavenet.sampling import make_sampler
+from wavenet.sampling.cuda.task import Task
+from wavenet.utils.errors import CheckpointError, ConfigError
+
+pytestmark = needs_compiler
+EXAMPLES = 300 if os.environ.get("WAVENET_FULL") else 16
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.06}  # of parameters, against float32; of the largest
+
+
+def any_start(data: st.DataObject, config: WaveNetConfig, batch_size: int) -> dict[str, Any]:
+    """Any prompt, conditioning and guidance for 20 samples."""
+    length = data.draw(st.integers(0, 2 * config.receptive_field))
+    start: dict[str, Any] = conditions_for(config, batch_size, length + 20)
+    start["prompt"] = torch.rand(batch_size, length) * 2 - 1
+    if config.has_global_conditioning:
+        start["guidance_scale"] = data.draw(st.sampled_from([1.0, 2.5]))
+    return start
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    config=configs(predictor=None),
+    batch_size=st.integers(1, 20),
+    data=st.data(),
+    seed=st.integers(0, 2**32),
+)
+def test_any_architecture_differs_from_the_reference_by_rounding(
+    config: WaveNetConfig, batch_size: int, data: st.DataObject, seed: int
+) -> None:
+    model = noisy(config, seed)
+    sampler, reference = cuda_sampler(model), make_sampler(model, "reference")
+    waveform = torch.rand(batch_size, 20) * 2 - 1
+    conditions = conditions_for(config, batch_size, 20)
+    torch.testing.assert_close(
+        sampler.teacher_forced(waveform, **conditions),
+        reference.teacher_forced(waveform, **conditions),
+        rtol=0,
+        atol=1e-4,
+    )
+
+    is_categorical = config.output_distribution == "categorical"
+    sampling = data.draw(st.sampled_from(DRAWS if is_categorical else DRAWS[:3]))
+    start = any_start(data, config, batch_size)
+    item = slice(batch_size - 1, batch_size)
+    guidance = {"guidance_scale": start.pop("guidance_scale", 1.0)}
+    own: dict[str, Any] = {**some(start, item), **guidance}
+    assert_same_signal(sampler, reference, 20, seed=seed, sampling=sampling, **own)
+    how: dict[str, Any] = {**start, **guidance, "batch_size": batch_size, "sampling": sampling}
+    seeds = [seed + place for place in range(batch_size)]
+    signal = sampler.generate(20, seed=seeds, **how)
+    chunks = list(sampler.stream(20, chunk=7, seed=seeds, **how))
+    assert torch.equal(torch.cat(chunks, dim=1), signal)
+    alone = sampler.generate(20, seed=seeds[-1], sampling=sampling, **own)
+    assert torch.equal(alone, signal[item])
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(config=configs(predictor=None), batch_size=st.integers(1, 3), data=st.data())
+def test_any_state_moves_between_backends(
+    config: WaveNetConfig, batch_size: int, data: st.DataObject
+) -> None:
+    model = noisy(config)
+    samplers = {"cuda": cuda_sampler(model), "reference": make_sampler(model, "reference")}
+    start = any_start(data, config, batch_size)
+    name = data.draw(st.sampled_from([*samplers]))
+    state = samplers[name].init_state(batch_size, **start)
+    length = 5 if config.output_distribution == "categorical" else 0
+    samplers[name].generate_next(state, length)  # drawn by one, continued by the other
+    kept = state.clone()
+
+    there = {name: samplers[name].generate_next(state.clone(), 1) for name in samplers}
+
+    back = samplers["cuda"]._warp_state(state).to_wavenet_state()  # type: ignore[attr-defined]
+    for queue, own in zip(back.queues, kept.model.to_wavenet_state().queues, strict=True):
+        assert torch.equal(queue, own)
+    difference = (there["cuda"] - there["reference"]).abs().max()
+    assert difference < (2 / 32768 if length == 0 else 2)
+
+
+@pytest.mark.parametrize("weight_dtype", TOLERANCE)
+@pytest.mark.parametrize("name", [name for name in MODELS if "predict" not in name])
+def test_parameters_are_within_the_stated_tolerance(name: str, weight_dtype: str) -> None:
+    config = config_of(name)
+    model, conditions = noisy(config), conditions_for(config, 18, 30)
+    waveform = torch.rand(18, 30) * 2 - 1
+
+    params = cuda_sampler(model, weight_dtype).teacher_forced(waveform, **conditions)
+
+    expected = make_sampler(model, "reference").teacher_forced(waveform, **conditions)
+    tolerance = TOLERANCE[weight_dtype] * max(1, float(expected.abs().max()))
+    torch.testing.assert_close(params, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("weight_dtype", TOLERANCE)
+def test_bits_depend_neither_on_the_batch_nor_on_the_order_of_threads(weight_dtype: str) -> None:
+    model = noisy(config_of("conditioned"))
+    start: dict[str, Any] = {**conditions_for(model.config, 35, 40), "guidance_scale": 2.0}
+    start["prompt"] = torch.rand(35, 9) * 2 - 1
+    signals = []
+    for seed in range(3):
+        sampler = cuda_sampler(model, weight_dtype, StandIn(weight_dtype, seed=seed))
+        signals.append(sampler.generate(25, batch_size=35, **start))
+    scale = {"guidance_scale": start.pop("guidance_scale")}
+
+    assert torch.equal(signals[0], signals[1])
+    assert torch.equal(signals[0], signals[2])
+    for item in (0, 7, 34):
+        own: dict[str, Any] = {**some(start, slice(item, item + 1)), **scale}
+        assert torch.equal(sampler.generate(25, seed=item, **own), signals[0][item : item + 1])
+    ragged = sampler.generate_ragged([25, 3, 11, *[2] * 32], **start, **scale)
+    for item, length in enumerate([25, 3, 11, *[2] * 32]):
+        assert torch.equal(ragged[item], signals[0][item, :length])
+
+
+def test_given_noise_and_noise_of_seeds_give_the_same_signal() -> None:
+    from wavenet.sampling.state import uniforms
+
+    for name in ("classes", "gaussians"):
+        model = noisy(config_of(name))
+        sampler = cuda_sampler(model)
+        seeds = [0, 5, 2**63, 2**64 - 1]
+        noise = uniforms(seeds, 0, 30, model.distribution.num_noise)
+
+        state = sampler.init_state(4, seed=seeds)
+        drawn = torch.cat([sampler.generate_next(state, length) for length in (7, 23)], dim=1)
+
+        assert torch.equal(drawn, sampler.generate(30, batch_size=4, noise=noise))
+
+
+@pytest.mark.parametrize("input_type", ["embedding", "scalar"])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> None:
+    config = WaveNetConfig(
+        quantization_channels=64,
+        companding=name,
+        input_type=input_type,
+        input_kernel_size=2,
+        dilations=(1, 3),
+        **dict.fromkeys(("residual_channels", "skip_channels", "head_channels"), 8),
+        gate_channels=16,
+    )
+    model = noisy(config)
+    prompt: Tensor = torch.rand(1, 9) * 2 - 1
+    for start in ({}, {"prompt": prompt}):
+        assert_same_signal(cuda_sampler(model), make_sampler(model, "reference"), 30, **start)
+
+
+@pytest.mark.parametrize("output", ["categorical", "logistic_mixture", "gaussian_mixture"])
+def test_a_model_that_puts_out_nan_is_reported(output: str) -> None:
+    classes = 16 if output == "categorical" else 65536
+    config = dataclasses.replace(
+        SMALL, output_distribution=output, quantization_channels=classes, input_type="scalar"
+    )
+    model = noisy(config)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.fill_(1e30)
+
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        cuda_sampler(model).generate(5)
+    with torch.no_grad():
+        model.head.output.weight.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match=r"head\.output\.weight contains NaN"):
+        cuda_sampler(model)
+
+
+def test_what_the_kernel_does_not_know_is_refused_by_name() -> None:
+    predicted = noisy(config_of("predicted"))
+    with pytest.raises(ConfigError, match="does not know the linear predictor: use backend=graph"):
+        cuda_sampler(predicted)
+    with pytest.raises(ConfigError, match="float32 and bfloat16, got int8: use backend=cpu"):
+        cuda_sampler(noisy(SMALL), "int8", StandIn())
+    small = StandIn()
+    small.max_shared_bytes = 1000
+    with pytest.raises(ConfigError, match="bytes of shared memory .* the GPU has 1000"):
+        cuda_sampler(noisy(SMALL), kernel=small)
+
+
+def test_the_arguments_have_the_layout_of_the_kernel() -> None:
+    assert StandIn().library.task_bytes() == 8 * len(Task._fields_)
