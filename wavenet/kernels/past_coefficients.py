@@ -13,7 +13,7 @@ from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.kernels.cache import KernelCache, private_folder
+from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import (
     ADDRESS,
     Address,
@@ -26,6 +26,7 @@ from wavenet.kernels.compiler import (
 )
 from wavenet.kernels.levinson import Array, Rounding, solve, write_row
 from wavenet.kernels.predictor_coefficients import cpu_coefficients
+from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.vectors import (
     INT_VECTOR,
     LANES,
