@@ -154,8 +154,10 @@ def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> No
         input_type=input_type,
         input_kernel_size=2,
         dilations=(1, 3),
-        **dict.fromkeys(("residual_channels", "skip_channels", "head_channels"), 8),
+        residual_channels=8,
         gate_channels=16,
+        skip_channels=8,
+        head_channels=8,
     )
     model = noisy(config)
     prompt: Tensor = torch.rand(1, 9) * 2 - 1

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.cuda.packing import STREAMS, Widths, pack_weights, padded, to_slots
 from wavenet.sampling.cuda.task import Launch
 from wavenet.sampling.cuda.warp_state import Layout, WarpState, to_history
@@ -81,7 +81,7 @@ class CudaSampler(Sampler):
         return self.layout.new_state(streams)
 
     def prefill(
-        self, state: SamplerState, prompt: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, prompt: Tensor, local_conditioning: LocalConditioning | None
     ) -> None:
         warp_state, codes = self._warp_state(state), self._encode(prompt)
         length = codes.shape[1]
@@ -96,7 +96,7 @@ class CudaSampler(Sampler):
         history[rows] = before
         warp_state.history = to_history(history)
         warp_state.position = first
-        recent = None if local_conditioning is None else local_conditioning[..., first:]
+        recent = None if local_conditioning is None else local_conditioning.after(first)
         self._run(state, length - first, inputs[:, first + memory], recent, forced=codes[:, first:])
 
     def next_noise(self, state: SamplerState, length: int) -> Tensor:
@@ -108,7 +108,7 @@ class CudaSampler(Sampler):
         length: int,
         sampling: SamplingConfig,
         noise: Tensor,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
     ) -> Tensor:
         last = self._encode(state.sample).repeat_interleave(state.streams_per_item)
         codes, _ = self._run(
@@ -119,7 +119,7 @@ class CudaSampler(Sampler):
         return self.model.distribution.decode(codes)
 
     def teacher_forced_params(
-        self, state: SamplerState, waveform: Tensor, local_conditioning: Tensor | None
+        self, state: SamplerState, waveform: Tensor, local_conditioning: LocalConditioning | None
     ) -> Tensor:
         forced, last = self._encode(waveform), self._encode(state.sample)
         length = forced.shape[1]
@@ -133,7 +133,7 @@ class CudaSampler(Sampler):
         state: SamplerState,
         length: int,
         last: Tensor,
-        local_conditioning: Tensor | None,
+        local_conditioning: LocalConditioning | None,
         *,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
         noise: Tensor | None = None,
@@ -146,7 +146,7 @@ class CudaSampler(Sampler):
             state: Its model state is changed.
             length: Samples.
             last: Code of the sample before, `(streams,)`.
-            local_conditioning: `(streams, C, T)`.
+            local_conditioning: Of these samples.
             sampling: How codes are drawn.
             noise: `(items, T, K)`; the kernel makes it where `K` is 0.
             forced: Codes that are not drawn but given, `(streams, T)`.
@@ -154,7 +154,8 @@ class CudaSampler(Sampler):
         """
         warp_state, streams = self._warp_state(state), len(last)
         shared = state.conditioning.global_conditioning
-        self._check_conditioning(local_conditioning, shared)
+        local = None if local_conditioning is None else local_conditioning.values
+        self._check_conditioning(local, shared)
         codes = [last.new_zeros(streams, 0)]
         params = [torch.zeros(streams, self.widths.params, 0, device=self.kernel.device)]
         gated = self._slots(len(self.layout.memories), streams, self.widths.gated)
@@ -168,9 +169,9 @@ class CudaSampler(Sampler):
             piece = slice(first, min(first + PIECE, length))
             tensors = {**self.weights, **fixed, "last": self._rows(last.int().unsqueeze(1))}
             tensors["blocks"] = self.layout.blocks(warp_state.position)
-            if local_conditioning is not None:
-                local = local_conditioning[..., piece].permute(2, 0, 1)
-                tensors["local_conditioning"] = to_slots(local.float(), self.dtype)
+            if local is not None:
+                rows = local[..., piece].permute(2, 0, 1)
+                tensors["local_conditioning"] = to_slots(rows.float(), self.dtype)
             if noise is not None and noise.shape[2]:
                 own = noise[:, piece].float().repeat_interleave(per_item, dim=0)
                 tensors["noise"] = self._rows(own)
