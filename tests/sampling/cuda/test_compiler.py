@@ -12,7 +12,7 @@ from wavenet.sampling.cuda.compiler import Nvrtc, compiled_kernel
 from wavenet.utils.errors import MachineError
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
-MAX_REGISTERS = {"float32": 240, "bfloat16": 128}  # 65,536 of a multiprocessor: 8 and 16 warps
+MAX_REGISTERS = {"float32": 240, "bfloat16": 160}  # 65,536 of a multiprocessor: 8 and 12 warps
 MAX_STACK_BYTES = 128
 EIATTR_REGCOUNT, EIATTR_FRAME_SIZE = 0x2F, 0x11  # of the section .nv.info
 
