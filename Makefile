@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/train,dev.stamp# both extras: with dev alone, pip resolves the torch version that torchaudio needs too late
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults notebook check docs clean
+.PHONY: help demo test faults gpu notebook check docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'

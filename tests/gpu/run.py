@@ -9,7 +9,6 @@ The goals are estimates for an H200 (docs/explanation/gpu.md).
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -170,14 +169,14 @@ def sampling(*, tiny: bool) -> Iterator[dict[str, Any]]:
             sampler = sampler_of(model, backend, weight_dtype, tiny=tiny)
             goals = GOALS.get((size, backend, weight_dtype), NO_GOALS)
             for streams, goal in zip((1, 20) if tiny else STREAMS, goals, strict=False):
-                one = {"size": size, "backend": backend, "weight_dtype": weight_dtype}
-                one |= {"streams": streams}
+                one: dict[str, Any] = {"size": size, "backend": backend}
+                one |= {"weight_dtype": weight_dtype, "streams": streams, "goal": goal}
                 try:
                     rates = sampling_rates(sampler, streams, tiny=tiny)
                 except torch.OutOfMemoryError:
-                    yield {**one, "rate": math.nan, "goal": goal, "note": "out of memory"}
+                    yield {**one, "rate": None, "note": "out of memory"}
                     continue
-                yield {**one, "rate": median(rates), "rates": rates, "goal": goal}
+                yield {**one, "rate": median(rates), "rates": rates}
 
 
 def sampling_rates(sampler: Sampler, streams: int, *, tiny: bool) -> list[float]:

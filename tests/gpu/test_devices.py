@@ -33,6 +33,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"device": "cuda", "backend": "reference"}, "cuda"),
         ({"device": "cpu", "backend": "graph"}, "cpu"),
         ({"backend": "graph"}, "cuda"),
+        ({"backend": "cuda"}, "cuda"),
+        ({"backend": "cuda", "device": "cuda", "weight_dtype": "bfloat16"}, "cuda"),
         ({"backend": "reference", **MANY}, "cpu"),
         (MANY, "cuda"),
         ({**MANY, "weight_dtype": "bfloat16"}, "cpu"),
@@ -59,3 +61,5 @@ def test_a_missing_gpu_is_an_error_only_if_it_is_asked_for() -> None:
 def test_the_cpu_sampler_on_a_gpu_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="use backend=graph with weight_dtype=float32"):
         choose_device(GenerateCommand(checkpoint="a", device="cuda", **options))
+    with pytest.raises(ConfigError, match="device=cpu with backend=cuda: remove device=cpu"):
+        choose_device(GenerateCommand(checkpoint="a", device="cpu", backend="cuda"))

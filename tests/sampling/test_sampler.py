@@ -114,7 +114,7 @@ def test_temperature_0_needs_no_noise(sampler: Sampler) -> None:
 
 def test_a_sampler_keeps_the_weights_it_was_made_with(backend: str) -> None:
     model = WaveNet(SMALL)
-    sampler = make_sampler(model, backend)
+    sampler = sampler_here(model, backend)
     before = sampler.generate(20)
 
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
 
-    make_sampler(model, backend).generate(3)
+    sampler_here(model, backend).generate(3)
 
     assert model.training
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -216,7 +216,7 @@ def test_a_state_of_unequal_batches_is_refused(sampler: Sampler) -> None:
 
 def test_state_with_classes_out_of_range_is_refused(backend: str) -> None:
     model = WaveNet(dataclasses.replace(SMALL, input_kernel_size=3))
-    sampler = make_sampler(model, backend)
+    sampler = sampler_here(model, backend)
     state = sampler.init_state()
     state.model = WaveNetState([q.clone() for q in state.model.to_wavenet_state().queues])
     state.model.queues[0][0, 0] = SMALL.quantization_channels

@@ -11,8 +11,10 @@ import torch
 from tests.architectures import SMALL
 from tests.gpu.stand_in.device import StandIn, needs_compiler
 from tests.sampling.parity import noisy
+from wavenet import sampling
 from wavenet.config import WaveNetConfig
-from wavenet.sampling import make_sampler
+from wavenet.model import WaveNet
+from wavenet.sampling import Sampler, make_sampler
 from wavenet.sampling.cuda import CudaSampler, driver
 from wavenet.sampling.cuda.driver import CudaKernel
 from wavenet.sampling.cuda.estimate import MAX_STREAMS, min_streams
@@ -112,6 +114,34 @@ def test_without_a_gpu_the_backend_is_refused_and_auto_does_without() -> None:
     with pytest.raises(ConfigError, match="backend=cuda has no num_threads, got 2"):
         make_sampler(model, "cuda", num_threads=2)
     assert make_sampler(model, "auto", streams=10**6).name != "cuda"
+
+
+@needs_compiler
+def test_auto_takes_the_kernel_for_many_streams_where_it_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = noisy(SMALL)
+    kernels = {"float32": StandIn(), "bfloat16": StandIn("bfloat16")}
+
+    def make(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+        return CudaSampler(model, kernels[weight_dtype], weight_dtype)
+
+    def fail(*arguments: Any) -> Sampler:
+        raise MachineError("NVRTC is missing")
+
+    def name(weight_dtype: str, streams: int) -> str | None:
+        return getattr(sampling._gpu_sampler(model, weight_dtype, streams), "name", None)
+
+    monkeypatch.setattr(sampling, "_cuda_sampler", make)
+    with caplog.at_level("INFO", "wavenet"):
+        assert name("float32", 15) == "graph"
+        assert name("bfloat16", 15) is None  # the CPU has it
+        assert not caplog.text
+        assert name("float32", 16) == name("bfloat16", 16) == "cuda"
+        assert "for 16 streams (estimated to be the fastest from 16 on)" in caplog.text
+        monkeypatch.setattr(sampling, "_cuda_sampler", fail)
+        assert name("float32", 16) == "graph"
+        assert "not using the cuda sampler: NVRTC is missing" in caplog.text
 
 
 def test_wide_models_take_more_streams_to_pay() -> None:
