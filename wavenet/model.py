@@ -7,8 +7,9 @@ state to the end of a prompt in one parallel pass.
 WaveNet, arXiv:1609.03499.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from __future__ import annotations  # help() shows Array by its name
+
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from wavenet.distributions.companding import mu_law_class_of_code
 from wavenet.linear_predictor import scaled_residual
 from wavenet.mel_predictor import MelPredictor
 from wavenet.model_conditioning import Conditioned
+from wavenet.model_state import WaveNetState as WaveNetState
 from wavenet.modules import (
     CausalConv1d,
     CausalEmbedding,
@@ -38,38 +40,6 @@ from wavenet.utils.arrays import Array, as_tensor
 from wavenet.waveform import shape_of_waveform, shift_right
 
 MU_LAW_CLASSES = 256  # of input_type=mu-law
-
-
-@dataclass
-class WaveNetState:
-    """The past that the next sample depends on.
-
-    Attributes:
-        queues: Recent inputs of each dilated convolution, those of the input layer first; the past
-            of the linear predictor last, if there is one.
-        position: Samples processed so far.
-    """
-
-    queues: list[Tensor]
-    position: int = 0
-
-    @property
-    def batch_size(self) -> int:
-        """Return the number of items; 0 if the queues differ in it."""
-        sizes = {len(queue) for queue in self.queues}
-        return sizes.pop() if len(sizes) == 1 else 0
-
-    def clone(self) -> "WaveNetState":
-        """Return an independent copy."""
-        return WaveNetState([queue.clone() for queue in self.queues], self.position)
-
-    def select(self, items: Sequence[int]) -> "WaveNetState":
-        """Return a copy of some items of the batch."""
-        return WaveNetState([queue[list(items)] for queue in self.queues], self.position)
-
-    def to_wavenet_state(self) -> "WaveNetState":
-        """Return this state; samplers' own forms of a state convert back with the same method."""
-        return self
 
 
 class WaveNet(PretrainedMixin, Conditioned):
@@ -168,10 +138,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         """
         waveform = as_tensor(waveform, self)
         rows, conditioning = self.conditioning_parts(
-            *shape_of_waveform(waveform),
-            local=as_tensor(local, self),
-            speaker=as_tensor(speaker, self),
-            vector=as_tensor(vector, self),
+            *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
         )
         return self._params(waveform, rows, conditioning)
 
@@ -264,7 +231,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         state.position += 1
         return self._around(prediction, scale, self.head.step(skips))
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "WaveNet":
+    def _apply(self, *args: Any, **kwargs: Any) -> WaveNet:
         """Move, as `to`, `cuda` and the like do, and take along what is no part of a module."""
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         weight = next(self.parameters(), None)

@@ -4,6 +4,8 @@ Local conditioning comes first, then global conditioning. Before both come the c
 linear predictor, in models whose mel frames give them.
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +14,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.linear_predictor import LinearPredictor
 from wavenet.mel_predictor import MelPredictor
 from wavenet.modules import GlobalConditioner, LocalConditioner
+from wavenet.utils.arrays import Array, as_tensor
 
 
 class Conditioned(nn.Module):
@@ -39,9 +42,9 @@ class Conditioned(nn.Module):
         batch_size: int,
         length: int,
         *,
-        local: Tensor | None = None,
-        speaker: Tensor | None = None,
-        vector: Tensor | None = None,
+        local: Array | None = None,
+        speaker: Array | None = None,
+        vector: Array | None = None,
     ) -> Tensor | None:
         """Return the conditioning of each sample, `(B, C, T)`; `None` for a model without any.
 
@@ -60,12 +63,12 @@ class Conditioned(nn.Module):
         batch_size: int,
         length: int,
         *,
-        local: Tensor | None,
-        speaker: Tensor | None,
-        vector: Tensor | None,
+        local: Array | None,
+        speaker: Array | None,
+        vector: Array | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the coefficients of the predictor and the conditioning of the stack."""
-        rows, parts = None, []
+        rows, parts, local = None, [], as_tensor(local, self)
         if self.local_conditioner is not None:
             frames = self._frames_around(local, batch_size, length)
             rows, conditioning = self.local_window(frames)
@@ -80,10 +83,11 @@ class Conditioned(nn.Module):
         return rows, torch.cat(parts, dim=1) if parts else None
 
     def compute_global_conditioning(
-        self, batch_size: int, speaker: Tensor | None = None, vector: Tensor | None = None
+        self, batch_size: int, speaker: Array | None = None, vector: Array | None = None
     ) -> Tensor | None:
         """Return the conditioning of each item's signal, `(B, C)`; `None` for a model without."""
         if self.global_conditioner is not None:
+            speaker, vector = as_tensor(speaker, self), as_tensor(vector, self)
             vector = None if vector is None else self.as_weights(vector)
             conditioning: Tensor = self.global_conditioner(speaker, vector, batch_size)
             return conditioning

@@ -7,6 +7,8 @@ Our file format is a safetensors file: a tensor `mel`, `(n_mels, F)`, and its `M
 metadata. A `.npy` array has no metadata, so its preset must be given.
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 import json
 import logging
 import math

@@ -10,6 +10,8 @@ Each frame is computed alone in float64, so the result does not depend on the le
 that a signal comes in.
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 import math
 import operator
 from collections.abc import Sequence

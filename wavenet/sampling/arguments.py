@@ -1,5 +1,7 @@
 """What the methods of a sampler share: how a signal starts, and that nothing is differentiated."""
 
+from __future__ import annotations  # help() shows Array by its name
+
 import functools
 import inspect
 from collections.abc import Callable, Sequence

@@ -4,6 +4,8 @@ A backend implements `init_model_state`, `prefill`, `sample` and `teacher_forced
 is defined here in terms of those.
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 import abc
 import math
 import operator
@@ -240,7 +242,7 @@ class Sampler(abc.ABC):
         sampling: SamplingConfig = DEFAULT_SAMPLING,
         noise: Array | None = None,
         progress: Callable[[int], None] | None = None,
-        **start: "Unpack[StartArguments]",
+        **start: Unpack[StartArguments],
     ) -> Tensor:
         """Return complete signals, `(B, length)`: what was generated, without the prompt.
 
@@ -286,7 +288,7 @@ class Sampler(abc.ABC):
         lengths: Sequence[int],
         *,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
-        **start: "Unpack[StartArguments]",
+        **start: Unpack[StartArguments],
     ) -> list[Tensor]:
         """Return one signal per length, `(T,)`; an item that is complete leaves the batch.
 
@@ -316,7 +318,7 @@ class Sampler(abc.ABC):
         chunk: int = 1024,
         batch_size: int = 1,
         sampling: SamplingConfig = DEFAULT_SAMPLING,
-        **start: "Unpack[StartArguments]",
+        **start: Unpack[StartArguments],
     ) -> Iterator[Tensor]:
         """Yield the signal that `generate` would return, `(B, chunk)` at a time.
 
