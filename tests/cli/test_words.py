@@ -114,6 +114,7 @@ def test_the_config_is_shown_wherever_its_flag_stands(place: int, run: Run) -> N
 
     assert done.returncode == 0, done.stderr
     assert "root: a b" in done.stdout
+    assert "segment_length: 4096" in done.stdout, "a value, not what it is computed from"
 
 
 def test_unknown_options_of_commands_suggest_keys(run: Run) -> None:

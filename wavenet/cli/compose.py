@@ -165,6 +165,8 @@ def run_hydra(
         shown = (paths or {}).items()
         given = [f"{key}={value if value == 'null' else quoted(value)}" for key, value in shown]
         sys.argv[1:] = _flags_last([*given, *words])
+        if "job" in words and "--resolve" not in words:
+            sys.argv.append("--resolve")  # values, not ${...}
         log.info("a null key may follow from other keys: --help says which")
     hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
 
