@@ -32,6 +32,7 @@ TRAIN = (
     "optim.warmup_steps=5",
     "trainer.global_batch_size=8",
     "trainer.segment_length=200",
+    "trainer.precision=32-true",  # in bf16, sums differ by more when they are split
     "trainer.preview_seconds=0",
     "trainer.ddp_timeout_seconds=120",
     "evaluation.sample_seconds=0",
