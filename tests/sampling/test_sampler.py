@@ -145,7 +145,7 @@ def test_length_0_generates_nothing(sampler: Sampler) -> None:
 
 
 def test_unknown_backends_and_weight_dtypes_list_the_known_ones(model: WaveNet) -> None:
-    with pytest.raises(ConfigError, match="auto, cpu, graph, reference"):
+    with pytest.raises(ConfigError, match="auto, cuda, cpu, graph, reference"):
         make_sampler(model, "fastest")
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
         make_sampler(model, weight_dtype="float16")

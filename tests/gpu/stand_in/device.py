@@ -1,6 +1,6 @@
 """The kernel compiled by g++ for a stand-in for a GPU, with or without a sanitizer.
 
-What is compiled is kept for the test session, for all its processes.
+What is compiled is kept in the folder for temporary files, for all processes and later runs.
 """
 
 import ctypes
@@ -141,6 +141,8 @@ def build(weight_dtype: str, sanitizer: str, edits: Mapping[str, str]) -> Path:
     key = hashlib.sha256(repr((sorted(sources.items()), flags)).encode()).hexdigest()[:24]
     parent = Path(tempfile.gettempdir()) / f"wavenet-stand-in-{os.getuid()}"
     parent.mkdir(mode=0o700, exist_ok=True)
+    found = parent.lstat()
+    assert (found.st_uid, found.st_mode & 0o22) == (os.getuid(), 0), f"{parent} is open to others"
     folder = parent / key
     with FileLock(parent / f"{key}.lock"):
         if not (folder / "kernel").exists():
