@@ -150,13 +150,13 @@ def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
                 limit = constants.log_range
                 mel[band, s] = math.exp(min(max(log * constants.log_unit, -limit), limit))
         spread(mel, constants, spectrum, factor)
-        for s in range(count):
-            frame = first + s
-            r[frame] = 0.0
-            for index in range(bins):
+        r[first : first + count] = 0.0
+        for index in range(bins):  # for all frames: reading the cosines takes longest
+            for s in range(count):
                 power = spectrum[constants.nearest[index], s] ** constants.exponent
                 for lag in range(lags):
-                    r[frame, lag] += power * constants.cosines[index, lag]
+                    r[first + s, lag] += power * constants.cosines[index, lag]
+        for frame in range(first, first + count):
             scale = 1 / max(r[frame, 0], 1.0)
             for lag in range(lags):
                 r[frame, lag] *= scale
