@@ -23,6 +23,7 @@ from wavenet.benchmarks.framework import (
     measure_interleaved,
 )
 from wavenet.kernels.gated_activation import fast_gated_activation
+from wavenet.kernels.row_products import fast_matmul
 from wavenet.modules import ResidualStack
 from wavenet.training.acceleration import keep_freed_memory
 
@@ -201,7 +202,7 @@ def measure_blocks(
     for implementation in ("fused", "loop"):
         stack = modules[implementation] = residual_stack(textbook)
         stack.fused = implementation == "fused"
-        stack.gated_activation = fast_gated_activation()
+        stack.gated_activation, stack.matmul = fast_gated_activation(), fast_matmul()
     calls = [_make_call(modules[case.implementation], textbook, case) for case in cases]
     for call in calls:
         call()  # allocates memory, and may compile

@@ -5,6 +5,7 @@ matmul.py            matrix products for weights in float32, bfloat16 and int8
 elementwise.py       activations and the like
 openmp.py            kernels on PyTorch's own threads
 gated_activation.py  tanh times sigmoid, forward and backward, for training
+row_products.py      products of the training pass in float32, for AMD with AVX-512
 cross_entropy.py     cross entropy, forward and backward, for training
 predictor_coefficients.py  linear predictors from mel frames
 compiler.py          how all of it is compiled; the one file that uses what Numba does not document

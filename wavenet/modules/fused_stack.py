@@ -95,7 +95,7 @@ class FusedStackFunction(torch.autograd.Function):
             weights = StackWeights(*split_by_kind(tensors, len(spec.dilations)))
             skip_weight, blocks = prepare(weights, x.dtype, spec, batch_size)
             gated, drops, kept = _forward_blocks(x, conditioning, mask, steps, spec, blocks, keep)
-            skips = _sum_skips(gated, skip_weight, weights.skip_bias)
+            skips = _sum_skips(gated, skip_weight, weights.skip_bias, spec)
             _multiply(skips, spec.skip_scale, mask)
         ctx.spec, ctx.blocks, ctx.skip_weight, ctx.batch_size = (
             spec,
@@ -159,7 +159,7 @@ def _forward_blocks(
             kept += [seen, *([] if spec.checkpoint_activations else [y])]
         if block.residual is not None:
             x = x.clone() if block.residual_bias is None else x + block.residual_bias
-            x.addmm_(z, block.residual.t())
+            block.matmul(z, block.residual.t(), x, add=True)
             _multiply(x, spec.residual_scale, mask)
     return gated, drops, kept
 
@@ -178,7 +178,7 @@ def _backward(
     grad_skips = grad_skips.contiguous()
     if spec.skip_scale != 1.0 or mask is not None:
         grad_skips = _multiply(grad_skips.clone(), spec.skip_scale, mask)
-    through_skips = _GradientsThroughSkips(grad_skips, ctx.skip_weight, len(blocks))
+    through_skips = _GradientsThroughSkips(grad_skips, ctx.skip_weight, len(blocks), spec)
     gated_activation = spec.gated_activation(len(grad_skips), through_skips.width, grad_skips)
     grads = WeightGradients(grad_skips, conditioning, gated, blocks)
     grad_conditioning = None
@@ -194,23 +194,23 @@ def _backward(
             y = convolve_rows(seen, conditioning, block)
             z = gated_activation.forward(y, block.bias, y.new_empty(len(y), through_skips.width))
             columns = slice(index * grads.width, (index + 1) * grads.width)
-            grads.skips[:, columns] = grad_skips.t() @ z
+            block.matmul(grad_skips.t(), z, grads.skips[:, columns])
         grad_z = through_skips.of_block(index)
         if grad_x is not None:
             _multiply(grad_x, spec.residual_scale, mask)
-            grad_z.addmm_(grad_x, block.residual)
+            block.matmul(grad_x, block.residual, grad_z, add=True)
         grad_y, grad_y_t, z_t, grad_bias = gated_activation.backward(y, block.bias, grad_z)
         grads.biases.append(grad_bias)
         if grad_x is not None:
-            torch.mm(z_t, grad_x, out=grads.residuals[index])
-        write_tap_gradients(grad_y_t, seen, block.delays, grads.taps[index])
+            block.matmul(z_t, grad_x, grads.residuals[index])
+        write_tap_gradients(grad_y_t, seen, block, grads.taps[index])
         drop = drops.pop() if drops else None
         grad_step = None if grad_steps is None else grad_steps[index]
         grad_x = _input_gradient(grad_x, grad_y, block, drop, grad_step)
         if conditioning is not None:
-            torch.mm(grad_y_t, conditioning, out=grads.conditioning[index])  # type: ignore[index]
-        if grad_conditioning is not None:
-            grad_conditioning.addmm_(grad_y, block.conditioning)
+            block.matmul(grad_y_t, conditioning, grads.conditioning[index])  # type: ignore[index]
+        if grad_conditioning is not None and block.conditioning is not None:
+            block.matmul(grad_y, block.conditioning, grad_conditioning, add=True)
     by_weight = grads.per_weight(grad_skips, ctx.formats)
     return [grad_x, grad_conditioning, None, grad_steps, *by_weight]
 
@@ -255,8 +255,10 @@ def _multiply(rows: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 class _GradientsThroughSkips:
     """Gradients of the gated activations through the skips, computed for a few blocks at once."""
 
-    def __init__(self, grad_skips: Tensor, skip_weight: Tensor, count: int) -> None:
-        self.grad_skips, self.skip_weight = grad_skips, skip_weight
+    def __init__(
+        self, grad_skips: Tensor, skip_weight: Tensor, count: int, spec: StackSpec
+    ) -> None:
+        self.grad_skips, self.skip_weight, self.matmul = grad_skips, skip_weight, spec.matmul
         self.width = skip_weight.shape[1] // count
         row_bytes = self.width * grad_skips.element_size()
         self.group = min(count, max(1, SKIP_GROUP_BYTES // row_bytes))
@@ -268,12 +270,16 @@ class _GradientsThroughSkips:
         if index < self.first:
             last, self.first = self.first, index - index % self.group
             columns = self.skip_weight[:, self.first * self.width : last * self.width]
-            torch.mm(self.grad_skips, columns, out=self.grads[:, : columns.shape[1]])
+            self.matmul(self.grad_skips, columns, self.grads[:, : columns.shape[1]])
         return self.grads[:, (index - self.first) * self.width :][:, : self.width]
 
 
-def _sum_skips(gated: Tensor, weight: Tensor, biases: Sequence[Tensor | None]) -> Tensor:
+def _sum_skips(
+    gated: Tensor, weight: Tensor, biases: Sequence[Tensor | None], spec: StackSpec
+) -> Tensor:
     present = [bias for bias in biases if bias is not None]
-    if not present:
-        return gated @ weight.t()
-    return torch.addmm(torch.stack(present).sum(dim=0).to(gated.dtype), gated, weight.t())
+    skips = gated.new_empty(len(gated), len(weight))
+    if present:
+        skips[:] = torch.stack(present).sum(dim=0)
+    spec.matmul(gated, weight.t(), skips, add=bool(present))
+    return skips

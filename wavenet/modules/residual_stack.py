@@ -30,7 +30,7 @@ from wavenet.modules.fusable import (
 )
 from wavenet.modules.fused_inputs import fused_forward
 from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
-from wavenet.modules.rows import GatedActivation
+from wavenet.modules.rows import GatedActivation, Matmul, matmul
 from wavenet.modules.stack_weights import StackSpec, StackWeights
 from wavenet.modules.streaming import StackStream, check_forward
 
@@ -69,6 +69,7 @@ class ResidualStack(nn.Module):
         skip_scale: Factor on the sum of the skips, see above.
         fused: Compute standard blocks as one function where that is possible and faster.
         gated_activation: Implementation of the gates in the fused stack.
+        matmul: Implementation of the matrix products in the fused stack.
         checkpoint_activations: The fused stack saves memory: its backward pass recomputes gates.
 
     Shape:
@@ -112,6 +113,7 @@ class ResidualStack(nn.Module):
         self.output = output
         self.fused = True
         self.gated_activation: type[GatedActivation] = GatedActivation
+        self.matmul: Matmul = matmul
         self.checkpoint_activations = False
         last = len(dilations) - 1
         self.blocks = nn.ModuleList(
@@ -241,7 +243,8 @@ class ResidualStack(nn.Module):
             residual_scale=self.residual_scale,
             training=self.training,
         )
-        if weights is None or (not self.checkpoint_activations and is_faster_by_loop(x, blocks[0])):
+        is_fast = self.checkpoint_activations or self.matmul is not matmul
+        if weights is None or (not is_fast and is_faster_by_loop(x, blocks[0])):
             return None
         modules = self.conditioning_conv, *(block.step_projection for block in blocks)
         signals = x, *others[:1], *others[2:]  # the mask is cast
@@ -255,6 +258,7 @@ class ResidualStack(nn.Module):
             residual_scale=self.residual_scale,
             skip_scale=self.skip_scale,
             gated_activation=self.gated_activation,
+            matmul=self.matmul,
             checkpoint_activations=self.checkpoint_activations,
         )
 

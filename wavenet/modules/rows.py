@@ -8,11 +8,26 @@ delay.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 ROW_RANGE_BYTES = 2**21  # of rows to which all taps are added while they are in the cache
+
+
+class Matmul(Protocol):
+    """A product of two matrices, which is written to `out` or added to it."""
+
+    def __call__(self, a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None: ...
+
+
+def matmul(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
+    """Write the product of two matrices to `out`, or add it; compiled code can replace this."""
+    if add:
+        out.addmm_(a, b)
+    else:
+        torch.mm(a, b, out=out)
 
 
 @dataclass
@@ -25,6 +40,7 @@ class BlockWeights:
     residual: Tensor | None  # (residual_channels, gate_channels / 2)
     residual_bias: Tensor | None
     delays: Sequence[int]  # rows that each tap looks back, the oldest tap first; ahead if negative
+    matmul: Matmul
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -35,24 +51,28 @@ def as_rows(x: Tensor) -> Tensor:
 def convolve_rows(x: Tensor, conditioning: Tensor | None, block: BlockWeights) -> Tensor:
     """Return the input of the gate without the bias, `(rows, gate_channels)`."""
     y, current = x.new_empty(len(x), block.taps.shape[1]), block.delays.index(0)
+    taps = block.taps.transpose(1, 2)
+    if block.matmul is not matmul:  # compiled products read rows: transposed once for all ranges
+        taps = taps.contiguous()
     for first, last in _cached_ranges(y):
-        torch.mm(x[first:last], block.taps[current].t(), out=y[first:last])
-        for tap, delay in zip(block.taps, block.delays, strict=True):
+        block.matmul(x[first:last], taps[current], y[first:last])
+        for tap, delay in zip(taps, block.delays, strict=True):
             start, stop = max(first, delay), min(last, len(x) + delay)
             if delay and start < stop:
-                y[start:stop].addmm_(x[start - delay : stop - delay], tap.t())
+                block.matmul(x[start - delay : stop - delay], tap, y[start:stop], add=True)
         if conditioning is not None and block.conditioning is not None:
-            y[first:last].addmm_(conditioning[first:last], block.conditioning.t())
+            projection = block.conditioning.t()
+            block.matmul(conditioning[first:last], projection, y[first:last], add=True)
     return y
 
 
-def write_tap_gradients(grad_y_t: Tensor, x: Tensor, delays: Sequence[int], out: Tensor) -> None:
+def write_tap_gradients(grad_y_t: Tensor, x: Tensor, block: BlockWeights, out: Tensor) -> None:
     """Write the gradient of the taps to `out`, from that of the output, `(gate_channels, rows)`."""
     rows = len(x)
-    for tap, delay in zip(out, delays, strict=True):
+    for tap, delay in zip(out, block.delays, strict=True):
         start, stop = max(0, delay), min(rows, rows + delay)
         if start < stop:
-            torch.mm(grad_y_t[:, start:stop], x[start - delay : stop - delay], out=tap)
+            block.matmul(grad_y_t[:, start:stop], x[start - delay : stop - delay], tap)
         else:
             tap.zero_()
 
@@ -64,7 +84,8 @@ def add_input_gradient(grad_x: Tensor, grad_y: Tensor, block: BlockWeights) -> N
         for tap, delay in zip(block.taps, block.delays, strict=True):
             start, stop = max(first, -delay), min(last, rows - delay)
             if start < stop:
-                grad_x[start:stop].addmm_(grad_y[start + delay : stop + delay], tap)
+                delayed = grad_y[start + delay : stop + delay]
+                block.matmul(delayed, tap, grad_x[start:stop], add=True)
 
 
 class GatedActivation:

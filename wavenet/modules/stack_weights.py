@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavenet.modules.rows import BlockWeights, GatedActivation
+from wavenet.modules.rows import BlockWeights, GatedActivation, Matmul
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class StackSpec:
     residual_scale: float
     skip_scale: float
     gated_activation: type[GatedActivation]
+    matmul: Matmul
     checkpoint_activations: bool
 
     def delays(self, kernel_size: int) -> list[list[int]]:
@@ -68,7 +69,8 @@ class WeightGradients:
         if gated is None:  # recomputed block by block
             self.skips = new(grad_skips.shape[1], count * self.width)
         else:
-            self.skips = grad_skips.t() @ gated
+            self.skips = new(grad_skips.shape[1], gated.shape[1])
+            blocks[0].matmul(grad_skips.t(), gated, self.skips)
 
     def per_weight(self, grad_skips: Tensor, formats: Sequence[Any]) -> list[Tensor | None]:
         """Return the gradient of each tensor in the order of `StackWeights`."""
@@ -102,6 +104,7 @@ def prepare(
     delays = spec.delays(taps.shape[1])
     by_kind.append([[samples * batch_size for samples in block] for block in delays])
     skip = _stack_present(weights.skip, dtype).squeeze(-1).transpose(0, 1).flatten(1)
+    by_kind.append([spec.matmul] * len(delays))
     return skip, [BlockWeights(*entries) for entries in zip(*by_kind, strict=True)]
 
 

@@ -13,7 +13,9 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 OPTION_TYPES = (bool, int, float, str, tuple, type(None))
 # These choose how a module is computed, not what it computes:
-IMPLEMENTATION_ATTRIBUTES = {"training", "fused", "checkpoint_activations", "gated_activation"}
+IMPLEMENTATION_ATTRIBUTES = {
+    *("training", "fused", "checkpoint_activations", "gated_activation", "matmul"),
+}
 
 
 def overridden_call(module: nn.Module) -> str | None:

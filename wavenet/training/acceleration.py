@@ -11,8 +11,10 @@ from wavenet.distributions.categorical import cross_entropy
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.kernels.past_coefficients import use_compiled_coefficients
+from wavenet.kernels.row_products import fast_matmul
 from wavenet.model import WaveNet
 from wavenet.modules import GatedActivation, ResidualStack
+from wavenet.modules.rows import matmul
 from wavenet.training.options import TrainerOptions
 
 
@@ -26,6 +28,8 @@ def accelerate(model: WaveNet, options: TrainerOptions) -> None:
         if isinstance(module, ResidualStack):
             if module.gated_activation is GatedActivation:
                 module.gated_activation = fast_gated_activation()
+            if module.matmul is matmul:
+                module.matmul = fast_matmul()
             module.checkpoint_activations = options.activation_checkpointing
 
 
