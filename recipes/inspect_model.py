@@ -1,12 +1,12 @@
 """Show a model's layers: `wavenet-inspect model=medium` or `wavenet-inspect checkpoint=RUN/model`.
 
 Prints receptive field, parameters and operations of each layer; `output=tree.png` also draws which
-samples each layer depends on.
+samples each layer depends on. A checkpoint is verified first, its weights too.
 """
 
 from pathlib import Path
 
-from wavenet.checkpoint import read_config
+from wavenet.checkpoint import verify
 from wavenet.cli.commands import InspectCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
@@ -19,9 +19,11 @@ def inspect(options: InspectCommand, composed: Composed) -> None:
     """Print the layer table, and draw the dilation tree if `output` is given."""
     model, audio = options.model, options.audio
     if options.checkpoint is not None:
-        stored = read_config(find_model(options.checkpoint, weights=False))
+        stored = verify(find_model(options.checkpoint))
         model, audio = stored.model, stored.audio
     print(layer_table(model, audio.sample_rate))
+    if options.checkpoint is not None:
+        print("checksums of config and weights: verified")
     if options.output is not None:
         plots.save(plots.dilation_tree(model), Path(options.output))
         print(f"dilation tree: {options.output}")

@@ -4,20 +4,21 @@
     model.safetensors   weights, float32 or, at half the size, bfloat16
     README.md           model card
 
-The config holds a SHA-256 of the weights and of itself. `load` verifies both before it builds
-anything, refuses unknown and missing keys and tensors, and executes nothing from a file.
+The config holds a SHA-256 of the weights and of itself. `load` compares the sizes in the config, in
+the header of the weights and of the file with each other and with the memory, then verifies both
+checksums. It refuses unknown and missing keys and tensors, and executes nothing from a file.
 """
 
+import contextlib
 import hashlib
 import json
-import struct
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -27,6 +28,9 @@ from wavenet.model_card import model_card
 from wavenet.utils.dataclass_io import from_dict, to_file_dict
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_directory, file_digest
+from wavenet.utils.memory import check_memory
+from wavenet.utils.safetensors_file import StoredTensor, read_header, read_tensor, write_tensors
+from wavenet.utils.strict_json import parse_json
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -111,7 +115,7 @@ def save(
     _raise_if_not_replaceable(path)
     plain = to_file_dict(CheckpointConfig(model=model.config, audio=audio, training=training))
     with atomic_directory(path) as folder:
-        _write_weights(folder / WEIGHTS, tensors, weight_dtype)
+        write_tensors(folder / WEIGHTS, tensors, DTYPE_NAMES[weight_dtype])
         plain["sha256"] = {"weights": file_digest(folder / WEIGHTS), "config": _digest(plain)}
         (folder / CONFIG).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(model_card(model, audio, training), encoding="utf-8")
@@ -129,12 +133,29 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
 
     Raises:
         CheckpointError: A file is missing, damaged, of another kind, or of a newer format.
+        MachineError: A file cannot be read, or the weights need more memory than there is.
     """
     folder = Path(path)
     config = read_config(folder)
-    model = meta_model(config.model)
-    model.load_state_dict(_read_weights(folder, config, model), assign=True)
+    with _verified_weights(folder, config, to_load=True) as (file, tensors, model):
+        # One at a time, to where torch aligns them
+        weights = {name: read_tensor(file, tensor) for name, tensor in tensors.items()}
+    model.load_state_dict(weights, assign=True)
     return Checkpoint(model.to(device).eval(), config.audio, config.training)
+
+
+def verify(path: Path | str) -> CheckpointConfig:
+    """Return the config of a model directory of which both files are whole and fit each other.
+
+    The weights are compared with their checksum, but not kept in memory.
+
+    Raises:
+        CheckpointError: As `load`.
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    with _verified_weights(folder, config, to_load=False):
+        return config
 
 
 def read_config(folder: Path) -> CheckpointConfig:
@@ -147,8 +168,8 @@ def read_config(folder: Path) -> CheckpointConfig:
             text = file.read(MAX_CONFIG_BYTES + 1)
         if len(text) > MAX_CONFIG_BYTES:
             raise ValueError(f"it is larger than {MAX_CONFIG_BYTES:,} bytes")
-        plain = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except (OSError, ValueError, RecursionError) as error:
+        plain = parse_json(text)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{printable(path)} cannot be read: {printable(error)}") from error
     version = plain.get("format") if isinstance(plain, dict) else None
     if type(version) is int and version > FORMAT:
@@ -178,61 +199,66 @@ def all_finite(tensor: Tensor) -> bool:
     return all(bool(bound.isfinite()) for bound in tensor.detach().aminmax())
 
 
-def _write_weights(path: Path, tensors: Mapping[str, Tensor], dtype: FileDtype) -> None:
-    """Write tensors in the layout of safetensors, one at a time.
+@contextlib.contextmanager
+def _verified_weights(
+    folder: Path, config: CheckpointConfig, *, to_load: bool
+) -> Iterator[tuple[BinaryIO, dict[str, StoredTensor], WaveNet]]:
+    """Yield the file of the weights, what it holds, and a model that takes it; all verified.
 
-    The library's `save` returns a copy of everything; its `save_file` writes through a mapping,
-    where a full disk ends the process, and ignores the umask.
+    What costs least comes first: nothing is built before the header fits the file, the memory and
+    the number of layers, and nothing is hashed before it fits the model.
     """
-    header: dict[str, Any] = {}
-    code, own, end = DTYPE_NAMES[dtype], getattr(torch, dtype), 0
-    for name, tensor in sorted(tensors.items()):
-        start, end = end, end + own.itemsize * tensor.numel()
-        header[name] = {"dtype": code, "shape": [*tensor.shape], "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in header:
-            numbers = tensors[name].detach().to("cpu", own).contiguous()
-            integers = numbers.view(torch.int16 if own.itemsize == 2 else torch.int32).numpy()
-            file.write(integers.astype(f"<i{own.itemsize}", copy=False).data)
-
-
-def _read_weights(folder: Path, config: CheckpointConfig, model: WaveNet) -> dict[str, Tensor]:
-    """Return the weights of `model`, which has their names and shapes, as float32."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(
             f"{printable(folder)} has no {WEIGHTS}: copy the model directory again"
         )
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     try:
-        assert config.sha256 is not None
-        if file_digest(path) != config.sha256.weights:
-            raise CheckpointError(
-                f"{printable(path)}: checksum differs from the one in {CONFIG}, the file was "
-                "damaged or copied in part: copy the model directory again"
-            )
-        with safe_open(path, framework="pt", backend="pread") as file:  # a mapping could change
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 no dict
-            found = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            dtypes = {part.get_dtype() for part in slices.values()}
-            if dtypes not in ({one} for one in DTYPE_NAMES.values()):
-                what = " and ".join(sorted(dtypes)) or "nothing"
-                raise CheckpointError(f"{printable(path)} holds {what}, not F32 or BF16 throughout")
-            if found != wanted:
-                name = min(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+        with path.open("rb") as file:
+            tensors = read_header(file)
+            if to_load:
+                numbers = sum(math.prod(tensor.shape) for tensor in tensors.values())
+                check_memory(4 * numbers, f"loading {printable(path)}")  # as float32
+            model = _model_for(path, config.model, tensors)
+            assert config.sha256 is not None
+            if file_digest(file) != config.sha256.weights:
                 raise CheckpointError(
-                    f"{printable(path)}: tensor {printable(name)} is "
-                    f"{found.get(name, 'missing')}, {CONFIG} requires {wanted.get(name, 'none')}"
+                    f"{printable(path)}: checksum differs from the one in {CONFIG}, the file was "
+                    "damaged or copied in part: copy the model directory again"
                 )
-            # copied one at a time, to where torch aligns them
-            return {name: file.get_tensor(name).to(torch.float32, copy=True) for name in wanted}
+            yield file, tensors, model
     except OSError as error:
         raise MachineError(f"cannot read {printable(path)}: {error.strerror}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{printable(path)}: {printable(error)}") from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{printable(path)}: {error}; the file was damaged or copied in part: copy the model "
+            "directory again"
+        ) from error
+
+
+def _model_for(path: Path, config: WaveNetConfig, tensors: Mapping[str, StoredTensor]) -> WaveNet:
+    """Return a model without weights that has the names and shapes of `tensors`."""
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if dtypes not in ({one} for one in DTYPE_NAMES.values()):
+        what = " and ".join(sorted(dtypes)) or "nothing"
+        raise CheckpointError(f"{printable(path)} holds {what}, not F32 or BF16 throughout")
+    context = () if config.local is None else config.local.context_dilations
+    blocks = len(config.dilations) + len(context)
+    if len(tensors) < 2 * blocks:  # each has more; building thousands takes seconds
+        raise CheckpointError(
+            f"{printable(path)} holds {len(tensors)} tensors, too few for the {blocks} blocks that "
+            f"{CONFIG} requires"
+        )
+    model = meta_model(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != wanted:
+        name = min(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+        raise CheckpointError(
+            f"{printable(path)}: tensor {printable(name)} is {found.get(name, 'missing')}, "
+            f"{CONFIG} requires {wanted.get(name, 'none')}"
+        )
+    return model
 
 
 def _why_no_model(folder: Path) -> str:
@@ -249,13 +275,6 @@ def _why_no_model(folder: Path) -> str:
     if (folder / "model" / CONFIG).is_file():
         return f"{printable(folder)} is a run: its model directory is {printable(folder / 'model')}"
     return f"{printable(folder)} is no model directory: it has no {CONFIG}"
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    plain = dict(pairs)
-    if len(plain) < len(pairs):
-        raise ValueError("a key appears twice")
-    return plain
 
 
 def _digest(plain: Mapping[str, Any]) -> str:

@@ -72,7 +72,9 @@ class LocalConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.hop_length <= 65536, "the product of scales", "65536 at most", self.hop_length)
-        dilations = self.context_dilations
+        dilations, scales = self.context_dilations, self.upsample_scales
+        check(len(scales) <= 64, "upsample_scales", "64 at most", len(scales))
+        check(len(dilations) <= 1000, "context_dilations", "1000 at most", len(dilations))
         check(sum(dilations) <= 65536, "context_dilations", "65536 together at most", dilations)
         size = self.freq_axis_kernel_size
         check(size % 2 == 1, "freq_axis_kernel_size", "odd", size)

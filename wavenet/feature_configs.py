@@ -19,10 +19,10 @@ class MelConfig(Options):
     """
 
     sample_rate: int = option(help="Sample rate of the waveform in Hz", ge=1, derived=True)
-    n_fft: int = option(help="Size of the FFT", ge=1)
-    hop_length: int = option(help="Samples from one frame to the next", ge=1)
-    win_length: int = option(help="Samples of the Hann window", ge=1)
-    n_mels: int = option(80, "Number of mel bands", ge=1)
+    n_fft: int = option(help="Size of the FFT", ge=1, le=65536)
+    hop_length: int = option(help="Samples from one frame to the next", ge=1, le=65536)
+    win_length: int = option(help="Samples of the Hann window", ge=1, le=65536)
+    n_mels: int = option(80, "Number of mel bands", ge=1, le=1024)
     f_min: float = option(0.0, "Lower end of the lowest band in Hz", ge=0)
     f_max: float = option(help="Upper end of the highest band in Hz", gt=0)
     power: Literal[1, 2] = option(1, "Exponent of the spectrum: 1 for magnitude, 2 for power")
@@ -83,6 +83,8 @@ class PredictorConfig(Options):
             raise ConfigError("predictor.mel is missing: source=mel needs mel frames")
         order, half = self.order, self.mel.n_fft // 2
         check(order < half, "predictor.order", f"under {half}, half of mel.n_fft", order)
+        size = self.mel.n_fft  # tables take its square
+        check(size <= 8192, "predictor.mel.n_fft", "8192 at most", size)
         subframes, hop = self.subframes, self.mel.hop_length
         check(subframes <= hop, "predictor.subframes", f"{hop} at most, mel.hop_length", subframes)
         for name in ("window_length", "interval"):

@@ -23,6 +23,7 @@ from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import atomic_file
+from wavenet.utils.strict_json import parse_json
 
 Column = TypeVar("Column", bound=np.generic)
 
@@ -311,9 +312,9 @@ def _indexed(path: Path) -> Columns:
 def _clip(line: bytes, where: str, row: int) -> Clip:
     place = f"{where}, line {row + 1}"
     try:
-        return from_dict(Clip, json.loads(line.decode("utf-8")), place)
+        return from_dict(Clip, parse_json(line), place)
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not text ({error}): prepare the folder again") from None
-    except (ConfigError, ValueError, RecursionError) as error:
+    except (ConfigError, ValueError) as error:
         reason = str(error) if isinstance(error, ConfigError) else f"{place}: {error}"
         raise DataError(f"{reason}; prepare the folder again") from None

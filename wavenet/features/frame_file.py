@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wavenet.config import FramesConfig
 from wavenet.utils.errors import DataError, listed, printable
+from wavenet.utils.safetensors_file import check_safetensors
 
 ARRAYS = (".npy", ".safetensors")
 
@@ -117,6 +118,7 @@ def read_npy(path: Path) -> NDArray[np.float32]:
 
 def _only_tensor(path: Path) -> NDArray[np.float32]:
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             names = sorted(file.keys())
             if len(names) != 1:

@@ -29,6 +29,8 @@ from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError, DataError, printable, require
 from wavenet.utils.files import atomic_file
 from wavenet.utils.precision import float32_products
+from wavenet.utils.safetensors_file import check_safetensors
+from wavenet.utils.strict_json import parse_json
 
 METADATA = "wavenet.mel"
 WARN_DEVIATIONS, MAX_DEVIATIONS = 10.0, 100.0  # of a mel file, from the training audio
@@ -213,11 +215,12 @@ def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:
 
 def _ours(path: Path) -> tuple[Tensor, MelConfig]:
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
-            plain = json.loads((file.metadata() or {})[METADATA])
+            plain = parse_json((file.metadata() or {})[METADATA])
             mel: Tensor = file.get_tensor("mel")
         return mel.float(), from_dict(MelConfig, plain, "its parameters")
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DataError(
             f"{printable(path)} is not a mel file of wavenet: {printable(error)}"
         ) from None

@@ -1,6 +1,5 @@
 """`load`: which project a checkpoint is of, its config and statistics, and the importer for it."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from wavenet.interop.state_dicts import state_dict_of
 from wavenet.interop.tensorflow import read_tensorflow
 from wavenet.interop.torch_file import read_torch
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable, require
+from wavenet.utils.strict_json import parse_json
 
 Statistics = Path | str | Sequence[float]
 
@@ -243,7 +243,7 @@ def _read_keys(path: Path) -> Mapping[str, Any]:
         if path.suffix.lower() in (".yaml", ".yml"):
             keys = _read_yaml(data.decode("utf-8"), printable(path))
         else:
-            keys = json.loads(data.decode("utf-8"))
+            keys = parse_json(data)
     except (ConfigError, MachineError):
         raise
     except Exception as error:

@@ -24,6 +24,8 @@ from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.utils.errors import CheckpointError, ConfigError, printable
 from wavenet.utils.files import atomic_file
+from wavenet.utils.safetensors_file import check_safetensors
+from wavenet.utils.strict_json import parse_json
 
 METADATA_KEY = "wavenet.sampler"
 COMPILED_DRAWS = ("categorical", "logistic_mixture", "gaussian_mixture")
@@ -129,8 +131,9 @@ class SamplerState:
             CheckpointError: The file is not a sampler state, or is truncated or corrupt.
         """
         try:
+            check_safetensors(Path(path))
             with safe_open(path, framework="pt") as file:
-                numbers = json.loads((file.metadata() or {})[METADATA_KEY])
+                numbers = parse_json((file.metadata() or {})[METADATA_KEY])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             num_queues = sum(name.startswith("queue.") for name in tensors)
             queues = [tensors[f"queue.{index}"] for index in range(num_queues)]

@@ -41,6 +41,7 @@ from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.device import check_device
 from wavenet.utils.errors import CheckpointError, ConfigError, DataError, MachineError, printable
 from wavenet.utils.files import locked, new_numbered_folder, remove_leftovers, write_text
+from wavenet.utils.strict_json import parse_json
 
 CONFIG_FILE = "run.json"
 DATASET_KEY = "dataset"  # in it, next to the keys of the config
@@ -64,7 +65,7 @@ def _read_run(run: Path) -> tuple[RunConfig, DataIdentity | None]:
     if not path.is_file():
         raise ConfigError(f"{printable(run)} is no run: it has no {CONFIG_FILE}")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse_json(path.read_bytes())
         dataset = plain.pop(DATASET_KEY, None) if isinstance(plain, dict) else None
         identity = None if dataset is None else from_dict(DataIdentity, dataset, str(path))
         return from_dict(RunConfig, plain, str(path)), identity

@@ -16,6 +16,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from wavenet.utils.errors import MachineError, printable
 
@@ -143,12 +144,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+def file_digest(source: Path | BinaryIO) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; of an open one from its first byte on."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file_digest(file)
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    source.seek(0)
+    while block := source.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -1,0 +1,86 @@
+"""How much memory and disk there is, compared with what is needed before any of it is taken."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from wavenet.utils.errors import MachineError, printable
+
+CGROUP = Path("/sys/fs/cgroup")  # version 2, as a container sees it
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes in words, such as `1.5 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB" if count < 1000 else f"{count:,.0f} TB"
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raise a `MachineError` if `what` needs more bytes than this process can still take."""
+    free = available_memory()
+    if free is not None and needed > free:
+        raise MachineError(
+            f"{what} needs {size_text(needed)} of memory, {size_text(free)} are free: use a "
+            "machine with more"
+        )
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raise a `MachineError` if `what` needs more bytes than the disk of `folder` has free.
+
+    A folder that does not exist yet is made on the disk of the nearest one that does.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return  # said when it is written
+    if needed > free:
+        raise MachineError(
+            f"{what} needs {size_text(needed)} of disk, {printable(folder)} has "
+            f"{size_text(free)} free: free some space, choose another place or a shorter output"
+        )
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process can still take; `None` where the system does not say."""
+    if sys.platform != "linux":
+        return None
+    found = [_free_of_machine(), _free_of_container(), _free_of_limit()]
+    return min((count for count in found if count is not None), default=None)
+
+
+def _free_of_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration, IndexError):
+        return None
+    return 1024 * int(kilobytes)
+
+
+def _free_of_container() -> int | None:
+    try:
+        limit = int((CGROUP / "memory.max").read_text("ascii"))  # no number without a limit
+        used = int((CGROUP / "memory.current").read_text("ascii"))
+        lines = (CGROUP / "memory.stat").read_text("ascii").splitlines()
+        cache = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0, limit - used + cache)
+
+
+def _free_of_limit() -> int | None:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
