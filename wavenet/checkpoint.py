@@ -174,7 +174,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     version = plain.get("format") if isinstance(plain, dict) else None
     if type(version) is int and version > FORMAT:
         raise CheckpointError(
-            f"{printable(path)} has format {version}, this wavenet reads up to {FORMAT}: "
+            f"{printable(path)} has format {printable(version, 20)}, this wavenet reads up to {FORMAT}: "
             "pip install --upgrade torch-wavenet"
         )
     try:
@@ -182,7 +182,9 @@ def read_config(folder: Path) -> CheckpointConfig:
     except ConfigError as error:
         raise CheckpointError(f"{printable(folder)}: {error}") from error
     if config.format != FORMAT:
-        raise CheckpointError(f"{printable(path)} has format {config.format}, expected {FORMAT}")
+        raise CheckpointError(
+            f"{printable(path)} has format {printable(config.format, 20)}, expected {FORMAT}"
+        )
     digests = plain.pop("sha256", None)
     if config.sha256 is None or _digest(plain | {"sha256": None}) != digests["config"]:
         raise CheckpointError(

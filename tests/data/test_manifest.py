@@ -1,6 +1,8 @@
 import dataclasses
 import os
 import shutil
+import struct
+import zlib
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -201,7 +203,8 @@ def test_damaged_index_is_rebuilt(many: tuple[Path, list[Clip]], tmp_path: Path,
 def test_index_of_another_format_is_rebuilt(many: tuple[Path, list[Clip]], tmp_path: Path) -> None:
     index = copied(many, tmp_path) / "manifest.index"
     whole = index.read_bytes()
-    index.write_bytes(whole.replace(rb"\"format\": 1", rb"\"format\": 0"))
+    other = whole[:-4].replace(rb"\"format\": 2", rb"\"format\": 0")
+    index.write_bytes(other + struct.pack("<I", zlib.crc32(other)))
     os.utime(index, ns=(1, 1))
 
     read_manifest(tmp_path)

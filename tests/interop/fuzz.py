@@ -1,36 +1,24 @@
-"""Read damaged and hostile checkpoints: every one is read or refused, nothing in it is run.
+"""Damaged and hostile checkpoints of other projects: every one is read or refused.
 
-    python -m tests.interop.fuzz [--count 100000] [--seed 0] [--importers]
-
-Mutates the golden files: their bytes; the pickle inside, with the checksums of the container made
-to match, so that the reader of pickles sees it; and makes pickles of random opcodes. Runs in child
-processes with 1 GiB of memory, and reports crashes, what was run, peak memory and the file that
-cost most CPU time.
+The golden files are changed: their bytes; the pickle inside, with the checksums of the container
+made to match, so that the reader of pickles sees it; or it is replaced by random opcodes.
+`tests.faults.fuzz` runs it.
 """
 
-import argparse
-import contextlib
 import io
 import pickletools
 import random
-import resource
 import struct
-import subprocess
-import sys
-import tempfile
-import time
-import traceback
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from tests.interop.fuzz_importers import ImporterFuzzer
 from tests.interop.tables import table_blocks
+from tests.mutations import mutate
 from wavenet.interop import read_tensorflow, read_torch, state_dict_of
 from wavenet.interop.crc32c import masked_crc32c
 from wavenet.utils.errors import CheckpointError
@@ -43,35 +31,6 @@ TORCH_FILES = (
 SMALL_TORCH_FILES = ("r9y9_gauss.pth", "kb_model.conf", "vh_snapshot.legacy")
 CHECKPOINT = "ibab_gc.ckpt-100"
 INDEX, DATA = ".index", ".data-00000-of-00001"
-MEMORY_BYTES = 1 << 30
-CHUNK = 10_000  # files of one child process
-EXTREMES = (0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63)
-FORBIDDEN_EVENTS = ("compile", "exec", "import", "os.", "pickle.", "socket.", "subprocess.")
-
-
-def mutate(data: bytes, chance: random.Random) -> bytes:
-    """Return `data` after one to four changes of bytes, lengths or order."""
-    changed = bytearray(data)
-    for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        if not changed:
-            break
-        at = chance.randrange(len(changed))
-        length = min(chance.choice((1, 2, 4, 8, 64, 1024)), len(changed) - at)
-        kind = chance.randrange(6)
-        if kind == 0:
-            changed[at] ^= 1 << chance.randrange(8)
-        elif kind == 1:
-            changed[at : at + length] = chance.randbytes(length)
-        elif kind == 2:
-            changed[at:at] = chance.randbytes(length)
-        elif kind == 3:
-            del changed[at : at + length if chance.random() < 0.5 else None]
-        elif kind == 4:
-            changed[at:at] = changed[at : at + length] * chance.choice((1, 2, 100))
-        else:
-            number = chance.choice(EXTREMES).to_bytes(8, "little")[: chance.choice((1, 2, 4, 8))]
-            changed[at : at + len(number)] = number
-    return bytes(changed)
 
 
 def random_pickle(chance: random.Random) -> bytes:
@@ -200,71 +159,3 @@ class Fuzzer:
             (self.folder / f"model{end}").write_bytes(data)
         for tensor in read_tensorflow(self.folder / "model").values():
             tensor.to(torch.float64).sum()
-
-
-def run_child(start: int, count: int, *, importers: bool) -> None:
-    """Try `count` files in this process, and print what became of them."""
-    torch.set_num_threads(1)
-    events: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
-    slowest, slowest_seed = 0.0, 0
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:  # no disk
-        fuzzer: Fuzzer | ImporterFuzzer
-        fuzzer = ImporterFuzzer(Path(name)) if importers else Fuzzer(Path(name), TORCH_FILES)
-        for seed in range(-50, 0):  # some modules are imported when first used
-            with contextlib.suppress(Exception):
-                fuzzer.try_one(seed)
-        b"-".decode("raw_unicode_escape").encode("unicode_escape").decode("cp437")
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-        watching = True
-
-        def watch(event: str, arguments: tuple[object, ...]) -> None:
-            if watching and event.startswith(FORBIDDEN_EVENTS):
-                events[f"{event} {arguments[:1]}"] += 1
-
-        sys.addaudithook(watch)
-        for seed in range(start, start + count):
-            began = time.process_time()
-            try:
-                outcomes[fuzzer.try_one(seed)] += 1
-            except Exception:  # noqa: BLE001 every other error is a finding
-                outcomes["crashed"] += 1
-                watching = False  # Python compiles the lines of a traceback to mark them
-                print(f"{seed}: {traceback.format_exc()}")
-                watching = True
-            seconds = time.process_time() - began
-            if seconds > slowest:
-                slowest, slowest_seed = seconds, seed
-        watching = False
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{start}+{count}: {dict(outcomes)}, run: {dict(events)}, peak {peak:.0f} MiB, "
-        f"slowest {slowest:.2f} s ({slowest_seed})",
-        flush=True,
-    )
-    sys.exit(1 if events or outcomes["crashed"] else 0)
-
-
-def main() -> None:
-    """Try `--count` files from `--seed` on, and exit with 1 if a child crashed or ran anything."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--importers", action="store_true", help="models, read, not files")
-    parser.add_argument("--child", action="store_true", help="try all files in this process")
-    options = parser.parse_args()
-    if options.child:
-        run_child(options.seed, options.count, importers=options.importers)
-    failed = 0
-    for start in range(options.seed, options.seed + options.count, CHUNK):
-        count = min(CHUNK, options.seed + options.count - start)
-        command = [sys.executable, "-m", "tests.interop.fuzz", "--child"]
-        command += ["--importers"] * options.importers
-        done = subprocess.run([*command, f"--seed={start}", f"--count={count}"], check=False)
-        failed += done.returncode != 0
-    print(f"{options.count} files, {failed} child processes failed")
-    sys.exit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    main()

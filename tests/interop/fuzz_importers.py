@@ -1,7 +1,7 @@
 """Wrong models for the importers: what a reader returned, and a config, with changes.
 
 Names, shapes, dtypes and values of weights change, weights are missing or extra, and keys of the
-config have other types and absurd sizes. `fuzz.py` runs it.
+config have other types and absurd sizes. `tests.faults.fuzz` runs it.
 """
 
 import contextlib

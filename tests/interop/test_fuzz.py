@@ -1,4 +1,4 @@
-"""A thousand changed files in the suite; `fuzz.py` tries more, with a limit of memory."""
+"""A thousand changed files in the suite; `tests.faults.fuzz` tries more, with a limit of memory."""
 
 import resource
 from collections import Counter

@@ -1,13 +1,16 @@
 """Index of a manifest: its columns in a memory-mapped file, so that millions of clips open fast.
 
-The index is derived from the manifest and can be removed at any time. It is one safetensors file
-next to it; all processes of a machine share its pages. It has the manifest's modification time; if
-the two differ, as after a copy or an edit, the manifest's digest decides whether it is valid.
+The index is derived from the manifest and can be removed at any time. It is a safetensors file with
+its CRC-32 behind it, next to the manifest; all processes of a machine share its pages. It has the
+manifest's modification time; if the two differ, as after a copy or an edit, the manifest's digest
+decides whether it is valid.
 """
 
 import contextlib
 import json
 import os
+import struct
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from wavenet.utils.errors import DataError, MachineError, printable
 from wavenet.utils.files import atomic_file, file_digest
 
 INDEX = "manifest.index"
-FORMAT = 1  # one higher whenever columns change
+CRC = "<I"  # of all before it, in the last bytes
+FORMAT = 2  # one higher whenever columns change
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,21 @@ def write_index(manifest: Path, columns: Columns, mtime_ns: int) -> Columns:
     arrays = {name: getattr(columns, name) for name in _TYPES}
     try:
         with atomic_file(path) as temporary:
-            temporary.write_bytes(save(arrays, {"about": json.dumps(about)}))
+            data = save(arrays, {"about": json.dumps(about)})
+            temporary.write_bytes(data + struct.pack(CRC, zlib.crc32(data)))
             os.utime(temporary, ns=(mtime_ns, mtime_ns))
     except MachineError:
         return columns
     return _load(path) or columns
 
 
-def _load(path: Path) -> Columns | None:
+def _load(path: Path, *, verified: bool = False) -> Columns | None:
     """Return the columns of an index file; `None` if it is missing or damaged."""
     try:
         data = np.memmap(path, np.uint8, "r")
+        end = len(data) - struct.calcsize(CRC)
+        if not verified and struct.pack(CRC, zlib.crc32(data[:end])) != data[end:].tobytes():
+            return None
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:start].tobytes())
         about = json.loads(header["__metadata__"]["about"])
@@ -121,7 +129,7 @@ def _load(path: Path) -> Columns | None:
 
 def _same(path: Path, digest: str) -> Columns:
     """Return the columns at `path`, which must be those of the manifest with this digest."""
-    columns = _load(path)
+    columns = _load(path, verified=True)  # by the process that sent it
     if columns is None or columns.about.digest != digest:
         raise DataError(f"{printable(path)} has changed: start again")
     return columns

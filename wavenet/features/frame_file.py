@@ -5,6 +5,7 @@ that belongs to a recording has its name: `clip.npy` for `clip.wav`.
 """
 
 from pathlib import Path
+from tokenize import TokenError  # of NumPy's reader of headers
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +109,9 @@ def read_npy(path: Path) -> NDArray[np.float32]:
     try:
         with open(path, "rb") as file:
             values = np.lib.format.read_array(file, allow_pickle=False)
-        array = values.astype(np.float32, casting="same_kind")
-    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
+        with np.errstate(over="ignore"):  # infinity is refused where it matters
+            array = values.astype(np.float32, casting="same_kind")
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, TokenError) as error:
         raise DataError(
             f"{printable(path)} is not an array of numbers: {printable(error)}"
         ) from None

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError  # of NumPy's reader of headers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -278,7 +279,7 @@ def _statistics(
     if isinstance(given, (str, Path)):
         try:
             numbers = np.load(given, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, MemoryError, TokenError) as error:
             raise ConfigError(
                 f"{name}={printable(given)} cannot be read as a .npy array: {printable(error)}; "
                 "numpy.save writes one, of the scaler's mean_ or scale_"
