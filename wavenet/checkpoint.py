@@ -174,8 +174,8 @@ def read_config(folder: Path) -> CheckpointConfig:
     version = plain.get("format") if isinstance(plain, dict) else None
     if type(version) is int and version > FORMAT:
         raise CheckpointError(
-            f"{printable(path)} has format {printable(version, 20)}, this wavenet reads up to {FORMAT}: "
-            "pip install --upgrade torch-wavenet"
+            f"{printable(path)} has format {printable(version, 20)}, this wavenet reads up to "
+            f"{FORMAT}: pip install --upgrade torch-wavenet"
         )
     try:
         config = from_dict(CheckpointConfig, plain, CONFIG)
