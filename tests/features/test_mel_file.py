@@ -146,7 +146,7 @@ PLAIN = to_dict(EIGHT)
         (save(GOOD, {METADATA: json.dumps(PLAIN)})[:-9], ""),
         (save(GOOD), METADATA),
         (save(GOOD, {METADATA: "{"}), ""),
-        (save(GOOD, {METADATA: "[" * 100_000}), "recursion"),
+        (save(GOOD, {METADATA: "[" * 100_000}), "nested too deeply"),
         (save(GOOD, {METADATA: "[]"}), "must be a mapping"),
         (save(GOOD, {METADATA: json.dumps({**PLAIN, "colour": 1})}), "unknown key 'colour'"),
         (save(GOOD, {METADATA: json.dumps({**PLAIN, "hop_length": "80"})}), "a whole number"),
