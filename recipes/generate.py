@@ -25,6 +25,8 @@ from wavenet.generation.options import (
     output_paths,
     resolve_length,
 )
+from wavenet.utils.errors import printable
+from wavenet.utils.files import remove_abandoned
 from wavenet.utils.progress import progress
 
 log = logging.getLogger("wavenet")
@@ -46,6 +48,7 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
 
     # What the model is given: a prompt to continue, frames for local conditioning, a speaker.
     paths = output_paths(options)
+    remove_abandoned(paths)  # of a generation that was killed
     prompt, frames, available = read_inputs(
         options.input, options.prompt, audio, options.mel_preset
     )
@@ -72,7 +75,7 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
     if is_stream(paths[0]):  # standard output may be the audio
         log.info("%s", text)
         return
-    print(text, *paths, sep="\n")
+    print(text, *map(printable, paths), sep="\n")
 
 
 if __name__ == "__main__":

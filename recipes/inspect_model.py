@@ -13,6 +13,7 @@ from wavenet.cli.main import run_command
 from wavenet.evaluation import plots
 from wavenet.model_summary import layer_table
 from wavenet.pretrained import find_model
+from wavenet.utils.errors import printable
 
 
 def inspect(options: InspectCommand, composed: Composed) -> None:
@@ -26,7 +27,7 @@ def inspect(options: InspectCommand, composed: Composed) -> None:
         print("checksums of config and weights: verified")
     if options.output is not None:
         plots.save(plots.dilation_tree(model), Path(options.output))
-        print(f"dilation tree: {options.output}")
+        print(f"dilation tree: {printable(options.output)}")
 
 
 if __name__ == "__main__":

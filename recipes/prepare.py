@@ -6,6 +6,7 @@ from wavenet.cli.main import run_command
 from wavenet.data.manifest import read_manifest
 from wavenet.data.preparation.prepare import plan_data, prepare_clips, prepare_shard
 from wavenet.data.statistics import with_mel_statistics
+from wavenet.utils.errors import printable
 from wavenet.utils.sharding import Shard
 
 
@@ -25,7 +26,7 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
     # exists, its summary is returned.
     summary = prepare_clips(plan)
     print(summary.table())
-    print(f"prepared folder: {plan.output}")
+    print(f"prepared folder: {printable(plan.output)}")
 
     # Compute the statistics of the training clips, which training finds in the folder.
     mel = options.audio.mel

@@ -41,6 +41,7 @@ from wavenet.training.run import (
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
 from wavenet.training.validation import History, Validation
+from wavenet.utils.errors import printable
 
 log = logging.getLogger("wavenet")
 
@@ -64,7 +65,9 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
                 config = group.run_on_rank_zero(lambda: config_from_model(from_recipe, keys))
             config, run = start_run(config, chosen, group)
             if is_finished(config, run, group):
-                log.info("%s is finished: another launch, or run_dir=FOLDER, starts anew", run)
+                log.info(
+                    "%s is finished: another launch, or run_dir=FOLDER, starts anew", printable(run)
+                )
                 return run_result(run)
         with locked_run_dir(run, group):
             fit(config, run, group, stop)
@@ -73,7 +76,7 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     if stop.signal is None:
         return run_result(run)
     if group.rank == 0:
-        print(f"stopped and saved; resume with: wavenet-train resume={run}")
+        print(f"stopped and saved; resume with: wavenet-train resume={printable(run)}")
     return run_result(run, 128 + stop.signal)
 
 

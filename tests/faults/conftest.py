@@ -20,9 +20,9 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+def tally(request: pytest.FixtureRequest, full: bool) -> Iterator[Tally]:
     """Return counts that are shown when all tests are done."""
-    counts = Tally(request.node.name)
+    counts = Tally(request.node.name, full=full)
     yield counts
     request.config.stash.setdefault(COUNTS, []).append(str(counts))
 

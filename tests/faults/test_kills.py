@@ -1,6 +1,7 @@
 """SIGKILL at random moments and signals at every step: the resumed run has the same bits."""
 
 import random
+import shutil
 import signal
 import sys
 import time
@@ -37,35 +38,41 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     tally: Tally,
     chance: random.Random,
 ) -> None:
-    kills, wanted, number, bits = 0, 500 if full else 10, 0, 0
-    lost = corrupt = 0
-    while kills < wanted:
+    wanted, number = 500 if full else 10, 0
+    for what in (
+        "kills",
+        "finished runs",
+        "differing tensors",
+        "lost acknowledged checkpoints",
+        "corrupt files",
+    ):
+        tally.add(what, 0)
+    while tally.counts["kills"] < wanted:
         number += 1
         run, last_acknowledged, ended = tmp_path / f"run-{number}", 0, False
         while not ended:
             workers = f"trainer.num_workers={chance.choice([0, 2])}"
             child = start_or_resume(forks, reference, run, workers)
-            if kills < wanted:
+            if tally.counts["kills"] < wanted:
                 time.sleep(chance.uniform(0, 1.1 * reference.seconds))
                 child.signal(signal.SIGKILL)
             code = child.wait()
             assert code in (0, -signal.SIGKILL), child.output()
             ended = code == 0
-            kills += not ended
+            tally.add("kills", int(not ended))
             last_acknowledged = max(last_acknowledged, acknowledged(child.output()))
-            lost += newest(run) < last_acknowledged
-            corrupt += len(broken(run))
-        bits += len(differences(reference.run, run))
+            tally.add("lost acknowledged checkpoints", int(newest(run) < last_acknowledged))
+            tally.add("corrupt files", len(broken(run)))
+        tally.add("finished runs")
+        tally.add("differing tensors", len(differences(reference.run, run)))
+        tally.show()
         assert temporary(run) == []
-    for what, count in {
-        "kills": kills,
-        "finished runs": number,
-        "differing tensors": bits,
-        "lost acknowledged checkpoints": lost,
-        "corrupt files": corrupt,
-    }.items():
-        tally.add(what, count)
-    assert (bits, lost, corrupt) == (0, 0, 0)
+        shutil.rmtree(run)
+    counts = tally.counts
+    assert [
+        counts[what]
+        for what in ("differing tensors", "lost acknowledged checkpoints", "corrupt files")
+    ] == [0, 0, 0]
 
 
 def test_a_run_interrupted_at_any_step_resumes_to_the_same_bits(

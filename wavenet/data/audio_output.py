@@ -3,25 +3,65 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.audio import WavWriter, check_samples, open_wav, pcm16, soundfile, wave_writer
+from wavenet.data.audio import (
+    WAV_MAX_BYTES,
+    WavWriter,
+    check_samples,
+    open_wav,
+    pcm16,
+    soundfile,
+    wave_writer,
+)
 from wavenet.utils.errors import ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_file
+from wavenet.utils.memory import check_free_disk
 
 ENCODINGS = {  # by suffix, in libsndfile's words
     ".flac": ("FLAC", "PCM_16"),
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
+BYTES_PER_SAMPLE = 2  # of WAV
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 OUTPUT_SUFFIXES = (".wav", *ENCODINGS)
 ENCODER_BLOCK = 1 << 14  # samples; the Vorbis encoder keeps a block on its stack
+
+
+def check_space(lengths: Mapping[Path, int], sample_rate: int) -> None:
+    """Check that files of audio fit, before the first sample is generated.
+
+    Args:
+        lengths: Samples of each file; a pipe or device takes any number.
+        sample_rate: In Hz.
+
+    Raises:
+        ConfigError: A WAV file would pass 4 GiB.
+        MachineError: They need more than the disk has free.
+    """
+    files = {path: length for path, length in lengths.items() if not is_stream(path)}
+    needed: dict[Path, int] = {}
+    for path, length in files.items():
+        lossy = length * 8000 // sample_rate
+        compressed = {".flac": length, ".ogg": lossy, ".mp3": lossy}  # as usual, or less
+        size = compressed.get(path.suffix.lower(), BYTES_PER_SAMPLE * length)
+        needed[path.parent] = needed.get(path.parent, 0) + size
+    for folder, size in needed.items():
+        check_free_disk(folder, size, "the output")
+    most = WAV_MAX_BYTES // BYTES_PER_SAMPLE
+    for path, length in files.items():
+        if path.suffix.lower() not in ENCODINGS and length > most:
+            raise ConfigError(
+                f"{printable(path)}: a WAV file holds at most {most / sample_rate / 3600:.1f} hours"
+                f" at {sample_rate} Hz, {length / sample_rate / 3600:,.1f} were requested: use a "
+                ".flac file, or less"
+            )
 
 
 class AudioWriter(Protocol):

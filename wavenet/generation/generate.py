@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from wavenet.checkpoint import Checkpoint
 from wavenet.config import AudioConfig
-from wavenet.data.audio_output import open_audio
+from wavenet.data.audio_output import check_space, open_audio
 from wavenet.distributions import SamplingConfig
 from wavenet.features.filters import build_filter
 from wavenet.features.frame_file import ARRAYS
@@ -38,6 +38,7 @@ from wavenet.generation.options import (
 from wavenet.sampling import Sampler
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
+from wavenet.utils.files import remove_abandoned
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
@@ -133,6 +134,7 @@ def generate_wavs(
         consistency: Gives each recording the mel spectrogram of its frames.
         **conditioning: Speaker and guidance, as `Sampler.init_state` takes them.
     """
+    check_space({job.output: job.file_length for job in jobs}, audio.sample_rate)
     prompts = [job.prompt.filtered for job in jobs if job.prompt is not None]
     state = sampler.init_state(
         len(jobs),
@@ -278,6 +280,7 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
     mine = inputs if options.shard is None else Shard.from_text(options.shard).of(inputs)
     missing = [one for one in mine if options.overwrite or not one.output.exists()]
     result = FolderResult(audio.sample_rate, skipped=len(mine) - len(missing))
+    remove_abandoned(one.output for one in missing)
     sampler = build_sampler(options, loaded.model)
     shard = "" if options.shard is None else f" of shard {options.shard}"
     log.info(

@@ -45,7 +45,7 @@ class GenerateCommand(Options):
         1.0, "Classifier-free guidance of the speaker; 1 turns it off, others double the work"
     )
     seconds: float | None = option(
-        None, "Length without the prompt; null for that of the input, or 3 seconds", gt=0
+        None, "Length without the prompt; null for that of the input, or 3 seconds", gt=0, le=1e9
     )
     prompt: str | None = option(
         None, "Recording to continue, or a folder of them; the output is what follows it"

@@ -18,6 +18,7 @@ from wavenet.evaluation.synthesis import Recording
 from wavenet.evaluation.verdict import Verdict
 from wavenet.training.options import RunConfig
 from wavenet.training.validation import History
+from wavenet.utils.errors import printable
 
 LONGER = 10  # times, the advice for a model that is worse than its baseline
 MAX_CHANGE = 0.01  # bits: a held-out curve that changes less is flat
@@ -58,7 +59,11 @@ def write_final_report(
     if advice:
         log.info("%s", advice)
     log.info("next: %s", command)
-    log.info("open %s to listen and look; the model is %s", run / "report.html", run / "model")
+    log.info(
+        "open %s to listen and look; the model is %s",
+        printable(run / "report.html"),
+        printable(run / "model"),
+    )
 
 
 def next_step(

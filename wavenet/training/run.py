@@ -91,14 +91,14 @@ def start_run(config: RunConfig, run: Path | None, group: ProcessGroup) -> tuple
     def start() -> tuple[RunConfig, Path]:
         found = find_relaunched_run(config, run, launch)
         if found is not None:
-            log.info("%s was started by this launch (%s)", found, launch)
+            log.info("%s was started by this launch (%s)", printable(found), printable(launch))
             if (found / CONFIG_FILE).is_file():
                 return prepare_data(read_run(found), group, found), found
         complete = resolve_config(prepare_data(config, group))
         return complete, found or new_run_dir(config, run, launch)
 
     complete, folder = group.run_on_rank_zero(start)
-    log.info("run folder: %s", folder)
+    log.info("run folder: %s", printable(folder))
     return complete, folder
 
 
@@ -192,7 +192,7 @@ def load_last_checkpoint(
     path = group.run_on_rank_zero(find)
     if path is None:
         return False
-    log.info("resuming %s from step %d", run, checkpoint_step(path))
+    log.info("resuming %s from step %d", printable(run), checkpoint_step(path))
     contents = read[path] if path in read else read_checkpoint(path)
     check_contents(path, contents, state)
     _compare(contents, data_digest, group)

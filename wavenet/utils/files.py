@@ -14,13 +14,15 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from wavenet.utils.errors import MachineError, printable
 
 LEFTOVER_NAME = re.compile(r"\.(.+)\.(?:tmp|old)-[0-9a-f]{8}", re.DOTALL)
+ABANDONED_SECONDS = 3600
 MAX_STEM_BYTES = 200  # longer stems are cut, so two files may have the same one
 
 
@@ -136,6 +138,24 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def remove_abandoned(outputs: Iterable[Path]) -> list[Path]:
+    """Remove what killed writers of these files left, unchanged for an hour; return what it was.
+
+    A process that still writes one of them keeps its temporary file.
+    """
+    names: dict[Path, set[str]] = {}
+    for path in outputs:
+        names.setdefault(path.parent, set()).add(path.name)
+    before, removed = time.time() - ABANDONED_SECONDS, []
+    for folder, wanted in names.items():
+        for path in leftovers(folder):
+            with contextlib.suppress(OSError):
+                if _final_name(path) in wanted and path.is_file() and path.stat().st_mtime < before:
+                    path.unlink()
+                    removed.append(path)
+    return removed
 
 
 def write_text(path: Path, text: str) -> None:

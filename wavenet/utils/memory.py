@@ -29,7 +29,7 @@ def check_memory(needed: int, what: str) -> None:
         )
 
 
-def check_space(folder: Path, needed: int, what: str) -> None:
+def check_free_disk(folder: Path, needed: int, what: str) -> None:
     """Raise a `MachineError` if `what` needs more bytes than the disk of `folder` has free.
 
     A folder that does not exist yet is made on the disk of the nearest one that does.
