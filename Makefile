@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/train,dev.stamp# both extras: with dev alone, pip resolves the torch version that torchaudio needs too late
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults gpu notebook check docs clean
+.PHONY: help demo test faults fuzz gpu notebook check docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -20,6 +20,9 @@ test: $(DEV) ## run the tests; a subset: make test ARGS=tests/modules
 
 faults: $(DEV) ## run the fault tests in full: kills, power cuts, full disks, lost processes (Linux, root for all of them)
 	$(BIN)/python -m pytest tests/faults tests/cli/test_torchrun.py --full $(ARGS)
+
+fuzz: $(DEV) ## read 200,000 damaged files of every kind (Linux, an hour); fewer: make fuzz ARGS="--count 20000"
+	$(BIN)/python -m tests.faults.fuzz all $(ARGS)
 
 notebook: $(DEV) ## make notebooks/quickstart.ipynb from examples/quickstart.py, without outputs
 	$(BIN)/jupytext --to ipynb --set-kernel python3 --output notebooks/quickstart.ipynb examples/quickstart.py

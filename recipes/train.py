@@ -27,9 +27,9 @@ from wavenet.training.loggers import build_loggers, require_loggers
 from wavenet.training.loop import Objective, TrainingLoop
 from wavenet.training.options import RunConfig
 from wavenet.training.progress import training_progress
+from wavenet.training.resume import load_last_checkpoint
 from wavenet.training.run import (
     is_finished,
-    load_last_checkpoint,
     locked_run_dir,
     read_run,
     requeue_if_preempted,

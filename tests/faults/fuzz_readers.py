@@ -33,7 +33,8 @@ from wavenet.model import WaveNet
 from wavenet.presets import MEL_PRESETS
 from wavenet.sampling.state import SamplerState
 from wavenet.training.checkpointing import find_checkpoints, read_run_checkpoint, write_checkpoint
-from wavenet.training.run import load_last_checkpoint, read_run
+from wavenet.training.resume import load_last_checkpoint
+from wavenet.training.run import read_run
 from wavenet.training.validation import History
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import WavenetError

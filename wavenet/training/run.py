@@ -10,9 +10,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
 
 import wavenet
 from wavenet.data.dataset import divide_batch
@@ -20,11 +17,8 @@ from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.model import meta_model
 from wavenet.training.checkpointing import (
     CHECKPOINTS_DIR,
-    check_contents,
     checkpoint_step,
     find_checkpoints,
-    newest_intact,
-    read_checkpoint,
 )
 from wavenet.training.data import resolve_config
 from wavenet.training.distributed.launcher import requeue
@@ -39,7 +33,7 @@ from wavenet.training.validation import History
 from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.device import check_device
-from wavenet.utils.errors import CheckpointError, ConfigError, DataError, MachineError, printable
+from wavenet.utils.errors import ConfigError, MachineError, printable
 from wavenet.utils.files import locked, new_numbered_folder, remove_leftovers, write_text
 from wavenet.utils.strict_json import parse_json
 
@@ -169,43 +163,6 @@ def is_finished(config: RunConfig, run: Path, group: ProcessGroup) -> bool:
     return group.run_on_rank_zero(finished)
 
 
-def load_last_checkpoint(
-    run: Path, state: TrainingState, history: History, data_digest: str, group: ProcessGroup
-) -> bool:
-    """Continue from a run's newest intact training checkpoint; return whether it has one.
-
-    Process 0 finds it, see `newest_intact`; all continue from the same one.
-
-    Raises:
-        CheckpointError: All are damaged, or it is of another run.
-        DataError: The clips are not those that the run started with.
-        MachineError: One cannot be read.
-    """
-    read: dict[Path, dict[str, Any]] = {}  # in process 0, which has read it already
-
-    def find() -> Path | None:
-        found = newest_intact(run)
-        if found is not None:
-            read.update([found])
-        return None if found is None else found[0]
-
-    path = group.run_on_rank_zero(find)
-    if path is None:
-        return False
-    log.info("resuming %s from step %d", printable(run), checkpoint_step(path))
-    contents = read[path] if path in read else read_checkpoint(path)
-    check_contents(path, contents, state)
-    _compare(contents, data_digest, group)
-    try:
-        state.load_state_dict(contents, group)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{printable(path)} does not fit the run: {printable(error)}"
-        ) from error
-    history.load_state_dict(contents["history"])
-    return True
-
-
 def start_from_model(
     config: RunConfig, state: TrainingState, history: History, group: ProcessGroup
 ) -> None:
@@ -305,27 +262,6 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
 
         group.run_on_rank_zero(lock)
         yield
-
-
-def _compare(contents: dict[str, Any], data_digest: str, group: ProcessGroup) -> None:
-    """Refuse other data; warn about what keeps the bits from those of an uninterrupted run."""
-    if contents["num_threads"] != torch.get_num_threads():
-        log.warning(
-            "warning: the number of threads changed since the checkpoint: sums may differ in the "
-            "last bits"
-        )
-    previous = len(contents["rng_states"])
-    if previous != group.size:
-        log.warning(
-            "warning: the number of processes changed since the checkpoint (%d, now %d): the run "
-            "continues with other random numbers, and sums may differ in the last bits",
-            *(previous, group.size),
-        )
-    if contents["data_digest"] != data_digest:
-        raise DataError(
-            f"the clips (digest {data_digest[:8]}) are not those that the run started with "
-            f"(digest {contents['data_digest'][:8]}): set data.processed_dir to the folder of those"
-        )
 
 
 def _is_abandoned(run: Path) -> bool:

@@ -29,7 +29,7 @@ from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.freeze import freeze, trainable
-from wavenet.training.run import load_last_checkpoint
+from wavenet.training.resume import load_last_checkpoint
 from wavenet.training.signals import StopFlag
 from wavenet.training.validation import History, Validation
 from wavenet.utils.errors import DataError

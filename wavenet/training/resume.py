@@ -1,0 +1,78 @@
+"""Where a resumed run continues: at its newest intact training checkpoint, the same for all."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wavenet.training.checkpointing import (
+    check_contents,
+    checkpoint_step,
+    newest_intact,
+    read_checkpoint,
+)
+from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.state import TrainingState
+from wavenet.training.validation import History
+from wavenet.utils.errors import CheckpointError, DataError, printable
+
+log = logging.getLogger("wavenet")
+
+
+def load_last_checkpoint(
+    run: Path, state: TrainingState, history: History, data_digest: str, group: ProcessGroup
+) -> bool:
+    """Continue from a run's newest intact training checkpoint; return whether it has one.
+
+    Process 0 finds it, see `newest_intact`; all continue from the same one.
+
+    Raises:
+        CheckpointError: All are damaged, or it is of another run.
+        DataError: The clips are not those that the run started with.
+        MachineError: One cannot be read.
+    """
+    read: dict[Path, dict[str, Any]] = {}  # in process 0, which has read it already
+
+    def find() -> Path | None:
+        found = newest_intact(run)
+        if found is not None:
+            read.update([found])
+        return None if found is None else found[0]
+
+    path = group.run_on_rank_zero(find)
+    if path is None:
+        return False
+    log.info("resuming %s from step %d", printable(run), checkpoint_step(path))
+    contents = read[path] if path in read else read_checkpoint(path)
+    check_contents(path, contents, state)
+    _compare(contents, data_digest, group)
+    try:
+        state.load_state_dict(contents, group)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{printable(path)} does not fit the run: {printable(error)}"
+        ) from error
+    history.load_state_dict(contents["history"])
+    return True
+
+
+def _compare(contents: dict[str, Any], data_digest: str, group: ProcessGroup) -> None:
+    """Refuse other data; warn about what keeps the bits from those of an uninterrupted run."""
+    if contents["num_threads"] != torch.get_num_threads():
+        log.warning(
+            "warning: the number of threads changed since the checkpoint: sums may differ in the "
+            "last bits"
+        )
+    previous = len(contents["rng_states"])
+    if previous != group.size:
+        log.warning(
+            "warning: the number of processes changed since the checkpoint (%d, now %d): the run "
+            "continues with other random numbers, and sums may differ in the last bits",
+            *(previous, group.size),
+        )
+    if contents["data_digest"] != data_digest:
+        raise DataError(
+            f"the clips (digest {data_digest[:8]}) are not those that the run started with "
+            f"(digest {contents['data_digest'][:8]}): set data.processed_dir to the folder of those"
+        )
