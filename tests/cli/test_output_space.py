@@ -59,6 +59,18 @@ def test_a_wav_past_4_gib_is_refused_before_it_is_begun(tmp_path: Path) -> None:
         check_space({tmp_path / "a.wav": 300_000 * RATE}, RATE)
 
 
+def test_a_past_larger_than_the_memory_is_refused(run: Run, tmp_path: Path) -> None:
+    config = WaveNetConfig(
+        dilations=(2**24,) * 4, kernel_size=64, residual_channels=64, gate_channels=2
+    )
+    save(WaveNet(config), tmp_path / "model", AudioConfig(sample_rate=RATE))
+
+    done = run("generate", *GENERATE, "seconds=0.01")
+
+    assert done.returncode == 5
+    assert "the past of the dilated convolutions needs 1.08 TB of memory, " in done.stderr
+
+
 def test_a_pipe_takes_any_length() -> None:
     check_space({Path("/dev/stdout"): 10**15}, RATE)
 

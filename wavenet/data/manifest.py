@@ -72,10 +72,10 @@ class Clip:
             if path.startswith("/") or ".." in parts or set(parts) <= {"", "."}:
                 raise ConfigError(f"{name} must lie inside the folder, got {printable(path)!r}")
         for name, least in (("frames", 1), ("sample_rate", 1), ("start", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}")
-        if self.frames >= 2**63:
-            raise ConfigError(f"frames must be under 2**63, got {self.frames}")
+            value = getattr(self, name)
+            if not least <= value < 2**63:
+                found = printable(value, 40)
+                raise ConfigError(f"{name} must be {least} or more and under 2**63, got {found}")
         if not HEX.fullmatch(self.digest):
             raise ConfigError(f"digest must be 64 hex digits, got {printable(self.digest)!r}")
 

@@ -10,6 +10,7 @@ from wavenet.sampling import Sampler, make_sampler
 from wavenet.utils.cores import available_cores
 from wavenet.utils.device import find_device
 from wavenet.utils.errors import ConfigError
+from wavenet.utils.memory import check_memory
 
 
 def choose_device(options: GenerateCommand) -> torch.device:
@@ -44,15 +45,20 @@ def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
 
     The default is one thread per recording: several threads on one recording wait for each other
     at every sample, so they are faster on an idle machine only.
+
+    Raises:
+        ConfigError: The backend does not run the model.
+        MachineError: The past samples that the convolutions keep need more memory than is free.
     """
+    config, streams = model.config, max(options.num_samples, options.batch_size)
+    past = (config.kernel_size - 1) * sum(config.dilations) * config.residual_channels
+    check_memory(4 * past * streams, "the past of the dilated convolutions")
     num_threads = options.num_threads
     if num_threads is None:
-        parallel = max(options.num_samples, options.batch_size)
         on_cpu = next(model.parameters()).device.type == "cpu"
         may_compile = on_cpu and options.backend in ("auto", "cpu")
         compiled = may_compile and importlib.util.find_spec("numba")
-        num_threads = min(available_cores(), parallel) if compiled else 1
-    streams = max(options.num_samples, options.batch_size)
+        num_threads = min(available_cores(), streams) if compiled else 1
     return make_sampler(
         model,
         options.backend,
