@@ -74,8 +74,8 @@ class Clip:
         for name, least in (("frames", 1), ("sample_rate", 1), ("start", 0)):
             value = getattr(self, name)
             if not least <= value < 2**63:
-                found = printable(value, 40)
-                raise ConfigError(f"{name} must be {least} or more and under 2**63, got {found}")
+                bound = f"{least} or more" if value < least else "under 2**63"
+                raise ConfigError(f"{name} must be {bound}, got {printable(value, 40)}")
         if not HEX.fullmatch(self.digest):
             raise ConfigError(f"digest must be 64 hex digits, got {printable(self.digest)!r}")
 
