@@ -110,7 +110,7 @@ def _load(path: Path, *, verified: bool = False) -> Columns | None:
     try:
         data = np.memmap(path, np.uint8, "r")
         end = len(data) - struct.calcsize(CRC)
-        if not verified and struct.pack(CRC, zlib.crc32(data[:end])) != data[end:].tobytes():
+        if not verified and struct.pack(CRC, zlib.crc32(data[:end].data)) != data[end:].tobytes():
             return None
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8:start].tobytes())
