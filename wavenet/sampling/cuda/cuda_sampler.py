@@ -161,7 +161,8 @@ class CudaSampler(Sampler):
         gated = self._slots(len(self.layout.memories), streams, self.widths.gated)
         fixed = {"queues": warp_state.queues, "history": warp_state.history, "gated": gated}
         if shared is not None:
-            fixed["shared_conditioning"] = to_slots(shared.float().unsqueeze(0), self.dtype)
+            rows = shared.to(self.kernel.device, torch.float32).unsqueeze(0)
+            fixed["shared_conditioning"] = to_slots(rows, self.dtype)
         seeds = torch.tensor([seed - 2**64 * (seed >= 2**63) for seed in state.seeds])
         per_item = state.streams_per_item
         fixed["seeds"] = self._rows(seeds.repeat_interleave(per_item).unsqueeze(1))
@@ -220,6 +221,9 @@ class CudaSampler(Sampler):
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
             "probability_floor": sampling.probability_floor,
         }
+        for name, tensor in tensors.items():  # the kernel sees addresses only
+            assert tensor.device == self.kernel.device, name
+            assert tensor.is_contiguous(), name
         self.kernel.launch(Launch(tensors, numbers, self.shared_bytes))
 
     def _numbers_of_model(self) -> dict[str, Any]:

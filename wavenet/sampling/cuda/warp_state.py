@@ -67,12 +67,9 @@ class Layout:
         rows = torch.cat([queue.permute(2, 0, 1) for queue in queues]).float()
         inputs = first.flatten(1).T
         if first.is_floating_point():
-            seen = torch.arange(self.input_memory, 0, -1, device=self.device) <= state.position
-            places = (state.position - torch.arange(self.input_memory, 0, -1)) % max(
-                self.input_memory, 1
-            )
-            known = torch.zeros_like(seen)
-            known[places] = seen
+            before = torch.arange(1, self.input_memory + 1, device=self.device)
+            known = torch.zeros_like(before, dtype=torch.bool)
+            known[(state.position - before) % max(self.input_memory, 1)] = before <= state.position
             codes = self.distribution.encode(inputs)
             inputs = codes.where(known.unsqueeze(1), self.silence)
         else:
