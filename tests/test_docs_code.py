@@ -31,7 +31,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 def command_lines(page: str) -> list[tuple[str, str]]:
     """Verb and words of every command of a page."""
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    text = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = re.split(r"\n|\s&&\s", text)
     return [(match[1], match[2]) for line in lines if (match := COMMAND.search(line))]
 
 
