@@ -131,3 +131,11 @@ def test_a_mel_and_its_consistency_take_arrays() -> None:
 def test_an_array_of_whole_numbers_is_no_waveform(model: WaveNet) -> None:
     with pytest.raises(ValueError, match="divide by 32768"):
         model(np.zeros((1, 8), np.int16))
+
+
+def test_a_reversed_view_is_an_array_like_any_other(model: WaveNet, inputs: dict[str, Any]) -> None:
+    waveform = np.linspace(-0.5, 0.5, 2 * LENGTH, dtype="f4").reshape(2, LENGTH)
+
+    reversed_view = model(waveform[:, ::-1], **inputs)
+
+    assert torch.equal(reversed_view, model(waveform[:, ::-1].copy(), **inputs))

@@ -171,6 +171,21 @@ def test_finished_item_does_not_change_the_others(sampler: Sampler) -> None:
         assert torch.equal(signal, expected[: len(signal)])
 
 
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (torch.zeros(4), "add a batch axis"),
+        (torch.zeros(1, 4, dtype=torch.int16), "divide by 32768"),
+    ],
+    ids=["shape", "int16"],
+)
+def test_teacher_forcing_refuses_what_is_no_waveform(
+    waveform: torch.Tensor, message: str, model: WaveNet
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_sampler(model, "reference").teacher_forced(waveform)
+
+
 def test_teacher_forced_parameters_equal_forward(sampler: Sampler, model: WaveNet) -> None:
     waveform = torch.rand(2, 40) * 2 - 1
 

@@ -39,6 +39,7 @@ from wavenet.sampling.state import (
     uniforms,
 )
 from wavenet.utils.arrays import Array, as_tensor
+from wavenet.waveform import shape_of_waveform
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of typing from Python 3.11 on
@@ -177,10 +178,14 @@ class Sampler(abc.ABC):
 
         The result of `WaveNet.forward` for `waveform`, `(B, T)` in [-1, 1], with the arithmetic
         and weight dtype of this sampler.
+
+        Raises:
+            ValueError: `waveform` has another shape, or is not floating point.
         """
         waveform = as_tensor(waveform, self)
-        state = self.init_state(len(waveform), local=local, speaker=speaker, vector=vector)
-        local_conditioning = state.next_local_conditioning(self.model, waveform.shape[1])
+        batch_size, length = shape_of_waveform(waveform)
+        state = self.init_state(batch_size, local=local, speaker=speaker, vector=vector)
+        local_conditioning = state.next_local_conditioning(self.model, length)
         return self.teacher_forced_params(state, waveform, local_conditioning)
 
     def next_noise(self, state: SamplerState, length: int) -> Tensor:

@@ -25,7 +25,8 @@ def as_tensor(value: Array | None, owner: object) -> Tensor | None:
     """
     if not isinstance(value, np.ndarray):
         return value
-    native = value.astype(value.dtype.newbyteorder("="), copy=False)
+    native = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+    native = native.reshape(value.shape)  # a number stays one
     tensor = torch.tensor(native, device=_device_of(owner))  # a copy: an array may be read-only
     return tensor.float() if tensor.dtype == torch.float64 else tensor
 
