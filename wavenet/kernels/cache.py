@@ -51,7 +51,10 @@ class KernelCache:
         """Return a function that was compiled before, or `None`."""
         function = self._load(self._path(signature, target.codegen()), target)
         if function is None:
-            log.info("compiling %s for this machine, once: this takes seconds", self.name)
+            log.info(
+                "compiling %s for this machine, once: half a minute, longer on a busy one",
+                self.name,
+            )
         else:
             self.hits += 1
         return function

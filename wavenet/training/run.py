@@ -57,7 +57,10 @@ def _read_run(run: Path) -> tuple[RunConfig, DataIdentity | None]:
     """Return the config of a run, and which clips it is trained with."""
     path = run / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(f"{printable(run)} is no run: it has no {CONFIG_FILE}")
+        raise ConfigError(
+            f"{printable(run)} is no run: it has no {CONFIG_FILE}. If it was stopped before its "
+            "first step, start it again"
+        )
     try:
         plain = parse_json(path.read_bytes())
         dataset = plain.pop(DATASET_KEY, None) if isinstance(plain, dict) else None
