@@ -81,7 +81,8 @@ def register_configs(conf: Path) -> None:
     def cpu_or_gpu(on_cpu: Any, on_gpu: Any, _root_: Any) -> Any:
         from wavenet.utils.device import find_device
 
-        return on_cpu if find_device(_root_.trainer.device).type == "cpu" else on_gpu
+        device = find_device(_root_.trainer.device, "trainer.device")
+        return on_cpu if device.type == "cpu" else on_gpu
 
     OmegaConf.clear_resolver("oc.env")
     OmegaConf.register_new_resolver("cpu_or_gpu", cpu_or_gpu, replace=True)

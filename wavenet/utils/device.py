@@ -25,13 +25,17 @@ def check_device(name: str, key: str = "device") -> None:
         )
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, key: str = "device") -> torch.device:
     """Return the device of a name, a CUDA GPU for `auto` if there is one.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `mps`.
+        key: The config key that has it.
 
     Raises:
         ConfigError: PyTorch does not find it.
     """
-    check_device(name)
+    check_device(name, key)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
