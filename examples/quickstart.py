@@ -39,7 +39,7 @@ plt.show()
 display(Audio(signal[0].numpy(), rate=audio.sample_rate))
 
 # %% [markdown]
-# **Condition.** The frames decide what is said: the same ones backwards, and after a prompt.
+# **Condition.** The frames decide what is spoken: the same ones backwards, and after a prompt.
 
 # %%
 backwards = sampler.generate(local=mel.flip(1), seed=1)

@@ -1,6 +1,5 @@
 """Outputs that do not fit, and generations that are interrupted: what stays on the disk."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -101,13 +100,8 @@ def test_an_interrupted_generation_leaves_no_file(
     )
     out = tmp_path / "out"
     wait_until(lambda: out.is_dir() and any(out.iterdir()), "nothing was begun")
-    stderr = None
-    for _ in range(4):  # rarely one signal is lost while the file is opened: to be found
-        process.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            stderr = process.communicate(timeout=30)[1]
-            break
-    assert stderr is not None, "four signals were lost"
+    process.send_signal(number)
+    stderr = process.communicate(timeout=120)[1]
 
     assert process.returncode == code, stderr
     assert "Traceback" not in stderr

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.random import Philox  # np.random loads at its first use, and a signal then is lost
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -176,7 +177,7 @@ def uniforms(seeds: Sequence[int], start: int, length: int, num_noise: int = 1) 
     skipped = first % NUMBERS_PER_COUNT
     noise = np.empty((len(seeds), count), np.float32)
     for item, seed in enumerate(seeds):
-        generator = np.random.Philox(key=seed, counter=first // NUMBERS_PER_COUNT)
+        generator = Philox(key=seed, counter=first // NUMBERS_PER_COUNT)
         words = generator.random_raw(skipped + count)[skipped:]
         noise[item] = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
     return torch.from_numpy(noise.reshape(len(seeds), length, num_noise))

@@ -40,7 +40,7 @@ def check_free_disk(folder: Path, needed: int, what: str) -> None:
     try:
         free = shutil.disk_usage(place).free
     except OSError:
-        return  # said when it is written
+        return  # reported when it is written
     if needed > free:
         raise MachineError(
             f"{what} needs {size_text(needed)} of disk, {printable(folder)} has "

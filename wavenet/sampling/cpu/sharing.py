@@ -7,7 +7,7 @@ computes alone, for twice the time that was lost or longer, and then invites the
 again. It never waits for a thread that has not answered: one that starts late, sleeps or has no
 core costs nothing. So busy cores cost at most a third of the speed of one thread.
 
-Whoever computes a number uses the same instructions: sharing changes no bit.
+Every thread computes with the same instructions, so sharing changes no bit.
 """
 
 import os
