@@ -271,12 +271,9 @@ def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_in_the_wheel_loads_by_its_name_without_extras(bare: Path, tmp_path: Path) -> None:
-    code = "import wavenet; print(*(one.name for one in wavenet.models()), wavenet.load('tiny')[1])"
+    code = "import wavenet; print(*(one.name for one in wavenet.models())); wavenet.load('tiny')"
 
-    output = run(bare / "python", "-c", code, cwd=tmp_path)
-
-    assert output.startswith("demo_voice ")
-    assert "tiny AudioConfig(sample_rate=8000" in output
+    assert "tiny" in run(bare / "python", "-c", code, cwd=tmp_path).split()
 
 
 def test_the_pip_line_of_a_model_card_works_where_the_package_is_installed(
