@@ -31,6 +31,7 @@ from wavenet.training.resume import load_last_checkpoint
 from wavenet.training.run import (
     is_finished,
     locked_run_dir,
+    log_schedule,
     read_run,
     requeue_if_preempted,
     resume_run,
@@ -56,7 +57,7 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     with join_process_group(config.trainer) as group:
         if options.resume is not None:
             run = Path(options.resume)
-            config = resume_run(config, run, group, composed.overridden)
+            config = resume_run(config, run, group)
         else:
             config = without_foreign_license(config, composed)
             chosen = None if options.run_dir is None else Path(options.run_dir)
@@ -99,6 +100,7 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
     if config.init is not None and not resumed:
         start_from_model(config, state, history, group)
         checkpoints.save(state, last=True)  # so that MODEL is needed no more
+    log_schedule(run, config, state.step, group)
     write_config(run, config, data.identity, group)
     if state.step >= options.max_steps and history.pending_validation is None:
         log.info("step %d was the last: trainer.max_steps=N continues", state.step)

@@ -1,16 +1,20 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
+from tests.training.small import single_process
 from wavenet.config import AudioConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.data.manifest import MANIFEST, Clip, write_manifest
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.data import resolve_config
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
-from wavenet.training.run import find_relaunched_run, new_run_dir
-from wavenet.utils.errors import ConfigError, DataError
+from wavenet.training.run import find_relaunched_run, locked_run_dir, new_run_dir, resume_run
+from wavenet.utils.dataclass_io import to_dict
+from wavenet.utils.errors import ConfigError, DataError, MachineError
+from wavenet.utils.files import locked
 
 CONFIG = RunConfig(
     name="a.b",
@@ -22,6 +26,7 @@ CONFIG = RunConfig(
     trainer=TrainerOptions(),
     evaluation=EvaluationOptions(),
 )
+ONE_PROCESS = single_process()
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +79,64 @@ def test_a_score_that_prepared_clips_lack_is_refused_before_training(tmp_path: P
 
     with pytest.raises(DataError, match=r"audio/a\.wav has no notes, and audio\.score needs them"):
         resolve_config(config)
+
+
+@pytest.mark.parametrize(
+    ("first", "given", "now"),
+    [(None, None, 400), (500, None, 500), (400, None, 400), (None, 900, 900), (500, 900, 900)],
+)
+def test_a_resumed_schedule_keeps_its_length_unless_a_number_is_given(
+    tmp_path: Path, first: int | None, given: int | None, now: int
+) -> None:
+    """`null` on the command line is the default, as the help of the key says."""
+    clip = Clip("audio/a.wav", 16000, 16000, "", "train", "0" * 64, "a.wav", 0)
+    write_manifest(tmp_path / MANIFEST, [clip])
+    config = dataclasses.replace(
+        CONFIG,
+        data=dataclasses.replace(CONFIG.data, processed_dir=str(tmp_path)),
+        optim=OptimOptions(lr_schedule_steps=first),
+        trainer=TrainerOptions(max_steps=400, device="cpu"),
+    )
+    (tmp_path / "run.json").write_text(json.dumps(to_dict(config)))
+    longer = dataclasses.replace(
+        config,
+        optim=OptimOptions(lr_schedule_steps=given),
+        trainer=dataclasses.replace(config.trainer, max_steps=900),
+    )
+
+    resumed = resume_run(longer, tmp_path, ONE_PROCESS)
+
+    assert resumed.optim.lr_schedule_steps == now
+
+
+def test_a_run_that_is_interrupted_at_once_leaves_no_folder() -> None:
+    run = new_run_dir(CONFIG, None, None)
+
+    with pytest.raises(KeyboardInterrupt), locked_run_dir(run, ONE_PROCESS):
+        raise KeyboardInterrupt
+
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "launch", "checkpoints/step-00000001.ckpt", "model/README.md", "log.txt"]
+)
+def test_an_interrupted_run_that_holds_anything_keeps_its_folder(name: str) -> None:
+    run = new_run_dir(CONFIG, None, None)
+
+    with pytest.raises(KeyboardInterrupt), locked_run_dir(run, ONE_PROCESS):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).touch()
+        raise KeyboardInterrupt
+
+    assert (run / name).is_file()
+
+
+def test_a_run_that_another_process_holds_keeps_its_folder() -> None:
+    run = new_run_dir(CONFIG, None, None)
+
+    with locked(run):
+        with pytest.raises(MachineError, match="is in use by"), locked_run_dir(run, ONE_PROCESS):
+            pass
+
+        assert (run / "lock").is_file()

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import wavenet
@@ -17,8 +17,10 @@ from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.model import meta_model
 from wavenet.training.checkpointing import (
     CHECKPOINTS_DIR,
+    DamagedCheckpoint,
     checkpoint_step,
     find_checkpoints,
+    read_checkpoint,
 )
 from wavenet.training.data import resolve_config
 from wavenet.training.distributed.launcher import requeue
@@ -99,31 +101,44 @@ def start_run(config: RunConfig, run: Path | None, group: ProcessGroup) -> tuple
     return complete, folder
 
 
-def resume_run(
-    config: RunConfig, run: Path, group: ProcessGroup, overridden: Sequence[str] = ()
-) -> RunConfig:
+def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
     """Prepare the data of a run that is resumed, if that is not done; return its config.
+
+    The learning rate keeps its schedule, whatever the number of steps, unless
+    `optim.lr_schedule_steps` is given.
 
     Args:
         config: With the overrides of the command line.
         run: The run's folder.
         group: The processes.
-        overridden: Keys given on the command line. Without `optim.lr_schedule_steps` the learning
-            rate keeps its schedule, whatever the number of steps.
     """
 
     def resume() -> RunConfig:
-        before, steps = read_run(run), config.trainer.max_steps
-        optim, checkpoints = config.optim, find_checkpoints(run)
-        if "optim.lr_schedule_steps" not in overridden:
+        optim = config.optim
+        if optim.lr_schedule_steps is None:
+            before, steps = read_run(run), config.trainer.max_steps
             optim = hold_schedule(before.optim, before.trainer.max_steps, steps)
-        step = checkpoint_step(checkpoints[-1]) if checkpoints else 0
-        line = schedule_line(before.optim, optim, step, before.trainer.max_steps, steps)
-        if line is not None:
-            log.info("%s", line)
         return prepare_data(dataclasses.replace(config, optim=optim), group, run)
 
     return group.run_on_rank_zero(resume)
+
+
+def log_schedule(run: Path, config: RunConfig, step: int, group: ProcessGroup) -> None:
+    """Log what a resumed run's learning rate does after `step` updates, see `schedule_line`.
+
+    The config before is that of `run.json`, until `write_config` replaces it.
+    """
+
+    def log_line() -> None:
+        if not (run / CONFIG_FILE).is_file():
+            return  # a new run
+        before = read_run(run)
+        steps = before.trainer.max_steps, config.trainer.max_steps
+        line = schedule_line(before.optim, config.optim, step, *steps)
+        if line is not None:
+            log.info("%s", line)
+
+    group.run_on_rank_zero(log_line)
 
 
 def prepare_data(config: RunConfig, group: ProcessGroup, run: Path | None = None) -> RunConfig:
@@ -156,12 +171,22 @@ def check_freeze(config: RunConfig) -> None:
 
 
 def is_finished(config: RunConfig, run: Path, group: ProcessGroup) -> bool:
-    """Return whether a run has made its last update, and its report if it makes one."""
+    """Return whether a run has made its last update, and its report if it makes one.
+
+    One whose last checkpoint is damaged has not: it goes on from the one before.
+    """
 
     def finished() -> bool:
         checkpoints = find_checkpoints(run)
         trained = bool(checkpoints) and checkpoint_step(checkpoints[-1]) >= config.trainer.max_steps
-        return trained and (not config.evaluation.sample_seconds or (run / "report.html").is_file())
+        reports = bool(config.evaluation.sample_seconds)
+        if not trained or (reports and not (run / "report.html").is_file()):
+            return False
+        try:
+            read_checkpoint(checkpoints[-1])
+        except DamagedCheckpoint:
+            return False
+        return True
 
     return group.run_on_rank_zero(finished)
 
@@ -246,7 +271,8 @@ def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path
 def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
     """Lock a run's folder for the processes of a group within the block.
 
-    A process that a launcher restarts waits for the previous one to end.
+    A process that a launcher restarts waits for the previous one to end. A folder that holds
+    nothing when the block ends, such as that of a run interrupted at once, is removed.
 
     Raises:
         MachineError: Another run holds the lock.
@@ -264,13 +290,27 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
             stack.enter_context(locked(run))
 
         group.run_on_rank_zero(lock)
-        yield
+        try:
+            yield
+        finally:
+            stack.close()
+            if group.rank == 0:
+                _remove_abandoned(run)
 
 
 def _is_abandoned(run: Path) -> bool:
     """Return whether a folder holds no more than a run leaves that is killed at once."""
     names = {entry.name for entry in run.iterdir()}
     return all(name == "lock" or name.startswith((".run.json.", ".launch.")) for name in names)
+
+
+def _remove_abandoned(run: Path) -> None:
+    """Remove a run's folder if it holds no more than that; `launch` keeps it for a restart."""
+    with contextlib.suppress(OSError):
+        if _is_abandoned(run):
+            for entry in [*run.iterdir()]:
+                entry.unlink()
+            run.rmdir()
 
 
 def _run_dirs(name: str) -> list[Path]:
