@@ -1,9 +1,11 @@
 """Progress: a bar on a terminal, log lines elsewhere."""
 
 import fcntl
+import io
 import logging
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -11,9 +13,10 @@ import termios
 from pathlib import Path
 
 import pytest
+import tqdm
 
 from wavenet.utils import progress as module
-from wavenet.utils.progress import duration, progress
+from wavenet.utils.progress import BAR, _bar_class, duration, progress
 
 
 @pytest.fixture(autouse=True)
@@ -34,18 +37,35 @@ def test_work_that_takes_long_logs_speed_and_time_left(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.0)
 
     with progress(4_000, unit="sample", description="generating", initial=1_000) as advance:
         advance(1_000)
         advance(1_000)
         advance(1_000)
 
-    first, last = caplog.messages  # the second is within the interval
-    assert first.startswith("generating: 2,000/4,000 samples, ")
-    assert "samples/s, " in first
-    assert first.endswith(" left")
+    first, second, last = caplog.messages
+    assert first == "generating: 2,000/4,000 samples", "nothing is known of later ones"
+    assert second.startswith("generating: 3,000/4,000 samples, ")
+    assert "samples/s, " in second
+    assert second.endswith(" left")
     assert last.startswith("generating: 4,000/4,000 samples, ")
     assert last.endswith(", took 0 s")
+
+
+def test_a_slow_first_step_does_not_count_for_the_time_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 100.0, 101.0, 161.0])  # the first step compiles
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+
+    with progress(1_000, unit="step", description="training") as advance:
+        advance(postfix="loss 5.0")
+        advance(postfix="loss 4.0")
+        advance(60, postfix="loss 3.0")
+
+    assert caplog.messages[0] == "training: 1/1,000 steps, loss 5.0"
+    assert caplog.messages[1] == "training: 62/1,000 steps, 1.00 steps/s, 16 min left, loss 3.0"
 
 
 def test_lines_come_once_a_minute(
@@ -85,12 +105,16 @@ def test_an_unknown_total_logs_no_time_left(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_LINE_SECONDS", 0.0)
 
+    monkeypatch.setattr(module, "LOG_INTERVAL_SECONDS", 0.0)
+
     with progress(None, unit="file", description="unpacking") as advance:
         advance()
+        advance()
 
-    (line,) = caplog.messages
-    assert line.startswith("unpacking: 1 files, ")
-    assert "left" not in line
+    first, second = caplog.messages
+    assert first == "unpacking: 1 files"
+    assert second.startswith("unpacking: 2 files, ")
+    assert second.endswith(" files/s")
 
 
 def test_disabled_progress_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,5 +142,18 @@ def test_a_terminal_gets_a_bar_with_the_postfix(tmp_path: Path) -> None:
     assert done.returncode == 0, shown
     assert "training: 100%" in shown
     assert "2/2" in shown
-    assert "0 s left" in shown
     assert "loss 4.0" in shown
+
+
+def test_a_bar_says_the_time_left_once_it_is_known() -> None:
+    shown = io.StringIO()
+    every = {"mininterval": 0, "miniters": 1}
+
+    with _bar_class(tqdm)(total=4, file=shown, bar_format=BAR, **every) as bar:
+        for _ in range(4):
+            bar.update()
+
+    lines = {
+        count: line for line in shown.getvalue().split("\r") for count in re.findall("./4", line)
+    }
+    assert [count for count, line in lines.items() if " left, " in line] == ["2/4", "3/4"]

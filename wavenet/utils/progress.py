@@ -72,13 +72,17 @@ def _bar_class(tqdm: Any) -> Any:
     """Return tqdm's bar with the time that is left in our form."""
 
     class Bar(tqdm.tqdm):  # type: ignore[misc]
+        first: tuple[float, int] | None = None  # time and count after the first units
+
         @property
         def format_dict(self) -> dict[str, Any]:
             facts: dict[str, Any] = super().format_dict
-            done, elapsed = facts["n"] - facts["initial"], facts["elapsed"]
-            left = ""
-            if done > 0 and facts["total"]:
-                left = f"{duration((facts['total'] - facts['n']) * elapsed / done)} left, "
+            count, elapsed, left = facts["n"], facts["elapsed"], ""
+            if self.first is None and count > facts["initial"]:
+                self.first = elapsed, count
+            if self.first is not None and self.first[1] < count < (facts["total"] or 0):
+                seconds = (elapsed - self.first[0]) / (count - self.first[1])
+                left = f"{duration((facts['total'] - count) * seconds)} left, "
             return {**facts, "left": left}
 
     return Bar
@@ -106,14 +110,15 @@ class _LogLines:
         self.first = self.first or (now, self.done)
 
     def _line(self, now: float) -> str:
-        start, count = self.first or (self.started, self.initial)  # later ones tell the speed
+        start, count = self.first or (self.started, self.initial)
         rate, seconds = (self.done - count) / max(now - start, 1e-9), now - self.started
         parts = [f"{self.done:,}" if self.total is None else f"{self.done:,}/{self.total:,}"]
         parts[0] = f"{self.description}: {parts[0]} {self.unit}s"
-        parts.append(f"{rate:,.{0 if rate >= 100 else 2}f} {self.unit}s/s")
+        if self.first or self.done == self.total:  # the first units include what is done once
+            parts.append(f"{rate:,.{0 if rate >= 100 else 2}f} {self.unit}s/s")
         if self.done == self.total:
             parts.append(f"took {duration(seconds)}")
-        elif self.total is not None and rate:
+        elif self.first and self.total is not None and rate:
             parts.append(f"{duration((self.total - self.done) / rate)} left")
         return ", ".join([*parts, self.postfix] if self.postfix else parts)
 
