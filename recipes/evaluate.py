@@ -1,4 +1,4 @@
-"""Evaluate a model: `wavenet-evaluate checkpoint=RUN/model`."""
+"""Evaluate a model: `wavenet-evaluate RUN/model`."""
 
 import dataclasses
 import json

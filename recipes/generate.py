@@ -1,4 +1,4 @@
-"""Generate audio from a model: `wavenet-generate checkpoint=RUN/model seconds=5`."""
+"""Generate audio from a model: `wavenet-generate RUN/model seconds=5`."""
 
 import dataclasses
 import logging

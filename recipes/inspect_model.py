@@ -1,4 +1,4 @@
-"""Show a model's layers: `wavenet-inspect model=medium` or `wavenet-inspect checkpoint=RUN/model`.
+"""Show a model's layers: `wavenet-inspect RUN/model` or `wavenet-inspect model=medium`.
 
 Prints receptive field, parameters and operations of each layer; `output=tree.png` also draws which
 samples each layer depends on. A checkpoint is verified first, its weights too.
@@ -13,13 +13,19 @@ from wavenet.cli.main import run_command
 from wavenet.evaluation import plots
 from wavenet.model_summary import layer_table
 from wavenet.pretrained import find_model
-from wavenet.utils.errors import printable
+from wavenet.utils.errors import ConfigError, printable
 
 
 def inspect(options: InspectCommand, composed: Composed) -> None:
     """Print the layer table, and draw the dilation tree if `output` is given."""
     model, audio = options.model, options.audio
     if options.checkpoint is not None:
+        ignored = [key for key in composed.overridden if key.split(".")[0] in ("model", "audio")]
+        if ignored:
+            raise ConfigError(
+                f"{ignored[0]} is given, but checkpoint={printable(options.checkpoint)} has its "
+                "own: leave one of the two out"
+            )
         stored = verify(find_model(options.checkpoint))
         model, audio = stored.model, stored.audio
     print(layer_table(model, audio.sample_rate))

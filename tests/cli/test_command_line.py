@@ -117,6 +117,28 @@ def test_help_shows_examples_and_keys(run: Run, verb: str) -> None:
     assert "debug: false # Show tracebacks of errors" in done.stdout
 
 
+@pytest.mark.parametrize("other", ["model=small", "audio.sample_rate=8000"])
+def test_inspect_refuses_a_checkpoint_and_another_model(run: Run, other: str) -> None:
+    done = run("inspect", "demo_voice", other)
+
+    key = other.partition("=")[0]
+    assert done.returncode == 2
+    assert not done.stdout
+    assert done.stderr == (
+        f"ConfigError: {key} is given, but checkpoint=demo_voice has its own: "
+        "leave one of the two out\n"
+    )
+
+
+@pytest.mark.parametrize("verb", ["generate", "evaluate", "inspect"])
+def test_the_first_example_of_help_names_the_model_alone(run: Run, verb: str) -> None:
+    lines = run(verb, "--help").stdout.splitlines()
+    examples = [line.split() for line in lines if line.startswith(f"    wavenet-{verb} ")]
+
+    assert re.fullmatch("piano|runs/[a-z]+/model", examples[0][1])
+    assert not any("checkpoint=" in word for example in examples for word in example)
+
+
 def test_help_shows_choices_and_keys_with_range(run: Run) -> None:
     text = run("train", "--help").stdout
 

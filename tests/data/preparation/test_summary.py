@@ -45,6 +45,18 @@ def test_a_long_list_of_names_is_cut_and_every_line_is_printable() -> None:
     assert all(line.isprintable() for line in lines)
 
 
+def test_a_note_on_many_recordings_is_given_once() -> None:
+    low = {f"{n}.wav": "resampled from 8000 Hz, empty above 4000 Hz" for n in range(15)}
+
+    lines = dataclasses.replace(SUMMARY, notes=SUMMARY.notes | low).table().splitlines()
+
+    assert lines[-3:] == [
+        "to note: 16",
+        "  a.wav: is MP3, not what its suffix says",
+        "  15 recordings, the first is 0.wav: resampled from 8000 Hz, empty above 4000 Hz",
+    ]
+
+
 def test_table_omits_what_did_not_happen() -> None:
     table = SUMMARY.table()
 

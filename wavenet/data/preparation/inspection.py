@@ -200,7 +200,7 @@ def _remarks(
         (foreign, f"is {header.container}, not what its suffix says"),
         (abs(levels.offset) > OFFSET, f"mean is {levels.offset:+.3f}, not 0 (DC offset)"),
         (late, f"{late} notes start after its end"),
-        (rate < options.sample_rate, f"{rate} Hz: empty above {rate / 2:g} Hz"),
+        (rate < options.sample_rate, f"resampled from {rate} Hz, empty above {rate / 2:g} Hz"),
     )
     return tuple(remark for found, remark in table if found)
 

@@ -95,7 +95,7 @@ class PreparationSummary:
             f"level of the recordings: peak {_decibels(self.peak)}, RMS {_decibels(self.rms)}",
             *self._done(),
             *_names("left out", self.left_out),
-            *_names("to note", self.notes),
+            *_once(self.notes),
         ]
         return "\n".join(lines)
 
@@ -222,3 +222,15 @@ def _row(name: str, files: int, clips: int | None, seconds: float | None) -> str
 def _names(title: str, remarks: Mapping[str, str]) -> list[str]:
     lines = [f"{printable(name, 80)}: {printable(text)}" for name, text in remarks.items()]
     return [f"{title}: {len(remarks)}{listed(lines, MAX_NAMES)}"] if remarks else []
+
+
+def _once(notes: Mapping[str, str]) -> list[str]:
+    """Return the notes, each once: with the recording, or the number of recordings that have it."""
+    names: dict[str, list[str]] = {}
+    for name, text in notes.items():
+        names.setdefault(text, []).append(printable(name, 80))
+    lines = []
+    for text, (first, *others) in names.items():
+        which = f"{1 + len(others)} recordings, the first is {first}" if others else first
+        lines.append(f"{which}: {printable(text)}")
+    return [f"to note: {len(notes)}{listed(lines, MAX_NAMES)}"] if notes else []
