@@ -12,11 +12,12 @@ from tests.gpu.stand_in.device import cuda_sampler, needs_compiler
 from tests.sampling.cuda.test_cuda_sampler import TOLERANCE
 from tests.sampling.graph.test_capture import MODELS, config_of, draws_of
 from tests.sampling.parity import assert_same_signal, noisy
+from wavenet.kernels.cuda.driver import CudaKernels
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, SamplerState, make_sampler
 from wavenet.sampling.cuda import CudaSampler
 from wavenet.sampling.cuda.cuda_sampler import PIECE
-from wavenet.sampling.cuda.driver import CudaKernel
+from wavenet.sampling.cuda.task import program
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,7 +34,7 @@ class FromGpu(CudaSampler):
 
 
 def on_gpu(model: WaveNet, weight_dtype: str = "float32") -> Sampler:
-    kernel = CudaKernel(weight_dtype, torch.device("cuda"))
+    kernel = CudaKernels(program(weight_dtype), torch.device("cuda"))
     return FromGpu(copy.deepcopy(model), kernel, weight_dtype)
 
 

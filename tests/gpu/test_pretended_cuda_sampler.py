@@ -14,10 +14,10 @@ from tests.pretend import CUDA, pretended_gpu, to_gpu
 from tests.sampling.graph.test_capture import MODELS, config_of, draws_of
 from tests.sampling.parity import noisy
 from wavenet.config import WaveNetConfig
+from wavenet.kernels.cuda.launch import Launch
 from wavenet.sampling import make_sampler
 from wavenet.sampling.cuda import CudaSampler
 from wavenet.sampling.cuda.packing import pack_weights
-from wavenet.sampling.cuda.task import Launch
 from wavenet.sampling.cuda.warp_state import Layout
 
 

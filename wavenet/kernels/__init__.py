@@ -10,5 +10,6 @@ cross_entropy.py     cross entropy, forward and backward, for training
 predictor_coefficients.py  linear predictors from mel frames
 compiler.py          how all of it is compiled; the one file that uses what Numba does not document
 cache.py             compiled code on disk
+cuda/                CUDA C++, compiled by NVRTC
 private_files.py     its folder and files, which nobody else can write
 """

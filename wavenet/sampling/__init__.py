@@ -135,15 +135,17 @@ def _gpu_sampler(model: WaveNet, weight_dtype: str, streams: int) -> Sampler | N
 
 
 def _cuda_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
+    from wavenet.kernels.cuda.driver import CudaKernels
     from wavenet.sampling.cuda import CudaSampler
     from wavenet.sampling.cuda.cuda_sampler import check_supported
-    from wavenet.sampling.cuda.driver import CudaKernel
+    from wavenet.sampling.cuda.task import program
 
     if num_threads != 1:
         raise ConfigError(f"backend=cuda has no num_threads, got {num_threads}: leave it out")
     check_supported(model, weight_dtype)
     device = next(model.parameters()).device
-    kernel = CudaKernel(weight_dtype, device if device.type == "cuda" else torch.device("cuda"))
+    gpu = device if device.type == "cuda" else torch.device("cuda")
+    kernel = CudaKernels(program(weight_dtype), gpu)
     return CudaSampler(model, kernel, weight_dtype)
 
 

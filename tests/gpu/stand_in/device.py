@@ -1,4 +1,4 @@
-"""The kernel compiled by g++ for a stand-in for a GPU, with or without a sanitizer.
+"""Kernels compiled by g++ for a stand-in for a GPU, with or without a sanitizer.
 
 What is compiled is kept in the folder for temporary files, for all processes and later runs.
 """
@@ -13,19 +13,21 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
+from torch import Tensor
 
-import wavenet.sampling.cuda
+from wavenet.kernels.cuda.compiler import Program
+from wavenet.kernels.cuda.launch import Launch
 from wavenet.model import WaveNet
 from wavenet.sampling import BACKENDS, Sampler, make_sampler
 from wavenet.sampling.cuda import CudaSampler
-from wavenet.sampling.cuda.task import TENSORS, Launch, Task
+from wavenet.sampling.cuda.task import program as sampler_program
 
 HERE = Path(__file__).parent
-KERNELS = Path(wavenet.sampling.cuda.__file__).parent / "kernels"
 FLAGS = {
     "": ("-O1", "-shared", "-fPIC"),
     "thread": ("-O1", "-g", "-DPROGRAM", "-fsanitize=thread"),
@@ -41,12 +43,12 @@ BACKENDS_HERE = [pytest.param(name, marks=[needs_compiler] * (name == "cuda")) f
 
 
 class StandIn:
-    """A kernel on the stand-in; tensors are on the CPU.
+    """Kernels on the stand-in; tensors are on the CPU.
 
     Args:
-        weight_dtype: Of the kernel.
+        program: Its kernels.
         sanitizer: `thread` or `address`: launches run in a program of their own.
-        edits: Texts of the kernel's files that are replaced, to plant faults.
+        edits: Texts of the program's files that are replaced, to plant faults.
         seed: Of the order in which threads run.
 
     Attributes:
@@ -58,68 +60,78 @@ class StandIn:
 
     def __init__(
         self,
-        weight_dtype: str = "float32",
+        program: Program,
         sanitizer: str = "",
         edits: Mapping[str, str] | None = None,
         seed: int = 0,
     ) -> None:
         self.sanitizer, self.seed, self.reports = sanitizer, seed, ""
-        self.path = build(weight_dtype, sanitizer, edits or {})
+        self.path = build(program, sanitizer, edits or {})
         if not sanitizer:
             self.library = ctypes.CDLL(str(self.path))
-            self.library.launch.argtypes = (
-                *(ctypes.POINTER(Task), ctypes.c_longlong, ctypes.c_longlong, ctypes.c_uint),
-            )
             self.library.launch.restype = None
             self.library.task_bytes.restype = ctypes.c_longlong
 
     def launch(self, launch: Launch) -> None:
-        if self.sanitizer:
-            self._run_program(launch)
-        else:
-            task = launch.task()
-            self.library.launch(task, launch.warps, launch.shared_bytes, self.seed)
-
-    def _run_program(self, launch: Launch) -> None:
-        """Run the program on copies of the tensors, and take over what it has written."""
         task = launch.task()
-        content = [struct.pack("qqq", launch.warps, launch.shared_bytes, self.seed)]
-        plain = memoryview(bytes(task))
-        for index, (name, *_) in enumerate(Task._fields_):
-            if name in TENSORS and launch.tensors.get(name) is not None:
-                data = launch.tensors[name].view(torch.uint8).numpy().tobytes()
-                content += [struct.pack("q", len(data) + 1), data]
+        sizes = struct.pack("qqqq", launch.blocks, launch.threads, launch.shared_bytes, self.seed)
+        if self.sanitizer:
+            self._run_program(launch, bytes(task), sizes)
+        else:
+            self.library.launch(launch.kernel.encode(), ctypes.byref(task), sizes)
+
+    def _run_program(self, launch: Launch, task: bytes, sizes: bytes) -> None:
+        """Run the program on copies of the tensors, and take over what it has written."""
+        content = [sizes]
+        buffers = {name: _bytes_of(one) for name, one in launch.tensors.items()}
+        for index, (name, *_) in enumerate(launch.task_type._fields_):
+            if name in buffers:
+                content += [struct.pack("q", len(buffers[name]) + 1), buffers[name]]
             else:
-                content += [struct.pack("q", 0), bytes(plain[8 * index : 8 * index + 8])]
+                content += [struct.pack("q", 0), task[8 * index : 8 * index + 8]]
         with tempfile.NamedTemporaryFile(dir=self.path.parent) as file:
             file.write(b"".join(content))
             file.flush()
             options = "detect_leaks=0:halt_on_error=0"
             environment = {**os.environ, "ASAN_OPTIONS": options, "TSAN_OPTIONS": options}
-            run = subprocess.run(
-                [str(self.path), file.name], capture_output=True, text=True, env=environment
-            )
+            command = [str(self.path), launch.kernel, file.name]
+            run = subprocess.run(command, capture_output=True, text=True, env=environment)
             lines = [line for line in run.stderr.splitlines() if DISCLAIMER not in line]
             self.reports += "\n".join(lines)
             if run.returncode:
                 raise RuntimeError(f"the stand-in exited with {run.returncode}")
-            self._read_back(launch, Path(file.name).read_bytes()[24:])
+            written = Path(file.name).read_bytes()[len(sizes) :]
+        for name, *_ in launch.task_type._fields_:
+            size = len(buffers[name]) if name in buffers else 8
+            data, written = written[8 : 8 + size], written[8 + size :]
+            if name in buffers and data != buffers[name]:
+                flat = _flat(launch.tensors[name])
+                flat.copy_(torch.frombuffer(bytearray(data), dtype=flat.dtype))
 
-    def _read_back(self, launch: Launch, content: bytes) -> None:
-        for name, *_ in Task._fields_:
-            (size,) = struct.unpack_from("q", content)
-            data, content = content[8 : 7 + size], content[8 + (size - 1 if size else 8) :]
-            if size > 1 and name in ("gated", "queues", "history", "codes", "params"):
-                tensor = launch.tensors[name]
-                new = torch.frombuffer(bytearray(data), dtype=tensor.dtype)
-                tensor.copy_(new.view(tensor.shape))
+
+class SamplerStandIn(StandIn):
+    """The cuda sampler's kernel on the stand-in, for a weight dtype."""
+
+    def __init__(self, weight_dtype: str = "float32", *args: Any, **options: Any) -> None:
+        super().__init__(sampler_program(weight_dtype), *args, **options)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Return the memory from a tensor's first to its last number, its gaps too."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    span = 1 + sum((size - 1) * stride for size, stride in steps) if tensor.numel() else 0
+    return tensor.as_strided((span,), (1,))
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return _flat(tensor).view(torch.uint8).numpy().tobytes()
 
 
 def cuda_sampler(
     model: WaveNet, weight_dtype: str = "float32", kernel: StandIn | None = None
 ) -> Sampler:
     """The CUDA sampler of a model on the stand-in."""
-    return CudaSampler(model, kernel or StandIn(weight_dtype), weight_dtype)
+    return CudaSampler(model, kernel or SamplerStandIn(weight_dtype), weight_dtype)
 
 
 def sampler_here(model: WaveNet, backend: str) -> Sampler:
@@ -127,17 +139,17 @@ def sampler_here(model: WaveNet, backend: str) -> Sampler:
     return cuda_sampler(model) if backend == "cuda" else make_sampler(model, backend)
 
 
-def build(weight_dtype: str, sanitizer: str, edits: Mapping[str, str]) -> Path:
-    """Compile the kernel; a compiled one of the same sources is taken again."""
-    sources = {
-        path.name: path.read_text()
-        for path in (*KERNELS.iterdir(), *HERE.glob("*.cpp"), HERE / "machine.cuh")
-    }
+def build(program: Program, sanitizer: str, edits: Mapping[str, str]) -> Path:
+    """Compile a program; a compiled one of the same sources is taken again."""
+    ours = (*HERE.glob("*.cpp"), HERE / "machine.cuh")
+    sources = {**program.sources, **{path.name: path.read_text() for path in ours}}
     for old, new in edits.items():
         (name,) = [name for name, text in sources.items() if text.count(old) == 1]
         sources[name] = sources[name].replace(old, new)
     flags = [*FLAGS[sanitizer], "-std=c++17", "-Wall", "-Werror", "-Wno-unknown-pragmas"]
-    flags += ["-DBFLOAT16"] * (weight_dtype == "bfloat16")
+    flags += [f"-D{name}" for name in program.macros]
+    flags += [f'-DMAIN_FILE="{program.main_file.name}"']
+    flags += ["-DENTRIES=" + "".join(f"ENTRY({name})" for name in program.kernels)]
     key = hashlib.sha256(repr((sorted(sources.items()), flags)).encode()).hexdigest()[:24]
     parent = Path(tempfile.gettempdir()) / f"wavenet-stand-in-{os.getuid()}"
     parent.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-// What the kernel asks of a GPU, asked of the stand-in: wavenet/sampling/cuda/kernels/machine.cuh.
+// What kernels ask of a GPU, asked of the stand-in: wavenet/kernels/cuda/machine.cuh.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #define DEVICE inline
 #define FUNCTION inline
-#define KERNEL extern "C" void
+#define KERNEL(threads) extern "C" void
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -16,19 +16,21 @@ struct alignas(16) Four {
 };
 
 extern "C" {  // stand_in.cpp
-int stand_in_lane();
-long long stand_in_warp();
+int stand_in_thread();
+long long stand_in_block();
 void* stand_in_shared_memory();
 void stand_in_sync_warp();
+void stand_in_sync_block();
 void stand_in_of_quad(void* value, int bytes, int from);
 void stand_in_mma(float* sums, const u32* a, u32 b0, u32 b1, int is_tf32);
 }
 
 using std::min;
 
-DEVICE int lane_number() { return stand_in_lane(); }
-DEVICE long long warp_number() { return stand_in_warp(); }
+DEVICE int thread_number() { return stand_in_thread(); }
+DEVICE long long block_number() { return stand_in_block(); }
 DEVICE void sync_warp() { stand_in_sync_warp(); }
+DEVICE void sync_block() { stand_in_sync_block(); }
 DEVICE Four* shared_memory() { return (Four*)stand_in_shared_memory(); }
 DEVICE Four weight(const Four* address) { return *address; }
 

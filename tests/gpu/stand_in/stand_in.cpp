@@ -46,15 +46,21 @@ struct Fiber;
 struct Meeting {
   int size = 0, arrived = 0, generation = 0;
   const char* operation = nullptr;
-  Fiber* waiting[LANES];
+  std::vector<Fiber*> waiting;
   char order[2];
+  void resize(int threads) { size = threads, waiting.resize(threads); }
+};
+
+struct Block {
+  long long number;
+  Meeting all;
+  std::unique_ptr<char[]> shared;
 };
 
 struct Warp {
-  long long number;
+  Block* block;
   Meeting all, quads[LANES / 4];
   Fiber* lanes[LANES];
-  std::unique_ptr<char[]> shared;
 };
 
 struct Fiber {
@@ -63,7 +69,7 @@ struct Fiber {
   bool is_running = false;
   void* tsan;
   Warp* warp;
-  int lane;
+  int thread, lane;  // of the block, of the warp
   std::unique_ptr<char[]> stack;
   char value[8], found[8];  // of a shuffle
   int from;
@@ -174,11 +180,14 @@ void enter() {
 
 extern "C" {
 
-int stand_in_lane() { return machine.now->lane; }
-long long stand_in_warp() { return machine.now->warp->number; }
-void* stand_in_shared_memory() { return machine.now->warp->shared.get(); }
+int stand_in_thread() { return machine.now->thread; }
+long long stand_in_block() { return machine.now->warp->block->number; }
+void* stand_in_shared_memory() { return machine.now->warp->block->shared.get(); }
 void stand_in_sync_warp() {
   meet(machine.now->warp->all, "a barrier", true, [] {});
+}
+void stand_in_sync_block() {
+  meet(machine.now->warp->block->all, "a barrier of the block", true, [] {});
 }
 
 void stand_in_of_quad(void* value, int bytes, int from) {
@@ -203,27 +212,34 @@ void stand_in_mma(float* sums, const unsigned* a, unsigned b0, unsigned b1, int 
   memcpy(sums, own->sums, sizeof own->sums);
 }
 
-// Runs a kernel of `warps` blocks of a warp each, all at once.
-void stand_in_run(void (*kernel)(void*), void* task, long long warps, long long shared_bytes,
-                  unsigned seed) {
+// Runs a kernel of `blocks` blocks of `threads` threads, whole warps, all at once.
+void stand_in_run(void (*kernel)(void*), void* task, long long blocks, long long threads,
+                  long long shared_bytes, unsigned seed) {
   machine.kernel = kernel;
   machine.task = task;
   machine.random.seed(seed);
   machine.tsan = __tsan_get_current_fiber();
-  machine.running = (int)warps * LANES;
-  machine.ready.reserve(warps * LANES);  // what allocates while fibers run, the sanitizer sees
-  std::vector<Warp> all(warps);
+  machine.running = (int)(blocks * threads);
+  machine.ready.reserve(machine.running);  // what allocates while fibers run, the sanitizer sees
+  std::vector<Block> all(blocks);
+  std::vector<Warp> warps(blocks * threads / LANES);
   std::vector<std::unique_ptr<Fiber>> fibers;
-  for (long long number = 0; number < warps; number++) {
-    Warp& warp = all[number];
-    warp.number = number;
-    warp.all.size = LANES;
-    warp.shared.reset(new char[shared_bytes]);
-    memset(warp.shared.get(), 0xff, shared_bytes);  // NaN: nobody has written it
-    for (Meeting& quad : warp.quads) quad.size = 4;
+  for (long long number = 0; number < blocks; number++) {
+    Block& block = all[number];
+    block.number = number;
+    block.all.resize((int)threads);
+    block.shared.reset(new char[shared_bytes]);
+    memset(block.shared.get(), 0xff, shared_bytes);  // NaN: nobody has written it
+  }
+  for (size_t number = 0; number < warps.size(); number++) {
+    Warp& warp = warps[number];
+    const int first = (int)(number * LANES % threads);
+    warp.block = &all[number * LANES / threads];
+    warp.all.resize(LANES);
+    for (Meeting& quad : warp.quads) quad.resize(4);
     for (int lane = 0; lane < LANES; lane++) {
       auto fiber = std::make_unique<Fiber>();
-      fiber->warp = &warp, fiber->lane = lane;
+      fiber->warp = &warp, fiber->thread = first + lane, fiber->lane = lane;
       fiber->stack.reset(new char[STACK_BYTES]);
       fiber->tsan = __tsan_create_fiber(0);
       getcontext(&fiber->context);

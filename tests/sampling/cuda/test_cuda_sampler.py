@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.architectures import SMALL, conditions_for, configs, some
-from tests.gpu.stand_in.device import StandIn, cuda_sampler, needs_compiler
+from tests.gpu.stand_in.device import SamplerStandIn, cuda_sampler, needs_compiler
 from tests.sampling.graph.test_capture import MODELS, config_of
 from tests.sampling.parity import DRAWS, assert_same_signal, noisy
 from wavenet.config import WaveNetConfig
@@ -116,7 +116,7 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_order_of_threads(weight_dty
     start["prompt"] = torch.rand(35, 9) * 2 - 1
     signals = []
     for seed in range(3):
-        sampler = cuda_sampler(model, weight_dtype, StandIn(weight_dtype, seed=seed))
+        sampler = cuda_sampler(model, weight_dtype, SamplerStandIn(weight_dtype, seed=seed))
         signals.append(sampler.generate(25, batch_size=35, **start))
     scale = {"guidance_scale": start.pop("guidance_scale")}
 
@@ -189,12 +189,12 @@ def test_what_the_kernel_does_not_know_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="does not know the linear predictor: use backend=graph"):
         cuda_sampler(predicted)
     with pytest.raises(ConfigError, match="float32 and bfloat16, got int8: use backend=cpu"):
-        cuda_sampler(noisy(SMALL), "int8", StandIn())
-    small = StandIn()
+        cuda_sampler(noisy(SMALL), "int8", SamplerStandIn())
+    small = SamplerStandIn()
     small.max_shared_bytes = 1000
     with pytest.raises(ConfigError, match="bytes of shared memory .* the GPU has 1000"):
         cuda_sampler(noisy(SMALL), kernel=small)
 
 
 def test_the_arguments_have_the_layout_of_the_kernel() -> None:
-    assert StandIn().library.task_bytes() == 8 * len(Task._fields_)
+    assert SamplerStandIn().library.task_bytes() == 8 * len(Task._fields_)

@@ -1,91 +1,56 @@
 """What the CUDA driver is asked for, recorded by one that does nothing."""
 
-import contextlib
 import ctypes
-import types
 from typing import Any
 
 import pytest
 import torch
 
 from tests.architectures import SMALL
-from tests.gpu.stand_in.device import StandIn, needs_compiler
+from tests.gpu.recording_driver import Driver, record_gpu
+from tests.gpu.stand_in.device import SamplerStandIn, needs_compiler
 from tests.sampling.parity import noisy
 from wavenet import sampling
 from wavenet.config import WaveNetConfig
+from wavenet.kernels.cuda.driver import CudaKernels
+from wavenet.kernels.cuda.launch import Launch
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, make_sampler
-from wavenet.sampling.cuda import CudaSampler, driver
-from wavenet.sampling.cuda.driver import CudaKernel
+from wavenet.sampling.cuda import CudaSampler
 from wavenet.sampling.cuda.estimate import MAX_STREAMS, min_streams
-from wavenet.sampling.cuda.task import Launch, Task
+from wavenet.sampling.cuda.task import Task, program
 from wavenet.utils.errors import ConfigError, MachineError
 
 
-class Driver:
-    """A driver that records its calls and gives out handles."""
-
-    def __init__(self, **failures: int) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.tasks: list[bytes] = []
-        self.failures = failures
-
-    def __getattr__(self, name: str) -> Any:
-        def call(*arguments: Any) -> int:
-            self.calls.append((name, *arguments))
-            if name in ("cuDevicePrimaryCtxRetain", "cuModuleLoadData", "cuModuleGetFunction"):
-                arguments[0]._obj.value = len(self.calls)
-            if name == "cuGetErrorString":
-                arguments[1]._obj.value = b"as it happens"
-            if name == "cuLaunchKernel":
-                self.tasks.append(ctypes.string_at(arguments[-2][0], ctypes.sizeof(Task)))
-            return self.failures.get(name, 0)
-
-        return call
-
-    def called(self, name: str) -> tuple[Any, ...]:
-        (arguments,) = [call[1:] for call in self.calls if call[0] == name]
-        return arguments
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torch says on a machine with a GPU."""
-    properties = types.SimpleNamespace(major=9, minor=0, shared_memory_per_block_optin=232448)
-    stream = types.SimpleNamespace(cuda_stream=77)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
-    monkeypatch.setattr(driver, "compiled_kernel", lambda *key: repr(key).encode())
-
-
-@pytest.mark.usefixtures("gpu")
-def test_the_kernel_is_loaded_for_its_gpu_and_may_take_all_shared_memory() -> None:
+def test_the_kernel_is_loaded_for_its_gpu_and_may_take_all_shared_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record_gpu(monkeypatch)
     library = Driver()
 
-    kernel = CudaKernel("bfloat16", torch.device("cuda"), library)
+    kernel = CudaKernels(program("bfloat16"), torch.device("cuda"), library)
 
     assert kernel.device == torch.device("cuda", 1)
-    assert library.called("cuModuleLoadData")[1] == b"('bfloat16', 90)"
+    assert library.called("cuModuleLoadData")[1] == b"sampler-bfloat16 90"
     assert library.called("cuModuleGetFunction")[2] == b"sample_warps"
     assert library.called("cuDevicePrimaryCtxRetain")[1] == 1
     assert library.called("cuFuncSetAttribute")[1:] == (8, 232448)
-    assert CudaKernel("float32", torch.device("cuda", 0), Driver()).device.index == 0
+    assert CudaKernels(program("float32"), torch.device("cuda", 0), Driver()).device.index == 0
 
 
 @needs_compiler
-@pytest.mark.usefixtures("gpu")
-def test_a_launch_has_a_block_of_32_threads_per_16_streams_and_its_arguments() -> None:
-    library, launches = Driver(), list[Launch]()
-    kernel = CudaKernel("float32", torch.device("cuda"), library)
-    stand_in = StandIn()
+def test_a_launch_has_a_block_of_32_threads_per_16_streams_and_its_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record_gpu(monkeypatch)
+    library, launches = Driver(ctypes.sizeof(Task)), list[Launch]()
+    kernel = CudaKernels(program("float32"), torch.device("cuda"), library)
+    stand_in = SamplerStandIn()
 
     def launch(one: Launch) -> None:
         launches.append(one)
         kernel.launch(one)
-        StandIn.launch(stand_in, one)
+        SamplerStandIn.launch(stand_in, one)
 
     stand_in.launch = launch  # type: ignore
     CudaSampler(noisy(SMALL), stand_in).generate(5, batch_size=33)
@@ -100,10 +65,12 @@ def test_a_launch_has_a_block_of_32_threads_per_16_streams_and_its_arguments() -
     assert task.queues == launches[0].tensors["queues"].data_ptr()
 
 
-@pytest.mark.usefixtures("gpu")
-def test_an_error_of_the_driver_is_one_sentence() -> None:
+def test_an_error_of_the_driver_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record_gpu(monkeypatch)
     with pytest.raises(MachineError, match="cuModuleLoadData failed with error 209 .* as it happe"):
-        CudaKernel("float32", torch.device("cuda"), Driver(cuModuleLoadData=209))
+        CudaKernels(program("float32"), torch.device("cuda"), Driver(cuModuleLoadData=209))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -121,7 +88,7 @@ def test_auto_takes_the_kernel_for_many_streams_where_it_runs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = noisy(SMALL)
-    kernels = {"float32": StandIn(), "bfloat16": StandIn("bfloat16")}
+    kernels = {"float32": SamplerStandIn(), "bfloat16": SamplerStandIn("bfloat16")}
 
     def make(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler:
         return CudaSampler(model, kernels[weight_dtype], weight_dtype)

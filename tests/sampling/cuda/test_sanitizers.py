@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.architectures import conditions_for
-from tests.gpu.stand_in.device import StandIn, cuda_sampler, needs_compiler
+from tests.gpu.stand_in.device import SamplerStandIn, cuda_sampler, needs_compiler
 from tests.sampling.graph.test_capture import config_of
 from tests.sampling.parity import noisy
 from wavenet.distributions import SamplingConfig
@@ -53,7 +53,7 @@ FAULTS = {  # text of the kernel's files, its replacement
 }
 
 
-def reports_of(kernel: StandIn, weight_dtype: str, name: str) -> str:
+def reports_of(kernel: SamplerStandIn, weight_dtype: str, name: str) -> str:
     """Generate with a kernel in every way, and return what its sanitizer has reported."""
     config = config_of(name)
     model = noisy(config)
@@ -73,13 +73,13 @@ def reports_of(kernel: StandIn, weight_dtype: str, name: str) -> str:
 @pytest.mark.parametrize("name", ["conditioned", "gaussians", "three-taps"])
 @pytest.mark.parametrize("weight_dtype", ["float32", "bfloat16"])
 def test_threads_of_the_kernel_do_not_race(weight_dtype: str, name: str) -> None:
-    assert reports_of(StandIn(weight_dtype, "thread", seed=1), weight_dtype, name) == ""
+    assert reports_of(SamplerStandIn(weight_dtype, "thread", seed=1), weight_dtype, name) == ""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_race_is_reported(fault: str) -> None:
     old, new, name = FAULTS[fault]
-    kernel = StandIn("bfloat16", "thread", {old: new})
+    kernel = SamplerStandIn("bfloat16", "thread", {old: new})
     model = noisy(config_of(name))
 
     with contextlib.suppress(Exception):  # whatever the fault does to the signal
@@ -91,7 +91,7 @@ def test_a_planted_race_is_reported(fault: str) -> None:
 @pytest.mark.parametrize("name", ["conditioned", "gaussians", "three-taps"])
 @pytest.mark.parametrize("weight_dtype", ["float32", "bfloat16"])
 def test_the_kernel_stays_within_its_memory(weight_dtype: str, name: str) -> None:
-    assert reports_of(StandIn(weight_dtype, "address"), weight_dtype, name) == ""
+    assert reports_of(SamplerStandIn(weight_dtype, "address"), weight_dtype, name) == ""
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_kernel_stays_within_its_memory(weight_dtype: str, name: str) -> Non
     ],
 )
 def test_a_step_out_of_bounds_is_reported(old: str, new: str) -> None:
-    kernel = StandIn("bfloat16", "address", {old: new})
+    kernel = SamplerStandIn("bfloat16", "address", {old: new})
 
     with contextlib.suppress(Exception):  # whatever the fault does to the signal
         reports_of(kernel, "bfloat16", "conditioned")
@@ -113,7 +113,7 @@ def test_a_step_out_of_bounds_is_reported(old: str, new: str) -> None:
 def test_lanes_that_part_at_a_product_are_reported() -> None:
     """On a GPU they would hang, or compute something else."""
     old = "compute_input(task, own, last, t, lane);"
-    kernel = StandIn("bfloat16", "thread", {old: "if (lane == 3) sync_warp();\n" + old})
+    kernel = SamplerStandIn("bfloat16", "thread", {old: "if (lane == 3) sync_warp();\n" + old})
 
     with contextlib.suppress(Exception):  # whatever the fault does to the signal
         cuda_sampler(noisy(config_of("classes")), "bfloat16", kernel).generate(3)

@@ -1,9 +1,7 @@
 """The sampler for many streams on NVIDIA GPUs: a kernel of tensor cores, compiled at first use.
 
 kernels/       the kernel, in CUDA C++ without headers
-compiler.py    NVRTC, and the cache of what it compiled
-driver.py      loading and launching through the CUDA driver; the one file that needs a GPU
-task.py        the arguments of a launch
+task.py        the program of `wavenet.kernels.cuda`, and the arguments of a launch
 packing.py     weights and activations in the order in which threads read them
 warp_state.py  queues of the streams, and their conversion
 cuda_sampler.py  the sampler

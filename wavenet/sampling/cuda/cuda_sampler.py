@@ -1,6 +1,6 @@
 """The sampler that launches the kernel: a warp of a GPU draws 16 streams from end to end."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
+from wavenet.kernels.cuda.launch import Launcher
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.cuda.packing import STREAMS, Widths, pack_weights, padded, to_slots
-from wavenet.sampling.cuda.task import Launch
+from wavenet.sampling.cuda.task import sampler_launch
 from wavenet.sampling.cuda.warp_state import Layout, WarpState, to_history
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
@@ -21,21 +22,6 @@ from wavenet.utils.errors import ConfigError
 PIECE = 1024  # samples of a launch: short enough for a GPU that also draws a screen
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LARGEST_FACTOR = 1e37  # of logits, for temperatures near 0
-
-
-class Kernel(Protocol):
-    """A compiled kernel on its device.
-
-    Attributes:
-        device: Where tensors must be.
-        max_shared_bytes: Shared memory that a warp can have.
-    """
-
-    device: torch.device
-    max_shared_bytes: int
-
-    def launch(self, launch: Launch) -> None:
-        """Run the kernel, in order with the other work of the device."""
 
 
 class CudaSampler(Sampler):
@@ -58,7 +44,7 @@ class CudaSampler(Sampler):
 
     name = "cuda"
 
-    def __init__(self, model: WaveNet, kernel: Kernel, weight_dtype: str = "float32") -> None:
+    def __init__(self, model: WaveNet, kernel: Launcher, weight_dtype: str = "float32") -> None:
         check_supported(model, weight_dtype)
         self.model = inference_copy(model).to(kernel.device, torch.float32)
         self.kernel, self.weight_dtype = kernel, weight_dtype
@@ -224,7 +210,7 @@ class CudaSampler(Sampler):
         for name, tensor in tensors.items():  # the kernel sees addresses only
             assert tensor.device == self.kernel.device, name
             assert tensor.is_contiguous(), name
-        self.kernel.launch(Launch(tensors, numbers, self.shared_bytes))
+        self.kernel.launch(sampler_launch(tensors, numbers, self.shared_bytes))
 
     def _numbers_of_model(self) -> dict[str, Any]:
         config, distribution, widths = self.model.config, self.model.distribution, self.widths

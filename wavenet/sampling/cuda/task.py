@@ -1,12 +1,16 @@
-"""The arguments of a launch, `struct Task` of kernels/warps.cu: tensors, then numbers."""
+"""The kernel's program, and the argument of a launch, `struct Task` of kernels/warps.cu."""
 
-import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from wavenet.kernels.cuda.compiler import Program
+from wavenet.kernels.cuda.launch import Launch, task_type
+from wavenet.sampling.cuda.packing import LANES
+
+KERNEL = "sample_warps"
 TENSORS = (
     *("gates", "residuals", "skips", "hidden", "output"),
     *("gate_biases", "residual_biases", "biases", "table", "rows_of_codes", "values", "blocks"),
@@ -23,38 +27,30 @@ FLOATS = (
     *("guidance_scale", "temperature", "inverse_temperature", "top_p", "probability_floor"),
     *("min_log_scale", "residual_scale"),
 )
+Task = task_type(TENSORS, INTEGERS, FLOATS)
 
 
-class Task(ctypes.Structure):
-    """What the kernel is given; every field has eight bytes."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in TENSORS),
-        *((name, ctypes.c_longlong) for name in INTEGERS),
-        *((name, ctypes.c_double) for name in FLOATS),
+def program(weight_dtype: str) -> Program:
+    """Return what is compiled for a weight dtype."""
+    return Program(
+        name=f"sampler-{weight_dtype}",
+        main_file=Path(__file__).parent / "kernels" / "warps.cu",
+        kernels=(KERNEL,),
+        macros=("BFLOAT16",) if weight_dtype == "bfloat16" else (),
+        user="backend=cuda",
+        instead=": use backend=cpu or graph",
+        dynamic_shared=True,
     )
 
 
-@dataclass(frozen=True)
-class Launch:
-    """One launch of the kernel.
+def sampler_launch(
+    tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], shared_bytes: int
+) -> Launch:
+    """Return a launch.
 
-    Attributes:
+    Args:
         tensors: The tensors of `TENSORS` that there are, on the kernel's device; contiguous.
         numbers: All of `INTEGERS` and `FLOATS`.
         shared_bytes: Shared memory of a warp.
     """
-
-    tensors: Mapping[str, Tensor]
-    numbers: Mapping[str, Any]
-    shared_bytes: int
-
-    @property
-    def warps(self) -> int:
-        """Warps, each a block of 32 threads."""
-        return int(self.numbers["warps"])
-
-    def task(self) -> Task:
-        """Return the argument of the kernel; the tensors must stay until it has run."""
-        addresses = {name: tensor.data_ptr() for name, tensor in self.tensors.items()}
-        return Task(**addresses, **self.numbers)
+    return Launch(KERNEL, Task, tensors, numbers, numbers["warps"], LANES, shared_bytes)

@@ -2,12 +2,16 @@
 //
 // A thread reads of shared memory, queues and scratch memory what it wrote itself, so threads do not
 // wait for each other within a sample. The four threads of a group exchange numbers by shuffles when
-// a class is drawn, and read each other's parameters, between two barriers, for a mixture. All widths are multiples of 16 and are given at run time: one kernel
-// serves every model of a weight dtype.
+// a class is drawn, and read each other's parameters, between two barriers, for a mixture. All
+// widths are multiples of 16 and are given at run time: one kernel serves every model of a weight
+// dtype. A block is one warp.
 //
 // Streams are padded to whole warps: what the others compute is never read.
 #include "draw.cuh"
 #include "products.cuh"
+
+DEVICE int lane_number() { return thread_number(); }
+DEVICE long long warp_number() { return block_number(); }
 
 struct Block {
   long long first_row;  // of its queue, in `queues`
@@ -241,7 +245,7 @@ DEVICE void draw(const Task& task, const Drawing& how, const Activations& own, i
   if (task.guided) codes[1] = codes[0];
 }
 
-KERNEL sample_warps(Task task) {
+KERNEL(32) sample_warps(Task task) {
   const int lane = lane_number(), stream = lane / 4 * 2, each = (int)task.params_width / 4;
   const long long warp = warp_number(), streams = task.warps * 16;
   const Activations own = activations(task, lane);

@@ -1,4 +1,4 @@
-"""The kernel compiled by NVRTC, NVIDIA's compiler in a library, and kept with the CPU kernels.
+"""CUDA C++ compiled by NVRTC, NVIDIA's compiler in a library, and kept with the CPU kernels.
 
 The library comes with the CUDA builds of torch, or with the package `nvidia-cuda-nvrtc`.
 """
@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,40 @@ from wavenet.kernels.private_files import private_folder, read_private, write_pr
 from wavenet.utils.errors import MachineError, printable
 
 log = logging.getLogger("wavenet")
-SOURCES = Path(__file__).parent / "kernels"
-MAIN_FILE = "warps.cu"
+HERE = Path(__file__).parent
 OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
-DTYPE_OPTIONS: dict[str, tuple[str, ...]] = {
-    "float32": (),
-    "bfloat16": ("--define-macro=BFLOAT16",),
-}
 LIBRARIES = ("libnvrtc.so.13", "libnvrtc.so.12")
 MIN_CAPABILITY = 80  # the first GPUs whose tensor cores have bfloat16 and TF32
+
+
+@dataclass(frozen=True)
+class Program:
+    """Kernels that are compiled together.
+
+    Attributes:
+        name: In the names of files of the cache.
+        main_file: It includes headers of its folder, and `machine.cuh`.
+        kernels: Names of the kernels.
+        macros: Names that are defined.
+        user: What needs it, the subject of errors.
+        instead: The end of errors that say what to use where it does not run.
+        dynamic_shared: Whether kernels may take all of a block's shared memory.
+    """
+
+    name: str
+    main_file: Path
+    kernels: tuple[str, ...]
+    macros: tuple[str, ...] = ()
+    user: str = "a kernel for NVIDIA GPUs"
+    instead: str = ""
+    dynamic_shared: bool = False
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Text of the main file and of all headers that it may include, by name."""
+        headers = {*self.main_file.parent.glob("*.cuh"), HERE / "machine.cuh"}
+        paths = sorted({self.main_file, *headers})
+        return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
 class Nvrtc:
@@ -50,8 +76,8 @@ class Nvrtc:
             break
         else:
             raise MachineError(
-                "backend=cuda compiles its kernel with NVRTC, which is not installed: it comes "
-                "with the CUDA builds of torch, or with pip install nvidia-cuda-nvrtc"
+                "kernels for a GPU are compiled with NVRTC, which is not installed: it comes with "
+                "the CUDA builds of torch, or with pip install nvidia-cuda-nvrtc"
             )
 
     def version(self) -> tuple[int, int]:
@@ -68,7 +94,7 @@ class Nvrtc:
         self._call("nvrtcGetSupportedArchs", known)
         return list(known)
 
-    def architecture(self, capability: int) -> str:
+    def architecture(self, program: Program, capability: int) -> str:
         """Return what to compile for: code for a GPU, or for an unknown one PTX of an older one.
 
         Raises:
@@ -76,35 +102,35 @@ class Nvrtc:
         """
         if capability < MIN_CAPABILITY:
             raise MachineError(
-                f"backend=cuda needs a GPU of compute capability {MIN_CAPABILITY / 10:g} or more, "
-                f"this one has {capability / 10:g}: use backend=graph"
+                f"{program.user} needs a GPU of compute capability {MIN_CAPABILITY / 10:g} or "
+                f"more, this one has {capability / 10:g}{program.instead}"
             )
         known = [one for one in self.capabilities() if MIN_CAPABILITY <= one <= capability]
         if not known:
             raise MachineError(
                 f"NVRTC {self.version()} is too old for a GPU of compute capability "
-                f"{capability / 10:g}: upgrade torch, or use backend=graph"
+                f"{capability / 10:g}: upgrade torch{program.instead.replace(':', ', or')}"
             )
         same_family = known[-1] // 10 == capability // 10
         return f"{'sm' if same_family else 'compute'}_{known[-1]}"
 
-    def compile(self, weight_dtype: str, architecture: str) -> bytes:
-        """Return the kernel as a cubin, or as PTX for `compute_*`."""
-        headers = sorted(SOURCES.glob("*.cuh"))
-        names, texts = _strings([path.name for path in headers]), _strings(map(_text, headers))
-        program = ctypes.c_void_p()
-        main = (_text(SOURCES / MAIN_FILE).encode(), MAIN_FILE.encode())
-        self._call("nvrtcCreateProgram", ctypes.byref(program), *main, len(headers), texts, names)
+    def compile(self, program: Program, architecture: str) -> bytes:
+        """Return the kernels as a cubin, or as PTX for `compute_*`."""
+        headers = program.sources
+        main = headers.pop(program.main_file.name).encode(), program.main_file.name.encode()
+        handle = ctypes.c_void_p()
+        texts, names = _strings(headers.values()), _strings(headers)
+        self._call("nvrtcCreateProgram", ctypes.byref(handle), *main, len(headers), texts, names)
         try:
-            architecture_option = f"--gpu-architecture={architecture}"
-            options = _strings([*OPTIONS, *DTYPE_OPTIONS[weight_dtype], architecture_option])
-            status = self.library.nvrtcCompileProgram(program, len(options), options)
+            macros = [f"--define-macro={name}" for name in program.macros]
+            options = _strings([*OPTIONS, *macros, f"--gpu-architecture={architecture}"])
+            status = self.library.nvrtcCompileProgram(handle, len(options), options)
             if status:
-                problem = self._get("ProgramLog", program).decode(errors="replace")
+                problem = self._get("ProgramLog", handle).decode(errors="replace")
                 raise MachineError(f"NVRTC does not compile for {architecture}: {problem}")
-            return self._get("PTX" if architecture.startswith("compute") else "CUBIN", program)
+            return self._get("PTX" if architecture.startswith("compute") else "CUBIN", handle)
         finally:
-            self._call("nvrtcDestroyProgram", ctypes.byref(program))
+            self._call("nvrtcDestroyProgram", ctypes.byref(handle))
 
     def _get(self, name: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()
@@ -119,26 +145,26 @@ class Nvrtc:
 
 
 @functools.lru_cache
-def compiled_kernel(weight_dtype: str, capability: int) -> bytes:
-    """Return the kernel for a GPU, from the cache if it is there.
+def compiled_program(program: Program, capability: int) -> bytes:
+    """Return the kernels for a GPU, from the cache if they are there.
 
     Raises:
         MachineError: NVRTC is missing or does not compile for the GPU.
     """
     nvrtc = Nvrtc()
-    architecture = nvrtc.architecture(capability)
-    facts = (sources_digest(), nvrtc.version(), OPTIONS)
+    architecture = nvrtc.architecture(program, capability)
+    facts = (sorted(program.sources.items()), program.macros, nvrtc.version(), OPTIONS)
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     folder = private_folder()
-    path = folder and folder / f"cuda-sampler-{weight_dtype}-{architecture}-{key}.bin"
+    path = folder and folder / f"cuda-{program.name}-{architecture}-{key}.bin"
     try:
         if path is not None and path.exists():
             return read_private(path)
     except (OSError, ValueError) as error:
         log.debug("%s cannot be used: %s", printable(path), printable(error))
-    log.info("compiling the cuda sampler for this GPU, once: this takes seconds")
+    log.info("compiling %s for this GPU, once: this takes seconds", program.name)
     started = time.perf_counter()
-    code = nvrtc.compile(weight_dtype, architecture)
+    code = nvrtc.compile(program, architecture)
     log.info("compiled in %.1f s", time.perf_counter() - started)
     try:
         if path is not None:
@@ -146,15 +172,6 @@ def compiled_kernel(weight_dtype: str, capability: int) -> bytes:
     except (OSError, MachineError) as error:  # the next process compiles again
         log.debug("%s cannot be written: %s", printable(path), printable(error))
     return code
-
-
-def sources_digest() -> str:
-    """Return the digest of the kernel's files."""
-    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(SOURCES.iterdir()))).hexdigest()
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 def _strings(texts: Any) -> Any:

@@ -1,9 +1,9 @@
-// What the kernel asks of a GPU. tests/gpu/stand_in has the same names for a machine without one.
+// What kernels ask of a GPU. tests/gpu/stand_in has the same names for a machine without one.
 #pragma once
 
 #define DEVICE __device__ __forceinline__
 #define FUNCTION __device__ __noinline__  // one copy, whoever calls it
-#define KERNEL extern "C" __global__ void __launch_bounds__(32)
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -12,9 +12,10 @@ struct alignas(16) Four {  // what one load or store of a thread moves
   u32 x, y, z, w;
 };
 
-DEVICE int lane_number() { return threadIdx.x; }
-DEVICE long long warp_number() { return blockIdx.x; }  // a block is one warp
+DEVICE int thread_number() { return threadIdx.x; }
+DEVICE long long block_number() { return blockIdx.x; }
 DEVICE void sync_warp() { __syncwarp(); }
+DEVICE void sync_block() { __syncthreads(); }
 
 DEVICE Four* shared_memory() {
   extern __shared__ Four memory[];

@@ -1,0 +1,24 @@
+"""The sampler's kernel compiled by NVRTC, and what its code uses of a GPU."""
+
+import pytest
+
+from tests.gpu.cubins import ARCHITECTURES, needs_nvrtc, resources
+from wavenet.kernels.cuda.compiler import Nvrtc
+from wavenet.sampling.cuda.task import program
+
+pytestmark = needs_nvrtc
+MAX_REGISTERS = {"float32": 240, "bfloat16": 160}  # 65,536 of a multiprocessor: 8 and 12 warps
+MAX_STACK_BYTES = 128
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("weight_dtype", MAX_REGISTERS)
+def test_the_kernel_compiles_within_its_limits(weight_dtype: str, architecture: str) -> None:
+    cubin = Nvrtc().compile(program(weight_dtype), architecture)
+
+    functions = resources(cubin)
+    print(weight_dtype, architecture, functions)
+    registers, _ = functions["sample_warps"]
+    assert max(count for count, _ in functions.values()) <= MAX_REGISTERS[weight_dtype]
+    assert registers > 32  # the figure is read from the right place
+    assert sum(stack for _, stack in functions.values()) <= MAX_STACK_BYTES
