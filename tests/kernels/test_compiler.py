@@ -1,12 +1,14 @@
 import re
 
 import numba
-from numba.core import registry, serialize
+import pytest
+from numba.core import ir, registry, serialize
 from numba.core.compiler import CompileResult
 from numba.core.options import DefaultOptions
 from packaging.specifiers import SpecifierSet
 
 from tests.commands import ROOT
+from wavenet.kernels.compiler import compiled, inlined
 
 
 def test_the_installed_numba_is_within_the_declared_bounds() -> None:
@@ -27,6 +29,8 @@ def test_the_installed_numba_has_the_private_names_in_use() -> None:
         (CompileResult, "_rebuild"),
         (serialize, "dumps"),
         (DefaultOptions, "_nrt"),
+        (DefaultOptions, "no_cpython_wrapper"),
+        (DefaultOptions, "no_cfunc_wrapper"),
         (numba.njit(lambda x: x), "_cache"),
         (context, "refresh"),
         (context.codegen(), "magic_tuple"),
@@ -35,6 +39,30 @@ def test_the_installed_numba_has_the_private_names_in_use() -> None:
     missing = [f"{owner!r}.{name}" for owner, name in wanted if not hasattr(owner, name)]
 
     assert missing == [], "wavenet/kernels/compiler.py relies on these"
+
+
+def test_inlining_does_not_copy_the_names_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = []
+    monkeypatch.setattr(
+        ir.Scope, "__deepcopy__", lambda scope, _: copied.append(scope) or scope, raising=False
+    )
+
+    @inlined
+    def leaf(x: int) -> int:
+        return x + 1
+
+    @inlined
+    def middle(x: int) -> int:
+        return leaf(x) + leaf(x)
+
+    @compiled
+    def top(x: int) -> int:
+        return middle(x) * middle(x)
+
+    assert top(3) == 64
+    names = {name for scope in copied for name in scope.localvars._con}
+    assert names, "Numba copies no names any more: wavenet.kernels.compiler need not prevent it"
+    assert not any("middle" in name for name in names)
 
 
 def test_private_names_of_numba_are_used_in_one_file() -> None:

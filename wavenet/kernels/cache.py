@@ -52,7 +52,7 @@ class KernelCache:
         function = self._load(self._path(signature, target.codegen()), target)
         if function is None:
             log.info(
-                "compiling %s for this machine, once: half a minute, longer on a busy one",
+                "compiling %s for this machine, once: some seconds, longer on a busy one",
                 self.name,
             )
         else:

@@ -11,7 +11,9 @@ for it, and a test compares this list with the installed version:
   into bytes and back;
 - `cpu_target.target_context`: its `codegen().magic_tuple()` names the processor and its features,
   its `refresh()` loads what deserialized code refers to;
-- the option `_nrt`, which turns off the counting of references to arrays;
+- the options `_nrt`, which turns off the counting of references to arrays, and
+  `no_cpython_wrapper` and `no_cfunc_wrapper`;
+- `blocks`, and their `scope`, of the function that a rule for inlining is asked about;
 - `numba.extending.intrinsic`, which is documented, reading the signature of a typing function that
   was made at run time.
 """
@@ -19,7 +21,7 @@ for it, and a test compares this list with the installed version:
 import inspect
 import pickle  # noqa: TID251 only for what this user wrote, in a folder that is closed to others
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from numba import njit, types
@@ -36,7 +38,11 @@ _OPTIONS: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil
 
 
 def compiled(
-    function: Callable[..., Any], name_suffix: str = "", *, counts_references: bool = True
+    function: Callable[..., Any],
+    name_suffix: str = "",
+    *,
+    counts_references: bool = True,
+    is_entry: bool = True,
 ) -> Any:
     """Compile a function at its first call.
 
@@ -46,15 +52,33 @@ def compiled(
             from several cache files is linked by name: two functions of one name would become one.
         counts_references: False for a function that creates no arrays; passing arrays on, also to
             inlined functions, then costs nothing.
+        is_entry: False for a function that only compiled code calls, which compiles faster.
     """
     function.__qualname__ += name_suffix
-    options = {} if counts_references else {"_nrt": False}
+    options = {"no_cfunc_wrapper": True, "no_cpython_wrapper": not is_entry}
+    if not counts_references:
+        options["_nrt"] = False
     return njit(**_OPTIONS, **options)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of its callers, which are optimized as one unit."""
-    return njit(inline="always", **_OPTIONS)(function)
+    return njit(inline=_inline_always, **_OPTIONS)(function)
+
+
+def _inline_always(_: Any, caller: Any, __: Any) -> bool:
+    """Inline a call into `caller`, and make inlining `caller` itself fast.
+
+    Numba copies what it inlines block by block, and with every block the table of all names of the
+    function, so that time would grow with the square of its length. The blocks share the table now.
+    """
+    for block in caller.blocks.values():
+        block.scope.__deepcopy__ = partial(_itself, block.scope)
+    return True
+
+
+def _itself(table: Any, _: Any) -> Any:
+    return table
 
 
 def llvm_function(

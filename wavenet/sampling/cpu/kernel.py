@@ -85,7 +85,7 @@ def generate_samples(product: Any, encode: Any, run: Run) -> None:
     share, request, buffers = run.share, run.request, run.buffers
     at, is_alone = locate_activations(run), share.num_threads == 1
     begin_samples(share)
-    t = 0 if is_alone else next_sample(share, 0, request.length, 0)
+    t = 0 if is_alone else next_sample(share, np.int64(0), request.length, np.int64(0))
     find_rows(run, request.position + t)
     if share.rank == 0 and request.refill_lookahead:
         for block in range(run.sizes.num_blocks):
@@ -161,7 +161,7 @@ def compute_block(
 ) -> None:
     """Compute a block (rank 0), or its skip product once its gate has been computed (others)."""
     share, request, sizes = run.share, run.request, run.sizes
-    counters, z = share.progress.ctypes.data, at.gated + block * sizes.gated_row_bytes
+    counters, z = np.int64(share.progress.ctypes.data), at.gated + block * sizes.gated_row_bytes
     if share.rank == 0:
         gated_layer(product, encode, run, block, at.x, z)
         if share.turn[0] == 1:
@@ -200,7 +200,7 @@ def advance_rings(product: Any, run: Run, block: int, position: int) -> None:
 def compute_head(product: Any, encode: Any, run: Run, progress: int, at: Activations) -> None:
     """Compute the parameters of the sample; every thread computes its columns of both layers."""
     share, request = run.share, run.request
-    counters = share.progress.ctypes.data
+    counters = np.int64(share.progress.ctypes.data)
     counter = counters + 8 * COUNTER_SPACING * share.rank
     for layer in range(2):
         if share.turn[0] == 1:

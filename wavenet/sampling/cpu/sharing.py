@@ -59,7 +59,7 @@ CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
 nap = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
-without_references = partial(compiled, counts_references=False)
+called_by_kernel = partial(compiled, counts_references=False, is_entry=False)
 
 
 def new_pace(num_threads: int) -> NDArray[np.int64]:
@@ -121,7 +121,7 @@ def rest(spins: int, since: int, microseconds: int) -> int:
     return since
 
 
-@without_references
+@called_by_kernel
 def wait_for(counter: Address, number: int) -> None:
     """Return when another thread's progress has reached `number`."""
     spins, since = 0, 0
@@ -153,7 +153,7 @@ def begin_samples(share: ThreadShare) -> None:
         pace[SHORTEST] = pace[WINDOWS] = pace[WINDOW_SAMPLES] = 0
 
 
-@without_references
+@called_by_kernel
 def next_sample(share: ThreadShare, t: int, length: int, progress: int) -> int:
     """Return the sample that this thread computes now, at or after `t`; `length` if none is left.
 
@@ -233,7 +233,7 @@ def _await_sample(share: ThreadShare, t: int, length: int, progress: int) -> int
     if share.turn[0] == 1:
         if t == length:
             return t
-        wait_for(share.progress.ctypes.data, progress + 1)
+        wait_for(np.int64(share.progress.ctypes.data), progress + 1)
         if read_progress(group_counter(share, LEFT)) > t:
             return t
         share.turn[0] = 0
