@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import numba
 import pytest
@@ -42,21 +43,24 @@ def test_the_installed_numba_has_the_private_names_in_use() -> None:
 
 
 def test_inlining_does_not_copy_the_names_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = []
-    monkeypatch.setattr(
-        ir.Scope, "__deepcopy__", lambda scope, _: copied.append(scope) or scope, raising=False
-    )
+    copied: list[ir.Scope] = []
+
+    def copy(scope: ir.Scope, _: object) -> ir.Scope:
+        copied.append(scope)
+        return scope
+
+    monkeypatch.setattr(ir.Scope, "__deepcopy__", copy, raising=False)
 
     @inlined
-    def leaf(x: int) -> int:
+    def leaf(x: Any) -> Any:
         return x + 1
 
     @inlined
-    def middle(x: int) -> int:
+    def middle(x: Any) -> Any:
         return leaf(x) + leaf(x)
 
     @compiled
-    def top(x: int) -> int:
+    def top(x: Any) -> Any:
         return middle(x) * middle(x)
 
     assert top(3) == 64
