@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet import MelConsistency, make_sampler
+from wavenet import MelConsistency, SamplingConfig, make_sampler
 from wavenet.config import LocalConfig, MelConfig, WaveNetConfig
 from wavenet.features.mel import LogMel
 from wavenet.model import WaveNet
@@ -131,6 +131,100 @@ def test_a_mel_and_its_consistency_take_arrays() -> None:
 def test_an_array_of_whole_numbers_is_no_waveform(model: WaveNet) -> None:
     with pytest.raises(ValueError, match="divide by 32768"):
         model(np.zeros((1, 8), np.int16))
+
+
+def test_an_array_of_long_doubles_is_one_of_floats(model: WaveNet, inputs: dict[str, Any]) -> None:
+    waveform = torch.rand(2, LENGTH) * 2 - 1
+
+    assert torch.equal(model(array(waveform, "longdouble"), **inputs), model(waveform, **inputs))
+
+
+NO_NUMBERS = {
+    "list": [[0.0] * 8],
+    "ragged list": [[0.0], [0.0, 0.0]],
+    "number": np.float64(0.5),
+    "text": "a.wav",
+    "array of objects": np.array([[0.0], None], object),
+    "array of text": np.array([["0.0"]]),
+    "array of booleans": np.zeros((1, 8), bool),
+    "complex array": np.zeros((1, 8), complex),
+    "complex tensor": torch.zeros(1, 8, dtype=torch.complex64),
+}
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize("name", ["waveform", "prompt", "local", "speaker", "noise"])
+def test_what_is_no_array_of_numbers_is_refused(sampler: Sampler, name: str, value: Any) -> None:
+    local: Any = np.zeros((1, 3, LENGTH // HOP))
+    call = sampler.generate
+
+    with pytest.raises(ValueError, match=rf"{name} must be a tensor or .* of numbers, got \S"):
+        sampler.model(value) if name == "waveform" else call(**{"local": local, name: value})
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *(1.5, np.float64(1.0), True, np.bool_(True), "7", b"7", None, [1.5], [[1, 2], [3]], {}),
+        *(np.array([1.0]), np.array([None]), np.array(["7"]), np.array([True]), np.array([[1]])),
+    ],
+    ids=repr,
+)
+def test_a_seed_that_is_no_whole_number_is_refused(sampler: Sampler, seed: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"seed must be a whole number from 0 to 2\*\*64 - 1, .* got"
+    ):
+        sampler.init_state(1, seed=seed, more=True)
+
+
+@pytest.mark.parametrize("value", [1.5, True, np.array([1.5]), "1", None], ids=repr)
+def test_a_count_that_is_no_whole_number_is_refused(sampler: Sampler, value: Any) -> None:
+    state = sampler.init_state(1, more=True)
+
+    with pytest.raises(ValueError, match="batch_size must be a whole number, got"):
+        sampler.init_state(value)
+    with pytest.raises(ValueError, match="length must be a whole number, got"):
+        sampler.generate_next(state, value)
+    with pytest.raises(ValueError, match="chunk must be a whole number, got"):
+        next(sampler.stream(8, chunk=value))
+    with pytest.raises(ValueError, match="lengths must be"):
+        sampler.generate_ragged(value)
+
+
+@pytest.mark.parametrize("value", ["1", None, np.array([1.0]), True], ids=repr)
+@pytest.mark.parametrize("name", ["temperature", "probability_floor"])
+def test_what_is_no_number_is_refused(sampler: Sampler, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="guidance_scale must be a number, got"):
+        sampler.init_state(1, guidance_scale=value, more=True)
+    with pytest.raises(ValueError, match=f"{name} must be a number, got"):
+        SamplingConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("local", (3, 3, 10)), ("speaker", (3,)), ("speaker", (0,)), ("local", (3,))],
+)
+def test_conditioning_of_another_batch_is_refused(
+    sampler: Sampler, inputs: dict[str, Any], name: str, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        sampler.init_state(2, **{**inputs, name: np.zeros(shape, int)})
+
+
+def test_double_precision_noise_next_to_one_is_not_rounded_to_it(sampler: Sampler) -> None:
+    start: dict[str, Any] = {"local": np.zeros((1, 3, 1))}
+    below = np.full((1, HOP, 1), 1 - 2.0**-40)
+
+    found = sampler.generate(noise=below, **start)
+
+    assert torch.equal(found, sampler.generate(noise=below.clip(max=1 - 2.0**-24), **start))
+
+
+def test_a_mel_of_whole_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="divide by 32768"):
+        LogMel(MEL)(np.zeros((1, 320), np.int16))
+    with pytest.raises(ValueError, match=r"waveform must be \(B, T\), got \(320,\)"):
+        LogMel(MEL)(np.zeros(320))
 
 
 def test_a_reversed_view_is_an_array_like_any_other(model: WaveNet, inputs: dict[str, Any]) -> None:

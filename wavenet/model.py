@@ -136,7 +136,7 @@ class WaveNet(PretrainedMixin, Conditioned):
             ValueError: The waveform has another shape or is not floating point, or an input of the
                 conditioning is missing, has another shape, or is not the model's.
         """
-        waveform = as_tensor(waveform, self)
+        waveform = as_tensor("waveform", waveform, self)
         rows, conditioning = self.conditioning_parts(
             *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
         )
@@ -163,7 +163,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         vector: Array | None = None,
     ) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
-        waveform = as_tensor(waveform, self)
+        waveform = as_tensor("waveform", waveform, self)
         params = self(waveform, local=local, speaker=speaker, vector=vector)
         return self.distribution.nll(params, waveform)
 

@@ -14,7 +14,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.linear_predictor import LinearPredictor
 from wavenet.mel_predictor import MelPredictor
 from wavenet.modules import GlobalConditioner, LocalConditioner
-from wavenet.utils.arrays import Array, as_tensor
+from wavenet.utils.arrays import Array, as_optional_tensor
 
 
 class Conditioned(nn.Module):
@@ -68,7 +68,7 @@ class Conditioned(nn.Module):
         vector: Array | None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the coefficients of the predictor and the conditioning of the stack."""
-        rows, parts, local = None, [], as_tensor(local, self)
+        rows, parts, local = None, [], as_optional_tensor("local", local, self)
         if self.local_conditioner is not None:
             frames = self._frames_around(local, batch_size, length)
             rows, conditioning = self.local_window(frames)
@@ -87,7 +87,8 @@ class Conditioned(nn.Module):
     ) -> Tensor | None:
         """Return the conditioning of each item's signal, `(B, C)`; `None` for a model without."""
         if self.global_conditioner is not None:
-            speaker, vector = as_tensor(speaker, self), as_tensor(vector, self)
+            speaker = as_optional_tensor("speaker", speaker, self)
+            vector = as_optional_tensor("vector", vector, self)
             vector = None if vector is None else self.as_weights(vector)
             conditioning: Tensor = self.global_conditioner(speaker, vector, batch_size)
             return conditioning

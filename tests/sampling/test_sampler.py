@@ -273,7 +273,7 @@ def test_invalid_prompt_is_refused(sampler: Sampler, prompt: list[float]) -> Non
 
 
 def test_a_signal_never_leaves_its_range(sampler: Sampler) -> None:
-    signal = sampler.generate(20, noise=torch.ones(1, 20, 1))
+    signal = sampler.generate(20, noise=torch.full((1, 20, 1), 1 - 2**-24))
 
     assert signal.abs().max() <= 1
 
@@ -281,8 +281,10 @@ def test_a_signal_never_leaves_its_range(sampler: Sampler) -> None:
 def test_wrong_noise_and_seeds_are_refused(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match="shape"):
         sampler.generate(5, noise=torch.zeros(1, 4, 1))
-    with pytest.raises(ValueError, match="noise must be numbers from 0 to 1"):
+    with pytest.raises(ValueError, match=r"noise must be numbers in \[0, 1\), got nan"):
         sampler.generate(1, noise=torch.full((1, 1, 1), torch.nan))
+    with pytest.raises(ValueError, match=r"noise must be numbers in \[0, 1\), got 1.0 to 1.0"):
+        sampler.generate(1, noise=torch.ones(1, 1, 1))
     with pytest.raises(ValueError, match="one per item"):
         sampler.generate(5, batch_size=2, seed=[1])
     with pytest.raises(ValueError, match="from 0"):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import OUTPUT_DISTRIBUTIONS, WaveNetConfig
+from wavenet.utils.arrays import real_number, whole_number
 from wavenet.utils.errors import CheckpointError
 
 
@@ -36,6 +37,12 @@ class SamplingConfig:
     probability_floor: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "probability_floor"):
+            real_number(name, getattr(self, name))
+        if self.top_k is not None:
+            whole_number("top_k", self.top_k)
+        if self.top_p is not None:
+            real_number("top_p", self.top_p)
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:

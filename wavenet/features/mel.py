@@ -31,6 +31,7 @@ from wavenet.utils.files import atomic_file
 from wavenet.utils.precision import float32_products
 from wavenet.utils.safetensors_file import check_safetensors
 from wavenet.utils.strict_json import parse_json
+from wavenet.waveform import shape_of_waveform
 
 METADATA = "wavenet.mel"
 WARN_DEVIATIONS, MAX_DEVIATIONS = 10.0, 100.0  # of a mel file, from the training audio
@@ -78,8 +79,8 @@ class LogMel(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, waveform: Array) -> Tensor:
-        waveform = as_tensor(waveform, self)
-        length, margin = waveform.shape[1], self.margin
+        waveform = as_tensor("waveform", waveform, self)
+        (_, length), margin = shape_of_waveform(waveform), self.margin
         frames = -(-length // self.config.hop_length)
         covered = frames * self.config.hop_length
         reflect = self.config.pad_mode == "reflect" and length > margin
@@ -94,7 +95,7 @@ class LogMel(nn.Module):
             - Input: `(B, margin + F * hop_length + margin)`
             - Output: `(B, n_mels, F)`
         """
-        config, wide = self.config, as_tensor(wide, self)
+        config, wide = self.config, as_tensor("wide", wide, self)
         count = (wide.shape[1] - 2 * self.margin) // config.hop_length
         with torch.autocast(wide.device.type, enabled=False), float32_products(wide.device):
             spectrum = torch.stft(

@@ -133,8 +133,10 @@ class MelConsistency:
             waveform: `(B, T)`, float32 or float64; or `(T,)`.
             mel: `(B, n_mels, F)` in the convention of `config`; `(n_mels, F)` for all signals.
         """
-        waveform = as_tensor(waveform, self)
-        signals = waveform.reshape(-1, waveform.shape[-1])
+        waveform = as_tensor("waveform", waveform, self)
+        if waveform.dim() not in (1, 2):
+            raise ValueError(f"waveform must be (B, T) or (T,), got {tuple(waveform.shape)}")
+        signals = waveform if waveform.dim() == 2 else waveform.unsqueeze(0)
         state = self.new_state(mel, len(signals))
         pieces = self.push(signals, state), self.flush(state).to(waveform)
         return torch.cat(pieces, dim=1).view(waveform.shape)
@@ -154,9 +156,9 @@ class MelConsistency:
         Raises:
             ValueError: `mel` has another shape, NaN or infinity.
         """
-        config, frames = self.config, as_tensor(mel, self).detach().cpu().double()
+        config, frames = self.config, as_tensor("mel", mel, self).detach().cpu().double()
         frames = frames.expand(batch_size, -1, -1) if frames.dim() == 2 else frames
-        count = frames.shape[-1]
+        count = frames.shape[-1] if frames.dim() else 0
         if frames.shape != (batch_size, config.n_mels, count) or not count:
             raise ValueError(
                 f"mel must be ({batch_size}, {config.n_mels}, F) or ({config.n_mels}, F) with at "
@@ -181,7 +183,7 @@ class MelConsistency:
         Raises:
             ValueError: The state is at its end, or the samples are not finite.
         """
-        waveform = as_tensor(waveform, self)
+        waveform = as_tensor("waveform", waveform, self)
         if state.ended:
             raise ValueError("the state is at its end: start another with new_state")
         if waveform.dim() != 2 or len(waveform) != len(state.passes):

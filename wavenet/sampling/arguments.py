@@ -1,17 +1,23 @@
-"""What the methods of a sampler share: how a signal starts, and that nothing is differentiated."""
+"""What the methods of a sampler share: their arguments and checks, and that no gradient is kept."""
 
 from __future__ import annotations  # help() shows Array by its name
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from wavenet.utils.arrays import Array
+from wavenet.distributions import SamplingConfig
+from wavenet.utils.arrays import Array, as_tensor, real_number, shown, whole_number
 from wavenet.utils.precision import float32_products
 
+LARGEST_NOISE = 1 - 2.0**-24  # below 1 in float32
+SEEDS = "a whole number from 0 to 2**64 - 1, or one per item"
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -58,3 +64,79 @@ def inference_in_float32(method: Callable[Arguments, Result]) -> Callable[Argume
             return method(*args, **kwargs)
 
     return wrapped
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """Return a whole number of `least` or more."""
+    number = whole_number(name, value)
+    if number < least:
+        raise ValueError(f"{name} must be {least} or more, got {number}")
+    return number
+
+
+def check_guidance_scale(value: Any) -> float:
+    """Return a finite number."""
+    number = real_number("guidance_scale", value)
+    if not math.isfinite(number):
+        raise ValueError(f"guidance_scale must be a finite number, got {number}")
+    return number
+
+
+def check_sampling(sampling: Any) -> None:
+    """Raise unless `sampling` is a `SamplingConfig`."""
+    if not isinstance(sampling, SamplingConfig):
+        raise ValueError(f"sampling must be a SamplingConfig, got {shown(sampling)}")
+
+
+def check_noise(noise: Array, sampler: object, wanted: tuple[int, int, int]) -> Tensor:
+    """Return noise of the shape `wanted`, `(B, length, K)`, in [0, 1) as float32 has it."""
+    noise = as_tensor("noise", noise, sampler, keep_double=True)
+    if tuple(noise.shape) != wanted:
+        raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
+    if not bool(((noise >= 0) & (noise < 1)).all()):
+        low, high = noise.min().item(), noise.max().item()
+        raise ValueError(f"noise must be numbers in [0, 1), got {low} to {high}")
+    return noise.clamp(max=LARGEST_NOISE)  # float64 next to 1 would round to it
+
+
+def check_seeds(seed: Any, batch_size: int) -> tuple[int, ...]:
+    """Return one seed per item: `seed + i`, or the given ones."""
+    if isinstance(seed, (Tensor, np.ndarray)):
+        seed = seed.tolist()
+    if isinstance(seed, Sequence) and not isinstance(seed, (str, bytes)):
+        seeds = [whole_number("seed", entry, SEEDS) for entry in seed]
+    else:
+        first = whole_number("seed", seed, SEEDS)
+        seeds = [first + item for item in range(batch_size)]
+    if len(seeds) != batch_size:
+        raise ValueError(
+            f"seed must be one number or one per item ({batch_size}), got {len(seeds)}"
+        )
+    if any(not 0 <= entry < 2**64 for entry in seeds):
+        raise ValueError(f"seeds must be from 0 to 2**64 - 1, got {seeds}")
+    return tuple(seeds)
+
+
+def check_prompt(prompt: Tensor, batch_size: int) -> Tensor:
+    """Return one prompt per item, `(B, T)`, from `(B, T)`, `(1, T)` or `(T,)`."""
+    prompts = prompt if prompt.dim() == 2 else prompt.unsqueeze(0)
+    if prompts.dim() != 2 or prompts.shape[0] not in (1, batch_size):
+        wanted = f"(T,), (1, T) or ({batch_size}, T)"
+        raise ValueError(f"prompt must have shape {wanted}, got {tuple(prompt.shape)}")
+    if not bool((prompts.abs() <= 1).all()):
+        raise ValueError("prompt must be samples in [-1, 1]")
+    return prompts.expand(batch_size, -1)
+
+
+def for_all_items(name: str, values: Tensor, batch_size: int, dims: int) -> Tensor:
+    """Return what is given per item, of `dims` axes with that of the batch, for a whole batch.
+
+    What is given once, without that axis or with an axis of 1, is that of all items.
+    """
+    if values.dim() == dims - 1:
+        values = values.unsqueeze(0)
+    if values.dim() != dims or len(values) not in (1, batch_size):
+        raise ValueError(
+            f"{name} must be given once or per item ({batch_size}), got {tuple(values.shape)}"
+        )
+    return values.expand(batch_size, *values.shape[1:])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wavenet.model import WaveNet
 from wavenet.model_conditioning import join
+from wavenet.sampling.arguments import for_all_items
 
 WINDOW_SAMPLES = 512  # approximate length of a window
 
@@ -219,8 +220,12 @@ def build_conditioning(
     like = next(model.parameters())
     if guided and model.global_conditioner is None:
         raise ValueError("guidance_scale requires a model with speakers or vectors")
-    speakers = None if speaker is None else speaker.to(like.device).reshape(-1).expand(batch_size)
-    vectors = None if vector is None else vector.to(like).expand(batch_size, -1)
+    speakers = vectors = None
+    if speaker is not None:
+        numbers = speaker.to(like.device).reshape(-1)
+        speakers = for_all_items("speaker", numbers, batch_size, dims=1)
+    if vector is not None:
+        vectors = for_all_items("vector", vector.to(like), batch_size, dims=2)
     rows = []
     for item in range(batch_size):  # one by one: the last bits depend on the number of rows
         item_speaker = None if speakers is None else speakers[item : item + 1]
@@ -249,4 +254,4 @@ def _check_frames(
     if local.dim() not in (2, 3) or local.shape[-2] != channels:
         wanted = f"({batch_size}, {channels}, F)"
         raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
-    return local.to(like).expand(batch_size, -1, -1)
+    return for_all_items("local", local.to(like), batch_size, dims=3)

@@ -7,19 +7,23 @@ is defined here in terms of those.
 from __future__ import annotations  # help() shows Array by its name
 
 import abc
-import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
+from wavenet.modules.checks import whole_numbers
 from wavenet.sampling.arguments import (
     StartArguments,
+    check_count,
+    check_guidance_scale,
+    check_noise,
+    check_prompt,
+    check_sampling,
+    check_seeds,
     inference_in_float32,
     with_arguments_of,
 )
@@ -32,13 +36,10 @@ from wavenet.sampling.state import (
     ModelState,
     SamplerState,
     check_batch,
-    check_noise,
-    check_prompt,
-    check_seeds,
     streams_per_item,
     uniforms,
 )
-from wavenet.utils.arrays import Array, as_tensor
+from wavenet.utils.arrays import Array, as_optional_tensor, as_tensor
 from wavenet.waveform import shape_of_waveform
 
 if TYPE_CHECKING:
@@ -90,29 +91,26 @@ class Sampler(abc.ABC):
                 other value doubles the work.
             more: Whether `push_frames` will add frames.
         """
-        if not math.isfinite(guidance_scale):
-            raise ValueError(f"guidance_scale must be a finite number, got {guidance_scale}")
+        batch_size = check_count("batch_size", batch_size, 0)
+        guidance_scale = check_guidance_scale(guidance_scale)
         conditioning = build_conditioning(
             self.model,
             batch_size,
-            local=as_tensor(local, self),
-            speaker=as_tensor(speaker, self),
-            vector=as_tensor(vector, self),
+            local=as_optional_tensor("local", local, self),
+            speaker=as_optional_tensor("speaker", speaker, self),
+            vector=as_optional_tensor("vector", vector, self),
             more=more,
             guided=guidance_scale != 1.0,
         )
-        like = next(self.model.parameters())
-        per_item = streams_per_item(guidance_scale)
+        like, per_item = next(self.model.parameters()), streams_per_item(guidance_scale)
         state = SamplerState(
             self.init_model_state(per_item * batch_size, conditioning),
             like.new_zeros(batch_size),
-            check_seeds(
-                seed.tolist() if isinstance(seed, (Tensor, np.ndarray)) else seed, batch_size
-            ),
+            check_seeds(seed, batch_size),
             conditioning=conditioning,
             guidance_scale=guidance_scale,
         )
-        prompt = as_tensor(prompt, self)
+        prompt = as_optional_tensor("prompt", prompt, self)
         if prompt is not None and prompt.numel():
             prompts = check_prompt(prompt.to(like), batch_size)
             local_conditioning = state.next_local_conditioning(self.model, prompts.shape[1])
@@ -122,7 +120,7 @@ class Sampler(abc.ABC):
 
     def push_frames(self, state: SamplerState, frames: Array, *, more: bool = True) -> None:
         """Append frames for local conditioning, `(B, C, F)`; `more` if others will follow."""
-        state.conditioning.push_frames(as_tensor(frames, self), more=more)
+        state.conditioning.push_frames(as_tensor("frames", frames, self), more=more)
 
     def samples_available(self, state: SamplerState) -> int | None:
         """Return how many samples the frames so far allow; `None` for any number."""
@@ -150,14 +148,14 @@ class Sampler(abc.ABC):
             ConfigError: The model's distribution does not support `sampling`.
             ValueError: The state is another model's, or frames are missing.
         """
-        length, distribution = operator.index(length), self.model.distribution
-        noise = as_tensor(noise, self)
+        length, distribution = check_count("length", length, 0), self.model.distribution
+        check_sampling(sampling)
         distribution.check(sampling)
         check_batch(state)
         if noise is None:
             noise = self.next_noise(state, length)
         else:
-            check_noise(noise, (len(state.seeds), length, distribution.num_noise))
+            noise = check_noise(noise, self, (len(state.seeds), length, distribution.num_noise))
         local_conditioning = state.next_local_conditioning(self.model, length)
         signal = self.sample(state, length, sampling, noise, local_conditioning)
         if length:
@@ -182,7 +180,7 @@ class Sampler(abc.ABC):
         Raises:
             ValueError: `waveform` has another shape, or is not floating point.
         """
-        waveform = as_tensor(waveform, self)
+        waveform = as_tensor("waveform", waveform, self)
         batch_size, length = shape_of_waveform(waveform)
         state = self.init_state(batch_size, local=local, speaker=speaker, vector=vector)
         local_conditioning = state.next_local_conditioning(self.model, length)
@@ -275,10 +273,11 @@ class Sampler(abc.ABC):
             length = self.samples_available(state)
         if length is None:
             raise ValueError("length is required: the model has no frames that determine it")
-        if length < 0:
-            raise ValueError(f"length must be 0 or more, got {length}")
-        chunks = [state.sample.new_zeros(batch_size, 0)]
-        chunk = self.chunk_length(batch_size)
+        length = check_count("length", length, 0)
+        if noise is not None:
+            num_noise = self.model.distribution.num_noise
+            noise = check_noise(noise, self, (batch_size, length, num_noise))
+        chunks, chunk = [state.sample.new_zeros(batch_size, 0)], self.chunk_length(batch_size)
         for first in range(0, length, chunk):
             count = min(chunk, length - first)
             chunk_noise = None if noise is None else noise[:, first : first + count]
@@ -302,8 +301,7 @@ class Sampler(abc.ABC):
             sampling: Temperature and truncation.
             start: As in `init_state`; `local` padded for shorter items.
         """
-        if any(length < 0 for length in lengths):
-            raise ValueError(f"lengths must be 0 or more, got {list(lengths)}")
+        lengths = whole_numbers("lengths", lengths, 0)
         state = self.init_state(len(lengths), **start)
         active = list(range(len(lengths)))
         pieces: list[list[Tensor]] = [[state.sample.new_zeros(0)] for _ in lengths]
@@ -342,11 +340,11 @@ class Sampler(abc.ABC):
             >>> [tuple(chunk.shape) for chunk in sampler.stream(160, chunk=100, seed=1)]
             [(1, 100), (1, 60)]
         """
-        if chunk < 1:
-            raise ValueError(f"chunk must be 1 or more, got {chunk}")
+        chunk = check_count("chunk", chunk, 1)
         state = self.init_state(batch_size, **start)
         if length is None:
             length = self.samples_available(state)
+        length = None if length is None else check_count("length", length, 0)
         while length is None or state.num_generated < length:
             count = chunk if length is None else min(chunk, length - state.num_generated)
             yield self.generate_next(state, count, sampling)

@@ -1,4 +1,4 @@
-"""State of a generation in progress, and the checks of what it starts from.
+"""State of a generation in progress, its noise, and the checks of a state and of its model.
 
 A state can be saved; every backend can load and continue it. Its noise is a pure function of seed
 and sample number: a counter-based generator (Philox) gives the uniforms of any section of any item
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
+from wavenet.sampling.arguments import check_seeds
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.utils.errors import CheckpointError, ConfigError, printable
 from wavenet.utils.files import atomic_file
@@ -181,40 +182,6 @@ def uniforms(seeds: Sequence[int], start: int, length: int, num_noise: int = 1) 
         words = generator.random_raw(skipped + count)[skipped:]
         noise[item] = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
     return torch.from_numpy(noise.reshape(len(seeds), length, num_noise))
-
-
-def check_noise(noise: Tensor, wanted: tuple[int, int, int]) -> None:
-    """Raise unless noise has the shape `wanted`, `(B, length, K)`, and is in [0, 1]."""
-    if tuple(noise.shape) != wanted:
-        raise ValueError(f"noise must have shape {wanted}, got {tuple(noise.shape)}")
-    if not bool(((noise >= 0) & (noise <= 1)).all()):
-        raise ValueError("noise must be numbers from 0 to 1")
-
-
-def check_seeds(seed: int | Sequence[int], batch_size: int) -> tuple[int, ...]:
-    """Return one seed per item: `seed + i`, or the given ones."""
-    if isinstance(seed, Sequence):
-        seeds = [operator.index(entry) for entry in seed]
-    else:
-        seeds = [operator.index(seed) + item for item in range(batch_size)]
-    if len(seeds) != batch_size:
-        raise ValueError(
-            f"seed must be one number or one per item ({batch_size}), got {len(seeds)}"
-        )
-    if any(not 0 <= entry < 2**64 for entry in seeds):
-        raise ValueError(f"seeds must be from 0 to 2**64 - 1, got {seeds}")
-    return tuple(seeds)
-
-
-def check_prompt(prompt: Tensor, batch_size: int) -> Tensor:
-    """Return one prompt per item, `(B, T)`, from `(B, T)`, `(1, T)` or `(T,)`."""
-    prompts = prompt if prompt.dim() == 2 else prompt.unsqueeze(0)
-    if prompts.dim() != 2 or prompts.shape[0] not in (1, batch_size):
-        wanted = f"(T,), (1, T) or ({batch_size}, T)"
-        raise ValueError(f"prompt must have shape {wanted}, got {tuple(prompt.shape)}")
-    if not bool((prompts.abs() <= 1).all()):
-        raise ValueError("prompt must be samples in [-1, 1]")
-    return prompts.expand(batch_size, -1)
 
 
 def streams_per_item(guidance_scale: float) -> int:
