@@ -10,7 +10,8 @@ import wavenet
 from wavenet.checkpoint import TrainingInfo, save
 from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
 from wavenet.model import WaveNet
-from wavenet.pretrained import SHIPPED, find_model
+from wavenet.model_directory import SHIPPED
+from wavenet.pretrained import find_model
 from wavenet.utils.errors import CheckpointError
 
 CONFIG = WaveNetConfig(

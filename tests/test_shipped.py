@@ -16,7 +16,7 @@ from tests.commands import run_here
 from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
-from wavenet.pretrained import SHIPPED
+from wavenet.model_directory import SHIPPED
 
 NAMES = shipped_names()
 

@@ -25,6 +25,8 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet, meta_model, unwrap
 from wavenet.model_card import TrainingInfo as TrainingInfo
 from wavenet.model_card import model_card
+from wavenet.model_directory import CONFIG as CONFIG
+from wavenet.model_directory import why_no_model
 from wavenet.utils.dataclass_io import from_dict, to_file_dict
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_directory, file_digest
@@ -33,7 +35,7 @@ from wavenet.utils.safetensors_file import StoredTensor, read_header, read_tenso
 from wavenet.utils.strict_json import parse_json
 
 FORMAT = 1
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+WEIGHTS, CARD = "model.safetensors", "README.md"
 MAX_CONFIG_BYTES = 1 << 20  # a few hundred are usual
 FileDtype = Literal["float32", "bfloat16"]  # of the weights in the file; a model has float32
 DTYPE_NAMES: dict[FileDtype, str] = {"float32": "F32", "bfloat16": "BF16"}  # of safetensors
@@ -162,7 +164,7 @@ def read_config(folder: Path) -> CheckpointConfig:
     """Read and verify the `config.json` of a model directory, without its weights."""
     path = folder / CONFIG
     if not path.is_file():
-        raise CheckpointError(_why_no_model(folder))
+        raise CheckpointError(why_no_model(folder))
     try:
         with path.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES + 1)
@@ -261,22 +263,6 @@ def _model_for(path: Path, config: WaveNetConfig, tensors: Mapping[str, StoredTe
             f"{CONFIG} requires {wanted.get(name, 'none')}"
         )
     return model
-
-
-def _why_no_model(folder: Path) -> str:
-    """Return a sentence on why `folder` is no model directory, and which one may be meant."""
-    if not folder.exists():
-        older = sorted(folder.parent.glob(f".{folder.name}.old-*")) if folder.name else []
-        hint = f"; an interrupted save kept the previous one as {older[0]}" if older else ""
-        return f"there is no model directory {printable(folder)}{hint}"
-    if folder.is_file():
-        return (
-            f"{printable(folder)} is a file, not a model directory: give its folder, or convert "
-            "another project's checkpoint with wavenet-import"
-        )
-    if (folder / "model" / CONFIG).is_file():
-        return f"{printable(folder)} is a run: its model directory is {printable(folder / 'model')}"
-    return f"{printable(folder)} is no model directory: it has no {CONFIG}"
 
 
 def _digest(plain: Mapping[str, Any]) -> str:

@@ -7,22 +7,17 @@
 In this order: what exists as a path is never looked for elsewhere.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from wavenet import checkpoint
-from wavenet.checkpoint import CONFIG, Checkpoint, read_config
+from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.hub import download
 from wavenet.model_card import HUB_ID, inputs_of
-from wavenet.utils.dataclass_io import nearest
-from wavenet.utils.errors import CheckpointError, MachineError, printable
-from wavenet.utils.files import leftovers
-
-SHIPPED = Path(__file__).with_name("shipped")
-MORE_MODELS = "WAVENET_MODELS"  # environment variable: more folders like SHIPPED, as in PATH
+from wavenet.model_directory import find_local, folders_by_name
+from wavenet.utils.errors import CheckpointError, MachineError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +72,7 @@ def models() -> list[ModelInfo]:
         CheckpointError: The config of one is damaged or of a newer format.
     """
     found = []
-    for name, folder in _folders_by_name().items():
+    for name, folder in folders_by_name().items():
         config = read_config(folder)
         found.append(
             ModelInfo(
@@ -102,36 +97,15 @@ def find_model(name: Path | str, *, weights: bool = True) -> Path:
         CheckpointError: There is no such model; the message lists where it was looked for.
         MachineError: The hub cannot be reached, or the extra `hub` is not installed.
     """
-    path = Path(name)
-    if isinstance(name, Path) or path.exists() or leftovers(path.parent, path.name):
-        return path
-    by_name = _folders_by_name()
-    if name in by_name:
-        return by_name[name]
-    match = HUB_ID.fullmatch(name)
-    if match is not None:
-        try:
-            return download(match["repo"], match["revision"], weights=weights)
-        except (CheckpointError, MachineError) as error:
-            raise type(error)(
-                f"there is no model directory {name} and no model of that name in this package; "
-                f"on the Hugging Face hub: {error}"
-            ) from error
-    if path.name == name:
-        known = nearest(name, by_name) if by_name else "; none ships with this version"
-        raise CheckpointError(
-            f"there is no model directory {printable(name)} and no model of that name{known}; one "
-            "on the Hugging Face hub is named owner/name"
-        )
-    return path
-
-
-def _folders_by_name() -> dict[str, Path]:
-    """Return the model directories that have a name, sorted by it; those that ship win."""
-    folders = [Path(folder) for folder in os.environ.get(MORE_MODELS, "").split(os.pathsep)]
-    found = {
-        config.parent.name: config.parent
-        for folder in [*(folder for folder in reversed(folders) if folder.name), SHIPPED]
-        for config in folder.glob(f"*/{CONFIG}")
-    }
-    return dict(sorted(found.items()))
+    found = find_local(name)
+    if found is not None:
+        return found
+    match = HUB_ID.fullmatch(str(name))
+    assert match is not None
+    try:
+        return download(match["repo"], match["revision"], weights=weights)
+    except (CheckpointError, MachineError) as error:
+        raise type(error)(
+            f"there is no model directory {name} and no model of that name in this package; "
+            f"on the Hugging Face hub: {error}"
+        ) from error

@@ -48,7 +48,7 @@ from wavenet.evaluation.report import HEADINGS
 from wavenet.evaluation.synthesis import RESYNTHESIS
 from wavenet.features.mel import LogMel, write_mel
 from wavenet.generation.inputs import EXAMPLE, example_input, read_inputs
-from wavenet.pretrained import SHIPPED
+from wavenet.model_directory import SHIPPED
 from wavenet.sampling import make_sampler
 from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
 from wavenet.utils.dataclass_io import from_dict

@@ -17,7 +17,7 @@ from wavenet.checkpoint import CONFIG, read_config
 from wavenet.evaluation.metrics import mean_of_defined
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.synthesis import RESYNTHESIS
-from wavenet.pretrained import SHIPPED
+from wavenet.model_directory import SHIPPED
 
 PAGE = PAGES.with_suffix(".md")
 BEGIN, END = "<!-- written by docs/models/table.py -->\n", "<!-- end -->\n"

@@ -158,23 +158,36 @@ def test_every_key_of_a_command_has_help(verb: str) -> None:
     assert not without_help(COMMANDS[verb].options)
 
 
-def test_help_and_typing_errors_import_neither_torch_nor_numpy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verb", "argument"),
+    [
+        ("train", "--help"),
+        ("train", "trainer.max_stepz=3"),
+        ("train", "trainer.max_steps=abc"),
+        ("train", "recipe=vocoder"),
+        ("generate", "no_such_name"),
+        ("evaluate", "no/such/model"),
+        ("inspect", "."),
+    ],
+)
+def test_help_and_typing_errors_import_neither_torch_nor_numpy(
+    tmp_path: Path, verb: str, argument: str
+) -> None:
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: print({'torch', 'numpy'} & set(sys.modules)))\n"
-        "from wavenet.cli.main import train\n"
-        "train()"
+        f"from wavenet.cli.main import {verb}\n"
+        f"{verb}()"
     )
-    for argument in ("--help", "trainer.max_stepz=3", "trainer.max_steps=abc", "recipe=vocoder"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, argument],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.stdout.splitlines()[-1] == "set()", done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, argument],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
 def test_an_unknown_key_is_refused_before_hydra_is_imported(tmp_path: Path) -> None:
@@ -208,6 +221,22 @@ def test_missing_checkpoint_exits_4(run: Run) -> None:
 
     assert done.returncode == 4
     assert "there is no model directory nothing" in done.stderr
+
+
+def test_a_path_without_a_model_exits_4(run: Run) -> None:
+    (Path("run") / "model").mkdir(parents=True)
+    (Path("run") / "model" / "config.json").touch()
+
+    for name, words in {
+        "no/such/model": "there is no model directory no/such/model",
+        "nothing": "no model of that name; known: ",
+        "run": "run is a run: its model directory is run/model",
+        ".": "is no model directory: it has no config.json",
+        "run/model/config.json": "is a file, not a model directory",
+    }.items():
+        done = run("inspect", name)
+        assert done.returncode == 4
+        assert words in done.stderr
 
 
 def test_a_folder_without_audio_exits_3(run: Run) -> None:

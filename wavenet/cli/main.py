@@ -4,7 +4,8 @@
     5 disk, permission, lock, missing extra    130 SIGINT    143 SIGTERM    138 SIGUSR1
 
 A config never names code: there is no `_target_`, and Hydra's resolvers of the environment are off.
-A recipe is imported once its config is valid, so that help and errors of typing take no time.
+A recipe is imported once its config is valid and its model is there, so that help and errors of
+typing take no time.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ from wavenet.cli.help import help_text
 from wavenet.cli.quiet import quiet_libraries
 from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
 from wavenet.cli.words import as_overrides, check_words
+from wavenet.model_directory import check_model
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable, require
 from wavenet.utils.progress import log_to_stderr
@@ -150,6 +152,8 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     """Check a composed config by the command's dataclass, then call the task or the recipe."""
     spec = COMMANDS[verb]
     options = from_dict(spec.options, composed.plain)
+    if isinstance(getattr(options, "checkpoint", None), str):
+        check_model(options.checkpoint)
     if task is None:
         find_recipes()
         recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)

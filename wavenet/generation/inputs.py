@@ -29,7 +29,8 @@ from wavenet.features.frame_file import (
 from wavenet.features.frames import Features
 from wavenet.features.mel import check_scale, read_mel
 from wavenet.features.score import read_notes
-from wavenet.pretrained import SHIPPED, find_model
+from wavenet.model_directory import SHIPPED
+from wavenet.pretrained import find_model
 from wavenet.utils.errors import ConfigError, DataError, printable
 
 RECORDINGS = tuple(f".{suffix}" for suffix in CONTAINERS)
