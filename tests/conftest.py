@@ -20,6 +20,8 @@ SLOWEST_FILES = (  # first, or one worker of `make test` runs them alone while t
     "faults/test_kills.py",
     "cli/test_commands.py",
     "cli/test_sweeps.py",
+    "sampling/cpu/test_parity.py",
+    "kernels/test_cache.py",
 )
 
 

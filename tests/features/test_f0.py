@@ -152,9 +152,9 @@ def test_parallel_processes_leave_a_working_cache(tmp_path: Path) -> None:
     line = [sys.executable, "-c", USE]
     own = {**environment(), "NUMBA_CACHE_DIR": str(tmp_path)}
 
-    together = [subprocess.Popen(line, env=own) for _ in range(3)]
+    together = [subprocess.Popen(line, env=own) for _ in range(2)]
     codes = [process.wait() for process in together]
     codes.append(subprocess.run(line, env=own, check=False).returncode)
 
-    assert codes == [0, 0, 0, 0]
+    assert codes == [0, 0, 0]
     assert any(name.endswith(".nbc") for _, _, names in os.walk(tmp_path) for name in names)

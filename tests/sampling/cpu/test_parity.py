@@ -1,5 +1,6 @@
 """The compiled sampler compared with the reference, which defines it."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +17,12 @@ from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, make_sampler
 from wavenet.utils.cores import available_cores
 
+EXAMPLES = 500 if os.environ.get("WAVENET_FULL") else 200
 THREADS = [1, 2][: available_cores()]
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=EXAMPLES)
 @given(config=configs(), batch_size=st.integers(1, 5), data=st.data(), seed=st.integers(0, 2**32))
 def test_any_architecture_equals_the_reference(
     config: WaveNetConfig, batch_size: int, data: st.DataObject, seed: int
