@@ -142,7 +142,7 @@ def test_a_changed_model_names_the_changed_module(
 @given(config=configs())
 def test_model_built_from_a_config_is_standard_for_any_weights(config: WaveNetConfig) -> None:
     model = WaveNet(config).double().eval().requires_grad_(False)
-    model.stack.gated_activation = fast_gated_activation()
+    model.stack.gated_activation = fast_gated_activation
     model.stack.checkpoint_activations = True
     if model.distribution.cross_entropy is not None:
         model.distribution.cross_entropy = fast_cross_entropy()

@@ -15,6 +15,8 @@ from tests.pretend import CUDA, PretendedGpu, pretended_gpu, to_gpu
 from tests.training.small import build_loop
 from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
 from wavenet.distributions import LogisticMixture
+from wavenet.kernels.cuda import gated_activation
+from wavenet.kernels.cuda.launch import Launch
 from wavenet.model import WaveNet
 from wavenet.modules import GlobalConditioner, fused_stack, stack_weights
 from wavenet.training import loop as loop_module
@@ -99,11 +101,27 @@ def move(loop: TrainingLoop) -> None:
         objective.nll = functools.partial(state.model.nll, vector=vector)
 
 
+class RecordedGates:
+    """The kernels of the fused gate, which do nothing."""
+
+    device, max_shared_bytes = CUDA, 48 * 1024
+
+    def __init__(self) -> None:
+        self.devices: set[torch.device] = set()
+        self.ways: set[str] = set()
+
+    def launch(self, launch: Launch) -> None:
+        self.devices |= {tensor.device for tensor in launch.tensors.values()}
+        self.ways.add(launch.kernel.split("_")[1])
+
+
 def update(case: str, run: Path, **options: Any) -> PretendedGpu:
     """Make an update and read its result; return what it asked for."""
     loop = build(case, run, **options)
     batch = batch_of(loop.state.model)
-    with pretended_gpu() as gpu:
+    gates = RecordedGates()
+    with pretended_gpu() as gpu, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gated_activation, "gate_kernels", lambda device: gates)
         move(loop)
         gpu.clear()
         loop.update(iter([batch]))
@@ -111,6 +129,8 @@ def update(case: str, run: Path, **options: Any) -> PretendedGpu:
         assert loop.read_results(late=False) == [1.0]
         weights = loop.state.model.parameters()
         assert {w.grad is not None and w.grad.device.type for w in weights} == {"cuda"}
+    assert gates.devices == {CUDA}
+    assert gates.ways == {"forward", "backward"}
     return gpu
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavenet.kernels.gated_activation import CpuGatedActivation, fast_gated_activation
+from wavenet.kernels.gated_activation import CpuGatedActivation, cpu_gated_activation
 from wavenet.modules import GatedActivation, ResidualStack
 
 pytestmark = pytest.mark.skipif(
-    fast_gated_activation() is GatedActivation,
+    cpu_gated_activation() is GatedActivation,
     reason="PyTorch's threads here are not OpenMP's of GNU",
 )
 

@@ -175,7 +175,7 @@ def test_compiled_gates_and_autocast_stay_close_to_the_loop(form: str, dtype: to
     torch.manual_seed(0)
     widths = {"residual_channels": 4, "gate_channels": 32, "skip_channels": 16}
     stack = build(**FORMS[form], **widths).float()
-    stack.gated_activation = fast_gated_activation()
+    stack.gated_activation = fast_gated_activation
     inputs = random_inputs(stack, (3, 150), vector=form == "vits")
     inputs = {name: x.detach().float().requires_grad_() for name, x in inputs.items()}
     extras = {"mask": random_mask(3, 150).float()} if form == "vits" else {}

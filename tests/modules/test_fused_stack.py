@@ -62,7 +62,7 @@ def test_values_and_gradients_are_those_of_the_loop_over_blocks(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [GatedActivation, fast_gated_activation()])
+@pytest.mark.parametrize("kind", [GatedActivation, fast_gated_activation])
 def test_blocks_may_lack_biases_or_have_strided_ones(
     kind: type[GatedActivation],
 ) -> None:

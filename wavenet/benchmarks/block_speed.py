@@ -202,7 +202,7 @@ def measure_blocks(
     for implementation in ("fused", "loop"):
         stack = modules[implementation] = residual_stack(textbook)
         stack.fused = implementation == "fused"
-        stack.gated_activation, stack.matmul = fast_gated_activation(), fast_matmul()
+        stack.gated_activation, stack.matmul = fast_gated_activation, fast_matmul()
     calls = [_make_call(modules[case.implementation], textbook, case) for case in cases]
     for call in calls:
         call()  # allocates memory, and may compile

@@ -15,6 +15,7 @@ from numba.core import cgutils
 from torch import Tensor
 
 from wavenet.kernels.compiler import Builder, Value, llvm_function
+from wavenet.kernels.cuda.gated_activation import cuda_gated_activation
 from wavenet.kernels.openmp import (
     BFLOAT_BITS,
     BLOCK_ROWS,
@@ -91,8 +92,16 @@ class CpuGatedActivation(GatedActivation):
         return self.grad_y, self.grad_y_transposed[:, columns], self.z_transposed[:, columns], sums
 
 
-def fast_gated_activation() -> type[GatedActivation]:
-    """Return the fastest gated activation that runs on this machine."""
+def fast_gated_activation(rows: int, half: int, like: Tensor) -> GatedActivation:
+    """Return the fastest gated activation for a tensor's device on this machine."""
+    if like.device.type == "cuda":
+        return cuda_gated_activation(rows, half, like)
+    return cpu_gated_activation()(rows, half, like)
+
+
+@lru_cache
+def cpu_gated_activation() -> type[GatedActivation]:
+    """Return the fastest gated activation for this machine's CPU."""
     try:
         gomp_parallel()
     except OSError as error:

@@ -30,7 +30,7 @@ from wavenet.modules.fusable import (
 )
 from wavenet.modules.fused_inputs import fused_forward
 from wavenet.modules.residual_block import DropoutAt, Gate, ResidualBlock, conv1x1
-from wavenet.modules.rows import GatedActivation, Matmul, matmul
+from wavenet.modules.rows import GatedActivation, MakeGatedActivation, Matmul, matmul
 from wavenet.modules.stack_weights import StackSpec, StackWeights
 from wavenet.modules.streaming import StackStream, check_forward
 
@@ -112,7 +112,7 @@ class ResidualStack(nn.Module):
         self.skip_scale = skip_scale
         self.output = output
         self.fused = True
-        self.gated_activation: type[GatedActivation] = GatedActivation
+        self.gated_activation: MakeGatedActivation = GatedActivation
         self.matmul: Matmul = matmul
         self.checkpoint_activations = False
         last = len(dilations) - 1

@@ -88,6 +88,12 @@ def add_input_gradient(grad_x: Tensor, grad_y: Tensor, block: BlockWeights) -> N
                 block.matmul(delayed, tap, grad_x[start:stop], add=True)
 
 
+class MakeGatedActivation(Protocol):
+    """What makes a `GatedActivation` for a tensor's rows: the class itself, for example."""
+
+    def __call__(self, rows: int, half: int, like: Tensor) -> "GatedActivation": ...
+
+
 class GatedActivation:
     """Tanh of half the channels times sigmoid of the other half, in PyTorch.
 

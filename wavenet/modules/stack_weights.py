@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wavenet.modules.rows import BlockWeights, GatedActivation, Matmul
+from wavenet.modules.rows import BlockWeights, MakeGatedActivation, Matmul
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StackSpec:
     dropout: float
     residual_scale: float
     skip_scale: float
-    gated_activation: type[GatedActivation]
+    gated_activation: MakeGatedActivation
     matmul: Matmul
     checkpoint_activations: bool
 

@@ -27,7 +27,7 @@ def accelerate(model: WaveNet, options: TrainerOptions) -> None:
     for module in model.modules():
         if isinstance(module, ResidualStack):
             if module.gated_activation is GatedActivation:
-                module.gated_activation = fast_gated_activation()
+                module.gated_activation = fast_gated_activation
             if module.matmul is matmul:
                 module.matmul = fast_matmul()
             module.checkpoint_activations = options.activation_checkpointing

@@ -42,11 +42,24 @@ DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 DEVICE float infinity() { return float_of(0x7f800000u); }
 DEVICE u64 high_product(u64 a, u64 b) { return __umul64hi(a, b); }
 DEVICE float divided(float a, float b) { return __fdividef(a, b); }
+DEVICE float rough_exp(float x) { return __expf(x); }  // 2 ulp and |x| 2^-23
 
 DEVICE u32 two_bf16(float low, float high) {
   u32 two;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(high), "f"(low));
   return two;
+}
+
+DEVICE u32 two_half(float low, float high) {
+  u32 two;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(high), "f"(low));
+  return two;
+}
+
+DEVICE float of_half(u32 bits) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((unsigned short)bits));
+  return x;
 }
 
 DEVICE u32 tf32(float x) {
