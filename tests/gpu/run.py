@@ -8,6 +8,7 @@ The goals are estimates for an H200 (docs/explanation/gpu.md).
 """
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -25,7 +26,12 @@ from tests.gpu.test_pretended_training import config_of
 from tests.gpu.test_training import RANDOM, TOLERANCE, build, losses_of
 from wavenet.benchmarks.training_speed import measure_training, training_cases
 from wavenet.config import WaveNetConfig
+from wavenet.kernels.cuda.driver import CudaKernels
+from wavenet.kernels.cuda.gated_activation import PROGRAM, CudaGatedActivation
+from wavenet.kernels.cuda.launch import Launcher
 from wavenet.model import WaveNet
+from wavenet.modules import GatedActivation
+from wavenet.modules.rows import MakeGatedActivation
 from wavenet.presets import MODEL_SIZES
 from wavenet.sampling import Sampler, make_sampler
 
@@ -75,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("suite", lambda: suite(tiny=options.tiny)),
         ("parity", lambda: list(parity(tiny=options.tiny))),
         ("sampling", lambda: list(sampling(tiny=options.tiny))),
+        ("gates", lambda: list(gates(tiny=options.tiny))),
         ("training", lambda: training(tiny=options.tiny)),
         ("losses", lambda: list(losses(tiny=options.tiny))),
     ]
@@ -114,7 +121,8 @@ def suite(*, tiny: bool) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             return {"failed": ["not done in time"]}
         cases = ElementTree.parse(path).iter("testcase")  # noqa: S314 our own
-        bad = [one.get("name") for one in cases if one.find("failure") is not None]
+        failed = (one for one in cases if {part.tag for part in one} & {"failure", "error"})
+        bad = [one.get("name") for one in failed]
         total = sum(1 for _ in ElementTree.parse(path).iter("testcase"))  # noqa: S314
     return {"failed": bad, "tests": total}
 
@@ -195,16 +203,61 @@ def sampling_rates(sampler: Sampler, streams: int, *, tiny: bool) -> list[float]
     return rates[1:]
 
 
+def gates(*, tiny: bool) -> Iterator[dict[str, Any]]:
+    """Time of the gates of one block of M, fused and PyTorch's, and what memory allows."""
+    rows, half = (40, 16) if tiny else (8 * 16000, 64)
+    device = torch.device("cpu" if tiny else "cuda")
+    for dtype in (torch.float32, torch.bfloat16):
+        y = torch.randn(rows, 2 * half, device=device).to(dtype)
+        bias, z = torch.randn(2 * half, device=device), torch.randn(rows, half, device=device)
+        z, seconds = z.to(dtype), dict[tuple[str, str], float]()
+        for kind, make in (("plain", GatedActivation), ("fused", fused_gates(tiny=tiny))):
+            made = make(rows, half, y)
+            seconds["forward", kind] = seconds_of(lambda: made.forward(y, bias, z))  # noqa: B023
+            seconds["backward", kind] = seconds_of(lambda: made.backward(y, bias, z))  # noqa: B023
+        for way, numbers in (("forward", 3), ("backward", 6)):
+            fused, plain = seconds[way, "fused"], seconds[way, "plain"]
+            one: dict[str, Any] = {"dtype": str(dtype), "way": way, "fused_us": 1e6 * fused}
+            one |= {"plain_us": 1e6 * plain, "of_plain": fused / plain}
+            yield {**one, "bytes_per_second": numbers * rows * half * y.element_size() / fused}
+
+
+def fused_gates(*, tiny: bool) -> MakeGatedActivation:
+    """The fused gate, of the stand-in where that is wanted."""
+    if not tiny:
+        kernels: Launcher = CudaKernels(PROGRAM, torch.device("cuda"))
+    else:
+        from tests.gpu.stand_in.device import StandIn
+
+        kernels = StandIn(PROGRAM)
+    return functools.partial(CudaGatedActivation, kernels=kernels)
+
+
+def seconds_of(call: Callable[[], Any], calls: int = 20) -> float:
+    """Median time of a call, of five measurements after one that is not counted."""
+    times = []
+    for _ in range(6):
+        synchronize()
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronize()
+        times.append((time.perf_counter() - started) / calls)
+    return median(times[1:])
+
+
 def training(*, tiny: bool) -> dict[str, Any]:
-    """Samples per second of training M in bfloat16, ours and the compiled baseline's."""
+    """Samples per second of training M in bfloat16, with and without fused gates, and compiled."""
     kinds = ["baseline"] if tiny else ["baseline_compiled"]
     shapes = ["2x400"] if tiny else ["8x16000"]
     precision, device = ("32-true", "cpu") if tiny else ("bf16-mixed", "cuda")
-    cases = training_cases(shapes, [*kinds, "fused"], [precision], device)
+    cases = training_cases(shapes, [*kinds, "fused", "fused_plain_gates"], [precision], device)
     config = TINY["S"] if tiny else SIZES["M"]
     measured = measure_training(config, cases, repeats=1 if tiny else 3, seconds=0.1 if tiny else 2)
     rates = {one.case.implementation: one.median for one in measured}
-    return {**rates, "goal": TRAINING_GOAL, "of_baseline": rates["fused"] / rates[kinds[0]]}
+    gain = {"of_plain_gates": rates["fused"] / rates["fused_plain_gates"]}
+    gain |= {"of_baseline": rates["fused"] / rates[kinds[0]]}
+    return {**rates, "goal": TRAINING_GOAL, **gain}
 
 
 def losses(*, tiny: bool) -> Iterator[dict[str, Any]]:

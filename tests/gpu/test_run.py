@@ -19,7 +19,7 @@ def test_the_run_for_a_gpu_prints_and_writes_every_table(
     assert run.main(["--tiny", f"--output={output}"]) == 0
 
     found, text = json.loads(output.read_text()), capsys.readouterr().out
-    assert [*found] == ["machine", "suite", "parity", "sampling", "training", "losses"]
+    assert [*found] == ["machine", "suite", "parity", "sampling", "gates", "training", "losses"]
     assert found["suite"]["tests"] == 0  # they are collected only
     kinds = [(one["backend"], one["weight_dtype"]) for one in found["parity"]]
     assert kinds == list(run.BACKENDS)
@@ -28,7 +28,10 @@ def test_the_run_for_a_gpu_prints_and_writes_every_table(
     assert all(one["equal_samples"] == 1 for one in found["parity"][:2])
     assert len(found["sampling"]) == 2 * len(run.BACKENDS)
     assert all(one["rate"] > 0 for one in found["sampling"])
+    assert [one["way"] for one in found["gates"]] == ["forward", "backward"] * 2
+    assert all(one["fused_us"] > 0 for one in found["gates"])
     assert found["training"]["fused"] > 0
+    assert found["training"]["of_plain_gates"] > 0
     assert all(one["largest_relative_difference"] == 0 for one in found["losses"][:1])
     assert "backend=cuda" in text
     assert "goal=" in text

@@ -33,6 +33,7 @@ from wavenet.data.manifest import Clip, read_manifest, write_manifest
 from wavenet.distributions import Categorical
 from wavenet.model import WaveNet
 from wavenet.model_summary import layer_rows
+from wavenet.modules import GatedActivation
 from wavenet.training.acceleration import accelerate, compile_nll, keep_freed_memory
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.dataclass_io import from_dict, to_dict
@@ -46,7 +47,8 @@ class TrainingCase:
     """An implementation and the shape of its batches.
 
     Implementation `baseline` is WaveNet in PyTorch's own layers, `fused` what `wavenet-train` runs;
-    `compiled` adds torch.compile, `checkpointed` activation checkpointing.
+    `compiled` adds torch.compile, `checkpointed` activation checkpointing, and `plain_gates` leaves
+    the gates to PyTorch.
     """
 
     implementation: str
@@ -150,6 +152,8 @@ def _make_update(case: TrainingCase, config: WaveNetConfig) -> Callable[[], None
         model = WaveNet(config)
         checkpointed = case.implementation == "fused_checkpointed"
         accelerate(model, TrainerOptions(activation_checkpointing=checkpointed))
+        if case.implementation == "fused_plain_gates":
+            model.stack.gated_activation = GatedActivation
     nn.Module.to(model, case.device)
     nll: Callable[[Tensor], Tensor] = model.nll
     if case.implementation.endswith("compiled"):

@@ -152,11 +152,19 @@ class TrainBenchmarkCommand(Options):
         ("32-true", "bf16-mixed"), "Precision of matrix products", min_length=1
     )
     implementations: tuple[
-        Literal["baseline", "baseline_compiled", "fused", "fused_compiled", "fused_checkpointed"],
+        Literal[
+            "baseline",
+            "baseline_compiled",
+            "fused",
+            "fused_compiled",
+            "fused_checkpointed",
+            "fused_plain_gates",
+        ],
         ...,
     ] = option(
         ("baseline", "fused"),
-        "PyTorch's layers or the fused stack, also with torch.compile or activation checkpointing",
+        "PyTorch's layers or the fused stack, also with torch.compile, activation checkpointing or "
+        "PyTorch's gates",
         min_length=1,
     )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "auto uses a GPU if available")
