@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,33 +140,38 @@ def sampler_here(model: WaveNet, backend: str) -> Sampler:
 
 
 def build(program: Program, sanitizer: str, edits: Mapping[str, str]) -> Path:
-    """Compile a program; a compiled one of the same sources is taken again."""
-    ours = (*HERE.glob("*.cpp"), HERE / "machine.cuh")
-    sources = {**program.sources, **{path.name: path.read_text() for path in ours}}
+    """Compile a program for the stand-in."""
+    own = {path.name: path.read_text() for path in (HERE / "kernel.cpp", HERE / "machine.cuh")}
+    sources = {**program.sources, **own}
     for old, new in edits.items():
         (name,) = [name for name, text in sources.items() if text.count(old) == 1]
         sources[name] = sources[name].replace(old, new)
-    flags = [*FLAGS[sanitizer], "-std=c++17", "-Wall", "-Werror", "-Wno-unknown-pragmas"]
-    flags += [f"-D{name}" for name in program.macros]
-    flags += [f'-DMAIN_FILE="{program.main_file.name}"']
-    flags += ["-DENTRIES=" + "".join(f"ENTRY({name})" for name in program.kernels)]
-    key = hashlib.sha256(repr((sorted(sources.items()), flags)).encode()).hexdigest()[:24]
+    stand_in = {"stand_in.cpp": (HERE / "stand_in.cpp").read_text()}
+    options = ["-O2", "-fPIC", "-c", "stand_in.cpp", *["-DSANITIZER"] * bool(sanitizer)]
+    options += ["-DTHREAD_SANITIZER"] * (sanitizer == "thread")
+    machine = _compiled(stand_in, options)  # without a sanitizer
+    options = [*FLAGS[sanitizer], "-Wall", "-Werror", "-Wno-unknown-pragmas"]
+    options += [f"-D{name}" for name in program.macros]
+    options += [f'-DMAIN_FILE="{program.main_file.name}"']
+    options += ["-DENTRIES=" + "".join(f"ENTRY({name})" for name in program.kernels)]
+    return _compiled(sources, [*options, "kernel.cpp", str(machine)])
+
+
+def _compiled(sources: Mapping[str, str], options: Sequence[str]) -> Path:
+    """Return what g++ makes of sources; what it has made of the same is taken again."""
+    key = hashlib.sha256(repr((sorted(sources.items()), options)).encode()).hexdigest()[:24]
     parent = Path(tempfile.gettempdir()) / f"wavenet-stand-in-{os.getuid()}"
     parent.mkdir(mode=0o700, exist_ok=True)
     found = parent.lstat()
     assert (found.st_uid, found.st_mode & 0o22) == (os.getuid(), 0), f"{parent} is open to others"
     folder = parent / key
     with FileLock(parent / f"{key}.lock"):
-        if not (folder / "kernel").exists():
+        if not (folder / "done.o").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             for name, text in sources.items():
                 (folder / name).write_text(text)
-            own = ["-DSANITIZER"] * bool(sanitizer)
-            own += ["-DTHREAD_SANITIZER"] * (sanitizer == "thread")
-            fast = ["g++", "-std=c++17", "-O2", "-fPIC", *own, "-c", "stand_in.cpp"]
-            subprocess.run([*fast, "-o", "stand_in.o"], check=True, cwd=folder)
-            command = ["g++", *flags, "kernel.cpp", "stand_in.o", "-o", "compiled"]
+            command = ["g++", "-std=c++17", *options, "-o", "compiled"]
             subprocess.run(command, check=True, cwd=folder)
-            (folder / "compiled").rename(folder / "kernel")
-    return folder / "kernel"
+            (folder / "compiled").rename(folder / "done.o")
+    return folder / "done.o"

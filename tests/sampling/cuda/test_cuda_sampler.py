@@ -22,7 +22,9 @@ from wavenet.utils.errors import CheckpointError, ConfigError
 
 pytestmark = needs_compiler
 EXAMPLES = 300 if os.environ.get("WAVENET_FULL") else 16
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.06}  # of parameters, against float32; of the largest
+# of parameters, against float32, as a part of the largest: bfloat16's factors are rounded to 8 bits
+# (0.4 %) in each layer, and the worst of 56 models of `MODELS`, with 8 seeds each, is off by 0.8 %
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}
 
 
 def any_start(data: st.DataObject, config: WaveNetConfig, batch_size: int) -> dict[str, Any]:
@@ -49,12 +51,11 @@ def test_any_architecture_differs_from_the_reference_by_rounding(
     sampler, reference = cuda_sampler(model), make_sampler(model, "reference")
     waveform = torch.rand(batch_size, 20) * 2 - 1
     conditions = conditions_for(config, batch_size, 20)
-    torch.testing.assert_close(
-        sampler.teacher_forced(waveform, **conditions),
-        reference.teacher_forced(waveform, **conditions),
-        rtol=0,
-        atol=1e-4,
-    )
+    params = reference.teacher_forced(waveform, **conditions)
+    for weight_dtype, tolerance in TOLERANCE.items():
+        found = cuda_sampler(model, weight_dtype).teacher_forced(waveform, **conditions)
+        largest = max(1, float(params.abs().max()))
+        torch.testing.assert_close(found, params, rtol=0, atol=tolerance * largest)
 
     is_categorical = config.output_distribution == "categorical"
     sampling = data.draw(st.sampled_from(DRAWS if is_categorical else DRAWS[:3]))
