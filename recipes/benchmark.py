@@ -30,7 +30,11 @@ def measure(options: BenchmarkCommand) -> Iterator[Result]:
     """Yield the speed of each model, what starting a process costs, and what low precision does."""
     for name, models, sample_rate in models_to_measure(options):
         cases = sampling_cases(
-            options.batch_sizes, options.num_threads, options.weight_dtypes, tuple(models)
+            options.batch_sizes,
+            options.num_threads,
+            options.weight_dtypes,
+            tuple(models),
+            options.backends,
         )
         measurements = measure_sampling(models, cases, options.repeats, options.seconds, name)
         model = next(iter(models.values()))

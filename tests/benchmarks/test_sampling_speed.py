@@ -32,6 +32,18 @@ def test_cases_are_the_reference_and_all_combinations_for_the_cpu() -> None:
     assert not found[1].is_baseline_of(found[0])
 
 
+def test_samplers_of_a_gpu_have_the_cases_that_they_can_compute() -> None:
+    dtypes = ["float32", "bfloat16", "int8"]
+
+    found = sampling_cases([1, 8], [1], dtypes, backends=["graph", "cuda"])
+
+    assert [(case.backend, case.weight_dtype, case.batch_size) for case in found[1:]] == [
+        *(("graph", "float32", batch_size) for batch_size in (1, 8)),
+        *(("cuda", dtype, batch_size) for batch_size in (1, 8) for dtype in dtypes[:2]),
+    ]
+    assert {case.num_threads for case in found} == {1}
+
+
 def test_more_threads_than_cores_are_skipped_or_refused() -> None:
     found = sampling_cases([1], [ALL_CORES, ALL_CORES + 1], ["float32"])
 
@@ -41,7 +53,7 @@ def test_more_threads_than_cores_are_skipped_or_refused() -> None:
 
 
 def test_every_case_is_measured_in_every_repeat() -> None:
-    cases = sampling_cases([1, 3], [1], ["float32"])
+    cases = sampling_cases([1, 3], [1], ["float32"], backends=["cpu", "graph"])
 
     found = measure_sampling({UNCONDITIONAL: WaveNet(SMALL)}, cases, repeats=3, seconds=0.01)
 
@@ -49,7 +61,7 @@ def test_every_case_is_measured_in_every_repeat() -> None:
     for one in found:
         assert len(one.timings) == 3
         assert min(timing.rate for timing in one.timings) > 0
-    assert [one.share_of_limit is None for one in found] == [True, False, True]
+    assert [one.share_of_limit is None for one in found] == [True, False, True, True, True]
 
 
 def test_a_table_has_ratios_to_real_time_and_to_the_reference() -> None:

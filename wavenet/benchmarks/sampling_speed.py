@@ -1,5 +1,6 @@
 """Speed of samplers: cases, their measurement, and the start-up of a new process."""
 
+import copy
 import itertools
 import logging
 import os
@@ -70,8 +71,11 @@ def sampling_cases(
     num_threads: Sequence[int],
     weight_dtypes: Sequence[str],
     conditioning: Sequence[str] = (UNCONDITIONAL,),
+    backends: Sequence[str] = ("cpu",),
 ) -> list[SamplingCase]:
-    """Return the reference sampler, then all combinations for the CPU sampler.
+    """Return the reference sampler, then all combinations that each backend has.
+
+    `graph` has one thread and float32, `cuda` one thread, float32 and bfloat16.
 
     Raises:
         ConfigError: This machine has fewer cores than the smallest of `num_threads`.
@@ -83,11 +87,18 @@ def sampling_cases(
     if len(possible) < len(num_threads):
         log.info("this machine has %d cores: larger num_threads are skipped", cores)
     reference = SamplingCase(REFERENCE, "float32", 1, 1, conditioning[0])
-    combinations = itertools.product(batch_sizes, possible, weight_dtypes, conditioning)
-    return [reference] + [
-        SamplingCase("cpu", weight_dtype, threads, batch_size, kind)
-        for batch_size, threads, weight_dtype, kind in combinations
-    ]
+    cases = [reference]
+    for backend in backends:
+        threads = possible if backend == "cpu" else [1]
+        dtypes = {"graph": ["float32"], "cuda": [d for d in weight_dtypes if d != "int8"]}
+        combinations = itertools.product(
+            batch_sizes, threads, dtypes.get(backend, weight_dtypes), conditioning
+        )
+        cases += [
+            SamplingCase(backend, weight_dtype, count, batch_size, kind)
+            for batch_size, count, weight_dtype, kind in combinations
+        ]
+    return cases
 
 
 def untrained_models(config: WaveNetConfig, conditioning: Sequence[str]) -> dict[str, WaveNet]:
@@ -122,7 +133,7 @@ def measure_sampling(
     kinds = [replace(case, batch_size=1) for case in cases]  # other batch sizes share a sampler
     by_kind = {
         kind: make_sampler(
-            models[kind.conditioning],
+            _model_for(kind, models),
             kind.backend,
             num_threads=kind.num_threads,
             weight_dtype=kind.weight_dtype,
@@ -144,6 +155,14 @@ def measure_sampling(
             yield Timing(rate, limit)
 
     return measure_interleaved(cases, measure_all, repeats, description)
+
+
+def _model_for(case: SamplingCase, models: Mapping[str, WaveNet]) -> WaveNet:
+    """Return the model of a case, on a GPU where its sampler takes one."""
+    model = models[case.conditioning]
+    if case.backend in ("graph", "cuda") and torch.cuda.is_available():
+        return copy.deepcopy(model).cuda()
+    return model
 
 
 def conditioning_cost(measurements: Sequence[Measurement[SamplingCase]]) -> Iterator[str]:
@@ -198,7 +217,7 @@ def _rate(sampler: Sampler, batch_size: int, length: int, seed: int = 0) -> floa
     if config.global_in_channels:
         conditioning["vector"] = torch.zeros(batch_size, config.global_in_channels)
     started = time.perf_counter()
-    sampler.generate(length, batch_size=batch_size, seed=seed, **conditioning)
+    sampler.generate(length, batch_size=batch_size, seed=seed, **conditioning).cpu()
     return batch_size * length / (time.perf_counter() - started)
 
 

@@ -114,6 +114,11 @@ class BenchmarkCommand(Options):
     conditioning: tuple[Literal["none", "mel", "speaker"], ...] = option(
         ("none",), "Conditioning of models of these sizes", min_length=1
     )
+    backends: tuple[Literal["cpu", "graph", "cuda"], ...] = option(
+        ("cpu",),
+        "Samplers beside the reference; graph takes a GPU if there is one, cuda needs one",
+        min_length=1,
+    )
     batch_sizes: tuple[int, ...] = option((1, 32), "Parallel streams", ge=1, min_length=1)
     num_threads: tuple[int, ...] = option(
         (1, 2), "Threads; numbers above this machine's cores are skipped", ge=1, min_length=1
