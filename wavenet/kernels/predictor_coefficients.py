@@ -6,6 +6,7 @@ fixed order, so bits do not depend on how many there are.
 """
 
 import math
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from wavenet.kernels.compiler import (
     Builder,
     Value,
     compiled,
+    compiling_fast,
     inlined,
     llvm_function,
     set_cache,
@@ -197,8 +199,10 @@ def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     count = (frames.shape[1] - 1) * predictor.subframes
     items, shape = frames.double().contiguous().numpy(), (len(frames), count, predictor.num_rows)
     rows = np.empty(shape, np.float32)
-    for item, own_rows in zip(items, rows, strict=True):
-        _solver()(item, _constants(predictor.config), own_rows)
+    solver, constants = _solver(), _constants(predictor.config)
+    with nullcontext() if solver.signatures else compiling_fast():
+        for item, own_rows in zip(items, rows, strict=True):
+            solver(item, constants, own_rows)
     return torch.from_numpy(rows)
 
 

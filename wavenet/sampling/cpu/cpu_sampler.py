@@ -14,7 +14,7 @@ import wavenet.kernels
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.cache import KernelCache
-from wavenet.kernels.compiler import get_cache, set_cache
+from wavenet.kernels.compiler import compiling_fast, get_cache, set_cache
 from wavenet.kernels.matmul import aligned, encode_rows
 from wavenet.kernels.private_files import private_folder
 from wavenet.model import WaveNet
@@ -116,7 +116,8 @@ class CpuSampler(Sampler):
         if self.kernel.signatures:
             return
         started = time.perf_counter()
-        self._run(self.layout.new_state(1), 0)
+        with compiling_fast():
+            self._run(self.layout.new_state(1), 0)
         cache = get_cache(self.kernel)
         if isinstance(cache, KernelCache) and not cache.hits:
             log.info("compiled in %.1f s", time.perf_counter() - started)
