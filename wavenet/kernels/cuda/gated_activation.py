@@ -5,6 +5,8 @@ columns, or one where rows are not aligned: because of a width, or of where a te
 """
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -59,7 +61,8 @@ class CudaGatedActivation(GatedActivation):
         self.grad_y = like.new_empty(0)  # allocated by the first backward
 
     def forward(self, y: Tensor, bias: Tensor | None, z: Tensor) -> Tensor:
-        self._launch("forward", {"y": y, "z": z}, bias)
+        tensors = {"y": y, "z": z}
+        self._launch("forward", tensors, bias, Grid.of(tensors, self.rows, self.half))
         return z
 
     def backward(
@@ -70,41 +73,72 @@ class CudaGatedActivation(GatedActivation):
             unit = ROW_BYTES // y.element_size()
             self.z = y.new_empty(self.rows, self.half // unit * unit + unit)
             self.z[:, self.half] = 1
-        tensors = {"y": y, "grad_z": grad_z, "z": self.z, "grad_y": self.grad_y}
-        sums = self._launch("backward", tensors, bias)
+        tensors = {"y": y, "z": self.z, "grad_z": grad_z, "grad_y": self.grad_y}
+        grid = Grid.of(tensors, self.rows, self.half)
+        sums = y.new_empty(grid.parts, 2 * self.half, dtype=torch.float32)
+        shared_bytes = grid.lanes * grid.across * 2 * grid.columns * sums.element_size()
+        self._launch("backward", {**tensors, "sums": sums}, bias, grid, shared_bytes)
         return self.grad_y, self.grad_y.t(), self.z[:, : self.half + 1].t(), sums
 
-    def _launch(self, way: str, tensors: dict[str, Tensor], bias: Tensor | None) -> Tensor:
-        """Launch a kernel; return the sums of the backward pass over the rows of each block."""
-        y, half = tensors["y"], self.half
-        assert y.is_contiguous()
-        assert all(tensor.stride(1) == 1 for tensor in tensors.values())
-        places = [half, *(one.stride(0) for one in tensors.values())]
-        places += [one.data_ptr() // one.element_size() for one in tensors.values()]
+    def _launch(
+        self,
+        way: str,
+        tensors: dict[str, Tensor],
+        bias: Tensor | None,
+        grid: "Grid",
+        shared_bytes: int = 0,
+    ) -> None:
+        if not self.rows:
+            return
+        if bias is not None:
+            tensors["bias"] = bias.float().contiguous()
+        grad_z = tensors.get("grad_z")
+        numbers = {
+            "rows": self.rows,
+            "half": self.half,
+            "z_stride": tensors["z"].stride(0),
+            "grad_z_stride": 0 if grad_z is None else grad_z.stride(0),
+            "tiles": grid.tiles,
+            "across": grid.across,
+        }
+        name = f"gate_{way}_{DTYPES[tensors['y'].dtype]}{'_narrow' if grid.columns == 1 else ''}"
+        blocks = grid.parts * grid.tiles
+        self.kernels.launch(Launch(name, Task, tensors, numbers, blocks, THREADS, shared_bytes))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which threads have which numbers.
+
+    Attributes:
+        columns: Of a thread.
+        across: Threads of a block side by side in a row.
+        tiles: Blocks side by side in a row.
+        parts: Blocks one below the other.
+    """
+
+    columns: int
+    across: int
+    tiles: int
+    parts: int
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], rows: int, half: int) -> "Grid":
+        """Return the grid for rows of `half` columns, as far as the tensors are aligned."""
+        assert tensors["y"].is_contiguous()
+        places = [half]
+        for tensor in tensors.values():
+            assert tensor.stride(1) == 1
+            places += [tensor.stride(0), tensor.data_ptr() // tensor.element_size()]
         columns = 1 if any(place % COLUMNS for place in places) else COLUMNS
         tiles = -(-half // (columns * MAX_ACROSS))
         across = -(-half // (columns * tiles))
-        lanes = THREADS // across
-        parts = -(-self.rows // (lanes * ROWS))
-        shared_bytes = 0
-        sums = y.new_empty(parts if way == "backward" else 0, 2 * half, dtype=torch.float32)
-        if way == "backward":
-            tensors["sums"], shared_bytes = sums, lanes * across * 2 * columns * 4
-        if bias is not None:
-            tensors["bias"] = bias.float().contiguous()
-        numbers = {
-            "rows": self.rows,
-            "half": half,
-            "z_stride": tensors["z"].stride(0),
-            "grad_z_stride": tensors["grad_z"].stride(0) if way == "backward" else 0,
-            "tiles": tiles,
-            "across": across,
-        }
-        name = f"gate_{way}_{DTYPES[y.dtype]}{'_narrow' if columns == 1 else ''}"
-        if parts:
-            blocks = parts * tiles
-            self.kernels.launch(Launch(name, Task, tensors, numbers, blocks, THREADS, shared_bytes))
-        return sums
+        return cls(columns, across, tiles, -(-rows // (THREADS // across * ROWS)))
+
+    @property
+    def lanes(self) -> int:
+        """Rows that a block has at a time."""
+        return THREADS // self.across
 
 
 def gate_kernels(device: torch.device) -> Launcher | None:
