@@ -1,7 +1,9 @@
 """How a backend is compared with the reference, which defines the signal."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, SamplerState
 from wavenet.sampling.state import uniforms
+from wavenet.utils.errors import CheckpointError
 
 DRAWS = [
     SamplingConfig(),
@@ -31,6 +34,43 @@ def noisy(config: WaveNetConfig, seed: int = 0) -> WaveNet:
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
+
+
+def companded(companding: Any, input_type: Any) -> WaveNetConfig:
+    """A small model of a companding, whose first convolution sees two samples."""
+    return WaveNetConfig(
+        quantization_channels=64,
+        companding=companding,
+        input_type=input_type,
+        input_kernel_size=2,
+        dilations=(1, 3),
+        residual_channels=16,
+        gate_channels=16,
+        skip_channels=16,
+        head_channels=16,
+    )
+
+
+def assert_nan_is_reported(output: str, build: Callable[[WaveNet], Sampler]) -> None:
+    """Ask for samples of parameters that are not finite, then for a sampler of such weights."""
+    classes = 16 if output == "categorical" else 65536
+    config = WaveNetConfig(
+        dilations=(1, 2),
+        output_distribution=output,
+        quantization_channels=classes,
+        input_type="scalar",
+    )
+    model = noisy(config)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.fill_(1e30)
+
+    with pytest.raises(CheckpointError, match="NaN or infinity"):
+        build(model).generate(5)
+    with torch.no_grad():
+        model.head.output.weight.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match=r"head\.output\.weight contains NaN"):
+        build(model)
 
 
 def assert_same_signal(

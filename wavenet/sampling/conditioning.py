@@ -255,3 +255,13 @@ def _check_frames(
         wanted = f"({batch_size}, {channels}, F)"
         raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
     return for_all_items("local", local.to(like), batch_size, dims=3)
+
+
+def check_channels(name: str, conditioning: Tensor | None, wanted: int) -> None:
+    """Raise `ValueError` if a state's conditioning `(B, C, ...)` is not of `wanted` channels."""
+    found = 0 if conditioning is None else conditioning.shape[1]
+    if found != wanted:
+        raise ValueError(
+            f"the state is another model's: {name} conditioning of {found} channels, this model "
+            f"has {wanted}"
+        )

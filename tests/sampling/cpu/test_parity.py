@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.architectures import conditions_for, configs, some
-from tests.sampling.parity import DRAWS, assert_same_signal, noisy
+from tests.sampling.parity import DRAWS, assert_same_signal, companded, noisy
 from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
 from wavenet.model import WaveNet
@@ -91,14 +91,7 @@ def test_16_bit_scalar_input_equals_the_reference() -> None:
 @pytest.mark.parametrize("input_type", ["embedding", "scalar"])
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> None:
-    config = WaveNetConfig(
-        quantization_channels=64,
-        companding=name,
-        input_type=input_type,
-        input_kernel_size=2,
-        dilations=(1, 3),
-    )
-    model = noisy(config)
+    model = noisy(companded(name, input_type))
     prompt = torch.rand(1, 9) * 2 - 1
 
     sampler, reference = make_sampler(model, "cpu"), make_sampler(model, "reference")

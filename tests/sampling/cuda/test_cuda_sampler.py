@@ -1,6 +1,5 @@
 """The kernel on the stand-in for a GPU compared with the reference, which defines the signal."""
 
-import dataclasses
 import os
 from typing import Any
 
@@ -13,12 +12,18 @@ from torch import Tensor
 from tests.architectures import SMALL, conditions_for, configs, some
 from tests.gpu.stand_in.device import SamplerStandIn, cuda_sampler, needs_compiler
 from tests.sampling.graph.test_capture import MODELS, config_of
-from tests.sampling.parity import DRAWS, assert_same_signal, noisy
+from tests.sampling.parity import (
+    DRAWS,
+    assert_nan_is_reported,
+    assert_same_signal,
+    companded,
+    noisy,
+)
 from wavenet.config import WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
 from wavenet.sampling import make_sampler
 from wavenet.sampling.cuda.task import Task
-from wavenet.utils.errors import CheckpointError, ConfigError
+from wavenet.utils.errors import ConfigError
 
 pytestmark = needs_compiler
 EXAMPLES = 300 if os.environ.get("WAVENET_FULL") else 16
@@ -149,18 +154,7 @@ def test_given_noise_and_noise_of_seeds_give_the_same_signal() -> None:
 @pytest.mark.parametrize("input_type", ["embedding", "scalar"])
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> None:
-    config = WaveNetConfig(
-        quantization_channels=64,
-        companding=name,
-        input_type=input_type,
-        input_kernel_size=2,
-        dilations=(1, 3),
-        residual_channels=8,
-        gate_channels=16,
-        skip_channels=8,
-        head_channels=8,
-    )
-    model = noisy(config)
+    model = noisy(companded(name, input_type))
     prompt: Tensor = torch.rand(1, 9) * 2 - 1
     for start in ({}, {"prompt": prompt}):
         assert_same_signal(cuda_sampler(model), make_sampler(model, "reference"), 30, **start)
@@ -168,21 +162,7 @@ def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> No
 
 @pytest.mark.parametrize("output", ["categorical", "logistic_mixture", "gaussian_mixture"])
 def test_a_model_that_puts_out_nan_is_reported(output: str) -> None:
-    classes = 16 if output == "categorical" else 65536
-    config = dataclasses.replace(
-        SMALL, output_distribution=output, quantization_channels=classes, input_type="scalar"
-    )
-    model = noisy(config)
-    with torch.no_grad():
-        for parameter in model.head.parameters():
-            parameter.fill_(1e30)
-
-    with pytest.raises(CheckpointError, match="NaN or infinity"):
-        cuda_sampler(model).generate(5)
-    with torch.no_grad():
-        model.head.output.weight.fill_(torch.nan)
-    with pytest.raises(CheckpointError, match=r"head\.output\.weight contains NaN"):
-        cuda_sampler(model)
+    assert_nan_is_reported(output, cuda_sampler)
 
 
 def test_what_the_kernel_does_not_know_is_refused_by_name() -> None:

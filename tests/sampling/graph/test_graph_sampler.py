@@ -10,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.architectures import SMALL, conditions_for, configs, some
-from tests.sampling.parity import DRAWS, assert_same_signal, noisy
+from tests.sampling.parity import (
+    DRAWS,
+    assert_nan_is_reported,
+    assert_same_signal,
+    companded,
+    noisy,
+)
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
 from wavenet.sampling import make_sampler
 from wavenet.sampling.graph.step import PIECE
-from wavenet.utils.errors import CheckpointError
 
 EXAMPLES = 500 if os.environ.get("WAVENET_FULL") else 40
 
@@ -106,14 +111,7 @@ def test_any_architecture_in_float32_differs_by_rounding(
 @pytest.mark.parametrize("input_type", ["embedding", "scalar"])
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_every_companding_equals_the_reference(name: Any, input_type: Any) -> None:
-    config = WaveNetConfig(
-        quantization_channels=64,
-        companding=name,
-        input_type=input_type,
-        input_kernel_size=2,
-        dilations=(1, 3),
-    )
-    model = noisy(config).double()
+    model = noisy(companded(name, input_type)).double()
     prompt = torch.rand(2, 9, dtype=torch.float64) * 2 - 1
     samplers = [make_sampler(model, backend) for backend in ("graph", "reference")]
 
@@ -169,21 +167,7 @@ def test_half_precision_is_computed_in_float32() -> None:
 
 @pytest.mark.parametrize("output", ["categorical", "logistic_mixture", "gaussian_mixture"])
 def test_a_model_that_puts_out_nan_is_reported(output: str) -> None:
-    classes = 16 if output == "categorical" else 65536
-    config = dataclasses.replace(
-        SMALL, output_distribution=output, quantization_channels=classes, input_type="scalar"
-    )
-    model = noisy(config)
-    with torch.no_grad():
-        for parameter in model.head.parameters():
-            parameter.fill_(1e30)
-
-    with pytest.raises(CheckpointError, match="NaN or infinity"):
-        make_sampler(model, "graph").generate(5)
-    with torch.no_grad():
-        model.head.output.weight.fill_(torch.nan)
-    with pytest.raises(CheckpointError, match=r"head\.output\.weight contains NaN"):
-        make_sampler(model, "graph")
+    assert_nan_is_reported(output, lambda model: make_sampler(model, "graph"))
 
 
 def test_a_state_without_the_conditioning_of_the_model_is_refused() -> None:

@@ -10,7 +10,7 @@ from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.cuda.launch import Launcher
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning, check_channels
 from wavenet.sampling.cuda.packing import STREAMS, Widths, pack_weights, padded, to_slots
 from wavenet.sampling.cuda.task import sampler_launch
 from wavenet.sampling.cuda.warp_state import Layout, WarpState, to_history
@@ -260,14 +260,8 @@ class CudaSampler(Sampler):
         config = self.model.config
         wanted_local = 0 if config.local is None else config.local.channels
         wanted_shared = config.conditioning_channels - wanted_local
-        given = (("local", local, wanted_local), ("global", shared, wanted_shared))
-        for name, conditioning, wanted in given:
-            found = 0 if conditioning is None else conditioning.shape[1]
-            if found != wanted:
-                raise ValueError(
-                    f"the state is another model's: {name} conditioning of {found} channels, this "
-                    f"model has {wanted}"
-                )
+        check_channels("local", local, wanted_local)
+        check_channels("global", shared, wanted_shared)
 
 
 def check_supported(model: WaveNet, weight_dtype: str) -> None:

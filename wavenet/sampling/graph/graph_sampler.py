@@ -9,7 +9,7 @@ from torch import Tensor
 from wavenet.distributions import Categorical, Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning, check_channels
 from wavenet.sampling.graph.capture import CapturedStep
 from wavenet.sampling.graph.graph_state import GraphState, Layout
 from wavenet.sampling.graph.step import PIECE, Step, StepOptions
@@ -138,17 +138,12 @@ class GraphSampler(ReferenceSampler):
 
     def _check_conditioning(self, local: Tensor | None, shared: Tensor | None) -> None:
         weights = self.weights
-        given = (("local", local, weights.local), ("global", shared, weights.shared))
-        for name, conditioning, projections in given:
-            found = 0 if conditioning is None else conditioning.shape[1]
-            wanted = 0 if projections is None else projections.shape[1]
-            if name == "local":
-                wanted += self.layout.given_rows
-            if found != wanted:
-                raise ValueError(
-                    f"the state is another model's: {name} conditioning of {found} channels, this "
-                    f"model has {wanted}"
-                )
+        wanted_local, wanted_shared = (
+            0 if projections is None else projections.shape[1]
+            for projections in (weights.local, weights.shared)
+        )
+        check_channels("local", local, wanted_local + self.layout.given_rows)
+        check_channels("global", shared, wanted_shared)
 
     def _step(self, streams: int, options: StepOptions) -> Step:
         """Return a step for so many streams, an earlier one if possible."""
