@@ -1,5 +1,6 @@
 """Random small models, for tests that must hold for every architecture."""
 
+import os
 from typing import Any
 
 import torch
@@ -19,6 +20,11 @@ SMALL = WaveNetConfig(
     skip_channels=5,
     head_channels=5,
 )
+
+
+def num_examples(few: int, full: int = 500) -> int:
+    """Return how many examples a test tries: `few`, or with `--full` many."""
+    return full if "WAVENET_FULL" in os.environ else few
 
 
 @st.composite

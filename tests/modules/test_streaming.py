@@ -1,7 +1,6 @@
 """Streams against `forward`: for any stack or upsampling network, and any way to cut its input."""
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,12 +11,12 @@ from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.architectures import local_configs
+from tests.architectures import local_configs, num_examples
 from wavenet.modules import LocalConditioner, ResidualBlock, ResidualStack
 from wavenet.modules.streaming import StackState
 from wavenet.modules.upsampling import UPSAMPLERS
 
-EXAMPLES = 500 if os.environ.get("WAVENET_FULL") else 60
+EXAMPLES = num_examples(60)
 GATES: list[Any] = ["tanh*sigmoid", "sigmoid*tanh", "tanh", "relu", "leaky_relu", nn.GLU(dim=1)]
 
 Inputs = dict[str, Tensor]

@@ -1,6 +1,5 @@
 """The compiled sampler compared with the reference, which defines it."""
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.architectures import conditions_for, configs, some
+from tests.architectures import conditions_for, configs, num_examples, some
 from tests.sampling.parity import DRAWS, assert_same_signal, companded, noisy
 from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
@@ -17,7 +16,7 @@ from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, make_sampler
 from wavenet.utils.cores import available_cores
 
-EXAMPLES = 500 if os.environ.get("WAVENET_FULL") else 200
+EXAMPLES = num_examples(150)
 THREADS = [1, 2][: available_cores()]
 
 

@@ -1,6 +1,5 @@
 """The kernel on the stand-in for a GPU compared with the reference, which defines the signal."""
 
-import os
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.architectures import SMALL, conditions_for, configs, some
+from tests.architectures import SMALL, conditions_for, configs, num_examples, some
 from tests.gpu.stand_in.device import SamplerStandIn, cuda_sampler, needs_compiler
 from tests.sampling.graph.test_capture import MODELS, config_of
 from tests.sampling.parity import (
@@ -26,7 +25,7 @@ from wavenet.sampling.cuda.task import Task
 from wavenet.utils.errors import ConfigError
 
 pytestmark = needs_compiler
-EXAMPLES = 300 if os.environ.get("WAVENET_FULL") else 16
+EXAMPLES = num_examples(16, 300)
 # of parameters, against float32, as a part of the largest: bfloat16's factors are rounded to 8 bits
 # (0.4 %) in each layer, and the worst of 56 models of `MODELS`, with 8 seeds each, is off by 0.8 %
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}

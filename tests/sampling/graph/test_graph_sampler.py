@@ -1,7 +1,6 @@
 """The step as tensor operations compared with the reference, which defines it."""
 
 import dataclasses
-import os
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.architectures import SMALL, conditions_for, configs, some
+from tests.architectures import SMALL, conditions_for, configs, num_examples, some
 from tests.sampling.parity import (
     DRAWS,
     assert_nan_is_reported,
@@ -22,7 +21,7 @@ from wavenet.distributions.companding import CONVENTIONS
 from wavenet.sampling import make_sampler
 from wavenet.sampling.graph.step import PIECE
 
-EXAMPLES = 500 if os.environ.get("WAVENET_FULL") else 40
+EXAMPLES = num_examples(40)
 
 
 def start_of(data: st.DataObject, config: WaveNetConfig, batch_size: int) -> dict[str, Any]:
