@@ -39,7 +39,7 @@ def import_model(options: ImportCommand, composed: Composed) -> None:
     for note in imported.notes:
         print(f"note: {note}")
     folder, arguments = shlex.quote(str(output)), generate_arguments(imported.audio)
-    print(f"wavenet-generate checkpoint={folder} {arguments}")
+    print(f"wavenet-generate {folder} {arguments}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def push(options: PushCommand, composed: Composed) -> None:
     if loaded.training.license is None and not options.private:
         log.warning("warning: the model states no license, so nobody may use it: see license=")
     print(push_to_hub(folder, options.repo, private=options.private))
-    print(f"wavenet-generate checkpoint={options.repo} {generate_arguments(loaded.audio)}")
+    print(f"wavenet-generate {options.repo} {generate_arguments(loaded.audio)}")
 
 
 if __name__ == "__main__":

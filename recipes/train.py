@@ -42,7 +42,7 @@ from wavenet.training.run import (
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
 from wavenet.training.validation import History, Validation
-from wavenet.utils.errors import printable
+from wavenet.utils.errors import printable, shell_word
 
 log = logging.getLogger("wavenet")
 
@@ -77,7 +77,7 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     if stop.signal is None:
         return run_result(run)
     if group.rank == 0:
-        print(f"stopped and saved; resume with: wavenet-train resume={printable(run)}")
+        print(f"stopped and saved; resume with: wavenet-train resume={shell_word(run)}")
     return run_result(run, 128 + stop.signal)
 
 

@@ -44,7 +44,7 @@ def _derive_audio(audio: dict[str, Any]) -> None:
     features = [audio[name] for name in names if isinstance(audio.get(name), dict)]
     rates = [one.get("sample_rate") for one in (audio, *features)]
     hops = [one.get("hop_length") for one in features]
-    audio["sample_rate"] = _first(rates) or AudioConfig.sample_rate
+    audio["sample_rate"] = _first([*rates, AudioConfig.sample_rate])
     for one in features:
         follows = {"sample_rate": audio["sample_rate"], "hop_length": _first(hops)}
         given = {key: value for key, value in one.items() if value is not None}

@@ -33,7 +33,11 @@ from wavenet.utils.dataclass_io import key_fields, nested_dataclass
         ("overwrite=true", "see --help"),
         ("lr=1", "did you mean 'optim.lr'? See --help"),
         ("audio=16000", "written audio.sample_rate=16000"),
-        ("runs/demo", "write KEY=PATH"),
+        ("runs/demo", "write KEY=PATH, such as resume=runs/demo"),
+        ("optim.lr=1,2", "optim.lr takes one value, got 1,2; a list is [1,2]; -m starts"),
+        ("audio.sample_rate=0", "sample_rate must be from 1 to 768000, got 0"),
+        ("name=../x", "name must be that of a folder in runs/"),
+        ("name=", "name must be that of a folder in runs/"),
         ("trian", "'trian' has no key: write KEY=VALUE"),
         ("--hepl", "did you mean '--help'"),
         ("trainer=null", "must be a string"),
@@ -50,6 +54,24 @@ def test_a_wrong_command_line_exits_2_before_any_work(run: Run, argument: str, w
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 20
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "words"),
+    [
+        ("prepare", "recordings/mine", "such as data.root=recordings/mine"),
+        ("prepare", "recipe=demo", "recipe is a key of wavenet-train"),
+        ("generate", "seconds=1,2", "seconds takes one value, got 1,2; a list is [1,2]\n"),
+        ("inspect", "output=tree.jpg", "output must be a .png file"),
+    ],
+)
+def test_a_wrong_word_of_another_command_exits_2(
+    run: Run, verb: str, argument: str, words: str
+) -> None:
+    done = run(verb, argument)
+
+    assert done.returncode == 2
+    assert words in done.stderr
 
 
 def test_a_key_of_a_mapping_that_is_set_to_null_names_the_mapping(run: Run) -> None:

@@ -140,3 +140,10 @@ def test_another_suffix_is_refused_with_those_that_are_written(run: Run, model: 
 
     assert done.returncode == 2
     assert "output must be a file .wav, .flac, .ogg, .mp3, got speech.m4a" in done.stderr
+
+
+def test_a_length_under_one_sample_is_refused_as_it_was_given(run: Run) -> None:
+    done = run("generate", "demo_voice", "seconds=0.00001")
+
+    assert done.returncode == 2
+    assert "seconds=1e-05 is less than one sample at 8000 Hz" in done.stderr

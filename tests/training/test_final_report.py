@@ -1,6 +1,7 @@
 """What a finished run advises: longer, more recordings, or to generate."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,9 @@ def test_the_next_step_follows_from_verdict_and_curve(
     assert found[0].startswith(advice)
     assert bool(found[0]) is bool(advice)
     assert found[1] == command
+
+
+def test_a_command_that_is_shown_can_be_copied_into_a_shell() -> None:
+    _, command = next_step(Path("runs/a b"), CONFIG, History(), None)
+
+    assert shlex.split(command) == ["wavenet-generate", "runs/a b/model"]

@@ -11,7 +11,13 @@ from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.training.data import resolve_config
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
-from wavenet.training.run import find_relaunched_run, locked_run_dir, new_run_dir, resume_run
+from wavenet.training.run import (
+    find_relaunched_run,
+    locked_run_dir,
+    new_run_dir,
+    read_run,
+    resume_run,
+)
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import ConfigError, DataError, MachineError
 from wavenet.utils.files import locked
@@ -107,6 +113,21 @@ def test_a_resumed_schedule_keeps_its_length_unless_a_number_is_given(
     resumed = resume_run(longer, tmp_path, ONE_PROCESS)
 
     assert resumed.optim.lr_schedule_steps == now
+
+
+def test_a_model_directory_is_no_run_and_names_its_run(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run.json").touch()
+
+    with pytest.raises(ConfigError, match=f"It is part of one: resume={tmp_path}"):
+        read_run(tmp_path / "model")
+
+
+def test_a_file_is_no_folder_of_a_run() -> None:
+    Path("file").touch()
+
+    with pytest.raises(ConfigError, match="run_dir file is no folder"):
+        new_run_dir(CONFIG, Path("file"), None)
 
 
 def test_a_run_that_is_interrupted_at_once_leaves_no_folder() -> None:

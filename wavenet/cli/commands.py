@@ -54,6 +54,8 @@ class TrainCommand(RunConfig):
             )
         if self.resume is None and self.data.processed_dir is None:
             _ = self.data.source  # raises if it is missing, before any work
+        plain = self.name not in ("", ".", "..") and not set("/\\") & set(self.name)
+        check(plain, "name", "that of a folder in runs/; run_dir=FOLDER is any place", self.name)
 
     @property
     def run(self) -> RunConfig:
@@ -235,6 +237,10 @@ class InspectCommand(Options):
     checkpoint: str | None = option(None, f"{CHECKPOINT_HELP}; null to inspect the group model")
     output: str | None = option(None, "PNG chart of the dilations; null for none")
     debug: bool = option(False, "Show tracebacks of errors")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_chart(self.output)
 
 
 @dataclass(frozen=True, kw_only=True)

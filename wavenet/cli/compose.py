@@ -248,6 +248,10 @@ def explain(error: Exception, verb: str) -> str:
         return f"{printable(error.override)!r} has no key: write KEY=VALUE (--help lists keys)"
     if isinstance(error, OverrideParseException):
         return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
+    match = re.match(r"Ambiguous value for argument '([^=]+)=(.*)'\n", text)
+    if match:
+        several = "; -m starts a training with each" if verb == "train" else ""
+        return f"{match[1]} takes one value, got {match[2]}; a list is [{match[2]}]{several}"
     match = re.search(r"Could not override '([^']+)'", text)
     if match:
         return _without_place(match[1], known_keys(verb))

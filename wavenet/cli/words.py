@@ -27,6 +27,8 @@ POSITIONAL = {  # key of a first word without one
     **dict.fromkeys(("generate", "evaluate", "benchmark", "inspect", "push"), "checkpoint"),
     "import": "source",
 }
+TRAIN_GROUPS = ("recipe", "launcher", "sweeper")  # of Hydra, without a dataclass
+USUAL_PATH = {"train": "resume", "prepare": "data.root"}  # key of a path that has none
 MAX_NEAREST = 5
 LIKE = 0.6  # least similarity of a key that is suggested alone
 ABOUT_AS_LIKE = 0.1  # below the best
@@ -108,12 +110,17 @@ def check_words(verb: str, arguments: Iterable[str]) -> None:
                 "use KEY=VALUE with a known key (--help lists them)"
             )
         if "/" in argument and "=" not in argument:
-            raise ConfigError(f"{printable(argument)!r} has no key: write KEY=PATH")
+            such = (
+                f", such as {USUAL_PATH[verb]}={printable(argument)}" if verb in USUAL_PATH else ""
+            )
+            raise ConfigError(f"{printable(argument)!r} has no key: write KEY=PATH{such}")
         if re.fullmatch(r"audio=\d+", argument):
             rate = argument.partition("=")[2]
             raise ConfigError(f"{argument}: a sample rate is written audio.sample_rate={rate}")
         name, equals, _ = argument.partition("=")
         key = re.fullmatch(r"(?!hydra\b)([a-z][\w.]*?)(\.\d+)*", name)  # with indices of a list
+        if equals and name in TRAIN_GROUPS and name not in known:
+            raise ConfigError(f"{name} is a key of wavenet-train, which prepares the data first")
         if equals and key and key[1] not in known:
             raise ConfigError(f"unknown key {name!r}{nearest_keys(name, known)}")
 
@@ -121,7 +128,7 @@ def check_words(verb: str, arguments: Iterable[str]) -> None:
 def known_keys(verb: str) -> list[str]:
     """Return the dotted keys and the groups of a command."""
     keys = [key for key, _ in _keys_and_types(COMMANDS[verb].options)]
-    return [*keys, "recipe", "launcher", "sweeper"]
+    return [*keys, *(TRAIN_GROUPS if verb == "train" else ())]
 
 
 def nearest_keys(key: str, known: Sequence[str]) -> str:

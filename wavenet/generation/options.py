@@ -239,7 +239,7 @@ def resolve_length(seconds: float | None, available: int | None, sample_rate: in
         )
     if length < 1:
         raise ConfigError(
-            f"{length / sample_rate:g} s is less than one sample at {sample_rate} Hz: "
-            "increase seconds"
+            f"{'no input' if seconds is None else f'seconds={seconds:g}'} is less than one sample "
+            f"at {sample_rate} Hz: increase seconds"
         )
     return length

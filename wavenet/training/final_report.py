@@ -18,7 +18,7 @@ from wavenet.evaluation.synthesis import Recording
 from wavenet.evaluation.verdict import Verdict
 from wavenet.training.options import RunConfig
 from wavenet.training.validation import History
-from wavenet.utils.errors import printable
+from wavenet.utils.errors import printable, shell_word
 
 LONGER = 10  # times, the advice for a model that is worse than its baseline
 MAX_CHANGE = 0.01  # bits: a held-out curve that changes less is flat
@@ -79,10 +79,10 @@ def next_step(
     """
     steps = config.trainer.max_steps
     longer = (
-        f"wavenet-train resume={run} trainer.max_steps={LONGER * steps} "
+        f"wavenet-train resume={shell_word(run)} trainer.max_steps={LONGER * steps} "
         f"optim.lr_schedule_steps={LONGER * steps}"
     )
-    generate = f"wavenet-generate {run / 'model'}"
+    generate = f"wavenet-generate {shell_word(run / 'model')}"
     if config.audio.features:
         generate += " input=FILE"
     best, bits = history.best_step, dict(history.val)

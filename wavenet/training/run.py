@@ -59,10 +59,10 @@ def _read_run(run: Path) -> tuple[RunConfig, DataIdentity | None]:
     """Return the config of a run, and which clips it is trained with."""
     path = run / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(
-            f"{printable(run)} is no run: it has no {CONFIG_FILE}. If it was stopped before its "
-            "first step, start it again"
-        )
+        hint = "If it was stopped before its first step, start it again"
+        if (run.parent / CONFIG_FILE).is_file():
+            hint = f"It is part of one: resume={printable(run.parent)}"
+        raise ConfigError(f"{printable(run)} is no run: it has no {CONFIG_FILE}. {hint}")
     try:
         plain = parse_json(path.read_bytes())
         dataset = plain.pop(DATASET_KEY, None) if isinstance(plain, dict) else None
@@ -256,6 +256,8 @@ def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path
     """
     if run is None:
         run = new_numbered_folder(RUNS_DIR, config.name)
+    elif run.exists() and not run.is_dir():
+        raise ConfigError(f"run_dir {printable(run)} is no folder: choose another run_dir")
     elif run.exists() and not _is_abandoned(run):
         raise ConfigError(
             f"run_dir {printable(run)} is not empty: resume={printable(run)} continues that run, "

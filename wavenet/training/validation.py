@@ -24,7 +24,7 @@ from wavenet.training.loggers import Loggers
 from wavenet.training.options import RunConfig
 from wavenet.training.signals import Stopped
 from wavenet.training.state import TrainingState
-from wavenet.utils.errors import MachineError, printable
+from wavenet.utils.errors import MachineError, shell_word
 
 MAX_CURVE_POINTS = 500
 log = logging.getLogger("wavenet")
@@ -138,7 +138,8 @@ class Validation:
         if state.step and not self.history.val and self.exported_step != state.step:
             if self.exported_step is None and not (self.run / "model").exists():
                 log.info(
-                    "a first model to listen to: wavenet-generate %s", printable(self.run / "model")
+                    "a first model to listen to: wavenet-generate %s",
+                    shell_word(self.run / "model"),
                 )
             self._try_to_export(state)
 

@@ -6,6 +6,7 @@ is, so text that comes from a file goes through `printable` first.
 
 import contextlib
 import importlib
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,11 @@ def printable(text: object, limit: int = 200) -> str:
     """Return `text` on one line, control characters escaped, cut at `limit` characters."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def shell_word(path: object) -> str:
+    """Return a path as a shell takes it, for a command that is shown."""
+    return shlex.quote(printable(path))
 
 
 def listed(lines: Sequence[str], limit: int = 12) -> str:

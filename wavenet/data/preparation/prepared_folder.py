@@ -151,7 +151,7 @@ def check_places(root: Path, output: Path) -> None:
     if target == source or source in target.parents or target in source.parents:
         raise ConfigError(
             f"output {printable(output)} and data.root {printable(root)} lie inside each other: "
-            "choose an output outside of it"
+            "set data.processed_dir to a folder outside of it"
         )
     if target.exists() and not target.is_dir():
         raise ConfigError(f"output {printable(output)} is a file: choose another place")
