@@ -13,7 +13,7 @@ for it, and a test compares this list with the installed version:
   its `refresh()` loads what deserialized code refers to;
 - the options `_nrt`, which turns off the counting of references to arrays, and
   `no_cpython_wrapper` and `no_cfunc_wrapper`;
-- `blocks`, and their `scope`, of the function that a rule for inlining is asked about;
+- `func_id.func` of the function that a rule for inlining is asked about;
 - `numba.extending.intrinsic`, which is documented, reading the signature of a typing function that
   was made at run time.
 """
@@ -23,7 +23,7 @@ import inspect
 import pickle  # noqa: TID251 only for what this user wrote, in a folder that is closed to others
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from numba import njit, types
@@ -37,6 +37,7 @@ Address = int  # of memory, in compiled code
 ADDRESS = types.int64
 
 _OPTIONS: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil": True}
+_inlined_functions: set[Callable[..., Any]] = set()
 
 
 @contextmanager
@@ -77,22 +78,17 @@ def compiled(
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function as a part of its callers, which are optimized as one unit."""
-    return njit(inline=_inline_always, **_OPTIONS)(function)
+    _inlined_functions.add(function)
+    return njit(inline=_into_entry, **_OPTIONS)(function)
 
 
-def _inline_always(_: Any, caller: Any, __: Any) -> bool:
-    """Inline a call into `caller`, and make inlining `caller` itself fast.
+def _into_entry(_: Any, caller: Any, __: Any) -> bool:
+    """Inline all calls at once into the entry, not first into each other.
 
-    Numba copies what it inlines block by block, and with every block the table of all names of the
-    function, so that time would grow with the square of its length. The blocks share the table now.
+    Numba copies what it inlines, with a table of all its names for every block: level by level,
+    that took half of the time of compilation.
     """
-    for block in caller.blocks.values():
-        block.scope.__deepcopy__ = partial(_itself, block.scope)
-    return True
-
-
-def _itself(table: Any, _: Any) -> Any:
-    return table
+    return caller.func_id.func not in _inlined_functions
 
 
 def llvm_function(
