@@ -14,7 +14,7 @@ from wavenet.benchmarks.sampling_speed import (
     untrained_models,
 )
 from wavenet.cli.commands import BenchmarkCommand
-from wavenet.cli.compose import Composed
+from wavenet.cli.compose import Composed, refuse_beside_checkpoint
 from wavenet.cli.main import run_command
 from wavenet.model import WaveNet
 from wavenet.presets import MODEL_SIZES
@@ -23,6 +23,7 @@ from wavenet.pretrained import find_model
 
 def benchmark(options: BenchmarkCommand, composed: Composed) -> None:
     """Measure each model; print a table or JSON, and draw a chart."""
+    refuse_beside_checkpoint(options.checkpoint, composed, ("sizes", "conditioning"))
     report(measure(options), options.output, print, as_json=options.json)
 
 

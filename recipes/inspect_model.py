@@ -8,24 +8,19 @@ from pathlib import Path
 
 from wavenet.checkpoint import verify
 from wavenet.cli.commands import InspectCommand
-from wavenet.cli.compose import Composed
+from wavenet.cli.compose import Composed, refuse_beside_checkpoint
 from wavenet.cli.main import run_command
 from wavenet.evaluation import plots
 from wavenet.model_summary import layer_table
 from wavenet.pretrained import find_model
-from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.errors import printable
 
 
 def inspect(options: InspectCommand, composed: Composed) -> None:
     """Print the layer table, and draw the dilation tree if `output` is given."""
     model, audio = options.model, options.audio
+    refuse_beside_checkpoint(options.checkpoint, composed, ("model", "audio"))
     if options.checkpoint is not None:
-        ignored = [key for key in composed.overridden if key.split(".")[0] in ("model", "audio")]
-        if ignored:
-            raise ConfigError(
-                f"{ignored[0]} is given, but checkpoint={printable(options.checkpoint)} has its "
-                "own: leave one of the two out"
-            )
         stored = verify(find_model(options.checkpoint))
         model, audio = stored.model, stored.audio
     print(layer_table(model, audio.sample_rate))

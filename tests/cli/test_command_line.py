@@ -139,9 +139,17 @@ def test_help_shows_examples_and_keys(run: Run, verb: str) -> None:
     assert "debug: false # Show tracebacks of errors" in done.stdout
 
 
-@pytest.mark.parametrize("other", ["model=small", "audio.sample_rate=8000"])
-def test_inspect_refuses_a_checkpoint_and_another_model(run: Run, other: str) -> None:
-    done = run("inspect", "demo_voice", other)
+@pytest.mark.parametrize(
+    ("verb", "other"),
+    [
+        ("inspect", "model=small"),
+        ("inspect", "audio.sample_rate=8000"),
+        ("benchmark", "sizes=[small]"),
+        ("benchmark", "conditioning=[mel]"),
+    ],
+)
+def test_a_checkpoint_and_another_model_are_refused(run: Run, verb: str, other: str) -> None:
+    done = run(verb, "demo_voice", other)
 
     key = other.partition("=")[0]
     assert done.returncode == 2

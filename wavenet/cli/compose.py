@@ -226,6 +226,18 @@ def without_foreign_license(config: RunConfig, composed: Composed) -> RunConfig:
     return config
 
 
+def refuse_beside_checkpoint(
+    checkpoint: str | None, composed: Composed, keys: Sequence[str]
+) -> None:
+    """Raise a `ConfigError` if a group or key that describes another model is given too."""
+    given = [key for key in composed.overridden if key.split(".")[0] in keys]
+    if checkpoint is not None and given:
+        raise ConfigError(
+            f"{given[0]} is given, but checkpoint={printable(checkpoint)} has its own: leave one "
+            "of the two out"
+        )
+
+
 def explain(error: Exception, verb: str) -> str:
     """Return an error of Hydra in a sentence, with the nearest key or choice."""
     from hydra.errors import MissingConfigException, OverrideParseException

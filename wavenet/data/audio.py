@@ -298,7 +298,8 @@ def _check_header(path: Path, header: AudioHeader) -> None:
     )
     for found, least, most, unit in limits:
         if not least <= found <= most:
+            wanted = f"{least} or more" if found < least else f"{least} to {most}"
             raise DataError(
-                f"{printable(path)}: header says {found} {unit}, wanted {least} to {most}: "
+                f"{printable(path)}: header says {found} {unit}, wanted {wanted}: "
                 "write the file again, as in ffmpeg -i OLD NEW.wav"
             )
