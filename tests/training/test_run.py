@@ -115,6 +115,15 @@ def test_a_resumed_schedule_keeps_its_length_unless_a_number_is_given(
     assert resumed.optim.lr_schedule_steps == now
 
 
+def test_fewer_steps_than_a_run_has_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000400.ckpt").touch()
+    config = dataclasses.replace(CONFIG, trainer=TrainerOptions(max_steps=399))
+
+    with pytest.raises(ConfigError, match=r"max_steps=399: .* has 400 steps already"):
+        resume_run(config, tmp_path, ONE_PROCESS)
+
+
 def test_a_model_directory_is_no_run_and_names_its_run(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "run.json").touch()

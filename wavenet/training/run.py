@@ -111,9 +111,18 @@ def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
         config: With the overrides of the command line.
         run: The run's folder.
         group: The processes.
+
+    Raises:
+        ConfigError: The run has more steps already.
     """
 
     def resume() -> RunConfig:
+        done = max(map(checkpoint_step, find_checkpoints(run)), default=0)
+        if config.trainer.max_steps < done:
+            raise ConfigError(
+                f"trainer.max_steps={config.trainer.max_steps}: {printable(run)} has {done} steps "
+                "already; give as many or more"
+            )
         optim = config.optim
         if optim.lr_schedule_steps is None:
             before, steps = read_run(run), config.trainer.max_steps
