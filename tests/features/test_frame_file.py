@@ -15,6 +15,7 @@ from wavenet.features.frame_file import (
     frames_covering,
     normalized,
     read_frame_file,
+    read_npy,
 )
 from wavenet.utils.errors import ConfigError, DataError
 
@@ -134,3 +135,12 @@ def test_a_recording_has_one_file_of_its_name(tmp_path: Path) -> None:
 def test_statistics_of_other_channels_are_refused() -> None:
     with pytest.raises(ConfigError, match="mean must be 1 or 3 numbers, got 2"):
         FramesConfig(sample_rate=8000, hop_length=80, channels=3, mean=(1, 2))
+
+
+def test_a_header_of_npy_that_is_no_python_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "frames.npy"
+    np.save(path, np.zeros((2, 3), np.float32))
+    path.write_bytes(path.read_bytes().replace(b"'<f4'", b"',f4'"))
+
+    with pytest.raises(DataError, match=r"frames\.npy is not an array of numbers"):
+        read_npy(path)

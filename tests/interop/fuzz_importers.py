@@ -71,7 +71,7 @@ def change_tensor(weights: dict[str, Tensor], chance: random.Random) -> None:
         weights[name] = tensor.to(chance.choice(DTYPES))
     elif kind == 3 and tensor.numel():
         weights[name] = tensor = tensor.clone()
-        tensor.view(-1)[chance.randrange(tensor.numel())] = chance.choice(NUMBERS)
+        tensor.reshape(-1)[chance.randrange(tensor.numel())] = chance.choice(NUMBERS)
     elif kind == 4:
         weights[name] = tensor.transpose(0, -1) if tensor.dim() else tensor.reshape(1)
     else:

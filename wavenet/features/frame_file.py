@@ -5,7 +5,7 @@ that belongs to a recording has its name: `clip.npy` for `clip.wav`.
 """
 
 from pathlib import Path
-from tokenize import TokenError  # of NumPy's reader of headers
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from wavenet.utils.errors import DataError, listed, printable
 from wavenet.utils.safetensors_file import check_safetensors
 
 ARRAYS = (".npy", ".safetensors")
+HEADER_ERRORS = (SyntaxError, TokenError)  # of NumPy, which parses headers of .npy as Python
 
 
 def find_frame_file(recording: Path) -> Path:
@@ -111,7 +112,7 @@ def read_npy(path: Path) -> NDArray[np.float32]:
             values = np.lib.format.read_array(file, allow_pickle=False)
         with np.errstate(over="ignore"):  # infinity is refused where it matters
             array = values.astype(np.float32, casting="same_kind")
-    except (OSError, ValueError, TypeError, EOFError, MemoryError, TokenError) as error:
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, *HEADER_ERRORS) as error:
         raise DataError(
             f"{printable(path)} is not an array of numbers: {printable(error)}"
         ) from None

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tokenize import TokenError  # of NumPy's reader of headers
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wavenet.features.frame_file import HEADER_ERRORS
 from wavenet.interop import herrmann, ibab, kan_bayashi, nv_wavenet, r9y9, ttslearn
 from wavenet.interop.source import Fields, Imported, Source, Weights
 from wavenet.interop.state_dicts import state_dict_of
@@ -279,7 +279,7 @@ def _statistics(
     if isinstance(given, (str, Path)):
         try:
             numbers = np.load(given, allow_pickle=False)
-        except (OSError, ValueError, EOFError, MemoryError, TokenError) as error:
+        except (OSError, ValueError, EOFError, MemoryError, *HEADER_ERRORS) as error:
             raise ConfigError(
                 f"{name}={printable(given)} cannot be read as a .npy array: {printable(error)}; "
                 "numpy.save writes one, of the scaler's mean_ or scale_"
