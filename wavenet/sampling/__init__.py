@@ -145,7 +145,8 @@ def _cuda_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sample
     check_supported(model, weight_dtype)
     device = next(model.parameters()).device
     gpu = device if device.type == "cuda" else torch.device("cuda")
-    kernel = CudaKernels(program(weight_dtype), gpu)
+    predicts = model.predictor is not None
+    kernel = CudaKernels(program(weight_dtype, predicts=predicts), gpu)
     return CudaSampler(model, kernel, weight_dtype)
 
 

@@ -110,10 +110,12 @@ class StandIn:
 
 
 class SamplerStandIn(StandIn):
-    """The cuda sampler's kernel on the stand-in, for a weight dtype."""
+    """The cuda sampler's kernel on the stand-in, for a weight dtype and models that predict."""
 
-    def __init__(self, weight_dtype: str = "float32", *args: Any, **options: Any) -> None:
-        super().__init__(sampler_program(weight_dtype), *args, **options)
+    def __init__(
+        self, weight_dtype: str = "float32", *args: Any, predicts: bool = False, **options: Any
+    ) -> None:
+        super().__init__(sampler_program(weight_dtype, predicts=predicts), *args, **options)
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -131,7 +133,10 @@ def cuda_sampler(
     model: WaveNet, weight_dtype: str = "float32", kernel: StandIn | None = None
 ) -> Sampler:
     """The CUDA sampler of a model on the stand-in."""
-    return CudaSampler(model, kernel or SamplerStandIn(weight_dtype), weight_dtype)
+    predicts = model.predictor is not None
+    return CudaSampler(
+        model, kernel or SamplerStandIn(weight_dtype, predicts=predicts), weight_dtype
+    )
 
 
 def sampler_here(model: WaveNet, backend: str) -> Sampler:

@@ -101,7 +101,7 @@ def test_any_state_moves_between_backends(
 
 
 @pytest.mark.parametrize("weight_dtype", TOLERANCE)
-@pytest.mark.parametrize("name", [name for name in MODELS if "predict" not in name])
+@pytest.mark.parametrize("name", [name for name in MODELS if "past" not in name])
 def test_parameters_are_within_the_stated_tolerance(name: str, weight_dtype: str) -> None:
     config = config_of(name)
     model, conditions = noisy(config), conditions_for(config, 18, 30)

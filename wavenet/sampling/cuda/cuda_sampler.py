@@ -10,8 +10,10 @@ from wavenet.distributions import Mixture, SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.cuda.launch import Launcher
 from wavenet.model import WaveNet
+from wavenet.past_predictor import PastPredictor
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning, check_channels
 from wavenet.sampling.cuda.packing import STREAMS, Widths, pack_weights, padded, to_slots
+from wavenet.sampling.cuda.prediction import PredictorState, coefficients, padded_order
 from wavenet.sampling.cuda.task import sampler_launch
 from wavenet.sampling.cuda.warp_state import Layout, WarpState, to_history
 from wavenet.sampling.reference import inference_copy
@@ -30,11 +32,12 @@ class CudaSampler(Sampler):
     In float32 its parameters differ from those of `reference` by rounding, less than 1e-4, and
     under the same noise its signal is the same, except where a draw is so near to the border of two
     codes (1e-5) that rounding decides. In bfloat16 weights and the operands of products are
-    rounded, sums are in float32. The bits of an item depend neither on its batch nor on chunks.
+    rounded, sums are in float32. Predictions of a linear predictor are exact, given the past. The
+    bits of an item depend neither on its batch nor on chunks.
 
     Args:
         model: The model, on the kernel's device; the sampler keeps a copy.
-        kernel: Compiled for the weight dtype.
+        kernel: Compiled for the weight dtype, and for a linear predictor if the model has one.
         weight_dtype: `float32`; `bfloat16`, faster and less exact.
 
     Raises:
@@ -70,17 +73,19 @@ class CudaSampler(Sampler):
         self, state: SamplerState, prompt: Tensor, local_conditioning: LocalConditioning | None
     ) -> None:
         warp_state, codes = self._warp_state(state), self._encode(prompt)
-        length = codes.shape[1]
+        length, layout = codes.shape[1], self.layout
         first = max(0, length - self.model.config.receptive_field)  # no queue reaches further back
         start = self._encode(codes.new_zeros(len(codes), 1).float())
-        silence = torch.full_like(codes[:, :1], self.layout.silence)
-        memory = self.layout.input_memory
+        silence = torch.full_like(codes[:, :1], layout.silence)
+        memory = layout.input_memory
         inputs = torch.cat([silence.expand(-1, memory), start, codes], dim=1)  # of each sample
         rows = torch.arange(first - memory, first, device=codes.device) % max(memory, 1)
-        before = inputs[:, first : first + memory].T
-        history = torch.empty_like(before)
-        history[rows] = before
-        warp_state.history = to_history(history)
+        history = silence.T.repeat(memory, layout.num_signals, 1)  # of predictions, this will do
+        history[rows, 0] = inputs[:, first : first + memory].T
+        warp_state.history = to_history(history.flatten(0, 1))
+        if layout.order:
+            seen = self.model.distribution.decode(inputs[:, memory:][:, :first])
+            warp_state.predictor = PredictorState.after(seen, layout.order)
         warp_state.position = first
         recent = None if local_conditioning is None else local_conditioning.after(first)
         self._run(state, length - first, inputs[:, first + memory], recent, forced=codes[:, first:])
@@ -145,7 +150,7 @@ class CudaSampler(Sampler):
         codes = [last.new_zeros(streams, 0)]
         params = [torch.zeros(streams, self.widths.params, 0, device=self.kernel.device)]
         gated = self._slots(len(self.layout.memories), streams, self.widths.gated)
-        fixed = {"queues": warp_state.queues, "history": warp_state.history, "gated": gated}
+        fixed = {**warp_state.tensors(), "gated": gated}
         if shared is not None:
             rows = shared.to(self.kernel.device, torch.float32).unsqueeze(0)
             fixed["shared_conditioning"] = to_slots(rows, self.dtype)
@@ -159,6 +164,8 @@ class CudaSampler(Sampler):
             if local is not None:
                 rows = local[..., piece].permute(2, 0, 1)
                 tensors["local_conditioning"] = to_slots(rows.float(), self.dtype)
+            if self.layout.order:
+                tensors |= coefficients(local_conditioning, piece, self.numbers["order"])
             if noise is not None and noise.shape[2]:
                 own = noise[:, piece].float().repeat_interleave(per_item, dim=0)
                 tensors["noise"] = self._rows(own)
@@ -196,6 +203,7 @@ class CudaSampler(Sampler):
             "length": length,
             "warps": tensors["queues"].shape[1],
             "history_row": position % max(self.layout.input_memory, 1),
+            "first_place": position % max(self.numbers["order"], 1),
             "first_uniform": (state.num_generated + first) * num_noise,
             "guided": state.streams_per_item == 2,
             "guidance_scale": state.guidance_scale,
@@ -219,7 +227,9 @@ class CudaSampler(Sampler):
             "num_blocks": len(config.dilations),
             "taps": config.kernel_size,
             "input_taps": config.input_kernel_size,
-            "input_rows": len(self.weights["table"]) // config.input_kernel_size,
+            "input_rows": len(self.weights["table"])
+            // (config.input_kernel_size * self.layout.num_signals),
+            "order": padded_order(self.layout.order),
             "residual": widths.residual,
             "gated_width": widths.gated,
             "skip": widths.skip,
@@ -276,6 +286,8 @@ def check_supported(model: WaveNet, weight_dtype: str) -> None:
             f"backend=cuda has weight_dtype=float32 and bfloat16, got {weight_dtype}: use "
             "backend=cpu"
         )
-    if model.predictor is not None:
-        raise ConfigError("backend=cuda does not know the linear predictor: use backend=graph")
+    if isinstance(model.predictor, PastPredictor):
+        raise ConfigError(
+            "backend=cuda does not know predictor.source=past: use backend=graph, or backend=cpu"
+        )
     check_standard_model(model, "cuda")

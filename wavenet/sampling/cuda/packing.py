@@ -151,6 +151,22 @@ def from_slots(slots: Tensor, streams: int, channels: int) -> Tensor:
     return x[:, :streams, :channels].float()
 
 
+def per_thread(x: Tensor) -> Tensor:
+    """Return numbers of streams `(rows, streams)` as threads have them, `(rows, warps, 8, 4, 2)`.
+
+    All four threads of a group have the numbers of its two streams.
+    """
+    rows, streams = x.shape
+    whole = F.pad(x, (0, padded(streams) - streams))
+    groups = whole.reshape(rows, padded(streams) // STREAMS, STREAMS // 2, 1, 2)
+    return groups.expand(-1, -1, -1, 4, -1).contiguous()
+
+
+def per_stream(copies: Tensor, streams: int) -> Tensor:
+    """Return the numbers that `per_thread` copied, `(rows, streams)`."""
+    return copies[:, :, :, 0].flatten(1)[:, :streams]
+
+
 def padded(width: int) -> int:
     """Return the next multiple of 16."""
     return -(-width // WIDTH) * WIDTH

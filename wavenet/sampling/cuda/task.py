@@ -16,12 +16,14 @@ TENSORS = (
     *("gate_biases", "residual_biases", "biases", "table", "rows_of_codes", "values", "blocks"),
     *("shared_conditioning", "local_conditioning", "seeds", "noise", "forced"),
     *("gated", "queues", "history", "last", "codes", "params"),
+    *("coefficients", "part_of_sample", "scales", "samples", "predicted"),
 )
 INTEGERS = (
     *("length", "warps", "num_blocks", "taps", "input_taps", "input_rows", "history_row"),
     *("residual", "gated_width", "skip", "head", "params_width", "local", "shared"),
     *("first_uniform", "num_uniforms", "guided"),
     *("top_k", "num_params", "num_mixtures", "is_gaussian"),
+    *("order", "first_place"),
 )
 FLOATS = (
     *("guidance_scale", "temperature", "inverse_temperature", "top_p", "probability_floor"),
@@ -30,13 +32,14 @@ FLOATS = (
 Task = task_type(TENSORS, INTEGERS, FLOATS)
 
 
-def program(weight_dtype: str) -> Program:
-    """Return what is compiled for a weight dtype."""
+def program(weight_dtype: str, *, predicts: bool = False) -> Program:
+    """Return what is compiled for a weight dtype, and for a linear predictor if there is one."""
+    macros = {"BFLOAT16": weight_dtype == "bfloat16", "PREDICTOR": predicts}
     return Program(
-        name=f"sampler-{weight_dtype}",
+        name=f"sampler-{weight_dtype}" + ("-predictor" if predicts else ""),
         main_file=Path(__file__).parent / "kernels" / "warps.cu",
         kernels=(KERNEL,),
-        macros=("BFLOAT16",) if weight_dtype == "bfloat16" else (),
+        macros=tuple(name for name, is_defined in macros.items() if is_defined),
         user="backend=cuda",
         instead=": use backend=cpu or graph",
         dynamic_shared=True,

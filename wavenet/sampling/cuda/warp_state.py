@@ -4,6 +4,7 @@ Its conversion from and to `WaveNetState` is exact: what a queue stores in bfloa
 floats that it represents.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,13 @@ from wavenet.config import WaveNetConfig
 from wavenet.distributions import Distribution
 from wavenet.model import WaveNetState
 from wavenet.modules.conv import SILENCE_CODE
-from wavenet.sampling.cuda.packing import STREAMS, from_slots, padded, to_slots
+from wavenet.sampling.cuda.packing import (
+    from_slots,
+    per_stream,
+    per_thread,
+    to_slots,
+)
+from wavenet.sampling.cuda.prediction import PredictorState
 
 
 class Layout:
@@ -28,7 +35,9 @@ class Layout:
 
     Attributes:
         memories: Rows of each block's queue.
-        input_memory: Rows of the input layer's.
+        input_memory: Samples of the input layer's.
+        num_signals: Rows of a sample in that queue.
+        order: Of the linear predictor; 0 for none.
         silence: Code in that queue for what precedes the first sample.
     """
 
@@ -43,14 +52,22 @@ class Layout:
         self.dtype, self.device = dtype, device
         self.memories = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
         self.input_memory = config.input_kernel_size - 1
+        self.num_signals = 1 if config.predictor is None else 3
+        self.order = 0 if config.predictor is None else config.predictor.order
         self.silence = config.quantization_channels
 
     def new_state(self, streams: int) -> "WarpState":
         """Return the state before the first sample."""
         shape = sum(self.memories), streams, self.config.residual_channels
         queues = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        history = torch.full((self.input_memory, streams), self.silence, device=self.device)
-        return WarpState(self, to_slots(queues, self.dtype), to_history(history), streams)
+        rows = self.input_memory * self.num_signals
+        history = torch.full((rows, streams), self.silence, device=self.device)
+        predictor = None
+        if self.order:
+            nothing = torch.zeros(streams, 0, device=self.device)
+            predictor = PredictorState.after(nothing, self.order)
+        slots = to_slots(queues, self.dtype)
+        return WarpState(self, slots, to_history(history), streams, 0, predictor)
 
     def blocks(self, position: int) -> Tensor:
         """Return each block's first row, rows, dilation and row of a sample, `struct Block`."""
@@ -64,19 +81,20 @@ class Layout:
     def pack(self, state: WaveNetState) -> "WarpState":
         """Return a state of this model in this layout."""
         first, *queues = [queue.to(self.device) for queue in state.queues]
+        predictor = PredictorState.pack(queues.pop(), state.position) if self.order else None
         rows = torch.cat([queue.permute(2, 0, 1) for queue in queues]).float()
-        inputs = first.flatten(1).T
+        inputs = (first.unsqueeze(1) if first.dim() == 2 else first).permute(2, 1, 0)
         if first.is_floating_point():
             before = torch.arange(1, self.input_memory + 1, device=self.device)
             known = torch.zeros_like(before, dtype=torch.bool)
             known[(state.position - before) % max(self.input_memory, 1)] = before <= state.position
             codes = self.distribution.encode(inputs)
-            inputs = codes.where(known.unsqueeze(1), self.silence)
+            inputs = codes.where(known.view(-1, 1, 1), self.silence)
         else:
             inputs = inputs.where(inputs != SILENCE_CODE, self.silence)
-        streams = rows.shape[1]
+        history = to_history(inputs.flatten(0, 1))
         slots = to_slots(rows, self.dtype)
-        return WarpState(self, slots, to_history(inputs), streams, state.position)
+        return WarpState(self, slots, history, rows.shape[1], state.position, predictor)
 
 
 @dataclass
@@ -86,9 +104,11 @@ class WarpState:
     Attributes:
         layout: Where each queue lies.
         queues: Of all blocks, `(rows, warps, slots, ...)`.
-        history: Codes of the input layer's queue, `(rows, warps, 8, 4, 2)`: a copy per thread.
+        history: Codes of the input layer's queue, `(rows, warps, 8, 4, 2)`, the signals of a sample
+            one after the other: a copy per thread.
         batch_size: Streams; the rest of the last warp is padding.
         position: Samples seen so far.
+        predictor: State of the linear predictor, if there is one.
     """
 
     layout: Layout
@@ -96,49 +116,68 @@ class WarpState:
     history: Tensor
     batch_size: int
     position: int = 0
+    predictor: PredictorState | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the kernel changes, by its names in `Task`."""
+        tensors = {"queues": self.queues, "history": self.history}
+        if self.predictor is not None:
+            tensors |= vars(self.predictor)
+        return tensors
 
     def clone(self) -> "WarpState":
         """Return an independent copy."""
-        queues, history = self.queues.clone(), self.history.clone()
-        return WarpState(self.layout, queues, history, self.batch_size, self.position)
+        predictor = None if self.predictor is None else self.predictor.clone()
+        return dataclasses.replace(
+            self, queues=self.queues.clone(), history=self.history.clone(), predictor=predictor
+        )
 
     def select(self, items: Sequence[int]) -> "WarpState":
         """Return an independent copy of some streams."""
         chosen, width = list(items), self.layout.config.residual_channels
         queues = from_slots(self.queues, self.batch_size, width)[:, chosen]
-        history = from_history(self.history, self.batch_size)[:, chosen]
-        slots = to_slots(queues, self.layout.dtype)
-        return WarpState(self.layout, slots, to_history(history), len(chosen), self.position)
+        history = per_stream(self.history, self.batch_size)[:, chosen]
+        predictor = self._predictor_queue()
+        return WarpState(
+            self.layout,
+            to_slots(queues, self.layout.dtype),
+            per_thread(history),
+            len(chosen),
+            self.position,
+            None if predictor is None else PredictorState.pack(predictor[chosen], self.position),
+        )
 
     def to_wavenet_state(self) -> WaveNetState:
         """Return the state in the layout of `WaveNet.step`."""
         layout, config = self.layout, self.layout.config
         rows = from_slots(self.queues, self.batch_size, config.residual_channels)
-        inputs = from_history(self.history, self.batch_size).T
+        inputs = per_stream(self.history, self.batch_size).long()
+        inputs = inputs.view(layout.input_memory, -1, self.batch_size).permute(2, 1, 0)
         if config.input_type == "scalar":
             values = layout.distribution.decode(inputs.clamp(max=layout.silence - 1))
-            inputs = values.where(inputs != layout.silence, 0.0).unsqueeze(1)
+            inputs = values.where(inputs != layout.silence, 0.0)
         else:
             inputs = inputs.where(inputs != layout.silence, SILENCE_CODE)
+            inputs = inputs.squeeze(1) if layout.num_signals == 1 else inputs
+        predictor = self._predictor_queue()
+        last = [] if predictor is None else [predictor]
         queues = [part.permute(1, 2, 0) for part in torch.split(rows, layout.memories)]
         return WaveNetState(
-            [queue.clone(memory_format=torch.contiguous_format) for queue in (inputs, *queues)],
+            [_copy(queue) for queue in (inputs, *queues, *last)],
             self.position,
         )
 
+    def _predictor_queue(self) -> Tensor | None:
+        """Return the queue of the linear predictor, `(streams, order + 2)`."""
+        if self.predictor is None:
+            return None
+        return self.predictor.to_queue(self.batch_size, self.layout.order, self.position)
+
 
 def to_history(codes: Tensor) -> Tensor:
-    """Return codes `(rows, streams)` as the threads of a warp have them, `(rows, warps, 8, 4, 2)`.
-
-    All four threads of a group have the codes of its two streams.
-    """
-    rows, streams = codes.shape
-    whole = codes.new_zeros(rows, padded(streams), dtype=torch.int32)
-    whole[:, :streams] = codes
-    groups = whole.view(rows, padded(streams) // STREAMS, STREAMS // 2, 1, 2)
-    return groups.expand(-1, -1, -1, 4, -1).contiguous()
+    """Return codes `(rows, streams)` as `WarpState.history`."""
+    return per_thread(codes.int())
 
 
-def from_history(history: Tensor, streams: int) -> Tensor:
-    """Return the codes that `to_history` packed, `(rows, streams)`, int64."""
-    return history[:, :, :, 0].flatten(1)[:, :streams].long()
+def _copy(queue: Tensor) -> Tensor:
+    return queue.clone(memory_format=torch.contiguous_format)

@@ -7,11 +7,20 @@
 // dtype. A block is one warp.
 //
 // Streams are padded to whole warps: what the others compute is never read.
+//
+// With PREDICTOR the model has a linear predictor, whose numbers are in prediction.cuh.
 #include "draw.cuh"
+#include "prediction.cuh"
 #include "products.cuh"
 
 DEVICE int lane_number() { return thread_number(); }
 DEVICE long long warp_number() { return block_number(); }
+
+#ifdef PREDICTOR
+constexpr int SIGNALS = 3;  // of the input layer: last sample, prediction, residual of the last
+#else
+constexpr int SIGNALS = 1;
+#endif
 
 struct Block {
   long long first_row;  // of its queue, in `queues`
@@ -35,14 +44,19 @@ struct Task {  // wavenet/sampling/cuda/task.py; every field has eight bytes
   const int* forced;                // codes (length, streams), or null where they are drawn
   Four* gated;                      // scratch memory (warps, blocks, gated slots)
   Four* queues;                     // (rows, warps, residual slots)
-  int* history;                     // codes (input taps - 1, warps, 32, 2)
+  int* history;                     // codes (input taps - 1, signals, warps, 32, 2)
   int* last;                        // codes (streams)
   int* codes;                       // (length, streams), or null
   float* params;                    // (length, streams, parameters), or null
+  const int *coefficients, *part_of_sample;  // as in `Predictor`, of all streams
+  const float* scales;
+  int* samples;
+  float* predicted;
   long long length, warps, num_blocks, taps, input_taps, input_rows, history_row;
   long long residual, gated_width, skip, head, params_width, local, shared;  // widths
   long long first_uniform, num_uniforms, guided;
   long long top_k, num_params, num_mixtures, is_gaussian;
+  long long order, first_place;
   double guidance_scale, temperature, inverse_temperature, top_p, probability_floor;
   double min_log_scale, residual_scale;
 };
@@ -88,7 +102,7 @@ DEVICE void put_tiles(const Activations& own, int pair, const float* left, const
 }
 
 // The input of the first block: the sum of a row per tap, or of values times weights.
-DEVICE void compute_input(const Task& task, const Activations& own, const int* last, int t,
+DEVICE void compute_input(const Task& task, const Activations& own, const int (*signals)[2], int t,
                           int lane) {
   const int memory = (int)task.input_taps - 1, width = (int)task.residual;
   const long long streams = task.warps * 32;
@@ -97,25 +111,33 @@ DEVICE void compute_input(const Task& task, const Activations& own, const int* l
     float tiles[2][4];
     start<1>(tiles, task.biases, pair, lane);
     for (int tap = 0; tap <= memory; tap++) {
-      int codes[2] = {last[0], last[1]};
-      if (tap > 0) {
-        const long long row = (task.history_row + t + memory - tap) % memory;
-        codes[0] = history[row * 2 * streams], codes[1] = history[row * 2 * streams + 1];
-      }
 #pragma unroll
-      for (int e = 0; e < 8; e++) {
-        const int column = (2 * pair + e / 4) * 8 + lane % 4 * 2 + e % 2, code = codes[e / 2 % 2];
-        long long row = tap * task.input_rows;
-        if (!task.values) row += task.rows_of_codes ? task.rows_of_codes[code] : code;
-        const float found = task.table[row * width + column];
-        tiles[e / 4][e % 4] += task.values ? task.values[code] * found : found;
+      for (int signal = 0; signal < SIGNALS; signal++) {
+        int codes[2] = {signals[signal][0], signals[signal][1]};
+        if (tap > 0) {
+          const long long row =
+              (task.history_row + t + memory - tap) % memory * SIGNALS + signal;
+          codes[0] = history[row * 2 * streams], codes[1] = history[row * 2 * streams + 1];
+        }
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+          const int column = (2 * pair + e / 4) * 8 + lane % 4 * 2 + e % 2, code = codes[e / 2 % 2];
+          long long row = (tap * SIGNALS + signal) * task.input_rows;
+          if (!task.values) row += task.rows_of_codes ? task.rows_of_codes[code] : code;
+          const float found = task.table[row * width + column];
+          tiles[e / 4][e % 4] += task.values ? task.values[code] * found : found;
+        }
       }
     }
     put_tiles(own, pair, tiles[0], tiles[1]);
   }
   if (memory > 0) {
-    const long long row = (task.history_row + t) % memory;
-    history[row * 2 * streams] = last[0], history[row * 2 * streams + 1] = last[1];
+    int* now = history + (task.history_row + t) % memory * SIGNALS * 2 * streams;
+#pragma unroll
+    for (int signal = 0; signal < SIGNALS; signal++) {
+      now[signal * 2 * streams] = signals[signal][0];
+      now[signal * 2 * streams + 1] = signals[signal][1];
+    }
   }
 }
 
@@ -218,6 +240,29 @@ DEVICE void compute_head(const Task& task, const Activations& own, int lane) {
                 bias + task.skip + task.head, lane);
 }
 
+DEVICE Predictor predictor(const Task& task, int lane) {
+  const long long streams = task.warps * 16, stream = warp_number() * 16 + lane / 4 * 2;
+  const long long place = (warp_number() * 32 + lane) * 2;
+  return {task.coefficients + stream, task.scales + stream, task.part_of_sample,
+          task.samples + place,       task.predicted + place, (int)task.order,
+          streams,                    task.first_place};
+}
+
+// Turns parameters of scaled residuals into those of the samples: means, then logs of scales.
+DEVICE void shift_params(const Task& task, const Predictor& predictor, float* logits, int number) {
+  const int each = (int)task.params_width / 4, components = (int)task.num_mixtures;
+  for (int half = 0; half < 2; half++) {
+    const float prediction = predictor.predicted[half];
+    const float scale = predictor.predicted[4 * predictor.streams + half], log_scale = logf(scale);
+    for (int i = 0; i < each; i++) {
+      const int component = number * each + i - (components > 1 ? components : 0);
+      float& param = logits[place(half * each + i)];
+      if (component < 0 || component >= 2 * components) continue;
+      param = component < components ? prediction + scale * param : param + log_scale;
+    }
+  }
+}
+
 // The codes of both streams, drawn from what `compute_head` left.
 DEVICE void draw(const Task& task, const Drawing& how, const Activations& own, int t, int lane,
                  int* codes) {
@@ -255,21 +300,26 @@ KERNEL(32) sample_warps(Task task) {
   const int local = (int)task.local / 16 * UNITS, shared = (int)task.shared / 16 * UNITS;
   for (int i = 0; i < shared; i++)
     own.conditioning[(local + i) * 32] = task.shared_conditioning[(warp * shared + i) * 32 + lane];
-  int last[2] = {task.last[warp * 16 + stream], task.last[warp * 16 + stream + 1]};
+  int signals[SIGNALS][2] = {{task.last[warp * 16 + stream], task.last[warp * 16 + stream + 1]}};
   for (int t = 0; t < task.length; t++) {
     for (int i = 0; i < local; i++)
       own.conditioning[i * 32] =
           task.local_conditioning[((t * task.warps + warp) * local + i) * 32 + lane];
-    compute_input(task, own, last, t, lane);
+    if constexpr (SIGNALS > 1) predict(predictor(task, lane), signals, t, lane % 4);
+    compute_input(task, own, signals, t, lane);
     for (int block = 0; block < task.num_blocks; block++) compute_block(task, own, block, t, lane);
     const long long at = t * streams + warp * 16 + stream;
-    if (task.params || !task.forced) compute_head(task, own, lane);
+    if (task.params || !task.forced) {
+      compute_head(task, own, lane);
+      if constexpr (SIGNALS > 1)
+        shift_params(task, predictor(task, lane), own.logits, lane % 4);
+    }
     if (task.params)
       for (int i = 0; i < 2 * each; i++)
         task.params[(at + i / each) * task.params_width + lane % 4 * each + i % each] =
             own.logits[place(i)];
     if (task.forced) {
-      last[0] = task.forced[at], last[1] = task.forced[at + 1];
+      signals[0][0] = task.forced[at], signals[0][1] = task.forced[at + 1];
       continue;
     }
     int codes[2];
@@ -277,7 +327,7 @@ KERNEL(32) sample_warps(Task task) {
     sync_warp();  // parameters are read no more; products want the warp, which may have parted
     for (int half = 0; half < 2; half++) {
       if (lane % 4 == 0) task.codes[at + half] = codes[half];
-      last[half] = codes[half] < 0 ? 0 : codes[half];
+      signals[0][half] = codes[half] < 0 ? 0 : codes[half];
     }
   }
 }
