@@ -48,7 +48,7 @@ def gpu_sampler(config: WaveNetConfig) -> tuple[CudaSampler, Recorder]:
     return sampler, kernel
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "predicted" not in name])
+@pytest.mark.parametrize("name", [name for name in MODELS if "past" not in name])
 def test_the_kernel_gets_tensors_of_its_device_only(name: str) -> None:
     config = config_of(name)
     start: dict[str, Any] = conditions_for(config, 2, 60)

@@ -11,14 +11,20 @@ MAX_REGISTERS = {"float32": 240, "bfloat16": 160}  # 65,536 of a multiprocessor:
 MAX_STACK_BYTES = 128
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "predicts"),
+    [*((one, False) for one in ARCHITECTURES), ("sm_80", True), ("sm_86", True)],
+)
 @pytest.mark.parametrize("weight_dtype", MAX_REGISTERS)
-def test_the_kernel_compiles_within_its_limits(weight_dtype: str, architecture: str) -> None:
-    cubin = Nvrtc().compile(program(weight_dtype), architecture)
+def test_the_kernel_compiles_within_its_limits(
+    weight_dtype: str, architecture: str, predicts: bool
+) -> None:
+    kernels = program(weight_dtype, predicts=predicts)
+    cubin = Nvrtc().compile(kernels, architecture)
 
     functions = resources(cubin)
     print(weight_dtype, architecture, functions)
-    registers, _ = functions["sample_warps"]
+    registers, _ = functions[kernels.kernels[0]]
     assert max(count for count, _ in functions.values()) <= MAX_REGISTERS[weight_dtype]
     assert registers > 32  # the figure is read from the right place
     assert sum(stack for _, stack in functions.values()) <= MAX_STACK_BYTES

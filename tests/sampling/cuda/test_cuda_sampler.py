@@ -1,5 +1,7 @@
 """The kernel on the stand-in for a GPU compared with the reference, which defines the signal."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.architectures import SMALL, conditions_for, configs, num_examples, some
+from tests.architectures import (
+    SMALL,
+    conditions_for,
+    configs,
+    num_examples,
+    predictor_configs,
+    some,
+)
 from tests.gpu.stand_in.device import SamplerStandIn, cuda_sampler, needs_compiler
-from tests.sampling.graph.test_capture import MODELS, config_of
+from tests.sampling.graph.test_capture import MODELS, PREDICTED, config_of
 from tests.sampling.parity import (
     DRAWS,
     assert_nan_is_reported,
@@ -20,7 +29,7 @@ from tests.sampling.parity import (
 )
 from wavenet.config import WaveNetConfig
 from wavenet.distributions.companding import CONVENTIONS
-from wavenet.sampling import make_sampler
+from wavenet.sampling import SamplerState, make_sampler
 from wavenet.sampling.cuda.task import Task
 from wavenet.utils.errors import ConfigError
 
@@ -29,6 +38,16 @@ EXAMPLES = num_examples(16, 300)
 # of parameters, against float32, as a part of the largest: bfloat16's factors are rounded to 8 bits
 # (0.4 %) in each layer, and the worst of 56 models of `MODELS`, with 8 seeds each, is off by 0.8 %
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}
+
+
+@st.composite
+def known_configs(draw: st.DrawFn) -> WaveNetConfig:
+    """Any small model, its linear predictor from the mel if it has one."""
+    config = draw(configs())
+    if config.predictor is None or config.predictor.source == "mel":
+        return config
+    mel = None if config.local is None else draw(predictor_configs(config.local))
+    return replace(config, predictor=mel)
 
 
 def any_start(data: st.DataObject, config: WaveNetConfig, batch_size: int) -> dict[str, Any]:
@@ -43,7 +62,7 @@ def any_start(data: st.DataObject, config: WaveNetConfig, batch_size: int) -> di
 
 @settings(max_examples=EXAMPLES)
 @given(
-    config=configs(predictor=None),
+    config=known_configs(),
     batch_size=st.integers(1, 20),
     data=st.data(),
     seed=st.integers(0, 2**32),
@@ -78,7 +97,7 @@ def test_any_architecture_differs_from_the_reference_by_rounding(
 
 
 @settings(max_examples=EXAMPLES // 2)
-@given(config=configs(predictor=None), batch_size=st.integers(1, 3), data=st.data())
+@given(config=known_configs(), batch_size=st.integers(1, 3), data=st.data())
 def test_any_state_moves_between_backends(
     config: WaveNetConfig, batch_size: int, data: st.DataObject
 ) -> None:
@@ -114,14 +133,71 @@ def test_parameters_are_within_the_stated_tolerance(name: str, weight_dtype: str
     torch.testing.assert_close(params, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("order", [1, 5, 16, 31])
+def test_predictions_are_those_of_the_definition_to_the_bit(order: int) -> None:
+    """A network that puts out zeros leaves the prediction and the scale of its residual."""
+    predictor = replace(PREDICTED["predictor"], order=order)
+    model = noisy(replace(config_of("predicted"), num_mixtures=1, predictor=predictor))
+    for parameter in model.head.output.parameters():
+        torch.nn.init.zeros_(parameter)
+    conditions, waveform = conditions_for(model.config, 3, 90), torch.rand(3, 90) * 2 - 1
+
+    mean, log_scale = cuda_sampler(model).teacher_forced(waveform, **conditions).unbind(1)
+
+    assert model.mel_predictor is not None
+    rows = model.mel_predictor(conditions["local"])[..., :90]
+    assert torch.equal(
+        mean, model.mel_predictor.predict(model.distribution.quantize(waveform), rows)
+    )
+    torch.testing.assert_close(log_scale, rows[:, -1].log(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 4, 70])
+@pytest.mark.parametrize("name", ["predicted", "predicted-scalar"])
+def test_a_prompt_leaves_the_predictions_of_the_reference(name: str, length: int) -> None:
+    config = replace(config_of(name), num_speakers=2, input_kernel_size=3)
+    model, start = noisy(config), conditions_for(config, 3, 70)
+    start["prompt"] = torch.rand(3, length) * 2 - 1
+    how: dict[str, Any] = {**start, "guidance_scale": 2.0}
+
+    state = cuda_sampler(model).init_state(3, **how).model.to_wavenet_state()
+
+    expected = make_sampler(model, "reference").init_state(3, **how).model.to_wavenet_state()
+    for place in (0, -1):  # codes of the three signals; samples, the last prediction, its scale
+        assert torch.equal(state.queues[place], expected.queues[place])
+
+
+@pytest.mark.parametrize("name", ["predicted", "predicted-scalar"])
+def test_a_state_that_predicts_goes_round_all_backends(name: str, tmp_path: Path) -> None:
+    model = noisy(config_of(name))
+    samplers = [make_sampler(model, "cpu"), cuda_sampler(model), make_sampler(model, "reference")]
+    state = samplers[-1].init_state(2, **conditions_for(model.config, 2, 60))
+    kept = state.clone()
+    for sampler in [*samplers, samplers[1]]:
+        sampler.generate_next(state, 7)
+        state.save(tmp_path / "state")
+        state = SamplerState.load(tmp_path / "state")
+    sampler.generate_next(kept, 28)
+
+    signals = [sampler.generate_next(state.clone(), 1) for sampler in samplers]
+
+    for signal in signals:
+        expected = samplers[-1].generate_next(kept.clone(), 1)
+        torch.testing.assert_close(signal, expected, rtol=0, atol=2 / 32768)
+
+
+@pytest.mark.parametrize("name", ["conditioned", "predicted"])
 @pytest.mark.parametrize("weight_dtype", TOLERANCE)
-def test_bits_depend_neither_on_the_batch_nor_on_the_order_of_threads(weight_dtype: str) -> None:
-    model = noisy(config_of("conditioned"))
+def test_bits_depend_neither_on_the_batch_nor_on_the_order_of_threads(
+    weight_dtype: str, name: str
+) -> None:
+    model = noisy(replace(config_of(name), num_speakers=2))
     start: dict[str, Any] = {**conditions_for(model.config, 35, 40), "guidance_scale": 2.0}
     start["prompt"] = torch.rand(35, 9) * 2 - 1
     signals = []
     for seed in range(3):
-        sampler = cuda_sampler(model, weight_dtype, SamplerStandIn(weight_dtype, seed=seed))
+        kernel = SamplerStandIn(weight_dtype, seed=seed, predicts=name == "predicted")
+        sampler = cuda_sampler(model, weight_dtype, kernel)
         signals.append(sampler.generate(25, batch_size=35, **start))
     scale = {"guidance_scale": start.pop("guidance_scale")}
 
@@ -165,9 +241,8 @@ def test_a_model_that_puts_out_nan_is_reported(output: str) -> None:
 
 
 def test_what_the_kernel_does_not_know_is_refused_by_name() -> None:
-    predicted = noisy(config_of("predicted"))
-    with pytest.raises(ConfigError, match="does not know the linear predictor: use backend=graph"):
-        cuda_sampler(predicted)
+    with pytest.raises(ConfigError, match=r"does not know predictor\.source=past: use backend=gr"):
+        cuda_sampler(noisy(config_of("predicted-from-the-past")))
     with pytest.raises(ConfigError, match="float32 and bfloat16, got int8: use backend=cpu"):
         cuda_sampler(noisy(SMALL), "int8", SamplerStandIn())
     small = SamplerStandIn()

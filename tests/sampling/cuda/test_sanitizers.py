@@ -19,6 +19,11 @@ from wavenet.distributions import SamplingConfig
 pytestmark = needs_compiler
 RACE = "WARNING: ThreadSanitizer: data race"
 TRUNCATED = SamplingConfig(temperature=0.8, top_k=5, top_p=0.9)
+CASES = [
+    *((one, name) for one in ("float32", "bfloat16") for name in ("conditioned", "gaussians")),
+    *(("float32", "three-taps"), ("bfloat16", "three-taps")),
+    *(("bfloat16", "predicted"), ("bfloat16", "predicted-scalar")),
+]
 FAULTS = {  # text of the kernel's files, its replacement
     "no barrier before a mixture is read": (
         "if (how.num_mixtures) sync_warp();",
@@ -50,7 +55,17 @@ FAULTS = {  # text of the kernel's files, its replacement
         "(warp_number() / 2 * task.num_blocks + number)",
         "classes",
     ),
+    "past samples of another thread": (
+        "(warp_number() * 32 + lane) * 2;\n  return",
+        "(warp_number() * 32 + lane % 16) * 2;\n  return",
+        "predicted",
+    ),
 }
+
+
+def stand_in(name: str, weight_dtype: str, *args: Any, **options: Any) -> SamplerStandIn:
+    """A kernel for a model of `MODELS`."""
+    return SamplerStandIn(weight_dtype, *args, predicts="predicted" in name, **options)
 
 
 def reports_of(kernel: SamplerStandIn, weight_dtype: str, name: str) -> str:
@@ -70,42 +85,42 @@ def reports_of(kernel: SamplerStandIn, weight_dtype: str, name: str) -> str:
     return kernel.reports
 
 
-@pytest.mark.parametrize("name", ["conditioned", "gaussians", "three-taps"])
-@pytest.mark.parametrize("weight_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("weight_dtype", "name"), CASES)
 def test_threads_of_the_kernel_do_not_race(weight_dtype: str, name: str) -> None:
-    assert reports_of(SamplerStandIn(weight_dtype, "thread", seed=1), weight_dtype, name) == ""
+    assert reports_of(stand_in(name, weight_dtype, "thread", seed=1), weight_dtype, name) == ""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_race_is_reported(fault: str) -> None:
     old, new, name = FAULTS[fault]
-    kernel = SamplerStandIn("bfloat16", "thread", {old: new})
-    model = noisy(config_of(name))
+    kernel = stand_in(name, "bfloat16", "thread", {old: new})
+    config = config_of(name)
+    start: dict[str, Any] = conditions_for(config, 20, 3)
 
     with contextlib.suppress(Exception):  # whatever the fault does to the signal
-        cuda_sampler(model, "bfloat16", kernel).generate(3, batch_size=20)
+        cuda_sampler(noisy(config), "bfloat16", kernel).generate(3, batch_size=20, **start)
 
     assert RACE in kernel.reports
 
 
-@pytest.mark.parametrize("name", ["conditioned", "gaussians", "three-taps"])
-@pytest.mark.parametrize("weight_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("weight_dtype", "name"), CASES)
 def test_the_kernel_stays_within_its_memory(weight_dtype: str, name: str) -> None:
-    assert reports_of(SamplerStandIn(weight_dtype, "address"), weight_dtype, name) == ""
+    assert reports_of(stand_in(name, weight_dtype, "address"), weight_dtype, name) == ""
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("name", "old", "new"),
     [
-        ("for (int i = 0; i < local; i++)", "for (int i = 0; i < local + 1; i++)"),
-        ("own.hidden = own.seen + (", "own.hidden = own.seen + 99 + ("),
+        ("conditioned", "for (int i = 0; i < local; i++)", "for (int i = 0; i < local + 1; i++)"),
+        ("conditioned", "own.hidden = own.seen + (", "own.hidden = own.seen + 99 + ("),
+        ("predicted", "(own.order - 1 - age)", "(own.order - age)"),
     ],
 )
-def test_a_step_out_of_bounds_is_reported(old: str, new: str) -> None:
-    kernel = SamplerStandIn("bfloat16", "address", {old: new})
+def test_a_step_out_of_bounds_is_reported(name: str, old: str, new: str) -> None:
+    kernel = stand_in(name, "bfloat16", "address", {old: new})
 
     with contextlib.suppress(Exception):  # whatever the fault does to the signal
-        reports_of(kernel, "bfloat16", "conditioned")
+        reports_of(kernel, "bfloat16", name)
 
     assert "AddressSanitizer: heap-buffer-overflow" in kernel.reports
 

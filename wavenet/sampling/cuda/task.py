@@ -10,7 +10,7 @@ from wavenet.kernels.cuda.compiler import Program
 from wavenet.kernels.cuda.launch import Launch, task_type
 from wavenet.sampling.cuda.packing import LANES
 
-KERNEL = "sample_warps"
+KERNELS = {False: "sample_warps", True: "sample_predicted_warps"}  # whether the model predicts
 TENSORS = (
     *("gates", "residuals", "skips", "hidden", "output"),
     *("gate_biases", "residual_biases", "biases", "table", "rows_of_codes", "values", "blocks"),
@@ -38,7 +38,7 @@ def program(weight_dtype: str, *, predicts: bool = False) -> Program:
     return Program(
         name=f"sampler-{weight_dtype}" + ("-predictor" if predicts else ""),
         main_file=Path(__file__).parent / "kernels" / "warps.cu",
-        kernels=(KERNEL,),
+        kernels=(KERNELS[predicts],),
         macros=tuple(name for name, is_defined in macros.items() if is_defined),
         user="backend=cuda",
         instead=": use backend=cpu or graph",
@@ -56,4 +56,5 @@ def sampler_launch(
         numbers: All of `INTEGERS` and `FLOATS`.
         shared_bytes: Shared memory of a warp.
     """
-    return Launch(KERNEL, Task, tensors, numbers, numbers["warps"], LANES, shared_bytes)
+    kernel = KERNELS[numbers["order"] > 0]
+    return Launch(kernel, Task, tensors, numbers, numbers["warps"], LANES, shared_bytes)

@@ -152,7 +152,8 @@ class WarpState:
         layout, config = self.layout, self.layout.config
         rows = from_slots(self.queues, self.batch_size, config.residual_channels)
         inputs = per_stream(self.history, self.batch_size).long()
-        inputs = inputs.view(layout.input_memory, -1, self.batch_size).permute(2, 1, 0)
+        inputs = inputs.view(layout.input_memory, layout.num_signals, self.batch_size)
+        inputs = inputs.permute(2, 1, 0)
         if config.input_type == "scalar":
             values = layout.distribution.decode(inputs.clamp(max=layout.silence - 1))
             inputs = values.where(inputs != layout.silence, 0.0)

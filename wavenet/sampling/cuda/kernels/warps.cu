@@ -18,8 +18,10 @@ DEVICE long long warp_number() { return block_number(); }
 
 #ifdef PREDICTOR
 constexpr int SIGNALS = 3;  // of the input layer: last sample, prediction, residual of the last
+#define SAMPLE_WARPS sample_predicted_warps  // another name: a mix-up is an error
 #else
 constexpr int SIGNALS = 1;
+#define SAMPLE_WARPS sample_warps
 #endif
 
 struct Block {
@@ -290,7 +292,7 @@ DEVICE void draw(const Task& task, const Drawing& how, const Activations& own, i
   if (task.guided) codes[1] = codes[0];
 }
 
-KERNEL(32) sample_warps(Task task) {
+KERNEL(32) SAMPLE_WARPS(Task task) {
   const int lane = lane_number(), stream = lane / 4 * 2, each = (int)task.params_width / 4;
   const long long warp = warp_number(), streams = task.warps * 16;
   const Activations own = activations(task, lane);
