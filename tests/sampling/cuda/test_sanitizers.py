@@ -127,7 +127,7 @@ def test_a_step_out_of_bounds_is_reported(name: str, old: str, new: str) -> None
 
 def test_lanes_that_part_at_a_product_are_reported() -> None:
     """On a GPU they would hang, or compute something else."""
-    old = "compute_input(task, own, last, t, lane);"
+    old = "compute_input(task, own, signals, t, lane);"
     kernel = SamplerStandIn("bfloat16", "thread", {old: "if (lane == 3) sync_warp();\n" + old})
 
     with contextlib.suppress(Exception):  # whatever the fault does to the signal
