@@ -19,7 +19,7 @@ from tests.architectures import (
     some,
 )
 from tests.gpu.stand_in.device import SamplerStandIn, cuda_sampler, needs_compiler
-from tests.sampling.graph.test_capture import MODELS, PREDICTED, config_of
+from tests.sampling.graph.test_capture import MODELS, config_of
 from tests.sampling.parity import (
     DRAWS,
     assert_nan_is_reported,
@@ -136,8 +136,10 @@ def test_parameters_are_within_the_stated_tolerance(name: str, weight_dtype: str
 @pytest.mark.parametrize("order", [1, 5, 16, 31])
 def test_predictions_are_those_of_the_definition_to_the_bit(order: int) -> None:
     """A network that puts out zeros leaves the prediction and the scale of its residual."""
-    predictor = replace(PREDICTED["predictor"], order=order)
-    model = noisy(replace(config_of("predicted"), num_mixtures=1, predictor=predictor))
+    config = config_of("predicted")
+    assert config.predictor is not None
+    predictor = replace(config.predictor, order=order)
+    model = noisy(replace(config, num_mixtures=1, predictor=predictor))
     for parameter in model.head.output.parameters():
         torch.nn.init.zeros_(parameter)
     conditions, waveform = conditions_for(model.config, 3, 90), torch.rand(3, 90) * 2 - 1
@@ -171,7 +173,8 @@ def test_a_prompt_leaves_the_predictions_of_the_reference(name: str, length: int
 def test_a_state_that_predicts_goes_round_all_backends(name: str, tmp_path: Path) -> None:
     model = noisy(config_of(name))
     samplers = [make_sampler(model, "cpu"), cuda_sampler(model), make_sampler(model, "reference")]
-    state = samplers[-1].init_state(2, **conditions_for(model.config, 2, 60))
+    how: dict[str, Any] = conditions_for(model.config, 2, 60)
+    state = samplers[-1].init_state(2, **how)
     kept = state.clone()
     for sampler in [*samplers, samplers[1]]:
         sampler.generate_next(state, 7)
