@@ -19,7 +19,7 @@ from wavenet.training.checkpointing import CheckpointManager
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
-from wavenet.training.final_report import write_final_report
+from wavenet.training.final_report import generate_command, write_final_report
 from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
@@ -78,6 +78,8 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
         return run_result(run)
     if group.rank == 0:
         print(f"stopped and saved; resume with: wavenet-train resume={shell_word(run)}")
+        if (run / "model").is_dir():
+            print(f"listen with: {generate_command(run, config)}")
     return run_result(run, 128 + stop.signal)
 
 

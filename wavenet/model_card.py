@@ -263,7 +263,7 @@ def _input_files(audio: AudioConfig) -> dict[str, str]:
     """Return the files that a model generates from by name, the one for `input=` first."""
     files = {}
     if audio.mel is not None or audio.f0 is not None:
-        files["speech.wav"] = f"a recording, one channel at {audio.sample_rate:,} Hz"
+        files["speech.wav"] = "a recording, of any sample rate and any number of channels"
     if audio.score is not None:
         name = "speech.csv" if files else "score.csv"
         files[name] = "notes, a line `onset,offset,pitch` each, in seconds and MIDI numbers"

@@ -160,6 +160,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
     assert process.returncode == code
     assert "wavenet-train resume=cut" in out
+    assert "listen with: wavenet-generate cut/model\n" in out
     end = f"trainer.max_steps={end_after(cut)}"
     resumed = run("train", "resume=cut", end, f"trainer.num_workers={2 - workers}")
     assert resumed.returncode == 0, resumed.stderr

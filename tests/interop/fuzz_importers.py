@@ -71,7 +71,8 @@ def change_tensor(weights: dict[str, Tensor], chance: random.Random) -> None:
         weights[name] = tensor.to(chance.choice(DTYPES))
     elif kind == 3 and tensor.numel():
         weights[name] = tensor = tensor.clone()
-        tensor.reshape(-1)[chance.randrange(tensor.numel())] = chance.choice(NUMBERS)
+        numbers = NUMBERS if tensor.is_floating_point() else (0, 1)  # of bool and uint8 too
+        tensor.reshape(-1)[chance.randrange(tensor.numel())] = chance.choice(numbers)
     elif kind == 4:
         weights[name] = tensor.transpose(0, -1) if tensor.dim() else tensor.reshape(1)
     else:

@@ -123,7 +123,9 @@ def _mel(source: Source, local: LocalConfig) -> tuple[MelConfig, tuple[str, ...]
     rate = source.sample_rate or data.integer("sampling_rate", None)
     if rate is None:
         rate = preset.sample_rate
-        notes.append(f"no config.json and no sample_rate= is given: {rate} Hz, as the project's")
+        notes.append(
+            f"no sample_rate= and no data_config.sampling_rate given: {rate} Hz, as the project's"
+        )
     mel = replace(
         preset,
         sample_rate=rate,

@@ -225,7 +225,11 @@ class Fields:
         if key in self:
             return self.values[key]
         if default is REQUIRED:
-            raise ConfigError(f"{self.name}: key {key!r} is missing, which the weights do not tell")
+            found = ", ".join(printable(known) for known in list(self.values)[:8])
+            raise ConfigError(
+                f"{self.name}: key {key!r} is missing, which the weights do not tell; it has "
+                f"{found or 'no keys'}"
+            )
         return default
 
     def _wrong(self, key: str, wanted: str, found: Any) -> ConfigError:

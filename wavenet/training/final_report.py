@@ -82,9 +82,7 @@ def next_step(
         f"wavenet-train resume={shell_word(run)} trainer.max_steps={LONGER * steps} "
         f"optim.lr_schedule_steps={LONGER * steps}"
     )
-    generate = f"wavenet-generate {shell_word(run / 'model')}"
-    if config.audio.features:
-        generate += " input=FILE"
+    generate = generate_command(run, config)
     best, bits = history.best_step, dict(history.val)
     if best is not None and best < 0.75 * steps and history.val[-1][1] > bits[best] + MAX_CHANGE:
         advice = (
@@ -99,6 +97,12 @@ def next_step(
     if still_falls(history, steps):
         return "The curve still falls: training longer makes it better.", longer
     return "", generate
+
+
+def generate_command(run: Path, config: RunConfig) -> str:
+    """Return the command that generates from a run's model."""
+    needs_input = " input=FILE" if config.audio.features else ""
+    return f"wavenet-generate {shell_word(run / 'model')}{needs_input}"
 
 
 def still_falls(history: History, steps: int) -> bool:
