@@ -1,5 +1,7 @@
 """What `wavenet-generate` takes and writes: converted recordings, prompts, formats by suffix."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.commands import Run
+from tests.commands import Run, environment
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.audio_output import open_audio
@@ -139,7 +141,47 @@ def test_another_suffix_is_refused_with_those_that_are_written(run: Run, model: 
     done = run(*GENERATE, "output=speech.m4a")
 
     assert done.returncode == 2
-    assert "output must be a file .wav, .flac, .ogg, .mp3, got speech.m4a" in done.stderr
+    suffixes = ".wav, .flac, .ogg, .mp3"
+    assert f"output must be a file {suffixes}, or /dev/stdout, got speech.m4a" in done.stderr
+
+
+REFUSED = """
+import sys
+from wavenet.cli.main import generate
+try:
+    generate()
+finally:
+    print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("output=old.wav", 2, "old.wav exists: choose another output, or overwrite=true"),
+        ("output=-", 2, ".mp3, or /dev/stdout, got -"),
+        ("input=none.wav", 3, "none.wav: no such file"),
+        ("prompt=none.wav", 3, "none.wav: no such file"),
+    ],
+)
+def test_what_files_rule_out_is_refused_before_torch_loads(
+    tmp_path: Path, words: str, code: int, message: str
+) -> None:
+    (tmp_path / "old.wav").write_bytes(b"mine")
+
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, "demo_voice", words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stdout == "False\n"
+    assert (tmp_path / "old.wav").read_bytes() == b"mine"
 
 
 def test_a_length_under_one_sample_is_refused_as_it_was_given(run: Run) -> None:

@@ -4,8 +4,8 @@
     5 disk, permission, lock, missing extra    130 SIGINT    143 SIGTERM    138 SIGUSR1
 
 A config never names code: there is no `_target_`, and Hydra's resolvers of the environment are off.
-A recipe is imported once its config is valid and its model is there, so that help and errors of
-typing take no time.
+A recipe is imported once its config is valid, its model is there and its output is not, so that
+help and errors of typing take no time.
 """
 
 import contextlib
@@ -154,6 +154,7 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     options = from_dict(spec.options, composed.plain)
     if isinstance(getattr(options, "checkpoint", None), str):
         check_model(options.checkpoint)
+    options.check_files()
     if task is None:
         find_recipes()
         recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from wavenet.config import AudioConfig
 from wavenet.utils.dataclass_io import Options, option
-from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.sharding import Shard
 
 if TYPE_CHECKING:  # imports torch, which errors of typing do not need
@@ -100,6 +100,20 @@ class GenerateCommand(Options):
         if self.shard is not None:
             Shard.from_text(self.shard)
 
+    def check_files(self) -> None:
+        """Refuse an output that exists, and an input or prompt that does not.
+
+        Raises:
+            ConfigError: As `input_folder` and `output_paths`.
+            DataError: There is no such input or prompt.
+        """
+        for path in map(Path, filter(None, (self.input, self.prompt))):
+            if not path.exists():
+                missing = "a broken link" if path.is_symlink() else "no such file or folder"
+                raise DataError(f"{printable(path)}: {missing}")
+        if input_folder(self) is None:
+            output_paths(self)
+
 
 def input_folder(options: GenerateCommand) -> Path | None:
     """Return the folder of inputs or prompts; `None` for a single recording.
@@ -162,7 +176,8 @@ def output_paths(options: GenerateCommand) -> list[Path]:
         return [output]
     if output.suffix.lower() not in OUTPUT_SUFFIXES:
         raise ConfigError(
-            f"output must be a file {', '.join(OUTPUT_SUFFIXES)}, got {printable(output)}"
+            f"output must be a file {', '.join(OUTPUT_SUFFIXES)}, or /dev/stdout, "
+            f"got {printable(output)}"
         )
     paths = [output]
     if options.num_samples > 1:

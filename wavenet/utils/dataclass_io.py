@@ -245,6 +245,9 @@ class Options:
             good = all(_is_within(entry, bounds) for entry in entries)
             check(good, field.name, describe_range(type(self), field), value)
 
+    def check_files(self) -> None:
+        """Refuse what files and folders rule out, before torch and the model are loaded."""
+
 
 def check_types(config: Any) -> None:
     """Raise a `ConfigError` where a value of a dataclass has another type than its field.
