@@ -68,6 +68,19 @@ def test_a_slow_first_step_does_not_count_for_the_time_left(
     assert caplog.messages[1] == "training: 62/1,000 steps, 1.00 steps/s, 16 min left, loss 3.0"
 
 
+def test_the_last_line_has_the_mean_rate_of_all_units(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 20.0, 40.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+
+    with progress(90, unit="step", description="training", initial=10) as advance:
+        advance(20, postfix="loss 5.0")
+        advance(60, postfix="loss 4.0")
+
+    assert caplog.messages[-1] == "training: 90/90 steps, 2.00 steps/s, took 40 s, loss 4.0"
+
+
 def test_lines_come_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,8 @@ def progress(
     """Yield a function that reports finished work.
 
     On a terminal it moves a bar. Elsewhere it logs a line after `FIRST_LINE_SECONDS`, then every
-    `LOG_INTERVAL_SECONDS`, and a last one at `total` if a line was logged before or has a postfix.
+    `LOG_INTERVAL_SECONDS`, and a last one at `total` if a line was logged before or has a postfix:
+    its rate is the mean of all units, that of the others leaves out the first, slow ones.
 
     Args:
         total: Units in total; `None` if unknown.
@@ -110,7 +111,8 @@ class _LogLines:
         self.first = self.first or (now, self.done)
 
     def _line(self, now: float) -> str:
-        start, count = self.first or (self.started, self.initial)
+        whole = self.started, self.initial  # the last line gives the mean of all units
+        start, count = whole if self.done == self.total else self.first or whole
         rate, seconds = (self.done - count) / max(now - start, 1e-9), now - self.started
         parts = [f"{self.done:,}" if self.total is None else f"{self.done:,}/{self.total:,}"]
         parts[0] = f"{self.description}: {parts[0]} {self.unit}s"
