@@ -1,5 +1,6 @@
 """Command lines as people type them: a positional model, `--key value`, suggestions."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,28 @@ from wavenet.utils.errors import ConfigError
 )
 def test_words_become_overrides(verb: str, given: str, expected: str) -> None:
     assert as_overrides(verb, given.split()) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "message"),
+    [
+        (
+            "generate",
+            "demo_voice clip.wav",
+            "'clip.wav' has no key, and demo_voice is the model (checkpoint=demo_voice): write "
+            "input=clip.wav to generate from it, or output=clip.wav to write it",
+        ),
+        ("generate", "clip.wav --checkpoint piano", "'clip.wav' has no key, and piano is the model"),
+        ("generate", "piano overwrite", "write overwrite=true"),
+        ("generate", "piano {0}", "write input={0} to"),
+        ("push", "piano owner/name", "write repo=owner/name"),
+        ("import", "a.pth b", "and a.pth is the source (source=a.pth): write output=b for"),
+        ("benchmark", "piano piano", "write KEY=VALUE (--help lists keys)"),
+    ],
+)
+def test_a_second_word_without_a_key_is_refused(verb: str, given: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        as_overrides(verb, given.split())
 
 
 def test_a_model_whose_folder_has_an_equals_sign_is_positional(

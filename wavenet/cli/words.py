@@ -27,6 +27,13 @@ POSITIONAL = {  # key of a first word without one
     **dict.fromkeys(("generate", "evaluate", "benchmark", "inspect", "push"), "checkpoint"),
     "import": "source",
 }
+SECOND = {  # what a second word without a key may be meant as
+    "generate": "input={word} to generate from it, or output={word} to write it",
+    "evaluate": "data.root={word} for the recordings",
+    "inspect": "output={word} for a chart",
+    "push": "repo={word}",
+    "import": "output={word} for the model directory to write",
+}
 TRAIN_GROUPS = ("recipe", "launcher", "sweeper")  # of Hydra, without a dataclass
 USUAL_PATH = {"train": "resume", "prepare": "data.root"}  # key of a path that has none
 MAX_NEAREST = 5
@@ -41,10 +48,10 @@ def as_overrides(verb: str, words: Iterable[str]) -> list[str]:
     `--key` alone is `key=true` where the key is a boolean.
 
     Raises:
-        ConfigError: There is no such key, or its value is missing.
+        ConfigError: There is no such key, its value is missing, or there are two models.
     """
     left, done = list(words), []
-    positional = POSITIONAL.get(verb)
+    positional, models = POSITIONAL.get(verb), []
     while left:
         word = left.pop(0)
         if word == "--json":
@@ -55,11 +62,30 @@ def as_overrides(verb: str, words: Iterable[str]) -> list[str]:
         elif word.startswith("--") and word.partition("=")[0] not in FLAGS:
             done.append(_override(verb, word, left))
         elif positional is not None and _is_model(verb, word):
+            models.append(word)
             done.append(f"{positional}={word}")
-            positional = None
         else:
             done.append(word)
+    if positional is not None and models:
+        _check_one_model(verb, positional, models, done)
     return done
+
+
+def _check_one_model(verb: str, key: str, models: list[str], words: list[str]) -> None:
+    """Raise a `ConfigError` for a model without a key where there is another, with or without."""
+    with_key = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    if len(with_key) == 1:
+        return
+    taken = next((model for model in with_key if model not in models), models[0])
+    word = next((model for model in models if model != taken), taken)
+    meant = SECOND.get(verb, "KEY=VALUE (--help lists keys)").format(word=printable(word))
+    if word in known_keys(verb):
+        meant = f"{word}={'true' if word in _boolean_keys(verb) else 'VALUE'}"
+    name = {"checkpoint": "model"}.get(key, key)
+    raise ConfigError(
+        f"{printable(word)!r} has no key, and {printable(taken)} is the {name} "
+        f"({key}={printable(taken)}): write {meant}"
+    )
 
 
 def _override(verb: str, word: str, left: list[str]) -> str:
