@@ -1,7 +1,6 @@
-"""Upload a model to the Hugging Face hub: `wavenet-push checkpoint=RUN/model repo=owner/name`."""
+"""Upload a model to the Hugging Face hub: `wavenet-push RUN/model repo=owner/name`."""
 
 import logging
-from pathlib import Path
 
 from wavenet.checkpoint import load
 from wavenet.cli.commands import PushCommand
@@ -9,13 +8,21 @@ from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.hub import push as push_to_hub
 from wavenet.model_card import generate_arguments
+from wavenet.model_directory import find_local
+from wavenet.utils.errors import CheckpointError, printable
 
 log = logging.getLogger("wavenet")
 
 
 def push(options: PushCommand, composed: Composed) -> None:
     """Upload a model directory, and print where it is and how to load it."""
-    folder = Path(options.checkpoint)
+    folder = find_local(options.checkpoint)
+    if folder is None:  # a model on the hub, or a folder that is missing: none is uploaded unasked
+        raise CheckpointError(
+            f"there is no model directory {printable(options.checkpoint)}, and a model that is on "
+            "the hub already is not uploaded again: give a model directory, or the name of a model "
+            "that ships"
+        )
     loaded = load(folder)  # verifies its files
     if loaded.training.license is None and not options.private:
         log.warning("warning: the model states no license, so nobody may use it: see license=")

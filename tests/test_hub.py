@@ -259,7 +259,7 @@ def test_commands_push_and_take_models_of_the_hub(
     words = ("checkpoint=owner/name", "seconds=0.01", "backend=reference")
     generated = run_here("generate", words, capsys)
     inspected = run_here("inspect", ("checkpoint=owner/name",), capsys)
-    unknown = run_here("generate", ("checkpoint=owner/nothing",), capsys)
+    unknown = run_here("generate", ("owner/nothing", "output=b.wav"), capsys)
 
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout.splitlines()[0] == f"{hub.address}/owner/name"
@@ -267,6 +267,34 @@ def test_commands_push_and_take_models_of_the_hub(
     assert (tmp_path / "generated.wav").is_file()
     assert "receptive field: 4 samples" in inspected.stdout
     assert unknown.returncode == 4
+
+
+def test_a_shipped_model_is_pushed_by_its_name(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+    pushed = run_here("push", ("demo_voice", "repo=owner/voice"), capsys)
+
+    assert pushed.returncode == 0, pushed.stderr
+    assert torch.equal(weights("owner/voice"), weights("demo_voice"))
+    files = HfApi().snapshot_download("owner/voice")
+    card = (Path(files) / "README.md").read_text("utf-8")
+    assert "checkpoint=owner/voice input=" in card
+    assert "Allison Smith" in card, "the attribution that its license asks for"
+
+
+def test_a_model_on_the_hub_is_not_pushed_elsewhere(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.add("someone/model", folder)
+
+    refused = run_here("push", ("someone/model", "repo=owner/name"), capsys)
+
+    assert refused.returncode == 4
+    assert "there is no model directory someone/model, and a model that is on" in refused.stderr
+    assert "owner/name" not in hub.repositories
 
 
 def test_a_run_from_a_model_on_the_hub_carries_its_licenses(hub: Hub, folder: Path) -> None:

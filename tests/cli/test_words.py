@@ -51,7 +51,11 @@ def test_words_become_overrides(verb: str, given: str, expected: str) -> None:
             "'clip.wav' has no key, and demo_voice is the model (checkpoint=demo_voice): write "
             "input=clip.wav to generate from it, or output=clip.wav to write it",
         ),
-        ("generate", "clip.wav --checkpoint piano", "'clip.wav' has no key, and piano is the model"),
+        (
+            "generate",
+            "clip.wav --checkpoint piano",
+            "'clip.wav' has no key, and piano is the model",
+        ),
         ("generate", "piano overwrite", "write overwrite=true"),
         ("generate", "piano {0}", "write input={0} to"),
         ("push", "piano owner/name", "write repo=owner/name"),

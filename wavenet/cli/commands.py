@@ -247,7 +247,9 @@ class InspectCommand(Options):
 class PushCommand(Options):
     """`wavenet-push`: a model directory to the Hugging Face hub."""
 
-    checkpoint: str = option(help="Model directory, such as runs/demo/model")
+    checkpoint: str = option(
+        help="Model directory, such as runs/demo/model, or a shipped model's name"
+    )
     repo: str = option(help="Repository, owner/name; it is created if it does not exist")
     private: bool = option(True, "Visible to its owner only; false publishes the model")
     debug: bool = option(False, "Show tracebacks of errors")
