@@ -48,8 +48,7 @@ def test_words_become_overrides(verb: str, given: str, expected: str) -> None:
         (
             "generate",
             "demo_voice clip.wav",
-            "'clip.wav' has no key, and demo_voice is the model (checkpoint=demo_voice): write "
-            "input=clip.wav to generate from it, or output=clip.wav to write it",
+            "'clip.wav' has no key, and demo_voice is the model (checkpoint=demo_voice): write",
         ),
         (
             "generate",
