@@ -3,8 +3,8 @@
 No fast math: every operation follows IEEE 754 and nothing is reordered, so results depend neither
 on the surrounding code nor on the machine.
 
-This is the one file that uses what Numba does not document; `pyproject.toml` bounds its version
-for it, and a test compares this list with the installed version:
+This file and `references.py` use what Numba does not document; `pyproject.toml` bounds its version
+for them, and a test compares this list with the installed version:
 
 - `Dispatcher._cache`, an object with `load_overload`, `save_overload`, `flush` and `cache_path`;
 - `CompileResult._reduce` and `_rebuild`, and `numba.core.serialize`, which turn a compiled function
@@ -14,6 +14,7 @@ for it, and a test compares this list with the installed version:
 - the options `_nrt`, which turns off the counting of references to arrays, and
   `no_cpython_wrapper` and `no_cfunc_wrapper`;
 - `func_id.func` of the function that a rule for inlining is asked about;
+- the bases of a type, `types.Type` and `AttributeTemplate`, and `impl_ret_borrowed`;
 - `numba.extending.intrinsic`, which is documented, reading the signature of a typing function that
   was made at run time.
 """

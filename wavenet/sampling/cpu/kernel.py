@@ -22,6 +22,7 @@ import numpy as np
 from wavenet.kernels.compiler import Address, compiled, inlined
 from wavenet.kernels.elementwise import copy, guide, make_encode
 from wavenet.kernels.matmul import make_product
+from wavenet.kernels.references import in_memory
 from wavenet.sampling.cpu.arrays import (
     BIASES,
     PackedWeights,
@@ -74,7 +75,14 @@ def make_kernel(weight_dtype: str) -> Any:
         weights: PackedWeights,
         buffers: StreamBuffers,
     ) -> None:
-        generate_samples(product, encode, Run(share, request, sizes, weights, buffers))
+        run = Run(
+            in_memory(share),
+            in_memory(request),
+            in_memory(sizes),
+            in_memory(weights),
+            in_memory(buffers),
+        )
+        generate_samples(product, encode, run)
 
     return compiled(kernel, weight_dtype, counts_references=False)
 
@@ -190,7 +198,7 @@ def advance_rings(product: Any, run: Run, block: int, position: int) -> None:
     else:
         share.lookahead_row[block] = 0
         if helpers == 0 or block % helpers == share.rank - 1:
-            look_ahead(product, run, block, position, 0, rows)
+            look_ahead(product, run, block, position, np.int64(0), rows)
     share.queue_row[block] += 1
     if share.queue_row[block] == buffers.queue_rows[block]:
         share.queue_row[block] = 0
