@@ -116,16 +116,6 @@ def test_an_offset_is_noted(record: Record, noise: Samples) -> None:
     assert "DC offset" in result.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("rate", "notes"),
-    [(8000, ("resampled from 8000 Hz, empty above 4000 Hz",)), (16000, ()), (44100, ())],
-)
-def test_an_upsampled_recording_is_noted(
-    record: Record, noise: Samples, rate: int, notes: tuple[str, ...]
-) -> None:
-    assert look(record("a.wav", noise, rate), resample=True).notes == notes
-
-
 def test_every_fault_of_a_file_is_named_at_once(record: Record, noise: Samples) -> None:
     path = record("a.wav", np.stack([noise * 3, noise], axis=1), 8000, subtype="FLOAT")
 

@@ -121,6 +121,18 @@ def test_content_of_another_format_is_accepted_and_named(
     assert "really.wav: is MP3, not what its suffix says" in run(corpus).table()
 
 
+def test_upsampled_recordings_are_named_also_when_prepared_before(
+    corpus: Path, record: Record, noise: Samples
+) -> None:
+    record("low.wav", noise, 8000)
+    record("high.wav", noise, 44100)
+
+    summary, again = run(corpus, resample=True), run(corpus, resample=True)
+
+    assert summary.upsampled == again.upsampled == {"low.wav": 8000}
+    assert again.line().splitlines()[1].startswith("warning: 1 of 8 recordings are upsampled to 16")
+
+
 def test_unusual_file_names_are_accepted(corpus: Path, record: Record, noise: Samples) -> None:
     names = ["é ü/日本.wav", "new\nline\x1b[31m.wav", "é" * 125 + ".flac", "a=b,c#[d]{e}$~.wav"]
     for name in names:

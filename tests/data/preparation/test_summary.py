@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from wavenet.data.preparation.summary import PreparationSummary, SplitTotal
 from wavenet.utils.dataclass_io import from_dict, to_dict
 
@@ -46,15 +48,33 @@ def test_a_long_list_of_names_is_cut_and_every_line_is_printable() -> None:
 
 
 def test_a_note_on_many_recordings_is_given_once() -> None:
-    low = {f"{n}.wav": "resampled from 8000 Hz, empty above 4000 Hz" for n in range(15)}
+    offset = {f"{n}.wav": "mean is +0.100, not 0 (DC offset)" for n in range(15)}
 
-    lines = dataclasses.replace(SUMMARY, notes=SUMMARY.notes | low).table().splitlines()
+    lines = dataclasses.replace(SUMMARY, notes=SUMMARY.notes | offset).table().splitlines()
 
     assert lines[-3:] == [
         "to note: 16",
         "  a.wav: is MP3, not what its suffix says",
-        "  15 recordings, the first is 0.wav: resampled from 8000 Hz, empty above 4000 Hz",
+        "  15 recordings, the first is 0.wav: mean is +0.100, not 0 (DC offset)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ({"0.wav": 8000}, "1 of 5 recordings are upsampled to 16000 Hz from 8000 Hz, the first is"),
+        ({"0.wav": 11025, "1.wav": 8000}, "half of their rate, 4000 to 5512.5 Hz, they are empty"),
+    ],
+)
+def test_upsampled_recordings_are_warned_of_also_later(rates: dict[str, int], words: str) -> None:
+    summary = dataclasses.replace(SUMMARY, upsampled=rates)
+
+    for text in (summary.table(), summary.line()):
+        last = text.splitlines()[-1]
+        assert last.startswith("warning: ")
+        assert words in last
+        assert last.endswith("train at audio.sample_rate=8000")
+    assert "warning" not in SUMMARY.table() + SUMMARY.line()
 
 
 def test_table_omits_what_did_not_happen() -> None:

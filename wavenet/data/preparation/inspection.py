@@ -140,7 +140,7 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
             levels.add(block)
         if not levels.frames:
             return Inspection(source.name, (Problem("no sample can be decoded"),))
-        remarks = _remarks(source, header, levels, options)
+        remarks = _remarks(source, header, levels)
     except WavenetError as error:
         option = "allow_truncated" if isinstance(error, TruncatedAudio) else ""
         reason = str(error).removeprefix(f"{printable(source.path)}: ")  # the list has the path
@@ -188,9 +188,7 @@ def _problems(
     return problems if frames is None else [*problems, Problem(*frames)]
 
 
-def _remarks(
-    source: Source, header: AudioHeader, levels: _Levels, options: PrepareOptions
-) -> tuple[str, ...]:
+def _remarks(source: Source, header: AudioHeader, levels: _Levels) -> tuple[str, ...]:
     """Return what is unusual but harmless."""
     rate, late = header.sample_rate, 0
     if source.notes is not None:
@@ -200,7 +198,6 @@ def _remarks(
         (foreign, f"is {header.container}, not what its suffix says"),
         (abs(levels.offset) > OFFSET, f"mean is {levels.offset:+.3f}, not 0 (DC offset)"),
         (late, f"{late} notes start after its end"),
-        (rate < options.sample_rate, f"resampled from {rate} Hz, empty above {rate / 2:g} Hz"),
     )
     return tuple(remark for found, remark in table if found)
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wavenet.data.manifest import SPLITS, Clip
 from wavenet.data.preparation.inspection import Inspection
@@ -47,6 +47,7 @@ class PreparationSummary:
         removed_seconds: Silence and too short pieces left out by trimming and splitting.
         silent: Recordings taken although they are silent.
         speakers: Speakers with a name.
+        upsampled: Rates in Hz, lower than that of the clips, of the recordings that have one.
         already_prepared: Whether the clips existed and nothing was done.
     """
 
@@ -68,13 +69,15 @@ class PreparationSummary:
     removed_seconds: float
     silent: int
     speakers: int
+    upsampled: dict[str, int] = field(default_factory=dict)
     already_prepared: bool = False
 
     def line(self) -> str:
-        """Return a summary in one line."""
+        """Return a summary in one line, and a warning that concerns what is trained on it."""
         seconds = sum(total.seconds for total in self.splits)
         clips = sum(total.clips for total in self.splits)
-        return f"already prepared: {clips:,} clips, {seconds / 60:.2f} minutes"
+        line = f"already prepared: {clips:,} clips, {seconds / 60:.2f} minutes"
+        return "\n".join([line, *self._warning()])
 
     def table(self) -> str:
         """Return a table for people."""
@@ -96,8 +99,26 @@ class PreparationSummary:
             *self._done(),
             *_names("left out", self.left_out),
             *_once(self.notes),
+            *self._warning(),
         ]
         return "\n".join(lines)
+
+    def _warning(self) -> list[str]:
+        """Return a line on recordings that cannot fill the band of the clips, if there are any."""
+        if not self.upsampled:
+            return []
+        (first, *_), taken = self.upsampled, sum(total.files for total in self.splits)
+        low, high = min(self.upsampled.values()), max(self.upsampled.values())
+        half, rates = f"{low / 2:g} Hz", f"{low} Hz"
+        if low < high:
+            half, rates = f"{low / 2:g} to {high / 2:g} Hz", f"{low} to {high} Hz"
+        text = (
+            f"warning: {len(self.upsampled)} of {taken} recordings are upsampled to "
+            f"{self.sample_rate} Hz from {rates}, the first is {printable(first, 80)}: above half "
+            f"of their rate, {half}, they are empty, and nothing there can be learnt from them; "
+            f"leave them out, or train at audio.sample_rate={low}"
+        )
+        return [text]
 
     def _done(self) -> list[str]:
         """Return a line for each count that is not 0."""
@@ -196,6 +217,7 @@ def summarize(
         removed_seconds=math.fsum(record.converted.removed_seconds for record in records),
         silent=sum(inspection.silent for inspection in seen),
         speakers=len({clip.speaker for clip in clips} - {""}),
+        upsampled={one.name: one.sample_rate for one in seen if one.sample_rate < sample_rate},
     )
 
 
