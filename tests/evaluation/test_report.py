@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import soundfile
 
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import wav_bytes
-from wavenet.evaluation.metrics import ResynthesisMetrics
+from wavenet.evaluation.metrics import ResynthesisMetrics, onset_f_measure, resynthesis_metrics
 from wavenet.evaluation.plots import dilation_tree, png
 from wavenet.evaluation.report import Evaluation, write_report
-from wavenet.evaluation.synthesis import Recording
+from wavenet.evaluation.synthesis import Recording, Resynthesis
+from wavenet.features.score import Note
 from wavenet.utils.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -92,6 +94,45 @@ def source(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory
         curve_png=png(dilation_tree(WaveNetConfig(dilations=(1, 2)))),
     )
     return path.read_text(encoding="utf-8")
+
+
+def resynthesized() -> Resynthesis:
+    original = RNG.uniform(-1, 1, 8000).astype(np.float32)
+    copy = original + RNG.normal(0, 0.1, 8000).astype(np.float32)
+    return Resynthesis(
+        number=1,
+        source="a.wav",
+        metrics={"resynthesis": resynthesis_metrics(original, copy, 8000)},
+        onset_f_measures={"original": onset_f_measure(original, 8000, [Note(0.1, 0.2, 60)])},
+        original=original,
+        waveforms={"resynthesis": copy},
+    )
+
+
+@pytest.mark.parametrize(
+    ("packages", "sentence"),
+    [
+        ((), ""),
+        (("pesq",), "Not measured, for want of pesq: PESQ; pip install 'torch-wavenet[evaluate]'"),
+        (
+            ("pesq", "pystoi", "mir_eval", "mir_eval.onset"),
+            "Not measured, for want of pesq, pystoi, mir_eval: PESQ, STOI, onsets; pip install",
+        ),
+    ],
+    ids=["none", "one", "all"],
+)
+def test_a_package_that_is_missing_is_named_once_with_its_extra(
+    packages: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
+    found = dataclasses.replace(evaluation([]), resyntheses=[resynthesized()])
+
+    write_report(tmp_path / "a.html", found, title="a")
+
+    for text in (found.text(), Page((tmp_path / "a.html").read_text("utf-8")).text):
+        assert sentence in text
+        assert text.count("torch-wavenet[evaluate]") == bool(packages)
 
 
 def decoded(uri: str | None, kind: str) -> bytes:

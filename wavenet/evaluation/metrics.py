@@ -211,6 +211,29 @@ def detect_onsets(waveform: Samples, sample_rate: int) -> NDArray[np.float64]:
     return onsets
 
 
+def unmeasured(metrics: Iterable[ResynthesisMetrics], onsets: Iterable[float | None] = ()) -> str:
+    """Return which metrics lack their package, and what installs it; empty if none does.
+
+    Args:
+        metrics: As measured.
+        onsets: F-measures of onsets, as measured.
+    """
+    every = [*metrics]
+    found = {
+        "PESQ": ("pesq", [one.pesq for one in every]),
+        "STOI": ("pystoi", [one.stoi for one in every]),
+        "onsets": ("mir_eval", [*onsets]),
+    }
+    lacking = {
+        name: package
+        for name, (package, values) in found.items()
+        if None in values and _package(package) is None
+    }
+    names, packages = ", ".join(lacking), ", ".join(lacking.values())
+    install = "pip install 'torch-wavenet[evaluate]'"
+    return f"Not measured, for want of {packages}: {names}; {install}" if lacking else ""
+
+
 def _package(name: str) -> Any:
     """Return a package of the extra `evaluate`; `None` if it is not installed."""
     try:

@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 
 from wavenet.data.audio import wav_bytes
-from wavenet.evaluation.metrics import ResynthesisMetrics, mean_metrics, mean_of_defined
+from wavenet.evaluation.metrics import (
+    ResynthesisMetrics,
+    mean_metrics,
+    mean_of_defined,
+    unmeasured,
+)
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.plots import png, spectrogram
 from wavenet.evaluation.synthesis import RESYNTHESIS, Recording, Resynthesis, ResynthesisScores
@@ -35,8 +40,7 @@ METRICS_NOTE = (
     "STFT distance; MCD: mel-cepstral distortion; F0: root mean square error where both are "
     "voiced; voicing: fraction of frames that are voiced in one of the two only; passes: of mel "
     "consistency, which gives a signal the mel of the original; PESQ: narrow band at 8 kHz, "
-    "otherwise wide band; -: undefined or not installed (PESQ, STOI and onsets need "
-    "pip install 'torch-wavenet[evaluate]')."
+    "otherwise wide band; -: undefined."
 )
 ONSETS_NOTE = "F-measure of onsets against the score, within 50 ms; 1 is best."
 
@@ -68,8 +72,13 @@ class Evaluation:
     def text(self) -> str:
         """Return the results as lines to print."""
         parts = [table.text() for table in resynthesis_tables(self.resyntheses)]
+        lacking = unmeasured_metrics(self.resyntheses)
+        if lacking:
+            parts.append(lacking)
         if self.num_clips:
-            parts.insert(0, f"{self.facts[HELD_OUT]}\n{bits_text(self.bits_per_sample)}")
+            parts.insert(
+                0, f"{HELD_OUT}: {self.facts[HELD_OUT]}\n{bits_text(self.bits_per_sample)}"
+            )
         if self.real_time_factor is not None:
             parts.append(f"real-time factor {self.facts[REAL_TIME_FACTOR]}")
         if self.verdict is not None:
@@ -148,7 +157,9 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
         return []
     means = _mean_metrics_by_name(resyntheses)
     rows = {name: astuple(mean) for name, mean in means.items()}
-    tables = [Table("Resynthesis", METRICS_NOTE, HEADINGS, rows)]
+    lacking = unmeasured_metrics(resyntheses)
+    note = f"{METRICS_NOTE} {lacking}" if lacking else METRICS_NOTE
+    tables = [Table("Resynthesis", note, HEADINGS, rows)]
     onsets: dict[str, list[float]] = {}
     for name in dict.fromkeys(name for one in resyntheses for name in one.onset_f_measures):
         mean = mean_of_defined(one.onset_f_measures.get(name) for one in resyntheses)
@@ -160,6 +171,13 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
         f"{name}-{one.number}": astuple(one.metrics[name]) for one in resyntheses for name in means
     }
     return [*tables, Table("Resynthesis by clip", "", HEADINGS, by_clip)]
+
+
+def unmeasured_metrics(resyntheses: Sequence[Resynthesis]) -> str:
+    """Return which metrics were not measured for want of a package, or an empty text."""
+    metrics = [mean for one in resyntheses for mean in one.metrics.values()]
+    onsets = [value for one in resyntheses for value in one.onset_f_measures.values()]
+    return unmeasured(metrics, onsets)
 
 
 def write_report(
