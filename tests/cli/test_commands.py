@@ -54,7 +54,9 @@ def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_p
     card = (first / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
     assert "| Evaluation: bits per sample ↓ |" in card
-    assert "held-out" in done.stderr
+    assert "step 60: validation " in done.stderr
+    assert "on the held-out test recordings, which no validation has used" in done.stderr
+    assert "Held-out audio: 1 test clip, " in done.stderr
     assert "samples/s" in done.stderr
     assert "adaptive linear prediction" in done.stderr
     for name in ("report.html", "learning_curve.png", "model/config.json", "samples/continued.wav"):

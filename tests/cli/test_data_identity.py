@@ -110,7 +110,7 @@ def test_evaluate_says_plainly_that_data_are_foreign(
 
     assert done.returncode == 0, done.stderr
     assert f"trained with the clips {load('run/model').training.dataset}; these are" in done.stderr
-    assert "3 clips, 2 s, foreign data" in json.loads(done.stdout)["facts"]["Held-out audio"]
+    assert "3 test clips, 2 s, foreign data" in json.loads(done.stdout)["facts"]["Held-out audio"]
 
 
 def test_evaluate_refuses_clips_without_speakers_for_a_model_with_speakers(

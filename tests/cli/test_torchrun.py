@@ -129,7 +129,7 @@ def test_a_terminated_torchrun_lets_its_processes_save(recordings: Path, tmp_pat
     endless = ("trainer.save_every_n_steps=1000000", "trainer.max_steps=1000000")
     with torchrun(tmp_path, recordings, *endless) as process:
         wait_until(
-            lambda: process.poll() is not None or "step 100: held-out" in output_of(tmp_path),
+            lambda: process.poll() is not None or "step 100: validation" in output_of(tmp_path),
             "torchrun logged no validation",
         )
         process.terminate()

@@ -24,7 +24,7 @@ from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
 from wavenet.evaluation.baselines import GRIFFIN_LIM, MEL_CONTROLS, baselines
-from wavenet.evaluation.held_out import first_seconds
+from wavenet.evaluation.held_out import first_seconds, split_name
 from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.evaluation.report import HELD_OUT, ORIGINAL, REAL_TIME_FACTOR, THIS_MODEL, Evaluation
@@ -162,7 +162,8 @@ class Evaluator:
             bits = {name: total.bits_per_sample for name, total in nll.items()}
             bits |= baselines(waveforms, self.loaded.model.distribution)
             plural = "s" * (len(clips) > 1)
-            facts[HELD_OUT] = f"{len(clips)} clip{plural}, {num_samples / rate:.0f} s"
+            which = f"{len(clips)} {split_name(clips)} clip{plural}"
+            facts[HELD_OUT] = f"{which}, {num_samples / rate:.0f} s"
             if self.loaded.training.dataset not in (None, read_manifest(self.folder).identity):
                 facts[HELD_OUT] += ", foreign data: not those that the model was trained with"
         time, factor = self.synthesizer.time, None

@@ -139,6 +139,11 @@ def held_out_split(clips: Manifest) -> Manifest:
     return clips.of_split("test") or clips.of_split("valid")
 
 
+def split_name(clips: Sequence[Clip]) -> str:
+    """Return what the clips of `held_out_split` are called: `test` or `validation`."""
+    return "test" if clips[0].split == "test" else "validation"
+
+
 def first_seconds(clips: Sequence[Clip], seconds: float | None) -> Sequence[Clip]:
     """Return as many of the first clips as it takes for `seconds` of audio; `None` for all."""
     if seconds is None or not clips:

@@ -11,7 +11,7 @@ from wavenet.data.audio import open_wav
 from wavenet.data.manifest import read_manifest
 from wavenet.evaluation import plots
 from wavenet.evaluation.evaluate import Evaluator
-from wavenet.evaluation.held_out import held_out_split
+from wavenet.evaluation.held_out import held_out_split, split_name
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.report import write_report
 from wavenet.evaluation.synthesis import Recording
@@ -22,6 +22,10 @@ from wavenet.utils.errors import printable, shell_word
 
 LONGER = 10  # times, the advice for a model that is worse than its baseline
 MAX_CHANGE = 0.01  # bits: a held-out curve that changes less is flat
+EVALUATED_ON = {  # by split: its bits per sample differ from those of the validations
+    "test": " on the held-out test recordings, which no validation has used",
+    "validation": " on the held-out validation recordings",
+}
 log = logging.getLogger("wavenet")
 
 
@@ -34,7 +38,8 @@ def write_final_report(
     """
     loaded, folder = checkpoint.load(run / "model"), config.data.folder
     clips = held_out_split(read_manifest(folder))
-    log.info("evaluating")
+    where = EVALUATED_ON[split_name(clips)] if clips else ""
+    log.info("evaluating the model of step %d%s", loaded.training.steps, where)
     results = Evaluator(loaded, folder, clips, config.evaluation, config.seed, device).evaluate()
     log.info("%s", results.text())
     info = dataclasses.replace(loaded.training, evaluation=results.figures())

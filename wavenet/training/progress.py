@@ -106,7 +106,7 @@ class TrainingProgress:
         seconds = max(time.monotonic() - self.started, 1e-9)
         text = f"train {self.bits:.3f} bits"
         if self.history.val:
-            text += f", held-out {self.history.val[-1][1]:.3f}"
+            text += f", validation {self.history.val[-1][1]:.3f}"
         rate = self.steps * trainer.global_batch_size * trainer.segment_length / seconds
         self.advance(postfix=f"{text}, {rate:,.0f} samples/s")
         self._estimate(state.step)

@@ -150,7 +150,7 @@ class Validation:
         started, check = time.monotonic(), self.sync.stop.raise_if_stopped
         bits = total_nll(state.eval_model, self.windows, check, group=self.sync).bits_per_sample
         seconds = time.monotonic() - started
-        log.info("step %d: held-out %.3f bits per sample (%.0f s)", state.step, bits, seconds)
+        log.info("step %d: validation %.3f bits per sample (%.0f s)", state.step, bits, seconds)
         return bits
 
     def _try_to_export(self, state: TrainingState) -> None:
