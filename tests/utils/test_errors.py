@@ -4,6 +4,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+import torch
 
 from wavenet.utils.errors import MachineError, require
 
@@ -32,6 +33,24 @@ def test_signals_are_delivered_after_an_import(
 
     assert received == [number]
     assert sys.modules[module].COMPLETE == 1
+
+
+def test_a_torchaudio_of_another_build_than_torch_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torchaudio.py").write_text("raise OSError('libcudart.so.13: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cpu")
+
+    with pytest.raises(MachineError) as caught:
+        require("torchaudio", "train")
+
+    assert str(caught.value) == (
+        "torchaudio does not load (libcudart.so.13: cannot open): it must be of the same build as "
+        "torch, here 2.11.0+cpu: pip install --force-reinstall --no-deps 'torchaudio==2.11.*' "
+        "--index-url https://download.pytorch.org/whl/cpu"
+    )
 
 
 def test_a_missing_module_is_named_with_its_extra() -> None:

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType, ModuleType
@@ -81,11 +82,23 @@ def require(module: str, extra: str) -> ModuleType:
             return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         problem = f"{module} does not load ({printable(error)})"
+        remedy = f"it comes with pip install 'torch-wavenet[{extra}]'"
         if isinstance(error, ModuleNotFoundError):
             problem = f"{error.name} is not installed"
-        raise MachineError(
-            f"{problem}: it comes with pip install 'torch-wavenet[{extra}]'"
-        ) from error
+        elif module == "torchaudio":
+            remedy = _matching_torchaudio()
+        raise MachineError(f"{problem}: {remedy}") from error
+
+
+def _matching_torchaudio() -> str:
+    """Return how the torchaudio of the same build as torch, for the CPU or CUDA, is installed."""
+    version = str(getattr(sys.modules.get("torch"), "__version__", "?"))
+    build = version.partition("+")[2]
+    index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
+    return (
+        f"it must be of the same build as torch, here {version}: pip install --force-reinstall "
+        f"--no-deps 'torchaudio==2.11.*'{index}"
+    )
 
 
 @contextlib.contextmanager
