@@ -286,6 +286,7 @@ def test_mel_consistency_of_a_model_without_a_mel_is_an_error(run: Run, free: Pa
     [
         (("input=clips", "output=x.wav"), 2, "use output=FOLDER"),
         (("input=clips", "output=file"), 2, "output must be a folder too, got file"),
+        (("input=clips", "output=-"), 2, "output must be a folder too, got -"),
         (("input=clips",), 2, "use output=FOLDER"),
         (("input=clips/a.wav", "output=clips"), 2, "is a folder, but there is a single input"),
         (("input=clips", "output=clips"), 2, "is inside input"),

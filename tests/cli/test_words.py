@@ -55,6 +55,7 @@ def test_words_become_overrides(verb: str, given: str, expected: str) -> None:
             "clip.wav --checkpoint piano",
             "'clip.wav' has no key, and piano is the model",
         ),
+        ("generate", "clip.wav piano", "'clip.wav' has no key, and piano is the model"),
         ("generate", "piano overwrite", "write overwrite=true"),
         ("generate", "piano {0}", "write input={0} to"),
         ("push", "piano owner/name", "write repo=owner/name"),

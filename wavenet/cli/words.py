@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.cli.commands import COMMANDS
+from wavenet.model_directory import CONFIG, folders_by_name
 from wavenet.utils.dataclass_io import key_fields, nested_dataclass, type_hints
 from wavenet.utils.errors import ConfigError, printable
 from wavenet.utils.renamed import renamed_word
@@ -76,7 +77,8 @@ def _check_one_model(verb: str, key: str, models: list[str], words: list[str]) -
     with_key = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if len(with_key) == 1:
         return
-    taken = next((model for model in with_key if model not in models), models[0])
+    given = [model for model in with_key if model not in models]
+    taken = (given or [*filter(_is_there, models)] or models)[0]
     word = next((model for model in models if model != taken), taken)
     meant = SECOND.get(verb, "KEY=VALUE (--help lists keys)").format(word=printable(word))
     if word in known_keys(verb):
@@ -86,6 +88,10 @@ def _check_one_model(verb: str, key: str, models: list[str], words: list[str]) -
         f"{printable(word)!r} has no key, and {printable(taken)} is the {name} "
         f"({key}={printable(taken)}): write {meant}"
     )
+
+
+def _is_there(model: str) -> bool:
+    return (Path(model) / CONFIG).is_file() or model in folders_by_name()
 
 
 def _override(verb: str, word: str, left: list[str]) -> str:

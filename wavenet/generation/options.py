@@ -139,7 +139,8 @@ def input_folder(options: GenerateCommand) -> Path | None:
     ((name, folder), *_) = folders.items()
     if len(paths) > 1:
         raise ConfigError(f"{name} is a folder: use either input or prompt, not both")
-    if not output.is_dir() and (output.exists() or output.suffix.lower() in OUTPUT_SUFFIXES):
+    is_file = output.exists() or options.output == "-" or output.suffix.lower() in OUTPUT_SUFFIXES
+    if is_file and not output.is_dir():
         raise ConfigError(
             f"{name} is a folder, so output must be a folder too, got {printable(output)}: use "
             "output=FOLDER"
