@@ -1,13 +1,10 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from tests.commands import environment
@@ -119,34 +116,85 @@ def test_f0_of_an_excerpt_equals_that_of_the_clip(tmp_path: Path) -> None:
     assert end.shape == (3, 22)
 
 
-USE = """
-import numpy as np
-from wavenet.features.f0 import compiled_librosa
-noise = np.random.default_rng(0).standard_normal(8000)
-compiled_librosa().pyin(noise, fmin=60, fmax=400, sr=8000, frame_length=512)
+TURN = """
+import sys
+from pathlib import Path
+from tests.waiting import wait_until
+from wavenet.features.f0 import compiling_in_turn
+
+package, name, others = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+(package / name).touch()
+with compiling_in_turn(package):
+    print("in", name, flush=True)
+    wait_until(lambda: all((package / one).exists() for one in others), "the other does not start")
+    sys.path.insert(0, str(package))
+    from small import triple, triples
+    assert triple(5) == 15
+    assert triples([1.0, 2.0]).tolist() == [3, 6]
+    print("out", name, sum(triple.stats.cache_hits.values()), flush=True)
+"""
+SMALL = """
+from numba import guvectorize, njit
+
+@njit(cache=True)
+def triple(x):
+    return 3 * x
+
+@guvectorize("void(float64[:], float64[:])", "(n)->(n)", cache=True)
+def triples(x, y):
+    for i in range(len(x)):
+        y[i] = 3 * x[i]
 """
 
 
-def write_in_turn(path: Path) -> None:
-    with FileLock(path.with_suffix(".lock")):
-        text = path.read_text()
-        time.sleep(0.02)
-        path.write_text(text + "x")
+def test_processes_compile_in_turn_and_the_next_loads(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(SMALL)
+    own = {**environment(), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    log = tmp_path / "log.txt"
+
+    def start(*names: str) -> subprocess.Popen[bytes]:
+        with log.open("a") as output:
+            line = [sys.executable, "-c", TURN, str(tmp_path), *names]
+            return subprocess.Popen(line, env=own, stdout=output)
+
+    together = [start("a", "b"), start("b", "a")]
+    codes = [process.wait() for process in together]
+    codes.append(start("c").wait())
+
+    assert codes == [0, 0, 0]
+    first, second = sorted("ab", key=lambda name: log.read_text().index(f"in {name}"))
+    turns = [(first, 0), (second, 1), ("c", 1)]
+    assert log.read_text() == "".join(f"in {name}\nout {name} {n}\n" for name, n in turns)
 
 
-def test_second_process_waits_for_the_lock(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("")
-    threads = [threading.Thread(target=write_in_turn, args=(path,)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert path.read_text() == 8 * "x"
+USE = """
+import numpy as np
+from wavenet.features.f0 import compiled_librosa
+noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+librosa = compiled_librosa()
+print("compiled")
+librosa.pyin(noise, fmin=60, fmax=400, sr=8000, frame_length=512)
+librosa.onset.onset_detect(y=noise, sr=16000, units="time", backtrack=True)
+librosa.effects.trim(noise)
+librosa.effects.split(noise)
+"""
 
 
 @pytest.mark.slow
+def test_all_that_is_used_of_librosa_is_compiled_in_turn() -> None:
+    environ = {**environment(), "NUMBA_DEBUG_CACHE": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", USE], env=environ, check=True, capture_output=True, text=True
+    )
+
+    before, after = done.stdout.split("compiled\n")
+    assert "[cache]" in before
+    assert not after
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("WAVENET_FULL" not in os.environ, reason="compiles: pytest --full runs it")
 def test_parallel_processes_leave_a_working_cache(tmp_path: Path) -> None:
     """They compile anew, in a cache of their own: without turns, two of four such were broken."""
     line = [sys.executable, "-c", USE]

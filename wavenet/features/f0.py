@@ -9,6 +9,7 @@ environment would do that, so `compiled_librosa` lets one process at a time comp
 import contextlib
 import functools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,20 @@ def compiled_librosa() -> Any:
     librosa: Any = require("librosa", "train")  # its submodules are loaded on first use
     package = Path(librosa.__file__).parent  # always exists, unlike __pycache__
     noise = np.random.default_rng(0).standard_normal(4096).astype(np.float32)
-    with contextlib.ExitStack() as stack:
-        for folder in (package, Path(tempfile.gettempdir())):
-            with contextlib.suppress(OSError):  # it cannot be written
-                stack.enter_context(FileLock(folder / LOCK))
-                break
+    with compiling_in_turn(package):
         librosa.pyin(noise, fmin=100.0, fmax=200.0, sr=8000, frame_length=512)
         librosa.onset.onset_detect(y=noise, sr=8000, units="time", backtrack=True)
         librosa.effects.trim(noise)
         librosa.effects.split(noise)
     return librosa
+
+
+@contextlib.contextmanager
+def compiling_in_turn(package: Path) -> Iterator[None]:
+    """Wait until no other process compiles what Numba caches for the package in a folder."""
+    with contextlib.ExitStack() as stack:
+        for folder in (package, Path(tempfile.gettempdir())):
+            with contextlib.suppress(OSError):  # it cannot be written
+                stack.enter_context(FileLock(folder / LOCK))
+                break
+        yield
