@@ -6,12 +6,19 @@ A server imports this once, for seconds; the processes that it forks then start 
 import importlib
 
 import torch
+from hydra import compose, initialize_config_dir
 
+from tests.commands import ROOT
 from tests.training.small import new_state
+from wavenet.cli.compose import register_configs
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 
-for name in ("hydra", "soundfile", "torch.utils.tensorboard", "recipes.train", "wavenet.cli.main"):
+for name in ("soundfile", "torch.utils.tensorboard", "recipes.train", "wavenet.cli.main"):
     importlib.import_module(name)
 torch.set_num_threads(1)  # other threads would be missing in a forked process
 new_state()  # the optimizer imports PyTorch's compiler
-fast_cross_entropy()(torch.zeros(1, 16), torch.zeros(1, dtype=torch.int64))
+register_configs(ROOT / "conf")
+with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    compose("train", overrides=["recipe=folder"])  # reads Hydra's plugins
+for dtype in (torch.float32, torch.bfloat16):
+    fast_cross_entropy()(torch.zeros(1, 16, dtype=dtype), torch.zeros(1, dtype=torch.int64))

@@ -1,12 +1,7 @@
-"""Starts the processes of a process group in tests, as torchrun or Slurm would.
+"""Starts the processes of a process group in tests, as torchrun or Slurm would."""
 
-A server that has imported everything already forks them, so a process starts fast.
-"""
-
-import multiprocessing
 import os
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +9,12 @@ from typing import Any
 import torch
 
 from tests.commands import Done
+from tests.forks import SERVER, CommandProcess
 from wavenet.training.checkpointing import find_checkpoints, read_checkpoint
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
 from wavenet.training.options import TrainerOptions
 from wavenet.utils.errors import WavenetError
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.preload", "tests.process_groups"])
 JOIN_SECONDS = 200  # within which a process of a test must end
 TRAIN = (
     "recipe=folder",
@@ -97,36 +91,6 @@ def run_in_group(
     return [text for _, text in sorted(results.get(timeout=JOIN_SECONDS) for _ in processes)]
 
 
-class TrainProcess:
-    """A process of a group that runs `wavenet-train` in a folder.
-
-    Args:
-        folder: Its current folder.
-        environment: Set by its launcher.
-        arguments: Of the command.
-    """
-
-    def __init__(
-        self, folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...]
-    ) -> None:
-        number = next(iter(environment.values()))
-        self.output_files = [folder / f"{kind}-{number}.txt" for kind in ("out", "err")]
-        environment = {**environment, "GLOO_SOCKET_IFNAME": "lo"}
-        started = (folder, environment, arguments, self.output_files)
-        self.process = SERVER.Process(target=_train, args=started)
-        self.process.start()
-
-    def wait(self, seconds: float = 400.0) -> Done:
-        """Wait for its end, and return its output; one that does not end is killed."""
-        self.process.join(seconds)
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
-            raise AssertionError(f"hangs: {self.output_files[1].read_text()}")
-        out, err = (path.read_text() for path in self.output_files)
-        return Done(self.process.exitcode, out, err)
-
-
 def train_in_group(
     folder: Path,
     size: int,
@@ -136,10 +100,16 @@ def train_in_group(
 ) -> list[Done]:
     """Run `wavenet-train` in so many processes; return the output of each."""
     port = free_port()
-    processes = [
-        TrainProcess(folder, environment(rank, size, port, name), arguments) for rank in range(size)
-    ]
+    environments = [environment(rank, size, port, name) for rank in range(size)]
+    processes = [start_training(folder, one, *arguments) for one in environments]
     return [process.wait() for process in processes]
+
+
+def start_training(folder: Path, environment: Mapping[str, str], *arguments: str) -> CommandProcess:
+    """Start a process of a group that runs `wavenet-train` in a folder."""
+    environment = {**environment, "GLOO_SOCKET_IFNAME": "lo"}
+    rank = next(iter(environment.values()))
+    return CommandProcess(folder, "train", *arguments, variables=environment, name=rank)
 
 
 def last_checkpoint(run: Path) -> dict[str, Any]:
@@ -180,22 +150,3 @@ def _call(
         except WavenetError as error:
             text = f"{type(error).__name__} {error.reported_elsewhere} {error}"
         results.put((group.rank, text))
-
-
-def _train(
-    folder: Path,
-    environment: Mapping[str, str],
-    arguments: tuple[str, ...],
-    output_files: list[Path],
-) -> None:
-    """Run the command with its output in files."""
-    from wavenet.cli.main import train
-
-    os.chdir(folder)
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    sys.argv = ["wavenet-train", *arguments]
-    out, err = output_files
-    with out.open("w", encoding="utf-8") as sys.stdout, err.open("w", encoding="utf-8") as file:
-        sys.stderr = file
-        train()

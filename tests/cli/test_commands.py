@@ -3,7 +3,6 @@
 import hashlib
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from tests.commands import Run, command_line, environment
+from tests.commands import Run
+from tests.forks import CommandProcess
 from tests.process_groups import assert_same_bits
 from tests.waiting import wait_until
 from wavenet.checkpoint import load
@@ -124,18 +124,11 @@ def test_a_batch_continues_a_prompt(run: Run, recordings: Path, tmp_path: Path) 
 LONG = ("optim.lr_schedule=constant", "trainer.max_steps=999")
 
 
-def start_and_wait_for_a_checkpoint(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start_and_wait_for_a_checkpoint(folder: Path, *arguments: str) -> CommandProcess:
     """Start a long training in another process; return once it has a checkpoint."""
-    process = subprocess.Popen(
-        command_line("train", *arguments, *LONG, f"run_dir={folder.name}"),
-        cwd=folder.parent,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    process = CommandProcess(folder.parent, "train", *arguments, *LONG, f"run_dir={folder.name}")
     wait_until(
-        lambda: process.poll() is not None or any(folder.glob("checkpoints/*.ckpt")),
+        lambda: not process.is_alive() or any(folder.glob("checkpoints/*.ckpt")),
         "training wrote no checkpoint",
     )
     return process
@@ -157,12 +150,12 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         cut, *arguments, "trainer.save_every_n_steps=7", f"trainer.num_workers={workers}"
     )
 
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=600)
+    process.signal(number)
+    done = process.wait()
 
-    assert process.returncode == code
-    assert "wavenet-train resume=cut" in out
-    assert "listen with: wavenet-generate cut/model\n" in out
+    assert done.returncode == code, done.stderr
+    assert "wavenet-train resume=cut" in done.stdout
+    assert "listen with: wavenet-generate cut/model\n" in done.stdout
     end = f"trainer.max_steps={end_after(cut)}"
     resumed = run("train", "resume=cut", end, f"trainer.num_workers={2 - workers}")
     assert resumed.returncode == 0, resumed.stderr
@@ -175,8 +168,8 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
 ) -> None:
     cut, arguments = tmp_path / "cut", (*TRAIN, f"data.root={recordings}", LONG[0])
     process = start_and_wait_for_a_checkpoint(cut, *arguments)
-    process.kill()
-    process.communicate()
+    process.signal(signal.SIGKILL)
+    process.wait()
     for left in ("checkpoints/.step-00000040.ckpt.tmp-01234567", ".run.json.tmp-01234567"):
         (cut / left).touch()
     (cut / ".model.tmp-01234567").mkdir()

@@ -3,14 +3,14 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.commands import Run, command_line, environment
+from tests.commands import Run
+from tests.forks import CommandProcess
 from tests.waiting import wait_until
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -90,21 +90,14 @@ def test_more_seconds_than_a_lifetime_are_no_length(run: Run, model: None) -> No
 def test_an_interrupted_generation_leaves_no_file(
     run: Run, model: None, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process = subprocess.Popen(
-        command_line("generate", *GENERATE, "seconds=20000"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = CommandProcess(tmp_path, "generate", *GENERATE, "seconds=20000")
     out = tmp_path / "out"
     wait_until(lambda: out.is_dir() and any(out.iterdir()), "nothing was begun")
-    process.send_signal(number)
-    stderr = process.communicate(timeout=120)[1]
+    process.signal(number)
+    ended = process.wait()
 
-    assert process.returncode == code, stderr
-    assert "Traceback" not in stderr
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
     left = list(out.iterdir())
     if number != signal.SIGKILL:
         assert left == []

@@ -1,10 +1,10 @@
 """Every example runs; what the examples add is right."""
 
 import importlib.util
-import os
 import re
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -57,33 +57,49 @@ def load_example(name: str) -> ModuleType:
     return module
 
 
+def run_example(path: Path, *arguments: str) -> None:
+    """Run an example as a script would, in this process."""
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`run_example`, with no window for a chart, and `sys.argv` put back after."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    return run_example
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_every_example_runs_and_prints_its_results(path: Path) -> None:
+def test_every_example_runs_and_prints_its_results(
+    path: Path, script: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert len(path.read_text().splitlines()) <= 80
 
-    command = [sys.executable, str(path), *ARGUMENTS.get(path.stem, [])]
-    headless = os.environ | {"MPLBACKEND": "agg"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=headless)
+    script(path, *ARGUMENTS.get(path.stem, []))
 
+    printed = capsys.readouterr().out
     for pattern in OUTPUTS[path.stem]:
-        assert re.search(pattern, done.stdout), done.stdout
+        assert re.search(pattern, printed), printed
 
 
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
-def test_an_example_with_arguments_explains_them(name: str) -> None:
-    path = EXAMPLES / f"{name}.py"
+def test_an_example_with_arguments_explains_them(
+    name: str, script: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, codes = EXAMPLES / f"{name}.py", []
 
-    shown, refused = (
-        subprocess.run([sys.executable, path, word], capture_output=True, text=True)
-        for word in ("--help", "many")
-    )
+    for word in ("--help", "many"):
+        with pytest.raises(SystemExit) as end:
+            script(path, word)
+        codes.append(end.value.code)
 
-    assert shown.returncode == 0, shown.stderr
-    assert "300 if absent" in shown.stdout
-    assert refused.returncode == 2
-    assert "argument steps: invalid int value: 'many'" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    printed = capsys.readouterr()
+    assert codes == [0, 2]
+    assert "300 if absent" in printed.out
+    assert "argument steps: invalid int value: 'many'" in printed.err
 
 
 def test_film_blocks_step_as_they_forward() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.commands import command_line, environment
+from tests.forks import CommandProcess
 from tests.training.small import run_config, single_process
 from tests.waiting import wait_until
 from wavenet.data.options import DataOptions, PrepareOptions
@@ -155,19 +155,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
-def started(recordings: Path, folder: Path) -> "subprocess.Popen[str]":
+def started(recordings: Path, folder: Path) -> CommandProcess:
     """A training run in its own process group that has written a checkpoint."""
-    process = subprocess.Popen(
-        command_line("train", *TRAIN, f"data.root={recordings}"),
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = CommandProcess(folder, "train", *TRAIN, f"data.root={recordings}", own_session=True)
     wait_until(
-        lambda: process.poll() is not None or any((folder / "run").glob("checkpoints/*.ckpt")),
+        lambda: not process.is_alive() or any((folder / "run").glob("checkpoints/*.ckpt")),
         "training wrote no checkpoint",
     )
     return process
@@ -180,12 +172,12 @@ def test_a_worker_that_is_killed_ends_the_run_with_exit_5(recordings: Path, tmp_
     victim = children(process.pid)[1]
 
     os.kill(victim, signal.SIGKILL)
-    _, err = process.communicate(timeout=600)
+    done = process.wait()
 
-    assert process.returncode == 5, err
-    assert f"MachineError: loader worker {victim} was killed by SIGKILL" in err
-    assert "trainer.num_workers=0" in err
-    assert "Traceback" not in err
+    assert done.returncode == 5, done.stderr
+    assert f"MachineError: loader worker {victim} was killed by SIGKILL" in done.stderr
+    assert "trainer.num_workers=0" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
@@ -196,12 +188,12 @@ def test_a_clip_truncated_during_a_run_ends_it_with_exit_3(
 
     for clip in tmp_path.rglob("*.wav"):
         os.truncate(clip, 1000)
-    _, err = process.communicate(timeout=600)
+    done = process.wait()
 
-    assert process.returncode == 3, err
-    assert "DataError: " in err
-    assert "run wavenet-prepare again" in err
-    assert "Traceback" not in err
+    assert done.returncode == 3, done.stderr
+    assert "DataError: " in done.stderr
+    assert "run wavenet-prepare again" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
@@ -212,11 +204,11 @@ def test_a_signal_to_the_whole_group_saves_and_ends_all_workers(
     workers = children(process.pid)
 
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=600)
+    done = process.wait()
 
-    assert process.returncode == 130, err
-    assert "wavenet-train resume=run" in out
-    assert "Traceback" not in err
+    assert done.returncode == 130, done.stderr
+    assert "wavenet-train resume=run" in done.stdout
+    assert "Traceback" not in done.stderr
     assert len(workers) == 2
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
@@ -252,8 +244,8 @@ def test_workers_exit_when_the_training_process_is_killed(recordings: Path, tmp_
     workers = children(process.pid)
     os.kill(workers[0], signal.SIGSTOP)  # as one that hangs and cannot look around
 
-    process.kill()
-    process.communicate(timeout=600)
+    process.signal(signal.SIGKILL)
+    process.wait()
 
     wait_until(
         lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers),

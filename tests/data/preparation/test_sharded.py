@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.commands import command_line, environment
+from tests.commands import environment
+from tests.forks import CommandProcess
 from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import (
     ensure_prepared,
@@ -229,27 +230,19 @@ def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None
         "data.split_top_db=40.0",
     )
 
-    def start(*more: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command_line("prepare", *chosen, *more),
-            cwd=corpus,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(name: str, *more: str) -> CommandProcess:
+        return CommandProcess(corpus, "prepare", *chosen, *more, name=name)
 
-    jobs = [start(f"shard={number}/4") for number in range(1, 5)]
-    outputs = [job.communicate(timeout=300) for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0, 0, 0], outputs
-    for number, (out, _) in enumerate(outputs, 1):
-        assert f"shard {number}/4: {3 if number < 3 else 2} of 10 recordings" in out
+    jobs = [start(str(number), f"shard={number}/4") for number in range(1, 5)]
+    done = [job.wait() for job in jobs]
+    assert [one.returncode for one in done] == [0, 0, 0, 0], done
+    for number, one in enumerate(done, 1):
+        assert f"shard {number}/4: {3 if number < 3 else 2} of 10 recordings" in one.stdout
     assert not (corpus / "out").exists()
-    merge = start()
-    out, err = merge.communicate(timeout=300)
+    merged = start("merge").wait()
 
-    assert merge.returncode == 0, err
-    assert "taken         10" in out
+    assert merged.returncode == 0, merged.stderr
+    assert "taken         10" in merged.stdout
     assert digests(corpus / "out") == digests(corpus / "whole")
 
 

@@ -1,6 +1,5 @@
 """Process groups on one machine: their collectives, and that they train as one process would."""
 
-import os
 import shutil
 import signal
 import time
@@ -11,12 +10,12 @@ import torch
 
 from tests.process_groups import (
     TRAIN,
-    TrainProcess,
     assert_same_bits,
     free_port,
     last_checkpoint,
     run_in_group,
     slurm_environment,
+    start_training,
     torchrun_environment,
     train_in_group,
 )
@@ -42,13 +41,9 @@ SHORT = (
     "optim.eps=1e-3",  # or Adam amplifies the rounding of gradients near 0
 )
 THREE = (
-    *("model.dropout=0.1", "trainer.global_batch_size=6", "trainer.max_steps=200"),
-    *(
-        "trainer.save_every_n_steps=25",
-        "trainer.val_every_n_steps=100",
-        "trainer.save_last_k=10",
-        "run_dir=run",
-    ),
+    *("model.dropout=0.1", "trainer.global_batch_size=6", "trainer.max_steps=90"),
+    *("trainer.save_every_n_steps=15", "trainer.val_every_n_steps=45"),
+    *("trainer.save_last_k=10", "run_dir=run"),
 )
 
 
@@ -170,7 +165,8 @@ def test_a_signal_in_the_preview_stops_all_and_the_validation_is_pending(
 def test_all_processes_start_from_the_model_that_init_names(
     recordings: Path, tmp_path: Path
 ) -> None:
-    model = WaveNet(WaveNetConfig(dilations=(1, 2), residual_channels=8))
+    config = WaveNetConfig(dilations=(1, 2), residual_channels=8, gate_channels=8)
+    model = WaveNet(config)
     save(model, tmp_path / "base", AudioConfig(sample_rate=8000))
     options = (
         *(word for word in TRAIN if not word.startswith(("model=", "data.valid_fraction="))),
@@ -239,22 +235,22 @@ def test_a_signal_to_one_process_stops_all_and_resuming_keeps_the_bits(
 ) -> None:
     arguments, port = (*TRAIN, *THREE, f"data.root={recordings}"), free_port()
     processes = [
-        TrainProcess(tmp_path, torchrun_environment(rank, 3, port, "7"), arguments)
+        start_training(tmp_path, torchrun_environment(rank, 3, port, "7"), *arguments)
         for rank in range(3)
     ]
     run = tmp_path / "run"
     wait_until(
-        lambda: not processes[1].process.is_alive() or any(run.glob("checkpoints/*.ckpt")),
+        lambda: not processes[1].is_alive() or any(run.glob("checkpoints/*.ckpt")),
         "training wrote no checkpoint",
     )
 
-    os.kill(processes[1].process.pid or 0, signal.SIGTERM)
+    processes[1].signal(signal.SIGTERM)
     done = [process.wait() for process in processes]
 
     assert [one.returncode for one in done] == [143] * 3, done
     assert "wavenet-train resume=run" in done[0].stdout
     assert not done[1].stdout
-    assert max(run.glob("checkpoints/*.ckpt")).name < "step-00000200.ckpt"
+    assert max(run.glob("checkpoints/*.ckpt")).name < "step-00000090.ckpt"
     again = train_in_group(tmp_path, 3, *arguments)
     assert [one.returncode for one in again] == [0] * 3, again
     assert "was started by this launch" in again[0].stderr
@@ -280,11 +276,11 @@ def test_a_launch_resumes_its_own_run_and_no_other(uninterrupted: Path, recordin
 def test_another_number_of_processes_resumes_with_a_warning(uninterrupted: Path) -> None:
     run = shutil.copytree(uninterrupted / "run", uninterrupted / "fewer" / "run").parent
 
-    done = train_in_group(run, 2, "resume=run", "trainer.max_steps=210")
+    done = train_in_group(run, 2, "resume=run", "trainer.max_steps=95")
 
     assert [one.returncode for one in done] == [0] * 2, done
     assert "the number of processes changed since the checkpoint (3, now 2)" in done[0].stderr
-    assert len(last_checkpoint(run / "run")["train"]) == 210
+    assert len(last_checkpoint(run / "run")["train"]) == 95
 
 
 @pytest.mark.parametrize("held_out", [0, 1])
