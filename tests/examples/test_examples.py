@@ -4,7 +4,7 @@ import importlib.util
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavenet.config import LocalConfig, WaveNetConfig
-from wavenet.distributions import SamplingConfig
+from wavenet.config import OUTPUT_DISTRIBUTIONS, LocalConfig, WaveNetConfig
+from wavenet.distributions import DISTRIBUTIONS, SamplingConfig
 from wavenet.modules.compat import WN, load_weights
 from wavenet.waveform import shift_right
 
@@ -57,6 +57,17 @@ def load_example(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture(autouse=True)
+def without_new_distributions() -> Iterator[None]:
+    """Forget what an example registers: each test may load it."""
+    known, sizes = dict(DISTRIBUTIONS), dict(OUTPUT_DISTRIBUTIONS)
+    yield
+    DISTRIBUTIONS.clear()
+    DISTRIBUTIONS.update(known)
+    OUTPUT_DISTRIBUTIONS.clear()
+    OUTPUT_DISTRIBUTIONS.update(sizes)
+
+
 def run_example(path: Path, *arguments: str) -> None:
     """Run an example as a script would, in this process."""
     sys.argv = [str(path), *arguments]
@@ -72,6 +83,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:__array__ implementation:DeprecationWarning")  # of matplotlib
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_every_example_runs_and_prints_its_results(
     path: Path, script: Callable[..., None], capsys: pytest.CaptureFixture[str]

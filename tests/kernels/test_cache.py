@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from numba import njit
 
+from tests.architectures import num_examples
 from tests.commands import ROOT
 from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import set_cache
@@ -86,7 +87,7 @@ def test_the_folder_is_private(folder: Path) -> None:
 def test_a_file_cut_anywhere_is_compiled_again_and_replaced(folder: Path) -> None:
     path = only_file(folder)
     whole = path.read_bytes()
-    for length in range(0, len(whole), len(whole) // 40):
+    for length in range(0, len(whole), len(whole) // num_examples(10, 200)):
         path.write_bytes(whole[:length])
 
         assert compiled(folder)
@@ -178,8 +179,8 @@ def test_parallel_cold_starts_succeed_and_fill_the_cache(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_kernels_that_different_processes_compiled_do_not_mix(tmp_path: Path) -> None:
-    folder = str(tmp_path / "new")
+def test_kernels_that_different_processes_compiled_do_not_mix() -> None:
+    folder = str(private_folder() or "")  # these kernels take long: they are shared with all tests
     names = WEIGHT_DTYPES[:2]
     apart = [generate(folder, weight_dtypes=[name]) for name in names]
 
