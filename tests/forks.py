@@ -74,6 +74,7 @@ def _run(
     output_files: list[Path],
     own_session: bool,
 ) -> None:
+    multiprocessing.set_start_method(None, force=True)  # as in a process that a user starts
     if own_session:
         os.setsid()
     os.chdir(folder)

@@ -1,24 +1,25 @@
 """Processes to be killed, forked from a server that has imported everything.
 
-The server runs this file as a script; it reads one order per line, and forks a child for each. With
-`stop`, a child stops itself right before its work, so that a tracer can attach.
+The server gets one order after another, and forks a child for each. With `stop`, a child stops
+itself right before its work, so that a tracer can attach.
 """
 
 import contextlib
 import ctypes
-import importlib
-import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tests.commands import ROOT, environment
+from tests.forks import SERVER
 from tests.waiting import wait_until
 
 
@@ -52,7 +53,7 @@ class Child:
 
     def wait(self) -> int:
         """Wait for it and all that it started; return the exit code, or minus a signal."""
-        self.code = int(self.forks.answer())
+        self.code = self.forks.answer()
         return self.code
 
     def output(self) -> str:
@@ -70,15 +71,10 @@ class Forks:
         self.count = 0
 
     def __enter__(self) -> "Forks":
-        self.server = subprocess.Popen(
-            [sys.executable, __file__],
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        self.connection, its_end = SERVER.Pipe()
+        self.server = SERVER.Process(target=serve, args=(its_end,))
+        self.server.start()
+        its_end.close()
         return self
 
     def __exit__(
@@ -87,8 +83,9 @@ class Forks:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        assert self.server.pid is not None
         os.killpg(self.server.pid, signal.SIGKILL)  # a child that is left too
-        self.server.communicate()
+        self.server.join()
 
     def start(self, work: str, folder: Path, *words: str, **how: Any) -> Child:
         """Fork a child.
@@ -103,16 +100,14 @@ class Forks:
         """
         self.count += 1
         log = self.folder / f"{self.count}.log"
-        order = {"work": work, "folder": str(folder), "words": words, "log": str(log), **how}
-        assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps(order) + "\n")
-        self.server.stdin.flush()
-        return Child(self, int(self.answer()), log)
+        order = {"work": work, "folder": folder, "words": words, "log": log, **how}
+        self.connection.send(order)
+        return Child(self, self.answer(), log)
 
-    def answer(self) -> str:
-        """Return the server's next line."""
-        assert self.server.stdout is not None
-        return self.server.stdout.readline()
+    def answer(self) -> int:
+        """Return the server's next number."""
+        number: int = self.connection.recv()
+        return number
 
 
 @contextlib.contextmanager
@@ -134,22 +129,25 @@ def traced(child: Child, *options: str) -> Iterator[Path]:
     strace.wait()
 
 
-def serve() -> None:
-    """Fork a child for each order on stdin; say its number, then how it ended."""
-    importlib.import_module("tests.preload")
+def serve(orders: "Connection[Any, Any]") -> None:
+    """Fork a child for each order; send its number, then how it ended."""
+    multiprocessing.set_start_method(None, force=True)  # as in a process that a user starts
+    os.setsid()
+    os.chdir(ROOT)
+    os.environ.update(environment())
     become_parent_of_orphans = 36  # PR_SET_CHILD_SUBREAPER of sys/prctl.h
     ctypes.CDLL(None).prctl(become_parent_of_orphans, 1)
-    for line in sys.stdin:
-        order = json.loads(line)
+    while True:
+        order = orders.recv()
         pid = os.fork()
         if pid == 0:
             _child(order)
-        print(pid, flush=True)
+        orders.send(pid)
         status = os.waitpid(pid, 0)[1]
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.wait()
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        orders.send(os.waitstatus_to_exitcode(status))
 
 
 def _child(order: dict[str, Any]) -> None:
@@ -265,7 +263,3 @@ def _arrange_signal(what: str, n: int) -> None:
         (TrainingLoop, "run", signal_at_start),
     ):
         setattr(owner, name, hook)
-
-
-if __name__ == "__main__":
-    serve()
