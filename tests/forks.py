@@ -74,7 +74,9 @@ def _run(
     output_files: list[Path],
     own_session: bool,
 ) -> None:
-    multiprocessing.set_start_method(None, force=True)  # as in a process that a user starts
+    # As in a process that a user starts, also where the tests run in the background
+    multiprocessing.set_start_method(None, force=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if own_session:
         os.setsid()
     os.chdir(folder)
