@@ -25,6 +25,8 @@ def test_the_installed_numba_is_within_the_declared_bounds() -> None:
 
 def test_the_installed_numba_has_the_private_names_in_use() -> None:
     context = registry.cpu_target.target_context
+    signature = numba.types.int64(numba.types.int64)
+    compiled_function = numba.njit(signature)(lambda x: x).overloads[signature.args]
     wanted = [
         (CompileResult, "_reduce"),
         (CompileResult, "_rebuild"),
@@ -33,6 +35,9 @@ def test_the_installed_numba_has_the_private_names_in_use() -> None:
         (DefaultOptions, "no_cpython_wrapper"),
         (DefaultOptions, "no_cfunc_wrapper"),
         (numba.njit(lambda x: x), "_cache"),
+        (numba.njit(lambda x: x), "overloads"),
+        (compiled_function.library, "get_pointer_to_function"),
+        (compiled_function.fndesc, "llvm_cfunc_wrapper_name"),
         (context, "refresh"),
         (context.codegen(), "magic_tuple"),
     ]

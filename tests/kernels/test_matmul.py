@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wavenet.kernels.matmul import (
-    INPUT_BYTES,
     MAX_SUMMED_INPUTS,
     aligned,
     decode_rows,
@@ -32,11 +31,11 @@ def product(matrix: Array, x: Array, y: Array, weight_dtype: str) -> Array:
     make_product(weight_dtype)(
         weights.ctypes.data,
         scales.ctypes.data,
-        inputs,
+        0,
         outputs,
+        inputs,
         rows.ctypes.data,
         rows.strides[0],
-        rows.ctypes.data + inputs * INPUT_BYTES[weight_dtype],
         out.ctypes.data,
         out.strides[0],
         len(x),

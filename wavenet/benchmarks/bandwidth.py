@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from wavenet.kernels.by_address import call_of
 from wavenet.kernels.compiler import Address, compiled
-from wavenet.kernels.matmul import WEIGHT_BYTES, aligned, make_product, row_bytes
+from wavenet.kernels.matmul import PRODUCT, WEIGHT_BYTES, aligned, make_product, row_bytes
 from wavenet.sampling.cpu import CpuSampler
 
 OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of the call
@@ -21,21 +22,20 @@ OUTPUTS, INPUTS = 64, 512  # of one product: large enough to hide the cost of th
 
 @lru_cache
 def _stream_of(weight_dtype: str) -> Any:
-    product = make_product(weight_dtype)
-    piece = OUTPUTS * INPUTS * WEIGHT_BYTES[weight_dtype]
+    piece, call_product = OUTPUTS * INPUTS * WEIGHT_BYTES[weight_dtype], call_of(PRODUCT)
 
     def stream(
+        product: Address,
         passes: int,
         weights: Address,
         size: int,
         scales: Address,
         x: Address,
-        scale: Address,
         y: Address,
     ) -> None:
         for _ in range(passes):
             for start in range(0, size - piece + 1, piece):
-                product(weights + start, scales, INPUTS, OUTPUTS, x, 0, scale, y, 0, 1)
+                call_product(product, weights + start, scales, 0, OUTPUTS, INPUTS, x, 0, y, 0, 1)
 
     return compiled(stream, weight_dtype)
 
@@ -48,18 +48,18 @@ def bandwidth_limit(sampler: CpuSampler, seconds: float = 0.2) -> float:
         seconds: Duration of the measurement.
     """
     stream, weight_dtype = _stream_of(sampler.weight_dtype), sampler.weight_dtype
+    product = make_product(weight_dtype).address
     weights, total = sampler.weights.matrices, sampler.weights.matrices.nbytes
     piece = OUTPUTS * INPUTS * WEIGHT_BYTES[weight_dtype]
     part = max(total // sampler.num_threads // piece, 1) * piece
     weights = weights if total >= part * sampler.num_threads else aligned(np.resize(weights, part))
     scales, y = aligned(np.zeros(OUTPUTS, np.float32)), np.zeros(64 * 64, np.float32)
     x = aligned(np.zeros(row_bytes(INPUTS, weight_dtype), np.uint8))
-    end = x.ctypes.data + x.nbytes - 64
 
     def read(passes: int, thread: int) -> None:
         start = weights.ctypes.data + min(thread * part, weights.nbytes - part)
         result = y.ctypes.data + 4 * 2 * OUTPUTS * thread
-        stream(passes, start, part, scales.ctypes.data, x.ctypes.data, end, result)
+        stream(product, passes, start, part, scales.ctypes.data, x.ctypes.data, result)
 
     def timed(passes: int) -> float:
         threads = [

@@ -22,6 +22,7 @@ from wavenet.kernels.private_files import read_private, write_private
 from wavenet.utils.errors import printable
 
 log = logging.getLogger("wavenet")
+SOURCES = (Path(__file__).parent,)  # folder of the compiled functions of `wavenet.kernels`
 
 
 class KernelCache:
@@ -51,10 +52,7 @@ class KernelCache:
         """Return a function that was compiled before, or `None`."""
         function = self._load(self._path(signature, target.codegen()), target)
         if function is None:
-            log.info(
-                "compiling %s for this machine, once: some seconds, longer on a busy one",
-                self.name,
-            )
+            _announce()
         else:
             self.hits += 1
         return function
@@ -89,6 +87,12 @@ class KernelCache:
         facts = (sources, *versions, llvmlite.__version__, target_key(codegen), str(signature))
         key = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self.folder / f"{self.name}-{key[:32]}.bin"
+
+
+@lru_cache
+def _announce() -> None:
+    """Say why there is a wait, once for all functions that a process compiles."""
+    log.info("compiling for this machine, once: some seconds, longer on a busy one")
 
 
 @lru_cache

@@ -11,6 +11,7 @@ for them, and a test compares this list with the installed version:
   into bytes and back;
 - `cpu_target.target_context`: its `codegen().magic_tuple()` names the processor and its features,
   its `refresh()` loads what deserialized code refers to;
+- `Dispatcher.overloads`, whose `library` and `fndesc` know the address of a function's code;
 - the options `_nrt`, which turns off the counting of references to arrays, and
   `no_cpython_wrapper` and `no_cfunc_wrapper`;
 - `func_id.func` of the function that a rule for inlining is asked about;
@@ -59,6 +60,7 @@ def compiled(
     *,
     counts_references: bool = True,
     is_entry: bool = True,
+    has_address: bool = False,
 ) -> Any:
     """Compile a function at its first call.
 
@@ -69,12 +71,25 @@ def compiled(
         counts_references: False for a function that creates no arrays; passing arrays on, also to
             inlined functions, then costs nothing.
         is_entry: False for a function that only compiled code calls, which compiles faster.
+        has_address: True for a function that `address_of` is asked about.
     """
     function.__qualname__ += name_suffix
-    options = {"no_cfunc_wrapper": True, "no_cpython_wrapper": not is_entry}
+    options = {"no_cfunc_wrapper": not has_address, "no_cpython_wrapper": not is_entry}
     if not counts_references:
         options["_nrt"] = False
     return njit(**_OPTIONS, **options)(function)
+
+
+def called(function: Callable[..., Any]) -> Any:
+    """Compile a function that compiled code calls, as one for all of its callers."""
+    return compiled(function, counts_references=False, is_entry=False)
+
+
+def address_of(dispatcher: Any, signature: Any) -> Address:
+    """Return where the code of a compiled function is, for callers in C or in compiled code."""
+    dispatcher.compile(signature)
+    result = dispatcher.overloads[signature.args]
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -4,12 +4,13 @@ All take addresses, and counts that are multiples of sixteen.
 """
 
 from functools import lru_cache
-from typing import Any
 
 from llvmlite import ir
 from numba import types
 
-from wavenet.kernels.compiler import ADDRESS, Builder, Value, llvm_function
+from wavenet.kernels.by_address import FunctionByAddress
+from wavenet.kernels.cache import SOURCES
+from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, llvm_function
 from wavenet.kernels.matmul import ACTIVATION_BITS, ACTIVATION_LIMIT
 from wavenet.kernels.vectors import (
     I1,
@@ -90,12 +91,15 @@ def guide(
         own.select(equal, other + scale * (own - other)).store(builder.add(params, offset))
 
 
+ENCODE = types.void(types.int64, types.int64, types.int64)
+
+
 @lru_cache
-def make_encode(weight_dtype: str) -> Any:
-    """Return compiled `encode(row, x, count)`: writes floats as matrix products read them."""
+def make_encode(weight_dtype: str) -> FunctionByAddress:
+    """Return `encode(row, x, count)`, of signature `ENCODE`: floats as products read them."""
 
     @llvm_function(types.void, ADDRESS, ADDRESS, types.int64)
-    def encode(builder: Builder, row: Value, x: Value, count: Value) -> None:
+    def write(builder: Builder, row: Value, x: Value, count: Value) -> None:
         if weight_dtype == "int8":
             _encode_int16(builder, row, x, count)
             return
@@ -106,7 +110,10 @@ def make_encode(weight_dtype: str) -> Any:
             else:
                 _store_low_halves(builder, bfloat16_bits(values), row, offset)
 
-    return encode
+    def encode(row: Address, x: Address, count: int) -> None:
+        write(row, x, count)
+
+    return FunctionByAddress(encode, ENCODE, f"encode-{weight_dtype}", SOURCES)
 
 
 def _encode_int16(builder: Builder, row: Value, x: Value, count: Value) -> None:

@@ -24,7 +24,9 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from wavenet.kernels.compiler import Address, Builder, Value, compiled, features, llvm_function
+from wavenet.kernels.by_address import FunctionByAddress
+from wavenet.kernels.cache import SOURCES
+from wavenet.kernels.compiler import Address, Builder, Value, features, llvm_function
 from wavenet.kernels.vectors import (
     F32,
     FLOAT_VECTOR,
@@ -267,13 +269,16 @@ def _make_block(weight_dtype: str) -> Any:
     return block
 
 
-@lru_cache
-def make_product(weight_dtype: str) -> Any:
-    """Return the compiled matrix product for one weight dtype.
+PRODUCT = types.void(*[types.int64] * 10)
 
-    `product(weights, scales, inputs, outputs, x, x_stride, x_scale, y, y_stride, rows)` adds `W x`
-    to rows `y` of `outputs` float32. `weights`, `scales`, `x`, `x_scale` (of a row) and `y` are
-    addresses, strides are the bytes from one row to the next.
+
+@lru_cache
+def make_product(weight_dtype: str) -> FunctionByAddress:
+    """Return the matrix product for one weight dtype, a function of signature `PRODUCT`.
+
+    `product(weights, scales, first, outputs, inputs, x, x_stride, y, y_stride, rows)` adds `W x` to
+    rows `y`, for `outputs` rows of `W` from `first` on. `weights` and `scales` are addresses of the
+    whole matrix, `x` and `y` of the first row, strides are the bytes from one row to the next.
     """
     block = _make_block(weight_dtype)
     pair = INPUTS_PER_INSTRUCTION[weight_dtype]
@@ -284,18 +289,20 @@ def make_product(weight_dtype: str) -> Any:
     def product(
         weights: Address,
         scales: Address,
-        inputs: int,
+        first: int,
         outputs: int,
+        inputs: int,
         x: Address,
         x_stride: int,
-        x_scale: Address,
         y: Address,
         y_stride: int,
         rows: int,
     ) -> None:
-        first = 0
-        while first < outputs:
-            left = outputs - first
+        weights += first * inputs * weight_bytes
+        scales += 4 * first
+        x_scale, done = x + inputs * input_bytes, 0  # an int8 row ends with its scale
+        while done < outputs:
+            left = outputs - done
             width = 64 if left >= 64 else 32 if left >= 32 else 16
             for start in range(0, inputs, MAX_SUMMED_INPUTS):
                 piece = min(MAX_SUMMED_INPUTS, inputs - start)
@@ -307,16 +314,16 @@ def make_product(weight_dtype: str) -> Any:
                     block(
                         width,
                         few,
-                        weights + (first * inputs + start * width) * weight_bytes,
-                        scales + 4 * first,
+                        weights + (done * inputs + start * width) * weight_bytes,
+                        scales + 4 * done,
                         piece * width // (BLOCK_OUTPUTS * pair),
                         x + start * input_bytes + row * x_stride,
                         x_stride,
                         x_scale + row * x_stride,
-                        y + 4 * first + row * y_stride,
+                        y + 4 * done + row * y_stride,
                         y_stride,
                     )
                     row += few
-            first += width
+            done += width
 
-    return compiled(product, weight_dtype)
+    return FunctionByAddress(product, PRODUCT, f"product-{weight_dtype}", SOURCES)

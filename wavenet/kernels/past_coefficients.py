@@ -4,16 +4,16 @@ The counterpart of `wavenet.past_predictor.past_coefficients`, with the same bit
 """
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import types
+from numba import typeof, types
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.kernels.cache import KernelCache
+from wavenet.kernels.by_address import FunctionByAddress
+from wavenet.kernels.cache import SOURCES, KernelCache
 from wavenet.kernels.compiler import (
     ADDRESS,
     Address,
@@ -27,6 +27,7 @@ from wavenet.kernels.compiler import (
 from wavenet.kernels.levinson import Array, Rounding, solve, write_row
 from wavenet.kernels.predictor_coefficients import cpu_coefficients
 from wavenet.kernels.private_files import private_folder
+from wavenet.kernels.references import Reference
 from wavenet.kernels.vectors import (
     INT_VECTOR,
     LANES,
@@ -57,6 +58,16 @@ class PastConstants(NamedTuple):
     interval: int
     noise_variance: float
     rounding: Rounding
+
+
+class PastSolver(NamedTuple):
+    """Memory of each stream of a sampler for solving."""
+
+    windowed: Integers  # (streams, len(weights) + padding that ends with zeros)
+    r: Array  # (streams, order + 1, LANES)
+    a: Array  # (streams, order, LANES)
+    sums: Array  # (streams, 2, LANES): error and reflection
+    rows: NDArray[np.float32]  # (streams, order + 1): the result
 
 
 @llvm_function(types.int64, ADDRESS, ADDRESS, types.int64)
@@ -123,11 +134,24 @@ def solve_windows(samples: Integers, constants: PastConstants, rows: NDArray[np.
             write_row(a, error, column, constants.rounding, rows[first + column])
 
 
+def _solve_past(
+    samples: Address, constants: PastConstants, solver: PastSolver, stream: int
+) -> None:
+    """Compute the row of a stream, whose last samples are at an address."""
+    r, a, sums = solver.r[stream], solver.a[stream], solver.sums[stream]
+    autocorrelate_past(samples, constants, solver.windowed[stream], r, 0)
+    for lag in range(len(r)):
+        for column in range(1, LANES):
+            r[lag, column] = r[lag, 0]
+    solve(r, a, sums[0], sums[1])
+    write_row(a, sums[0], 0, constants.rounding, solver.rows[stream])
+
+
 @lru_cache
 def _solver() -> Any:
     kernel = compiled(solve_windows)
     name = "past-coefficients"
-    set_cache(kernel, KernelCache(name, private_folder(), (Path(__file__).parent,)))
+    set_cache(kernel, KernelCache(name, private_folder(), SOURCES))
     return kernel
 
 
@@ -158,6 +182,19 @@ def past_constants(predictor: LinearPredictor | None) -> PastConstants:
         noise_variance=NOISE_VARIANCE,
         rounding=Rounding(),
     )
+
+
+_memory = np.zeros((0, 0, 0))
+_solver_of_none = PastSolver(
+    np.zeros((0, 0), np.int32), _memory, _memory, _memory, np.zeros((0, 0), np.float32)
+)
+SOLVE_PAST = types.void(
+    ADDRESS,
+    Reference(typeof(past_constants(None))),
+    Reference(typeof(_solver_of_none)),
+    types.int64,
+)
+solve_past = FunctionByAddress(_solve_past, SOLVE_PAST, "solve-past", SOURCES)
 
 
 def use_compiled_coefficients(predictor: LinearPredictor) -> None:

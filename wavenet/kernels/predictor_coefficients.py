@@ -8,7 +8,6 @@ fixed order, so bits do not depend on how many there are.
 import math
 from contextlib import nullcontext
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.feature_configs import PredictorConfig
-from wavenet.kernels.cache import KernelCache
+from wavenet.kernels.cache import SOURCES, KernelCache
 from wavenet.kernels.compiler import (
     ADDRESS,
     Builder,
@@ -39,6 +38,20 @@ from wavenet.mel_predictor import ITERATIONS, LOG_RANGE, TINY, MelPredictor, coe
 
 FRAMES = 8  # computed at once
 FRAME_VECTOR = ir.VectorType(ir.DoubleType(), FRAMES)
+
+
+class Scratch(NamedTuple):
+    """Memory of the solver."""
+
+    mel: Array  # (n_mels, FRAMES)
+    spectrum: Array  # (bins, FRAMES)
+    factor: Array  # (bins, FRAMES)
+    ratio: Array  # (FRAMES,)
+    r: Array  # autocorrelations of the frames, (F + 1, order + 1)
+    between: Array  # of sub-frames, (order + 1, LANES)
+    a: Array  # (order, LANES)
+    error: Array  # (LANES,)
+    reflection: Array  # (LANES,)
 
 
 class Constants(NamedTuple):
@@ -102,7 +115,9 @@ def weighted_bin(
 def start_spectrum(mel: Array, constants: Constants, spectrum: Array) -> None:
     """Write the mean density of the bands around each bin."""
     ranges = constants.ranges
-    spectrum[:] = 0.0
+    for index in range(len(spectrum)):
+        for s in range(FRAMES):
+            spectrum[index, s] = 0.0
     for band in range(len(mel)):
         for index in range(ranges[band, 0], ranges[band, 1]):
             weight = constants.bank[band, index]
@@ -114,16 +129,15 @@ def start_spectrum(mel: Array, constants: Constants, spectrum: Array) -> None:
 
 
 @inlined
-def spread(mel: Array, constants: Constants, spectrum: Array, factor: Array) -> None:
-    """Write the bins `(bins, FRAMES)` whose bands are `mel`, `(n_mels, FRAMES)`.
-
-    `factor` is scratch memory of the size of the spectrum.
-    """
+def spread(constants: Constants, scratch: Scratch) -> None:
+    """Write the bins of the spectrum whose bands are those of the mel."""
     bank, ranges, total = constants.bank, constants.ranges, constants.total
-    ratio = np.empty(FRAMES)
+    mel, spectrum, factor, ratio = scratch.mel, scratch.spectrum, scratch.factor, scratch.ratio
     start_spectrum(mel, constants, spectrum)
     for _ in range(constants.iterations):
-        factor[:] = 0.0
+        for index in range(len(factor)):
+            for s in range(FRAMES):
+                factor[index, s] = 0.0
         for band in range(len(mel)):
             first, count = ranges[band, 0], ranges[band, 1] - ranges[band, 0]
             weights = bank.ctypes.data + 8 * (band * len(total) + first)
@@ -138,24 +152,30 @@ def spread(mel: Array, constants: Constants, spectrum: Array, factor: Array) -> 
 
 
 @inlined
-def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
-    """Write the autocorrelation of each frame, `(F, order + 1)`, of `(F, n_mels)`."""
-    bins, lags = constants.cosines.shape
-    shape = (bins, FRAMES)
-    spectrum, factor, mel = np.empty(shape), np.empty(shape), np.empty((frames.shape[1], FRAMES))
+def undo_logarithm(frames: Array, first: int, count: int, constants: Constants, mel: Array) -> None:
+    """Write the bands of `count` frames, from `first` on."""
+    limit = constants.log_range
+    for s in range(FRAMES):
+        for band in range(len(mel)):
+            frame = first + min(s, count - 1)  # the last one fills up
+            log = frames[frame, band] * constants.std[band] + constants.mean[band]
+            mel[band, s] = math.exp(min(max(log * constants.log_unit, -limit), limit))
+
+
+@inlined
+def autocorrelate(frames: Array, constants: Constants, scratch: Scratch) -> None:
+    """Write the autocorrelation of each frame of `(F + 1, n_mels)`."""
+    (bins, lags), r = constants.cosines.shape, scratch.r
     for first in range(0, len(frames), FRAMES):
         count = min(FRAMES, len(frames) - first)
-        for s in range(FRAMES):
-            for band in range(len(mel)):
-                frame = first + min(s, count - 1)  # the last one fills up
-                log = frames[frame, band] * constants.std[band] + constants.mean[band]
-                limit = constants.log_range
-                mel[band, s] = math.exp(min(max(log * constants.log_unit, -limit), limit))
-        spread(mel, constants, spectrum, factor)
-        r[first : first + count] = 0.0
+        undo_logarithm(frames, first, count, constants, scratch.mel)
+        spread(constants, scratch)
+        for frame in range(first, first + count):
+            for lag in range(lags):
+                r[frame, lag] = 0.0
         for index in range(bins):  # for all frames: reading the cosines takes longest
             for s in range(count):
-                power = spectrum[constants.nearest[index], s] ** constants.exponent
+                power = scratch.spectrum[constants.nearest[index], s] ** constants.exponent
                 for lag in range(lags):
                     r[first + s, lag] += power * constants.cosines[index, lag]
         for frame in range(first, first + count):
@@ -165,13 +185,13 @@ def autocorrelate(frames: Array, constants: Constants, r: Array) -> None:
             r[frame, 0] += constants.rounding_variance
 
 
-def solve_frames(frames: Array, constants: Constants, rows: NDArray[np.float32]) -> None:
+def solve_frames(
+    frames: Array, constants: Constants, scratch: Scratch, rows: NDArray[np.float32]
+) -> None:
     """Compute the rows of all sub-frames, `(F * subframes, order + 1)`, of `(F + 1, n_mels)`."""
     subframes, lags = constants.subframes, constants.cosines.shape[1]
-    r = np.empty((len(frames), lags))
-    autocorrelate(frames, constants, r)
-    between, a = np.empty((lags, LANES)), np.empty((lags - 1, LANES))
-    error, reflection = np.empty(LANES), np.empty(LANES)
+    r, between, a = scratch.r, scratch.between, scratch.a
+    autocorrelate(frames, constants, scratch)
     for first in range(0, len(rows), LANES):
         for column in range(LANES):
             number = min(first + column, len(rows) - 1)  # the last one fills up
@@ -179,16 +199,16 @@ def solve_frames(frames: Array, constants: Constants, rows: NDArray[np.float32])
             share = (part + 0.5) / subframes
             for lag in range(lags):
                 between[lag, column] = r[frame, lag] + share * (r[frame + 1, lag] - r[frame, lag])
-        solve(between, a, error, reflection)
+        solve(between, a, scratch.error, scratch.reflection)
         for column in range(min(LANES, len(rows) - first)):
-            write_row(a, error, column, constants.rounding, rows[first + column])
+            write_row(a, scratch.error, column, constants.rounding, rows[first + column])
 
 
 @lru_cache
 def _solver() -> Any:
-    kernel = compiled(solve_frames)
+    kernel = compiled(solve_frames, counts_references=False)
     name = "predictor-coefficients"
-    set_cache(kernel, KernelCache(name, private_folder(), (Path(__file__).parent,)))
+    set_cache(kernel, KernelCache(name, private_folder(), SOURCES))
     return kernel
 
 
@@ -200,9 +220,10 @@ def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     items, shape = frames.double().contiguous().numpy(), (len(frames), count, predictor.num_rows)
     rows = np.empty(shape, np.float32)
     solver, constants = _solver(), _constants(predictor.config)
+    scratch = _scratch(constants, items.shape[1])
     with nullcontext() if solver.signatures else compiling_fast():
         for item, own_rows in zip(items, rows, strict=True):
-            solver(item, constants, own_rows)
+            solver(item, constants, scratch, own_rows)
     return torch.from_numpy(rows)
 
 
@@ -230,4 +251,19 @@ def _constants(config: PredictorConfig) -> Constants:
         rounding_variance=ROUNDING_VARIANCE,
         tiny=TINY,
         rounding=Rounding(),
+    )
+
+
+def _scratch(constants: Constants, num_frames: int) -> Scratch:
+    (n_mels, bins), lags = constants.bank.shape, constants.cosines.shape[1]
+    return Scratch(
+        mel=np.empty((n_mels, FRAMES)),
+        spectrum=np.empty((bins, FRAMES)),
+        factor=np.empty((bins, FRAMES)),
+        ratio=np.empty(FRAMES),
+        r=np.empty((num_frames, lags)),
+        between=np.empty((lags, LANES)),
+        a=np.empty((lags - 1, LANES)),
+        error=np.empty(LANES),
+        reflection=np.empty(LANES),
     )

@@ -4,18 +4,24 @@ Numba compiles functions of named tuples. Widths are padded to multiples of 16, 
 the kernel computes addresses from the offsets that stand here.
 """
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.kernels.past_coefficients import PastConstants
+from wavenet.kernels.cache import SOURCES
+from wavenet.kernels.compiler import Address
+from wavenet.kernels.past_coefficients import PastConstants, PastSolver
 
 # Columns of `PackedWeights.offsets`: a matrix's first byte; its first scale is one column on.
 CURRENT_TAP, PAST_TAPS, RESIDUAL, SKIP, CONDITIONING = 0, 2, 4, 6, 8  # of a block
 HIDDEN, OUTPUT = 0, 2  # of the head
 BIASES = 10  # of a block: gate, residual; of the head: skip, hidden, output
 NUM_OFFSETS = 11
+
+# Of the files that compiled functions are made from, for their caches.
+SOURCE_FOLDERS = (*SOURCES, Path(__file__).parent)
 
 MAX_LOOKAHEAD_ROWS = 24  # samples of look-ahead: enough to read past taps' weights rarely
 MAX_CONDITIONED_ROWS = 32  # samples whose conditioning is multiplied at once
@@ -39,6 +45,7 @@ class Sizes(NamedTuple):
     interval: int  # samples from coefficients of the past to the next; 0 for given coefficients
     residual_row_bytes: int  # of an encoded row of activations
     gated_row_bytes: int
+    is_encoded: bool  # activations are not in float32
     conditioning: int  # channels of local conditioning; 0 for none
     conditioning_row_bytes: int
     num_mixtures: int  # 0 for a categorical distribution
@@ -47,10 +54,20 @@ class Sizes(NamedTuple):
     scratch_bytes: int  # of a row of `StreamBuffers.scratch`
 
 
+class Functions(NamedTuple):
+    """Addresses of the functions that a model needs, of `wavenet.kernels.by_address`."""
+
+    product: Address  # of the weight dtype
+    encode: Address
+    draw: Address  # of the distribution
+    solve_past: Address  # 0 for a model whose coefficients do not come from the past
+    next_sample: Address  # of threads that share samples; 0 for one that is always alone
+
+
 class PackedWeights(NamedTuple):
     """The model."""
 
-    matrices: NDArray[Any]  # its dtype is the weight dtype: float32, uint16 (bfloat16), int8
+    matrices: NDArray[np.uint8]  # of float32, bfloat16 or int8, by the weight dtype
     scales: NDArray[np.float32]  # of int8 matrices, one per output
     vectors: NDArray[np.float32]  # biases; input tables, (taps, signals, classes, residual)
     offsets: NDArray[np.int64]  # (blocks + 1, NUM_OFFSETS); the last row is the head's
@@ -61,16 +78,6 @@ class PackedWeights(NamedTuple):
     num_classes: int  # rows of an input table
     class_of_code: NDArray[np.int32]  # the row of each code
     past: PastConstants  # of a linear predictor whose coefficients come from the past
-
-
-class SolverBuffers(NamedTuple):
-    """Scratch memory of each stream for the coefficients of the past."""
-
-    windowed: NDArray[np.int32]  # (streams, memory + order)
-    r: NDArray[np.float64]  # (streams, unpadded order + 1, LANES)
-    a: NDArray[np.float64]  # (streams, unpadded order, LANES)
-    sums: NDArray[np.float64]  # (streams, 2, LANES): error and reflection
-    row: NDArray[np.float32]  # (streams, unpadded order + 1)
 
 
 class StreamBuffers(NamedTuple):
@@ -89,7 +96,7 @@ class StreamBuffers(NamedTuple):
     codes: NDArray[np.int32]  # (streams, signals, input_kernel_size): last codes, newest first
     history: NDArray[np.int32]  # (streams, 2 * memory): twice the ring of the last 16-bit samples
     coefficients: NDArray[np.int32]  # of the past, (streams, order), in units of 2^-20
-    solver: SolverBuffers
+    solver: PastSolver
     prediction: NDArray[np.float32]  # (streams, 2): the last prediction and its residual's scale
     activations: NDArray[np.uint8]  # (streams, activation_bytes): of the current sample
     scratch: NDArray[np.uint8]  # (streams or threads, scratch_bytes)
@@ -146,5 +153,6 @@ class Run(NamedTuple):
     share: ThreadShare
     request: Request
     sizes: Sizes
+    functions: Functions
     weights: PackedWeights
     buffers: StreamBuffers

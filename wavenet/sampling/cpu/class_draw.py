@@ -8,12 +8,12 @@ at once.
 import numpy as np
 from numba import types
 
+from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import (
     ADDRESS,
     Address,
     Builder,
     Value,
-    compiled,
     inlined,
     llvm_function,
 )
@@ -33,6 +33,7 @@ from wavenet.kernels.vectors import (
     pointer,
     vector_offsets,
 )
+from wavenet.sampling.cpu.arrays import SOURCE_FOLDERS
 
 NOT_FINITE = -1  # returned instead of a class if a logit is NaN or the largest is infinite
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -212,8 +213,7 @@ def search(weights: Address, count: int, noise: float) -> int:
     return index
 
 
-@compiled
-def draw_class(
+def _draw_class(
     logits: Address,
     weights: Address,
     keys: Address,
@@ -244,3 +244,9 @@ def draw_class(
         truncate(weights, logits, keys, count, top_k, top_p)
     found: int = search(weights, count, noise)
     return found
+
+
+DRAW_CLASS = types.int64(
+    *[types.int64] * 4, types.float64, types.float64, types.int64, types.float64, types.float64
+)
+draw_class = FunctionByAddress(_draw_class, DRAW_CLASS, "draw-class", SOURCE_FOLDERS)

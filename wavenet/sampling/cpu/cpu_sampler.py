@@ -2,7 +2,6 @@
 
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,27 +9,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import wavenet.kernels
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import compiling_fast, get_cache, set_cache
-from wavenet.kernels.matmul import aligned, encode_rows
+from wavenet.kernels.elementwise import make_encode
+from wavenet.kernels.matmul import aligned, encode_rows, make_product
+from wavenet.kernels.past_coefficients import solve_past
 from wavenet.kernels.private_files import private_folder
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
-from wavenet.sampling.cpu.arrays import MAX_CONDITIONED_ROWS, Request
+from wavenet.sampling.cpu.arrays import (
+    MAX_CONDITIONED_ROWS,
+    SOURCE_FOLDERS,
+    Functions,
+    Request,
+    Sizes,
+)
+from wavenet.sampling.cpu.class_draw import draw_class
 from wavenet.sampling.cpu.kernel import make_kernel
+from wavenet.sampling.cpu.mixture_draw import draw_from_mixture
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
 from wavenet.sampling.cpu.packing import model_sizes, pack_weights
 from wavenet.sampling.cpu.prediction import prediction_request
+from wavenet.sampling.cpu.sharing import next_sample
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
 from wavenet.sampling.state import SamplerState, check_model_state, check_standard_model
 
 log = logging.getLogger("wavenet")
-SOURCE_FOLDERS = (Path(wavenet.kernels.__file__).parent, Path(__file__).parent)
 
 
 class CpuSampler(Sampler):
@@ -59,8 +67,10 @@ class CpuSampler(Sampler):
         self.weights = pack_weights(self.model, sizes, weight_dtype)
         codes = torch.arange(self.model.config.quantization_channels)
         self.decoded = self.model.distribution.decode(codes).numpy()
-        self.kernel = cached_kernel(weight_dtype)
-        self._compile()
+        started = time.perf_counter()
+        self.functions = sampling_functions(sizes, weight_dtype, num_threads)
+        self.kernel = cached_kernel()
+        self._compile(started)
 
     def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> PackedState:
         return self.layout.new_state(streams, conditioning.global_conditioning)
@@ -111,11 +121,10 @@ class CpuSampler(Sampler):
         self._run(packed, length, conditioning=local_conditioning, forced=forced, params=params)
         return torch.from_numpy(params).transpose(1, 2)
 
-    def _compile(self) -> None:
+    def _compile(self, started: float) -> None:
         """Compile or load the kernel now, not at the first sample."""
         if self.kernel.signatures:
             return
-        started = time.perf_counter()
         with compiling_fast():
             self._run(self.layout.new_state(1), 0)
         cache = get_cache(self.kernel)
@@ -171,7 +180,9 @@ class CpuSampler(Sampler):
         )
         pace = packed.pace[:, int(needs_params)]
         shares = thread_shares(sizes, streams, self.num_threads, streams_per_item, pace)
-        run_shares(self.kernel, shares, request, sizes, self.weights, packed.buffers)
+        run_shares(
+            self.kernel, shares, request, sizes, self.functions, self.weights, packed.buffers
+        )
         if length:
             packed.position += length
             packed.refill_lookahead = False
@@ -191,13 +202,23 @@ class CpuSampler(Sampler):
         return aligned(encoded).reshape(encoded.shape)
 
 
-def cached_kernel(weight_dtype: str) -> Any:
-    """Return the kernel of a weight dtype; its first call loads it from disk or compiles it."""
-    kernel = make_kernel(weight_dtype)
+def cached_kernel() -> Any:
+    """Return the kernel; its first call loads it from disk or compiles it."""
+    kernel = make_kernel()
     if not kernel.signatures and not isinstance(get_cache(kernel), KernelCache):
-        name = f"cpu-sampler-{weight_dtype}"
-        set_cache(kernel, KernelCache(name, private_folder(), SOURCE_FOLDERS))
+        set_cache(kernel, KernelCache("cpu-sampler", private_folder(), SOURCE_FOLDERS))
     return kernel
+
+
+def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Functions:
+    """Return the functions that the kernel needs for a model, loaded from disk or compiled."""
+    return Functions(
+        product=make_product(weight_dtype).address,
+        encode=make_encode(weight_dtype).address,
+        draw=(draw_from_mixture if sizes.num_mixtures > 0 else draw_class).address,
+        solve_past=solve_past.address if sizes.interval > 0 else 0,
+        next_sample=next_sample.address if num_threads > 1 else 0,
+    )
 
 
 def _int32(codes: Tensor) -> NDArray[np.int32]:

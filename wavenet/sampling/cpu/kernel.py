@@ -1,4 +1,4 @@
-"""The loop over samples, compiled once per weight dtype.
+"""The loop over samples, compiled once.
 
 A sample passes the blocks one after the other, so the work on this path is kept short. Of a dilated
 convolution, the products with past inputs are computed ahead, as many samples as the dilation
@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wavenet.kernels.by_address import call_of
 from wavenet.kernels.compiler import Address, compiled, inlined
-from wavenet.kernels.elementwise import copy, guide, make_encode
-from wavenet.kernels.matmul import make_product
+from wavenet.kernels.elementwise import copy, guide
 from wavenet.kernels.references import in_memory
 from wavenet.sampling.cpu.arrays import (
     BIASES,
+    Functions,
     PackedWeights,
     Request,
     Run,
@@ -32,7 +33,7 @@ from wavenet.sampling.cpu.arrays import (
     StreamBuffers,
     ThreadShare,
 )
-from wavenet.sampling.cpu.class_draw import draw_class
+from wavenet.sampling.cpu.class_draw import DRAW_CLASS
 from wavenet.sampling.cpu.layers import (
     gated_layer,
     head_layer,
@@ -41,16 +42,19 @@ from wavenet.sampling.cpu.layers import (
     residual_layer,
     skip_layer,
 )
-from wavenet.sampling.cpu.mixture_draw import draw_from_mixture
+from wavenet.sampling.cpu.mixture_draw import DRAW_FROM_MIXTURE
 from wavenet.sampling.cpu.prediction import predict_samples, shift_params
 from wavenet.sampling.cpu.sharing import (
     COUNTER_SPACING,
+    NEXT_SAMPLE,
     begin_samples,
-    next_sample,
     publish_progress,
     wait_for,
     wait_for_all,
 )
+
+call_class, call_mixture = call_of(DRAW_CLASS), call_of(DRAW_FROM_MIXTURE)
+call_next_sample = call_of(NEXT_SAMPLE)
 
 
 class Activations(NamedTuple):
@@ -64,14 +68,14 @@ class Activations(NamedTuple):
 
 
 @lru_cache
-def make_kernel(weight_dtype: str) -> Any:
-    """Return `kernel(share, request, sizes, weights, buffers)`, compiled for one weight dtype."""
-    product, encode = make_product(weight_dtype), make_encode(weight_dtype)
+def make_kernel() -> Any:
+    """Return the compiled `kernel(share, request, sizes, functions, weights, buffers)`."""
 
     def kernel(
         share: ThreadShare,
         request: Request,
         sizes: Sizes,
+        functions: Functions,
         weights: PackedWeights,
         buffers: StreamBuffers,
     ) -> None:
@@ -79,41 +83,42 @@ def make_kernel(weight_dtype: str) -> Any:
             in_memory(share),
             in_memory(request),
             in_memory(sizes),
+            in_memory(functions),
             in_memory(weights),
             in_memory(buffers),
         )
-        generate_samples(product, encode, run)
+        generate_samples(run)
 
-    return compiled(kernel, weight_dtype, counts_references=False)
+    return compiled(kernel, counts_references=False)
 
 
 @inlined
-def generate_samples(product: Any, encode: Any, run: Run) -> None:
+def generate_samples(run: Run) -> None:
     """Generate `request.length` samples of this thread's streams."""
     share, request, buffers = run.share, run.request, run.buffers
     at, is_alone = locate_activations(run), share.num_threads == 1
     begin_samples(share)
-    t = 0 if is_alone else next_sample(share, np.int64(0), request.length, np.int64(0))
+    t, next_sample = np.int64(0), run.functions.next_sample
+    if not is_alone:
+        t = call_next_sample(next_sample, share, t, request.length, t)
     find_rows(run, request.position + t)
     if share.rank == 0 and request.refill_lookahead:
         for block in range(run.sizes.num_blocks):
             row, rows = share.lookahead_row[block], buffers.lookahead_rows[block]
-            look_ahead(product, run, block, request.position, row, rows - row)
+            look_ahead(run, block, request.position, row, rows - row)
     counts = run.sizes.num_blocks + 3  # of a sample: one per block, three for the head
     while t < request.length:
-        compute_sample(product, encode, run, t, t * counts, at)
+        compute_sample(run, t, t * counts, at)
         t += 1
         if not is_alone:
-            following = next_sample(share, t, request.length, t * counts)
+            following = call_next_sample(next_sample, share, t, request.length, t * counts)
             if following > t:
                 find_rows(run, request.position + following)
             t = following
 
 
 @inlined
-def compute_sample(
-    product: Any, encode: Any, run: Run, t: int, progress: int, at: Activations
-) -> None:
+def compute_sample(run: Run, t: int, progress: int, at: Activations) -> None:
     """Compute sample `t` of the request; `progress` is that of rank 0 before it."""
     share, request, sizes = run.share, run.request, run.sizes
     num_blocks, leads = sizes.num_blocks, share.rank == 0
@@ -123,13 +128,13 @@ def compute_sample(
         input_layer(run, at.x)
         start_skip(run, at.skip)
     for block in range(num_blocks):
-        compute_block(product, encode, run, block, progress, at)
-        advance_rings(product, run, block, request.position + t + 1)
+        compute_block(run, block, progress, at)
+        advance_rings(run, block, request.position + t + 1)
     if leads and request.needs_params:
         for block in range(0 if share.turn[0] == 1 else num_blocks - 1, num_blocks):
             z = at.gated + block * sizes.gated_row_bytes
-            skip_layer(product, run, block, z, at.skip)
-    compute_head(product, encode, run, progress + num_blocks, at)
+            skip_layer(run, block, z, at.skip)
+    compute_head(run, progress + num_blocks, at)
     if leads:
         choose_codes(run, t, at.params)
 
@@ -164,29 +169,27 @@ def start_skip(run: Run, skip: Address) -> None:
 
 
 @inlined
-def compute_block(
-    product: Any, encode: Any, run: Run, block: int, progress: int, at: Activations
-) -> None:
+def compute_block(run: Run, block: int, progress: int, at: Activations) -> None:
     """Compute a block (rank 0), or its skip product once its gate has been computed (others)."""
     share, request, sizes = run.share, run.request, run.sizes
     counters, z = np.int64(share.progress.ctypes.data), at.gated + block * sizes.gated_row_bytes
     if share.rank == 0:
-        gated_layer(product, encode, run, block, at.x, z)
+        gated_layer(run, block, at.x, z)
         if share.turn[0] == 1:
             publish_progress(counters, progress + block + 1)
         elif block > 0 and request.needs_params:  # the previous block's hides the gate's latency
             previous_z = z - sizes.gated_row_bytes
-            skip_layer(product, run, block - 1, previous_z, at.skip)
+            skip_layer(run, block - 1, previous_z, at.skip)
         if block < sizes.num_blocks - 1:
-            residual_layer(product, run, block, z, at.x)
+            residual_layer(run, block, z, at.x)
     else:
         wait_for(counters, progress + block + 1)
         if request.needs_params:
-            skip_layer(product, run, block, z, at.skip)
+            skip_layer(run, block, z, at.skip)
 
 
 @inlined
-def advance_rings(product: Any, run: Run, block: int, position: int) -> None:
+def advance_rings(run: Run, block: int, position: int) -> None:
     """Advance a block's rings to the sample at `position`; refill its look-ahead if used up.
 
     The rows are counted, since a remainder per block and sample would be slow.
@@ -198,14 +201,14 @@ def advance_rings(product: Any, run: Run, block: int, position: int) -> None:
     else:
         share.lookahead_row[block] = 0
         if helpers == 0 or block % helpers == share.rank - 1:
-            look_ahead(product, run, block, position, np.int64(0), rows)
+            look_ahead(run, block, position, np.int64(0), rows)
     share.queue_row[block] += 1
     if share.queue_row[block] == buffers.queue_rows[block]:
         share.queue_row[block] = 0
 
 
 @inlined
-def compute_head(product: Any, encode: Any, run: Run, progress: int, at: Activations) -> None:
+def compute_head(run: Run, progress: int, at: Activations) -> None:
     """Compute the parameters of the sample; every thread computes its columns of both layers."""
     share, request = run.share, run.request
     counters = np.int64(share.progress.ctypes.data)
@@ -216,7 +219,7 @@ def compute_head(product: Any, encode: Any, run: Run, progress: int, at: Activat
             wait_for_all(counters, share.num_threads, progress + 1 + layer)
         if request.needs_params:
             x, y = (at.skip, at.hidden) if layer == 0 else (at.hidden, at.params)
-            head_layer(product, encode, run, layer, x, y)
+            head_layer(run, layer, x, y)
     if share.turn[0] == 1:
         publish_progress(counter, progress + 3)
         if share.rank == 0:
@@ -257,7 +260,8 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
         unconditional = params + sizes.activation_bytes
         guide(params, unconditional, sizes.params, np.float32(request.guidance_scale))
     if sizes.num_mixtures > 0:
-        code = draw_from_mixture(
+        code = call_mixture(
+            run.functions.draw,
             params,
             sizes.num_mixtures,
             sizes.is_gaussian,
@@ -268,7 +272,8 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
         )
     else:
         scratch = params + 4 * sizes.params
-        code = draw_class(
+        code = call_class(
+            run.functions.draw,
             params,
             scratch,
             scratch + 4 * sizes.params,

@@ -1,14 +1,14 @@
 """The layers of one sample, each for all streams of a thread.
 
-`product` and `encode` are the compiled functions of the weight dtype; all others are inlined into
-the kernel, which is optimized as one unit. `x`, `z`, `skip` and the like are addresses in a
-stream's activations.
+The product and the encoding are functions of the weight dtype, called by their address; all others
+are inlined into the kernel, which is optimized as one unit. `x`, `z`, `skip` and the like are
+addresses in a stream's activations.
 """
 
-from typing import Any
-
+from wavenet.kernels.by_address import call_of
 from wavenet.kernels.compiler import Address, inlined
-from wavenet.kernels.elementwise import add, copy, gate, relu, scale_add
+from wavenet.kernels.elementwise import ENCODE, add, copy, gate, relu, scale_add
+from wavenet.kernels.matmul import PRODUCT
 from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.cpu.arrays import (
     BIASES,
@@ -19,51 +19,46 @@ from wavenet.sampling.cpu.arrays import (
     PAST_TAPS,
     RESIDUAL,
     SKIP,
-    PackedWeights,
     Run,
 )
 
-
-@inlined
-def find_matrix(weights: PackedWeights, row: int, column: int) -> tuple[int, int]:
-    """Return the offsets of a matrix and of its scales."""
-    return weights.offsets[row, column], weights.offsets[row, column + 1]
+call_product, call_encode = call_of(PRODUCT), call_of(ENCODE)
 
 
 @inlined
 def multiply(
-    product: Any,
-    weights: PackedWeights,
-    matrix: tuple[int, int],
-    inputs: int,
+    run: Run,
+    row: int,
+    matrix: int,
     columns: tuple[int, int],
+    inputs: int,
     x: tuple[Address, int],
     y: tuple[Address, int],
     rows: int,
 ) -> None:
-    """Add W x to y in the outputs of `columns`.
+    """Add W x to y, for some of the outputs.
 
     Args:
-        product: Compiled matrix product.
-        weights: The model.
-        matrix: Offsets of the matrix and of its scales.
+        run: Its weights and its matrix product are used.
+        row: Of the offsets: that of the block, or the head's.
+        matrix: Column of the offsets.
+        columns: First output, and how many.
         inputs: Width of `x`.
-        columns: First output, and the one after the last.
         x: Address of the first encoded row, and the bytes to the next one.
-        y: Address of the first row, and the bytes to the next one.
+        y: Address of the first output of the first row, and the bytes to the next row.
         rows: How many.
     """
-    first, last = columns
-    weight_bytes = weights.matrices.itemsize
-    product(
-        weights.matrices.ctypes.data + matrix[0] + first * inputs * weight_bytes,
-        weights.scales.ctypes.data + 4 * (matrix[1] + first),
+    weights = run.weights
+    call_product(
+        run.functions.product,
+        weights.matrices.ctypes.data + weights.offsets[row, matrix],
+        weights.scales.ctypes.data + 4 * weights.offsets[row, matrix + 1],
+        columns[0],
+        columns[1],
         inputs,
-        last - first,
         x[0],
         x[1],
-        x[0] + inputs * max(weight_bytes, 2),  # an int8 row holds 16-bit integers, then its scale
-        y[0] + 4 * first,
+        y[0],
         y[1],
         rows,
     )
@@ -91,12 +86,12 @@ def input_layer(run: Run, x: Address) -> None:
 
 
 @inlined
-def gated_layer(product: Any, encode: Any, run: Run, block: int, x: Address, z: Address) -> None:
+def gated_layer(run: Run, block: int, x: Address, z: Address) -> None:
     """Compute z = the gate's output, encoded; put x into its row of the block's queue.
 
     The current tap's product is added to the look-ahead, which already holds everything else.
     """
-    share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
+    share, sizes, functions, buffers = run.share, run.sizes, run.functions, run.buffers
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     queue = buffers.queues.ctypes.data + buffers.queue_offsets[block]
     queue += (share.queue_row[block] * num_streams + share.first_stream) * sizes.residual_row_bytes
@@ -105,44 +100,42 @@ def gated_layer(product: Any, encode: Any, run: Run, block: int, x: Address, z: 
     scratch = buffers.scratch.ctypes.data + share.scratch_row * sizes.scratch_bytes
     for s in range(share.num_streams):
         target = queue + s * sizes.residual_row_bytes
-        encode(target, x + s * sizes.activation_bytes, sizes.residual)
-    matrix, source = find_matrix(weights, block, CURRENT_TAP), (queue, sizes.residual_row_bytes)
-    added = sums, 4 * width
-    multiply(product, weights, matrix, sizes.residual, (0, width), source, added, share.num_streams)
-    is_float32 = weights.matrices.itemsize == 4
+        call_encode(functions.encode, target, x + s * sizes.activation_bytes, sizes.residual)
+    columns, source, added = (0, width), (queue, sizes.residual_row_bytes), (sums, 4 * width)
+    multiply(run, block, CURRENT_TAP, columns, sizes.residual, source, added, share.num_streams)
     for s in range(share.num_streams):
         target = z + s * sizes.activation_bytes
-        gate(target if is_float32 else scratch, sums + 4 * s * width, sizes.gated)
-        if not is_float32:
-            encode(target, scratch, sizes.gated)
+        gate(scratch if sizes.is_encoded else target, sums + 4 * s * width, sizes.gated)
+        if sizes.is_encoded:
+            call_encode(functions.encode, target, scratch, sizes.gated)
 
 
 @inlined
-def residual_layer(product: Any, run: Run, block: int, z: Address, x: Address) -> None:
+def residual_layer(run: Run, block: int, z: Address, x: Address) -> None:
     """Compute x = x * residual_scale + W z + bias, whose scale is folded into weights and bias."""
     share, sizes, weights = run.share, run.sizes, run.weights
     bias = weights.vectors.ctypes.data + 4 * (weights.offsets[block, BIASES] + 2 * sizes.gated)
     for s in range(share.num_streams):
         target = x + s * sizes.activation_bytes
         scale_add(target, weights.residual_scale, bias, sizes.residual)
-    matrix, columns = find_matrix(weights, block, RESIDUAL), (0, sizes.residual)
+    columns = 0, sizes.residual
     source, added = (z, sizes.activation_bytes), (x, sizes.activation_bytes)
-    multiply(product, weights, matrix, sizes.gated, columns, source, added, share.num_streams)
+    multiply(run, block, RESIDUAL, columns, sizes.gated, source, added, share.num_streams)
 
 
 @inlined
-def skip_layer(product: Any, run: Run, block: int, z: Address, skip: Address) -> None:
+def skip_layer(run: Run, block: int, z: Address, skip: Address) -> None:
     """Add a block's skip product, in this thread's columns."""
-    share, sizes, weights = run.share, run.sizes, run.weights
-    matrix = find_matrix(weights, block, SKIP)
+    share, sizes = run.share, run.sizes
     shared, rank = share.turn[0], share.rank
-    columns = share.columns[shared, 0, rank], share.columns[shared, 0, rank + 1]
-    source, added = (z, sizes.activation_bytes), (skip, sizes.activation_bytes)
-    multiply(product, weights, matrix, sizes.gated, columns, source, added, share.num_streams)
+    first, last = share.columns[shared, 0, rank], share.columns[shared, 0, rank + 1]
+    columns, source = (first, last - first), (z, sizes.activation_bytes)
+    added = skip + 4 * first, sizes.activation_bytes
+    multiply(run, block, SKIP, columns, sizes.gated, source, added, share.num_streams)
 
 
 @inlined
-def head_layer(product: Any, encode: Any, run: Run, layer: int, x: Address, y: Address) -> None:
+def head_layer(run: Run, layer: int, x: Address, y: Address) -> None:
     """Compute y = W ReLU(x) + bias, in this thread's columns; `layer` 0 is hidden, 1 output."""
     share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
     inputs, column = (sizes.skip, HIDDEN) if layer == 0 else (sizes.head, OUTPUT)
@@ -157,21 +150,21 @@ def head_layer(product: Any, encode: Any, run: Run, layer: int, x: Address, y: A
     for s in range(share.num_streams):
         rectified = scratch + s * sizes.scratch_bytes
         relu(rectified, x + s * sizes.activation_bytes, inputs)
-        encode(encoded + s * sizes.scratch_bytes, rectified, inputs)
+        call_encode(run.functions.encode, encoded + s * sizes.scratch_bytes, rectified, inputs)
         copy(y + s * sizes.activation_bytes + 4 * first, bias + 4 * first, 4 * (last - first))
-    matrix = find_matrix(weights, head, column)
-    source, added = (encoded, sizes.scratch_bytes), (y, sizes.activation_bytes)
-    multiply(product, weights, matrix, inputs, (first, last), source, added, share.num_streams)
+    columns, source = (first, last - first), (encoded, sizes.scratch_bytes)
+    added = y + 4 * first, sizes.activation_bytes
+    multiply(run, head, column, columns, inputs, source, added, share.num_streams)
 
 
 @inlined
-def conditioning_layer(product: Any, run: Run, block: int, position: int, row: int) -> None:
+def conditioning_layer(run: Run, block: int, position: int, row: int) -> None:
     """Compute biases plus local conditioning of the samples from `position` on.
 
     `row` is the row of that sample in `StreamBuffers.conditioned`; all rows after it are computed.
     """
     share, request, sizes = run.share, run.request, run.sizes
-    weights, buffers = run.weights, run.buffers
+    buffers = run.buffers
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     rows = buffers.conditioned_rows[block] - row
     biases = buffers.biases.ctypes.data
@@ -185,14 +178,13 @@ def conditioning_layer(product: Any, run: Run, block: int, position: int, row: i
             copy(target, biases + 4 * s * width, 4 * width)
         sample = (share.first_stream + s) * request.conditioning.shape[1] + first
         start = request.conditioning.ctypes.data + sample * sizes.conditioning_row_bytes
-        matrix, columns = find_matrix(weights, block, CONDITIONING), (0, width)
         source = start, sizes.conditioning_row_bytes
         added = conditioned + 4 * s * width, 4 * num_streams * width
-        multiply(product, weights, matrix, sizes.conditioning, columns, source, added, rows)
+        multiply(run, block, CONDITIONING, (0, width), sizes.conditioning, source, added, rows)
 
 
 @inlined
-def past_taps(product: Any, run: Run, block: int, position: int, rows: int, sums: Address) -> None:
+def past_taps(run: Run, block: int, position: int, rows: int, sums: Address) -> None:
     """Add the products with past inputs to the look-ahead of `rows` samples from `position` on.
 
     As many rows at a time as possible: the samples of a stream, or the streams at a sample.
@@ -204,31 +196,23 @@ def past_taps(product: Any, run: Run, block: int, position: int, rows: int, sums
     queue += share.first_stream * row_bytes
     by_stream = share.num_streams < rows
     step, stride = (1, num_streams) if by_stream else (num_streams, 1)
-    matrix, scales = find_matrix(weights, block, PAST_TAPS)
-    tap_bytes = width * sizes.residual * weights.matrices.itemsize
     for tap in range(sizes.kernel_size - 1):
+        columns = tap * width, width  # the matrices of the taps follow each other
         ring_row = (position + tap * weights.dilations[block]) % ring_rows
         done = 0
         while done < rows:
             now = min(rows - done, ring_rows - ring_row)  # up to the end of the ring
+            at_once = now if by_stream else share.num_streams
             for index in range(share.num_streams if by_stream else now):
                 start = queue + (ring_row * num_streams + index * step) * row_bytes
                 target = sums + 4 * (done * num_streams + index * step) * width
-                multiply(
-                    product,
-                    weights,
-                    (matrix + tap * tap_bytes, scales + tap * width),
-                    sizes.residual,
-                    (0, width),
-                    (start, stride * row_bytes),
-                    (target, 4 * stride * width),
-                    now if by_stream else share.num_streams,
-                )
+                source, added = (start, stride * row_bytes), (target, 4 * stride * width)
+                multiply(run, block, PAST_TAPS, columns, sizes.residual, source, added, at_once)
             done, ring_row = done + now, 0
 
 
 @inlined
-def look_ahead(product: Any, run: Run, block: int, position: int, row: int, rows: int) -> None:
+def look_ahead(run: Run, block: int, position: int, row: int, rows: int) -> None:
     """Compute a block's gate inputs of future samples, except for the current tap's product.
 
     That is bias, conditioning and the products with past inputs, for `rows` samples (at most the
@@ -244,7 +228,7 @@ def look_ahead(product: Any, run: Run, block: int, position: int, row: int, rows
     if sizes.conditioning > 0:
         start_row = (position + block) % buffers.conditioned_rows[block]
         if start_row == 0 or position == request.position:
-            conditioning_layer(product, run, block, position, start_row)
+            conditioning_layer(run, block, position, start_row)
         start = buffers.conditioned.ctypes.data + 4 * buffers.conditioned_offsets[block]
         start += 4 * (start_row * num_streams + share.first_stream) * width
         stride = 4 * num_streams * width
@@ -252,4 +236,4 @@ def look_ahead(product: Any, run: Run, block: int, position: int, row: int, rows
         for s in range(share.num_streams):
             target = sums + 4 * (index * num_streams + s) * width
             copy(target, start + index * stride + 4 * s * width, 4 * width)
-    past_taps(product, run, block, position, rows, sums)
+    past_taps(run, block, position, rows, sums)

@@ -7,9 +7,12 @@ takes a small share of a sample's time.
 import math
 
 import numpy as np
+from numba import types
 
 from wavenet.distributions.mixture import LEVELS, MIN_UNIFORM
+from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import Address, compiled, inlined
+from wavenet.sampling.cpu.arrays import SOURCE_FOLDERS
 from wavenet.sampling.cpu.class_draw import NOT_FINITE, float_at
 
 # The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and
@@ -61,8 +64,7 @@ def normal_quantile(uniform: float) -> float:
     return size if q > 0 else -size
 
 
-@compiled
-def draw_from_mixture(
+def _draw_from_mixture(
     params: Address,
     components: int,
     gaussian: bool,
@@ -120,3 +122,9 @@ def heaviest(logits: Address, components: int) -> int:
         if float_at(logits + 4 * index) > float_at(logits + 4 * best):
             best = index
     return best
+
+
+DRAW_FROM_MIXTURE = types.int64(*[types.int64] * 3, *[types.float64] * 4)
+draw_from_mixture = FunctionByAddress(
+    _draw_from_mixture, DRAW_FROM_MIXTURE, "draw-from-mixture", SOURCE_FOLDERS
+)

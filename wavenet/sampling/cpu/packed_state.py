@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wavenet.distributions.mixture import LEVELS
 from wavenet.kernels.matmul import aligned, decode_rows, encode_rows
+from wavenet.kernels.past_coefficients import PastSolver
 from wavenet.kernels.vectors import LANES
 from wavenet.linear_predictor import COEFFICIENT_STEP
 from wavenet.model import WaveNet, WaveNetState
@@ -23,7 +24,6 @@ from wavenet.sampling.cpu.arrays import (
     MAX_CONDITIONED_ROWS,
     MAX_LOOKAHEAD_ROWS,
     Sizes,
-    SolverBuffers,
     StreamBuffers,
 )
 from wavenet.sampling.cpu.packing import gate_biases
@@ -78,14 +78,14 @@ class Layout:
             scratch=aligned(np.zeros(scratch, np.uint8)),
         )
 
-    def _new_solver(self, streams: int) -> SolverBuffers:
+    def _new_solver(self, streams: int) -> PastSolver:
         sizes, order = self.sizes, 0 if self.model.predictor is None else self.model.predictor.order
-        return SolverBuffers(
+        return PastSolver(
             windowed=np.zeros((streams, sizes.memory + sizes.order), np.int32),
             r=np.zeros((streams, order + 1, LANES)),
             a=np.zeros((streams, order, LANES)),
             sums=np.zeros((streams, 2, LANES)),
-            row=np.zeros((streams, order + 1), np.float32),
+            rows=np.zeros((streams, order + 1), np.float32),
         )
 
     def new_state(

@@ -63,6 +63,7 @@ def model_sizes(model: WaveNet, weight_dtype: str) -> Sizes:
         interval=predictor.interval if isinstance(predictor, PastPredictor) else 0,
         residual_row_bytes=row_bytes(residual, weight_dtype),
         gated_row_bytes=gated_row_bytes,
+        is_encoded=weight_dtype != "float32",
         conditioning=conditioning,
         conditioning_row_bytes=row_bytes(conditioning, weight_dtype) if conditioning else 1,
         num_mixtures=0 if distribution.compiled_draw == "categorical" else config.num_mixtures,
@@ -117,7 +118,7 @@ def pack_weights(model: WaveNet, sizes: Sizes, weight_dtype: str) -> PackedWeigh
         class_of_code = torch.arange(model.config.quantization_channels)
     table_offset = arrays.put_vector(tables.ravel())
     return PackedWeights(
-        matrices=aligned(np.concatenate(arrays.matrices)),
+        matrices=aligned(np.concatenate(arrays.matrices).view(np.uint8)),
         scales=aligned(np.concatenate(arrays.scales)),
         vectors=aligned(np.concatenate(arrays.vectors)),
         offsets=offsets,

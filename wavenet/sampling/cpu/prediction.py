@@ -11,15 +11,16 @@ import torch
 from numba import types
 
 from wavenet.distributions.mixture import LEVELS
+from wavenet.kernels.by_address import call_of
 from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, inlined, llvm_function
-from wavenet.kernels.levinson import solve, write_row
-from wavenet.kernels.past_coefficients import autocorrelate_past, integer_dot
-from wavenet.kernels.vectors import LANES, pointer
+from wavenet.kernels.past_coefficients import SOLVE_PAST, integer_dot
+from wavenet.kernels.vectors import pointer
 from wavenet.linear_predictor import COEFFICIENT_STEP, RESIDUAL_RANGE
 from wavenet.sampling.conditioning import LocalConditioning
 from wavenet.sampling.cpu.arrays import PredictionRequest, Run
 from wavenet.sampling.cpu.class_draw import float_at
 
+call_solve_past = call_of(SOLVE_PAST)
 HALF_LEVELS = LEVELS // 2
 PRODUCT_STEP = COEFFICIENT_STEP / HALF_LEVELS
 NO_PREDICTION = PredictionRequest(
@@ -56,7 +57,7 @@ def predict_samples(run: Run, t: int) -> None:
         buffers.history[stream, place + memory] = integer  # so that all of it lies in one piece
         after = buffers.history.ctypes.data + 4 * (stream * 2 * memory + place + memory + 1)
         if is_new:
-            solve_past(run, stream, after - 4 * memory)
+            update_coefficients(run, stream, after - 4 * memory)
         if sizes.interval > 0:
             coefficients = buffers.coefficients.ctypes.data + 4 * stream * order
         else:
@@ -72,21 +73,15 @@ def predict_samples(run: Run, t: int) -> None:
 
 
 @inlined
-def solve_past(run: Run, stream: int, window: Address) -> None:
+def update_coefficients(run: Run, stream: int, window: Address) -> None:
     """Compute a stream's coefficients from its last samples, and the scale of its residual."""
     buffers, past = run.buffers, run.weights.past
-    scratch, order = buffers.solver, len(past.factors) - 1
-    r, row, sums = scratch.r[stream], scratch.row[stream], scratch.sums[stream]
-    autocorrelate_past(window, past, scratch.windowed[stream], r, 0)
-    for lag in range(order + 1):
-        for column in range(1, LANES):
-            r[lag, column] = r[lag, 0]
-    solve(r, scratch.a[stream], sums[0], sums[1])
-    write_row(scratch.a[stream], sums[0], 0, past.rounding, row)
+    rows, order = buffers.solver.rows, len(past.factors) - 1
+    call_solve_past(run.functions.solve_past, window, past, buffers.solver, stream)
     for tap in range(order):
-        integer = np.int32(row[tap] / np.float32(past.rounding.step))
+        integer = np.int32(rows[stream, tap] / np.float32(past.rounding.step))
         buffers.coefficients[stream, run.sizes.order - order + tap] = integer
-    buffers.prediction[stream, 1] = row[order]
+    buffers.prediction[stream, 1] = rows[stream, order]
 
 
 @inlined

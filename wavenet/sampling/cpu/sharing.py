@@ -12,26 +12,27 @@ Every thread computes with the same instructions, so sharing changes no bit.
 
 import os
 import time
-from functools import partial
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import typeof, types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import (
     ADDRESS,
     Address,
     Builder,
     Value,
-    compiled,
+    called,
     features,
     inlined,
     llvm_function,
 )
+from wavenet.kernels.references import Reference
 from wavenet.kernels.vectors import I32, I64, call_llvm, pointer
-from wavenet.sampling.cpu.arrays import ThreadShare
+from wavenet.sampling.cpu.arrays import SOURCE_FOLDERS, ThreadShare
 
 COUNTER_SPACING = 16  # 64-bit numbers from one thread's counter to the next: two cache lines
 FINISHED = 2**62  # a count that releases every waiting thread
@@ -57,9 +58,6 @@ NAP_MICROSECONDS, PARKED_MICROSECONDS = 50, 500
 CAN_NAP = os.name == "posix"
 CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
 nap = types.ExternalFunction("usleep", types.int32(types.uint32))
-
-
-called_by_kernel = partial(compiled, counts_references=False, is_entry=False)
 
 
 def new_pace(num_threads: int) -> NDArray[np.int64]:
@@ -121,7 +119,7 @@ def rest(spins: int, since: int, microseconds: int) -> int:
     return since
 
 
-@called_by_kernel
+@called
 def wait_for(counter: Address, number: int) -> None:
     """Return when another thread's progress has reached `number`."""
     spins, since = 0, 0
@@ -153,8 +151,7 @@ def begin_samples(share: ThreadShare) -> None:
         pace[SHORTEST] = pace[WINDOWS] = pace[WINDOW_SAMPLES] = 0
 
 
-@called_by_kernel
-def next_sample(share: ThreadShare, t: int, length: int, progress: int) -> int:
+def _next_sample(share: ThreadShare, t: int, length: int, progress: int) -> int:
     """Return the sample that this thread computes now, at or after `t`; `length` if none is left.
 
     Rank 0 computes every sample and decides here whether it is shared; the others compute only
@@ -250,3 +247,9 @@ def _await_sample(share: ThreadShare, t: int, length: int, progress: int) -> int
         joined = read_progress(group_counter(share, JOINED))
     share.turn[0], share.turn[1] = 1, joined
     return int(min(joined - 1, length))
+
+
+_numbers = np.zeros(1, np.int64)
+_share = ThreadShare(0, 0, 0, 0, 0, np.zeros((2, 3, 2), np.int64), *[_numbers] * 5)
+NEXT_SAMPLE = types.int64(Reference(typeof(_share)), types.int64, types.int64, types.int64)
+next_sample = FunctionByAddress(_next_sample, NEXT_SAMPLE, "next-sample", SOURCE_FOLDERS)
