@@ -222,13 +222,8 @@ def test_only_the_first_shard_downloads_a_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_four_shards_in_four_processes_at_once_and_a_merge(corpus: Path) -> None:
-    whole(corpus, "whole", split_top_db=40.0)
-    chosen = (
-        "audio.sample_rate=16000",
-        "data.root=root",
-        "data.processed_dir=out",
-        "data.split_top_db=40.0",
-    )
+    whole(corpus, "whole")
+    chosen = ("audio.sample_rate=16000", "data.root=root", "data.processed_dir=out")
 
     def start(name: str, *more: str) -> CommandProcess:
         return CommandProcess(corpus, "prepare", *chosen, *more, name=name)

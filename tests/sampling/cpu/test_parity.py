@@ -1,5 +1,6 @@
 """The compiled sampler compared with the reference, which defines it."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, make_sampler
 from wavenet.utils.cores import available_cores
 
-EXAMPLES = num_examples(150)
+EXAMPLES = num_examples(50)
+FULL = "WAVENET_FULL" in os.environ
+LONG = 20_000 if FULL else 8000
 THREADS = [1, 2][: available_cores()]
 
 
@@ -72,10 +75,10 @@ def test_long_signal_equals_the_reference() -> None:
     model = noisy(config)
 
     parted = assert_same_signal(
-        make_sampler(model, "cpu"), make_sampler(model, "reference"), 20_000, seed=1
+        make_sampler(model, "cpu"), make_sampler(model, "reference"), LONG, seed=1
     )
 
-    assert parted <= 5
+    assert parted <= LONG / 4000
 
 
 def test_16_bit_scalar_input_equals_the_reference() -> None:
@@ -118,7 +121,7 @@ def test_small_gates_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 13])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 13] if FULL else [3, 13])
 @pytest.mark.parametrize("num_threads", THREADS)
 def test_batch_threads_and_chunks_change_no_bit(
     weight_dtype: str, batch_size: int, num_threads: int
