@@ -16,18 +16,26 @@ hypothesis.settings.load_profile("wavenet")
 
 SLOWEST_FILES = (  # first, or one worker of `make test` runs them alone while the others are done
     "cli/test_torchrun.py",
-    "training/distributed/test_process_group.py",
-    "faults/test_kills.py",
     "cli/test_commands.py",
-    "cli/test_sweeps.py",
+    "packaging/test_wheel.py",
     "sampling/cpu/test_parity.py",
+    "training/distributed/test_process_group.py",
+    "test_export.py",
+    "cli/test_sweeps.py",
+    "faults/test_kills.py",
+    "gpu/test_run.py",
+    "cli/test_shards.py",
     "kernels/test_cache.py",
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--full`."""
-    parser.addoption("--full", action="store_true", help="try all faults instead of a tenth")
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="try all faults, and many more models",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

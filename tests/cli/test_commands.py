@@ -46,6 +46,16 @@ def assert_same(one: Path, other: Path) -> None:
     assert hashlib.sha256(weights[0]).digest() == hashlib.sha256(weights[1]).digest()
 
 
+@pytest.fixture(scope="module")
+def trained(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was trained for two steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = (*TRAIN, "trainer.max_steps=2", "evaluation.sample_seconds=0", "run_dir=first")
+    done = CommandProcess(folder, "train", *words, f"data.root={recordings}").wait()
+    assert done.returncode == 0, done.stderr
+    return folder / "first" / "model"
+
+
 def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_path: Path) -> None:
     done = run("train", *TRAIN, f"data.root={recordings}", "run_dir=first", "license=MIT")
 
@@ -103,12 +113,13 @@ def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_p
     assert "resume=first" in taken.stderr
 
 
-def test_a_batch_continues_a_prompt(run: Run, recordings: Path, tmp_path: Path) -> None:
-    run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
+def test_a_batch_continues_a_prompt(
+    run: Run, trained: Path, recordings: Path, tmp_path: Path
+) -> None:
     prompt = recordings / "tone-0.wav"
 
     done = run(
-        *("generate", "checkpoint=first/model", "seconds=0.05", "num_samples=2"),
+        *("generate", f"checkpoint={trained}", "seconds=0.05", "num_samples=2"),
         *(f"prompt={prompt}", "include_prompt=true"),
     )
 
@@ -336,14 +347,12 @@ def test_an_invalid_benchmark_exits_2(run: Run, argument: str, words: str) -> No
 
 
 def test_generate_accepts_weight_dtype_and_num_threads(
-    run: Run, recordings: Path, tmp_path: Path
+    run: Run, trained: Path, tmp_path: Path
 ) -> None:
-    run("train", *TRAIN, "trainer.max_steps=2", f"data.root={recordings}", "run_dir=first")
+    model = f"checkpoint={trained}"
 
     def generated(*arguments: str) -> bytes:
-        done = run(
-            "generate", "checkpoint=first/model", "seconds=0.1", "overwrite=true", *arguments
-        )
+        done = run("generate", model, "seconds=0.1", "overwrite=true", *arguments)
         assert done.returncode == 0, done.stderr
         return (tmp_path / "generated.wav").read_bytes()
 
@@ -352,7 +361,7 @@ def test_generate_accepts_weight_dtype_and_num_threads(
     assert generated("backend=reference") == plain
     assert len(generated("weight_dtype=int8")) == len(plain)
     slow = ("backend=reference", "weight_dtype=int8")
-    refused = run("generate", "checkpoint=first/model", "output=other.wav", *slow)
+    refused = run("generate", model, "output=other.wav", *slow)
     assert refused.returncode == 2
     assert "weight_dtype=int8 require backend=cpu" in refused.stderr
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ CONF = Path(__file__).parents[2] / "conf"
 RECIPES = sorted(path.stem for path in (CONF / "recipe").iterdir())
 MODELS = sorted([*MODEL_SIZES, *(path.stem for path in (CONF / "model").iterdir())])
 
+register = functools.cache(register_configs)
+
 
 def composed(*overrides: str, verb: str = "train") -> dict[str, Any]:
     """A verb's composed config, as Hydra leaves it; a required key is `given`."""
-    register_configs(CONF)
+    register(CONF)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(verb, overrides=[mel_by_name(word) for word in overrides])
     for key in OmegaConf.missing_keys(config):

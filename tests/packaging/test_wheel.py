@@ -264,16 +264,26 @@ def test_a_recipe_composes_inside_pytest(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert compose_and_run(ROOT / "conf", "train", task) == 7
 
 
-def test_the_blocks_work_without_extras(bare: Path, tmp_path: Path) -> None:
-    code = "from wavenet.modules import CausalConv1d; print(CausalConv1d(2, 3, 2, dilation=4))"
+WITHOUT_EXTRAS = """
+from wavenet.modules import CausalConv1d
+print(CausalConv1d(2, 3, 2, dilation=4))
+import wavenet
+print(*(one.name for one in wavenet.models()))
+print("loaded:", wavenet.load("tiny").model.config.dilations)
+wavenet.load("owner/name")
+"""
 
-    assert "CausalConv1d(2, 3" in run(bare / "python", "-c", code, cwd=tmp_path)
 
+def test_blocks_and_models_of_the_wheel_need_no_extra_and_hub_ids_name_theirs(
+    bare: Path, tmp_path: Path
+) -> None:
+    output = run(bare / "python", "-c", WITHOUT_EXTRAS, cwd=tmp_path, exit_code=1)
 
-def test_a_model_in_the_wheel_loads_by_its_name_without_extras(bare: Path, tmp_path: Path) -> None:
-    code = "import wavenet; print(*(one.name for one in wavenet.models())); wavenet.load('tiny')"
-
-    assert "tiny" in run(bare / "python", "-c", code, cwd=tmp_path).split()
+    assert "CausalConv1d(2, 3" in output
+    assert "tiny" in output.split()
+    assert "loaded: (1, 2)" in output
+    assert "MachineError: there is no model directory owner/name and no model of" in output
+    assert "pip install 'torch-wavenet[hub]'" in output
 
 
 def test_the_pip_line_of_a_model_card_works_where_the_package_is_installed(
@@ -287,15 +297,6 @@ def test_the_pip_line_of_a_model_card_works_where_the_package_is_installed(
     printed = run(from_wheel / "python", "-m", *shlex.split(line[0]), *offline, cwd=tmp_path)
 
     assert "Requirement already satisfied: torch-wavenet[train]" in printed
-
-
-def test_a_hub_id_without_the_extra_names_it(bare: Path, tmp_path: Path) -> None:
-    code = "import wavenet; wavenet.load('owner/name')"
-
-    output = run(bare / "python", "-c", code, cwd=tmp_path, exit_code=1)
-
-    assert "MachineError: there is no model directory owner/name and no model of" in output
-    assert "pip install 'torch-wavenet[hub]'" in output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
