@@ -131,13 +131,14 @@ def test_a_batch_continues_a_prompt(
     assert (first[len(given) :] != second[len(given) :]).any()
 
 
+STEADY = ("optim.lr_schedule=constant", "evaluation.sample_seconds=0")
 # So many steps that a run is stopped before its end; the curve still has a point for every step.
-LONG = ("optim.lr_schedule=constant", "trainer.max_steps=999")
+LONG = "trainer.max_steps=999"
 
 
 def start_and_wait_for_a_checkpoint(folder: Path, *arguments: str) -> CommandProcess:
     """Start a long training in another process; return once it has a checkpoint."""
-    process = CommandProcess(folder.parent, "train", *arguments, *LONG, f"run_dir={folder.name}")
+    process = CommandProcess(folder.parent, "train", *arguments, LONG, f"run_dir={folder.name}")
     wait_until(
         lambda: not process.is_alive() or any(folder.glob("checkpoints/*.ckpt")),
         "training wrote no checkpoint",
@@ -156,7 +157,7 @@ def end_after(folder: Path) -> int:
 def test_an_interrupted_run_resumes_to_the_same_bits(
     run: Run, recordings: Path, tmp_path: Path, number: signal.Signals, code: int, workers: int
 ) -> None:
-    cut, arguments = tmp_path / "cut", (*TRAIN, f"data.root={recordings}", LONG[0])
+    cut, arguments = tmp_path / "cut", (*TRAIN, *STEADY, f"data.root={recordings}")
     process = start_and_wait_for_a_checkpoint(
         cut, *arguments, "trainer.save_every_n_steps=7", f"trainer.num_workers={workers}"
     )
@@ -177,7 +178,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 def test_a_killed_run_resumes_from_its_last_checkpoint(
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
-    cut, arguments = tmp_path / "cut", (*TRAIN, f"data.root={recordings}", LONG[0])
+    cut, arguments = tmp_path / "cut", (*TRAIN, *STEADY, f"data.root={recordings}")
     process = start_and_wait_for_a_checkpoint(cut, *arguments)
     process.signal(signal.SIGKILL)
     process.wait()
@@ -195,7 +196,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(
 
 
 def test_a_finished_run_resumes_with_more_steps(run: Run, recordings: Path, tmp_path: Path) -> None:
-    arguments = (*TRAIN, f"data.root={recordings}", "optim.lr_schedule=constant")
+    arguments = (*TRAIN, *STEADY, f"data.root={recordings}")
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
     done = run("train", "resume=run", "trainer.max_steps=40")
