@@ -31,7 +31,7 @@ def step_over(
     return torch.stack([model.step(sample, state, now) for sample, now in pairs], dim=-1)
 
 
-@settings(max_examples=num_examples(150))
+@settings(max_examples=num_examples(60))
 @given(config=configs(), batch_size=st.integers(1, 4), data=st.data(), wide=st.booleans())
 def test_step_equals_forward_at_every_sample_after_any_prompt(
     config: WaveNetConfig, batch_size: int, data: st.DataObject, wide: bool
@@ -249,7 +249,7 @@ def test_a_model_overfits_one_short_signal() -> None:
     assert loss < 0.5 < model.config.quantization_channels**0.5  # a guess costs ln 16 = 2.77
 
 
-@settings(max_examples=num_examples(100))
+@settings(max_examples=num_examples(40))
 @given(local=local_configs(), frame=st.integers(0, 7), batch=st.booleans())
 def test_a_frame_reaches_its_samples_lookahead_and_past_only(
     local: LocalConfig, frame: int, batch: bool

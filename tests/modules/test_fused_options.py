@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.architectures import num_examples
 from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.modules import ResidualStack
 
@@ -98,7 +99,7 @@ def stacks(draw: st.DrawFn) -> ResidualStack:
     return stack
 
 
-@settings(max_examples=150)
+@settings(max_examples=num_examples(60))
 @given(
     stack=stacks(),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 20)),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.architectures import block_by_block
+from tests.architectures import block_by_block, num_examples
 from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.modules import (
     GatedActivation,
@@ -39,7 +39,7 @@ def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
 
 
 @pytest.mark.parametrize("cache", [64, 2**21])
-@settings(max_examples=100)
+@settings(max_examples=num_examples(50))
 @given(drawn=stacks(), checkpoint_activations=st.booleans())
 def test_values_and_gradients_are_those_of_the_loop_over_blocks(
     cache: int, drawn: tuple[ResidualStack, Tensor, Tensor | None], checkpoint_activations: bool
