@@ -1,5 +1,6 @@
 import hashlib
 import os
+import pickle  # noqa: TID251 the test of a pickle
 import subprocess
 import sys
 import threading
@@ -37,6 +38,17 @@ def test_damaged_weights_are_refused_by_name(number: float) -> None:
 
     with pytest.raises(CheckpointError, match=r"stack\.blocks\.1\.conv\.weight"):
         make_sampler(model, "cpu")
+
+
+def test_a_sampler_is_pickled_without_addresses_of_code() -> None:
+    sampler = CpuSampler(WaveNet(SMALL), weight_dtype="int8")
+
+    content = pickle.dumps(sampler)
+    copy = pickle.loads(content)  # noqa: S301
+
+    assert b"functions" not in content
+    assert copy.weight_dtype == "int8"
+    assert torch.equal(copy.generate(50, seed=3), sampler.generate(50, seed=3))
 
 
 def test_overflow_is_an_error() -> None:

@@ -72,6 +72,10 @@ class CpuSampler(Sampler):
         self.kernel = cached_kernel()
         self._compile(started)
 
+    def __reduce__(self) -> Any:
+        """Copies and pickles are made anew: addresses of code are those of one process."""
+        return type(self), (self.model, self.num_threads, self.weight_dtype)
+
     def init_model_state(self, streams: int, conditioning: ConditioningBuffer) -> PackedState:
         return self.layout.new_state(streams, conditioning.global_conditioning)
 
