@@ -1,15 +1,20 @@
 """Compiled functions that compiled code calls by their address."""
 
+import ast
+import importlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import typeof, types
 
 import wavenet
+from tests.commands import ROOT
 from wavenet.kernels.by_address import FunctionByAddress, call_of
-from wavenet.kernels.cache import SOURCES
+from wavenet.kernels.cache import SOURCES, sources_digest
 from wavenet.kernels.compiler import Address, compiled
 from wavenet.kernels.references import Reference, in_memory
+from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES
 from wavenet.sampling.cpu.cpu_sampler import CpuSampler
 
 
@@ -84,3 +89,40 @@ def test_a_sampler_has_only_the_functions_that_its_model_needs() -> None:
     assert needed == {"plain": (False, False), "past": (True, False), "two threads": (False, True)}
     assert functions["plain"].draw != functions["past"].draw
     assert functions["plain"].product == functions["past"].product
+
+
+def test_the_cache_of_the_sampler_knows_the_files_of_compiled_constants() -> None:
+    constants = {
+        (node.module, name.name)
+        for path in (ROOT / "wavenet" / "sampling" / "cpu").glob("*.py")
+        if "@inlined" in (content := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(content))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wavenet.")
+        for name in node.names
+        if name.name.isupper()
+    }
+    files = {
+        (module, name): Path(str(importlib.import_module(str(module)).__file__))
+        for module, name in constants
+    }
+
+    missing = [
+        constant
+        for constant, file in files.items()
+        if not {file, file.parent}.intersection(SAMPLER_SOURCES)
+    ]
+
+    assert ("wavenet.distributions.mixture", "LEVELS") in files
+    assert missing == []
+
+
+def test_the_digest_of_sources_is_that_of_files_and_folders(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file.py"
+    folder.mkdir()
+    digests: set[str] = set()
+    for path in (file, folder / "inside.py", file):
+        path.write_text(f"NUMBER = {len(digests)}", encoding="utf-8")
+        sources_digest.cache_clear()
+        digests.add(sources_digest((folder, file)))
+
+    assert len(digests) == 3

@@ -161,7 +161,7 @@ def test_user_without_home_gets_no_folder(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_changed_sources_are_recompiled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wavenet.kernels.cache.sources_digest", lambda folders: "another version")
+    monkeypatch.setattr("wavenet.kernels.cache.sources_digest", lambda sources: "another version")
 
     assert compiled(folder)
     assert len(list(folder.iterdir())) == 2

@@ -34,7 +34,7 @@ class FunctionByAddress:
         function: To compile.
         signature: Its Numba types.
         name: Of its files in the cache; a function that is made per weight dtype has one each.
-        source_folders: Folders of the Python files that it is compiled from.
+        sources: Python files that it is compiled from, or their folders.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class FunctionByAddress:
         function: Callable[..., Any],
         signature: Any,
         name: str,
-        source_folders: Sequence[Path],
+        sources: Sequence[Path],
     ) -> None:
         self._signature = signature
         self._compiled = compiled(function, name, counts_references=False, has_address=True)
-        self._name, self._source_folders = name, source_folders
+        self._name, self._sources = name, sources
 
     @cached_property
     def address(self) -> Address:
         """The address, which is loaded from disk or compiled when it is asked for first."""
-        set_cache(self._compiled, KernelCache(self._name, private_folder(), self._source_folders))
+        set_cache(self._compiled, KernelCache(self._name, private_folder(), self._sources))
         with compiling_fast():
             return address_of(self._compiled, self._signature)
 

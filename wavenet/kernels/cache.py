@@ -6,6 +6,7 @@ the types.
 """
 
 import hashlib
+import itertools
 import logging
 import sys
 from collections.abc import Sequence
@@ -31,16 +32,16 @@ class KernelCache:
     Args:
         name: First part of the file names.
         folder: Where to store the files; `None` turns the cache off.
-        source_folders: Folders of the Python files that the function is compiled from.
+        sources: Python files that the function is compiled from, or their folders.
 
     Attributes:
         hits: How often a function was loaded instead of compiled.
     """
 
-    def __init__(self, name: str, folder: Path | None, source_folders: Sequence[Path]) -> None:
+    def __init__(self, name: str, folder: Path | None, sources: Sequence[Path]) -> None:
         self.name = name
         self.folder = folder
-        self.source_folders = tuple(source_folders)
+        self.sources = tuple(sources)
         self.hits = 0
 
     @property
@@ -83,7 +84,7 @@ class KernelCache:
         if self.folder is None:
             return None
         versions = (sys.implementation.cache_tag, np.__version__, numba.__version__)
-        sources = sources_digest(self.source_folders)
+        sources = sources_digest(self.sources)
         facts = (sources, *versions, llvmlite.__version__, target_key(codegen), str(signature))
         key = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self.folder / f"{self.name}-{key[:32]}.bin"
@@ -96,9 +97,13 @@ def _announce() -> None:
 
 
 @lru_cache
-def sources_digest(folders: tuple[Path, ...]) -> str:
-    """Return the digest of the Python files in `folders`."""
+def sources_digest(sources: tuple[Path, ...]) -> str:
+    """Return the digest of Python files and of those in folders."""
     digest = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+    files = [
+        path.parent.glob(path.name) if path.suffix == ".py" else path.glob("*.py")
+        for path in sources  # where a package has no files of sources, there are none to find
+    ]
+    for path in sorted(itertools.chain(*files)):
         digest.update(path.read_bytes())
     return digest.hexdigest()

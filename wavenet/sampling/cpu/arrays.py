@@ -4,12 +4,16 @@ Numba compiles functions of named tuples. Widths are padded to multiples of 16, 
 the kernel computes addresses from the offsets that stand here.
 """
 
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+import wavenet.distributions.mixture
+import wavenet.linear_predictor
+import wavenet.modules.conv
 from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Address
 from wavenet.kernels.past_coefficients import PastConstants, PastSolver
@@ -20,8 +24,13 @@ HIDDEN, OUTPUT = 0, 2  # of the head
 BIASES = 10  # of a block: gate, residual; of the head: skip, hidden, output
 NUM_OFFSETS = 11
 
-# Of the files that compiled functions are made from, for their caches.
-SOURCE_FOLDERS = (*SOURCES, Path(__file__).parent)
+# Files that compiled functions are made from, and those whose constants become a part of them.
+_modules = (wavenet.distributions.mixture, wavenet.linear_predictor, wavenet.modules.conv)
+SAMPLER_SOURCES = (
+    *SOURCES,
+    Path(__file__).parent,
+    *(Path(inspect.getfile(module)) for module in _modules),
+)
 
 MAX_LOOKAHEAD_ROWS = 24  # samples of look-ahead: enough to read past taps' weights rarely
 MAX_CONDITIONED_ROWS = 32  # samples whose conditioning is multiplied at once

@@ -33,7 +33,7 @@ from wavenet.kernels.vectors import (
     pointer,
     vector_offsets,
 )
-from wavenet.sampling.cpu.arrays import SOURCE_FOLDERS
+from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES
 
 NOT_FINITE = -1  # returned instead of a class if a logit is NaN or the largest is infinite
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -249,4 +249,4 @@ def _draw_class(
 DRAW_CLASS = types.int64(
     *[types.int64] * 4, types.float64, types.float64, types.int64, types.float64, types.float64
 )
-draw_class = FunctionByAddress(_draw_class, DRAW_CLASS, "draw-class", SOURCE_FOLDERS)
+draw_class = FunctionByAddress(_draw_class, DRAW_CLASS, "draw-class", SAMPLER_SOURCES)

@@ -21,7 +21,7 @@ from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.cpu.arrays import (
     MAX_CONDITIONED_ROWS,
-    SOURCE_FOLDERS,
+    SAMPLER_SOURCES,
     Functions,
     Request,
     Sizes,
@@ -210,7 +210,7 @@ def cached_kernel() -> Any:
     """Return the kernel; its first call loads it from disk or compiles it."""
     kernel = make_kernel()
     if not kernel.signatures and not isinstance(get_cache(kernel), KernelCache):
-        set_cache(kernel, KernelCache("cpu-sampler", private_folder(), SOURCE_FOLDERS))
+        set_cache(kernel, KernelCache("cpu-sampler", private_folder(), SAMPLER_SOURCES))
     return kernel
 
 

@@ -12,7 +12,7 @@ from numba import types
 from wavenet.distributions.mixture import LEVELS, MIN_UNIFORM
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import Address, compiled, inlined
-from wavenet.sampling.cpu.arrays import SOURCE_FOLDERS
+from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES
 from wavenet.sampling.cpu.class_draw import NOT_FINITE, float_at
 
 # The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and
@@ -126,5 +126,5 @@ def heaviest(logits: Address, components: int) -> int:
 
 DRAW_FROM_MIXTURE = types.int64(*[types.int64] * 3, *[types.float64] * 4)
 draw_from_mixture = FunctionByAddress(
-    _draw_from_mixture, DRAW_FROM_MIXTURE, "draw-from-mixture", SOURCE_FOLDERS
+    _draw_from_mixture, DRAW_FROM_MIXTURE, "draw-from-mixture", SAMPLER_SOURCES
 )

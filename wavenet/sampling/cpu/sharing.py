@@ -32,7 +32,7 @@ from wavenet.kernels.compiler import (
 )
 from wavenet.kernels.references import Reference
 from wavenet.kernels.vectors import I32, I64, call_llvm, pointer
-from wavenet.sampling.cpu.arrays import SOURCE_FOLDERS, ThreadShare
+from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES, ThreadShare
 
 COUNTER_SPACING = 16  # 64-bit numbers from one thread's counter to the next: two cache lines
 FINISHED = 2**62  # a count that releases every waiting thread
@@ -252,4 +252,4 @@ def _await_sample(share: ThreadShare, t: int, length: int, progress: int) -> int
 _numbers = np.zeros(1, np.int64)
 _share = ThreadShare(0, 0, 0, 0, 0, np.zeros((2, 3, 2), np.int64), *[_numbers] * 5)
 NEXT_SAMPLE = types.int64(Reference(typeof(_share)), types.int64, types.int64, types.int64)
-next_sample = FunctionByAddress(_next_sample, NEXT_SAMPLE, "next-sample", SOURCE_FOLDERS)
+next_sample = FunctionByAddress(_next_sample, NEXT_SAMPLE, "next-sample", SAMPLER_SOURCES)
