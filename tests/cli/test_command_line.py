@@ -1,5 +1,6 @@
 """Errors of the command line, help and version."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import wavenet
-from tests.commands import Run, command_line, environment
+from tests.commands import Run, command_line, environment, run_here
 from wavenet.cli.commands import COMMANDS
 from wavenet.utils.dataclass_io import key_fields, nested_dataclass
 
@@ -318,3 +319,19 @@ def test_command_exits_with_its_code(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert done.stderr == "ConfigError: model=tinny: no such choice; did you mean 'tiny'?\n"
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "passive"), ("active", "active")])
+def test_threads_wait_without_spinning_unless_the_user_wants_it(
+    given: str | None,
+    wanted: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+
+    assert run_here("generate", ("--version",), capsys).returncode == 0
+
+    assert os.environ["OMP_WAIT_POLICY"] == wanted

@@ -79,7 +79,7 @@ def test_every_input_of_a_folder_gets_an_output_of_its_name(
 
     assert done.returncode == 0, done.stderr
     assert "4 written, 0 skipped, 0 failed" in done.stdout
-    assert "times real time" in done.stdout
+    assert "real-time factor" in done.stdout
     lengths = {name: len(soundfile.read(f"out/{name}")[0]) for name in written("out")}
     expected = {Path(name).with_suffix(".wav").as_posix(): n for name, n in LENGTHS.items()}
     assert lengths == expected

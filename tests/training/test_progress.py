@@ -22,9 +22,7 @@ def test_a_short_or_resumed_run_is_estimated_without_advice(seconds: float, is_n
     assert "trainer.max_steps" not in estimate_line(seconds, 1_000, is_new=is_new)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "steps"), [(100.0, 2), (3.1, 77), (0.11, 2100), (0.005, 48000)]
-)
+@pytest.mark.parametrize(("seconds", "steps"), [(2.1, 110), (0.11, 2100), (0.005, 48000)])
 def test_the_shorter_run_fits_into_five_minutes(seconds: float, steps: int) -> None:
     assert estimate_line(seconds, 10**6, is_new=True).endswith(f"trainer.max_steps={steps}")
 
@@ -37,3 +35,9 @@ def test_the_settings_are_logged_in_one_line() -> None:
 
     assert line.startswith("training (cpu, ")
     assert "20,000 steps of 2 x 8,192 samples, bf16-mixed, optim.lr=0.001" in line
+
+
+def test_a_slow_machine_is_told_when_the_first_checkpoint_comes() -> None:
+    line = estimate_line(9.0, 10**6, is_new=True)
+
+    assert line.endswith("a first sound at step 100, after 15 min")

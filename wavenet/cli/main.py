@@ -55,6 +55,8 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
             of the recipe.
     """
     debug, code = bool({"debug=true", "--debug", "--debug=true"} & {*sys.argv[1:]}), 0
+    # OpenMP's threads would spin while they wait: where cores are shared, that starves the others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         log_to_stderr()
         with _signals_raise(), contextlib.nullcontext() if debug else quiet_libraries():

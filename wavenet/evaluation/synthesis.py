@@ -191,22 +191,25 @@ class Synthesizer:
                 clip = longest[number]
                 conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
                 generated[number] = generate(clip.frames, **conditioning)
-        for number, resynthesis in generated.items():
-            clip, other = longest[number], longest[(number + 1) % len(longest)]
-            own = self.with_mel_consistency(clip, {RESYNTHESIS: resynthesis})
-            original, waveforms = self.with_baselines(clip, own)
-            metrics = {
-                name: resynthesis_metrics(original, waveform, rate)
-                for name, waveform in waveforms.items()
-            }
-            yield Resynthesis(
-                number=number + 1,
-                source=clip.source,
-                metrics=metrics,
-                onset_f_measures=self._onset_f_measures(clip, other, original, resynthesis),
-                original=original,
-                waveforms=waveforms,
-            )
+        with progress(len(mine), unit="recording", description="measuring") as measured:
+            for number in mine:
+                resynthesis, clip = generated[number], longest[number]
+                other = longest[(number + 1) % len(longest)]
+                own = self.with_mel_consistency(clip, {RESYNTHESIS: resynthesis})
+                original, waveforms = self.with_baselines(clip, own)
+                metrics = {
+                    name: resynthesis_metrics(original, waveform, rate)
+                    for name, waveform in waveforms.items()
+                }
+                yield Resynthesis(
+                    number=number + 1,
+                    source=clip.source,
+                    metrics=metrics,
+                    onset_f_measures=self._onset_f_measures(clip, other, original, resynthesis),
+                    original=original,
+                    waveforms=waveforms,
+                )
+                measured()
 
     def longest(self, clips: Sequence[Clip]) -> list[Clip]:
         """Return the clips to resynthesize, longest first, cut to `resynthesis_seconds`."""

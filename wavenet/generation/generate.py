@@ -249,7 +249,7 @@ class FolderResult:
         rate = self.samples / max(self.seconds, 1e-9)
         return (
             f"{self.written} written, {self.skipped} skipped, {len(self.failures)} failed\n"
-            f"{rate:,.0f} samples/s, {rate / self.sample_rate:.2f} times real time"
+            f"{rate:,.0f} samples/s, real-time factor {self.sample_rate / max(rate, 1e-9):.2f}"
         )
 
     def raise_failures(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from wavenet.training.checkpointing import FIRST_CHECKPOINT_STEP
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.loader import SegmentLoader
 from wavenet.training.options import RunConfig
@@ -77,6 +78,9 @@ def estimate_line(seconds_per_step: float, steps: int, *, is_new: bool) -> str:
     if not is_new or total < LONG_SECONDS:
         return text
     short = SHORT_SECONDS / seconds_per_step
+    if short < FIRST_CHECKPOINT_STEP:
+        first = duration(FIRST_CHECKPOINT_STEP * seconds_per_step)
+        return f"{text}; a first sound at step {FIRST_CHECKPOINT_STEP}, after {first}"
     size = 10 ** max(math.floor(math.log10(max(short, 1))) - 1, 0)
     short = max(math.floor(short / size) * size, 1)  # two digits
     return f"{text}; a first sound in five minutes: trainer.max_steps={short}"
