@@ -16,7 +16,6 @@ Without --evaluate an evaluation of the same weights is kept, and one of other w
 import argparse
 import dataclasses
 import hashlib
-import io
 import json
 import logging
 import subprocess
@@ -31,7 +30,6 @@ import soundfile
 import torch
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from PIL import Image
 from torch import Tensor
 
 import wavenet
@@ -60,7 +58,6 @@ MAX_BYTES = 2_000_000  # of a shipped model
 EXAMPLE_BYTES = 100_000  # room for card, config and example
 PAUSE_SECONDS = 900.0  # a longer one between two points of the curve is not training
 KEPT_SAMPLES = 200  # of a signal, for a machine whose convolutions round otherwise
-COLORS = 256  # of a picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,9 +225,8 @@ def write_run(run: Path, page: Path) -> None:
 
 
 def write_picture(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG of few colors, a quarter of the size."""
-    picture = Image.open(io.BytesIO(plots.png(figure))).convert("RGB")
-    picture.quantize(COLORS).save(path, optimize=True)
+    """Write a figure as a PNG file."""
+    path.write_bytes(plots.png(figure))
 
 
 def without_paths(plain: Any) -> Any:

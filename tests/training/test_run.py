@@ -170,3 +170,17 @@ def test_a_run_that_another_process_holds_keeps_its_folder() -> None:
             pass
 
         assert (run / "lock").is_file()
+
+
+def test_a_second_run_of_a_name_says_how_to_go_on_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO", logger="wavenet")
+
+    new_run_dir(CONFIG, None, None)
+    assert caplog.messages == []
+    new_run_dir(CONFIG, None, None)
+
+    first = Path("runs") / CONFIG.name
+    assert caplog.messages == [f"a new run; resume={first} goes on with the first"]

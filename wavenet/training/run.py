@@ -265,6 +265,8 @@ def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path
     """
     if run is None:
         run = new_numbered_folder(RUNS_DIR, config.name)
+        if run.name != config.name:
+            log.info("a new run; resume=%s goes on with the first", RUNS_DIR / config.name)
     elif run.exists() and not run.is_dir():
         raise ConfigError(f"run_dir {printable(run)} is no folder: choose another run_dir")
     elif run.exists() and not _is_abandoned(run):

@@ -60,20 +60,30 @@ def test_a_note_on_many_recordings_is_given_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "words"),
+    ("rates", "words", "advice"),
     [
-        ({"0.wav": 8000}, "1 of 5 recordings are upsampled to 16000 Hz from 8000 Hz, the first is"),
-        ({"0.wav": 11025, "1.wav": 8000}, "half of their rate, 4000 to 5512.5 Hz, they are empty"),
+        (
+            {"0.wav": 8000},
+            "1 of 5 recordings are upsampled to 16000 Hz from 8000 Hz, the first is",
+            "leave them out",
+        ),
+        (
+            {"0.wav": 11025, "1.wav": 8000, "2.wav": 8000},
+            "half of their rate, 4000 to 5512.5 Hz, they are empty",
+            "leave them out, or train at audio.sample_rate=8000",
+        ),
     ],
 )
-def test_upsampled_recordings_are_warned_of_also_later(rates: dict[str, int], words: str) -> None:
+def test_upsampled_recordings_are_warned_of_also_later(
+    rates: dict[str, int], words: str, advice: str
+) -> None:
     summary = dataclasses.replace(SUMMARY, upsampled=rates)
 
     for text in (summary.table(), summary.line()):
         last = text.splitlines()[-1]
         assert last.startswith("warning: ")
         assert words in last
-        assert last.endswith("train at audio.sample_rate=8000")
+        assert last.endswith(advice)
     assert "warning" not in SUMMARY.table() + SUMMARY.line()
 
 
