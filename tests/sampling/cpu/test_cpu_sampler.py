@@ -129,7 +129,7 @@ def test_interruption_leaves_no_waiting_thread() -> None:
     sampler = make_sampler(WaveNet(SMALL), "cpu", num_threads=2)
     assert isinstance(sampler, CpuSampler)
     kernel = sampler.kernel
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def interrupted(share: ThreadShare, *model: object) -> None:
         if share.rank == 0:
@@ -140,10 +140,10 @@ def test_interruption_leaves_no_waiting_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         sampler.generate(10)
 
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(timeout=600)
-    assert threading.active_count() <= before
+    helpers = set(threading.enumerate()) - before
+    for helper in helpers:
+        helper.join(timeout=600)
+    assert not any(helper.is_alive() for helper in helpers)
 
 
 FORK = """
