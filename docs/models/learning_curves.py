@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from docs.models.mu_law_bits import bits_per_class
 from docs.models.ship import ROOT, write_picture
 
-STEPS = (0, 125, 250, 500, 750, 1000)
+STEPS = (125, 250, 500, 750, 1000)
 SEEDS = (0, 1, 2)
 PLAIN = (
     "model.output_distribution=categorical",

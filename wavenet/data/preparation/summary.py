@@ -116,7 +116,7 @@ class PreparationSummary:
             f"warning: {len(self.upsampled)} of {taken} recordings are upsampled to "
             f"{self.sample_rate} Hz from {rates}, the first is {printable(first, 80)}: above half "
             f"of their rate, {half}, they are empty, and nothing there can be learnt from them; "
-            f"leave them out"
+            "leave them out"
         )
         most = 2 * len(self.upsampled) > taken
         return [f"{text}, or train at audio.sample_rate={low}" if most else text]
