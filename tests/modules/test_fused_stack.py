@@ -1,5 +1,7 @@
 """The fused stack against the loop over its blocks: values, and every gradient."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,12 +10,8 @@ from torch import Tensor, nn
 
 from tests.architectures import block_by_block, num_examples
 from wavenet.kernels.gated_activation import fast_gated_activation
-from wavenet.modules import (
-    GatedActivation,
-    ResidualStack,
-    fused_stack,
-    rows,
-)
+from wavenet.modules import GatedActivation, ResidualStack, fused_stack, rows
+from wavenet.modules.rows import MakeGatedActivation
 
 
 @st.composite
@@ -80,6 +78,33 @@ def test_blocks_may_lack_biases_or_have_strided_ones(
     found, expected = (torch.autograd.grad(y.sum(), weights) for y in (fused, expected_y))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def memory_full_of_nan() -> Iterator[None]:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # this fills new memory, too
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.mark.usefixtures("memory_full_of_nan")
+@pytest.mark.parametrize("kind", [GatedActivation, fast_gated_activation])
+@pytest.mark.parametrize("gate_channels", [6, 32, 160])
+def test_what_was_in_memory_reaches_no_number(
+    gate_channels: int, kind: MakeGatedActivation
+) -> None:
+    stack = ResidualStack((1, 2, 4), 16, gate_channels, 8)
+    stack.gated_activation = kind
+    x = torch.randn(2, 16, 51, requires_grad=True)
+    assert torch.empty(1).isnan()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        y = stack(x)
+
+    assert y.isfinite().all()
+    grads = torch.autograd.grad(y.sum(), [x, *stack.parameters()], allow_unused=True)
+    assert all(grad is None or grad.isfinite().all() for grad in grads)
 
 
 @pytest.mark.parametrize("checkpoint_activations", [False, True])

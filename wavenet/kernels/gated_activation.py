@@ -219,6 +219,10 @@ def _backward_tile(is_bfloat16: bool) -> Any:
                 builder.store(numbers, pointer(builder, builder.add(grad_y, offset)), align=2)
         for total, address in zip(totals, sum_addresses, strict=True):
             total.get().store(address)
+        with for_range(builder, builder.sub(I64(LANES), rows)) as index:  # see `rows.finite_rows`
+            for tile in tiles:
+                place = builder.gep(tile, [builder.add(rows, index)], source_etype=kind)
+                builder.store(ir.Constant(kind, None), place)
         second_half = builder.add(grad_y_transposed, builder.mul(half, stride))
         targets = (grad_y_transposed, second_half, z_transposed)
         for tile, target in zip(tiles, targets, strict=True):

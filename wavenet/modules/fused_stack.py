@@ -29,6 +29,7 @@ from wavenet.modules.rows import (
     as_rows,
     convolve_rows,
     dropout_mask,
+    finite_rows,
     write_tap_gradients,
 )
 from wavenet.modules.stack_formula import differentiable_gradients
@@ -144,7 +145,7 @@ def _forward_blocks(
     """
     width = blocks[0].taps.shape[1] // 2
     gated_activation = spec.gated_activation(len(x), width, x)
-    gated = x.new_empty(len(x), len(blocks) * width)
+    gated = finite_rows(x, len(blocks) * width)
     drops: list[Tensor] = []
     kept: list[Tensor] = []
     for index, block in enumerate(blocks):

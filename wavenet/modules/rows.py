@@ -48,6 +48,16 @@ def as_rows(x: Tensor) -> Tensor:
     return x.permute(2, 0, 1).reshape(-1, x.shape[1])
 
 
+def finite_rows(like: Tensor, width: int) -> Tensor:
+    """Return memory for rows of which products read some columns before the others are written.
+
+    16-bit products of CPUs with AMX multiply what lies beyond those columns by zero (oneDNN 5717):
+    where memory happens to hold NaN, so would the product.
+    """
+    is_safe = like.device.type != "cpu" or like.element_size() > 2
+    return (like.new_empty if is_safe else like.new_zeros)(len(like), width)
+
+
 def convolve_rows(x: Tensor, conditioning: Tensor | None, block: BlockWeights) -> Tensor:
     """Return the input of the gate without the bias, `(rows, gate_channels)`."""
     y, current = x.new_empty(len(x), block.taps.shape[1]), block.delays.index(0)
