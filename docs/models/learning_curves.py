@@ -33,8 +33,9 @@ Curves = dict[str, dict[int, dict[int, float]]]  # bits by kind, seed and step
 
 
 def train(run: Path, seed: int, overrides: tuple[str, ...]) -> None:
-    """Train one model; copy its model directory to `run/steps/STEP` at each of `STEPS`."""
-    options = ["audio.mel.n_mels=40", "trainer.save_every_n_steps=125", "trainer.preview_seconds=0"]
+    """Train one model; keep it as a run of its own, `run/steps/STEP`, at each of `STEPS`."""
+    options = [f"trainer.{what}_every_n_steps={STEPS[0]}" for what in ("val", "save")]
+    options += ["audio.mel.n_mels=40", "trainer.preview_seconds=0", "trainer.val_seconds=5"]
     options += ["evaluation.num_resynthesis=0", "evaluation.sample_seconds=0"]
     command = [sys.executable, str(ROOT / "recipes" / "train.py"), "recipe=demo", f"seed={seed}"]
     process = subprocess.Popen(
@@ -45,7 +46,8 @@ def train(run: Path, seed: int, overrides: tuple[str, ...]) -> None:
         words = line.split()
         if words[:2] == ["saved", "step"] and int(words[2].replace(",", "")) in STEPS:
             step = int(words[2].replace(",", ""))
-            shutil.copytree(run / "model", run / "steps" / str(step))
+            shutil.copytree(run / "model", run / "steps" / str(step) / "model")
+            shutil.copy(run / "run.json", run / "steps" / str(step))
     if process.wait() != 0:
         sys.exit(f"{run}: the training failed")
 
@@ -64,7 +66,7 @@ def measure(folder: Path) -> Curves:
             for step in STEPS:
                 name = f"{run.name}-{step}"
                 if name not in found:
-                    found[name] = bits_per_class(run / "steps" / str(step))
+                    found[name] = bits_per_class(run / "steps" / str(step) / "model")
                     known.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 curves.setdefault(kind, {}).setdefault(seed, {})[step] = found[name]
     return curves
