@@ -1,12 +1,12 @@
 """The layers of one sample, each for all streams of a thread.
 
-The product and the encoding are functions of the weight dtype, called by their address; all others
-are inlined into the kernel, which is optimized as one unit. `x`, `z`, `skip` and the like are
-addresses in a stream's activations.
+The product and the encoding are functions of the weight dtype, called by their address. A layer is
+a function that the kernel calls: inlined, it would be compiled again at each place, and take half
+as long again in all. `x`, `z`, `skip` and the like are addresses in a stream's activations.
 """
 
 from wavenet.kernels.by_address import call_of
-from wavenet.kernels.compiler import Address, inlined
+from wavenet.kernels.compiler import Address, called, inlined
 from wavenet.kernels.elementwise import ENCODE, add, copy, gate, relu, scale_add
 from wavenet.kernels.matmul import PRODUCT
 from wavenet.modules.conv import SILENCE_CODE
@@ -64,7 +64,7 @@ def multiply(
     )
 
 
-@inlined
+@called
 def input_layer(run: Run, x: Address) -> None:
     """Compute x = the sum of one table row per tap and signal of the first convolution."""
     share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
@@ -85,7 +85,7 @@ def input_layer(run: Run, x: Address) -> None:
                     add(target, source, sizes.residual)
 
 
-@inlined
+@called
 def gated_layer(run: Run, block: int, x: Address, z: Address) -> None:
     """Compute z = the gate's output, encoded; put x into its row of the block's queue.
 
@@ -110,7 +110,7 @@ def gated_layer(run: Run, block: int, x: Address, z: Address) -> None:
             call_encode(functions.encode, target, scratch, sizes.gated)
 
 
-@inlined
+@called
 def residual_layer(run: Run, block: int, z: Address, x: Address) -> None:
     """Compute x = x * residual_scale + W z + bias, whose scale is folded into weights and bias."""
     share, sizes, weights = run.share, run.sizes, run.weights
@@ -123,7 +123,7 @@ def residual_layer(run: Run, block: int, z: Address, x: Address) -> None:
     multiply(run, block, RESIDUAL, columns, sizes.gated, source, added, share.num_streams)
 
 
-@inlined
+@called
 def skip_layer(run: Run, block: int, z: Address, skip: Address) -> None:
     """Add a block's skip product, in this thread's columns."""
     share, sizes = run.share, run.sizes
@@ -134,7 +134,7 @@ def skip_layer(run: Run, block: int, z: Address, skip: Address) -> None:
     multiply(run, block, SKIP, columns, sizes.gated, source, added, share.num_streams)
 
 
-@inlined
+@called
 def head_layer(run: Run, layer: int, x: Address, y: Address) -> None:
     """Compute y = W ReLU(x) + bias, in this thread's columns; `layer` 0 is hidden, 1 output."""
     share, sizes, weights, buffers = run.share, run.sizes, run.weights, run.buffers
@@ -157,7 +157,7 @@ def head_layer(run: Run, layer: int, x: Address, y: Address) -> None:
     multiply(run, head, column, columns, inputs, source, added, share.num_streams)
 
 
-@inlined
+@called
 def conditioning_layer(run: Run, block: int, position: int, row: int) -> None:
     """Compute biases plus local conditioning of the samples from `position` on.
 
@@ -183,7 +183,7 @@ def conditioning_layer(run: Run, block: int, position: int, row: int) -> None:
         multiply(run, block, CONDITIONING, (0, width), sizes.conditioning, source, added, rows)
 
 
-@inlined
+@called
 def past_taps(run: Run, block: int, position: int, rows: int, sums: Address) -> None:
     """Add the products with past inputs to the look-ahead of `rows` samples from `position` on.
 
@@ -211,7 +211,7 @@ def past_taps(run: Run, block: int, position: int, rows: int, sums: Address) -> 
             done, ring_row = done + now, 0
 
 
-@inlined
+@called
 def look_ahead(run: Run, block: int, position: int, row: int, rows: int) -> None:
     """Compute a block's gate inputs of future samples, except for the current tap's product.
 
