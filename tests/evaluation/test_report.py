@@ -135,6 +135,16 @@ def test_a_package_that_is_missing_is_named_once_with_its_extra(
         assert text.count("torch-wavenet[evaluate]") == bool(packages)
 
 
+def test_each_clip_is_in_the_page_and_the_means_are_in_the_terminal_too(tmp_path: Path) -> None:
+    found = dataclasses.replace(evaluation([]), resyntheses=[resynthesized()])
+
+    write_report(tmp_path / "a.html", found, title="a")
+
+    assert "clip 1: resynthesis" in Page((tmp_path / "a.html").read_text("utf-8")).text
+    assert "resynthesis" in found.text()
+    assert "clip 1" not in found.text()
+
+
 def decoded(uri: str | None, kind: str) -> bytes:
     start = f"data:{kind};base64,"
     assert uri is not None

@@ -25,6 +25,21 @@ def test_a_signal_sets_the_flag_and_nothing_else(number: signal.Signals) -> None
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudoterminals")
+def test_a_terminal_is_told_that_the_signal_has_come() -> None:
+    master, terminal = os.openpty()
+    stderr = os.dup(2)
+    os.dup2(terminal, 2)
+    try:
+        with StopFlag().listening():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(terminal)
+
+    assert b"stopping after this step" in os.read(master, 1000)
+
+
 TWICE = """
 import os, signal
 from wavenet.training.signals import StopFlag

@@ -70,8 +70,8 @@ class Evaluation:
     real_time_factor: float | None
 
     def text(self) -> str:
-        """Return the results as lines to print."""
-        parts = [table.text() for table in resynthesis_tables(self.resyntheses)]
+        """Return the results as lines to print; those of each clip are in the page and in JSON."""
+        parts = [table.text() for table in mean_tables(self.resyntheses)]
         lacking = unmeasured_metrics(self.resyntheses)
         if lacking:
             parts.append(lacking)
@@ -151,8 +151,8 @@ def bits_text(bits_per_sample: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
-    """Return the mean metrics, the onset F-measures if there are any, and the metrics by clip."""
+def mean_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
+    """Return the mean metrics, and the onset F-measures if there are any."""
     if not resyntheses:
         return []
     means = _mean_metrics_by_name(resyntheses)
@@ -167,10 +167,17 @@ def resynthesis_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
             onsets[name] = [mean]
     if onsets:
         tables.append(Table("Onsets", ONSETS_NOTE, ["onsets F ↑"], onsets))
-    by_clip = {
-        f"{name}-{one.number}": astuple(one.metrics[name]) for one in resyntheses for name in means
+    return tables
+
+
+def clip_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
+    """Return the metrics of each clip, one table if there are clips."""
+    rows = {
+        f"clip {one.number}: {name}": astuple(metrics)
+        for one in resyntheses
+        for name, metrics in one.metrics.items()
     }
-    return [*tables, Table("Resynthesis by clip", "", HEADINGS, by_clip)]
+    return [Table("Resynthesis by clip", "", HEADINGS, rows)] if rows else []
 
 
 def unmeasured_metrics(resyntheses: Sequence[Resynthesis]) -> str:
@@ -215,7 +222,7 @@ def write_report(
         verdict="" if evaluation.verdict is None else evaluation.verdict.text,
         advice=advice,
         bits_per_sample=evaluation.bits_per_sample,
-        tables=resynthesis_tables(evaluation.resyntheses),
+        tables=mean_tables(evaluation.resyntheses) + clip_tables(evaluation.resyntheses),
         clips=compared_clips(evaluation.recordings),
         recordings=[one for one in evaluation.recordings if not one.label],
         learning_curve=curve_png and _data_uri("image/png", curve_png),

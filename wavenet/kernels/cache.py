@@ -53,7 +53,7 @@ class KernelCache:
         """Return a function that was compiled before, or `None`."""
         function = self._load(self._path(signature, target.codegen()), target)
         if function is None:
-            _announce()
+            _announce(self.folder)
         else:
             self.hits += 1
         return function
@@ -91,9 +91,11 @@ class KernelCache:
 
 
 @lru_cache
-def _announce() -> None:
+def _announce(folder: Path | None) -> None:
     """Say why there is a wait, once for all functions that a process compiles."""
-    log.info("compiling for this machine, once: some seconds, longer on a busy one")
+    is_first = folder is None or not any(folder.glob("*.bin"))
+    what = "for this machine, once" if is_first else "what this model needs besides, once"
+    log.info("compiling %s: some seconds, longer on a busy machine", what)
 
 
 @lru_cache

@@ -23,6 +23,7 @@ from wavenet.utils.data_identity import DataIdentity
 from wavenet.utils.errors import ConfigError, DataError, printable
 
 log = logging.getLogger("wavenet")
+LITTLE_SECONDS = 60.0  # of training audio: what a model makes of less is no measure of anything
 
 
 def resolve_config(config: RunConfig) -> RunConfig:
@@ -129,6 +130,12 @@ def load_training_data(config: RunConfig) -> TrainingData:
             limit_seconds=config.trainer.val_seconds,
         )
     seconds = int(train.frames.sum()) / audio.sample_rate
+    if seconds < LITTLE_SECONDS:
+        log.warning(
+            "warning: %.1f s of training audio: a model learns that by heart, and little else; "
+            "some minutes of one voice are a beginning",
+            seconds,
+        )
     temperature = config.evaluation.temperature
     info = TrainingInfo(
         data=config.name,

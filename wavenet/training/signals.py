@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGUSR1 as a flag that every loop checks; a second signal exits at once.
 
-A handler does nothing but set the flag, so it may come at any moment, even while a file is written.
+A handler does nothing but set the flag, so it may come at any moment, even while a file is written;
+to a terminal it writes a line without Python's buffers.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGUSR1")  # Slurm can be asked to send the last one
     if hasattr(signal, name)
 )
+STDERR = 2  # file descriptor
 
 
 class Stopped(Exception):
@@ -56,3 +58,7 @@ class StopFlag:
         if self:
             os._exit(128 + number)  # no cleanup: files are written atomically
         self.signal = signal.Signals(number)
+        if os.isatty(STDERR):
+            os.write(
+                STDERR, b"\nstopping after this step; once more ends at once, saving nothing\n"
+            )
