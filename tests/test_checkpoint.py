@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialize
 from torch import nn
 
+from tests.architectures import configs, num_examples
 from wavenet import checkpoint
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.distributions import Categorical
 from wavenet.distributions.companding import CONVENTIONS
-from wavenet.model import WaveNet
+from wavenet.model import WaveNet, meta_model
 from wavenet.utils.errors import CheckpointError
 from wavenet.utils.files import file_digest
 
@@ -56,6 +58,16 @@ def test_load_gives_back_the_saved_model(tmp_path: Path, weight_norm: bool) -> N
     assert loaded.model.config == model.config
     assert not loaded.model.training
     assert torch.equal(loaded.model(waveform), model(waveform))
+
+
+@given(config=configs())
+@settings(max_examples=num_examples(30))
+def test_the_tensors_of_a_file_are_those_of_the_model(config: WaveNetConfig) -> None:
+    tensors = meta_model(config).state_dict()
+
+    shapes = checkpoint.tensor_shapes(config)
+
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)

@@ -10,6 +10,7 @@ checksums. It refuses unknown and missing keys and tensors, and executes nothing
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -139,7 +140,8 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """
     folder = Path(path)
     config = read_config(folder)
-    with _verified_weights(folder, config, to_load=True) as (file, tensors, model):
+    with _verified_weights(folder, config, to_load=True) as (file, tensors):
+        model = meta_model(config.model)
         # One at a time, to where torch aligns them
         weights = {name: read_tensor(file, tensor) for name, tensor in tensors.items()}
     model.load_state_dict(weights, assign=True)
@@ -206,11 +208,11 @@ def all_finite(tensor: Tensor) -> bool:
 @contextlib.contextmanager
 def _verified_weights(
     folder: Path, config: CheckpointConfig, *, to_load: bool
-) -> Iterator[tuple[BinaryIO, dict[str, StoredTensor], WaveNet]]:
-    """Yield the file of the weights, what it holds, and a model that takes it; all verified.
+) -> Iterator[tuple[BinaryIO, dict[str, StoredTensor]]]:
+    """Yield the file of the weights and what it holds, verified.
 
-    What costs least comes first: nothing is built before the header fits the file, the memory and
-    the number of layers, and nothing is hashed before it fits the model.
+    What costs least comes first: the header must fit the file and the memory before it is compared
+    with the config, and that before the weights are hashed.
     """
     path = folder / WEIGHTS
     if not path.is_file():
@@ -223,14 +225,14 @@ def _verified_weights(
             if to_load:
                 numbers = sum(math.prod(tensor.shape) for tensor in tensors.values())
                 check_memory(4 * numbers, f"loading {printable(path)}")  # as float32
-            model = _model_for(path, config.model, tensors)
+            _raise_if_other_tensors(path, config.model, tensors)
             assert config.sha256 is not None
             if file_digest(file) != config.sha256.weights:
                 raise CheckpointError(
                     f"{printable(path)}: checksum differs from the one in {CONFIG}, the file was "
                     "damaged or copied in part: copy the model directory again"
                 )
-            yield file, tensors, model
+            yield file, tensors
     except OSError as error:
         raise MachineError(f"cannot read {printable(path)}: {error.strerror}") from error
     except ValueError as error:
@@ -240,21 +242,22 @@ def _verified_weights(
         ) from error
 
 
-def _model_for(path: Path, config: WaveNetConfig, tensors: Mapping[str, StoredTensor]) -> WaveNet:
-    """Return a model without weights that has the names and shapes of `tensors`."""
+def _raise_if_other_tensors(
+    path: Path, config: WaveNetConfig, tensors: Mapping[str, StoredTensor]
+) -> None:
+    """Raise unless `tensors` have the names and shapes of a model's."""
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if dtypes not in ({one} for one in DTYPE_NAMES.values()):
         what = " and ".join(sorted(dtypes)) or "nothing"
         raise CheckpointError(f"{printable(path)} holds {what}, not F32 or BF16 throughout")
     context = () if config.local is None else config.local.context_dilations
     blocks = len(config.dilations) + len(context)
-    if len(tensors) < 2 * blocks:  # each has more; building thousands takes seconds
+    if len(tensors) < 2 * blocks:  # each has more
         raise CheckpointError(
             f"{printable(path)} holds {len(tensors)} tensors, too few for the {blocks} blocks that "
             f"{CONFIG} requires"
         )
-    model = meta_model(config)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wanted = tensor_shapes(config)
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != wanted:
         name = min(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
@@ -262,7 +265,35 @@ def _model_for(path: Path, config: WaveNetConfig, tensors: Mapping[str, StoredTe
             f"{printable(path)}: tensor {printable(name)} is {found.get(name, 'missing')}, "
             f"{CONFIG} requires {wanted.get(name, 'none')}"
         )
-    return model
+
+
+def tensor_shapes(config: WaveNetConfig) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of a model's tensors.
+
+    At most two blocks of a stack are built, since a thousand take seconds: all but the last have
+    tensors of the same shapes, at any dilation.
+    """
+    numbers = {"stack.blocks": len(config.dilations)}
+    few = dataclasses.replace(config, dilations=config.dilations[:2])
+    if config.local is not None:
+        context = config.local.context_dilations
+        numbers["local_conditioner.context.blocks"] = len(context)
+        local = dataclasses.replace(config.local, context_dilations=context[:2])
+        few = dataclasses.replace(few, local=local)
+    shapes = {name: tuple(tensor.shape) for name, tensor in meta_model(few).state_dict().items()}
+    for stack, number in numbers.items():
+        if number > 2:
+            first, last = (_taken_out(shapes, f"{stack}.{index}.") for index in range(2))
+            for index in range(number):
+                block = last if index == number - 1 else first
+                shapes |= {f"{stack}.{index}.{name}": shape for name, shape in block.items()}
+    return shapes
+
+
+def _taken_out(shapes: dict[str, tuple[int, ...]], prefix: str) -> dict[str, tuple[int, ...]]:
+    """Remove the names with a prefix; return what they had, without it."""
+    names = [name for name in shapes if name.startswith(prefix)]
+    return {name.removeprefix(prefix): shapes.pop(name) for name in names}
 
 
 def _digest(plain: Mapping[str, Any]) -> str:
