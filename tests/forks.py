@@ -3,12 +3,14 @@
 So a process that gets signals, or one of several, starts at once.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,6 +69,49 @@ class CommandProcess:
         return Done(self.process.exitcode, out, err)
 
 
+class FunctionProcess:
+    """A process that calls a function of a module.
+
+    Args:
+        function: What it calls.
+        arguments: Its arguments.
+        variables: Of the process's environment.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.answer, its_end = SERVER.Pipe(duplex=False)
+        how = (its_end, function, arguments, dict(variables or {}))
+        self.process = SERVER.Process(target=_call, args=how)
+        self.process.start()
+        its_end.close()
+
+    def result(self) -> Any:
+        """Wait for its end, and return what the function returned."""
+        try:
+            return self.answer.recv()
+        except EOFError:
+            raise AssertionError("the process failed; its traceback is on stderr") from None
+        finally:
+            self.process.join()
+            self.answer.close()
+
+
+def _call(
+    answer: Any,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    variables: dict[str, str],
+) -> None:
+    os.environ.update(environment() | variables)
+    torch.set_num_threads(1)
+    answer.send(function(*arguments))
+
+
 def _run(
     folder: Path,
     line: tuple[str, ...],
@@ -87,4 +132,7 @@ def _run(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     out, err = (path.open("a", encoding="utf-8") for path in output_files)
     with out as sys.stdout, err as sys.stderr:
-        run_command(line[0].removeprefix("wavenet-").replace("-", "_"))
+        try:
+            run_command(line[0].removeprefix("wavenet-").replace("-", "_"))
+        finally:
+            atexit._run_exitfuncs()  # as at the exit of Python, which a forked process skips

@@ -28,12 +28,12 @@ TRAIN = (
     "data.valid_fraction=0.2",
     "optim.lr=0.01",
     "optim.warmup_steps=5",
-    "trainer.max_steps=60",
+    "trainer.max_steps=20",
     "trainer.global_batch_size=4",
     "trainer.segment_length=200",
     "trainer.accumulate_grad_batches=2",
-    "trainer.val_every_n_steps=20",
-    "trainer.save_every_n_steps=20",
+    "trainer.val_every_n_steps=10",
+    "trainer.save_every_n_steps=10",
     "trainer.preview_seconds=0.05",
     "evaluation.sample_seconds=0.1",
     "evaluation.prompt_seconds=0.1",
@@ -64,7 +64,7 @@ def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_p
     card = (first / "model" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
     assert "| Evaluation: bits per sample ↓ |" in card
-    assert "step 60: validation " in done.stderr
+    assert "step 20: validation " in done.stderr
     assert "on the held-out test recordings, which no validation has used" in done.stderr
     assert "Held-out audio: 1 test clip, " in done.stderr
     assert "samples/s" in done.stderr
@@ -203,7 +203,7 @@ def test_a_finished_run_resumes_with_more_steps(run: Run, recordings: Path, tmp_
 
     assert done.returncode == 0, done.stderr
     assert "the learning rate" not in done.stderr, "it is constant"
-    assert load(tmp_path / "run" / "model").training.steps in (20, 30, 40)
+    assert load(tmp_path / "run" / "model").training.steps in (10, 20, 30, 40)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["trainer"]["max_steps"] == 40
 
 
@@ -212,6 +212,7 @@ def test_a_resumed_runs_learning_rate_holds_its_last_value(
 ) -> None:
     """More steps do not raise it again, unless a key asks for that; both numbers are logged."""
     arguments = (*TRAIN, f"data.root={recordings}", "evaluation.sample_seconds=0")
+    arguments += ("trainer.val_every_n_steps=40",)
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
     held = run("train", "resume=run", "trainer.max_steps=40")
@@ -232,7 +233,10 @@ def test_a_model_that_learns_nothing_is_reported(run: Run, recordings: Path) -> 
         *TRAIN,
         f"data.root={recordings}",
         "optim.lr=1e-12",
-        "trainer.max_steps=130",
+        "trainer.max_steps=107",  # 100 after the warm-up are due
+        "trainer.val_every_n_steps=107",
+        "trainer.save_every_n_steps=107",
+        "trainer.accumulate_grad_batches=1",
         "evaluation.sample_seconds=0",
     )
 

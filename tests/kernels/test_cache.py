@@ -1,57 +1,82 @@
 """Whatever becomes of the cache, the result is the same; at worst it is compiled again."""
 
 import hashlib
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from numba import njit
 
+import wavenet
 from tests.architectures import num_examples
 from tests.commands import ROOT
+from tests.forks import FunctionProcess
+from wavenet import WaveNet, WaveNetConfig, make_sampler
 from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import set_cache
+from wavenet.kernels.predictor_coefficients import cpu_coefficients
 from wavenet.kernels.private_files import private_folder
+from wavenet.mel_predictor import MelPredictor
 from wavenet.sampling import WEIGHT_DTYPES
 
 SOURCES = ROOT / "wavenet" / "kernels"
-CODE = """
-import logging, sys, torch
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from wavenet import WaveNet, WaveNetConfig, make_sampler
-torch.manual_seed(0)
-model = WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2)))
-for weight_dtype in sys.argv[1:]:
-    sampler = make_sampler(model, "cpu", weight_dtype=weight_dtype)
-    print("signal", sampler.teacher_forced(torch.linspace(-1, 1, 30)[None]).tolist())
-"""
-SMALL_CODE = """
-import logging, sys, torch
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-import wavenet
-from wavenet.kernels.predictor_coefficients import cpu_coefficients
-frames = torch.linspace(-1, 1, 80).view(1, 2, 40)
-print("signal", cpu_coefficients(wavenet.load("demo_voice").model.predictor, frames).tolist())
-"""  # a kernel that compiles in a second
 
 
-def generate(folder: str, code: str = CODE, weight_dtypes: Sequence[str] = ()) -> tuple[str, bool]:
-    """Return the output of a new process, and whether it compiled."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *weight_dtypes],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "WAVENET_CACHE": folder},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    signals = [line for line in done.stdout.splitlines() if line.startswith("signal")]
-    return "\n".join(signals), "compiling" in done.stdout
+class Compilations(logging.Handler):
+    """Notes whether anything was compiled."""
+
+    found = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found |= "compiling" in record.getMessage()
+
+
+def coefficients() -> list[float]:
+    """Return results of a kernel that compiles in a second."""
+    frames = torch.linspace(-1, 1, 80).view(1, 2, 40)
+    predictor = wavenet.load("demo_voice").model.predictor
+    assert isinstance(predictor, MelPredictor)
+    found: list[float] = cpu_coefficients(predictor, frames).flatten().tolist()
+    return found
+
+
+def parameters(weight_dtypes: Sequence[str]) -> list[float]:
+    """Return results of a sampler's kernels, for each type of weights."""
+    torch.manual_seed(0)
+    model = WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2)))
+    waveform = torch.linspace(-1, 1, 30)[None]
+    return [
+        number
+        for weight_dtype in weight_dtypes
+        for number in make_sampler(model, "cpu", weight_dtype=weight_dtype)
+        .teacher_forced(waveform)
+        .flatten()
+        .tolist()
+    ]
+
+
+def computed(function: Callable[..., list[float]], *arguments: Any) -> tuple[list[float], bool]:
+    """Return the results of a function, and whether it compiled."""
+    compilations, logger = Compilations(), logging.getLogger("wavenet")
+    logger.addHandler(compilations)
+    logger.setLevel(logging.INFO)
+    return function(*arguments), compilations.found
+
+
+def computed_on_a_full_disk(function: Callable[..., list[float]]) -> tuple[list[float], bool]:
+    """Return the same, in a process that can write no file."""
+    import resource  # not on Windows
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    return computed(function)
+
+
+def start(folder: str, *call: Any) -> FunctionProcess:
+    """Start a process, which has compiled nothing yet, with its cache in a folder."""
+    return FunctionProcess(*call, variables={"WAVENET_CACHE": folder})
 
 
 def compiled(folder: Path | None) -> bool:
@@ -170,31 +195,31 @@ def test_changed_sources_are_recompiled(folder: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_parallel_cold_starts_succeed_and_fill_the_cache(tmp_path: Path) -> None:
     folder = str(tmp_path / "new")
-    with ThreadPoolExecutor(2) as pool:
-        cold = list(pool.map(generate, [folder] * 2, [SMALL_CODE] * 2))
-    warm = generate(folder, SMALL_CODE)
+    cold = [start(folder, computed, coefficients) for _ in range(2)]
+    results = [process.result() for process in cold]
+    results.append(start(folder, computed, coefficients).result())
 
-    assert [compiles for _, compiles in [*cold, warm]] == [True, True, False]
-    assert len({signal for signal, _ in [*cold, warm]}) == 1
+    assert [compiles for _, compiles in results] == [True, True, False]
+    assert results[0][0] == results[1][0] == results[2][0]
 
 
 @pytest.mark.slow
 def test_kernels_that_different_processes_compiled_do_not_mix() -> None:
     folder = str(private_folder() or "")  # these kernels take long: they are shared with all tests
     names = WEIGHT_DTYPES[:2]
-    apart = [generate(folder, weight_dtypes=[name]) for name in names]
+    apart = [start(folder, computed, parameters, [name]).result()[0] for name in names]
 
-    together, compiles = generate(folder, weight_dtypes=names)
+    together, compiles = start(folder, computed, parameters, names).result()
 
     assert not compiles
-    assert together == "\n".join(signal for signal, _ in apart)
+    assert together == apart[0] + apart[1]
 
 
 @pytest.mark.slow
 def test_full_disk_only_disables_the_cache(tmp_path: Path) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    process = start(str(tmp_path / "cache"), computed_on_a_full_disk, coefficients)
 
-    _, compiles = generate(str(tmp_path / "cache"), f"{limit}\n{SMALL_CODE}")
+    _, compiles = process.result()
 
     assert compiles
     assert not list((tmp_path / "cache").iterdir())

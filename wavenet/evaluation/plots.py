@@ -40,7 +40,7 @@ def png(figure: "Figure") -> bytes:
     """Return a figure as the bytes of a PNG file; of few colors, which halves its size."""
     image: Any = require("PIL.Image", "train")  # matplotlib needs it
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=_DPI)
+    figure.savefig(full, format="png", dpi=_DPI, pil_kwargs={"compress_level": 0})
     image.open(full).convert("RGB").quantize(_COLORS).save(small, format="png", optimize=True)
     return small.getvalue()
 
