@@ -3,7 +3,6 @@
 So a process that gets signals, or one of several, starts at once.
 """
 
-import atexit
 import multiprocessing
 import os
 import signal
@@ -132,7 +131,4 @@ def _run(
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     out, err = (path.open("a", encoding="utf-8") for path in output_files)
     with out as sys.stdout, err as sys.stderr:
-        try:
-            run_command(line[0].removeprefix("wavenet-").replace("-", "_"))
-        finally:
-            atexit._run_exitfuncs()  # as at the exit of Python, which a forked process skips
+        run_command(line[0].removeprefix("wavenet-").replace("-", "_"))

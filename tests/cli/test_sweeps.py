@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.commands import Done, Run, environment
+from tests.commands import Done, Run, command_line, environment
 from tests.forks import CommandProcess
 from wavenet.cli import sweep
 from wavenet.cli.compose import quoted
@@ -197,7 +197,8 @@ def test_sweep_runs_every_job_and_lists_the_best_first(
 def test_joblib_jobs_run_in_parallel_processes(recordings: Path, tmp_path: Path) -> None:
     words = (*TRAIN, *MIXTURE, "optim.lr=1e-2,-1", "launcher=joblib", f"data.root={recordings}")
 
-    done = train_process(tmp_path, "-m", *words)
+    # joblib ends its workers at the exit of Python, which a forked process does not have
+    done = run_process(command_line("train", "-m", *words), tmp_path)
 
     assert done.returncode == 2, done.stderr
     found = summary(str(tmp_path / "runs/sweep/folder"))
