@@ -61,7 +61,7 @@ def test_load_gives_back_the_saved_model(tmp_path: Path, weight_norm: bool) -> N
 
 
 @given(config=configs())
-@settings(max_examples=num_examples(30))
+@settings(max_examples=num_examples(20))
 def test_the_tensors_of_a_file_are_those_of_the_model(config: WaveNetConfig) -> None:
     tensors = meta_model(config).state_dict()
 

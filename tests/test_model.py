@@ -31,7 +31,7 @@ def step_over(
     return torch.stack([model.step(sample, state, now) for sample, now in pairs], dim=-1)
 
 
-@settings(max_examples=num_examples(60))
+@settings(max_examples=num_examples(30))
 @given(config=configs(), batch_size=st.integers(1, 4), data=st.data(), wide=st.booleans())
 def test_step_equals_forward_at_every_sample_after_any_prompt(
     config: WaveNetConfig, batch_size: int, data: st.DataObject, wide: bool
@@ -60,7 +60,7 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
     assert state.position == waveform.shape[1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=num_examples(30, 60))
 @given(config=configs(input_type="scalar", quantization_channels=65536, predictor=None))
 def test_parameters_depend_on_the_receptive_field_only(config: WaveNetConfig) -> None:
     model = WaveNet(config).double()
@@ -126,7 +126,7 @@ def test_wide_model_depends_on_its_complete_receptive_field() -> None:
 
 
 @given(t=st.integers(0, 29))
-@settings(max_examples=30)
+@settings(max_examples=num_examples(15, 30))
 def test_a_changed_sample_changes_only_later_parameters(t: int) -> None:
     torch.manual_seed(0)  # a head as narrow as this may be dead
     model = WaveNet(dataclasses.replace(SMALL, skip_channels=32, head_channels=32))
@@ -179,7 +179,7 @@ def test_every_weight_has_a_gradient() -> None:
     assert not without
 
 
-@settings(max_examples=30)
+@settings(max_examples=num_examples(15, 30))
 @given(config=configs())
 def test_gradients_share_no_memory(config: WaveNetConfig) -> None:
     model = WaveNet(config)
@@ -249,7 +249,7 @@ def test_a_model_overfits_one_short_signal() -> None:
     assert loss < 0.5 < model.config.quantization_channels**0.5  # a guess costs ln 16 = 2.77
 
 
-@settings(max_examples=num_examples(40))
+@settings(max_examples=num_examples(20))
 @given(local=local_configs(), frame=st.integers(0, 7), batch=st.booleans())
 def test_a_frame_reaches_its_samples_lookahead_and_past_only(
     local: LocalConfig, frame: int, batch: bool

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests import architectures
+from tests.architectures import num_examples
 from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.model_summary import layer_rows, layer_table
@@ -28,7 +29,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=num_examples(20, 60), deadline=None)
 @given(config=architectures.configs())
 def test_parameters_of_all_rows_are_those_of_the_model(config: WaveNetConfig) -> None:
     model = WaveNet(config)
@@ -38,7 +39,7 @@ def test_parameters_of_all_rows_are_those_of_the_model(config: WaveNetConfig) ->
     assert total == sum(parameter.numel() for parameter in model.parameters())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=num_examples(10, 25), deadline=None)
 @given(config=configs)
 def test_without_bias_every_weight_is_multiplied_once(config: WaveNetConfig) -> None:
     plain = {**vars(config), "bias": False, "weight_norm": False, "input_type": "scalar"}

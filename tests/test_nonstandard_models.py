@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from tests.architectures import SMALL, configs
+from tests.architectures import SMALL, configs, num_examples
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Categorical
 from wavenet.kernels.cross_entropy import fast_cross_entropy
@@ -138,7 +138,7 @@ def test_a_changed_model_names_the_changed_module(
     assert message in (model.nonstandard_part() or "nothing")
 
 
-@settings(max_examples=50)
+@settings(max_examples=num_examples(20, 50))
 @given(config=configs())
 def test_model_built_from_a_config_is_standard_for_any_weights(config: WaveNetConfig) -> None:
     model = WaveNet(config).double().eval().requires_grad_(False)

@@ -211,8 +211,8 @@ def test_a_resumed_runs_learning_rate_holds_its_last_value(
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
     """More steps do not raise it again, unless a key asks for that; both numbers are logged."""
-    arguments = (*TRAIN, f"data.root={recordings}", "evaluation.sample_seconds=0")
-    arguments += ("trainer.val_every_n_steps=40",)
+    rare = ("trainer.val_every_n_steps=40", "evaluation.sample_seconds=0")
+    arguments = (*TRAIN, *rare, f"data.root={recordings}")
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
     held = run("train", "resume=run", "trainer.max_steps=40")

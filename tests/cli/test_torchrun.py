@@ -21,12 +21,12 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 FULL = "WAVENET_FULL" in os.environ
-LAST = 10_000 if FULL else 120
-SAVE_INTERVAL = 100 if FULL else 20
+LAST = 10_000 if FULL else 80
+SAVE_INTERVAL = 100 if FULL else 10
 STEPS = (
     *("model.dropout=0.1", "trainer.global_batch_size=4", f"trainer.max_steps={LAST}"),
     *(f"trainer.save_every_n_steps={SAVE_INTERVAL}", "trainer.save_last_k=1000"),
-    f"trainer.val_every_n_steps={100 if FULL else 60}",
+    f"trainer.val_every_n_steps={100 if FULL else 40}",
     # A mixture: nothing is compiled in each of the processes that torchrun starts
     *("model.output_distribution=gaussian_mixture", "model.input_type=scalar"),
     "model.quantization_channels=65536",

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.architectures import num_examples
 from wavenet.kernels.matmul import (
     MAX_SUMMED_INPUTS,
     aligned,
@@ -60,7 +61,7 @@ def numbers(*shape: int) -> Array:
 
 
 @pytest.mark.parametrize("weight_dtype", WEIGHT_DTYPES)
-@settings(max_examples=60)
+@settings(max_examples=num_examples(30, 60))
 @given(
     outputs=st.integers(1, 12).map(lambda count: 16 * count),
     inputs=st.integers(1, 9).map(lambda count: 16 * count),

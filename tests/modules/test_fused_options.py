@@ -99,7 +99,7 @@ def stacks(draw: st.DrawFn) -> ResidualStack:
     return stack
 
 
-@settings(max_examples=num_examples(60))
+@settings(max_examples=num_examples(30))
 @given(
     stack=stacks(),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 20)),

@@ -37,7 +37,7 @@ def stacks(draw: st.DrawFn) -> tuple[ResidualStack, Tensor, Tensor | None]:
 
 
 @pytest.mark.parametrize("cache", [64, 2**21])
-@settings(max_examples=num_examples(50))
+@settings(max_examples=num_examples(30))
 @given(drawn=stacks(), checkpoint_activations=st.booleans())
 def test_values_and_gradients_are_those_of_the_loop_over_blocks(
     cache: int, drawn: tuple[ResidualStack, Tensor, Tensor | None], checkpoint_activations: bool

@@ -16,7 +16,7 @@ from wavenet.modules import LocalConditioner, ResidualBlock, ResidualStack
 from wavenet.modules.streaming import StackState
 from wavenet.modules.upsampling import UPSAMPLERS
 
-EXAMPLES = num_examples(30)
+EXAMPLES = num_examples(15)
 GATES: list[Any] = ["tanh*sigmoid", "sigmoid*tanh", "tanh", "relu", "leaky_relu", nn.GLU(dim=1)]
 
 Inputs = dict[str, Tensor]

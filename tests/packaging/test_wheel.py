@@ -84,7 +84,13 @@ def new_environment(folder: Path, without: tuple[str, ...] = ()) -> Path:
 
 
 def install(environment: Path, *what: str | Path) -> None:
-    offline = ("--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed")
+    offline = (
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+        "--ignore-installed",
+        "--no-compile",
+    )
     run(environment / "python", "-m", "pip", "install", *offline, *what, cwd=environment)
 
 

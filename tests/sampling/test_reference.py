@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.architectures import conditions_for, configs
+from tests.architectures import conditions_for, configs, num_examples
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet
@@ -12,7 +12,7 @@ from wavenet.sampling import make_sampler
 from wavenet.sampling.state import uniforms
 
 
-@settings(max_examples=40)
+@settings(max_examples=num_examples(20, 40))
 @given(config=configs(), prompt_length=st.integers(0, 30), seed=st.integers(0, 2**32))
 def test_samples_are_drawn_from_the_distribution_of_forward(
     config: WaveNetConfig, prompt_length: int, seed: int

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.architectures import num_examples
 from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.kernels.matmul import aligned
 from wavenet.sampling.cpu.class_draw import NOT_FINITE, draw_class
@@ -30,7 +31,7 @@ def expected(logits: np.ndarray, noise: float, how: SamplingConfig) -> int:
     return int(distribution.encode(sample))
 
 
-@settings(max_examples=400)
+@settings(max_examples=num_examples(100, 400))
 @given(
     seed=st.integers(0, 2**32 - 1),
     levels=st.integers(2, 300),
@@ -113,7 +114,7 @@ def test_a_logit_that_is_not_finite_is_a_fault(number: float) -> None:
 )
 def test_frequencies_are_probabilities(how: SamplingConfig) -> None:
     logits = np.random.default_rng(0).standard_normal(30).astype(np.float32)
-    grid = (np.arange(4000) + 0.5) / 4000
+    grid = (np.arange(1000) + 0.5) / 1000
 
     found = np.bincount([drawn(logits, noise, how) for noise in grid], minlength=30)
 

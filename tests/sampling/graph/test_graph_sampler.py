@@ -21,7 +21,7 @@ from wavenet.distributions.companding import CONVENTIONS
 from wavenet.sampling import make_sampler
 from wavenet.sampling.graph.step import PIECE
 
-EXAMPLES = num_examples(20)
+EXAMPLES = num_examples(12)
 
 
 def start_of(data: st.DataObject, config: WaveNetConfig, batch_size: int) -> dict[str, Any]:
