@@ -35,7 +35,9 @@ def measure(options: TrainBenchmarkCommand) -> Iterator[Result]:
         measurements = measure_training(config, cases, options.repeats, options.seconds, size)
         notes, segments_read = [], {}
         for length in dict.fromkeys(case.segment_length for case in cases):
-            segments_read[length] = segments_read_per_second(length, config.receptive_field)
+            segments_read[length] = segments_read_per_second(
+                length, config.receptive_field, seconds=options.seconds
+            )
             fastest = max(one.median for one in measurements if one.case.segment_length == length)
             notes.append(
                 f"segments of {length}: the fastest trains on {fastest / length:,.1f} per second, "

@@ -43,7 +43,7 @@ def test_cases_are_all_combinations() -> None:
 
 @pytest.mark.slow
 def test_each_case_is_measured_in_every_repeat_in_its_own_process() -> None:
-    cases = [make_case("baseline", "bf16-mixed"), make_case("fused_checkpointed")]
+    cases = [make_case("fused_checkpointed")]  # tests of the command measure several
 
     measurements = measure_training(TINY, cases, repeats=2, seconds=0.01)
 

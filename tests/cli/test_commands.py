@@ -274,7 +274,7 @@ def test_benchmark_train_measures_each_implementation_and_draws_a_chart(
         "sizes=[small]",
         "batch_shapes=[1x500]",
         "precisions=[bf16-mixed]",
-        "repeats=1",
+        "repeats=2",
         "seconds=0.01",
         "--json",
     )
@@ -285,6 +285,11 @@ def test_benchmark_train_measures_each_implementation_and_draws_a_chart(
     found = [one["case"]["implementation"] for one in measurements]
     assert found == ["baseline", "fused"]
     assert measurements[0]["times_baseline"] == 1.0
+    for one in measurements:
+        assert len(one["rates"]) == 2
+        assert min(one["rates"]) > 0
+        assert 0 < one["share_of_limit"] < 1
+        assert one["memory_mib"] is not None
     assert size["segments_read_per_second"]["500"] > 0
     assert "one process reads" in done.stderr
     assert (tmp_path / "benchmark-train.png").read_bytes().startswith(b"\x89PNG")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.architectures import num_examples
 from tests.gpu.cubins import ARCHITECTURES, needs_nvrtc, resources
 from tests.gpu.recording_driver import Driver, record_gpu
 from tests.gpu.stand_in.device import StandIn, needs_compiler
@@ -272,7 +273,8 @@ def test_a_planted_fault_is_reported(sanitizer: str, old: str, new: str) -> None
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# A compilation takes seconds: without --full the oldest architecture and the newest
+@pytest.mark.parametrize("architecture", ARCHITECTURES[:: num_examples(len(ARCHITECTURES) - 1, 1)])
 def test_the_kernels_compile_within_their_limits(architecture: str) -> None:
     functions = resources(Nvrtc().compile(PROGRAM, architecture))
 
