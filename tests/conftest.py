@@ -1,5 +1,6 @@
 """What all tests share: one thread each, their order, and a few recordings."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slowest files first; the others keep their order."""
     slowest = [Path(__file__).parent / name for name in SLOWEST_FILES]
     items.sort(key=lambda item: slowest.index(item.path) if item.path in slowest else len(slowest))
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of every garbage collection what was imported for all tests: 8 % of their time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
