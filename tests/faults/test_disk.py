@@ -172,7 +172,7 @@ def cut_power(
     Returns:
         How many files are corrupt, and how many acknowledged checkpoints are lost.
     """
-    disk, copy = folder / "disk.img", folder / "copy.img"
+    disk = folder / "disk.img"
     corrupt = lost = 0
     with open(disk, "wb") as file:
         file.truncate(24 << 20)
@@ -184,7 +184,9 @@ def cut_power(
             lambda: child.state() == "Z" or acknowledged(child.output()) > 0,
             "training acknowledged no checkpoint",
         )
-        for _ in range(images):
+        for number in range(images):
+            # a file of its own: a loop device that is not gone yet would show the image before
+            copy = folder / f"copy-{number}.img"
             time.sleep(chance.uniform(0, 0.2))
             child.signal(signal.SIGSTOP)
             wait_until(lambda: child.state() in "TZ", "training did not stop")
@@ -195,6 +197,7 @@ def cut_power(
             with mounted(folder / "copy", "-o", "loop", str(copy)) as image:
                 lost += newest(image / "run") < last_acknowledged
                 corrupt += len(broken(image / "run"))
+            copy.unlink()
         child.signal(signal.SIGKILL)
         child.wait()
     return corrupt, lost
