@@ -38,7 +38,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(
     tally: Tally,
     chance: random.Random,
 ) -> None:
-    wanted, number = 500 if full else 10, 0
+    wanted, number = 500 if full else 6, 0
     for what in (
         "kills",
         "finished runs",
