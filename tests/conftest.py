@@ -26,6 +26,7 @@ SLOWEST_FILES = (  # first, or one worker of `make test` runs them alone while t
     "faults/test_kills.py",
     "gpu/test_run.py",
     "cli/test_shards.py",
+    "cli/test_conditioned.py",
     "kernels/test_cache.py",
 )
 
