@@ -185,7 +185,7 @@ def cut_power(
             "training acknowledged no checkpoint",
         )
         for number in range(images):
-            # a file of its own: a loop device that is not gone yet would show the image before
+            # A file of its own: a loop device that is not gone yet would show the image before.
             copy = folder / f"copy-{number}.img"
             time.sleep(chance.uniform(0, 0.2))
             child.signal(signal.SIGSTOP)
@@ -214,8 +214,9 @@ def test_a_power_cut_loses_no_acknowledged_checkpoint(
     if shutil.which("mkfs.ext4") is None:
         pytest.skip("mkfs.ext4 is not installed")
     runs, images = (20, 50) if full else (1, 5)
-    for _ in range(runs):
-        corrupt, lost = cut_power(forks, reference, tmp_path, images, chance)
+    for number in range(runs):
+        (tmp_path / f"{number}").mkdir()
+        corrupt, lost = cut_power(forks, reference, tmp_path / f"{number}", images, chance)
         tally.add("power cuts", images)
         tally.add("corrupt files", corrupt)
         tally.add("lost acknowledged checkpoints", lost)
