@@ -176,7 +176,8 @@ def namespaces() -> bool:
         return False
 
 
-@pytest.mark.skipif(not namespaces(), reason="needs root and network namespaces (ip netns)")
+@full
+@pytest.mark.skipif(FULL and not namespaces(), reason="needs root and network namespaces")
 def test_two_hosts_resume_when_a_cut_network_is_back(
     uninterrupted: Path, recordings: Path, tmp_path: Path
 ) -> None:
