@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,7 @@ def test_the_cost_of_conditioning_is_a_ratio_within_repeats() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("WAVENET_FULL" not in os.environ, reason="compares times: pytest --full does")
 def test_a_warm_start_is_faster_than_the_first() -> None:
     startup = measure_startup(SMALL)
 
