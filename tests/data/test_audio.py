@@ -1,6 +1,8 @@
+import io
 import os
 import resource
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wavenet.data.audio import AudioHeader, open_wav, read_blocks, read_header, read_samples
+from wavenet.data.audio import (
+    AudioHeader,
+    open_wav,
+    read_blocks,
+    read_header,
+    read_samples,
+    wave_writer,
+)
 from wavenet.utils.errors import DataError, MachineError
 
 Record = Callable[..., Path]
@@ -224,3 +233,15 @@ def test_full_disk_is_a_machine_error_and_leaves_nothing(tmp_path: Path) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_a_signal_leaves_behind_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    file = io.BytesIO()
+    writer = wave_writer(file, 8000)
+
+    file.close()
+    del writer
+
+    assert said == []

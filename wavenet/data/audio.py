@@ -207,12 +207,23 @@ def wav_bytes(samples: NDArray[np.floating[Any]], sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
+class _WaveWriter(wave.Wave_write):
+    """A writer that a `with` block closes, and nothing else.
+
+    A signal may come before it has its parameters, or the file may be closed already: closing it
+    once more, when it is forgotten, would print a traceback.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
 def wave_writer(file: BinaryIO, sample_rate: int, length: int = 0) -> wave.Wave_write:
     """Return a writer of mono 16-bit samples, which completes the header when it is closed.
 
     A pipe has no way back to the header: `length` is the number of samples that it states.
     """
-    writer = wave.Wave_write(file)
+    writer = _WaveWriter(file)
     writer.setparams((1, 2, sample_rate, length, "NONE", "not compressed"))
     return writer
 
