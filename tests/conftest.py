@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave out of every garbage collection what was imported for all tests: 8 % of their time."""
+    """Leave what was imported for all tests out of every garbage collection."""
     gc.freeze()
 
 

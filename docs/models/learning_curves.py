@@ -1,6 +1,6 @@
 """Bits per mu-law class over training, with and without the linear predictor, at equal samples.
 
-    python -m docs.models.learning_curves runs/curves          # six trainings: half an hour
+    python -m docs.models.learning_curves runs/curves          # six trainings, half an hour
 
 trains the demo's vocoder at 40 mel bands, and the same blocks as a plain mu-law model, for each of
 three seeds into a folder of its own, asks both the same question at the same steps

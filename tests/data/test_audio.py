@@ -235,13 +235,13 @@ def test_full_disk_is_a_machine_error_and_leaves_nothing(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_writer_that_a_signal_leaves_behind_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", said.append)
+def test_deleting_an_unclosed_writer_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
     file = io.BytesIO()
     writer = wave_writer(file, 8000)
 
     file.close()
     del writer
 
-    assert said == []
+    assert errors == []

@@ -26,7 +26,7 @@ def test_a_signal_sets_the_flag_and_nothing_else(number: signal.Signals) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudoterminals")
-def test_a_terminal_is_told_that_the_signal_has_come() -> None:
+def test_a_signal_is_reported_on_a_terminal() -> None:
     master, terminal = os.openpty()
     stderr = os.dup(2)
     os.dup2(terminal, 2)

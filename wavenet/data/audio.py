@@ -211,7 +211,7 @@ class _WaveWriter(wave.Wave_write):
     """A writer that a `with` block closes, and nothing else.
 
     A signal may come before it has its parameters, or the file may be closed already: closing it
-    once more, when it is forgotten, would print a traceback.
+    again when it is deleted would print a traceback.
     """
 
     def __del__(self) -> None:

@@ -1,8 +1,8 @@
 """The layers of one sample, each for all streams of a thread.
 
 The product and the encoding are functions of the weight dtype, called by their address. A layer is
-a function that the kernel calls: inlined, it would be compiled again at each place, and take half
-as long again in all. `x`, `z`, `skip` and the like are addresses in a stream's activations.
+a function that the kernel calls: inlined, it would be compiled again at every call, and compilation
+would take half as long again. `x`, `z`, `skip` and the like are addresses in a stream's activations.
 """
 
 from wavenet.kernels.by_address import call_of
