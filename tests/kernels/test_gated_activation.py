@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wavenet.kernels.gated_activation import CpuGatedActivation, cpu_gated_activation
+from wavenet.kernels.vectors import LANES
 from wavenet.modules import GatedActivation, ResidualStack
 
 pytestmark = pytest.mark.skipif(
@@ -115,3 +116,18 @@ def test_fewer_threads_than_requested_compute_everything() -> None:
     done = subprocess.run([sys.executable, "-c", FEWER], env=environment, capture_output=True)
 
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_padding_of_an_incomplete_tile_is_finite(dtype: torch.dtype) -> None:
+    """Products with AMX read it; the tile before, in the same memory, is NaN."""
+    rows, half = LANES + 4, LANES
+    y, grad_z = torch.randn(rows, 2 * half).to(dtype), torch.randn(rows, half).to(dtype)
+    grad_z[:LANES] = torch.nan
+    gates = CpuGatedActivation(rows, half, y)
+
+    gates.backward(y, None, grad_z)
+
+    assert gates.grad_y_transposed.shape[1] > rows
+    assert gates.grad_y_transposed[:, rows:].isfinite().all()
+    assert gates.z_transposed[:, rows:].isfinite().all()

@@ -30,7 +30,6 @@ from wavenet.modules.rows import MakeGatedActivation
 from wavenet.utils.errors import MachineError
 
 FULL = "WAVENET_FULL" in os.environ
-
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}  # of a number
 MAX_REGISTERS = 80  # 65,536 of a multiprocessor: 24 of its 64 warps
 RACE = "WARNING: ThreadSanitizer: data race"

@@ -2,7 +2,8 @@
 
 The product and the encoding are functions of the weight dtype, called by their address. A layer is
 a function that the kernel calls: inlined, it would be compiled again at every call, and compilation
-would take half as long again. `x`, `z`, `skip` and the like are addresses in a stream's activations.
+would take half as long again. `x`, `z`, `skip` and the like are addresses in a stream's
+activations.
 """
 
 from wavenet.kernels.by_address import call_of
