@@ -15,7 +15,7 @@ from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import accelerate, keep_freed_memory
 from wavenet.training.audio_preview import build_preview
-from wavenet.training.checkpointing import CheckpointManager
+from wavenet.training.checkpointing import CheckpointManager, find_checkpoints
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
@@ -77,7 +77,8 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     if stop.signal is None:
         return run_result(run)
     if group.rank == 0:
-        print(f"stopped and saved; resume with: wavenet-train resume={shell_word(run)}")
+        stopped = "stopped and saved" if find_checkpoints(run) else "stopped before the first step"
+        print(f"{stopped}; resume with: wavenet-train resume={shell_word(run)}")
         if (run / "model").is_dir():
             print(f"listen with: {generate_command(run, config)}")
     return run_result(run, 128 + stop.signal)

@@ -114,6 +114,7 @@ def test_a_signal_before_the_first_update_stops_training(
     child = start_or_resume(forks, reference, run, "trainer.num_workers=2", signal_at=("loop", 0))
     assert child.wait() == 143, child.output()
     assert find_checkpoints(run) == []
+    assert "stopped before the first step; resume with: " in child.output()
     assert start_or_resume(forks, reference, run, signal_at=("update", 6)).wait() == 143
     child = start_or_resume(forks, reference, run, signal_at=("loop", 0))
     assert child.wait() == 143, child.output()
