@@ -34,6 +34,7 @@ from wavenet.cli.help import help_text
 from wavenet.cli.quiet import quiet_libraries
 from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
 from wavenet.cli.words import as_overrides, check_words
+from wavenet.kernels.second_process import compiling_kernel
 from wavenet.model_directory import check_model
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable, require
@@ -157,11 +158,13 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     if isinstance(getattr(options, "checkpoint", None), str):
         check_model(options.checkpoint)
     options.check_files()
-    if task is None:
-        find_recipes()
-        recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
-        task = getattr(recipe, spec.function or verb)
-    return task(options, composed) or CommandResult()
+    samples_on_cpu = getattr(options, "backend", None) in ("auto", "cpu")
+    with compiling_kernel() if samples_on_cpu else contextlib.nullcontext():
+        if task is None:
+            find_recipes()
+            recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
+            task = getattr(recipe, spec.function or verb)
+        return task(options, composed) or CommandResult()
 
 
 def conf_folder() -> Path:

@@ -12,4 +12,5 @@ compiler.py          how all of it is compiled; the one file that uses what Numb
 cache.py             compiled code on disk
 cuda/                CUDA C++, compiled by NVRTC
 private_files.py     its folder and files, which nobody else can write
+second_process.py    the sampler's kernel compiled while a command begins
 """

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.cache import KernelCache
@@ -17,6 +18,8 @@ from wavenet.kernels.elementwise import make_encode
 from wavenet.kernels.matmul import aligned, encode_rows, make_product
 from wavenet.kernels.past_coefficients import solve_past
 from wavenet.kernels.private_files import private_folder
+from wavenet.kernels.second_process import KERNEL, wait_for_kernel
+from wavenet.mel_predictor import MelPredictor
 from wavenet.model import WaveNet
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.cpu.arrays import (
@@ -68,7 +71,7 @@ class CpuSampler(Sampler):
         codes = torch.arange(self.model.config.quantization_channels)
         self.decoded = self.model.distribution.decode(codes).numpy()
         started = time.perf_counter()
-        self.functions = sampling_functions(sizes, weight_dtype, num_threads)
+        self.functions = self._compiled_functions()
         self.kernel = cached_kernel()
         self._compile(started)
 
@@ -125,14 +128,22 @@ class CpuSampler(Sampler):
         self._run(packed, length, conditioning=local_conditioning, forced=forced, params=params)
         return torch.from_numpy(params).transpose(1, 2)
 
+    def _compiled_functions(self) -> Functions:
+        """Return the functions that the model needs, compiled now, not at the first sample."""
+        predictor = self.model.predictor
+        if isinstance(predictor, MelPredictor):
+            predictor.of_subframes(torch.zeros(1, predictor.n_mels, 2))
+        return sampling_functions(self.layout.sizes, self.weight_dtype, self.num_threads)
+
     def _compile(self, started: float) -> None:
         """Compile or load the kernel now, not at the first sample."""
         if self.kernel.signatures:
             return
+        waited = wait_for_kernel()
         with compiling_fast():
             self._run(self.layout.new_state(1), 0)
         cache = get_cache(self.kernel)
-        if isinstance(cache, KernelCache) and not cache.hits:
+        if waited or (isinstance(cache, KernelCache) and not cache.hits):
             log.info("compiled in %.1f s", time.perf_counter() - started)
 
     def _packed_state(self, state: SamplerState) -> PackedState:
@@ -167,7 +178,7 @@ class CpuSampler(Sampler):
             length=length,
             position=packed.position,
             # the look-ahead of the last run had no conditioning beyond its end
-            refill_lookahead=packed.refill_lookahead or conditioning is not None,
+            refill_lookahead=length > 0 and (packed.refill_lookahead or conditioning is not None),
             needs_params=needs_params,
             noise=np.zeros((streams, length, 1), np.float32) if noise is None else noise,
             conditioning=self._encode_conditioning(conditioning, streams),
@@ -210,7 +221,7 @@ def cached_kernel() -> Any:
     """Return the kernel; its first call loads it from disk or compiles it."""
     kernel = make_kernel()
     if not kernel.signatures and not isinstance(get_cache(kernel), KernelCache):
-        set_cache(kernel, KernelCache("cpu-sampler", private_folder(), SAMPLER_SOURCES))
+        set_cache(kernel, KernelCache(KERNEL, private_folder(), SAMPLER_SOURCES))
     return kernel
 
 
@@ -223,6 +234,18 @@ def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Fun
         solve_past=solve_past.address if sizes.interval > 0 else 0,
         next_sample=next_sample.address if num_threads > 1 else 0,
     )
+
+
+class _KernelAlone(CpuSampler):
+    """Compiles the kernel, but no function that it calls for a sample."""
+
+    def _compiled_functions(self) -> Functions:
+        return Functions(0, 0, 0, 0, 0)
+
+
+def compile_kernel() -> None:
+    """Compile the kernel for the cache; it is the same for all models."""
+    _KernelAlone(WaveNet(WaveNetConfig(dilations=(1,))))
 
 
 def _int32(codes: Tensor) -> NDArray[np.int32]:

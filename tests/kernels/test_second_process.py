@@ -1,0 +1,108 @@
+"""The kernel that a second process compiles is the one that samplers load."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.architectures import SMALL
+from tests.commands import run_here
+from wavenet import AudioConfig, WaveNet, make_sampler, save
+from wavenet.kernels import second_process
+from wavenet.kernels.cache import KernelCache
+from wavenet.kernels.compiler import get_cache
+from wavenet.kernels.second_process import KERNEL, compiling_kernel, wait_for_kernel
+from wavenet.sampling.cpu import CpuSampler
+from wavenet.utils.cores import available_cores
+
+pytestmark = pytest.mark.skipif(available_cores() < 2, reason="one core here")
+LEAVE_A_TRACE = f"open('{KERNEL}-trace', 'w').close()"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("WAVENET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.slow
+def test_the_kernel_is_that_of_any_model(cache: Path) -> None:
+    with compiling_kernel():
+        assert wait_for_kernel()
+    (compiled,) = cache.glob(f"{KERNEL}-*")
+
+    sampler = make_sampler(WaveNet(SMALL), "cpu")
+
+    assert isinstance(sampler, CpuSampler)
+    own = get_cache(sampler.kernel)  # elsewhere, if this process had a sampler before
+    assert isinstance(own, KernelCache)
+    assert own.folder is not None
+    assert (own.folder / compiled.name).exists()  # its name is a digest of all it depends on
+    assert len(list(cache.glob(f"{KERNEL}-*"))) == 1
+
+
+def test_after_a_failure_this_process_compiles(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second_process, "CODE", "raise SystemExit(1)")
+
+    with compiling_kernel():
+        assert not wait_for_kernel()
+
+
+def test_nothing_is_compiled_twice(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(second_process, "CODE", LEAVE_A_TRACE)
+    for _ in range(2):
+        with compiling_kernel():
+            first = wait_for_kernel()
+
+    assert not first
+    assert not wait_for_kernel()
+    assert [path.name for path in cache.iterdir()] == [f"{KERNEL}-trace"]
+
+
+@pytest.mark.parametrize("place", ["", "/dev/null"])
+def test_without_a_folder_or_a_second_core_there_is_no_process(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(second_process, "CODE", LEAVE_A_TRACE)
+    with monkeypatch.context() as one_core:
+        one_core.setattr(second_process, "available_cores", lambda: 1)
+        with compiling_kernel():
+            assert not wait_for_kernel()
+    monkeypatch.setenv("WAVENET_CACHE", place)
+    with compiling_kernel():
+        assert not wait_for_kernel()
+
+    assert not list(cache.iterdir())
+
+
+def test_the_process_ends_with_the_command(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(second_process, "CODE", "import time; time.sleep(1000)")
+
+    with pytest.raises(KeyboardInterrupt), compiling_kernel():
+        (process,) = second_process._running
+        raise KeyboardInterrupt
+
+    assert process.returncode
+    assert not second_process._running
+
+
+@pytest.mark.parametrize(("backend", "begins"), [("auto", True), ("reference", False)])
+def test_generate_begins_with_it(
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    backend: str,
+    begins: bool,
+) -> None:
+    make_sampler(WaveNet(SMALL), "cpu")  # this process has the kernel
+    save(WaveNet(SMALL), tmp_path / "model", AudioConfig(sample_rate=8000))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(second_process, "CODE", LEAVE_A_TRACE)
+    words = ("model", "seconds=0.01", f"backend={backend}")
+
+    assert run_here("generate", words, capsys).returncode == 0
+
+    assert (cache / f"{KERNEL}-trace").exists() == begins
