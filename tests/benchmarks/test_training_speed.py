@@ -4,16 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from wavenet.benchmarks.framework import Measurement, Result, Timing
+from wavenet.benchmarks.framework import Measurement, Result, Timing, worker_process
 from wavenet.benchmarks.training_speed import (
     BaselineWaveNet,
     TrainingCase,
-    measure_training,
+    _training_meter,
     segments_read_per_second,
     training_cases,
 )
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
+from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import MachineError
 
 TINY = WaveNetConfig(
@@ -39,21 +40,6 @@ def test_cases_are_all_combinations() -> None:
     assert cases[0] == make_case("baseline")
     assert len(cases) == len(set(cases)) == 4
     assert (cases[-1].batch_size, cases[-1].segment_length) == (3, 50)
-
-
-@pytest.mark.slow
-def test_each_case_is_measured_in_every_repeat_in_its_own_process() -> None:
-    cases = [make_case("fused_checkpointed")]  # tests of the command measure several
-
-    measurements = measure_training(TINY, cases, repeats=2, seconds=0.01)
-
-    assert [one.case for one in measurements] == cases
-    for one in measurements:
-        assert len(one.timings) == 2
-        assert min(timing.rate for timing in one.timings) > 0
-        assert one.share_of_limit is not None
-        assert 0 < one.share_of_limit < 1
-        assert one.memory_mib is not None
 
 
 def test_a_case_is_compared_with_the_baseline_of_the_same_shape() -> None:
@@ -82,11 +68,11 @@ def test_failed_process_reports_its_error() -> None:
         device="nowhere",
     )
 
-    with pytest.raises(
-        MachineError,
-        match=r"measures fused, 32-true, 1 x 200 failed: RuntimeError: Expected one of cpu",
-    ):
-        measure_training(TINY, [wrong], repeats=1, seconds=0.01)
+    plain = [to_dict(wrong), to_dict(TINY)]
+    message = r"measures fused, 32-true, 1 x 200 failed: RuntimeError: Expected one of cpu"
+    process = worker_process(_training_meter, plain, wrong.name)
+    with process as measure, pytest.raises(MachineError, match=message):
+        measure(0.01)
 
 
 @pytest.mark.parametrize(

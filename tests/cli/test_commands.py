@@ -274,6 +274,7 @@ def test_benchmark_train_measures_each_implementation_and_draws_a_chart(
         "sizes=[small]",
         "batch_shapes=[1x500]",
         "precisions=[bf16-mixed]",
+        "implementations=[baseline,fused_checkpointed]",
         "repeats=2",
         "seconds=0.01",
         "--json",
@@ -283,7 +284,7 @@ def test_benchmark_train_measures_each_implementation_and_draws_a_chart(
     (size,) = json.loads(done.stdout)["models"]
     measurements = size["measurements"]
     found = [one["case"]["implementation"] for one in measurements]
-    assert found == ["baseline", "fused"]
+    assert found == ["baseline", "fused_checkpointed"]
     assert measurements[0]["times_baseline"] == 1.0
     for one in measurements:
         assert len(one["rates"]) == 2
