@@ -2,10 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import hydra
 import pytest
 import torch
 
@@ -335,3 +338,22 @@ def test_threads_wait_without_spinning_unless_the_user_wants_it(
     assert run_here("generate", ("--version",), capsys).returncode == 0
 
     assert os.environ["OMP_WAIT_POLICY"] == wanted
+
+
+def test_ctrl_c_while_hydra_composes_is_answered_afterwards(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of it, OmegaConf would raise an error of its own."""
+    compose, composed = hydra.compose, []
+
+    def interrupted(*words: Any, **keys: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        composed.append(compose(*words, **keys))
+        return composed[0]
+
+    monkeypatch.setattr(hydra, "compose", interrupted)
+
+    done = run("generate")
+
+    assert composed
+    assert (done.returncode, done.stderr) == (130, "interrupted; no partial files are left\n")

@@ -1,9 +1,11 @@
+import copy
 import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,12 @@ register = functools.cache(register_configs)
 
 def composed(*overrides: str, verb: str = "train") -> dict[str, Any]:
     """A verb's composed config, as Hydra leaves it; a required key is `given`."""
+    return copy.deepcopy(_composed(overrides, verb, torch.cuda.is_available()))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], verb: str, _: bool) -> dict[str, Any]:
+    """The same, once: composing takes long, and the device is all else that it depends on."""
     register(CONF)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(verb, overrides=[mel_by_name(word) for word in overrides])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_sweep_runs_every_job_and_lists_the_best_first(
     assert [line.split()[0] for line in table if "optim.lr=" in line] == ["1", "2", "0"]
 
 
-@pytest.mark.slow
+@pytest.mark.skipif("WAVENET_FULL" not in os.environ, reason="starts Python anew: --full runs it")
 def test_joblib_jobs_run_in_parallel_processes(recordings: Path, tmp_path: Path) -> None:
     words = (*TRAIN, *MIXTURE, "optim.lr=1e-2,-1", "launcher=joblib", f"data.root={recordings}")
 

@@ -128,6 +128,7 @@ def test_stopped_process_is_detected_within_the_timeout(
     assert_same_bits(uninterrupted, tmp_path / "runs" / "folder")
 
 
+@full
 def test_a_terminated_torchrun_lets_its_processes_save(recordings: Path, tmp_path: Path) -> None:
     endless = ("trainer.save_every_n_steps=1000000", "trainer.max_steps=1000000")
     early = "trainer.val_every_n_steps=10"

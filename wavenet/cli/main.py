@@ -36,9 +36,11 @@ from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
 from wavenet.cli.words import as_overrides, check_words
 from wavenet.kernels.second_process import compiling_kernel
 from wavenet.model_directory import check_model
+from wavenet.utils.collector import without_collector
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable, require
 from wavenet.utils.progress import log_to_stderr
+from wavenet.utils.signals import signals_deferred
 
 Task = Callable[[Any, Composed], CommandResult | None]
 
@@ -135,7 +137,7 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
         if any(word.startswith(("-", "hydra.", "hydra/")) for word in rest):
             run_hydra(conf, verb, job, rest, paths)
         else:
-            with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            with signals_deferred(), hydra.initialize_config_dir(str(conf), version_base="1.3"):
                 config = hydra.compose(verb, overrides=rest)
             job(config)
     except (*composing_errors, ValueError) as error:
@@ -162,7 +164,8 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     with compiling_kernel() if samples_on_cpu else contextlib.nullcontext():
         if task is None:
             find_recipes()
-            recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
+            with without_collector():
+                recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
             task = getattr(recipe, spec.function or verb)
         return task(options, composed) or CommandResult()
 

@@ -20,11 +20,9 @@ for them, and a test compares this list with the installed version:
   was made at run time.
 """
 
-import gc
 import inspect
 import pickle  # noqa: TID251 only for what this user wrote, in a folder that is closed to others
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -40,18 +38,6 @@ ADDRESS = types.int64
 
 _OPTIONS: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil": True}
 _inlined_functions: set[Callable[..., Any]] = set()
-
-
-@contextmanager
-def compiling_fast() -> Iterator[None]:
-    """Compile without Python's cycle collector, which looks through all of PyTorch each time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def compiled(

@@ -5,6 +5,7 @@ wherever PyTorch does.
 """
 
 import copy
+import dataclasses
 import importlib.util
 
 import torch
@@ -134,8 +135,10 @@ def inference_copy(model: WaveNet) -> WaveNet:
         values = {name: getattr(module, name) for name in module.parametrizations}
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations
+        module._load_state_dict_pre_hooks.clear()  # for their names; they cannot be pickled
         for name, value in values.items():
             module.register_parameter(name, nn.Parameter(value))
+    copied.config = dataclasses.replace(copied.config, weight_norm=False)
     for parameter in copied.parameters():
         parameter.requires_grad_(False).grad = None
     return copied

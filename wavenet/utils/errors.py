@@ -4,14 +4,13 @@ A message names the file or key, what was found, what was expected and what to d
 is, so text that comes from a file goes through `printable` first.
 """
 
-import contextlib
 import importlib
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from types import FrameType, ModuleType
+from collections.abc import Sequence
+from types import ModuleType
+
+from wavenet.utils.signals import signals_deferred
 
 
 class WavenetError(Exception):
@@ -78,7 +77,7 @@ def require(module: str, extra: str) -> ModuleType:
         MachineError: `module` is not installed or does not load.
     """
     try:
-        with _signals_deferred():
+        with signals_deferred():
             return importlib.import_module(module)
     except (ImportError, OSError, RuntimeError) as error:
         problem = f"{module} does not load ({printable(error)})"
@@ -99,27 +98,3 @@ def _matching_torchaudio() -> str:
         f"it must be of the same build as torch, here {version}: pip install --force-reinstall "
         f"--no-deps 'torchaudio==2.11.*'{index}"
     )
-
-
-@contextlib.contextmanager
-def _signals_deferred() -> Iterator[None]:
-    """Deliver signals after the block: an interrupted import of C code cannot be repeated."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    ours = [(number, handler) for number, handler in handlers if callable(handler)]
-    for number, _ in ours:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in ours:
-            signal.signal(number, handler)
-    for signal_number in received:
-        signal.raise_signal(signal_number)

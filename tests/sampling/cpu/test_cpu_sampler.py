@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import os
 import pickle  # noqa: TID251 the test of a pickle
@@ -40,8 +41,10 @@ def test_damaged_weights_are_refused_by_name(number: float) -> None:
         make_sampler(model, "cpu")
 
 
-def test_a_sampler_is_pickled_without_addresses_of_code() -> None:
-    sampler = CpuSampler(WaveNet(SMALL), weight_dtype="int8")
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_a_sampler_is_pickled_without_addresses_of_code(weight_norm: bool) -> None:
+    model = WaveNet(dataclasses.replace(SMALL, weight_norm=weight_norm))
+    sampler = CpuSampler(model, weight_dtype="int8")
 
     content = pickle.dumps(sampler)
     copy = pickle.loads(content)  # noqa: S301

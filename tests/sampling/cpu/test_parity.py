@@ -17,7 +17,7 @@ from wavenet.model import WaveNet
 from wavenet.sampling import WEIGHT_DTYPES, make_sampler
 from wavenet.utils.cores import available_cores
 
-EXAMPLES = num_examples(20)
+EXAMPLES = num_examples(15)
 FULL = "WAVENET_FULL" in os.environ
 LONG = 20_000 if FULL else 5000
 THREADS = [1, 2][: available_cores()]

@@ -34,7 +34,7 @@ from wavenet.sampling.cuda.task import Task
 from wavenet.utils.errors import ConfigError
 
 pytestmark = needs_compiler
-EXAMPLES = num_examples(8, 300)
+EXAMPLES = num_examples(5, 300)
 # of parameters, against float32, as a part of the largest: bfloat16's factors are rounded to 8 bits
 # (0.4 %) in each layer, and the worst of 56 models of `MODELS`, with 8 seeds each, is off by 0.8 %
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02}
