@@ -352,8 +352,12 @@ def test_ctrl_c_while_hydra_composes_is_answered_afterwards(
         return composed[0]
 
     monkeypatch.setattr(hydra, "compose", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of tests ignore it
 
-    done = run("generate")
+    try:
+        done = run("generate")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert composed
     assert (done.returncode, done.stderr) == (130, "interrupted; no partial files are left\n")
