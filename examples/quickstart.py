@@ -33,8 +33,8 @@ print(f"generated: {signal.shape[1] / audio.sample_rate:.1f} seconds")
 
 # %%
 figure, (above, below) = plt.subplots(2, figsize=(9, 4), layout="constrained")
-above.plot(signal[0], linewidth=0.3)
-below.imshow(LogMel(audio.mel)(signal)[0], origin="lower", aspect="auto")
+above.plot(signal[0].numpy(), linewidth=0.3)
+below.imshow(LogMel(audio.mel)(signal)[0].numpy(), origin="lower", aspect="auto")
 plt.show()
 display(Audio(signal[0].numpy(), rate=audio.sample_rate))
 
