@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wavenet.data.container_headers import TruncatedAudio, check_whole
+from wavenet.data.container_headers import TruncatedAudio, check_whole, has_open_end
 
 Record = Callable[..., Path]
 Samples = NDArray[np.float32]
@@ -24,6 +24,34 @@ def test_a_file_that_was_cut_short_is_refused(
 
     with pytest.raises(TruncatedAudio, match=r"promises|last page"):
         check_whole(path)
+
+
+def pages(content: bytes) -> list[int]:
+    """Where the pages of an Ogg file begin."""
+    starts, at = [], 0
+    while at < len(content):
+        starts.append(at)
+        count = content[at + 26]
+        at += 27 + count + sum(content[at + 27 : at + 27 + count])
+    return starts
+
+
+def test_an_ogg_file_without_a_mark_at_its_end_is_whole(record: Record, noise: Samples) -> None:
+    """Encoders that mark no end exist; a file cut between two pages cannot be told from theirs."""
+    path = record("page.ogg", np.tile(noise, 20))
+    content = path.read_bytes()
+    assert not has_open_end(path)
+    last = pages(content)[-1]
+
+    for size in range(last - 50, last):
+        path.write_bytes(content[:size])
+        assert not has_open_end(path)
+        with pytest.raises(TruncatedAudio, match="last page is incomplete"):
+            check_whole(path)
+    path.write_bytes(content[:last])
+
+    check_whole(path)
+    assert has_open_end(path)
 
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\0\0\0\0"])

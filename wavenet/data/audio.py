@@ -48,6 +48,11 @@ class AudioHeader:
     container: str
     encoding: str
 
+    @property
+    def is_lossy(self) -> bool:
+        """Whether decoded samples may be a little past 1.0, as those of a loud recording are."""
+        return self.encoding in ("VORBIS", "OPUS") or self.encoding.startswith("MPEG_LAYER")
+
 
 def read_header(path: Path, *, allow_truncated: bool = False) -> AudioHeader:
     """Return the header of `path`; no sample is decoded.

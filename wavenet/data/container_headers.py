@@ -8,7 +8,7 @@ notice by themselves.
 import re
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from wavenet.utils.errors import DataError, printable
 
@@ -28,9 +28,9 @@ def check_whole(path: Path) -> None:
     size = path.stat().st_size
     with open(path, "rb") as file:
         start = file.read(4)
-        if start == b"OggS" and not _ogg_ends(file, size):
+        if start == b"OggS" and not _last_page(file, size).is_complete:
             raise TruncatedAudio(
-                f"{printable(path)}: its last page is missing: the file is cut short, copy it "
+                f"{printable(path)}: its last page is incomplete: the file is cut short, copy it "
                 "again from its origin"
             )
         measured = _sample_bytes(file, size)
@@ -47,6 +47,16 @@ def check_whole(path: Path) -> None:
             f"{printable(path)}: header promises {promised} bytes of samples, found "
             f"{found}: the file is cut short, copy it again from its origin"
         )
+
+
+def has_open_end(path: Path) -> bool:
+    """Return whether an Ogg file ends with a whole page that is not marked as the last.
+
+    Some encoders mark none; a file that was cut between two pages looks the same.
+    """
+    with open(path, "rb") as file:
+        is_ogg, page = file.read(4) == b"OggS", _last_page(file, path.stat().st_size)
+    return is_ogg and page.is_complete and not page.is_marked
 
 
 def _sample_bytes(file: BinaryIO, size: int) -> tuple[int, int] | None:
@@ -101,12 +111,19 @@ def _nist(start: bytes, size: int) -> tuple[int, int] | None:
     return count * width * channels, size - int(start[8:15].strip() or b"1024")
 
 
-def _ogg_ends(file: BinaryIO, size: int) -> bool:
-    """Return whether the last page is complete and marked as the last."""
+class _Page(NamedTuple):
+    """The last page of an Ogg file."""
+
+    is_complete: bool
+    is_marked: bool  # as the last
+
+
+def _last_page(file: BinaryIO, size: int) -> _Page:
     file.seek(max(0, size - OGG_PAGE))
     tail = file.read(OGG_PAGE)
     page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & OGG_END:
-        return False
+    if len(page) < 27:
+        return _Page(is_complete=False, is_marked=False)
     segments = page[27 : 27 + page[26]]
-    return len(page) >= 27 + page[26] + sum(segments)
+    whole = len(page) >= 27 + page[26] + sum(segments)
+    return _Page(is_complete=whole, is_marked=bool(page[5] & OGG_END))

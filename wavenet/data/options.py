@@ -1,4 +1,4 @@
-"""Where recordings come from, and how they become clips; every repair is off by default."""
+"""Where recordings come from, and how they become clips; repairs are off by default."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,9 @@ class PrepareOptions(Options):
     )
     resample: bool = option(False, "Convert recordings of another sample rate")
     mono: bool = option(False, "Mix several channels down to their mean")
-    clip: bool = option(False, "Limit samples beyond 1.0 to 1.0")
+    clip: bool = option(
+        False, "Limit samples beyond 1.0 to 1.0; up to 2.0, those of OGG and MP3 always are"
+    )
     nan_to_num: bool = option(False, "Replace NaN and infinite samples by 0")
     allow_truncated: bool = option(False, "Use the readable part of truncated files")
     allow_silent: bool = option(False, "Accept recordings whose standard deviation is under 1e-4")

@@ -9,7 +9,7 @@ import soxr
 from wavenet.data.audio import read_samples
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.conversion import Converted, clip_name, convert
-from wavenet.data.preparation.inspection import inspect
+from wavenet.data.preparation.inspection import MAX_OVERSHOOT, inspect
 from wavenet.data.preparation.sources import Source
 
 from .conftest import Record, Samples
@@ -43,6 +43,35 @@ def test_each_repair_does_what_it_says(record: Record, noise: Samples) -> None:
 
     assert samples[[10, 20, 30]].tolist() == [0.25, 0.125, 0.0]
     np.testing.assert_array_equal(samples[31:], noise[31:])
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "mp3"])
+def test_what_a_decoder_overshoots_is_clipped_without_an_option(
+    record: Record, suffix: str
+) -> None:
+    square = np.sign(np.sin(np.arange(8000) * 2 * np.pi / 80)).astype(np.float32)
+    path = record(f"loud.{suffix}", square)
+    decoded = read_samples(path)
+    assert 1 < abs(decoded).max() < MAX_OVERSHOOT
+    source = Source(path.name, path, path.stat().st_size, 0)
+
+    inspection = inspect(source, PrepareOptions(sample_rate=16000))
+    _, (samples,) = prepared(path)
+
+    assert (inspection.problems, inspection.repairs) == ((), ("clip",))
+    assert inspection.past_one == int((abs(decoded) > 1).sum())
+    assert abs(samples).max() <= 1
+
+
+def test_what_no_decoder_overshoots_is_clipped_with_the_option_only(
+    record: Record, noise: Samples
+) -> None:
+    path = record("wrong_scale.ogg", 20 * noise)
+    source = Source(path.name, path, path.stat().st_size, 0)
+
+    (problem,) = inspect(source, PrepareOptions(sample_rate=16000)).problems
+
+    assert problem.option == "clip"
 
 
 def test_resampling_in_blocks_equals_resampling_at_once(record: Record) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.data.audio import AudioHeader, read_blocks, read_header
-from wavenet.data.container_headers import TruncatedAudio
+from wavenet.data.container_headers import TruncatedAudio, has_open_end
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.frame_files import frames_problem
 from wavenet.data.preparation.sources import CONTAINERS, Source
@@ -20,6 +20,7 @@ from wavenet.utils.errors import WavenetError, printable
 
 SILENT = 1e-4  # standard deviation
 OFFSET = 0.01  # of the mean from 0
+MAX_OVERSHOOT = 2.0  # peak of a lossy format; real recordings at full level decode to 1.6
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,9 @@ def inspect(source: Source, options: PrepareOptions) -> Inspection:
         reason = str(error).removeprefix(f"{printable(source.path)}: ")  # the list has the path
         return Inspection(source.name, (Problem(reason, option),))
     for problem in _problems(source, header, levels, options):
-        if problem.option and getattr(options, problem.option) is True:
+        overshoots = header.is_lossy and levels.peak <= MAX_OVERSHOOT
+        accepted = problem.option == "clip" and overshoots
+        if accepted or (problem.option and getattr(options, problem.option) is True):
             repairs.append(problem.option)
         else:
             problems.append(problem)
@@ -195,6 +198,7 @@ def _remarks(source: Source, header: AudioHeader, levels: _Levels) -> tuple[str,
         late = sum(note.onset >= levels.frames / rate for note in read_notes(source.notes))
     foreign = header.container not in CONTAINERS[source.suffix]
     table = (
+        (has_open_end(source.path), "its end is not marked: whole, or cut between two Ogg pages"),
         (foreign, f"is {header.container}, not what its suffix says"),
         (abs(levels.offset) > OFFSET, f"mean is {levels.offset:+.3f}, not 0 (DC offset)"),
         (late, f"{late} notes start after its end"),
