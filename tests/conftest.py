@@ -19,6 +19,7 @@ SLOWEST_FILES = (  # first, or one worker of `make test` runs them alone while t
     "cli/test_torchrun.py",
     "cli/test_commands.py",
     "packaging/test_wheel.py",
+    "faults/test_fuzz.py",
     "sampling/cpu/test_parity.py",
     "training/distributed/test_process_group.py",
     "test_export.py",

@@ -51,7 +51,10 @@ class MachineError(WavenetError):
 
 def printable(text: object, limit: int = 200) -> str:
     """Return `text` on one line, control characters escaped, cut at `limit` characters."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    line = str(text)
+    if not line.isprintable():
+        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        line = "".join(escaped)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
