@@ -1,4 +1,5 @@
 import re
+import signal
 from typing import Any
 
 import numba
@@ -9,7 +10,7 @@ from numba.core.options import DefaultOptions
 from packaging.specifiers import SpecifierSet
 
 from tests.commands import ROOT
-from wavenet.kernels.compiler import compiled, inlined
+from wavenet.kernels.compiler import compiled, compiling, inlined
 
 
 def test_the_installed_numba_is_within_the_declared_bounds() -> None:
@@ -88,3 +89,15 @@ def test_private_names_of_numba_are_used_in_two_files() -> None:
     ]
 
     assert using == ["wavenet/kernels/compiler.py", "wavenet/kernels/references.py"]
+
+
+def test_ctrl_c_while_compiling_is_answered_afterwards() -> None:
+    before, done = signal.signal(signal.SIGINT, signal.default_int_handler), False
+    try:
+        with pytest.raises(KeyboardInterrupt), compiling():
+            signal.raise_signal(signal.SIGINT)
+            done = True
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert done

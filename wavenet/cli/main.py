@@ -120,7 +120,8 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     from omegaconf.errors import OmegaConfBaseException
 
     composing_errors = (hydra.errors.HydraException, OmegaConfBaseException)
-    register_configs(conf)
+    with signals_deferred():
+        register_configs(conf)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise errors; they are reported by us
     results: list[CommandResult | Exception] = []
 

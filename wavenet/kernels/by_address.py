@@ -20,11 +20,11 @@ from wavenet.kernels.compiler import (
     Value,
     address_of,
     compiled,
+    compiling,
     llvm_function,
     set_cache,
 )
 from wavenet.kernels.private_files import private_folder
-from wavenet.utils.collector import without_collector
 
 
 class FunctionByAddress:
@@ -52,7 +52,7 @@ class FunctionByAddress:
     def address(self) -> Address:
         """The address, which is loaded from disk or compiled when it is asked for first."""
         set_cache(self._compiled, KernelCache(self._name, private_folder(), self._sources))
-        with without_collector():
+        with compiling():
             return address_of(self._compiled, self._signature)
 
     def __call__(self, *arguments: Any) -> Any:

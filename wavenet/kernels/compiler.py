@@ -22,7 +22,8 @@ for them, and a test compares this list with the installed version:
 
 import inspect
 import pickle  # noqa: TID251 only for what this user wrote, in a folder that is closed to others
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +32,9 @@ from numba.core import registry, serialize
 from numba.core.compiler import CompileResult
 from numba.extending import intrinsic
 
+from wavenet.utils.collector import without_collector
+from wavenet.utils.signals import signals_deferred
+
 Builder = Any  # llvmlite is not typed
 Value = Any
 Address = int  # of memory, in compiled code
@@ -38,6 +42,16 @@ ADDRESS = types.int64
 
 _OPTIONS: dict[str, Any] = {"boundscheck": False, "error_model": "numpy", "nogil": True}
 _inlined_functions: set[Callable[..., Any]] = set()
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Compile without Python's cycle collector, and answer signals afterwards.
+
+    LLVM calls Python, and what a signal's handler raises there would be lost.
+    """
+    with without_collector(), signals_deferred():
+        yield
 
 
 def compiled(

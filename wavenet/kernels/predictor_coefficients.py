@@ -25,6 +25,7 @@ from wavenet.kernels.compiler import (
     Builder,
     Value,
     compiled,
+    compiling,
     inlined,
     llvm_function,
     set_cache,
@@ -34,7 +35,6 @@ from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.vectors import I64, LANES, Vector, for_range, load, load_scalar
 from wavenet.linear_predictor import ROUNDING_VARIANCE
 from wavenet.mel_predictor import ITERATIONS, LOG_RANGE, TINY, MelPredictor, coefficients
-from wavenet.utils.collector import without_collector
 
 FRAMES = 8  # computed at once
 FRAME_VECTOR = ir.VectorType(ir.DoubleType(), FRAMES)
@@ -221,7 +221,7 @@ def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     rows = np.empty(shape, np.float32)
     solver, constants = _solver(), _constants(predictor.config)
     scratch = _scratch(constants, items.shape[1])
-    with nullcontext() if solver.signatures else without_collector():
+    with nullcontext() if solver.signatures else compiling():
         for item, own_rows in zip(items, rows, strict=True):
             solver(item, constants, scratch, own_rows)
     return torch.from_numpy(rows)

@@ -1,7 +1,7 @@
 """Blocks that a signal does not interrupt.
 
-An interrupted import of C code cannot be repeated, and some libraries turn an interruption into an
-error of their own.
+An interrupted import of C code cannot be repeated, LLVM loses what is raised while it compiles, and
+OmegaConf turns an interruption into an error of its own.
 """
 
 import contextlib

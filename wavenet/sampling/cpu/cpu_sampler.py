@@ -13,7 +13,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
 from wavenet.kernels.cache import KernelCache
-from wavenet.kernels.compiler import get_cache, set_cache
+from wavenet.kernels.compiler import compiling, get_cache, set_cache
 from wavenet.kernels.elementwise import make_encode
 from wavenet.kernels.matmul import aligned, encode_rows, make_product
 from wavenet.kernels.past_coefficients import solve_past
@@ -40,7 +40,6 @@ from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
 from wavenet.sampling.state import SamplerState, check_model_state, check_standard_model
-from wavenet.utils.collector import without_collector
 
 log = logging.getLogger("wavenet")
 
@@ -141,7 +140,7 @@ class CpuSampler(Sampler):
         if self.kernel.signatures:
             return
         waited = wait_for_kernel()
-        with without_collector():
+        with compiling():
             self._run(self.layout.new_state(1), 0)
         cache = get_cache(self.kernel)
         if waited or (isinstance(cache, KernelCache) and not cache.hits):
