@@ -1,5 +1,6 @@
 """NumPy arrays where tensors are expected."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from wavenet import MelConsistency, SamplingConfig, make_sampler
 from wavenet.config import LocalConfig, MelConfig, WaveNetConfig
-from wavenet.features.mel import LogMel
+from wavenet.distributions import Categorical, Distribution, GaussianMixture
+from wavenet.features.mel import LogMel, read_mel, write_mel
 from wavenet.model import WaveNet
 from wavenet.sampling import Sampler
 
@@ -126,6 +128,39 @@ def test_a_mel_and_its_consistency_take_arrays() -> None:
 
     assert torch.equal(found, frames)
     assert torch.equal(closer, consistency(waveform, frames))
+
+
+def test_a_mel_file_is_written_of_an_array(tmp_path: Path) -> None:
+    path, frames = tmp_path / "mel.safetensors", torch.randn(8, 5)
+
+    write_mel(path, array(frames), MEL)
+
+    assert torch.equal(read_mel(path, MEL), frames)
+
+
+@pytest.mark.parametrize(
+    "distribution", [Categorical(16), Categorical(16, "linear"), GaussianMixture(1)]
+)
+def test_a_distribution_takes_arrays(distribution: Distribution) -> None:
+    waveform, params = torch.rand(2, 8) * 2 - 1, torch.randn(2, distribution.num_params, 8)
+
+    codes = distribution.encode(array(waveform))
+    nll = distribution.nll(array(params), array(waveform))
+
+    assert torch.equal(codes, distribution.encode(waveform))
+    assert torch.equal(distribution.decode(array(codes, "uint16")), distribution.decode(codes))
+    assert torch.equal(nll, distribution.nll(params, waveform))
+
+
+def test_codes_of_bytes_are_no_mask() -> None:
+    codes = np.array([0, 1, 255], np.uint8)
+
+    assert torch.equal(Categorical().decode(codes), Categorical().decode(codes.astype(np.int64)))
+
+
+def test_codes_that_are_no_whole_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"codes must be whole numbers, got .*float32"):
+        Categorical().decode(np.zeros(3))
 
 
 def test_an_array_of_whole_numbers_is_no_waveform(model: WaveNet) -> None:

@@ -15,6 +15,7 @@ from wavenet.distributions import (
     build_distribution,
     register,
 )
+from wavenet.utils.arrays import Array
 from wavenet.utils.errors import ConfigError
 
 
@@ -54,7 +55,7 @@ def test_a_name_cannot_be_registered_twice() -> None:
 
 def test_a_subclass_does_not_inherit_the_compiled_draw() -> None:
     class Shifted(LogisticMixture):
-        def decode(self, codes: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        def decode(self, codes: Array, dtype: torch.dtype = torch.float32) -> torch.Tensor:
             return super().decode(codes, dtype) / 2
 
     assert LogisticMixture.compiled_draw == "logistic_mixture"

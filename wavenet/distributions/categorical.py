@@ -3,6 +3,8 @@
 It is the output distribution of the WaveNet paper, section 2.2, with mu-law classes.
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 from collections.abc import Callable
 
 import torch
@@ -14,10 +16,12 @@ from wavenet.distributions.companding import companding_tables, mu_law_encode
 from wavenet.distributions.distribution import (
     Distribution,
     SamplingConfig,
+    as_codes,
     raise_if_nonfinite,
     register,
     widen,
 )
+from wavenet.utils.arrays import Array, as_tensor
 from wavenet.utils.errors import ConfigError
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
@@ -44,10 +48,11 @@ class Categorical(Distribution):
         self._edges, self._values = companding_tables(companding, num_classes)
 
     @classmethod
-    def from_config(cls, config: WaveNetConfig) -> "Categorical":
+    def from_config(cls, config: WaveNetConfig) -> Categorical:
         return cls(config.quantization_channels, config.companding)
 
-    def encode(self, waveform: Tensor) -> Tensor:
+    def encode(self, waveform: Array) -> Tensor:
+        waveform = as_tensor("waveform", waveform, self)
         if self.companding == "mu-law":
             return mu_law_encode(waveform, self.num_classes)
         # rounded as the sample is, so that a value that is an edge stays one
@@ -56,15 +61,18 @@ class Categorical(Distribution):
         samples = widen(waveform).clone(memory_format=torch.contiguous_format)
         return torch.bucketize(samples, widen(edges), right=True)
 
-    def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(self, codes: Array, dtype: torch.dtype = torch.float32) -> Tensor:
         # a look-up: the last bit of a formula depends on how many values are computed at once
+        codes = as_codes(codes)
         return self._values.to(codes.device, dtype)[codes]
 
     def to(self, device: torch.device) -> None:
         if device.type in ("cpu", "cuda"):  # meta would lose the numbers, mps has no float64
             self._edges, self._values = self._edges.to(device), self._values.to(device)
 
-    def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
+    def nll(self, params: Array, waveform: Array) -> Tensor:
+        params = as_tensor("params", params, self)
+        waveform = as_tensor("waveform", waveform, params)
         codes = self.encode(waveform)
         rows = params.transpose(1, 2).flatten(0, 1)  # a view of the network's output
         return self.cross_entropy(rows, codes.flatten()).view_as(waveform)

@@ -4,6 +4,8 @@ A distribution has `num_params` parameters per sample and takes `num_noise` unif
 owns the quantization: the network and the data know waveforms in [-1, 1] only.
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 import abc
 import math
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import OUTPUT_DISTRIBUTIONS, WaveNetConfig
-from wavenet.utils.arrays import real_number, whole_number
+from wavenet.utils.arrays import Array, as_tensor, real_number, whole_number
 from wavenet.utils.errors import CheckpointError
 
 
@@ -84,19 +86,19 @@ class Distribution(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def from_config(cls, config: WaveNetConfig) -> "Distribution":
+    def from_config(cls, config: WaveNetConfig) -> Distribution:
         """Return the distribution of a model's output."""
 
     @abc.abstractmethod
-    def encode(self, waveform: Tensor) -> Tensor:
+    def encode(self, waveform: Array) -> Tensor:
         """Return the code of each sample, 0 to `num_classes - 1`, int64 of the same shape."""
 
     @abc.abstractmethod
-    def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(self, codes: Array, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the sample in [-1, 1] that each code stands for."""
 
     @abc.abstractmethod
-    def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
+    def nll(self, params: Array, waveform: Array) -> Tensor:
         """Return the negative log-likelihood of each sample's code in nats, `(B, T)`.
 
         Args:
@@ -162,6 +164,14 @@ def register(cls: DistributionClass) -> DistributionClass:
 def build_distribution(config: WaveNetConfig) -> Distribution:
     """Return the output distribution of a model with this config."""
     return DISTRIBUTIONS[config.output_distribution].from_config(config)
+
+
+def as_codes(codes: Array) -> Tensor:
+    """Return whole numbers as int64: torch indexes by bytes as by a mask."""
+    tensor = as_tensor("codes", codes, None)
+    if tensor.is_floating_point():
+        raise ValueError(f"codes must be whole numbers, got an array of {tensor.dtype}")
+    return tensor.long()
 
 
 def widen(x: Tensor) -> Tensor:

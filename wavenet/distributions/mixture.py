@@ -9,6 +9,8 @@ PixelCNN++ (arXiv:1701.05517); Parallel WaveNet (arXiv:1711.10433), section 2.1;
 Gaussian is ClariNet's (arXiv:1807.07281).
 """
 
+from __future__ import annotations  # help() shows Array by its name
+
 import abc
 import math
 
@@ -21,10 +23,12 @@ from wavenet.distributions.categorical import pick
 from wavenet.distributions.distribution import (
     Distribution,
     SamplingConfig,
+    as_codes,
     raise_if_nonfinite,
     register,
     widen,
 )
+from wavenet.utils.arrays import Array, as_tensor
 from wavenet.utils.errors import ConfigError
 
 LEVELS = 65536
@@ -59,17 +63,20 @@ class Mixture(Distribution):
         self.num_noise = 2 if num_mixtures > 1 else 1
 
     @classmethod
-    def from_config(cls, config: WaveNetConfig) -> "Mixture":
+    def from_config(cls, config: WaveNetConfig) -> Mixture:
         return cls(config.num_mixtures, config.min_log_scale)
 
-    def encode(self, waveform: Tensor) -> Tensor:
+    def encode(self, waveform: Array) -> Tensor:
+        waveform = as_tensor("waveform", waveform, self)
         codes = (widen(waveform) * (LEVELS // 2)).round().clamp(-LEVELS // 2, LEVELS // 2 - 1)
         return codes.to(torch.int64) + LEVELS // 2
 
-    def decode(self, codes: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        return (codes - LEVELS // 2).to(dtype) / (LEVELS // 2)
+    def decode(self, codes: Array, dtype: torch.dtype = torch.float32) -> Tensor:
+        return (as_codes(codes) - LEVELS // 2).to(dtype) / (LEVELS // 2)
 
-    def nll(self, params: Tensor, waveform: Tensor) -> Tensor:
+    def nll(self, params: Array, waveform: Array) -> Tensor:
+        params = as_tensor("params", params, self)
+        waveform = as_tensor("waveform", waveform, params)
         params = widen(params)
         logits, means, log_scales = self.split(params)
         codes = self.encode(waveform).unsqueeze(1)

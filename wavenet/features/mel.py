@@ -120,11 +120,11 @@ class LogMel(nn.Module):
         return value.clamp(0, 1) if config.clamp else value
 
 
-def write_mel(path: Path, mel: Tensor, config: MelConfig) -> None:
+def write_mel(path: Path, mel: Array, config: MelConfig) -> None:
     """Write a mel spectrogram, `(n_mels, F)`, and its parameters, atomically."""
-    metadata = {METADATA: json.dumps(to_dict(config))}
+    frames, metadata = as_tensor("mel", mel, None), {METADATA: json.dumps(to_dict(config))}
     with atomic_file(path) as temporary:
-        temporary.write_bytes(serialize({"mel": mel.contiguous()}, metadata))
+        temporary.write_bytes(serialize({"mel": frames.contiguous()}, metadata))
 
 
 def read_mel(path: Path, wanted: MelConfig, preset: str | None = None) -> Tensor:

@@ -23,7 +23,7 @@ def as_tensor(name: str, value: Array, owner: object, *, keep_double: bool = Fal
     Args:
         name: Of the argument, for the message.
         value: Argument of a public method.
-        owner: Module or sampler whose method it is.
+        owner: Module or sampler whose method it is, or a tensor on the device wanted.
         keep_double: Leave float64 as it is.
 
     Raises:
@@ -87,7 +87,9 @@ def _kind(value: object) -> str:
 
 
 def _device_of(owner: object) -> torch.device:
-    """Return the device of a module, or of the model of a sampler; the CPU for anything else."""
+    """Return the device of a tensor, a module or a sampler's model; the CPU for anything else."""
+    if isinstance(owner, Tensor):
+        return owner.device
     module = getattr(owner, "model", owner)
     if not isinstance(module, torch.nn.Module):
         return torch.device("cpu")
