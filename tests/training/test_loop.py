@@ -8,7 +8,7 @@ from tests.training.small import CONFIG, build_loop, new_state, single_process
 from wavenet.model import WaveNet
 from wavenet.training.checkpointing import find_checkpoints, read_run_checkpoint
 from wavenet.training.loop import Objective, masked_mean
-from wavenet.training.optim import hold_schedule, learning_rate, update_ema
+from wavenet.training.optim import hold_schedule, learning_rate, schedule_line, update_ema
 from wavenet.training.options import OptimOptions
 
 
@@ -87,6 +87,72 @@ def test_a_held_schedule_keeps_the_rates_of_the_first_steps() -> None:
         learning_rate(optim, step, 110) for step in range(110)
     ]
     assert [learning_rate(held, step, 300) for step in (110, 200, 299)] == [0.2] * 3
+
+
+@pytest.mark.parametrize("lr_schedule_steps", [None, 20, 50])
+@pytest.mark.parametrize("max_steps", [1, 20, 100, 101])
+def test_a_run_that_ended_in_its_warmup_follows_the_schedule_of_its_new_steps(
+    max_steps: int, lr_schedule_steps: int | None
+) -> None:
+    before = OptimOptions(lr=2.0, min_lr_ratio=0.1, lr_schedule_steps=lr_schedule_steps)
+
+    now = hold_schedule(before, max_steps, 200)
+
+    rates = [learning_rate(before, step, max_steps) for step in range(max_steps)]
+    rates += [learning_rate(now, step, 200) for step in range(max_steps, 200)]
+    assert rates == [
+        learning_rate(OptimOptions(lr=2.0, min_lr_ratio=0.1), s, 200) for s in range(200)
+    ]
+    assert hold_schedule(before, max_steps, max_steps) == before
+
+
+@pytest.mark.parametrize("max_steps", [1, 20, 100, 101, 150, 200])
+@pytest.mark.parametrize("lr_schedule_steps", [None, 1, 50, 101, 150, 200, 300])
+def test_no_number_of_steps_makes_a_resumed_learning_rate_jump(
+    max_steps: int, lr_schedule_steps: int | None
+) -> None:
+    """It is resumed twice; no step of these schedules changes the rate by 0.1."""
+    optim = OptimOptions(lr=2.0, lr_schedule_steps=lr_schedule_steps)
+    rates: list[float] = []
+    ends = (max_steps, max_steps + 60, max_steps + 300)
+    for steps, longer in itertools.pairwise((*ends, 1000)):
+        rates += [learning_rate(optim, step, steps) for step in range(len(rates), steps)]
+        optim = hold_schedule(optim, steps, longer)
+
+    assert max(abs(after - before) for before, after in itertools.pairwise(rates)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("lr_schedule_steps", "max_steps", "new_max_steps", "line"),
+    [
+        (None, 20, 20, ""),
+        (
+            None,
+            20,
+            50,
+            "is 0.42 now and 0.99 at the end, it was 0.4: its schedule now has 50 steps",
+        ),
+        (
+            None,
+            20,
+            130,
+            "is 0.42 now and 0.2 at the end, it was 0.4: its schedule now has 130 steps",
+        ),
+        (20, 20, 130, "now has 130 steps, before 20, which ended in the warm-up"),
+        (300, 20, 130, "keeps its schedule of 300 steps, 0.42 now and 1.9 at the end"),
+        (None, 900, 999, "optim.lr_schedule_steps=999 stretches it, 0.42 now"),
+    ],
+)
+def test_a_run_resumed_in_its_warmup_says_its_rates(
+    lr_schedule_steps: int | None, max_steps: int, new_max_steps: int, line: str
+) -> None:
+    before = OptimOptions(lr=2.0, min_lr_ratio=0.1, lr_schedule_steps=lr_schedule_steps)
+    now = hold_schedule(before, max_steps, new_max_steps)
+
+    found = schedule_line(before, now, 20, max_steps, new_max_steps)
+
+    assert bool(found) is bool(line)
+    assert line in (found or "")
 
 
 def test_without_ema_the_model_itself_is_evaluated() -> None:

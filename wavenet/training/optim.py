@@ -24,11 +24,16 @@ def build_optimizer(parameters: Iterable[nn.Parameter], optim: OptimOptions) -> 
 
 
 def learning_rate(optim: OptimOptions, step: int, max_steps: int) -> float:
-    """Return the learning rate of the update after `step` updates: warm-up, then the schedule."""
+    """Return the learning rate of the update after `step` updates: warm-up, then the schedule.
+
+    A schedule that ends in the warm-up has no steps to decay in: `lr` holds after the warm-up.
+    """
     length = optim.lr_schedule_steps or max_steps
     warmup = min((step + 1) / (optim.warmup_steps + 1), 1.0)
-    progress = max(step - optim.warmup_steps, 0) / max(length - optim.warmup_steps, 1)
-    progress, min_ratio = min(progress, 1.0), optim.min_lr_ratio
+    progress, min_ratio = 0.0, optim.min_lr_ratio
+    if not _end_in_warmup(optim, length):
+        progress = max(step - optim.warmup_steps, 0) / (length - optim.warmup_steps)
+        progress = min(progress, 1.0)
     decay: dict[str, float] = {
         "constant": 1.0,
         "cosine": min_ratio + (1 - min_ratio) * (1 + math.cos(math.pi * progress)) / 2,
@@ -41,11 +46,15 @@ def hold_schedule(optim: OptimOptions, max_steps: int, new_max_steps: int) -> Op
     """Return the optimizer of a run that is resumed with another number of steps.
 
     Its learning rate keeps the schedule, and after that the schedule's last value: it would jump up
-    if the schedule were stretched to the new number of steps.
+    if the schedule were stretched to the new number of steps. A run that ended in its warm-up has
+    no last value yet: its schedule is that of the new number of steps.
     """
-    if new_max_steps == max_steps or optim.lr_schedule_steps is not None:
+    if new_max_steps == max_steps:
         return optim
-    return replace(optim, lr_schedule_steps=max_steps)
+    length = optim.lr_schedule_steps or max_steps
+    if _end_in_warmup(optim, max(length, max_steps)):
+        return replace(optim, lr_schedule_steps=None)
+    return replace(optim, lr_schedule_steps=length)
 
 
 def schedule_line(
@@ -60,23 +69,36 @@ def schedule_line(
         max_steps: Of the run so far.
         new_max_steps: From now on.
     """
-    kept = replace(before, lr_schedule_steps=before.lr_schedule_steps or max_steps)
-    if learning_rate(now, step, new_max_steps) != learning_rate(kept, step, max_steps):
-        return (
-            f"the learning rate is {learning_rate(now, step, new_max_steps):.2g} from now on, it "
-            f"was {learning_rate(kept, max(step - 1, 0), max_steps):.2g}: its schedule now has "
-            f"{now.lr_schedule_steps or new_max_steps:,} steps, before {kept.lr_schedule_steps:,}"
-        )
+    length = before.lr_schedule_steps or max_steps
+    new_length = now.lr_schedule_steps or new_max_steps
+    kept = replace(before, lr_schedule_steps=length)
     stretched = replace(before, lr_schedule_steps=new_max_steps)
-    rate, other = (learning_rate(one, step, new_max_steps) for one in (kept, stretched))
-    if new_max_steps == max_steps or rate == other:
+    decayed = max(step, min(before.warmup_steps + 1, new_max_steps - 1))  # here schedules differ
+    kept_rate, rate, stretched_rate = (
+        learning_rate(one, decayed, new_max_steps) for one in (kept, now, stretched)
+    )
+    in_warmup = _end_in_warmup(before, length)
+    if rate != kept_rate or (in_warmup and new_length != length):
+        return (
+            f"the learning rate is {learning_rate(now, step, new_max_steps):.2g} now and "
+            f"{learning_rate(now, new_max_steps - 1, new_max_steps):.2g} at the end, it was "
+            f"{learning_rate(kept, max(step - 1, 0), max_steps):.2g}: its schedule now has "
+            f"{new_length:,} steps, before {length:,}{', which ended in the warm-up' * in_warmup}"
+        )
+    if new_max_steps == max_steps or kept_rate == stretched_rate:
         return None
     return (
         f"trainer.max_steps={new_max_steps} (was {max_steps}): the learning rate keeps its "
-        f"schedule of {kept.lr_schedule_steps:,} steps, {rate:.2g} now and "
+        f"schedule of {length:,} steps, {learning_rate(kept, step, max_steps):.2g} now and "
         f"{learning_rate(kept, new_max_steps - 1, max_steps):.2g} at the end; "
-        f"optim.lr_schedule_steps={new_max_steps} stretches it, {other:.2g} now"
+        f"optim.lr_schedule_steps={new_max_steps} stretches it, "
+        f"{learning_rate(stretched, step, max_steps):.2g} now"
     )
+
+
+def _end_in_warmup(optim: OptimOptions, steps: int) -> bool:
+    """Return whether so many steps end before the learning rate first decays."""
+    return steps <= optim.warmup_steps + 1
 
 
 def step_optimizer(optimizer: torch.optim.Adam, skip: Tensor | None = None) -> None:

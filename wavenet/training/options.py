@@ -27,7 +27,7 @@ class OptimOptions(Options):
     lr_schedule_steps: int | None = option(
         None,
         "Steps of the schedule, whose last value then holds; null for trainer.max_steps, and in a "
-        "resumed run for those it began with",
+        "resumed run for those it began with, if they did not end in the warm-up",
         ge=1,
     )
     max_grad_norm: float | None = option(1.0, "Gradient clipping by norm; null for none", gt=0)

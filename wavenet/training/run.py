@@ -104,7 +104,7 @@ def start_run(config: RunConfig, run: Path | None, group: ProcessGroup) -> tuple
 def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
     """Prepare the data of a run that is resumed, if that is not done; return its config.
 
-    The learning rate keeps its schedule, whatever the number of steps, unless
+    The learning rate keeps its schedule, see `hold_schedule`, unless another
     `optim.lr_schedule_steps` is given.
 
     Args:
@@ -123,10 +123,10 @@ def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
                 f"trainer.max_steps={config.trainer.max_steps}: {printable(run)} has {done} steps "
                 "already; give as many or more"
             )
-        optim = config.optim
-        if optim.lr_schedule_steps is None:
-            before, steps = read_run(run), config.trainer.max_steps
-            optim = hold_schedule(before.optim, before.trainer.max_steps, steps)
+        optim, before = config.optim, read_run(run)
+        if optim.lr_schedule_steps in (None, before.optim.lr_schedule_steps):
+            steps = before.trainer.max_steps, config.trainer.max_steps
+            optim = hold_schedule(before.optim, *steps)
         return prepare_data(dataclasses.replace(config, optim=optim), group, run)
 
     return group.run_on_rank_zero(resume)
