@@ -1,12 +1,15 @@
 """Mel files in another scale than the model's."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
+from wavenet import checkpoint
 from wavenet.config import MelConfig
-from wavenet.features.mel import LogMel, check_scale
+from wavenet.features.mel import LogMel, check_scale, read_mel
+from wavenet.pretrained import find_model
 from wavenet.utils.errors import DataError
 
 PLAIN = MelConfig(sample_rate=8000, n_fft=256, hop_length=64, win_length=256, f_max=4000.0)
@@ -46,3 +49,26 @@ def test_a_mel_past_ten_deviations_is_warned_of(caplog: pytest.LogCaptureFixture
     assert record.levelname == "WARNING"
     assert "a.npy: the mel is up to 12 deviations from the mean" in record.getMessage()
     assert "80 bands of 0 to 4000 Hz" in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["demo_voice", "voices_16khz"])
+def test_a_mel_in_decibels_is_refused(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    folder = find_model(name)
+    config = checkpoint.load(folder).audio.mel
+    assert config is not None
+    mel = read_mel(folder / "example.safetensors", config)
+    mean, std = torch.tensor(config.mean)[:, None], torch.tensor(config.std)[:, None]
+    decibels = (mel * std + mean) * 20 / math.log(10)
+
+    check_scale(mel, config, "a.npy")
+
+    assert not caplog.records
+    with pytest.raises(DataError, match=r"the model takes the natural logarithm"):
+        check_scale((decibels - mean) / std, config, "a.npy")
+
+
+def test_decibels_are_refused_where_statistics_are_missing() -> None:
+    decibels = LogMel(dataclasses.replace(PLAIN, log_base="decibel"))(torch.zeros(1, 800))[0]
+
+    with pytest.raises(DataError, match=r"the model takes the natural logarithm"):
+        check_scale(decibels, PLAIN, "a.npy")

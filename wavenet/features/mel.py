@@ -34,7 +34,7 @@ from wavenet.utils.strict_json import parse_json
 from wavenet.waveform import shape_of_waveform
 
 METADATA = "wavenet.mel"
-WARN_DEVIATIONS, MAX_DEVIATIONS = 10.0, 100.0  # of a mel file, from the training audio
+WARN_DEVIATIONS, MAX_DEVIATIONS = 10.0, 30.0  # in speech in decibels: 48 to 66
 log = logging.getLogger("wavenet")
 
 
@@ -189,7 +189,7 @@ def check_scale(mel: Tensor, config: MelConfig, where: str) -> None:
 
 
 def _expected(config: MelConfig) -> tuple[float, float]:
-    """Return center and deviation of normalized values; without statistics half of the range."""
+    """Return center and deviation of normalized values; without statistics a tenth of the range."""
     if config.clamp:
         return 0.5, 0.5
     if {*config.mean} != {0.0} or {*config.std} != {1.0}:
@@ -199,7 +199,7 @@ def _expected(config: MelConfig) -> tuple[float, float]:
     lowest, highest = (
         math.log(value) / units[config.log_base] for value in (config.log_floor, loudest)
     )
-    return (lowest + highest) / 2, (highest - lowest) / 2
+    return (lowest + highest) / 2, (highest - lowest) / 10
 
 
 def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:
