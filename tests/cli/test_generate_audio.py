@@ -13,6 +13,7 @@ from tests.commands import Run, environment
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.audio_output import open_audio
+from wavenet.data.container_headers import OPEN_END
 from wavenet.generation.inputs import read_recording
 from wavenet.model import WaveNet
 from wavenet.utils.errors import ConfigError, DataError
@@ -63,6 +64,20 @@ def test_one_line_says_everything_that_was_converted(run: Run, model: None, tmp_
     )
     assert line in done.stderr
     assert soundfile.info("generated.wav").frames == 800 + 400
+
+
+def test_an_ogg_recording_whose_end_is_not_marked_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "wavenet")
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, tone(RATE, 20), RATE)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"OggS")])
+
+    read_recording(path, RATE)
+
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: {OPEN_END}"]
 
 
 def test_a_recording_of_less_than_a_sample_is_refused(tmp_path: Path) -> None:

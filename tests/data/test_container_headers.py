@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wavenet.data.audio import read_header, read_samples
 from wavenet.data.container_headers import TruncatedAudio, check_whole, has_open_end
+from wavenet.utils.errors import DataError
 
 Record = Callable[..., Path]
 Samples = NDArray[np.float32]
@@ -52,6 +54,105 @@ def test_an_ogg_file_without_a_mark_at_its_end_is_whole(record: Record, noise: S
 
     check_whole(path)
     assert has_open_end(path)
+
+
+@pytest.mark.parametrize("encoding", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("frames", [1, 8000])
+def test_an_ogg_file_as_libsndfile_writes_it_is_whole(
+    record: Record, noise: Samples, encoding: str, channels: int, frames: int
+) -> None:
+    samples = np.stack([noise[:frames]] * channels, axis=1)
+    path = record("whole.ogg", samples, subtype=encoding)
+
+    check_whole(path)
+
+    assert not has_open_end(path)
+
+
+@pytest.mark.parametrize("encoding", ["VORBIS", "OPUS"])
+def test_any_changed_byte_of_an_ogg_file_is_noticed(
+    record: Record, noise: Samples, encoding: str
+) -> None:
+    path = record("changed.ogg", noise[:2000], subtype=encoding)
+    content = path.read_bytes()
+    starts = pages(content)
+
+    with open(path, "r+b", buffering=0) as file:
+        for at, byte in enumerate(content):
+            file.seek(at)
+            file.write(bytes([byte ^ 1 << at % 8]))
+            if at < 4:  # not Ogg any more
+                with pytest.raises(DataError):
+                    read_header(path)
+            else:
+                start = max(start for start in starts if start <= at)
+                page = f"page at byte {start} is damaged"
+                with pytest.raises(
+                    TruncatedAudio, match=page if start < starts[-1] else f"{page}|last page"
+                ):
+                    check_whole(path)
+            file.seek(at)
+            file.write(bytes([byte]))
+    check_whole(path)
+
+
+def test_an_ogg_file_that_lacks_bytes_in_its_middle_is_refused(
+    record: Record, noise: Samples
+) -> None:
+    path = record("gap.ogg", np.tile(noise, 20))
+    content = path.read_bytes()
+    starts = pages(content)
+
+    for at in range(4, len(content) - 1000, 499):
+        path.write_bytes(content[:at] + content[at + 1000 :])
+        first = max(start for start in starts if start <= at)
+        with pytest.raises(TruncatedAudio, match=f"page at byte {first} is damaged|last page"):
+            check_whole(path)
+
+
+@pytest.mark.parametrize("encoding", ["VORBIS", "OPUS"])
+def test_recordings_one_after_the_other_in_an_ogg_file_are_counted(
+    record: Record, noise: Samples, encoding: str
+) -> None:
+    path = record("chained.ogg", noise, subtype=encoding)
+    first = read_samples(path)
+    path.write_bytes(3 * path.read_bytes())
+
+    with pytest.raises(TruncatedAudio, match="3 recordings one after the other"):
+        read_samples(path)
+
+    np.testing.assert_array_equal(read_samples(path, allow_truncated=True), first)
+
+
+def test_streams_side_by_side_in_an_ogg_file_are_one_recording(
+    record: Record, noise: Samples
+) -> None:
+    contents = [record(name, noise).read_bytes() for name in ("a.ogg", "b.ogg")]
+    split = [
+        [content[start:end] for start, end in zip(at, [*at[1:], None], strict=True)]
+        for content in contents
+        for at in [pages(content)]
+    ]
+    path = record("both.ogg", noise)
+    path.write_bytes(b"".join(page for both in zip(*split, strict=True) for page in both))
+
+    check_whole(path)
+
+    assert not has_open_end(path)
+
+
+def test_a_tag_after_the_last_page_is_ignored(record: Record, noise: Samples) -> None:
+    path = record("tag.ogg", noise)
+    content = path.read_bytes()
+    path.write_bytes(content + b"TAG" + bytes(125))
+    check_whole(path)
+    assert not has_open_end(path)
+
+    path.write_bytes(content + b"TAG" + bytes(2**16) + content)
+
+    with pytest.raises(TruncatedAudio, match=f"page at byte {len(content)} is damaged"):
+        check_whole(path)
 
 
 @pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\0\0\0\0"])

@@ -1,39 +1,49 @@
-"""Checks that a file holds as many bytes of samples as its header promises.
+"""Checks that a file holds the samples that its headers promise, and that all of them are read.
 
 libsndfile reads most truncated files without an error, so their headers are read here too: chunks
-(WAV, RF64, W64, AIFF), fixed headers (AU, NIST) and the pages of Ogg. The decoders of FLAC and MP3
-notice by themselves.
+(WAV, RF64, W64, AIFF), fixed headers (AU, NIST) and the pages of Ogg (RFC 3533), each with its
+checksum. The decoders of FLAC and MP3 notice by themselves.
 """
 
 import re
 import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from wavenet.utils.errors import DataError, printable
 
 MAX_CHUNKS = 4096  # before the samples; a real file has about ten
 SAMPLES = (b"data", b"SSND", b"BODY")
 UNKNOWN_SIZE = 0xFFFFFFFF  # of a chunk, in a header that was written to a stream
-OGG_PAGE = 65307  # bytes, at most
-OGG_END = 4  # flag of a stream's last page
+OGG_PAGE = b"OggS"
+OGG_PAGE_HEADER = 27  # bytes, before the sizes of its segments
+OGG_FIRST, OGG_LAST = 2, 4  # flags of a stream's first and last page
+OPEN_END = "its end is not marked: whole, or cut between two Ogg pages"
+REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class TruncatedAudio(DataError):
-    """A file has fewer samples than its header promises."""
+    """Fewer samples of a file can be read than it promises."""
 
 
 def check_whole(path: Path) -> None:
-    """Raise `TruncatedAudio` unless `path` has the samples that its header promises."""
+    """Raise `TruncatedAudio` unless all samples that `path` promises can be read."""
     size = path.stat().st_size
+    recordings, was_first = 1, True
     with open(path, "rb") as file:
-        start = file.read(4)
-        if start == b"OggS" and not _last_page(file, size).is_complete:
-            raise TruncatedAudio(
-                f"{printable(path)}: its last page is incomplete: the file is cut short, copy it "
-                "again from its origin"
-            )
+        for flags in _ogg_pages(file, path):
+            is_first = bool(flags & OGG_FIRST)  # streams side by side have all their first pages
+            recordings += is_first and not was_first  # before any other
+            was_first = is_first
         measured = _sample_bytes(file, size)
+    if recordings > 1:
+        raise TruncatedAudio(
+            f"{printable(path)}: {recordings} recordings one after the other in one Ogg file, of "
+            "which the first alone is read: split it into a file for each"
+        )
     if measured is None:
         return
     promised, found = measured[0], max(0, measured[1])
@@ -54,9 +64,12 @@ def has_open_end(path: Path) -> bool:
 
     Some encoders mark none; a file that was cut between two pages looks the same.
     """
-    with open(path, "rb") as file:
-        is_ogg, page = file.read(4) == b"OggS", _last_page(file, path.stat().st_size)
-    return is_ogg and page.is_complete and not page.is_marked
+    try:
+        with open(path, "rb") as file:
+            last = deque(_ogg_pages(file, path), maxlen=1)
+    except TruncatedAudio:
+        return False
+    return bool(last) and not last[0] & OGG_LAST
 
 
 def _sample_bytes(file: BinaryIO, size: int) -> tuple[int, int] | None:
@@ -111,19 +124,57 @@ def _nist(start: bytes, size: int) -> tuple[int, int] | None:
     return count * width * channels, size - int(start[8:15].strip() or b"1024")
 
 
-class _Page(NamedTuple):
-    """The last page of an Ogg file."""
+def _ogg_pages(file: BinaryIO, path: Path) -> Iterator[int]:
+    """Yield the flags of each page of an Ogg file, none of another file; keep one page in memory.
 
-    is_complete: bool
-    is_marked: bool  # as the last
+    Raises:
+        TruncatedAudio: A page is damaged or incomplete.
+    """
+    file.seek(0)
+    start, flags = 0, 0
+    while header := file.read(OGG_PAGE_HEADER):
+        if header[:4] != OGG_PAGE[: len(header)]:
+            if start == 0 or (flags & OGG_LAST and not _has_page(file, header)):
+                return  # no Ogg, or something else after the audio, such as an ID3 tag
+            raise _damaged_page(path, start)
+        sizes = file.read(header[26]) if len(header) == OGG_PAGE_HEADER else b""
+        body = file.read(sum(sizes))
+        is_whole = len(header + sizes) == OGG_PAGE_HEADER + header[-1] and len(body) == sum(sizes)
+        if not is_whole and OGG_PAGE not in body:
+            raise TruncatedAudio(
+                f"{printable(path)}: its last page is incomplete: the file is cut short, copy it "
+                "again from its origin"
+            )
+        zeroed = header[:22] + bytes(4) + header[26:] + sizes + body
+        if not is_whole or _ogg_checksum(zeroed) != int.from_bytes(header[22:26], "little"):
+            raise _damaged_page(path, start)
+        flags = header[5]
+        yield flags
+        start += len(zeroed)
 
 
-def _last_page(file: BinaryIO, size: int) -> _Page:
-    file.seek(max(0, size - OGG_PAGE))
-    tail = file.read(OGG_PAGE)
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27:
-        return _Page(is_complete=False, is_marked=False)
-    segments = page[27 : 27 + page[26]]
-    whole = len(page) >= 27 + page[26] + sum(segments)
-    return _Page(is_complete=whole, is_marked=bool(page[5] & OGG_END))
+def _damaged_page(path: Path, start: int) -> TruncatedAudio:
+    return TruncatedAudio(
+        f"{printable(path)}: its Ogg page at byte {start} is damaged, and what follows may be "
+        "lost: copy the file again from its origin"
+    )
+
+
+def _has_page(file: BinaryIO, block: bytes) -> bool:
+    """Return whether a page begins in `block` or in what follows in `file`."""
+    while OGG_PAGE not in block:
+        more = file.read(2**16)
+        if not more:
+            return False
+        block = block[-3:] + more
+    return True
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """Return the CRC of a page whose own CRC is set to 0.
+
+    Its polynomial is that of `zlib.crc32`, which takes the bits of each byte in reverse order, and
+    inverts its first and its last value.
+    """
+    reflected = zlib.crc32(page.translate(REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(reflected.to_bytes(4, "little").translate(REVERSED_BITS), "big")

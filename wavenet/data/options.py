@@ -25,7 +25,7 @@ class PrepareOptions(Options):
         False, "Limit samples beyond 1.0 to 1.0; up to 2.0, those of OGG and MP3 always are"
     )
     nan_to_num: bool = option(False, "Replace NaN and infinite samples by 0")
-    allow_truncated: bool = option(False, "Use the readable part of truncated files")
+    allow_truncated: bool = option(False, "Use the readable part of truncated or damaged files")
     allow_silent: bool = option(False, "Accept recordings whose standard deviation is under 1e-4")
     skip_invalid: bool = option(False, "Leave out files that no other option repairs")
     trim_top_db: float | None = option(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wavenet.config import AudioConfig
 from wavenet.data.audio import read_header, read_samples
+from wavenet.data.container_headers import OPEN_END, has_open_end
 from wavenet.data.preparation.sources import CONTAINERS, Source, list_files
 from wavenet.data.resampling import resampled
 from wavenet.features.filters import build_filter
@@ -173,6 +174,8 @@ def read_recording(path: Path, sample_rate: int) -> Tensor:
         changes.append(f"{header.channels} channels mixed down to one")
     if past_one:
         changes.append(f"{past_one} samples past 1.0 limited")
+    if has_open_end(path):
+        changes.append(OPEN_END)
     if changes:
         log.info("%s: %s", printable(path), ", ".join(changes))
     if not len(samples):

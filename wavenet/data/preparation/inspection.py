@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.data.audio import AudioHeader, read_blocks, read_header
-from wavenet.data.container_headers import TruncatedAudio, has_open_end
+from wavenet.data.container_headers import OPEN_END, TruncatedAudio, has_open_end
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.frame_files import frames_problem
 from wavenet.data.preparation.sources import CONTAINERS, Source
@@ -198,7 +198,7 @@ def _remarks(source: Source, header: AudioHeader, levels: _Levels) -> tuple[str,
         late = sum(note.onset >= levels.frames / rate for note in read_notes(source.notes))
     foreign = header.container not in CONTAINERS[source.suffix]
     table = (
-        (has_open_end(source.path), "its end is not marked: whole, or cut between two Ogg pages"),
+        (has_open_end(source.path), OPEN_END),
         (foreign, f"is {header.container}, not what its suffix says"),
         (abs(levels.offset) > OFFSET, f"mean is {levels.offset:+.3f}, not 0 (DC offset)"),
         (late, f"{late} notes start after its end"),
