@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_p
     assert "adaptive linear prediction" in done.stderr
     for name in ("report.html", "learning_curve.png", "model/config.json", "samples/continued.wav"):
         assert (first / name).is_file(), name
+    page = (first / "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall("^next: (.+)$", done.stderr, flags=re.MULTILINE)
+    assert f'<code>first</code></p>\n<p class="next">Next: <code>{command}</code>' in page
     assert list((first / "tensorboard").glob("events*"))
 
     evaluated = run("evaluate", "checkpoint=first/model")

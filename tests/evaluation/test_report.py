@@ -243,11 +243,32 @@ def test_the_page_opens_with_the_verdict_and_the_advice(tmp_path: Path) -> None:
     assert f"verdict: {start}" in shown.text()
 
 
+@pytest.mark.parametrize("bits", [{}, {"model": 4.25, "adaptive_linear_prediction": 4.0}])
+def test_below_the_verdict_are_the_run_folder_and_the_next_command(
+    tmp_path: Path, bits: dict[str, float]
+) -> None:
+    run = Path("runs/<b>&\udcff")  # no page can hold the byte that is not UTF-8
+    command = "wavenet-train resume='runs/<b>&' trainer.max_steps=10"
+
+    shown = evaluation([recording("first")], bits_per_sample=bits)
+    write_report(tmp_path / "a.html", shown, title="voice", run=run, command=command)
+
+    source = (tmp_path / "a.html").read_text(encoding="utf-8")
+    page = Page(source)
+    lines = f"Run folder: runs/<b>&\\udcff\nNext: {command}\n"
+    assert lines in page.text
+    opening = page.text[: page.text.index(lines)]
+    assert opening.rstrip().endswith("noise." if bits else "voice")
+    assert "<b>" not in source
+    assert len(page.all("code")) == 2
+
+
 def test_absent_content_has_no_section(tmp_path: Path) -> None:
     write_report(tmp_path / "a.html", evaluation([]), title="empty")
 
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert not page.all("section")
+    assert not page.all("p")
     assert page.all("h1")
 
 

@@ -194,6 +194,8 @@ def write_report(
     title: str,
     curve_png: bytes | None = None,
     advice: str = "",
+    run: Path | None = None,
+    command: str = "",
 ) -> None:
     """Write the listening page to `path`, atomically.
 
@@ -203,6 +205,8 @@ def write_report(
         title: Heading of the page.
         curve_png: Picture of the learning curve.
         advice: What to do next; shown with the verdict.
+        run: Folder of the run that trained the model; shown below the verdict.
+        command: The next command; shown below the verdict too.
 
     Raises:
         DataError: A recording contains NaN or infinity.
@@ -221,6 +225,8 @@ def write_report(
         title=title,
         verdict="" if evaluation.verdict is None else evaluation.verdict.text,
         advice=advice,
+        run=run and printable(run, limit=1000),
+        command=command,
         bits_per_sample=evaluation.bits_per_sample,
         tables=mean_tables(evaluation.resyntheses) + clip_tables(evaluation.resyntheses),
         clips=compared_clips(evaluation.recordings),

@@ -60,6 +60,8 @@ def write_final_report(
         title=f"WaveNet: {config.name}",
         curve_png=(run / "learning_curve.png").read_bytes(),
         advice=advice,
+        run=run,
+        command=command,
     )
     if advice:
         log.info("%s", advice)
