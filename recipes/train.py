@@ -19,7 +19,7 @@ from wavenet.training.checkpointing import CheckpointManager, find_checkpoints
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
-from wavenet.training.final_report import generate_command, write_final_report
+from wavenet.training.final_report import write_final_report
 from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
@@ -41,7 +41,7 @@ from wavenet.training.run import (
 )
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
-from wavenet.training.validation import History, Validation
+from wavenet.training.validation import History, Validation, generate_command
 from wavenet.utils.errors import printable, shell_word
 
 log = logging.getLogger("wavenet")

@@ -1,15 +1,24 @@
+import dataclasses
 import itertools
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.small import CONFIG, build_loop, new_state, single_process
+from tests.training.small import CONFIG, build_loop, new_state, run_config, single_process
+from wavenet.checkpoint import TrainingInfo
+from wavenet.config import AudioConfig, LocalConfig
 from wavenet.model import WaveNet
+from wavenet.presets import MEL_PRESETS
 from wavenet.training.checkpointing import find_checkpoints, read_run_checkpoint
+from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.loop import Objective, masked_mean
 from wavenet.training.optim import hold_schedule, learning_rate, schedule_line, update_ema
 from wavenet.training.options import OptimOptions
+from wavenet.training.signals import StopFlag
+from wavenet.training.state import TrainingState
+from wavenet.training.validation import History, Validation
 
 
 def test_a_resumed_loop_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -207,3 +216,21 @@ def test_torch_compile_changes_neither_loss_nor_gradient() -> None:
     assert compiled.ema_model is not None
     waveform = batch["waveform"]
     torch.testing.assert_close(compiled.ema_model.nll(waveform), plain.model.nll(waveform))
+
+
+@pytest.mark.parametrize(("preset", "ending"), [(None, "model"), ("16khz", "model input=FILE")])
+def test_the_first_model_comes_with_a_command_that_generates(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, preset: str | None, ending: str
+) -> None:
+    mel = None if preset is None else MEL_PRESETS[preset]
+    local = LocalConfig(in_channels=80, channels=2, upsample_scales=(10, 16)) if mel else None
+    model = dataclasses.replace(CONFIG, local=local)
+    sync = GradientSync(single_process(), StopFlag())
+    config = dataclasses.replace(run_config(), model=model, audio=AudioConfig(mel=mel))
+    state = TrainingState(WaveNet(model), OptimOptions())
+    state.step = 1
+
+    with caplog.at_level(logging.INFO, "wavenet"):
+        Validation(tmp_path, config, History(), sync, TrainingInfo()).export_unvalidated(state)
+
+    assert f"a first model to listen to: wavenet-generate {tmp_path}/{ending}" in caplog.messages

@@ -17,7 +17,7 @@ from wavenet.evaluation.report import write_report
 from wavenet.evaluation.synthesis import Recording
 from wavenet.evaluation.verdict import Verdict
 from wavenet.training.options import RunConfig
-from wavenet.training.validation import History
+from wavenet.training.validation import History, generate_command
 from wavenet.utils.errors import printable, shell_word
 
 LONGER = 10  # times, the advice for a model that is worse than its baseline
@@ -104,12 +104,6 @@ def next_step(
     if still_falls(history, steps):
         return "The curve still falls: training longer makes it better.", longer
     return "", generate
-
-
-def generate_command(run: Path, config: RunConfig) -> str:
-    """Return the command that generates from a run's model."""
-    needs_input = " input=FILE" if config.audio.features else ""
-    return f"wavenet-generate {shell_word(run / 'model')}{needs_input}"
 
 
 def still_falls(history: History, steps: int) -> bool:

@@ -137,10 +137,8 @@ class Validation:
         """Export the weights at a checkpoint, as long as no validation has chosen others."""
         if state.step and not self.history.val and self.exported_step != state.step:
             if self.exported_step is None and not (self.run / "model").exists():
-                log.info(
-                    "a first model to listen to: wavenet-generate %s",
-                    shell_word(self.run / "model"),
-                )
+                command = generate_command(self.run, self.config)
+                log.info("a first model to listen to: %s", command)
             self._try_to_export(state)
 
     def _measure(self, state: TrainingState) -> float | None:
@@ -183,3 +181,9 @@ class Validation:
 def curve_interval(max_steps: int) -> int:
     """Return the updates from one point of the loss curve to the next."""
     return max(1, max_steps // MAX_CURVE_POINTS)
+
+
+def generate_command(run: Path, config: RunConfig) -> str:
+    """Return the command that generates from a run's model."""
+    needs_input = " input=FILE" if config.audio.features else ""
+    return f"wavenet-generate {shell_word(run / 'model')}{needs_input}"
