@@ -324,6 +324,13 @@ def test_command_exits_with_its_code(tmp_path: Path) -> None:
     assert done.stderr == "ConfigError: model=tinny: no such choice; did you mean 'tiny'?\n"
 
 
+def test_choices_are_listed_without_the_base_of_the_group(run: Run) -> None:
+    done = run("train", "optim=zzz")
+
+    assert done.returncode == 2
+    assert done.stderr == "ConfigError: optim=zzz: no such choice; known: adam, adamw\n"
+
+
 @pytest.mark.parametrize(("given", "wanted"), [(None, "passive"), ("active", "active")])
 def test_threads_wait_without_spinning_unless_the_user_wants_it(
     given: str | None,

@@ -30,6 +30,7 @@ PATHS = (
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
 log = logging.getLogger("wavenet")
 FOLDER = "folder"  # data.corpus of any recordings
+BASE = "base"  # of each group: the defaults that its choices start from
 CHANGEABLE = (
     *("trainer.", "evaluation.", "data.root", "data.frames_dir", "data.processed_dir"),
     "data.split_list",
@@ -66,7 +67,7 @@ def register_configs(conf: Path) -> None:
 
     store = ConfigStore.instance()
     for group in GROUPS:
-        store.store(group=group, name="base", node=group_config(group))
+        store.store(group=group, name=BASE, node=group_config(group))
     for name, mel in MEL_PRESETS.items():
         store.store(group="audio/mel", name=name, node=to_dict(mel))
     for name, model in MODEL_SIZES.items():
@@ -255,7 +256,8 @@ def explain(error: Exception, verb: str) -> str:
                 f"{group}={choice} is a plugin that is not installed: it comes with "
                 "pip install 'torch-wavenet[sweep]'"
             )
-        return f"{group}={printable(choice)}: no such choice{nearest(choice, error.options)}"
+        known = [name for name in error.options if name != BASE]
+        return f"{group}={printable(choice)}: no such choice{nearest(choice, known)}"
     if isinstance(error, OverrideParseException) and "=" not in str(error.override):
         return f"{printable(error.override)!r} has no key: write KEY=VALUE (--help lists keys)"
     if isinstance(error, OverrideParseException):
