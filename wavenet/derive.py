@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wavenet.config import AudioConfig
-from wavenet.presets import mel_preset
+from wavenet.presets import MEL_PRESETS, mel_preset
 from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
 
@@ -50,6 +50,18 @@ def _derive_audio(audio: dict[str, Any]) -> None:
         given = {key: value for key, value in one.items() if value is not None}
         one.clear()
         one.update({key: value for key, value in follows.items() if value is not None}, **given)
+    if isinstance(audio.get("mel"), dict):
+        _check_rate_of_mel(audio["mel"].get("sample_rate"), audio["sample_rate"])
+
+
+def _check_rate_of_mel(found: Any, wanted: Any) -> None:
+    """Raise a `ConfigError` with the presets of the rate that is wanted, if there are any."""
+    presets = [name for name, mel in MEL_PRESETS.items() if mel.sample_rate == wanted]
+    if found != wanted and presets:
+        raise ConfigError(
+            f"audio.mel.sample_rate must be {wanted}, as audio.sample_rate, got {found}: choose "
+            f"audio.mel={' or audio.mel='.join(presets)}"
+        )
 
 
 def _first(values: list[Any]) -> Any:

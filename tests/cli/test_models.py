@@ -203,7 +203,11 @@ def test_audio_of_another_hop_length_than_the_model_is_refused() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("audio.sample_rate=16000", "mel.sample_rate must be 16000"),
+        (
+            "audio.sample_rate=16000",
+            "got 22050: choose audio.mel=16khz or audio.mel=nv_wavenet",
+        ),
+        ("audio.sample_rate=12345", "mel.sample_rate must be 12345"),
         ("model.local.in_channels=5", "model.local.in_channels must be 80"),
         ("model.local.upsample_scales=[2,2]", "upsample_scales must be 256"),
         ("model.local=null", "model.local must be a mapping"),
