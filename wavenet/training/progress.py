@@ -23,7 +23,7 @@ MAX_WAITING_SHARE = 0.2  # of the time, for audio
 MIN_WAITING_SECONDS = 60.0  # of training, before the share is judged
 MIN_WAITING_STEPS = 100
 FIRST_STEPS = 2  # compile and allocate: they are not timed
-MIN_TIMED_STEPS, MIN_TIMED_SECONDS = 3, 2.0  # for the estimate
+MIN_TIMED_SECONDS = 2.0  # of further steps, for the estimate
 LONG_SECONDS, SHORT_SECONDS = 600.0, 240.0  # a long run, and the steps of a short one
 
 
@@ -112,8 +112,8 @@ class TrainingProgress:
         if self.history.val:
             text += f", validation {self.history.val[-1][1]:.3f}"
         rate = self.steps * trainer.global_batch_size * trainer.segment_length / seconds
-        self.advance(postfix=f"{text}, {rate:,.0f} samples/s")
         self._estimate(state.step)
+        self.advance(postfix=f"{text}, {rate:,.0f} samples/s")
         self._warn_of_guess(state.step)
         self._warn_of_waiting(seconds)
 
@@ -122,7 +122,7 @@ class TrainingProgress:
         now, timed = time.monotonic(), self.steps - FIRST_STEPS
         if self.steps == FIRST_STEPS:
             self.timed_from = now
-        if self.estimated or self.timed_from is None or timed < MIN_TIMED_STEPS:
+        if self.estimated or self.timed_from is None or not timed:
             return
         if now - self.timed_from >= MIN_TIMED_SECONDS:
             self.estimated = True
