@@ -10,6 +10,7 @@ from wavenet import checkpoint
 from wavenet.config import MelConfig
 from wavenet.features.mel import LogMel, check_scale, read_mel
 from wavenet.pretrained import find_model
+from wavenet.sampling import make_sampler
 from wavenet.utils.errors import DataError
 
 PLAIN = MelConfig(sample_rate=8000, n_fft=256, hop_length=64, win_length=256, f_max=4000.0)
@@ -54,17 +55,21 @@ def test_a_mel_past_ten_deviations_is_warned_of(caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize("name", ["demo_voice", "voices_16khz"])
 def test_a_mel_in_decibels_is_refused(name: str, caplog: pytest.LogCaptureFixture) -> None:
     folder = find_model(name)
-    config = checkpoint.load(folder).audio.mel
+    model, audio, _ = checkpoint.load(folder)
+    config, sampler = audio.mel, make_sampler(model, "reference")
     assert config is not None
     mel = read_mel(folder / "example.safetensors", config)
     mean, std = torch.tensor(config.mean)[:, None], torch.tensor(config.std)[:, None]
-    decibels = (mel * std + mean) * 20 / math.log(10)
+    decibels = ((mel * std + mean) * 20 / math.log(10) - mean) / std
 
     check_scale(mel, config, "a.npy")
+    sampler.generate(1, local=mel)
 
     assert not caplog.records
-    with pytest.raises(DataError, match=r"the model takes the natural logarithm"):
-        check_scale((decibels - mean) / std, config, "a.npy")
+    with pytest.raises(DataError, match=r"a\.npy: .* the model takes the natural logarithm"):
+        check_scale(decibels, config, "a.npy")
+    with pytest.raises(ValueError, match=r"local: .* the model takes the natural logarithm"):
+        sampler.generate(1, local=decibels)
 
 
 def test_decibels_are_refused_where_statistics_are_missing() -> None:
@@ -72,3 +77,13 @@ def test_decibels_are_refused_where_statistics_are_missing() -> None:
 
     with pytest.raises(DataError, match=r"the model takes the natural logarithm"):
         check_scale(decibels, PLAIN, "a.npy")
+
+
+def test_sound_in_a_band_that_training_had_empty_is_warned_of_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    quiet = dataclasses.replace(PLAIN, mean=(-11.5,), std=(0.1,))
+
+    check_scale(LogMel(quiet)(torch.rand(1, 800) - 0.5)[0], quiet, "a.npy")
+
+    assert "deviations" in caplog.text

@@ -11,7 +11,6 @@ from __future__ import annotations  # help() shows Array by its name
 
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,12 @@ from torch.nn import functional as F
 
 from wavenet.config import MelConfig
 from wavenet.features.frame_file import read_npy
+from wavenet.mel_scale import (
+    WARN_DEVIATIONS,
+    describe_deviation,
+    is_other_scale,
+    largest_deviation,
+)
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
 from wavenet.utils.arrays import Array, as_tensor
 from wavenet.utils.dataclass_io import from_dict, to_dict
@@ -34,7 +39,6 @@ from wavenet.utils.strict_json import parse_json
 from wavenet.waveform import shape_of_waveform
 
 METADATA = "wavenet.mel"
-WARN_DEVIATIONS, MAX_DEVIATIONS = 10.0, 30.0  # in speech in decibels: 48 to 66
 log = logging.getLogger("wavenet")
 
 
@@ -168,38 +172,15 @@ def check_scale(mel: Tensor, config: MelConfig, where: str) -> None:
         where: Name of the file.
 
     Raises:
-        DataError: A value is more than `MAX_DEVIATIONS` deviations from the mean.
+        DataError: The values are of another scale, see `is_other_scale`.
     """
-    center, unit = _expected(config)
-    worst = float((mel - center).abs().max()) / unit if mel.numel() else 0.0
-    if worst <= WARN_DEVIATIONS:
+    worst, refused = largest_deviation(mel, config), is_other_scale(mel, config)
+    if worst <= WARN_DEVIATIONS and not refused:
         return
-    energy = "power" if config.power == 2 else "magnitude"
-    text = (
-        f"{where}: the mel is up to {worst:,.0f} deviations from the mean of the training audio, "
-        f"speech and music stay under {WARN_DEVIATIONS:g}: the model takes the {config.log_base} "
-        f"logarithm of the {energy}, at least {config.log_floor:g}, in {config.n_mels} bands of "
-        f"{config.f_min:g} to {config.f_max:g} Hz (mel_scale {config.mel_scale}, norm "
-        f"{config.norm}, n_fft {config.n_fft}, hop_length {config.hop_length}, win_length "
-        f"{config.win_length}); compute it so, or use the recording as input"
-    )
-    if worst > MAX_DEVIATIONS:
+    text = f"{where}: {describe_deviation(worst, config)}, or use the recording as input"
+    if refused:
         raise DataError(text)
     log.warning("%s", text)
-
-
-def _expected(config: MelConfig) -> tuple[float, float]:
-    """Return center and deviation of normalized values; without statistics a tenth of the range."""
-    if config.clamp:
-        return 0.5, 0.5
-    if {*config.mean} != {0.0} or {*config.std} != {1.0}:
-        return 0.0, 1.0
-    loudest = (config.win_length / 2) ** config.power * config.n_fft  # of samples in [-1, 1]
-    units = {"natural": 1.0, "log10": math.log(10), "decibel": math.log(10) * config.power / 20}
-    lowest, highest = (
-        math.log(value) / units[config.log_base] for value in (config.log_floor, loudest)
-    )
-    return (lowest + highest) / 2, (highest - lowest) / 10
 
 
 def _named(path: Path, wanted: MelConfig, preset: str | None) -> MelConfig:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from wavenet.mel_scale import describe_deviation, is_other_scale, largest_deviation
 from wavenet.model import WaveNet
 from wavenet.model_conditioning import join
 from wavenet.sampling.arguments import for_all_items
@@ -254,7 +255,18 @@ def _check_frames(
     if local.dim() not in (2, 3) or local.shape[-2] != channels:
         wanted = f"({batch_size}, {channels}, F)"
         raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
+    _check_scale(model, local)
     return for_all_items("local", local.to(like), batch_size, dims=3)
+
+
+def _check_scale(model: WaveNet, local: Tensor) -> None:
+    """Raise `ValueError` for a mel of another scale, if a predictor has the model's convention."""
+    mel = None if model.config.predictor is None else model.config.predictor.mel
+    if mel is None:
+        return
+    bands = local[..., : mel.n_mels, :]
+    if is_other_scale(bands, mel):
+        raise ValueError(f"local: {describe_deviation(largest_deviation(bands, mel), mel)}")
 
 
 def check_channels(name: str, conditioning: Tensor | None, wanted: int) -> None:
