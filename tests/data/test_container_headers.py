@@ -39,7 +39,7 @@ def pages(content: bytes) -> list[int]:
 
 
 def test_an_ogg_file_without_a_mark_at_its_end_is_whole(record: Record, noise: Samples) -> None:
-    """Encoders that mark no end exist; a file cut between two pages cannot be told from theirs."""
+    """Some encoders set no end-of-stream flag; a file cut between two pages looks the same."""
     path = record("page.ogg", np.tile(noise, 20))
     content = path.read_bytes()
     assert not has_open_end(path)
