@@ -20,7 +20,7 @@ from wavenet.config import (
     check_conditioning,
 )
 from wavenet.derive import derive
-from wavenet.kernels.past_coefficients import cpu_past_coefficients
+from wavenet.kernels.cpu_predictors import cpu_past_coefficients
 from wavenet.past_predictor import NOISE_VARIANCE, PastPredictor, past_coefficients
 from wavenet.sampling import SamplerState
 from wavenet.training.acceleration import accelerate, compile_nll

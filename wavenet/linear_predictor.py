@@ -17,11 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wavenet.modules.empty import KeepsConstants
+from wavenet.utils.shared_constants import COEFFICIENT_STEP, MAX_COEFFICIENT, RESIDUAL_RANGE
 
-COEFFICIENT_STEP = 2.0**-20
-MAX_COEFFICIENT = 2.0**10  # far above those of speech; products of 16-bit samples stay exact
 ROUNDING_VARIANCE = 2.0**-30 / 12  # of 16-bit samples
-RESIDUAL_RANGE = 8.0  # scales of the residual that an input in [-1, 1] covers
 
 
 class LinearPredictor(KeepsConstants):

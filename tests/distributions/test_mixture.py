@@ -5,7 +5,7 @@ from scipy import stats
 from torch import Tensor
 
 from wavenet.distributions import GaussianMixture, LogisticMixture, Mixture, SamplingConfig
-from wavenet.sampling.cpu.mixture_draw import normal_quantile
+from wavenet.kernels.sampler.mixture_draw import normal_quantile
 from wavenet.utils.errors import CheckpointError, ConfigError
 
 KINDS = [LogisticMixture, GaussianMixture]

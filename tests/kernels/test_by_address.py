@@ -14,7 +14,7 @@ from wavenet.kernels.by_address import FunctionByAddress, call_of
 from wavenet.kernels.cache import SOURCES, sources_digest
 from wavenet.kernels.compiler import Address, compiled
 from wavenet.kernels.references import Reference, in_memory
-from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES
+from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
 from wavenet.sampling.cpu.cpu_sampler import CpuSampler
 
 
@@ -94,7 +94,7 @@ def test_a_sampler_has_only_the_functions_that_its_model_needs() -> None:
 def test_the_cache_of_the_sampler_knows_the_files_of_compiled_constants() -> None:
     constants = {
         (node.module, name.name)
-        for path in (ROOT / "wavenet" / "sampling" / "cpu").glob("*.py")
+        for path in (ROOT / "wavenet" / "kernels" / "sampler").glob("*.py")
         if "@inlined" in (content := path.read_text(encoding="utf-8"))
         for node in ast.walk(ast.parse(content))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wavenet.")
@@ -112,7 +112,7 @@ def test_the_cache_of_the_sampler_knows_the_files_of_compiled_constants() -> Non
         if not {file, file.parent}.intersection(SAMPLER_SOURCES)
     ]
 
-    assert ("wavenet.distributions.mixture", "LEVELS") in files
+    assert ("wavenet.utils.shared_constants", "LEVELS") in files
     assert missing == []
 
 

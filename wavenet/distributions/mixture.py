@@ -30,13 +30,12 @@ from wavenet.distributions.distribution import (
 )
 from wavenet.utils.arrays import Array, as_tensor
 from wavenet.utils.errors import ConfigError
+from wavenet.utils.shared_constants import LEVELS, MIN_UNIFORM
 
-LEVELS = 65536
 HALF_BIN_WIDTH = 1 / LEVELS  # for waveforms in [-1, 1]
 NARROW_BIN = 0.02  # d below which a Gaussian is nearly flat over the bin
 MAX_LOG_MASS_RATIO = -0.03  # of the masses below a wide bin's edges; larger ones are rounding
 GAUSSIAN_TAIL_START = -30.0  # below it, the tail is computed by its asymptotic series
-MIN_UNIFORM = 2.0**-25  # uniforms of [0, 1) are moved away from 0 and 1: finite quantiles
 
 
 class Mixture(Distribution):

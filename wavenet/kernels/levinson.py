@@ -21,7 +21,7 @@ from wavenet.kernels.vectors import (
     for_range,
     load,
 )
-from wavenet.linear_predictor import COEFFICIENT_STEP, MAX_COEFFICIENT
+from wavenet.utils.shared_constants import COEFFICIENT_STEP, MAX_COEFFICIENT
 
 Array = NDArray[np.float64]
 ROW_BYTES = 8 * LANES

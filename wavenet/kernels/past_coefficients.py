@@ -1,17 +1,17 @@
 """The coefficients of a linear predictor from past samples for CPUs, compiled by Numba.
 
-The counterpart of `wavenet.past_predictor.past_coefficients`, with the same bits.
+They have the bits of `wavenet.past_predictor.past_coefficients`. `cpu_predictors.py` gives them to
+the predictor in PyTorch, the sampler's kernel calls `solve_past`.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import torch
-from numba import typeof, types
+from numba import types
 from numpy.typing import NDArray
-from torch import Tensor
 
+from wavenet.kernels.annotations import numba_type
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.cache import SOURCES, KernelCache
 from wavenet.kernels.compiler import (
@@ -25,7 +25,6 @@ from wavenet.kernels.compiler import (
     set_cache,
 )
 from wavenet.kernels.levinson import Array, Rounding, solve, write_row
-from wavenet.kernels.predictor_coefficients import cpu_coefficients
 from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.references import Reference
 from wavenet.kernels.vectors import (
@@ -38,14 +37,6 @@ from wavenet.kernels.vectors import (
     load,
     vector_offsets,
 )
-from wavenet.linear_predictor import LinearPredictor
-from wavenet.mel_predictor import MelPredictor
-from wavenet.past_predictor import (
-    NOISE_VARIANCE,
-    SAMPLE_UNITS,
-    PastPredictor,
-    past_coefficients,
-)
 
 Integers = NDArray[np.int32]
 
@@ -53,8 +44,8 @@ Integers = NDArray[np.int32]
 class PastConstants(NamedTuple):
     """Numbers of a `PastPredictor`."""
 
-    weights: Integers  # of a window's samples; zeros before them to a multiple of LANES
-    factors: Array  # (order + 1,)
+    weights: Annotated[Integers, 1]  # of a window's samples, after zeros to a multiple of LANES
+    factors: Annotated[Array, 1]  # (order + 1,)
     interval: int
     noise_variance: float
     rounding: Rounding
@@ -63,11 +54,11 @@ class PastConstants(NamedTuple):
 class PastSolver(NamedTuple):
     """Memory of each stream of a sampler for solving."""
 
-    windowed: Integers  # (streams, len(weights) + padding that ends with zeros)
-    r: Array  # (streams, order + 1, LANES)
-    a: Array  # (streams, order, LANES)
-    sums: Array  # (streams, 2, LANES): error and reflection
-    rows: NDArray[np.float32]  # (streams, order + 1): the result
+    windowed: Annotated[Integers, 2]  # (streams, len(weights) + padding that ends with zeros)
+    r: Annotated[Array, 3]  # (streams, order + 1, LANES)
+    a: Annotated[Array, 3]  # (streams, order, LANES)
+    sums: Annotated[Array, 3]  # (streams, 2, LANES): error and reflection
+    rows: Annotated[NDArray[np.float32], 2]  # (streams, order + 1): the result
 
 
 @llvm_function(types.int64, ADDRESS, ADDRESS, types.int64)
@@ -148,58 +139,18 @@ def _solve_past(
 
 
 @lru_cache
-def _solver() -> Any:
+def windows_solver() -> Any:
+    """Return `solve_windows` compiled, with its cache."""
     kernel = compiled(solve_windows)
     name = "past-coefficients"
     set_cache(kernel, KernelCache(name, private_folder(), SOURCES))
     return kernel
 
 
-def cpu_past_coefficients(predictor: PastPredictor, waveform: Tensor, count: int) -> Tensor:
-    """Return `past_coefficients` of the arguments; on other devices PyTorch computes it."""
-    if type(waveform) is not Tensor or waveform.device.type != "cpu":
-        return past_coefficients(predictor, waveform, count)
-    constants = past_constants(predictor)
-    padding = len(constants.weights) - predictor.memory
-    rows = np.empty((len(waveform), count, predictor.num_rows), np.float32)
-    integers = (waveform.double() * SAMPLE_UNITS).round().to(torch.int32)
-    padded = torch.nn.functional.pad(integers, (padding, 0)).numpy()
-    for item, own_rows in zip(padded, rows, strict=True):
-        _solver()(item, constants, own_rows)
-    return torch.from_numpy(rows)
-
-
-def past_constants(predictor: LinearPredictor | None) -> PastConstants:
-    """Return the constants of a predictor for the kernels; of none for another kind."""
-    if not isinstance(predictor, PastPredictor):
-        return PastConstants(np.zeros(0, np.int32), np.zeros(1), 0, 0.0, Rounding())
-    weights = predictor.weights.cpu().numpy().astype(np.int32)
-    padding = -len(weights) % LANES
-    return PastConstants(
-        weights=np.concatenate([np.zeros(padding, np.int32), weights]),
-        factors=predictor.factors.cpu().numpy(),
-        interval=predictor.interval,
-        noise_variance=NOISE_VARIANCE,
-        rounding=Rounding(),
-    )
-
-
-_memory = np.zeros((0, 0, 0))
-_solver_of_none = PastSolver(
-    np.zeros((0, 0), np.int32), _memory, _memory, _memory, np.zeros((0, 0), np.float32)
-)
 SOLVE_PAST = types.void(
     ADDRESS,
-    Reference(typeof(past_constants(None))),
-    Reference(typeof(_solver_of_none)),
+    Reference(numba_type(PastConstants)),
+    Reference(numba_type(PastSolver)),
     types.int64,
 )
 solve_past = FunctionByAddress(_solve_past, SOLVE_PAST, "solve-past", SOURCES)
-
-
-def use_compiled_coefficients(predictor: LinearPredictor) -> None:
-    """Let a predictor's coefficients be computed by compiled code where it is on a CPU."""
-    if isinstance(predictor, MelPredictor):
-        predictor.coefficients = cpu_coefficients
-    elif isinstance(predictor, PastPredictor):
-        predictor.coefficients = cpu_past_coefficients

@@ -13,7 +13,7 @@ from wavenet.kernels.private_files import private_folder
 from wavenet.utils.cores import available_cores
 
 KERNEL = "cpu-sampler"  # first part of the name of its file in the cache
-CODE = "from wavenet.sampling.cpu.cpu_sampler import compile_kernel; compile_kernel()"
+CODE = "from wavenet.kernels.sampler.kernel import compile_kernel; compile_kernel()"
 _running: list["subprocess.Popen[bytes]"] = []  # at most one
 
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.modules.empty import KeepsConstants
-
-SILENCE_CODE = -1  # class of the samples before the first: it adds nothing
+from wavenet.utils.shared_constants import SILENCE_CODE
 
 
 class CausalConv1d(nn.Conv1d):

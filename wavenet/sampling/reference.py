@@ -124,7 +124,7 @@ def inference_copy(model: WaveNet) -> WaveNet:
     """
     copied = copy.deepcopy(model).eval()
     if copied.predictor is not None and importlib.util.find_spec("numba"):
-        from wavenet.kernels.past_coefficients import use_compiled_coefficients
+        from wavenet.kernels.cpu_predictors import use_compiled_coefficients
 
         use_compiled_coefficients(copied.predictor)  # in all samplers, for equal signals
     for module in list(copied.modules()):

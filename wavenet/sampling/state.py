@@ -21,12 +21,12 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.arguments import check_seeds
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.utils.errors import CheckpointError, ConfigError, printable
 from wavenet.utils.files import atomic_file
 from wavenet.utils.safetensors_file import check_safetensors
+from wavenet.utils.shared_constants import SILENCE_CODE
 from wavenet.utils.strict_json import parse_json
 
 METADATA_KEY = "wavenet.sampler"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from wavenet.distributions.categorical import cross_entropy
+from wavenet.kernels.cpu_predictors import use_compiled_coefficients
 from wavenet.kernels.cross_entropy import fast_cross_entropy
 from wavenet.kernels.gated_activation import fast_gated_activation
-from wavenet.kernels.past_coefficients import use_compiled_coefficients
 from wavenet.kernels.row_products import fast_matmul
 from wavenet.model import WaveNet
 from wavenet.modules import GatedActivation, ResidualStack

@@ -15,10 +15,10 @@ from tests.architectures import SMALL
 from tests.commands import ROOT
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
+from wavenet.kernels.sampler.arrays import ThreadShare
 from wavenet.model import WaveNet
 from wavenet.sampling import make_sampler
 from wavenet.sampling.cpu import CpuSampler
-from wavenet.sampling.cpu.arrays import ThreadShare
 from wavenet.sampling.cpu.packing import model_sizes
 from wavenet.sampling.cpu.threads import thread_shares
 from wavenet.utils.cores import available_cores

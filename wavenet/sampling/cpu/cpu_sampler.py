@@ -9,33 +9,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.distributions.distribution import raise_if_nonfinite
-from wavenet.kernels.cache import KernelCache
-from wavenet.kernels.compiler import compiling, get_cache, set_cache
+from wavenet.kernels.compiler import get_cache
 from wavenet.kernels.elementwise import make_encode
 from wavenet.kernels.matmul import aligned, encode_rows, make_product
 from wavenet.kernels.past_coefficients import solve_past
-from wavenet.kernels.private_files import private_folder
-from wavenet.kernels.second_process import KERNEL, wait_for_kernel
-from wavenet.mel_predictor import MelPredictor
-from wavenet.model import WaveNet
-from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
-from wavenet.sampling.cpu.arrays import (
+from wavenet.kernels.sampler.arrays import (
     MAX_CONDITIONED_ROWS,
-    SAMPLER_SOURCES,
     Functions,
     Request,
     Sizes,
 )
-from wavenet.sampling.cpu.class_draw import draw_class
-from wavenet.sampling.cpu.kernel import make_kernel
-from wavenet.sampling.cpu.mixture_draw import draw_from_mixture
+from wavenet.kernels.sampler.class_draw import draw_class
+from wavenet.kernels.sampler.kernel import compile_kernel, make_kernel
+from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
+from wavenet.kernels.sampler.sharing import next_sample
+from wavenet.kernels.second_process import wait_for_kernel
+from wavenet.mel_predictor import MelPredictor
+from wavenet.model import WaveNet
+from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.cpu.packed_state import Layout, PackedState
 from wavenet.sampling.cpu.packing import model_sizes, pack_weights
 from wavenet.sampling.cpu.prediction import prediction_request
-from wavenet.sampling.cpu.sharing import next_sample
 from wavenet.sampling.cpu.threads import run_shares, thread_shares
 from wavenet.sampling.reference import inference_copy
 from wavenet.sampling.sampler import DEFAULT_SAMPLING, Sampler
@@ -72,7 +68,7 @@ class CpuSampler(Sampler):
         self.decoded = self.model.distribution.decode(codes).numpy()
         started = time.perf_counter()
         self.functions = self._compiled_functions()
-        self.kernel = cached_kernel()
+        self.kernel = make_kernel()
         self._compile(started)
 
     def __reduce__(self) -> Any:
@@ -140,10 +136,8 @@ class CpuSampler(Sampler):
         if self.kernel.signatures:
             return
         waited = wait_for_kernel()
-        with compiling():
-            self._run(self.layout.new_state(1), 0)
-        cache = get_cache(self.kernel)
-        if waited or (isinstance(cache, KernelCache) and not cache.hits):
+        compile_kernel()
+        if waited or not get_cache(self.kernel).hits:
             log.info("compiled in %.1f s", time.perf_counter() - started)
 
     def _packed_state(self, state: SamplerState) -> PackedState:
@@ -217,14 +211,6 @@ class CpuSampler(Sampler):
         return aligned(encoded).reshape(encoded.shape)
 
 
-def cached_kernel() -> Any:
-    """Return the kernel; its first call loads it from disk or compiles it."""
-    kernel = make_kernel()
-    if not kernel.signatures and not isinstance(get_cache(kernel), KernelCache):
-        set_cache(kernel, KernelCache(KERNEL, private_folder(), SAMPLER_SOURCES))
-    return kernel
-
-
 def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Functions:
     """Return the functions that the kernel needs for a model, loaded from disk or compiled."""
     return Functions(
@@ -234,18 +220,6 @@ def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Fun
         solve_past=solve_past.address if sizes.interval > 0 else 0,
         next_sample=next_sample.address if num_threads > 1 else 0,
     )
-
-
-class _KernelAlone(CpuSampler):
-    """Compiles the kernel, but no function that it calls for a sample."""
-
-    def _compiled_functions(self) -> Functions:
-        return Functions(0, 0, 0, 0, 0)
-
-
-def compile_kernel() -> None:
-    """Compile the kernel for the cache; it is the same for all models."""
-    _KernelAlone(WaveNet(WaveNetConfig(dilations=(1,))))
 
 
 def _int32(codes: Tensor) -> NDArray[np.int32]:

@@ -13,21 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wavenet.distributions.mixture import LEVELS
 from wavenet.kernels.matmul import aligned, decode_rows, encode_rows
 from wavenet.kernels.past_coefficients import PastSolver
-from wavenet.kernels.vectors import LANES
-from wavenet.linear_predictor import COEFFICIENT_STEP
-from wavenet.model import WaveNet, WaveNetState
-from wavenet.modules.conv import SILENCE_CODE
-from wavenet.sampling.cpu.arrays import (
+from wavenet.kernels.sampler.arrays import (
     MAX_CONDITIONED_ROWS,
     MAX_LOOKAHEAD_ROWS,
     Sizes,
     StreamBuffers,
 )
+from wavenet.kernels.sampler.sharing import new_pace
+from wavenet.kernels.vectors import LANES
+from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling.cpu.packing import gate_biases
-from wavenet.sampling.cpu.sharing import new_pace
+from wavenet.utils.shared_constants import COEFFICIENT_STEP, LEVELS, SILENCE_CODE
 
 Array = NDArray[np.float32]
 SILENT_SAMPLE = LEVELS // 2  # the 16-bit code of 0

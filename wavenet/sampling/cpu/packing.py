@@ -13,13 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavenet.kernels.cpu_predictors import past_constants
 from wavenet.kernels.matmul import CACHE_LINE_BYTES, WEIGHT_BYTES, aligned, pack, row_bytes
-from wavenet.kernels.past_coefficients import past_constants
-from wavenet.kernels.vectors import LANES
-from wavenet.model import WaveNet
-from wavenet.modules import CausalEmbedding, ResidualBlock
-from wavenet.past_predictor import PastPredictor
-from wavenet.sampling.cpu.arrays import (
+from wavenet.kernels.sampler.arrays import (
     BIASES,
     CONDITIONING,
     CURRENT_TAP,
@@ -32,6 +28,10 @@ from wavenet.sampling.cpu.arrays import (
     PackedWeights,
     Sizes,
 )
+from wavenet.kernels.vectors import LANES
+from wavenet.model import WaveNet
+from wavenet.modules import CausalEmbedding, ResidualBlock
+from wavenet.past_predictor import PastPredictor
 
 Array = NDArray[np.float32]
 PADDING_LOGIT = -np.inf  # of the classes that pad the output

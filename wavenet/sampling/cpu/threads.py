@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.kernels.matmul import BLOCK_OUTPUTS
-from wavenet.sampling.cpu.arrays import Sizes, ThreadShare
-from wavenet.sampling.cpu.sharing import FINISHED, new_counters, new_pace
+from wavenet.kernels.sampler.arrays import Sizes, ThreadShare
+from wavenet.kernels.sampler.sharing import FINISHED, new_counters, new_pace
 
 
 def thread_shares(

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavenet.distributions.mixture import LEVELS
-from wavenet.linear_predictor import COEFFICIENT_STEP
 from wavenet.sampling.conditioning import LocalConditioning
 from wavenet.sampling.cuda.packing import STREAMS, padded, per_stream, per_thread
+from wavenet.utils.shared_constants import COEFFICIENT_STEP, LEVELS
 
 THREADS = 4  # of two streams: each has every fourth sample
 HALF_LEVELS = LEVELS // 2

@@ -14,7 +14,6 @@ from torch import Tensor
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Distribution
 from wavenet.model import WaveNetState
-from wavenet.modules.conv import SILENCE_CODE
 from wavenet.sampling.cuda.packing import (
     from_slots,
     per_stream,
@@ -22,6 +21,7 @@ from wavenet.sampling.cuda.packing import (
     to_slots,
 )
 from wavenet.sampling.cuda.prediction import PredictorState
+from wavenet.utils.shared_constants import SILENCE_CODE
 
 
 class Layout:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wavenet.model import WaveNet, WaveNetState
-from wavenet.modules.conv import SILENCE_CODE
+from wavenet.utils.shared_constants import SILENCE_CODE
 
 
 class Layout:

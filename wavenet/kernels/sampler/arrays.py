@@ -4,19 +4,21 @@ Numba compiles functions of named tuples. Widths are padded to multiples of 16, 
 the kernel computes addresses from the offsets that stand here.
 """
 
-import inspect
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-import wavenet.distributions.mixture
-import wavenet.linear_predictor
-import wavenet.modules.conv
 from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Address
 from wavenet.kernels.past_coefficients import PastConstants, PastSolver
+from wavenet.utils import shared_constants
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 # Columns of `PackedWeights.offsets`: a matrix's first byte; its first scale is one column on.
 CURRENT_TAP, PAST_TAPS, RESIDUAL, SKIP, CONDITIONING = 0, 2, 4, 6, 8  # of a block
@@ -24,13 +26,8 @@ HIDDEN, OUTPUT = 0, 2  # of the head
 BIASES = 10  # of a block: gate, residual; of the head: skip, hidden, output
 NUM_OFFSETS = 11
 
-# Files that compiled functions are made from, and those whose constants become a part of them.
-_modules = (wavenet.distributions.mixture, wavenet.linear_predictor, wavenet.modules.conv)
-SAMPLER_SOURCES = (
-    *SOURCES,
-    Path(__file__).parent,
-    *(Path(inspect.getfile(module)) for module in _modules),
-)
+# Files that compiled functions are made from, and the one whose constants become a part of them.
+SAMPLER_SOURCES = (*SOURCES, Path(__file__).parent, Path(shared_constants.__file__))
 
 MAX_LOOKAHEAD_ROWS = 24  # samples of look-ahead: enough to read past taps' weights rarely
 MAX_CONDITIONED_ROWS = 32  # samples whose conditioning is multiplied at once
@@ -76,39 +73,39 @@ class Functions(NamedTuple):
 class PackedWeights(NamedTuple):
     """The model."""
 
-    matrices: NDArray[np.uint8]  # of float32, bfloat16 or int8, by the weight dtype
-    scales: NDArray[np.float32]  # of int8 matrices, one per output
-    vectors: NDArray[np.float32]  # biases; input tables, (taps, signals, classes, residual)
-    offsets: NDArray[np.int64]  # (blocks + 1, NUM_OFFSETS); the last row is the head's
-    dilations: NDArray[np.int64]
+    matrices: Annotated[Bytes, 1]  # of float32, bfloat16 or int8, by the weight dtype
+    scales: Annotated[Floats, 1]  # of int8 matrices, one per output
+    vectors: Annotated[Floats, 1]  # biases; input tables, (taps, signals, classes, residual)
+    offsets: Annotated[Longs, 2]  # (blocks + 1, NUM_OFFSETS); the last row is the head's
+    dilations: Annotated[Longs, 1]
     residual_scale: np.float32
     min_log_scale: float  # of a mixture's densities
     table_offset: int  # of the input tables in `vectors`
     num_classes: int  # rows of an input table
-    class_of_code: NDArray[np.int32]  # the row of each code
+    class_of_code: Annotated[Ints, 1]  # the row of each code
     past: PastConstants  # of a linear predictor whose coefficients come from the past
 
 
 class StreamBuffers(NamedTuple):
     """Everything that depends on the streams of a batch: their state, and scratch memory."""
 
-    queues: NDArray[np.uint8]  # per block a ring (queue_rows, streams, encoded row)
-    queue_offsets: NDArray[np.int64]  # of each block, in bytes
-    queue_rows: NDArray[np.int64]  # past samples that a block needs, at least one
-    lookahead: NDArray[np.float32]  # per block a ring (lookahead_rows, streams, 2 * gated)
-    lookahead_offsets: NDArray[np.int64]
-    lookahead_rows: NDArray[np.int64]
-    biases: NDArray[np.float32]  # (blocks, streams, 2 * gated): bias plus global conditioning
-    conditioned: NDArray[np.float32]  # per block (conditioned_rows, streams, 2 * gated): `biases`
-    conditioned_offsets: NDArray[np.int64]  # plus local conditioning of the next samples
-    conditioned_rows: NDArray[np.int64]  # a multiple of lookahead_rows
-    codes: NDArray[np.int32]  # (streams, signals, input_kernel_size): last codes, newest first
-    history: NDArray[np.int32]  # (streams, 2 * memory): twice the ring of the last 16-bit samples
-    coefficients: NDArray[np.int32]  # of the past, (streams, order), in units of 2^-20
+    queues: Annotated[Bytes, 1]  # per block a ring (queue_rows, streams, encoded row)
+    queue_offsets: Annotated[Longs, 1]  # of each block, in bytes
+    queue_rows: Annotated[Longs, 1]  # past samples that a block needs, at least one
+    lookahead: Annotated[Floats, 1]  # per block a ring (lookahead_rows, streams, 2 * gated)
+    lookahead_offsets: Annotated[Longs, 1]
+    lookahead_rows: Annotated[Longs, 1]
+    biases: Annotated[Floats, 1]  # (blocks, streams, 2 * gated): bias plus global conditioning
+    conditioned: Annotated[Floats, 1]  # per block (conditioned_rows, streams, 2 * gated): `biases`
+    conditioned_offsets: Annotated[Longs, 1]  # plus local conditioning of the next samples
+    conditioned_rows: Annotated[Longs, 1]  # a multiple of lookahead_rows
+    codes: Annotated[Ints, 3]  # (streams, signals, input_kernel_size): last codes, newest first
+    history: Annotated[Ints, 2]  # (streams, 2 * memory): twice the ring of the last 16-bit samples
+    coefficients: Annotated[Ints, 2]  # of the past, (streams, order), in units of 2^-20
     solver: PastSolver
-    prediction: NDArray[np.float32]  # (streams, 2): the last prediction and its residual's scale
-    activations: NDArray[np.uint8]  # (streams, activation_bytes): of the current sample
-    scratch: NDArray[np.uint8]  # (streams or threads, scratch_bytes)
+    prediction: Annotated[Floats, 2]  # (streams, 2): the last prediction and its residual's scale
+    activations: Annotated[Bytes, 1]  # (streams, activation_bytes): of the current sample
+    scratch: Annotated[Bytes, 1]  # (streams or threads, scratch_bytes)
 
 
 class ThreadShare(NamedTuple):
@@ -119,20 +116,20 @@ class ThreadShare(NamedTuple):
     first_stream: int
     num_streams: int
     scratch_row: int  # first row of `StreamBuffers.scratch` for this thread
-    columns: NDArray[np.int64]  # (2, 3, num_threads + 1): of skip, hidden and output, by turn[0]
-    progress: NDArray[np.int64]  # counters of the group, COUNTER_SPACING apart; `sharing.py`
-    pace: NDArray[np.int64]  # (PACE_SIZE,): what the group has measured
-    turn: NDArray[np.int64]  # (2,): 1 while it shares samples, and the last call to do so
-    queue_row: NDArray[np.int64]  # scratch: row of the current sample in each block's queue
-    lookahead_row: NDArray[np.int64]  # and in its look-ahead
+    columns: Annotated[Longs, 3]  # (2, 3, num_threads + 1): of skip, hidden and output, by turn[0]
+    progress: Annotated[Longs, 1]  # counters of the group, COUNTER_SPACING apart; `sharing.py`
+    pace: Annotated[Longs, 1]  # (PACE_SIZE,): what the group has measured
+    turn: Annotated[Longs, 1]  # (2,): 1 while it shares samples, and the last call to do so
+    queue_row: Annotated[Longs, 1]  # scratch: row of the current sample in each block's queue
+    lookahead_row: Annotated[Longs, 1]  # and in its look-ahead
 
 
 class PredictionRequest(NamedTuple):
     """The coefficients of the linear predictor in one run, by sub-frame."""
 
-    coefficients: NDArray[np.int32]  # (streams, parts, order), in units of 2^-20
-    scales: NDArray[np.float32]  # of the residual, (streams, parts)
-    part_of_sample: NDArray[np.int64]  # (length,)
+    coefficients: Annotated[Ints, 3]  # (streams, parts, order), in units of 2^-20
+    scales: Annotated[Floats, 2]  # of the residual, (streams, parts)
+    part_of_sample: Annotated[Longs, 1]  # (length,)
 
 
 class Request(NamedTuple):
@@ -142,12 +139,12 @@ class Request(NamedTuple):
     position: int  # samples that came before
     refill_lookahead: bool  # the look-ahead of the first samples has not been computed
     needs_params: bool  # False for a prompt: the head is left out
-    noise: NDArray[np.float32]  # (items, length, uniforms of a draw)
-    conditioning: NDArray[np.uint8]  # (streams, length + MAX_CONDITIONED_ROWS, row) or empty
+    noise: Annotated[Floats, 3]  # (items, length, uniforms of a draw)
+    conditioning: Annotated[Bytes, 3]  # (streams, length + MAX_CONDITIONED_ROWS, row) or empty
     prediction: PredictionRequest
-    forced_codes: NDArray[np.int32]  # (streams, length), used instead of draws; or (streams, 0)
-    params: NDArray[np.float32]  # (streams, length, unpadded_params) to be filled; or empty
-    codes: NDArray[np.int32]  # (streams, length) to be filled
+    forced_codes: Annotated[Ints, 2]  # (streams, length), used instead of draws; or (streams, 0)
+    params: Annotated[Floats, 3]  # (streams, length, unpadded_params) to be filled; or empty
+    codes: Annotated[Ints, 2]  # (streams, length) to be filled
     temperature: float
     top_k: int  # 0 for all
     top_p: float  # 1 for all

@@ -11,11 +11,11 @@ import torch
 from tests.architectures import SMALL, conditions_for
 from tests.sampling.parity import noisy
 from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
+from wavenet.kernels.sampler.arrays import ThreadShare
+from wavenet.kernels.sampler.sharing import ALONE, MAX_BACKOFF, NUM_PHASES, TOLERANCE
 from wavenet.sampling import make_sampler
 from wavenet.sampling.cpu import CpuSampler
-from wavenet.sampling.cpu.arrays import ThreadShare
 from wavenet.sampling.cpu.packed_state import PackedState
-from wavenet.sampling.cpu.sharing import ALONE, MAX_BACKOFF, NUM_PHASES, TOLERANCE
 from wavenet.utils.cores import available_cores
 
 pytestmark = pytest.mark.skipif(available_cores() < 2, reason="one core here: nothing is shared")

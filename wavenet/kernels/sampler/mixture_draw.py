@@ -9,11 +9,11 @@ import math
 import numpy as np
 from numba import types
 
-from wavenet.distributions.mixture import LEVELS, MIN_UNIFORM
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import Address, compiled, inlined
-from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES
-from wavenet.sampling.cpu.class_draw import NOT_FINITE, float_at
+from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
+from wavenet.kernels.sampler.class_draw import NOT_FINITE, float_at
+from wavenet.utils.shared_constants import LEVELS, MIN_UNIFORM
 
 # The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and
 # denominators of three rational functions, highest power first.

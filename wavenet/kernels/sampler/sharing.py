@@ -15,10 +15,11 @@ import time
 
 import numpy as np
 from llvmlite import ir
-from numba import typeof, types
+from numba import types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from wavenet.kernels.annotations import numba_type
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import (
     ADDRESS,
@@ -31,8 +32,8 @@ from wavenet.kernels.compiler import (
     llvm_function,
 )
 from wavenet.kernels.references import Reference
+from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES, ThreadShare
 from wavenet.kernels.vectors import I32, I64, call_llvm, pointer
-from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES, ThreadShare
 
 COUNTER_SPACING = 16  # 64-bit numbers from one thread's counter to the next: two cache lines
 FINISHED = 2**62  # a count that releases every waiting thread
@@ -249,7 +250,5 @@ def _await_sample(share: ThreadShare, t: int, length: int, progress: int) -> int
     return int(min(joined - 1, length))
 
 
-_numbers = np.zeros(1, np.int64)
-_share = ThreadShare(0, 0, 0, 0, 0, np.zeros((2, 3, 2), np.int64), *[_numbers] * 5)
-NEXT_SAMPLE = types.int64(Reference(typeof(_share)), types.int64, types.int64, types.int64)
+NEXT_SAMPLE = types.int64(Reference(numba_type(ThreadShare)), types.int64, types.int64, types.int64)
 next_sample = FunctionByAddress(_next_sample, NEXT_SAMPLE, "next-sample", SAMPLER_SOURCES)

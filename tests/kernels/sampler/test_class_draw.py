@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.architectures import num_examples
 from wavenet.distributions import Categorical, SamplingConfig
 from wavenet.kernels.matmul import aligned
-from wavenet.sampling.cpu.class_draw import NOT_FINITE, draw_class
+from wavenet.kernels.sampler.class_draw import NOT_FINITE, draw_class
 from wavenet.sampling.cpu.packing import PADDING_LOGIT, padded
 
 

@@ -17,6 +17,7 @@ from wavenet.kernels.compiler import (
     inlined,
     llvm_function,
 )
+from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
 from wavenet.kernels.vectors import (
     I32,
     I64,
@@ -33,7 +34,6 @@ from wavenet.kernels.vectors import (
     pointer,
     vector_offsets,
 )
-from wavenet.sampling.cpu.arrays import SAMPLER_SOURCES
 
 NOT_FINITE = -1  # returned instead of a class if a logit is NaN or the largest is infinite
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1

@@ -10,8 +10,7 @@ from wavenet.kernels.by_address import call_of
 from wavenet.kernels.compiler import Address, called, inlined
 from wavenet.kernels.elementwise import ENCODE, add, copy, gate, relu, scale_add
 from wavenet.kernels.matmul import PRODUCT
-from wavenet.modules.conv import SILENCE_CODE
-from wavenet.sampling.cpu.arrays import (
+from wavenet.kernels.sampler.arrays import (
     BIASES,
     CONDITIONING,
     CURRENT_TAP,
@@ -22,6 +21,7 @@ from wavenet.sampling.cpu.arrays import (
     SKIP,
     Run,
 )
+from wavenet.utils.shared_constants import SILENCE_CODE
 
 call_product, call_encode = call_of(PRODUCT), call_of(ENCODE)
 

@@ -19,12 +19,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wavenet.kernels.annotations import numba_type
 from wavenet.kernels.by_address import call_of
-from wavenet.kernels.compiler import Address, compiled, inlined
+from wavenet.kernels.cache import KernelCache
+from wavenet.kernels.compiler import Address, compiled, compiling, inlined, set_cache
 from wavenet.kernels.elementwise import copy, guide
+from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.references import in_memory
-from wavenet.sampling.cpu.arrays import (
+from wavenet.kernels.sampler.arrays import (
     BIASES,
+    SAMPLER_SOURCES,
     Functions,
     PackedWeights,
     Request,
@@ -33,8 +37,8 @@ from wavenet.sampling.cpu.arrays import (
     StreamBuffers,
     ThreadShare,
 )
-from wavenet.sampling.cpu.class_draw import DRAW_CLASS
-from wavenet.sampling.cpu.layers import (
+from wavenet.kernels.sampler.class_draw import DRAW_CLASS
+from wavenet.kernels.sampler.layers import (
     gated_layer,
     head_layer,
     input_layer,
@@ -42,9 +46,9 @@ from wavenet.sampling.cpu.layers import (
     residual_layer,
     skip_layer,
 )
-from wavenet.sampling.cpu.mixture_draw import DRAW_FROM_MIXTURE
-from wavenet.sampling.cpu.prediction import predict_samples, shift_params
-from wavenet.sampling.cpu.sharing import (
+from wavenet.kernels.sampler.mixture_draw import DRAW_FROM_MIXTURE
+from wavenet.kernels.sampler.prediction import predict_samples, shift_params
+from wavenet.kernels.sampler.sharing import (
     COUNTER_SPACING,
     NEXT_SAMPLE,
     begin_samples,
@@ -52,7 +56,9 @@ from wavenet.sampling.cpu.sharing import (
     wait_for,
     wait_for_all,
 )
+from wavenet.kernels.second_process import KERNEL
 
+ARGUMENTS = (ThreadShare, Request, Sizes, Functions, PackedWeights, StreamBuffers)
 call_class, call_mixture = call_of(DRAW_CLASS), call_of(DRAW_FROM_MIXTURE)
 call_next_sample = call_of(NEXT_SAMPLE)
 
@@ -69,7 +75,10 @@ class Activations(NamedTuple):
 
 @lru_cache
 def make_kernel() -> Any:
-    """Return the compiled `kernel(share, request, sizes, functions, weights, buffers)`."""
+    """Return `kernel(share, request, sizes, functions, weights, buffers)`, the same for all models.
+
+    `compile_kernel` compiles it.
+    """
 
     def kernel(
         share: ThreadShare,
@@ -90,6 +99,15 @@ def make_kernel() -> Any:
         generate_samples(run)
 
     return compiled(kernel, counts_references=False)
+
+
+def compile_kernel() -> None:
+    """Compile the kernel, or load it from the cache, unless this process has it."""
+    kernel = make_kernel()
+    if not kernel.signatures:
+        set_cache(kernel, KernelCache(KERNEL, private_folder(), SAMPLER_SOURCES))
+        with compiling():
+            kernel.compile(tuple(map(numba_type, ARGUMENTS)))
 
 
 @inlined
