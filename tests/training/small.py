@@ -52,8 +52,7 @@ def run_config(**options: Any) -> RunConfig:
 class AfterUpdate(TrainingProgress):
     """Calls a function with the state where the progress would be shown."""
 
-    def __init__(self, call: Callable[[TrainingState], None]) -> None:
-        self.call = call
+    call: Callable[[TrainingState], None]
 
     def update(self, state: TrainingState, nats: float) -> None:
         self.call(state)
@@ -81,14 +80,17 @@ def build_loop(
     """A loop over noise without held-out audio; `after_update` is called before a checkpoint."""
     config = run_config(preview_seconds=0.0, **options)
     history, sync = History(), GradientSync(single_process(), StopFlag())
+    loader = SegmentLoader(noise_batches()[state.step :])  # type: ignore[arg-type]
+    progress = AfterUpdate(lambda count=1, postfix="": None, config, history, loader)
+    progress.call = after_update
     return TrainingLoop(
         state,
         Objective(state.model, None),
-        SegmentLoader(noise_batches()[state.step :]),  # type: ignore[arg-type]
+        loader,
         sync,
         Validation(run, config, history, sync, TrainingInfo()),
         CheckpointManager(run, config.trainer, history, sync),
-        AfterUpdate(after_update),
+        progress,
         config.optim,
         config.trainer,
     )

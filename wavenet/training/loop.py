@@ -4,12 +4,14 @@ Each update draws segments of audio, sums the gradients of their losses, average
 processes, and lets Adam change the weights. Then the loop validates, saves and logs when that is
 due, and ends after `trainer.max_steps` updates or on a signal. A GPU computes an update while the
 CPU launches the next one: its loss, and whether its gradients were finite, are read one update
-later (`update_result.py`), unless they are needed at once.
+later (`update_result.py`), unless they are needed at once. Before the first update, the passes of
+its first batch are rehearsed and timed (`rehearsal.py`).
 
 How a batch is read stands in `loader.py`, the learning rate and the average of the weights in
 `optim.py`; what must survive in a checkpoint, in `state.py`.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ from wavenet.training.loader import Batch, SegmentLoader
 from wavenet.training.optim import learning_rate, step_optimizer, update_ema
 from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.training.progress import TrainingProgress
+from wavenet.training.rehearsal import seconds_per_pass
 from wavenet.training.state import TrainingState
 from wavenet.training.update_result import UpdateResult
 from wavenet.training.validation import Validation, curve_interval
@@ -56,7 +59,11 @@ class TrainingLoop:
         self.sync.group.broadcast_parameters(state.parameters())
         self.sync.agree_to_stop()
 
-        segments, stop = iter(self.loader), bool(self.sync.stop)
+        segments = iter(self.loader)
+        if state.step < self.options.max_steps and not self.sync.stop:
+            segments = self.rehearse(segments)
+            self.sync.agree_to_stop()
+        stop = bool(self.sync.stop)
         while state.step < self.options.max_steps and not stop:
             self.update(segments)
             losses = self.read_results(late=state.reads_late and not self.result_is_due())
@@ -69,6 +76,14 @@ class TrainingLoop:
             if self.checkpoints.is_due(state.step, stop=stop):
                 self.validation.export_unvalidated(state)
             self.checkpoints.save_if_due(state, stop=stop)
+
+    def rehearse(self, segments: Iterator[Batch]) -> Iterator[Batch]:
+        """Log how long training takes, by the passes of the first batch; return all batches."""
+        first = next(segments)
+        seconds = seconds_per_pass(lambda: self.backward(first), self.state, self.sync.own_stop)
+        if seconds is not None:
+            self.progress.start(self.state.step, seconds * self.options.accumulate_grad_batches)
+        return itertools.chain([first], segments)
 
     def update(self, segments: Iterator[Batch]) -> None:
         """Update the weights once, if the gradients are finite."""

@@ -22,8 +22,6 @@ SMOOTHING = 0.98  # of the shown loss
 MAX_WAITING_SHARE = 0.2  # of the time, for audio
 MIN_WAITING_SECONDS = 60.0  # of training, before the share is judged
 MIN_WAITING_STEPS = 100
-FIRST_STEPS = 2  # compile and allocate: they are not timed
-MIN_TIMED_SECONDS = 2.0  # of further steps, for the estimate
 LONG_SECONDS, SHORT_SECONDS = 600.0, 240.0  # a long run, and the steps of a short one
 
 
@@ -67,7 +65,7 @@ def estimate_line(seconds_per_step: float, steps: int, *, is_new: bool) -> str:
 
     Args:
         seconds_per_step: Measured on this machine.
-        steps: From the first on that is left.
+        steps: That are left.
         is_new: Whether the run starts here; a resumed one keeps its length.
     """
     total = seconds_per_step * steps
@@ -98,8 +96,12 @@ class TrainingProgress:
     steps: int = 0  # updates of this process
     started: float = field(default_factory=time.monotonic)
     warned: set[str] = field(default_factory=set)  # each warning is given once
-    timed_from: float | None = None  # when the first steps were done
-    estimated: bool = False  # the estimate is logged
+
+    def start(self, step: int, seconds_per_step: float) -> None:
+        """Log how long the updates after `step` take, and measure samples per second from now."""
+        steps = self.config.trainer.max_steps - step
+        log.info("%s", estimate_line(seconds_per_step, steps, is_new=step == 0))
+        self.started = time.monotonic()
 
     def update(self, state: TrainingState, nats: float) -> None:
         """Report an update and its loss."""
@@ -112,23 +114,9 @@ class TrainingProgress:
         if self.history.val:
             text += f", validation {self.history.val[-1][1]:.3f}"
         rate = self.steps * trainer.global_batch_size * trainer.segment_length / seconds
-        self._estimate(state.step)
         self.advance(postfix=f"{text}, {rate:,.0f} samples/s")
         self._warn_of_guess(state.step)
         self._warn_of_waiting(seconds)
-
-    def _estimate(self, step: int) -> None:
-        """Log how long training takes, once, when enough steps are timed."""
-        now, timed = time.monotonic(), self.steps - FIRST_STEPS
-        if self.steps == FIRST_STEPS:
-            self.timed_from = now
-        if self.estimated or self.timed_from is None or not timed:
-            return
-        if now - self.timed_from >= MIN_TIMED_SECONDS:
-            self.estimated = True
-            left = self.config.trainer.max_steps - step + self.steps
-            rate = (now - self.timed_from) / timed
-            log.info("%s", estimate_line(rate, left, is_new=step == self.steps))
 
     def _warn_of_guess(self, step: int) -> None:
         values = self.config.model.quantization_channels  # that a guess chooses from
