@@ -20,6 +20,7 @@ from tests.process_groups import (
     train_in_group,
 )
 from tests.training.small import build_loop, new_state, run_config
+from tests.training.test_rehearsal import Interrupted
 from tests.waiting import wait_until
 from wavenet.checkpoint import TrainingInfo, save
 from wavenet.config import AudioConfig, WaveNetConfig
@@ -105,6 +106,16 @@ def interrupt_the_preview(group: ProcessGroup) -> object:
     return sync.stop.signal, history.pending_validation, run.exists()
 
 
+def interrupt_the_rehearsal(group: ProcessGroup) -> object:
+    """A signal reaches process 1 while all rehearse the first update."""
+    loop = build_loop(Path("run"), new_state(), max_steps=3)
+    loop.sync = GradientSync(group, StopFlag())
+    if group.rank == 1:
+        loop.objective = Interrupted(loop.objective, loop.sync.own_stop)  # type: ignore[assignment]
+    loop.run()
+    return loop.sync.stop.signal, loop.state.step
+
+
 def load_past_a_damaged_checkpoint(group: ProcessGroup) -> object:
     state, history = new_state(), History()
     assert load_last_checkpoint(Path("run"), state, history, "", group)
@@ -152,6 +163,12 @@ def test_a_silent_process_is_lost_after_the_timeout(tmp_path: Path) -> None:
 
     assert results.startswith("PeerLostError False process 1 of 2 lost another one")
     assert "trainer.ddp_timeout_seconds=3" in results
+
+
+def test_a_signal_in_the_rehearsal_of_one_stops_all_before_the_first_update(tmp_path: Path) -> None:
+    results = run_in_group(2, interrupt_the_rehearsal, 20, tmp_path)
+
+    assert results == [str((signal.SIGTERM, 0))] * 2
 
 
 def test_a_signal_in_the_preview_stops_all_and_the_validation_is_pending(
