@@ -15,6 +15,8 @@ import torch
 import wavenet
 from tests.commands import Run, command_line, environment, run_here
 from wavenet.cli.commands import COMMANDS
+from wavenet.cli.compose import Composed
+from wavenet.cli.main import run_command
 from wavenet.utils.dataclass_io import key_fields, nested_dataclass
 
 
@@ -110,6 +112,34 @@ def test_out_of_memory_exits_5(run: Run, recordings: Path) -> None:
 
     assert done.returncode == 5
     assert "MachineError: not enough memory" in done.stderr
+
+
+def fail_to_allocate(options: Any, composed: Composed) -> None:
+    torch.empty(2**56)
+
+
+def fail_to_multiply(options: Any, composed: Composed) -> None:
+    torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_memory_that_torch_cannot_allocate_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["wavenet-inspect", "model=tiny"])
+
+    with pytest.raises(SystemExit) as ended:
+        run_command("inspect", fail_to_allocate)
+
+    assert ended.value.code == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("MachineError: not enough memory, use a smaller batch or model: ")
+
+
+def test_another_error_of_torch_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["wavenet-inspect", "model=tiny"])
+
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        run_command("inspect", fail_to_multiply)
 
 
 @pytest.mark.parametrize("key", ["audio.mel.n_fft", "audio.mel.mean.0"])

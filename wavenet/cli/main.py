@@ -38,7 +38,14 @@ from wavenet.kernels.second_process import compiling_kernel
 from wavenet.model_directory import check_model
 from wavenet.utils.collector import without_collector
 from wavenet.utils.dataclass_io import from_dict
-from wavenet.utils.errors import ConfigError, MachineError, WavenetError, printable, require
+from wavenet.utils.errors import (
+    ConfigError,
+    MachineError,
+    WavenetError,
+    is_out_of_memory,
+    printable,
+    require,
+)
 from wavenet.utils.progress import log_to_stderr
 from wavenet.utils.signals import signals_deferred
 
@@ -82,7 +89,9 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (WavenetError, OSError, MemoryError) as error:
+    except (WavenetError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         if debug:
             traceback.print_exc()
         _report(error)
@@ -202,8 +211,8 @@ def _report(error: Exception) -> None:
         place = f" {printable(error.filename)}" if error.filename else ""
         _print_error(f"MachineError:{place} {error.strerror or printable(error)}")
     else:
-        hint = printable(error) or "use a smaller batch"
-        _print_error(f"MachineError: not enough memory: {hint}")
+        reason = f": {printable(error)}" if str(error) else ""
+        _print_error(f"MachineError: not enough memory, use a smaller batch or model{reason}")
 
 
 @contextlib.contextmanager

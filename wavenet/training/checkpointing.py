@@ -22,7 +22,7 @@ from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.options import TrainerOptions
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
-from wavenet.utils.errors import CheckpointError, MachineError, listed, printable
+from wavenet.utils.errors import CheckpointError, MachineError, is_out_of_memory, listed, printable
 from wavenet.utils.files import atomic_file
 
 CHECKPOINTS_DIR = "checkpoints"
@@ -68,7 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         try:
             contents = _verified_contents(file)
         except Exception as error:
-            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise MachineError(f"memory is too short for {printable(path)}") from error
             reason = printable(error) if type(error) is ValueError else type(error).__name__
             raise DamagedCheckpoint(

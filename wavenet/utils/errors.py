@@ -49,6 +49,13 @@ class MachineError(WavenetError):
     exit_code = 5
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory was short; torch then raises a `RuntimeError`, on a GPU too."""
+    texts = ("can't allocate memory", "not enough memory", "out of memory")  # the second on Windows
+    of_torch = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    return of_torch or isinstance(error, MemoryError)
+
+
 def printable(text: object, limit: int = 200) -> str:
     """Return `text` on one line, control characters escaped, cut at `limit` characters."""
     line = str(text)
