@@ -1,7 +1,8 @@
 """A rehearsal of the first update: how long a step takes is known before training begins.
 
-The forward and backward passes of a batch, nearly all of an update, are timed. They change nothing:
-no weight is updated, no process waits for another, and random numbers are drawn again.
+The forward and backward passes of a batch are timed. They change nothing: no weight is updated, no
+process waits for another, and random numbers are drawn again. On a CPU they are nine tenths of an
+update; reading the batch, the average over processes, optimizer and EMA are the rest.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ def _time_pass(run_pass: Callable[[], object], state: TrainingState) -> float:
 
 @contextlib.contextmanager
 def _preserve_rng_state(device: torch.device) -> Iterator[None]:
-    """Restore the random numbers of Python, NumPy and torch: a changed model may draw from any."""
+    """Restore the random numbers of Python, NumPy and torch: a changed model may draw from each."""
     of_python, of_numpy, of_torch = random.getstate(), np.random.get_state(), rng_state(device)
     try:
         yield
