@@ -24,7 +24,7 @@ from wavenet.config import (
 from wavenet.derive import derive
 from wavenet.features.mel import LogMel
 from wavenet.kernels.predictor_coefficients import cpu_coefficients
-from wavenet.linear_predictor import levinson
+from wavenet.linear_predictor import levinson, prediction_gain, rounded_rows
 from wavenet.mel_predictor import MelPredictor, coefficients
 from wavenet.presets import MEL_PRESETS
 from wavenet.utils.errors import ConfigError
@@ -98,6 +98,18 @@ def test_levinson_solves_the_normal_equations() -> None:
         expected = linalg.solve_toeplitz(row[:-1], row[1:])
         np.testing.assert_allclose(found, expected, atol=1e-9)
         np.testing.assert_allclose(power, row[0] - expected @ row[1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("order", [1, 24, 64])
+def test_the_gain_of_rounded_coefficients_is_that_of_their_signal(order: int) -> None:
+    predictor = MelPredictor(PredictorConfig(order=order, mel=MEL))
+    frames = torch.cat([frames_of(MEL, kind) for kind in ("a voice", "noise", "silence")], dim=-1)
+    r = predictor.autocorrelation(frames.transpose(1, 2))[0]
+    exact, error = levinson(r)
+
+    gain = prediction_gain(rounded_rows(exact, error)[:, :-1])
+
+    torch.testing.assert_close(gain, 10 * (r[:, 0] / error).log10(), rtol=0.01, atol=0.1)
 
 
 @pytest.mark.parametrize("name", sorted(MEL_PRESETS))

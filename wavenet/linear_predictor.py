@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from wavenet.modules.empty import KeepsConstants
 from wavenet.utils.shared_constants import COEFFICIENT_STEP, MAX_COEFFICIENT, RESIDUAL_RANGE
 
+TINY_SHARE = 1e-12  # of the power: rounded coefficients may seem to leave less
 ROUNDING_VARIANCE = 2.0**-30 / 12  # of 16-bit samples
 
 
@@ -163,3 +164,22 @@ def levinson(
         newest_first[:, lag : lag + 1] = reflection
         error = error * (1 - reflection[:, 0].square())
     return newest_first.flip(1), error
+
+
+def prediction_gain(coefficients: Tensor) -> Tensor:
+    """Return by how many decibels the residual is weaker than the signal, `(N,)` float64.
+
+    Levinson's recursion undone: the gain is that of the signal to which the predictors are best.
+
+    Args:
+        coefficients: From the oldest to the newest sample, `(N, order)`.
+    """
+    newest_first = coefficients.double().flip(1)
+    gain = newest_first.new_zeros(len(newest_first))
+    for lag in range(newest_first.shape[1] - 1, -1, -1):
+        known, reflection = newest_first[:, :lag], newest_first[:, lag]
+        share = (1 - reflection.square()).clamp(min=TINY_SHARE)  # of the power, that is left
+        gain = gain - 10 * share.log10()
+        known += reflection.unsqueeze(1) * known.flip(1)
+        known /= share.unsqueeze(1)
+    return gain

@@ -7,6 +7,7 @@ owns the quantization: the network and the data know waveforms in [-1, 1] only.
 from __future__ import annotations  # help() shows Array by its name
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class SamplingConfig:
     Attributes:
         temperature: Below 1, likely values become likelier; 0 takes the most likely one, the lowest
             class on ties.
+        voiced_temperature: That of voiced samples, of which a linear predictor from the mel
+            explains most; `None` for `temperature`. Samplers know them, a distribution does not.
         top_k: Draw from this many most likely classes only.
         top_p: Draw from the fewest most likely classes that together have this probability.
         probability_floor: Taken from the probability of every class, before top-k and top-p;
@@ -34,6 +37,7 @@ class SamplingConfig:
     """
 
     temperature: float = 1.0
+    voiced_temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     probability_floor: float = 0.0
@@ -41,18 +45,28 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("temperature", "probability_floor"):
             real_number(name, getattr(self, name))
+        if self.voiced_temperature is not None:
+            real_number("voiced_temperature", self.voiced_temperature)
         if self.top_k is not None:
             whole_number("top_k", self.top_k)
         if self.top_p is not None:
             real_number("top_p", self.top_p)
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        for name in ("temperature", "voiced_temperature"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be 0 or more, got {value}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be 1 or more, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if not 0 <= self.probability_floor < 1:
             raise ValueError(f"probability_floor must be in [0, 1), got {self.probability_floor}")
+
+    def of_voiced(self) -> SamplingConfig:
+        """Return how voiced samples are drawn."""
+        if self.voiced_temperature is None:
+            return self
+        return dataclasses.replace(self, temperature=self.voiced_temperature)
 
 
 class Distribution(abc.ABC):

@@ -33,6 +33,12 @@ class EvaluationOptions(Options):
         le=1000,
     )
     temperature: float = option(1.0, "Sampling temperature", ge=0)
+    voiced_temperature: float | None = option(
+        None,
+        "That of voiced sounds, for models with a linear predictor from the mel; null for "
+        "temperature",
+        ge=0,
+    )
     eval_seconds: float | None = option(
         None, "Held-out audio for bits per sample; null for all", gt=0, le=MAX_SECONDS
     )

@@ -30,6 +30,7 @@ from wavenet.features.mel import LogMel
 from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
 from wavenet.features.score import read_notes
 from wavenet.sampling import Sampler, make_sampler
+from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.data_identity import NULL_SPEAKER
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
@@ -155,6 +156,11 @@ class Synthesizer:
     def __post_init__(self) -> None:
         self.model, self.audio, _ = self.loaded
         self.signal_filter = build_filter(self.audio)
+        self.sampling = SamplingConfig(
+            temperature=self.options.temperature,
+            voiced_temperature=self.options.voiced_temperature,
+        )
+        check_voicing(self.model, self.sampling)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -311,7 +317,7 @@ class Synthesizer:
     @contextlib.contextmanager
     def _generating(self, num_samples: int) -> Iterator[Callable[..., Samples]]:
         """Yield a function that generates a waveform; making the sampler is not timed."""
-        sampler, sampling = self.sampler, SamplingConfig(temperature=self.options.temperature)
+        sampler, sampling = self.sampler, self.sampling
 
         def generate(
             length: int, seed: int = 0, prompt: torch.Tensor | None = None, **conditioning: Any

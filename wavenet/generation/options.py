@@ -65,6 +65,12 @@ class GenerateCommand(Options):
         "own report, or 1",
         ge=0,
     )
+    voiced_temperature: float | None = option(
+        None,
+        "That of vowels and other voiced sounds, for models with a linear predictor from the mel; "
+        "null for temperature",
+        ge=0,
+    )
     top_k: int | None = option(None, "Sample from this many most likely classes only", ge=1)
     top_p: float | None = option(
         None, "Sample from the most likely classes with this total probability", gt=0, le=1

@@ -17,6 +17,7 @@ from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.sampler import Sampler
 from wavenet.sampling.state import ModelState, SamplerState, to_model
+from wavenet.sampling.voicing import voiced_subframes
 
 
 class ReferenceSampler(Sampler):
@@ -27,6 +28,7 @@ class ReferenceSampler(Sampler):
     """
 
     name = "reference"
+    draws_by_voicing = True
 
     @property
     def prefill_streams(self) -> int:
@@ -64,6 +66,7 @@ class ReferenceSampler(Sampler):
         state.model, state.sample = model_state, state.sample.to(like)
         noise = noise.to(like.device)
         conditioning = self._conditioning(state, local_conditioning, length)
+        draws = self._draws(sampling, local_conditioning)
         signal = like.new_empty(len(state.seeds), length)
         for item in range(len(state.seeds)):
             streams = range(per_item * item, per_item * (item + 1))
@@ -81,7 +84,8 @@ class ReferenceSampler(Sampler):
                 if unconditional:
                     params = guide(params, unconditional[0], state.guidance_scale)
                 uniforms = noise[item : item + 1, t]
-                sample = self.model.distribution.sample(params, uniforms, sampling)
+                draw = sampling if draws is None else draws[per_item * item][t]
+                sample = self.model.distribution.sample(params, uniforms, draw)
                 signal[item, t] = sample
         model_state.position += length
         return signal
@@ -93,6 +97,16 @@ class ReferenceSampler(Sampler):
         conditioning = self._conditioning(state, local_conditioning, waveform.shape[1])
         params: Tensor = self.model.forward_from_conditioning(waveform, conditioning)
         return params
+
+    def _draws(
+        self, sampling: SamplingConfig, given: LocalConditioning | None
+    ) -> list[list[SamplingConfig]] | None:
+        """Return how each stream's samples are drawn; `None` for all in the same way."""
+        if sampling.voiced_temperature is None or given is None or given.subframes is None:
+            return None
+        voiced = voiced_subframes(given).cpu()[:, given.subframes].tolist()
+        how = (sampling, sampling.of_voiced())
+        return [[how[is_voiced] for is_voiced in stream] for stream in voiced]
 
     def _conditioning(
         self, state: SamplerState, local_conditioning: LocalConditioning | None, length: int

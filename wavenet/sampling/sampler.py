@@ -39,7 +39,9 @@ from wavenet.sampling.state import (
     streams_per_item,
     uniforms,
 )
+from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.arrays import Array, as_optional_tensor, as_tensor
+from wavenet.utils.errors import ConfigError
 from wavenet.waveform import shape_of_waveform
 
 if TYPE_CHECKING:
@@ -55,11 +57,13 @@ class Sampler(abc.ABC):
 
     Attributes:
         name: Name of the backend in `make_sampler`.
+        draws_by_voicing: Whether it knows `SamplingConfig.voiced_temperature`.
         progress_interval: Samples, summed over items, between two calls of `progress`.
         model: A copy of the model, without weight norm.
     """
 
     name: ClassVar[str]
+    draws_by_voicing: ClassVar[bool] = False
     progress_interval: ClassVar[int] = 1000
     model: WaveNet
 
@@ -145,12 +149,18 @@ class Sampler(abc.ABC):
 
         Raises:
             CheckpointError: The model returns NaN or infinity.
-            ConfigError: The model's distribution does not support `sampling`.
+            ConfigError: The model or this sampler does not support `sampling`.
             ValueError: The state is another model's, or frames are missing.
         """
         length, distribution = check_count("length", length, 0), self.model.distribution
         check_sampling(sampling)
         distribution.check(sampling)
+        check_voicing(self.model, sampling)
+        if sampling.voiced_temperature is not None and not self.draws_by_voicing:
+            raise ConfigError(
+                f"backend={self.name} draws all samples with one temperature: voiced_temperature "
+                "requires backend=cpu or backend=reference"
+            )
         check_batch(state)
         if noise is None:
             noise = self.next_noise(state, length)

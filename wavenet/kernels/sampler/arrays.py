@@ -15,6 +15,7 @@ from wavenet.kernels.compiler import Address
 from wavenet.kernels.past_coefficients import PastConstants, PastSolver
 from wavenet.utils import shared_constants
 
+Flags = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -130,6 +131,7 @@ class PredictionRequest(NamedTuple):
     coefficients: Annotated[Ints, 3]  # (streams, parts, order), in units of 2^-20
     scales: Annotated[Floats, 2]  # of the residual, (streams, parts)
     part_of_sample: Annotated[Longs, 1]  # (length,)
+    is_voiced: Annotated[Flags, 2]  # (streams, parts) for `voiced_temperature`; or (1, 0)
 
 
 class Request(NamedTuple):
@@ -146,6 +148,7 @@ class Request(NamedTuple):
     params: Annotated[Floats, 3]  # (streams, length, unpadded_params) to be filled; or empty
     codes: Annotated[Ints, 2]  # (streams, length) to be filled
     temperature: float
+    voiced_temperature: float  # of the parts that are voiced
     top_k: int  # 0 for all
     top_p: float  # 1 for all
     probability_floor: float

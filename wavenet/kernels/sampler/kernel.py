@@ -274,6 +274,11 @@ def choose_codes(run: Run, t: int, params: Address) -> None:
 def draw_code(run: Run, item: int, t: int, params: Address) -> int:
     """Draw one item's code from its parameters, under classifier-free guidance if it has one."""
     request, sizes, weights = run.request, run.sizes, run.weights
+    temperature, given = request.temperature, request.prediction
+    if given.is_voiced.shape[1] > 0:
+        stream = item * request.streams_per_item
+        if given.is_voiced[stream, given.part_of_sample[t]]:
+            temperature = request.voiced_temperature
     if request.streams_per_item > 1:
         unconditional = params + sizes.activation_bytes
         guide(params, unconditional, sizes.params, np.float32(request.guidance_scale))
@@ -286,7 +291,7 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
             weights.min_log_scale,
             request.noise[item, t, 0],
             request.noise[item, t, request.noise.shape[2] - 1],
-            request.temperature,
+            temperature,
         )
     else:
         scratch = params + 4 * sizes.params
@@ -297,7 +302,7 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
             scratch + 4 * sizes.params,
             sizes.params,
             request.noise[item, t, 0],
-            request.temperature,
+            temperature,
             request.top_k,
             request.top_p,
             request.probability_floor,

@@ -54,6 +54,7 @@ class CpuSampler(Sampler):
     """
 
     name = "cpu"
+    draws_by_voicing = True
     progress_interval = 16384  # long enough to hide the start of threads
 
     def __init__(self, model: WaveNet, num_threads: int = 1, weight_dtype: str = "float32") -> None:
@@ -176,11 +177,12 @@ class CpuSampler(Sampler):
             needs_params=needs_params,
             noise=np.zeros((streams, length, 1), np.float32) if noise is None else noise,
             conditioning=self._encode_conditioning(conditioning, streams),
-            prediction=prediction_request(conditioning, sizes.order),
+            prediction=prediction_request(conditioning, sizes.order, sampling),
             forced_codes=np.zeros((streams, 0), np.int32) if forced is None else forced,
             params=np.zeros((streams, 0, 1), np.float32) if params is None else params,
             codes=codes,
             temperature=float(sampling.temperature),
+            voiced_temperature=float(sampling.of_voiced().temperature),
             top_k=min(int(sampling.top_k or 0), sizes.params),
             top_p=1.0 if sampling.top_p is None else float(sampling.top_p),
             probability_floor=float(sampling.probability_floor),

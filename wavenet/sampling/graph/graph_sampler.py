@@ -38,6 +38,7 @@ class GraphSampler(ReferenceSampler):
     """
 
     name = "graph"
+    draws_by_voicing = False
 
     def __init__(self, model: WaveNet) -> None:
         check_standard_model(model, self.name)
