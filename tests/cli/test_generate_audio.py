@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.commands import Run, environment
+from tests.commands import Run, environment, run_here
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.audio_output import open_audio
@@ -204,3 +204,28 @@ def test_a_length_under_one_sample_is_refused_as_it_was_given(run: Run) -> None:
 
     assert done.returncode == 2
     assert "seconds=1e-05 is less than one sample at 8000 Hz" in done.stderr
+
+
+def test_vowels_are_drawn_with_a_temperature_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    signals = []
+    for name, options in (("one", ()), ("same", ("0.7",)), ("other", ("0.2",))):
+        words = [f"voiced_temperature={value}" for value in options]
+        done = run_here("generate", ("demo_voice", f"output={name}.wav", *words), capsys)
+        assert done.returncode == 0, done.stderr
+        signals.append((tmp_path / f"{name}.wav").read_bytes())
+
+    assert signals[0] == signals[1]  # the model's own temperature is 0.7
+    assert signals[0] != signals[2]
+
+
+def test_a_model_that_does_not_know_vowels_refuses_a_temperature_for_them(
+    run: Run, model: None, tmp_path: Path
+) -> None:
+    done = run(*GENERATE, "voiced_temperature=0.5", "output=new.wav")
+
+    assert done.returncode == 2
+    assert "voiced_temperature requires a model with a linear predictor" in done.stderr
+    assert not (tmp_path / "new.wav").exists()
