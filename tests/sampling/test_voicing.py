@@ -15,6 +15,7 @@ from wavenet import PredictorConfig, SamplingConfig, WaveNet, WaveNetConfig, mak
 from wavenet.features.mel import LogMel
 from wavenet.sampling.state import uniforms
 from wavenet.sampling.voicing import voiced_subframes
+from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError
 
 LENGTH = 400
@@ -81,9 +82,14 @@ def test_the_compiled_sampler_equals_the_reference(config: WaveNetConfig, frames
     assert parted < 5
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_batch_chunks_and_threads_change_nothing(frames: Tensor, num_threads: int) -> None:
-    sampler = make_sampler(noisy(GUIDED), "cpu", num_threads=num_threads)
+@pytest.mark.parametrize(
+    ("backend", "num_threads"),
+    [("reference", 1), *(("cpu", n) for n in [1, 2][: available_cores()])],
+)
+def test_batch_chunks_and_threads_change_nothing(
+    frames: Tensor, backend: str, num_threads: int
+) -> None:
+    sampler = make_sampler(noisy(GUIDED), backend, num_threads=num_threads)
     both = torch.cat([frames, frames.flip(-1)])
     how: dict[str, Any] = {"guidance_scale": 1.5, "speaker": torch.tensor([0])}
     noise = uniforms([3, 4], 0, LENGTH, sampler.model.distribution.num_noise)
