@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,21 @@ def test_an_ogg_file_that_lacks_bytes_in_its_middle_is_refused(
         path.write_bytes(content[:at] + content[at + 1000 :])
         first = max(start for start in starts if start <= at)
         with pytest.raises(TruncatedAudio, match=f"page at byte {first} is damaged|last page"):
+            check_whole(path)
+
+
+@pytest.mark.parametrize("encoding", ["VORBIS", "OPUS"])
+def test_an_ogg_file_that_lacks_a_whole_page_is_refused(
+    record: Record, noise: Samples, encoding: str
+) -> None:
+    path = record("page.ogg", np.tile(noise, 20), subtype=encoding)
+    content = path.read_bytes()
+    starts = pages(content)
+    assert len(starts) > 4
+
+    for page, following in itertools.pairwise(starts[1:]):
+        path.write_bytes(content[:page] + content[following:])
+        with pytest.raises(TruncatedAudio, match=f"before byte {page} an Ogg page is missing"):
             check_whole(path)
 
 

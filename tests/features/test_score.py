@@ -29,6 +29,16 @@ def test_a_score_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_notes(tmp_path / "score.csv") == SCORE
 
 
+@pytest.mark.parametrize("names", ["onset,offset,pitch", "onset, offset, pitch"])
+def test_the_first_line_may_name_the_columns(tmp_path: Path, names: str) -> None:
+    (tmp_path / "score.csv").write_text(f"{names}\n0.5,1,60\nwrong\n")
+
+    with pytest.raises(DataError, match="line 3"):
+        read_notes(tmp_path / "score.csv")
+    (tmp_path / "score.csv").write_text(f"{names}\n0.5,1,60\n")
+    assert read_notes(tmp_path / "score.csv") == [Note(0.5, 1.0, 60)]
+
+
 def test_times_are_kept_to_the_microsecond(tmp_path: Path) -> None:
     write_notes(tmp_path / "score.csv", [Note(1 / 3, 2 / 3, 127)])
 

@@ -26,7 +26,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise ZeroDivisionError
 
-    assert list(path.parent.iterdir()) == []
+    assert not path.parent.exists()
     write_text(path, "complete")
     assert path.read_text() == "complete"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
@@ -41,6 +41,16 @@ def test_a_failed_write_keeps_the_existing_file(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     assert path.read_text() == "old"
+
+
+def test_a_failed_write_leaves_no_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "old" / "a" / "b" / "file"):
+        raise KeyboardInterrupt
+
+    assert (tmp_path / "old").is_dir()
+    assert not list((tmp_path / "old").iterdir())
 
 
 def test_a_write_to_a_link_replaces_its_target(tmp_path: Path) -> None:

@@ -128,10 +128,11 @@ def _ogg_pages(file: BinaryIO, path: Path) -> Iterator[int]:
     """Yield the flags of each page of an Ogg file, none of another file; keep one page in memory.
 
     Raises:
-        TruncatedAudio: A page is damaged or incomplete.
+        TruncatedAudio: A page is damaged, incomplete or missing.
     """
     file.seek(0)
     start, flags = 0, 0
+    numbers: dict[bytes, int] = {}  # of the last page of each stream
     while header := file.read(OGG_PAGE_HEADER):
         if header[:4] != OGG_PAGE[: len(header)]:
             if start == 0 or (flags & OGG_LAST and not _has_page(file, header)):
@@ -148,7 +149,14 @@ def _ogg_pages(file: BinaryIO, path: Path) -> Iterator[int]:
         zeroed = header[:22] + bytes(4) + header[26:] + sizes + body
         if not is_whole or _ogg_checksum(zeroed) != int.from_bytes(header[22:26], "little"):
             raise _damaged_page(path, start)
-        flags = header[5]
+        flags, stream = header[5], header[14:18]
+        number = int.from_bytes(header[18:22], "little")
+        if not flags & OGG_FIRST and number != numbers.get(stream, number - 1) + 1:
+            raise TruncatedAudio(
+                f"{printable(path)}: before byte {start} an Ogg page is missing: copy the file "
+                "again from its origin"
+            )
+        numbers[stream] = number
         yield flags
         start += len(zeroed)
 

@@ -1,6 +1,7 @@
 """Scores as files and as frames (piano rolls).
 
-A file has one line `onset,offset,pitch` per note, in seconds and MIDI numbers. A frame has, for
+A file has one line `onset,offset,pitch` per note, in seconds and MIDI numbers; these names may
+stand in its first line. A frame has, for
 each pitch, where its notes start and where they sound.
 """
 
@@ -43,8 +44,10 @@ def read_notes(path: Path) -> list[Note]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{printable(path)}: cannot be read: {printable(error)}") from None
+    has_names = bool(lines) and lines[0].replace(" ", "") == ",".join(Note._fields)
     return [
-        _note(line, f"{printable(path)}, line {number}") for number, line in enumerate(lines, 1)
+        _note(line, f"{printable(path)}, line {number}")
+        for number, line in enumerate(lines[has_names:], 1 + has_names)
     ]
 
 

@@ -30,8 +30,8 @@ MAX_STEM_BYTES = 200  # longer stems are cut, so two files may have the same one
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` when the block succeeds.
 
-    An existing `path` is replaced in one step, and unchanged if the block raises. If `path` is a
-    symbolic link, its target is replaced and the link stays.
+    An existing `path` is replaced in one step, and unchanged if the block raises; folders that were
+    made for it go again. If `path` is a symbolic link, its target is replaced and the link stays.
 
     Raises:
         MachineError: The disk is full, the folder cannot be written, or `path` is a device or pipe,
@@ -40,8 +40,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     refuse_special(path)
     path = Path(os.path.realpath(path))
     temporary = _temporary_name(path, "tmp")
+    new_folders: list[Path] = []
     try:
         with _as_machine_error(path):
+            new_folders += [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _flush(temporary)
@@ -50,6 +52,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        with contextlib.suppress(OSError):  # one that holds something stays
+            for folder in new_folders:
+                folder.rmdir()
 
 
 @contextlib.contextmanager
