@@ -129,6 +129,5 @@ def _run(
     sys.argv = list(line)
     for number, path in enumerate(output_files, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
-    out, err = (path.open("a", encoding="utf-8") for path in output_files)
-    with out as sys.stdout, err as sys.stderr:
-        run_command(line[0].removeprefix("wavenet-").replace("-", "_"))
+    sys.stdout, sys.stderr = (path.open("a", encoding="utf-8") for path in output_files)
+    run_command(line[0].removeprefix("wavenet-").replace("-", "_"))

@@ -133,6 +133,46 @@ def test_a_worker_that_exits_is_reported_with_its_code() -> None:
         numbers(batches(3, "leave"), 9)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError])
+def test_a_batch_that_a_killed_worker_was_handing_over_is_its_error(
+    error: type[Exception],
+) -> None:
+    loader = batches(1000, "none")
+    source = iter(loader)
+
+    with pytest.raises(MachineError, match="was killed by SIGKILL"), loader.raise_on_lost_worker():
+        next(source)
+        loader.workers[0].kill()
+        raise error
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError])
+def test_such_an_error_without_a_dead_worker_is_raised_as_it_is(error: type[Exception]) -> None:
+    loader = batches(1000, "none")
+    source = iter(loader)
+
+    with pytest.raises(error), loader.raise_on_lost_worker():
+        next(source)
+        raise error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGCHLD")
+def test_a_lost_worker_raises_where_a_batch_is_asked_for_and_nowhere_else() -> None:
+    loader = batches(1000, "none")
+    source = iter(loader)
+
+    with pytest.raises(MachineError, match="was killed by SIGKILL"), loader.raise_on_lost_worker():
+        next(source)
+        handler = signal.getsignal(signal.SIGCHLD)
+        loader.workers[0].kill()
+        loader.workers[0].join()
+        for _ in range(100):
+            next(source)
+
+    assert handler == signal.SIG_DFL  # torch's raises anywhere
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_reported_and_killed() -> None:
     loader = batches(3, "stop", batch_timeout=2)

@@ -30,6 +30,7 @@ from wavenet.utils.errors import MachineError, WavenetError
 Batch = dict[str, Tensor]
 BATCH_TIMEOUT_SECONDS = 120
 POLL_SECONDS = 1  # how often a loader that waits for a batch checks its workers
+CUT_OFF = (ConnectionError, EOFError)  # a worker that dies may be handing over a batch
 ADVICE = (
     "the run can be resumed from its last checkpoint; trainer.num_workers=0 reads in the training "
     "process"
@@ -110,7 +111,8 @@ class SegmentLoader:
         self.waited_seconds = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        source = iter(self.loader)
+        with _default_sigchld():  # torch's handler, from here on, would raise anywhere in training
+            source = iter(self.loader)
         self.workers = list(getattr(source, "_workers", []))
         while True:
             started = time.monotonic()
@@ -139,16 +141,16 @@ class SegmentLoader:
         """
         try:
             yield
-        except (RuntimeError, ConnectionError) as error:
+        except (RuntimeError, *CUT_OFF) as error:
             if not self._is_caused_by_a_worker(error):
                 raise
             raise MachineError(f"{self._describe_dead_workers()}: {ADVICE}") from error
         finally:
             self._kill_workers()
 
-    def _is_caused_by_a_worker(self, error: RuntimeError | ConnectionError) -> bool:
+    def _is_caused_by_a_worker(self, error: Exception) -> bool:
         """Return whether an error comes from a worker that ended, or ends within a second."""
-        if not isinstance(error, ConnectionError):
+        if not isinstance(error, CUT_OFF):
             return is_worker_error(error)
         deadline = time.monotonic() + 1.0
         try:
