@@ -72,6 +72,7 @@ def test_what_no_decoder_overshoots_is_clipped_with_the_option_only(
     (problem,) = inspect(source, PrepareOptions(sample_rate=16000)).problems
 
     assert problem.option == "clip"
+    assert "perhaps damaged" in problem.reason
 
 
 def test_resampling_in_blocks_equals_resampling_at_once(record: Record) -> None:

@@ -177,6 +177,8 @@ def _problems(
     silence = "silent once mixed, its channels cancel" if levels.cancels else "silent"
     not_finite = f"{levels.first_not_finite}, {levels.not_finite} such samples"
     past_one = f"{levels.past_one} samples past 1.0, peak {levels.peak:.4g}"
+    if header.is_lossy and levels.peak > MAX_OVERSHOOT:
+        past_one += ", perhaps damaged: leave it out, or"
     short = f"{seconds:.3f} s long, wanted {options.min_seconds:g} s or more"
     table = (
         (levels.not_finite > 0, not_finite, "nan_to_num"),
