@@ -63,8 +63,9 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
         for number, path in enumerate(paths)
     ]
     log.info(
-        "generating %d x %.2f s at %d Hz: sampler %s, %s",
+        "generating %d x %.2f s at %d Hz: sampler %s, %s, temperature %s",
         *(len(jobs), length / sample_rate, sample_rate, sampler.name, options.weight_dtype),
+        sampling.temperatures,
     )
     consistency = mel_consistency(options, audio)  # what brings the mel of the input back
     total, started = length * len(jobs), time.perf_counter()

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,34 @@ def test_memory_that_torch_cannot_allocate_is_one_clear_error(
     assert ended.value.code == 5
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("MachineError: not enough memory, use a smaller batch or model: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize(
+    ("number", "code", "how"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_that_c_code_wraps_ends_the_command_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
+    how: str,
+) -> None:
+    def in_c_code(options: Any, composed: Composed) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        except BaseException as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    monkeypatch.setattr("sys.argv", ["wavenet-inspect", "model=tiny"])
+
+    with pytest.raises(SystemExit) as ended:
+        run_command("inspect", in_c_code)
+
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"{how}; no partial files are left\n"
 
 
 def test_another_error_of_torch_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

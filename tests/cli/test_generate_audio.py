@@ -217,6 +217,7 @@ def test_vowels_are_drawn_with_a_temperature_of_their_own(
         assert done.returncode == 0, done.stderr
         signals.append((tmp_path / f"{name}.wav").read_bytes())
 
+    assert "temperature 0.7, voiced 0.2" in done.stderr
     assert signals[0] == signals[1]  # the model's own temperature is 0.7
     assert signals[0] != signals[2]
 
@@ -228,4 +229,5 @@ def test_a_model_that_does_not_know_vowels_refuses_a_temperature_for_them(
 
     assert done.returncode == 2
     assert "voiced_temperature requires a model with a linear predictor" in done.stderr
+    assert "generating" not in done.stderr
     assert not (tmp_path / "new.wav").exists()

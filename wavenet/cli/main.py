@@ -80,12 +80,15 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
                     conf_folder(), verb, functools.partial(_run_checked, verb, task)
                 )
             sys.exit(code)
-    except KeyboardInterrupt:
-        _print_error("interrupted; no partial files are left")
-        sys.exit(128 + signal.SIGINT)
-    except ReceivedSignal as end:
-        _print_error("terminated; no partial files are left")
-        sys.exit(128 + end.args[0])
+    except (KeyboardInterrupt, ReceivedSignal, SystemError) as error:
+        end = _signal_behind(error)
+        if end is None:
+            raise
+        how, number = "interrupted", int(signal.SIGINT)
+        if isinstance(end, ReceivedSignal):
+            how, number = "terminated", end.args[0]
+        _print_error(f"{how}; no partial files are left")
+        sys.exit(128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -200,6 +203,13 @@ def find_recipes() -> None:
         package = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = package
         spec.loader.exec_module(package)
+
+
+def _signal_behind(error: BaseException | None) -> BaseException | None:
+    """Return what a signal raised; C code that calls Python makes a `SystemError` of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | ReceivedSignal):
+        error = error.__cause__
+    return error
 
 
 def _report(error: Exception) -> None:

@@ -62,6 +62,12 @@ class SamplingConfig:
         if not 0 <= self.probability_floor < 1:
             raise ValueError(f"probability_floor must be in [0, 1), got {self.probability_floor}")
 
+    @property
+    def temperatures(self) -> str:
+        """The temperature, and that of voiced samples if they have another one, in words."""
+        voiced = self.voiced_temperature
+        return f"{self.temperature:g}" + ("" if voiced is None else f", voiced {voiced:g}")
+
     def of_voiced(self) -> SamplingConfig:
         """Return how voiced samples are drawn."""
         if self.voiced_temperature is None:

@@ -171,9 +171,7 @@ class Evaluator:
             factor = time.seconds * rate / time.num_samples
             how = f"one core, {self.synthesizer.sampler.name}, float32"
             facts[REAL_TIME_FACTOR] = f"{factor:.3f}, {1 / factor:.2f} times real time ({how})"
-            facts["Temperature"] = f"{self.options.temperature:g}"
-            if self.options.voiced_temperature is not None:
-                facts["Temperature"] += f", voiced {self.options.voiced_temperature:g}"
+            facts["Temperature"] = self.synthesizer.sampling.temperatures
         return Evaluation(
             num_clips=len(clips),
             num_samples=num_samples,

@@ -36,6 +36,7 @@ from wavenet.generation.options import (
     resolve_length,
 )
 from wavenet.sampling import Sampler
+from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
 from wavenet.utils.files import remove_abandoned
@@ -50,7 +51,7 @@ def sampling_config(options: GenerateCommand, loaded: Checkpoint) -> SamplingCon
     """Return temperature, that which suits the model if none is given, and truncation.
 
     Raises:
-        ConfigError: The model's distribution does not support them.
+        ConfigError: The model does not support them.
     """
     temperature, suited = options.temperature, loaded.training.temperature
     if temperature is None:
@@ -63,6 +64,7 @@ def sampling_config(options: GenerateCommand, loaded: Checkpoint) -> SamplingCon
         probability_floor=options.probability_floor,
     )
     loaded.model.distribution.check(sampling)
+    check_voicing(loaded.model, sampling)
     return sampling
 
 
