@@ -111,7 +111,7 @@ class SegmentLoader:
         self.waited_seconds = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        with _default_sigchld():  # torch's handler, from here on, would raise anywhere in training
+        with _default_sigchld():  # the first such iterator of a process leaves torch's handler
             source = iter(self.loader)
         self.workers = list(getattr(source, "_workers", []))
         while True:
@@ -139,28 +139,25 @@ class SegmentLoader:
         Raises:
             MachineError: A worker died.
         """
-        try:
-            yield
-        except (RuntimeError, *CUT_OFF) as error:
-            if not self._is_caused_by_a_worker(error):
-                raise
-            raise MachineError(f"{self._describe_dead_workers()}: {ADVICE}") from error
-        finally:
-            self._kill_workers()
+        with _default_sigchld():
+            try:
+                yield
+            except (RuntimeError, *CUT_OFF) as error:
+                if not self._is_caused_by_a_worker(error):
+                    raise
+                raise MachineError(f"{self._describe_dead_workers()}: {ADVICE}") from error
+            finally:
+                self._kill_workers()
 
     def _is_caused_by_a_worker(self, error: Exception) -> bool:
         """Return whether an error comes from a worker that ended, or ends within a second."""
         if not isinstance(error, CUT_OFF):
-            return is_worker_error(error)
+            return "DataLoader worker" in str(error)  # torch's report
         deadline = time.monotonic() + 1.0
-        try:
-            with _default_sigchld():
-                while time.monotonic() < deadline:
-                    if any(worker.exitcode for worker in self.workers):
-                        return True
-                    time.sleep(0.01)
-        except RuntimeError as raised:  # by torch, whose handler came first
-            return is_worker_error(raised)
+        while time.monotonic() < deadline:
+            if any(worker.exitcode for worker in self.workers):
+                return True
+            time.sleep(0.01)
         return False
 
     def _describe_dead_workers(self) -> str:
@@ -173,17 +170,9 @@ class SegmentLoader:
 
     def _kill_workers(self) -> None:
         """End workers, which may hang: torch would wait for them."""
-        if not self.workers:
-            return
-        with _default_sigchld():
-            for worker in self.workers:
-                worker.kill()
-                worker.join()
-
-
-def is_worker_error(error: Exception) -> bool:
-    """Return whether an error, wherever it is raised, is torch's report of a dead worker."""
-    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+        for worker in self.workers:
+            worker.kill()
+            worker.join()
 
 
 @contextlib.contextmanager
@@ -197,7 +186,7 @@ def _suppress_timeout() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _default_sigchld() -> Iterator[None]:
-    """Keep torch from raising within the block for a worker that ends."""
+    """Keep torch's handler out of the block: it raises wherever the end of a worker finds us."""
     number = getattr(signal, "SIGCHLD", None)
     if number is None:  # Windows
         yield

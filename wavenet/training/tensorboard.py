@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.evaluation.plots import spectrogram_image
-from wavenet.training.loader import is_worker_error
 from wavenet.utils.errors import printable
 
 METRICS = ("val/bits_per_sample", "train/bits_per_sample")  # of the table of hyperparameters
@@ -92,9 +91,7 @@ class TensorBoard:
             return
         try:
             write()
-        except Exception as error:
-            if is_worker_error(error):
-                raise
+        except Exception as error:  # noqa: BLE001 whatever it is, training goes on
             self._give_up(error.__cause__ or error)
 
     def _thread_failed(self, args: threading.ExceptHookArgs) -> None:
