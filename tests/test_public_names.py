@@ -3,6 +3,7 @@ import doctest
 import inspect
 import pydoc
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
@@ -26,6 +27,13 @@ def test_help_of_the_package_shows_every_public_name() -> None:
 
     for words in ("load(name: ", "make_sampler(", "class WaveNet(", "generate(", "stream("):
         assert words in text, words
+
+
+def test_help_of_the_package_begins_with_an_example() -> None:
+    lines = (wavenet.__doc__ or "").splitlines()
+
+    assert lines[0].startswith("WaveNet in PyTorch")
+    assert lines[3].strip() == ">>> import torch, wavenet"
 
 
 @pytest.mark.parametrize("method", [Sampler.generate, Sampler.generate_ragged, Sampler.stream])
@@ -61,11 +69,14 @@ def test_no_public_signature_hides_its_arguments() -> None:
 
 @pytest.mark.parametrize(
     "documented",
-    [wavenet.load, wavenet.make_sampler, wavenet.WaveNet, Sampler.generate, Sampler.stream],
-    ids=lambda one: one.__qualname__,
+    [
+        *(wavenet, wavenet.load, wavenet.make_sampler, wavenet.WaveNet, wavenet.WaveNet.nll),
+        *(Sampler.generate, Sampler.stream),
+    ],
+    ids=lambda one: one.__name__,
 )
-def test_the_example_of_a_docstring_runs(documented: Callable[..., object]) -> None:
-    name = documented.__qualname__
+def test_the_example_of_a_docstring_runs(documented: ModuleType | Callable[..., object]) -> None:
+    name = documented.__name__
     (example,) = doctest.DocTestFinder(recurse=False).find(documented, name, globs={})
     output: list[str] = []
 

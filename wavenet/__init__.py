@@ -1,5 +1,14 @@
 """WaveNet in PyTorch: a model of raw audio that predicts each sample from all samples before it.
 
+Example:
+    >>> import torch, wavenet
+    >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
+    >>> loss = model.nll(torch.zeros(1, 100)).mean()  # what training minimizes
+    >>> sampler = wavenet.make_sampler(model)  # the fastest one here
+    >>> signal = sampler.generate(160, seed=1)  # (1, 160), samples in [-1, 1]
+
+`load` returns a trained model, and `models` lists those that ship with this package.
+
 `wavenet.modules` needs only torch. The names below are loaded on first use. Recipes, data and
 training need optional dependencies, see README.
 """

@@ -162,7 +162,17 @@ class WaveNet(PretrainedMixin, Conditioned):
         speaker: Array | None = None,
         vector: Array | None = None,
     ) -> Tensor:
-        """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`."""
+        """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`.
+
+        Example:
+            >>> import torch, wavenet
+            >>> model = wavenet.WaveNet(wavenet.WaveNetConfig(dilations=(1, 2, 4)))
+            >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+            >>> for waveform in torch.rand(3, 4, 100) - 0.5:  # batches, (B, T)
+            ...     optimizer.zero_grad()
+            ...     model.nll(waveform).mean().backward()
+            ...     optimizer.step()
+        """
         waveform = as_tensor("waveform", waveform, self)
         params = self(waveform, local=local, speaker=speaker, vector=vector)
         return self.distribution.nll(params, waveform)
