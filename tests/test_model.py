@@ -18,6 +18,7 @@ from wavenet.config import LocalConfig, WaveNetConfig
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules import GlobalConditioner, Head, LocalConditioner
 from wavenet.modules.upsampling import UPSAMPLERS
+from wavenet.pretrained import load
 from wavenet.waveform import shift_right
 
 
@@ -58,6 +59,32 @@ def test_step_equals_forward_at_every_sample_after_any_prompt(
 
     torch.testing.assert_close(stepped, expected, rtol=0, atol=tolerance)
     assert state.position == waveform.shape[1]
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1,), ()])
+def test_step_refuses_a_sample_of_another_shape(shape: tuple[int, ...]) -> None:
+    model = WaveNet(SMALL)
+
+    with pytest.raises(ValueError, match=r"^sample must be \(2,\), one value per item"):
+        model.step(torch.zeros(shape), model.new_state(2))
+
+
+def test_step_refuses_the_state_of_another_model() -> None:
+    model, other = WaveNet(SMALL), WaveNet(dataclasses.replace(SMALL, dilations=(1,)))
+
+    with pytest.raises(ValueError, match="^queues must be those of"):
+        model.step(torch.zeros(1), other.new_state(1))
+
+
+@pytest.mark.parametrize("name", ["demo_voice", "piano"])  # with a predictor from the mel, without
+def test_step_refuses_conditioning_with_a_time_axis(name: str) -> None:
+    model = load(name).model
+    assert model.config.local is not None
+    frames = torch.zeros(2, model.config.local.in_channels, 1)
+    conditioning = model.compute_conditioning(2, 1, local=frames)
+
+    with pytest.raises(ValueError, match=r"^conditioning must be \(2, \d+\), got \(2, \d+, 1\)"):
+        model.step(torch.zeros(2), model.new_state(2), conditioning)
 
 
 @settings(max_examples=num_examples(30, 60))

@@ -32,6 +32,7 @@ from wavenet.modules import (
     LocalConditioner,
     ResidualStack,
 )
+from wavenet.modules.checks import check_signal
 from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.past_predictor import PastPredictor
@@ -225,9 +226,20 @@ class WaveNet(PretrainedMixin, Conditioned):
             sample: The sample before it in [-1, 1], `(B,)`; zeros before the first.
             state: From `new_state`, changed in place.
             conditioning: Of the next sample, `(B, C)`, from `compute_conditioning`.
+
+        Raises:
+            ValueError: An argument has another shape, or the state is another model's.
         """
-        rows, conditioning = self.split(conditioning)
+        if sample.shape != state.queues[0].shape[:1]:
+            raise ValueError(
+                f"sample must be ({len(state.queues[0])},), one value per item of the state, got "
+                f"{tuple(sample.shape)}"
+            )
         signals, prediction, scale = self.distribution.quantize(sample).unsqueeze(1), None, None
+        if self.mel_predictor is not None and conditioning is not None:  # else the stack checks it
+            channels = self.mel_predictor.num_rows + self.config.conditioning_channels
+            check_signal("conditioning", conditioning, channels, signals)
+        rows, conditioning = self.split(conditioning)
         if self.predictor is not None:
             residual, prediction, scale = self.predictor.step(
                 signals[:, 0], state.queues[-1], state.position, rows

@@ -20,6 +20,54 @@ def test_step_equals_forward_at_every_sample(kernel_size: int, dilation: int) ->
     torch.testing.assert_close(stepped, conv(x))
 
 
+@pytest.mark.parametrize("kernel_size", [1, 2])
+@pytest.mark.parametrize(
+    ("shape", "queue", "sentence"),
+    [
+        ((2, 3, 1), 2, r"^the input of a step must be \(B, 3\), got \(2, 3, 1\)"),
+        ((2, 4), 2, r"^the input of a step must be \(B, 3\), got \(2, 4\)"),
+        ((3,), 2, r"^the input of a step must be \(B, 3\), got \(3,\)"),
+        ((2, 3), 1, "^the queue must be of the input's batch size, 2, got 1"),
+    ],
+)
+def test_step_refuses_another_shape(
+    kernel_size: int, shape: tuple[int, ...], queue: int, sentence: str
+) -> None:
+    conv = CausalConv1d(3, 5, kernel_size)
+
+    with pytest.raises(ValueError, match=sentence):
+        conv.step(torch.zeros(shape), conv.new_queue(queue), 0)
+
+
+def test_step_refuses_the_queue_of_another_convolution() -> None:
+    queue = CausalConv1d(3, 5, 3).new_queue(2)
+
+    with pytest.raises(ValueError, match=r"^the queue must be \(2, 3, 1\), got \(2, 3, 2\)"):
+        CausalConv1d(3, 5, 2).step(torch.zeros(2, 3), queue, 0)
+
+
+def test_compiled_step_is_one_graph_with_its_checks() -> None:
+    conv = CausalConv1d(3, 5, 2)
+    x, queue = torch.randn(2, 3), conv.new_queue(2)
+    step = torch.compile(conv.step, fullgraph=True, backend="eager")
+
+    torch.testing.assert_close(step(x, queue.clone(), 0), conv.step(x, queue, 0))
+
+
+@pytest.mark.parametrize(
+    ("num_signals", "shape", "expected"),
+    [(1, (2, 1), r"\(B,\)"), (3, (2,), r"\(B, 3\)"), (3, (2, 1), r"\(B, 3\)")],
+)
+def test_embedding_step_refuses_another_shape(
+    num_signals: int, shape: tuple[int, ...], expected: str
+) -> None:
+    embedding = CausalEmbedding(7, 4, 2, num_signals=num_signals)
+    code = torch.zeros(shape, dtype=torch.int64)
+
+    with pytest.raises(ValueError, match=f"^the input of a step must be {expected}, got "):
+        embedding.step(code, embedding.new_queue(2), 0)
+
+
 @given(
     kernel_size=st.integers(1, 5),
     dilation=st.integers(1, 9),

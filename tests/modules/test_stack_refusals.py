@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from wavenet.modules import ResidualBlock, ResidualStack
+from wavenet.modules import Head, ResidualBlock, ResidualStack
 
 
 def make_stack(**options: Any) -> ResidualStack:
@@ -134,11 +134,32 @@ def test_block_refuses_an_input_without_batch() -> None:
         ResidualBlock(4, 8, 4)(torch.randn(2, 4))
 
 
-def test_step_refuses_an_input_with_a_time_axis() -> None:
-    stack = ResidualStack([1, 2], 4, 8, 4)
+@pytest.mark.parametrize("options", [{}, {"shared_conditioning": True}])
+def test_step_refuses_an_input_with_a_time_axis(options: dict[str, bool]) -> None:
+    stack = ResidualStack([1, 2], 4, 8, 4, conditioning_channels=3, **options)
+    queues, conditioning = stack.new_queues(2), torch.randn(2, 3)
 
     with pytest.raises(ValueError, match=r"of a step must be \(B, 4\), got \(2, 4, 1\)"):
-        stack.step(torch.randn(2, 4, 1), stack.new_queues(2), 0)
+        stack.step(torch.randn(2, 4, 1), queues, 0, conditioning)
+
+
+def test_step_refuses_an_input_of_another_width() -> None:
+    stack = ResidualStack([1, 2], 4, 8, 4)
+
+    with pytest.raises(ValueError, match=r"input must be \(B, 4\), got \(2, 5\)"):
+        stack.step(torch.randn(2, 5), stack.new_queues(2), 0)
+
+
+def test_step_refuses_the_queues_of_another_stack() -> None:
+    stack = ResidualStack([1, 2], 4, 8, 4)
+
+    with pytest.raises(ValueError, match="queues must be those of 2 blocks, got 1"):
+        stack.step(torch.randn(2, 4), stack.new_queues(2)[:1], 0)
+
+
+def test_step_of_the_head_refuses_another_width() -> None:
+    with pytest.raises(ValueError, match=r"of a step must be \(\.\.\., 4\), got \(2, 5\)"):
+        Head(4, 8, 3).step(torch.randn(2, 5))
 
 
 def test_step_refuses_queues_of_another_batch_size() -> None:

@@ -15,14 +15,19 @@ def check_input(x: Tensor) -> None:
         raise ValueError(f"the input must have one sample or more, got {tuple(x.shape)}, T = 0")
 
 
-def check_step(x: Tensor, channels: int, queue: Tensor) -> None:
-    """Raise a `ValueError` unless `x` is one sample, `(B, channels)`, and `queue` of `B` items."""
-    if x.dim() != 2:
-        raise ValueError(f"the input of a step must be (B, {channels}), got {tuple(x.shape)}")
-    if len(queue) != len(x):
+def check_step(x: Tensor, widths: tuple[int, ...], queue: Tensor, memory: int) -> None:
+    """Raise a `ValueError` unless `x` is one sample, `(B, *widths)`, and the queue fits it."""
+    if x.dim() != 1 + len(widths) or x.shape[1:] != widths:
+        wanted = ", ".join(map(str, ("B", *widths)))
         raise ValueError(
-            f"the queue must be of the input's batch size, {len(x)}, got {len(queue)}: "
-            "begin with new_queues, or a block's new_queue, of this batch size"
+            f"the input of a step must be ({wanted}{'' if widths else ','}), got {tuple(x.shape)}"
+        )
+    if queue.shape != (*x.shape, memory):
+        found = f"the queue must be {(*x.shape, memory)}, got {tuple(queue.shape)}"
+        if len(queue) != len(x):
+            found = f"the queue must be of the input's batch size, {len(x)}, got {len(queue)}"
+        raise ValueError(
+            f"{found}: begin with new_queues, or a block's new_queue, of this batch size"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules.checks import check_step
 from wavenet.modules.empty import KeepsConstants
 from wavenet.utils.shared_constants import SILENCE_CODE
 
@@ -73,7 +74,11 @@ class CausalConv1d(nn.Conv1d):
             x: Input sample `position`, `(B, in_channels)`.
             queue: From `new_queue`; `x` replaces its oldest sample, in place.
             position: Number of samples before this one, from 0.
+
+        Raises:
+            ValueError: `x` or `queue` has another shape.
         """
+        check_step(x, (self.in_channels,), queue, self.memory)
         if not self.memory:
             return pointwise(self, x)
         offsets = range(self.memory, 0, -self.dilation[0])  # oldest tap first
@@ -170,7 +175,12 @@ class CausalEmbedding(KeepsConstants):
             code: Class of the sample, `(B,)`, or `(B, num_signals)`; enters the queue.
             queue: From `new_queue`, changed in place.
             position: Number of samples before this one, from 0.
+
+        Raises:
+            ValueError: `code` or `queue` has another shape.
         """
+        widths = () if self.num_signals == 1 else (self.num_signals,)
+        check_step(code, widths, queue, self.memory)
         tables = self.weight.unbind()
         y = self._look_up(code.unsqueeze(-1), tables[-1]).squeeze(1)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):

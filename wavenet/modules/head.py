@@ -40,4 +40,7 @@ class Head(nn.Module):
 
     def step(self, x: Tensor) -> Tensor:
         """Return the parameters of one sample, or of several with channels last, `(..., P)`."""
+        if x.shape[-1] != self.hidden.in_channels:
+            wanted = f"(..., {self.hidden.in_channels})"
+            raise ValueError(f"the input of a step must be {wanted}, got {tuple(x.shape)}")
         return pointwise(self.output, F.relu(pointwise(self.hidden, F.relu(x))))

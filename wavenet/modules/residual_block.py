@@ -247,7 +247,6 @@ class ResidualBlock(nn.Module):
             step_embedding: `(B, step_channels)`.
             film: `(B, film_channels)`.
         """
-        checks.check_step(x, self.conv.in_channels, queue)
         y = self._causal_conv().step(self._conv_input(x, step_embedding), queue, position)
         z = self._gated(y, self._projected(x, conditioning, projected), film)
         return self._residual_output(x, z), self._skip_output(z)
@@ -256,7 +255,7 @@ class ResidualBlock(nn.Module):
         self, x: Tensor, step_embedding: Tensor | None, *, drop: bool = False
     ) -> Tensor:
         if x.dim() not in (2, 3) or x.shape[1] != self.conv.in_channels:
-            wanted = f"(B, {self.conv.in_channels}, T)"
+            wanted = f"(B, {self.conv.in_channels}{', T' * (x.dim() != 2)})"
             raise ValueError(f"the block's input must be {wanted}, got {tuple(x.shape)}")
         seen = self.dropout(x) if drop and self.dropout_at == "input" else x
         linear = self.step_projection

@@ -211,6 +211,14 @@ class ResidualStack(nn.Module):
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return output sample `position`, `(B, C)`; arguments as `forward`, for one sample."""
+        if x.dim() != 2:
+            wanted = f"(B, {self._blocks()[0].conv.in_channels})"
+            raise ValueError(f"the input of a step must be {wanted}, got {tuple(x.shape)}")
+        if len(queues) != len(self.blocks):
+            raise ValueError(
+                f"queues must be those of {len(self.blocks)} blocks, got {len(queues)}: begin with "
+                "new_queues"
+            )
         skips: Tensor | None = None
         blocks = self._blocks_with_inputs(x, conditioning, step_embedding, film)
         for (block, own, others), queue in zip(blocks, queues, strict=True):
