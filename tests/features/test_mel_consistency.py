@@ -64,6 +64,22 @@ def test_each_pass_brings_the_mel_of_noise_closer(name: str) -> None:
     assert distances[3] < 0.6 * distances[1]
 
 
+@pytest.mark.parametrize("name", sorted(MEL_PRESETS))
+def test_passes_together_come_closer_than_one_by_one(name: str) -> None:
+    config = MEL_PRESETS[name]
+    layer, length = LogMel(config), 20 * config.hop_length
+    signal = voice(length, config.sample_rate)
+    wanted, noisy = layer(signal), signal + 0.3 * white(length)
+
+    one_by_one = MelConsistency(config, 1)(noisy, wanted)
+    for passes in (2, 3, 4):
+        one_by_one = MelConsistency(config, 1)(one_by_one, wanted)
+        together = MelConsistency(config, passes)(noisy, wanted)
+
+        distances = [float((layer(x) - wanted).square().mean()) for x in (together, one_by_one)]
+        assert distances[0] < 0.8 * distances[1]
+
+
 def test_bins_beyond_the_bands_keep_their_level() -> None:
     config = dataclasses.replace(MEL, f_min=300.0, f_max=3000.0)
     wanted, noise = LogMel(config)(voice(4000)), white(4000)
