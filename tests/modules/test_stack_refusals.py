@@ -134,9 +134,9 @@ def test_block_refuses_an_input_without_batch() -> None:
         ResidualBlock(4, 8, 4)(torch.randn(2, 4))
 
 
-@pytest.mark.parametrize("options", [{}, {"shared_conditioning": True}])
-def test_step_refuses_an_input_with_a_time_axis(options: dict[str, bool]) -> None:
-    stack = ResidualStack([1, 2], 4, 8, 4, conditioning_channels=3, **options)
+@pytest.mark.parametrize("shared", [False, True])
+def test_step_refuses_an_input_with_a_time_axis(shared: bool) -> None:
+    stack = ResidualStack([1, 2], 4, 8, 4, conditioning_channels=3, shared_conditioning=shared)
     queues, conditioning = stack.new_queues(2), torch.randn(2, 3)
 
     with pytest.raises(ValueError, match=r"of a step must be \(B, 4\), got \(2, 4, 1\)"):
