@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import inspect
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
+from wavenet.sampling.arguments import HOW_TO_COMPUTE
 from wavenet.sampling.state import uniforms
 from wavenet.utils.errors import CheckpointError, ConfigError
 
@@ -104,6 +107,38 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="not a sampler state"):
         SamplerState.load(tmp_path / "state")
+
+
+@pytest.mark.parametrize("method", ["generate", "generate_ragged", "stream", "generate_next"])
+def test_a_temperature_without_its_config_is_refused_with_its_place(
+    sampler: Sampler, method: str
+) -> None:
+    first = {"generate_ragged": [8], "generate_next": sampler.init_state()}.get(method, 8)
+    place = r"write sampling=wavenet\.SamplingConfig\(temperature=0\.8\)$"
+
+    with pytest.raises(TypeError, match=rf"^{method}\(\) got .* 'temperature': {place}"):
+        getattr(sampler, method)(first, temperature=0.8)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("top_k", r": write sampling=.*\(top_k=1\) where samples are generated$"),
+        ("num_threads", r": it is one of wavenet\.make_sampler$"),
+        ("seeed", " 'seeed'$"),
+    ],
+)
+def test_an_unknown_argument_is_refused_in_the_name_of_the_method(
+    sampler: Sampler, name: str, place: str
+) -> None:
+    given: dict[str, Any] = {name: 1}
+
+    with pytest.raises(TypeError, match=rf"^init_state\(\) got an unexpected .*{place}"):
+        sampler.init_state(**given)
+
+
+def test_the_arguments_of_make_sampler_are_known_by_name() -> None:
+    assert {*inspect.signature(make_sampler).parameters} == {"model", *HOW_TO_COMPUTE}
 
 
 def test_temperature_0_needs_no_noise(sampler: Sampler) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations  # help() shows Array by its name
 
+import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import numpy as np
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
 from wavenet.utils.arrays import Array, as_tensor, real_number, shown, whole_number
+from wavenet.utils.errors import printable
 from wavenet.utils.precision import float32_products
 
 LARGEST_NOISE = 1 - 2.0**-24  # below 1 in float32
+HOW_TO_DRAW = {field.name for field in dataclasses.fields(SamplingConfig)}
+HOW_TO_COMPUTE = ("backend", "num_threads", "weight_dtype", "streams")  # of make_sampler
 SEEDS = "a whole number from 0 to 2**64 - 1, or one per item"
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -36,7 +40,10 @@ class StartArguments(TypedDict, total=False):
 def with_arguments_of(
     start: Callable[..., object],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Show `**start` of a method in `help()` as the `StartArguments` of `Sampler.init_state`."""
+    """Show `**start` of a method in `help()` as the `StartArguments` of `Sampler.init_state`.
+
+    Other names are refused, see `check_names`.
+    """
     known = inspect.signature(start).parameters
     start_arguments = [
         known[name].replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -46,18 +53,45 @@ def with_arguments_of(
     def show(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         signature = inspect.signature(method)
         own = [one for one in signature.parameters.values() if one.name != "start"]
-        shown: Any = method
+
+        @functools.wraps(method)
+        def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            check_names(method.__name__, names, kwargs)
+            return method(*args, **kwargs)
+
+        shown: Any = checked
         shown.__signature__ = signature.replace(parameters=[*own, *start_arguments])
-        return method
+        names = {*shown.__signature__.parameters}
+        return checked
 
     return show
 
 
+def check_names(method: str, known: Container[str], given: Mapping[str, object]) -> None:
+    """Raise a `TypeError` for an argument that a method of `Sampler` has not, and say who has."""
+    for name, value in given.items():
+        if name in known:
+            continue
+        text = f"{method}() got an unexpected keyword argument {name!r}"
+        if name in HOW_TO_DRAW:
+            value = printable(repr(value), 80)
+            text += f": write sampling=wavenet.SamplingConfig({name}={value})"
+            text += "" if "sampling" in known else " where samples are generated"
+        elif name in HOW_TO_COMPUTE:
+            text += ": it is one of wavenet.make_sampler"
+        raise TypeError(text)
+
+
 def inference_in_float32(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Compute a method of `Sampler` without gradients, and products on a GPU not in TF32."""
+    """Compute a method of `Sampler` without gradients, and products on a GPU not in TF32.
+
+    It has no other arguments than its own, see `check_names`.
+    """
+    names = {*inspect.signature(method).parameters}
 
     @functools.wraps(method)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        check_names(method.__name__, names, kwargs)
         sampler: Any = args[0]
         device = next(sampler.model.parameters()).device
         with torch.inference_mode(), float32_products(device):
