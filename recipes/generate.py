@@ -15,6 +15,7 @@ from wavenet.generation.generate import (
     generate_wavs,
     sampling_config,
     speaker_and_guidance,
+    speed_text,
 )
 from wavenet.generation.inputs import example_input, read_inputs
 from wavenet.generation.options import (
@@ -71,8 +72,7 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
     total, started = length * len(jobs), time.perf_counter()
     with progress(total, unit="sample", description="generating") as advance:
         generate_wavs(jobs, sampler, audio, sampling, advance, consistency, **conditioning)
-    rate = total / (time.perf_counter() - started)
-    text = f"{rate:,.0f} samples/s, {rate / sample_rate:.2f} times real time"
+    text = speed_text(total, time.perf_counter() - started, sample_rate)
     if is_stream(paths[0]):  # standard output may be the audio
         log.info("%s", text)
         return

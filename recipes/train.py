@@ -19,7 +19,7 @@ from wavenet.training.checkpointing import CheckpointManager, find_checkpoints
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
-from wavenet.training.final_report import write_final_report
+from wavenet.training.final_report import longer_command, write_final_report
 from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
@@ -41,8 +41,8 @@ from wavenet.training.run import (
 )
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, derive_seed
-from wavenet.training.validation import History, Validation, generate_command
-from wavenet.utils.errors import printable, shell_word
+from wavenet.training.validation import History, Validation, generate_command, resume_command
+from wavenet.utils.errors import printable
 
 log = logging.getLogger("wavenet")
 
@@ -78,7 +78,7 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
         return run_result(run)
     if group.rank == 0:
         stopped = "stopped and saved" if find_checkpoints(run) else "stopped before the first step"
-        print(f"{stopped}; resume with: wavenet-train resume={shell_word(run)}")
+        print(f"{stopped}; resume with: {resume_command(run)}")
         if (run / "model").is_dir():
             print(f"listen with: {generate_command(run, config)}")
     return run_result(run, 128 + stop.signal)
@@ -106,7 +106,7 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
     log_schedule(run, config, state.step, group)
     write_config(run, config, data.identity, group)
     if state.step >= options.max_steps and history.pending_validation is None:
-        log.info("step %d was the last: trainer.max_steps=N continues", state.step)
+        log.info("step %d was the last; longer: %s", state.step, longer_command(run, config))
 
     keep_freed_memory()
     loader = build_loader(data, config, step=state.step, group=group)
@@ -116,7 +116,7 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
         stop.listening(),
         group.raise_on_lost_peer(),
         loader.raise_on_lost_worker(),
-        training_progress(config, state.step, history, loader, group) as progress,
+        training_progress(config, run, state.step, history, loader, group) as progress,
     ):
         TrainingLoop(
             state=state,

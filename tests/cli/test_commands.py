@@ -102,7 +102,7 @@ def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_p
     names = "a b=c,#[ü].wav"
     generated = run("generate", "checkpoint=first/model", "seconds=0.05", f"output={names}")
     assert generated.returncode == 0, generated.stderr
-    assert "samples/s" in generated.stdout
+    assert "samples/s, real-time factor " in generated.stdout
     info = soundfile.info(tmp_path / names)
     assert (info.frames, info.samplerate, info.subtype) == (400, 8000, "PCM_16")
 
@@ -203,8 +203,11 @@ def test_a_finished_run_resumes_with_more_steps(run: Run, recordings: Path, tmp_
     arguments = (*TRAIN, *STEADY, f"data.root={recordings}")
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
+    at_its_end = run("train", "resume=run")
     done = run("train", "resume=run", "trainer.max_steps=40")
 
+    longer = "wavenet-train resume=run trainer.max_steps=300 optim.lr_schedule_steps=300"
+    assert f"step 30 was the last; longer: {longer}\n" in at_its_end.stderr
     assert done.returncode == 0, done.stderr
     assert "the learning rate" not in done.stderr, "it is constant"
     assert load(tmp_path / "run" / "model").training.steps in (10, 20, 30, 40)

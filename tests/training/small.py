@@ -81,7 +81,7 @@ def build_loop(
     config = run_config(preview_seconds=0.0, **options)
     history, sync = History(), GradientSync(single_process(), StopFlag())
     loader = SegmentLoader(noise_batches()[state.step :])  # type: ignore[arg-type]
-    progress = AfterUpdate(lambda count=1, postfix="": None, config, history, loader)
+    progress = AfterUpdate(lambda count=1, postfix="": None, config, run, history, loader)
     progress.call = after_update
     return TrainingLoop(
         state,

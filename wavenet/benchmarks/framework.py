@@ -253,7 +253,7 @@ class Result:
             **{name: str(value) for name, value in dataclasses.asdict(one.case).items()},
             "samples/s": f"{one.median:,.0f}",
             "spread": f"±{one.half_range / one.median:.0%}",
-            "real time": f"x {one.median / self.sample_rate:.2f}" if self.sample_rate else "",
+            "real-time factor": f"{self.sample_rate / one.median:.3f}" if self.sample_rate else "",
             "baseline": "" if base is None else f"x {one.times(base):.2f}",
             "of limit": "" if share is None else f"{share:.2f}",
             "memory": "" if memory is None else f"{memory:,.0f} MiB",

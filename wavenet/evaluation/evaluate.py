@@ -170,7 +170,7 @@ class Evaluator:
         if time.num_samples:
             factor = time.seconds * rate / time.num_samples
             how = f"one core, {self.synthesizer.sampler.name}, float32"
-            facts[REAL_TIME_FACTOR] = f"{factor:.3f}, {1 / factor:.2f} times real time ({how})"
+            facts[REAL_TIME_FACTOR] = f"{factor:.3f} ({how})"
             facts["Temperature"] = self.synthesizer.sampling.temperatures
         return Evaluation(
             num_clips=len(clips),

@@ -227,6 +227,12 @@ def pad_frames(frames: Sequence[Tensor]) -> Tensor | None:
     return torch.cat([F.pad(part, (0, longest - part.shape[-1]), "replicate") for part in frames])
 
 
+def speed_text(samples: int, seconds: float, sample_rate: int) -> str:
+    """Return the speed of a generation, and its real-time factor: computing time per time."""
+    rate = samples / max(seconds, 1e-9)
+    return f"{rate:,.0f} samples/s, real-time factor {sample_rate / max(rate, 1e-9):.3f}"
+
+
 @dataclass
 class FolderResult:
     """What `generate_folder` did.
@@ -249,11 +255,8 @@ class FolderResult:
 
     def text(self) -> str:
         """Return the numbers as lines."""
-        rate = self.samples / max(self.seconds, 1e-9)
-        return (
-            f"{self.written} written, {self.skipped} skipped, {len(self.failures)} failed\n"
-            f"{rate:,.0f} samples/s, real-time factor {self.sample_rate / max(rate, 1e-9):.2f}"
-        )
+        counts = f"{self.written} written, {self.skipped} skipped, {len(self.failures)} failed"
+        return f"{counts}\n{speed_text(self.samples, self.seconds, self.sample_rate)}"
 
     def raise_failures(self) -> None:
         """Raise a `DataError` that names the failed inputs, if there are any."""

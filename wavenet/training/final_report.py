@@ -17,8 +17,8 @@ from wavenet.evaluation.report import write_report
 from wavenet.evaluation.synthesis import Recording
 from wavenet.evaluation.verdict import Verdict
 from wavenet.training.options import RunConfig
-from wavenet.training.validation import History, generate_command
-from wavenet.utils.errors import printable, shell_word
+from wavenet.training.validation import History, generate_command, resume_command
+from wavenet.utils.errors import printable
 
 LONGER = 10  # times, the advice for a model that is worse than its baseline
 MAX_CHANGE = 0.01  # bits: a held-out curve that changes less is flat
@@ -85,10 +85,7 @@ def next_step(
         verdict: On its best model, if there is one.
     """
     steps = config.trainer.max_steps
-    longer = (
-        f"wavenet-train resume={shell_word(run)} trainer.max_steps={LONGER * steps} "
-        f"optim.lr_schedule_steps={LONGER * steps}"
-    )
+    longer = longer_command(run, config)
     generate = generate_command(run, config)
     best, bits = history.best_step, dict(history.val)
     if best is not None and best < 0.75 * steps and history.val[-1][1] > bits[best] + MAX_CHANGE:
@@ -104,6 +101,12 @@ def next_step(
     if still_falls(history, steps):
         return "The curve still falls: training longer makes it better.", longer
     return "", generate
+
+
+def longer_command(run: Path, config: RunConfig) -> str:
+    """Return the command that trains a finished run on, with its schedule stretched."""
+    steps = LONGER * config.trainer.max_steps
+    return f"{resume_command(run, steps)} optim.lr_schedule_steps={steps}"
 
 
 def still_falls(history: History, steps: int) -> bool:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -14,7 +15,7 @@ from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.loader import SegmentLoader
 from wavenet.training.options import RunConfig
 from wavenet.training.state import TrainingState
-from wavenet.training.validation import History
+from wavenet.training.validation import History, resume_command
 from wavenet.utils.progress import Advance, duration, progress
 
 log = logging.getLogger("wavenet")
@@ -27,7 +28,12 @@ LONG_SECONDS, SHORT_SECONDS = 600.0, 240.0  # a long run, and the steps of a sho
 
 @contextlib.contextmanager
 def training_progress(
-    config: RunConfig, step: int, history: History, loader: SegmentLoader, group: ProcessGroup
+    config: RunConfig,
+    run: Path,
+    step: int,
+    history: History,
+    loader: SegmentLoader,
+    group: ProcessGroup,
 ) -> Iterator["TrainingProgress"]:
     """Yield a `TrainingProgress` that shows its updates from `step` on, in process 0."""
     if step < config.trainer.max_steps:
@@ -40,7 +46,7 @@ def training_progress(
         disable=group.rank > 0,
     )
     with bar as advance:
-        yield TrainingProgress(advance, config, history, loader)
+        yield TrainingProgress(advance, config, run, history, loader)
 
 
 def settings_line(config: RunConfig, step: int, group: ProcessGroup) -> str:
@@ -60,20 +66,20 @@ def settings_line(config: RunConfig, step: int, group: ProcessGroup) -> str:
     )
 
 
-def estimate_line(seconds_per_step: float, steps: int, *, is_new: bool) -> str:
+def estimate_line(seconds_per_step: float, steps: int, new_run: Path | None) -> str:
     """Return how long training takes, and for a long one how to get a first sound soon.
 
     Args:
         seconds_per_step: Measured on this machine.
         steps: That are left.
-        is_new: Whether the run starts here; a resumed one keeps its length.
+        new_run: Folder of a run that starts here; `None` for a resumed one, which keeps its length.
     """
     total = seconds_per_step * steps
     text = (
         f"estimate: {duration(total)} for {steps:,} steps on this machine "
         f"({seconds_per_step:.2g} s a step), then the report"
     )
-    if not is_new or total < LONG_SECONDS:
+    if new_run is None or total < LONG_SECONDS:
         return text
     short = SHORT_SECONDS / seconds_per_step
     if short < FIRST_CHECKPOINT_STEP:
@@ -81,7 +87,8 @@ def estimate_line(seconds_per_step: float, steps: int, *, is_new: bool) -> str:
         return f"{text}; a first sound at step {FIRST_CHECKPOINT_STEP}, after {first}"
     size = 10 ** max(math.floor(math.log10(max(short, 1))) - 1, 0)
     short = max(math.floor(short / size) * size, 1)  # two digits
-    return f"{text}; a first sound in five minutes: trainer.max_steps={short}"
+    command = resume_command(new_run, short)
+    return f"{text}; a first sound in five minutes: Ctrl-C, then {command}"
 
 
 @dataclass
@@ -90,6 +97,7 @@ class TrainingProgress:
 
     advance: Advance
     config: RunConfig
+    run: Path  # its folder
     history: History  # holds the last validation
     loader: SegmentLoader  # knows how long training has waited for audio
     bits: float = math.nan  # the shown loss, smoothed
@@ -100,7 +108,7 @@ class TrainingProgress:
     def start(self, step: int, seconds_per_step: float) -> None:
         """Log how long the updates after `step` take, and measure samples per second from now."""
         steps = self.config.trainer.max_steps - step
-        log.info("%s", estimate_line(seconds_per_step, steps, is_new=step == 0))
+        log.info("%s", estimate_line(seconds_per_step, steps, None if step else self.run))
         self.started = time.monotonic()
 
     def update(self, state: TrainingState, nats: float) -> None:

@@ -187,3 +187,9 @@ def generate_command(run: Path, config: RunConfig) -> str:
     """Return the command that generates from a run's model."""
     needs_input = " input=FILE" if config.audio.features else ""
     return f"wavenet-generate {shell_word(run / 'model')}{needs_input}"
+
+
+def resume_command(run: Path, max_steps: int | None = None) -> str:
+    """Return the command that resumes a run, to its own last step or another."""
+    to_another = "" if max_steps is None else f" trainer.max_steps={max_steps}"
+    return f"wavenet-train resume={shell_word(run)}{to_another}"
