@@ -1,7 +1,7 @@
 """Pages of the documentation that follow from the code, as Markdown.
 
 - reference/config.md: every key of the groups, from the dataclasses
-- reference/commands.md: examples, keys and `--help` of every command
+- reference/commands.md: examples, keys and `--help all` of every command
 - reference/python/NAME.md: public names, for mkdocstrings to fill in
 - reference/examples.md: the programs of `examples/`
 - changelog.md, contributing.md, ...: files of the repository
@@ -41,12 +41,12 @@ Any key is set with `GROUP.KEY=VALUE` on the command line, see
 [configuration](../guides/configuration.md). Keys of one command alone are listed with the
 [commands](commands.md). A default *derived* follows from other keys."""
 COMMANDS_TEXT = """\
-Each takes `KEY=VALUE`, `--KEY VALUE` or `--KEY=VALUE`. `--help` lists all keys, `--cfg job` shows
-the config that the command line gives, `--version` the version. [Exit codes](exit_codes.md) are the
-same for all. `pip install 'torch-wavenet[EXTRA]'` installs what a command needs."""
+Each takes `KEY=VALUE`, `--KEY VALUE` or `--KEY=VALUE`. `--help all` lists all keys, `--cfg job`
+shows the config that the command line gives, `--version` the version. [Exit codes](exit_codes.md)
+are the same for all. `pip install 'torch-wavenet[EXTRA]'` installs what a command needs."""
 HELP = """\
 <details markdown="1">
-<summary><code>{name} --help</code></summary>
+<summary><code>{name} --help all</code></summary>
 
 ```text
 {text}
@@ -143,7 +143,7 @@ def commands_page() -> str:
             purpose,
             f"```text\n{examples}\n```",
             own + also,
-            HELP.format(name=name, text=help_text(CONF, verb)),
+            HELP.format(name=name, text=help_text(CONF, verb, "all")),
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -18,6 +18,7 @@ from tests.commands import Run, command_line, environment, run_here
 from wavenet.cli.commands import COMMANDS
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.cli.words import known_keys
 from wavenet.utils.dataclass_io import key_fields, nested_dataclass
 
 
@@ -37,8 +38,8 @@ from wavenet.utils.dataclass_io import key_fields, nested_dataclass
         ("run_dir=", "names no path"),
         ("--data.rot=x", "did you mean 'data.root'"),
         ("--seed", "--seed has no value: write --seed VALUE, or seed=VALUE"),
-        ("overwrite=true", "see --help"),
-        ("lr=1", "did you mean 'optim.lr'? See --help"),
+        ("overwrite=true", "see --help all"),
+        ("lr=1", "did you mean 'optim.lr'? See --help all"),
         ("audio=16000", "written audio.sample_rate=16000"),
         ("runs/demo", "write KEY=PATH, such as resume=runs/demo"),
         ("optim.lr=1,2", "optim.lr takes one value, got 1,2; a list is [1,2]; -m starts"),
@@ -197,11 +198,38 @@ VERBS = [
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_examples_and_keys(run: Run, verb: str) -> None:
-    done = run(verb, "--help")
+    done = run(verb, "--help", "all")
 
     assert done.returncode == 0
     assert f"wavenet-{verb}" in done.stdout
     assert "debug: false # Show tracebacks of errors" in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_a_screenful_of_examples_and_keys(run: Run, verb: str) -> None:
+    shown, every_key = run(verb, "--help").stdout, run(verb, "--help", "all").stdout
+
+    lines = shown.splitlines()
+    assert len(lines) <= 60
+    assert [line for line in lines if line.startswith(f"    wavenet-{verb}")]
+    assert shown == every_key or f"wavenet-{verb} --help all lists every key" in shown
+
+
+@pytest.mark.parametrize("topic", ["optim", "optim.lr", "recipe"])
+def test_help_on_a_group_shows_its_choices_and_keys(run: Run, topic: str) -> None:
+    found, every_key = run("train", "--help", topic).stdout, run("train", "-h", "all").stdout
+
+    assert found.startswith(topic.partition(".")[0])
+    assert found in every_key
+
+
+@pytest.mark.parametrize("verb", [verb for verb in COMMANDS if COMMANDS[verb].most_used])
+def test_the_short_help_shows_keys_of_the_command(run: Run, verb: str) -> None:
+    shown = run(verb, "--help").stdout
+
+    assert {*COMMANDS[verb].most_used} <= {*known_keys(verb)}
+    for key in COMMANDS[verb].most_used:
+        assert f"  {key}: " in shown
 
 
 @pytest.mark.parametrize(
@@ -235,7 +263,7 @@ def test_the_first_example_of_help_names_the_model_alone(run: Run, verb: str) ->
 
 
 def test_help_shows_choices_and_keys_with_range(run: Run) -> None:
-    text = run("train", "--help").stdout
+    text = run("train", "--help", "all").stdout
 
     assert re.search(r"\* small +20 blocks of kernel 2", text)
     assert "  segment_length: 8192 # Samples of each segment in the loss" in text

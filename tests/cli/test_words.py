@@ -8,7 +8,8 @@ import torch
 
 from tests.commands import Run
 from wavenet.checkpoint import save
-from wavenet.cli.words import as_overrides, known_keys, nearest_keys
+from wavenet.cli.commands import COMMANDS
+from wavenet.cli.words import NAMES_ELSEWHERE, as_overrides, known_keys, nearest_keys
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.utils.errors import ConfigError
@@ -60,7 +61,7 @@ def test_words_become_overrides(verb: str, given: str, expected: str) -> None:
         ("generate", "piano {0}", "write input={0} to"),
         ("push", "piano owner/name", "write repo=owner/name"),
         ("import", "a.pth b", "and a.pth is the source (source=a.pth): write output=b for"),
-        ("benchmark", "piano piano", "write KEY=VALUE (--help lists keys)"),
+        ("benchmark", "piano piano", "write KEY=VALUE (--help all lists keys)"),
     ],
 )
 def test_a_second_word_without_a_key_is_refused(verb: str, given: str, message: str) -> None:
@@ -92,10 +93,35 @@ def test_an_option_without_a_value_is_refused(given: list[str]) -> None:
         ("train", "batch_size", "trainer.global_batch_size"),
         ("train", "steps", "trainer.max_steps"),
         ("train", "optim.lrr", "optim.lr"),
+        ("train", "output_dir", "run_dir"),
+        ("train", "learning_rate", "optim.lr"),
+        ("generate", "output_dir", "output"),
+        ("inspect", "output_dir", "output"),
+        ("prepare", "output_dir", "data.processed_dir"),
+        ("generate", "model", "checkpoint"),
+        ("train", "sample_rate", "audio.sample_rate"),
+        ("import", "input", "source"),
     ],
 )
 def test_the_nearest_key_comes_first(verb: str, key: str, first: str) -> None:
     assert nearest_keys(key, known_keys(verb)).startswith(f"; did you mean '{first}'")
+
+
+def test_a_key_of_another_project_is_suggested_alone() -> None:
+    assert nearest_keys("output_dir", known_keys("inspect")) == (
+        "; did you mean 'output'? See --help all"
+    )
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_keys_like_nothing_are_answered_by_help_alone(verb: str) -> None:
+    assert nearest_keys("zzzzzzzz", known_keys(verb)) == "; see --help all"
+
+
+def test_every_name_of_other_projects_stands_for_keys_that_exist() -> None:
+    known = {key for verb in COMMANDS for key in known_keys(verb)}
+
+    assert {key for keys in NAMES_ELSEWHERE.values() for key in keys} <= known
 
 
 @pytest.mark.parametrize("key", ["overwrite", "x", "zzzzzzzz", "e"])
@@ -107,7 +133,7 @@ def test_at_most_five_keys_of_this_command_are_listed(key: str) -> None:
     listed = [name for name in known if name in text.replace(",", "").replace("'", "").split()]
     assert len(listed) <= 5
     assert len(text) < 250
-    assert "ee --help" in text
+    assert text.endswith("ee --help all")
 
 
 def test_commands_take_a_positional_model_and_options(run: Run, tmp_path: Path) -> None:
@@ -149,6 +175,6 @@ def test_unknown_options_of_commands_suggest_keys(run: Run) -> None:
 
     assert done.returncode == 2
     assert done.stderr == (
-        "ConfigError: unknown '--temp'; did you mean 'temperature'? See --help\n"
+        "ConfigError: unknown '--temp'; did you mean 'temperature'? See --help all\n"
     )
     assert not done.stdout

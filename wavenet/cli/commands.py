@@ -300,17 +300,42 @@ class CommandSpec(NamedTuple):
     recipe: str  # its file in recipes/; the function there has the name of the command
     extra: str = "train"  # extra of the package that it needs
     function: str | None = None  # of another name
+    most_used: tuple[str, ...] = ()  # keys that `--help` shows where all would be too many
 
 
 COMMANDS = {
-    "prepare": CommandSpec(PrepareCommand, "prepare"),
-    "train": CommandSpec(TrainCommand, "train"),
+    "prepare": CommandSpec(
+        PrepareCommand,
+        "prepare",
+        most_used=(
+            *("data.root", "data.corpus", "data.processed_dir", "audio.sample_rate", "audio.mel"),
+            *("data.resample", "data.mono", "data.use_speakers", "data.speaker_from_folder"),
+            *("data.valid_fraction", "data.skip_invalid", "data.num_workers", "shard"),
+        ),
+    ),
+    "train": CommandSpec(
+        TrainCommand,
+        "train",
+        most_used=(
+            *("recipe", "data.root", "audio.mel", "audio.sample_rate", "model", "run_dir"),
+            *("init", "resume", "trainer.max_steps", "trainer.global_batch_size"),
+            *("trainer.precision", "trainer.device", "optim.lr", "data.skip_invalid"),
+        ),
+    ),
     "generate": CommandSpec(GenerateCommand, "generate", "generate"),
     "evaluate": CommandSpec(EvaluateCommand, "evaluate"),
     "benchmark": CommandSpec(BenchmarkCommand, "benchmark", "generate"),
     "benchmark_train": CommandSpec(TrainBenchmarkCommand, "benchmark_train"),
     "benchmark_blocks": CommandSpec(BlockBenchmarkCommand, "benchmark_blocks"),
-    "inspect": CommandSpec(InspectCommand, "inspect_model", "generate"),
+    "inspect": CommandSpec(
+        InspectCommand,
+        "inspect_model",
+        "generate",
+        most_used=(
+            *("checkpoint", "model", "audio.mel", "audio.sample_rate"),
+            *("model.residual_channels", "model.output_distribution", "output"),
+        ),
+    ),
     "import": CommandSpec(ImportCommand, "import_model", "generate", "import_model"),
     "push": CommandSpec(PushCommand, "push", "generate"),
 }

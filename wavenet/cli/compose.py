@@ -169,7 +169,7 @@ def run_hydra(
         sys.argv[1:] = _flags_last([*given, *words])
         if "job" in words and "--resolve" not in words:
             sys.argv.append("--resolve")  # values, not ${...}
-        log.info("a null key may follow from other keys: --help says which")
+        log.info("a null key may follow from other keys: --help all says which")
     hydra.main(config_path=str(conf), config_name=verb, version_base="1.3")(job)()
 
 
@@ -259,7 +259,7 @@ def explain(error: Exception, verb: str) -> str:
         known = [name for name in error.options if name != BASE]
         return f"{group}={printable(choice)}: no such choice{nearest(choice, known)}"
     if isinstance(error, OverrideParseException) and "=" not in str(error.override):
-        return f"{printable(error.override)!r} has no key: write KEY=VALUE (--help lists keys)"
+        return f"{printable(error.override)!r} has no key: write KEY=VALUE (--help all lists keys)"
     if isinstance(error, OverrideParseException):
         return f"{printable(error.override)!r} is not KEY=VALUE: {printable(text, 300)}"
     match = re.match(r"Ambiguous value for argument '([^=]+)=(.*)'\n", text)

@@ -30,7 +30,7 @@ from wavenet.cli.compose import (
     run_hydra,
     split_paths,
 )
-from wavenet.cli.help import help_text
+from wavenet.cli.help import HELP_FLAGS, help_text, help_topic
 from wavenet.cli.quiet import quiet_libraries
 from wavenet.cli.sweep import CommandResult, is_sweep, run_sweep, run_task
 from wavenet.cli.words import as_overrides, check_words
@@ -70,9 +70,9 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
     try:
         log_to_stderr()
         with _signals_raise(), contextlib.nullcontext() if debug else quiet_libraries():
-            if {"--help", "-h"} & set(sys.argv[1:]):
+            if {*HELP_FLAGS} & set(sys.argv[1:]):
                 require("omegaconf", COMMANDS[verb].extra)
-                print(help_text(conf_folder(), verb))
+                print(help_text(conf_folder(), verb, help_topic(sys.argv[1:])))
             elif set(sys.argv[1:]) == {"--version"}:
                 print(f"torch-wavenet {wavenet.__version__}")
             else:

@@ -37,8 +37,24 @@ SECOND = {  # what a second word without a key may be meant as
 }
 TRAIN_GROUPS = ("recipe", "launcher", "sweeper")  # of Hydra, without a dataclass
 USUAL_PATH = {"train": "resume", "prepare": "data.root"}  # key of a path that has none
+NAMES_ELSEWHERE = {  # what other projects call a key: the keys that it may be, best first
+    **dict.fromkeys(
+        ("output_dir", "out_dir", "save_dir", "log_dir", "exp_dir", "checkpoint_dir"),
+        ("run_dir", "output", "data.processed_dir"),
+    ),
+    **dict.fromkeys(
+        ("data_dir", "dataset", "input_dir", "input"), ("data.root", "source", "input")
+    ),
+    **dict.fromkeys(("epochs", "max_epochs", "num_epochs"), ("trainer.max_steps",)),
+    **dict.fromkeys(("duration", "length", "num_seconds"), ("seconds",)),
+    **dict.fromkeys(("model", "model_path", "ckpt", "ckpt_path"), ("checkpoint",)),
+    **dict.fromkeys(("gpus", "cuda", "accelerator"), ("trainer.device", "device")),
+    "learning_rate": ("optim.lr",),
+    "sample_rate": ("audio.sample_rate",),
+}
 MAX_NEAREST = 5
 LIKE = 0.6  # least similarity of a key that is suggested alone
+SOMEWHAT_LIKE = 0.5  # of one that is listed
 ABOUT_AS_LIKE = 0.1  # below the best
 
 
@@ -80,7 +96,7 @@ def _check_one_model(verb: str, key: str, models: list[str], words: list[str]) -
     given = [model for model in with_key if model not in models]
     taken = (given or [*filter(_is_there, models)] or models)[0]
     word = next((model for model in models if model != taken), taken)
-    meant = SECOND.get(verb, "KEY=VALUE (--help lists keys)").format(word=printable(word))
+    meant = SECOND.get(verb, "KEY=VALUE (--help all lists keys)").format(word=printable(word))
     if word in known_keys(verb):
         meant = f"{word}={'true' if word in _boolean_keys(verb) else 'VALUE'}"
     name = {"checkpoint": "model"}.get(key, key)
@@ -139,7 +155,7 @@ def check_words(verb: str, arguments: Iterable[str]) -> None:
         if argument.startswith(("+", "~")):
             raise ConfigError(
                 f"{printable(argument)!r}: configs are closed, no key can be added or removed; "
-                "use KEY=VALUE with a known key (--help lists them)"
+                "use KEY=VALUE with a known key (--help all lists them)"
             )
         if "/" in argument and "=" not in argument:
             such = (
@@ -166,16 +182,24 @@ def known_keys(verb: str) -> list[str]:
 def nearest_keys(key: str, known: Sequence[str]) -> str:
     """Return `; did you mean 'x'?` for the keys most like `key`, and at most `MAX_NEAREST`.
 
-    A part of a key counts as like it: `temp` is `temperature`, `lr` is `optim.lr`.
+    A part of a key counts as like it: `temp` is `temperature`, `lr` is `optim.lr`. What other
+    projects call a key counts as the key: `output_dir` is `run_dir`, or `output`.
     """
     likeness = {name: _likeness(key.lower(), name) for name in known}
+    usual = next((name for name in NAMES_ELSEWHERE.get(key.lower(), ()) if name in known), None)
+    if usual is not None:
+        likeness[usual] = 2.0  # more than any other
     ranked = sorted(known, key=lambda name: (-likeness[name], len(name), name))[:MAX_NEAREST]
     best = likeness[ranked[0]]
     if best < LIKE:
-        return f"; the nearest are {', '.join(ranked)}; see --help"
+        near = [name for name in ranked if likeness[name] >= SOMEWHAT_LIKE]
+        such = (
+            f"; the nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else ""
+        )
+        return f"{such}; see --help all"
     close = [name for name in ranked if likeness[name] >= max(LIKE, best - ABOUT_AS_LIKE)]
     *others, last = [repr(name) for name in close]
-    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}? See --help"
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}? See --help all"
 
 
 def _likeness(key: str, name: str) -> float:
