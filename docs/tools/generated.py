@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import wavenet
-from wavenet.cli.commands import COMMANDS, GROUPS
+from wavenet.cli.commands import COMMANDS, GROUPS, command_name
 from wavenet.cli.help import help_text, leading_comment
 from wavenet.utils.dataclass_io import describe_range, key_fields, nested_dataclass, plain_default
 
@@ -133,7 +133,7 @@ def commands_page() -> str:
     """Return examples, keys and help of every command."""
     parts = ["# Commands", COMMANDS_TEXT, "| command | | extra |\n| --- | --- | --- |"]
     for verb, spec in COMMANDS.items():
-        name, (purpose, examples) = f"wavenet-{verb.replace('_', '-')}", about(verb)
+        name, (purpose, examples) = command_name(verb), about(verb)
         parts[2] += f"\n| [`{name}`](#{name}) | {purpose.splitlines()[0]} | `{spec.extra}` |"
         own = key_table(spec.options, without=GROUPS)
         groups = [f"[`{group}`](config.md#{group})" for group in groups_of(spec.options)]

@@ -303,6 +303,11 @@ class CommandSpec(NamedTuple):
     most_used: tuple[str, ...] = ()  # keys that `--help` shows where all would be too many
 
 
+def command_name(verb: str) -> str:
+    """Return what is typed for a command."""
+    return f"wavenet-{verb.replace('_', '-')}"
+
+
 COMMANDS = {
     "prepare": CommandSpec(
         PrepareCommand,

@@ -10,7 +10,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from wavenet.cli.commands import COMMANDS, GROUPS
+from wavenet.cli.commands import COMMANDS, GROUPS, command_name
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
 from wavenet.utils.dataclass_io import describe_range, key_fields, nested_dataclass, plain_default
 
@@ -36,7 +36,7 @@ def help_text(conf: Path, verb: str, topic: str | None = None) -> str:
         return _joined(groups[topic])
     head, most_used = leading_comment(conf / f"{verb}.yaml"), COMMANDS[verb].most_used
     if most_used and topic != ALL:
-        command, names = f"wavenet-{verb.replace('_', '-')}", ", ".join(groups)
+        command, names = command_name(verb), ", ".join(groups)
         return _joined(
             [
                 head,

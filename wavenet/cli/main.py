@@ -12,16 +12,17 @@ import contextlib
 import functools
 import importlib.util
 import os
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import wavenet
-from wavenet.cli.commands import COMMANDS
+from wavenet.cli.commands import COMMANDS, command_name
 from wavenet.cli.compose import (
     Composed,
     explain,
@@ -49,6 +50,7 @@ from wavenet.utils.errors import (
 from wavenet.utils.progress import log_to_stderr
 from wavenet.utils.signals import signals_deferred
 
+RESUME = ("resume=", "--resume")  # the options of a resumed run are fixed
 Task = Callable[[Any, Composed], CommandResult | None]
 
 
@@ -64,16 +66,17 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
         task: Called with the command's options and the composed config; `None` for the function
             of the recipe.
     """
-    debug, code = bool({"debug=true", "--debug", "--debug=true"} & {*sys.argv[1:]}), 0
+    words = sys.argv[1:]
+    debug, code = bool({"debug=true", "--debug", "--debug=true"} & {*words}), 0
     # OpenMP's threads would spin while they wait: where cores are shared, that starves the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         log_to_stderr()
         with _signals_raise(), contextlib.nullcontext() if debug else quiet_libraries():
-            if {*HELP_FLAGS} & set(sys.argv[1:]):
+            if {*HELP_FLAGS} & {*words}:
                 require("omegaconf", COMMANDS[verb].extra)
-                print(help_text(conf_folder(), verb, help_topic(sys.argv[1:])))
-            elif set(sys.argv[1:]) == {"--version"}:
+                print(help_text(conf_folder(), verb, help_topic(words)))
+            elif {*words} == {"--version"}:
                 print(f"torch-wavenet {wavenet.__version__}")
             else:
                 code = compose_and_run(
@@ -97,7 +100,7 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
             raise
         if debug:
             traceback.print_exc()
-        _report(error)
+        _report(error, verb, words)
         _exit(error.exit_code if isinstance(error, WavenetError) else MachineError.exit_code)
 
 
@@ -212,11 +215,19 @@ def _signal_behind(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _report(error: Exception) -> None:
-    """Print the error that ended the command, unless another process reports it."""
+def _report(error: Exception, verb: str, words: Sequence[str]) -> None:
+    """Print the error that ended the command, unless another process reports it.
+
+    What it names to go on with is appended to the command line.
+    """
     if isinstance(error, WavenetError):
+        text = f"{type(error).__name__}: {error}"
+        is_shown = all(printable(word) == word and not word.startswith(RESUME) for word in words)
+        if error.overrides and is_shown:
+            command = [command_name(verb), *words, *error.overrides]
+            text += f"\nThis goes on: {shlex.join(command)}"
         if not error.reported_elsewhere:
-            _print_error(f"{type(error).__name__}: {error}")
+            _print_error(text)
     elif isinstance(error, OSError):
         place = f" {printable(error.filename)}" if error.filename else ""
         _print_error(f"MachineError:{place} {error.strerror or printable(error)}")

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wavenet.cli.commands import command_name
 from wavenet.cli.compose import (
     Composed,
     quoted,
@@ -96,8 +97,9 @@ def is_sweep(verb: str, words: Sequence[str]) -> bool:
     if not any(word in MULTIRUN or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words):
         return False
     if verb != "train":
-        command = f"wavenet-{verb.replace('_', '-')}"
-        raise ConfigError(f"{command} has no -m: sweeps are for training, use wavenet-train -m")
+        raise ConfigError(
+            f"{command_name(verb)} has no -m: sweeps are for training, use wavenet-train -m"
+        )
     if any(word.startswith("resume=") for word in words):
         raise ConfigError("-m starts new runs: leave resume out, or resume one run without -m")
     return True

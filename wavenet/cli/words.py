@@ -193,9 +193,7 @@ def nearest_keys(key: str, known: Sequence[str]) -> str:
     best = likeness[ranked[0]]
     if best < LIKE:
         near = [name for name in ranked if likeness[name] >= SOMEWHAT_LIKE]
-        such = (
-            f"; the nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else ""
-        )
+        such = f"; the nearest: {', '.join(near)}" if near else ""
         return f"{such}; see --help all"
     close = [name for name in ranked if likeness[name] >= max(LIKE, best - ABOUT_AS_LIKE)]
     *others, last = [repr(name) for name in close]

@@ -19,10 +19,12 @@ class WavenetError(Exception):
     Attributes:
         exit_code: Exit code of a command that ends with this error.
         reported_elsewhere: Whether another process of the process group reports this error.
+        overrides: Words, KEY=VALUE, with which the same command goes on; empty for none.
     """
 
     exit_code = 1
     reported_elsewhere = False
+    overrides: Sequence[str] = ()
 
 
 class ConfigError(WavenetError, ValueError):

@@ -37,6 +37,7 @@ from wavenet.utils.sharding import Shard
 
 FORMAT = 3  # one higher whenever the same recording and options give another clip or summary
 RECORDS = "records"
+CONVERSIONS = {"data.mono=true", "data.resample=true"}  # repairs that cost nothing of a recording
 WAITING_PER_THREAD = 64  # recordings that wait to be converted, or whose results wait to be read
 
 Item = TypeVar("Item")
@@ -135,7 +136,9 @@ def check_all(
     inspections = list(_in_threads(check, sources, "checking", options))
     bad = [inspection for inspection in inspections if inspection.problems]
     if bad and not options.skip_invalid:
-        raise DataError(bad_files(bad, "nothing was prepared"))
+        error = DataError(bad_files(bad, "nothing was prepared"))
+        error.overrides = overrides_to_go_on(bad, len(sources))
+        raise error
     return {entry.name: entry for entry in inspections if not entry.problems}, bad
 
 
@@ -185,6 +188,20 @@ def bad_files(bad: Sequence[Inspection], outcome: str) -> str:
         lines.append(f"These options repair them (number of files): {counted}.")
     lines.append("data.skip_invalid=true leaves out, by name, whatever is still bad.")
     return "\n".join(lines)
+
+
+def overrides_to_go_on(bad: Sequence[Inspection], count: int) -> list[str]:
+    """Return the options with which the preparation of `count` recordings goes on.
+
+    Recordings are converted if that is all they need, others are left out; if none were left,
+    there is no way to go on.
+    """
+    remedies = [{problem.remedy for problem in entry.problems} for entry in bad]
+    left_out = [own for own in remedies if not own <= CONVERSIONS]
+    if len(left_out) == count:
+        return []
+    converted = set().union(*(own for own in remedies if own <= CONVERSIONS))
+    return [*sorted(converted), *["data.skip_invalid=true"] * bool(left_out)]
 
 
 def _record_path(folder: Path, source: Source) -> Path:
