@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import logging
 import re
 import sys
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ import soundfile
 
 from wavenet.config import WaveNetConfig
 from wavenet.data.audio import wav_bytes
-from wavenet.evaluation.metrics import ResynthesisMetrics, onset_f_measure, resynthesis_metrics
+from wavenet.evaluation.metrics import Original, ResynthesisMetrics, onset_f_measure
 from wavenet.evaluation.plots import dilation_tree, png
 from wavenet.evaluation.report import Evaluation, write_report
 from wavenet.evaluation.synthesis import Recording, Resynthesis
@@ -102,7 +103,7 @@ def resynthesized() -> Resynthesis:
     return Resynthesis(
         number=1,
         source="a.wav",
-        metrics={"resynthesis": resynthesis_metrics(original, copy, 8000)},
+        metrics={"resynthesis": Original(original, 8000).compare(copy)},
         onset_f_measures={"original": onset_f_measure(original, 8000, [Note(0.1, 0.2, 60)])},
         original=original,
         waveforms={"resynthesis": copy},
@@ -171,6 +172,41 @@ def test_every_picture_is_a_png_with_alternative_text(source: str) -> None:
     for picture in pictures:
         assert decoded(picture["src"], "image/png").startswith(b"\x89PNG")
         assert picture["alt"]
+
+
+def test_recordings_and_pictures_of_the_page_are_written_into_a_folder_too(
+    recordings: list[Recording], tmp_path: Path
+) -> None:
+    shown = evaluation([recordings[0], recordings[2]])
+
+    write_report(tmp_path / "a.html", shown, title="a", samples=tmp_path / "samples")
+
+    page = Page((tmp_path / "a.html").read_text("utf-8"))
+    for one, player, picture in zip(
+        shown.recordings, page.all("audio"), page.all("img"), strict=True
+    ):
+        path = tmp_path / "samples" / one.name
+        assert path.with_suffix(".png").read_bytes() == decoded(picture["src"], "image/png")
+        written, rate = soundfile.read(path.with_suffix(".wav"))
+        heard, _ = soundfile.read(io.BytesIO(decoded(player["src"], "audio/wav")))
+        assert rate == one.sample_rate
+        np.testing.assert_array_equal(written, heard)
+
+
+def test_drawing_the_pictures_shows_progress(
+    recordings: list[Recording],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("wavenet"), "propagate", True)
+    monkeypatch.setattr("wavenet.utils.progress.FIRST_LINE_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "wavenet")
+
+    write_report(tmp_path / "a.html", evaluation(recordings), title="a")
+
+    assert caplog.messages[0].startswith("drawing: 1/3 pictures")
+    assert caplog.messages[-1].startswith("drawing: 3/3 pictures, ")
 
 
 def test_the_page_loads_nothing_and_runs_no_script(source: str) -> None:

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,29 +57,50 @@ class ResynthesisMetrics:
     stoi: float | None
 
 
-def resynthesis_metrics(
-    original: Samples, resynthesis: Samples, sample_rate: int
-) -> ResynthesisMetrics:
-    """Return the metrics of a resynthesis, `(T,)`, against its original, `(T,)`.
+@dataclass
+class Original:
+    """A recording that resyntheses are compared with; what each comparison needs is computed once.
 
-    Raises:
-        ValueError: The lengths differ.
+    Attributes:
+        waveform: `(T,)`.
+        sample_rate: In Hz.
     """
-    if original.shape != resynthesis.shape or original.ndim != 1:
-        raise ValueError(
-            f"expected two waveforms (T,), got {original.shape} and {resynthesis.shape}"
+
+    waveform: Samples
+    sample_rate: int
+
+    @cached_property
+    def mel_db(self) -> torch.Tensor:
+        """Its mel spectrum in dB."""
+        return _mel_db(self.waveform, self.sample_rate)
+
+    @cached_property
+    def f0(self) -> Samples:
+        """Its F0, voicing and probability of voicing, see `f0_features`."""
+        return _f0(self.waveform, self.sample_rate)
+
+    def compare(self, resynthesis: Samples) -> ResynthesisMetrics:
+        """Return the metrics of a resynthesis, `(T,)`.
+
+        Raises:
+            ValueError: The lengths differ.
+        """
+        original, rate = self.waveform, self.sample_rate
+        if original.shape != resynthesis.shape or original.ndim != 1:
+            raise ValueError(
+                f"expected two waveforms (T,), got {original.shape} and {resynthesis.shape}"
+            )
+        mel = _mel_db(resynthesis, rate)
+        cents, voicing = _f0_errors(self.f0, _f0(resynthesis, rate))
+        return ResynthesisMetrics(
+            mel_db=float((self.mel_db - mel).abs().mean()),
+            stft=stft_distance(original, resynthesis),
+            mcd_db=mel_cepstral_distortion(self.mel_db, mel),
+            f0_rmse_cents=cents,
+            voicing_error=voicing,
+            pesq=pesq(original, resynthesis, rate),
+            stoi=stoi(original, resynthesis, rate),
         )
-    mels = [_mel_db(waveform, sample_rate) for waveform in (original, resynthesis)]
-    cents, voicing = _f0_errors(original, resynthesis, sample_rate)
-    return ResynthesisMetrics(
-        mel_db=float((mels[0] - mels[1]).abs().mean()),
-        stft=stft_distance(original, resynthesis),
-        mcd_db=mel_cepstral_distortion(mels[0], mels[1]),
-        f0_rmse_cents=cents,
-        voicing_error=voicing,
-        pesq=pesq(original, resynthesis, sample_rate),
-        stoi=stoi(original, resynthesis, sample_rate),
-    )
 
 
 def mean_metrics(metrics: Sequence[ResynthesisMetrics]) -> ResynthesisMetrics:
@@ -259,12 +281,13 @@ def _mel_db(waveform: Samples, sample_rate: int) -> torch.Tensor:
     return mel
 
 
-def _f0_errors(
-    original: Samples, resynthesis: Samples, sample_rate: int
-) -> tuple[float | None, float]:
+def _f0(waveform: Samples, sample_rate: int) -> Samples:
+    """Return F0, voicing and probability of voicing every 10 ms, `(3, F)`."""
+    return f0_features(waveform, F0Config(sample_rate=sample_rate, hop_length=sample_rate // 100))
+
+
+def _f0_errors(one: Samples, other: Samples) -> tuple[float | None, float]:
     """Return the RMSE of F0 in cents where both are voiced, and the voicing error."""
-    config = F0Config(sample_rate=sample_rate, hop_length=sample_rate // 100)
-    one, other = f0_features(original, config), f0_features(resynthesis, config)
     both_voiced = (one[1] > 0) & (other[1] > 0)
     cents = 1200 * (one[0] - other[0])[both_voiced]
     rmse = float(np.sqrt(np.mean(cents**2))) if both_voiced.any() else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from wavenet.data.audio import wav_bytes
+from wavenet.data.audio import open_wav, wav_bytes
 from wavenet.evaluation.metrics import (
     ResynthesisMetrics,
     mean_metrics,
@@ -27,7 +27,8 @@ from wavenet.evaluation.synthesis import RESYNTHESIS, Recording, Resynthesis, Re
 from wavenet.evaluation.verdict import Verdict, judge
 from wavenet.utils.dataclass_io import narrow, to_dict
 from wavenet.utils.errors import DataError, printable, require
-from wavenet.utils.files import write_text
+from wavenet.utils.files import atomic_file, write_text
+from wavenet.utils.progress import progress
 
 HELD_OUT = "Held-out audio"
 REAL_TIME_FACTOR = "Real-time factor"
@@ -196,6 +197,7 @@ def write_report(
     advice: str = "",
     run: Path | None = None,
     command: str = "",
+    samples: Path | None = None,
 ) -> None:
     """Write the listening page to `path`, atomically.
 
@@ -207,6 +209,7 @@ def write_report(
         advice: What to do next; shown with the verdict.
         run: Folder of the run that trained the model; shown below the verdict.
         command: The next command; shown below the verdict too.
+        samples: A folder for each recording as a WAV file and for its picture.
 
     Raises:
         DataError: A recording contains NaN or infinity.
@@ -220,6 +223,7 @@ def write_report(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    pictures = _draw_pictures(evaluation.recordings, samples)
     longest_bar = max([*evaluation.bits_per_sample.values(), 1e-9])
     page = environment.from_string(source).render(
         title=title,
@@ -238,9 +242,26 @@ def write_report(
         scores=_scores,
         duration=lambda r: f"{len(r.waveform) / r.sample_rate:.2f} s at {r.sample_rate:,} Hz",
         audio=lambda r: _data_uri("audio/wav", wav_bytes(r.waveform, r.sample_rate)),
-        picture=lambda r: _data_uri("image/png", png(spectrogram(r.waveform, r.sample_rate, ""))),
+        picture=lambda r: _data_uri("image/png", pictures[r.name]),
     )
     write_text(path, page)
+
+
+def _draw_pictures(recordings: Sequence[Recording], folder: Path | None) -> dict[str, bytes]:
+    """Return the picture of each recording as PNG, by name; write both into a folder, if given."""
+    pictures, total = {}, len(recordings)
+    with progress(total, unit="picture", description="drawing", disable=not total) as advance:
+        for one in recordings:
+            picture = png(spectrogram(one.waveform, one.sample_rate, title=""))
+            if folder is not None:
+                folder.mkdir(exist_ok=True)
+                with open_wav(folder / f"{one.name}.wav", one.sample_rate) as file:
+                    file.write(one.waveform)
+                with atomic_file(folder / f"{one.name}.png") as temporary:
+                    temporary.write_bytes(picture)
+            pictures[one.name] = picture
+            advance()
+    return pictures
 
 
 def compared_clips(recordings: Iterable[Recording]) -> dict[str, list[Recording]]:

@@ -22,7 +22,7 @@ from wavenet.data.dataset import read_clip
 from wavenet.data.manifest import Clip, frames_of
 from wavenet.distributions import SamplingConfig
 from wavenet.evaluation.baselines import MEL_CONTROLS, is_invertible, quantized
-from wavenet.evaluation.metrics import ResynthesisMetrics, onset_f_measure, resynthesis_metrics
+from wavenet.evaluation.metrics import Original, ResynthesisMetrics, onset_f_measure
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.features.filters import build_filter
 from wavenet.features.frames import Features
@@ -203,10 +203,8 @@ class Synthesizer:
                 other = longest[(number + 1) % len(longest)]
                 own = self.with_mel_consistency(clip, {RESYNTHESIS: resynthesis})
                 original, waveforms = self.with_baselines(clip, own)
-                metrics = {
-                    name: resynthesis_metrics(original, waveform, rate)
-                    for name, waveform in waveforms.items()
-                }
+                reference = Original(original, rate)
+                metrics = {name: reference.compare(one) for name, one in waveforms.items()}
                 yield Resynthesis(
                     number=number + 1,
                     source=clip.source,

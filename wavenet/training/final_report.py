@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 
 from wavenet import checkpoint
-from wavenet.data.audio import open_wav
 from wavenet.data.manifest import read_manifest
 from wavenet.evaluation import plots
 from wavenet.evaluation.evaluate import Evaluator
 from wavenet.evaluation.held_out import held_out_split, split_name
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.report import write_report
-from wavenet.evaluation.synthesis import Recording
 from wavenet.evaluation.verdict import Verdict
 from wavenet.training.options import RunConfig
 from wavenet.training.validation import History, generate_command, resume_command
@@ -45,8 +43,6 @@ def write_final_report(
     info = dataclasses.replace(loaded.training, evaluation=results.figures())
     checkpoint.save(loaded.model, run / "model", loaded.audio, info)
     results.facts["Seed"] = str(config.seed)
-    for recording in results.recordings:
-        _write_recording(run / "samples", recording)
     curve = plots.learning_curve(
         history.train,
         history.val,
@@ -62,6 +58,7 @@ def write_final_report(
         advice=advice,
         run=run,
         command=command,
+        samples=run / "samples",
     )
     if advice:
         log.info("%s", advice)
@@ -113,11 +110,3 @@ def still_falls(history: History, steps: int) -> bool:
     """Return whether the held-out bits fell in the last quarter of a run's steps."""
     before = [bits for step, bits in history.val if step <= 0.75 * steps]
     return bool(before) and history.val[-1][1] < before[-1] - MAX_CHANGE
-
-
-def _write_recording(folder: Path, recording: Recording) -> None:
-    folder.mkdir(exist_ok=True)
-    with open_wav(folder / f"{recording.name}.wav", recording.sample_rate) as file:
-        file.write(recording.waveform)
-    figure = plots.spectrogram(recording.waveform, recording.sample_rate, recording.name)
-    plots.save(figure, folder / f"{recording.name}.png")
