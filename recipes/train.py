@@ -12,6 +12,7 @@ from wavenet.cli.commands import TrainCommand
 from wavenet.cli.compose import Composed, with_overrides, without_foreign_license
 from wavenet.cli.main import run_command
 from wavenet.cli.sweep import CommandResult, run_result
+from wavenet.evaluation.workload import evaluation_workload
 from wavenet.model import WaveNet
 from wavenet.training.acceleration import accelerate, keep_freed_memory
 from wavenet.training.audio_preview import build_preview
@@ -112,11 +113,14 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
     loader = build_loader(data, config, step=state.step, group=group)
     loggers = build_loggers(config, run, state.step) if group.rank == 0 else None
     preview = build_preview(data, config, stop, loggers)
+    report = None
+    if config.evaluation.sample_seconds:
+        report = evaluation_workload(model, config.audio, data.held_out, config.evaluation)
     with (
         stop.listening(),
         group.raise_on_lost_peer(),
         loader.raise_on_lost_worker(),
-        training_progress(config, run, state.step, history, loader, group) as progress,
+        training_progress(config, run, state.step, history, loader, group, report) as progress,
     ):
         TrainingLoop(
             state=state,
@@ -135,7 +139,7 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
         loggers.close()
     stop.signal = stop.signal or sync.stop.signal
 
-    if not stop and config.evaluation.sample_seconds:
+    if not stop and report is not None:
         group.run_on_rank_zero(lambda: write_final_report(run, config, history, group.device))
 
 

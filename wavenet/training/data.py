@@ -15,6 +15,7 @@ from wavenet.data.statistics import (
     with_mel_statistics,
     with_predictor,
 )
+from wavenet.evaluation.held_out import held_out_split
 from wavenet.evaluation.nll import make_clip_reader
 from wavenet.features.score import check_pitches, read_notes
 from wavenet.training.init_config import base_model
@@ -97,6 +98,7 @@ class TrainingData:
     reader: ClipReader  # reads them with what conditions them
     train: Manifest
     val: Manifest
+    held_out: Manifest  # for the report
     digest: str  # of the complete manifest
     identity: DataIdentity  # which clips these are; resuming and evaluation refuse others
     windows: SequentialSegments | None  # of a validation; `None` without clips for it
@@ -147,4 +149,5 @@ def load_training_data(config: RunConfig) -> TrainingData:
         data_license=config.data_license,
         temperature=None if temperature == 1 else temperature,
     )
-    return TrainingData(reader, train, val, clips.digest, clips.identity, windows, info)
+    held_out = held_out_split(clips)
+    return TrainingData(reader, train, val, held_out, clips.digest, clips.identity, windows, info)

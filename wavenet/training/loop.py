@@ -82,7 +82,9 @@ class TrainingLoop:
         first = next(segments)
         seconds = seconds_per_pass(lambda: self.backward(first), self.state, self.sync.own_stop)
         if seconds is not None:
-            self.progress.start(self.state.step, seconds * self.options.accumulate_grad_batches)
+            per_step = seconds * self.options.accumulate_grad_batches
+            per_sample = seconds / first["waveform"].numel()
+            self.progress.start(self.state.step, per_step, per_sample)
         return itertools.chain([first], segments)
 
     def update(self, segments: Iterator[Batch]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from wavenet.evaluation.workload import Workload, time_range
 from wavenet.training.checkpointing import FIRST_CHECKPOINT_STEP
 from wavenet.training.distributed.process_group import ProcessGroup
 from wavenet.training.loader import SegmentLoader
@@ -34,8 +35,12 @@ def training_progress(
     history: History,
     loader: SegmentLoader,
     group: ProcessGroup,
+    report: Workload | None,
 ) -> Iterator["TrainingProgress"]:
-    """Yield a `TrainingProgress` that shows its updates from `step` on, in process 0."""
+    """Yield a `TrainingProgress` that shows its updates from `step` on, in process 0.
+
+    The report, if there is one after them, is part of the estimate.
+    """
     if step < config.trainer.max_steps:
         log.info("%s", settings_line(config, step, group))
     bar = progress(
@@ -46,7 +51,7 @@ def training_progress(
         disable=group.rank > 0,
     )
     with bar as advance:
-        yield TrainingProgress(advance, config, run, history, loader)
+        yield TrainingProgress(advance, config, run, history, loader, report)
 
 
 def settings_line(config: RunConfig, step: int, group: ProcessGroup) -> str:
@@ -66,19 +71,27 @@ def settings_line(config: RunConfig, step: int, group: ProcessGroup) -> str:
     )
 
 
-def estimate_line(seconds_per_step: float, steps: int, new_run: Path | None) -> str:
+def estimate_line(
+    seconds_per_step: float,
+    steps: int,
+    new_run: Path | None,
+    report_seconds: float | None = None,
+) -> str:
     """Return how long training takes, and for a long one how to get a first sound soon.
 
     Args:
         seconds_per_step: Measured on this machine.
         steps: That are left.
         new_run: Folder of a run that starts here; `None` for a resumed one, which keeps its length.
+        report_seconds: How long the report after them takes; `None` without one.
     """
     total = seconds_per_step * steps
     text = (
         f"estimate: {duration(total)} for {steps:,} steps on this machine "
-        f"({seconds_per_step:.2g} s a step), then the report"
+        f"({seconds_per_step:.2g} s a step)"
     )
+    if report_seconds is not None:
+        text += f", then the report ({time_range(report_seconds)})"
     if new_run is None or total < LONG_SECONDS:
         return text
     short = SHORT_SECONDS / seconds_per_step
@@ -100,15 +113,24 @@ class TrainingProgress:
     run: Path  # its folder
     history: History  # holds the last validation
     loader: SegmentLoader  # knows how long training has waited for audio
+    report: Workload | None = None  # after the last update
     bits: float = math.nan  # the shown loss, smoothed
     steps: int = 0  # updates of this process
     started: float = field(default_factory=time.monotonic)
     warned: set[str] = field(default_factory=set)  # each warning is given once
 
-    def start(self, step: int, seconds_per_step: float) -> None:
-        """Log how long the updates after `step` take, and measure samples per second from now."""
+    def start(self, step: int, seconds_per_step: float, seconds_per_sample: float) -> None:
+        """Log how long the updates after `step` take, and measure samples per second from now.
+
+        Args:
+            step: Updates that are done.
+            seconds_per_step: Of an update.
+            seconds_per_sample: Of this process.
+        """
         steps = self.config.trainer.max_steps - step
-        log.info("%s", estimate_line(seconds_per_step, steps, None if step else self.run))
+        report = None if self.report is None else self.report.seconds(seconds_per_sample)
+        new_run = None if step else self.run
+        log.info("%s", estimate_line(seconds_per_step, steps, new_run, report))
         self.started = time.monotonic()
 
     def update(self, state: TrainingState, nats: float) -> None:
