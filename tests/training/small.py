@@ -27,6 +27,8 @@ CONFIG = WaveNetConfig(
     quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
 )
 
+SAMPLES = 12  # of a batch
+
 
 def single_process() -> ProcessGroup:
     return ProcessGroup(Launch(), torch.device("cpu"))
@@ -63,9 +65,9 @@ def noise_batches() -> list[Batch]:
     generator = torch.Generator().manual_seed(1)
     return [
         {
-            "waveform": torch.rand(1, 12, generator=generator) - 0.5,
-            "mask": torch.ones(1, 12),
-            "count": torch.tensor(12.0),
+            "waveform": torch.rand(1, SAMPLES, generator=generator) - 0.5,
+            "mask": torch.ones(1, SAMPLES),
+            "count": torch.tensor(float(SAMPLES)),
         }
         for _ in range(100)
     ]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.small import CONFIG, build_loop
+from tests.training.small import CONFIG, SAMPLES, build_loop
 from tests.training.test_nonfinite import tensors_of
+from wavenet.evaluation.workload import Workload
 from wavenet.model import WaveNet
 from wavenet.training.checkpointing import find_checkpoints
 from wavenet.training.loader import Batch
@@ -23,6 +24,14 @@ from wavenet.training.options import OptimOptions
 from wavenet.training.rehearsal import MAX_PASSES, MAX_SECONDS, seconds_per_pass
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState, rng_state
+
+REPORT = Workload(
+    num_scored=600 * SAMPLES,  # as many as in 600 passes
+    num_generated=0,
+    seconds_compared=0.0,
+    num_pictures=0,
+    samples_per_second=1.0,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -130,12 +139,13 @@ def test_the_estimate_comes_before_the_first_update_of_a_new_or_resumed_run(
         global_batch_size=2,
         accumulate_grad_batches=accumulate,
     )
+    loop.progress.report = REPORT
 
     loop.run()
 
     seconds, steps = accumulate, 7 - step
     line = f"estimate: {seconds * steps} s for {steps} steps on this machine ({seconds} s a step)"
-    assert found == [[f"{line}, then the report"]] * steps
+    assert found == [[f"{line}, then the report (5 to 22 min)"]] * steps
 
 
 def test_a_resumed_run_without_steps_left_rehearses_nothing(
