@@ -1,6 +1,7 @@
 """The estimate of an evaluation counts what the evaluation does."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,21 @@ def test_the_workload_is_what_the_evaluation_does(
     assert workload.num_generated == drawn
     assert workload.num_pictures == len(done.recordings)
     assert workload.seconds_compared == pytest.approx(compared / 8000)
+
+
+def test_measuring_shows_progress_with_each_waveform(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("wavenet"), "propagate", True)
+    monkeypatch.setattr("wavenet.utils.progress.FIRST_LINE_SECONDS", 0.0)
+    caplog.set_level(logging.INFO, "wavenet")
+    loaded = Checkpoint(WaveNet(VOCODER), AudioConfig(sample_rate=8000, mel=MEL), TrainingInfo())
+
+    Evaluator(loaded, folder, read_manifest(folder), SHORT).resynthesize()
+
+    lines = [line for line in caplog.messages if line.startswith("measuring: ")]
+    assert lines[0].startswith("measuring: 1/10 waveforms")
+    assert lines[-1].startswith("measuring: 10/10 waveforms")
 
 
 def test_no_more_is_scored_than_eval_seconds_ask_for(folder: Path) -> None:

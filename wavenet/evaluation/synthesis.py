@@ -29,6 +29,7 @@ from wavenet.features.frames import Features
 from wavenet.features.mel import LogMel
 from wavenet.features.mel_consistency import MelConsistency, can_overlap_add
 from wavenet.features.score import read_notes
+from wavenet.model import WaveNet
 from wavenet.sampling import Sampler, make_sampler
 from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.data_identity import NULL_SPEAKER
@@ -135,6 +136,16 @@ def clip_conditioning(audio: AudioConfig, folder: Path, clip: Clip, length: int)
     return conditioning
 
 
+def num_compared(model: WaveNet, audio: AudioConfig, options: EvaluationOptions) -> int:
+    """Return how many waveforms of a clip a `Synthesizer` compares with the original."""
+    mel, controls, versions = audio.mel, int(model.mel_predictor is not None), 1
+    if mel is not None and is_invertible(mel):
+        controls += len(MEL_CONTROLS)
+    if mel is not None and options.mel_consistency and can_overlap_add(mel):
+        versions = 2
+    return 1 + versions * (1 + controls)  # the original after quantization is one
+
+
 @dataclass
 class Synthesizer:
     """Generates recordings from a model and measures how long that takes.
@@ -197,14 +208,18 @@ class Synthesizer:
                 clip = longest[number]
                 conditioning = clip_conditioning(self.audio, self.folder, clip, clip.frames)
                 generated[number] = generate(clip.frames, **conditioning)
-        with progress(len(mine), unit="recording", description="measuring") as measured:
+        total = len(mine) * num_compared(self.model, self.audio, self.options)
+        with progress(total, unit="waveform", description="measuring") as measured:
             for number in mine:
                 resynthesis, clip = generated[number], longest[number]
                 other = longest[(number + 1) % len(longest)]
                 own = self.with_mel_consistency(clip, {RESYNTHESIS: resynthesis})
                 original, waveforms = self.with_baselines(clip, own)
                 reference = Original(original, rate)
-                metrics = {name: reference.compare(one) for name, one in waveforms.items()}
+                metrics = {}
+                for name, waveform in waveforms.items():
+                    metrics[name] = reference.compare(waveform)
+                    measured()
                 yield Resynthesis(
                     number=number + 1,
                     source=clip.source,
@@ -213,7 +228,6 @@ class Synthesizer:
                     original=original,
                     waveforms=waveforms,
                 )
-                measured()
 
     def longest(self, clips: Sequence[Clip]) -> list[Clip]:
         """Return the clips to resynthesize, longest first, cut to `resynthesis_seconds`."""

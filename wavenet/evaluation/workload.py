@@ -11,10 +11,9 @@ import numpy as np
 
 from wavenet.config import AudioConfig
 from wavenet.data.manifest import Clip, frames_of
-from wavenet.evaluation.baselines import MEL_CONTROLS, is_invertible
 from wavenet.evaluation.held_out import first_seconds
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.features.mel_consistency import can_overlap_add
+from wavenet.evaluation.synthesis import num_compared
 from wavenet.model import WaveNet
 from wavenet.sampling.state import unsupported_model
 from wavenet.utils.progress import duration
@@ -73,7 +72,8 @@ def evaluation_workload(
         limit = options.resynthesis_seconds
         lengths = -np.sort(-frames_of(clips))[: options.num_resynthesis]
         lengths = lengths if limit is None else np.minimum(lengths, max(1, round(limit * rate)))
-        predicts, waveforms = model.mel_predictor is not None, _num_waveforms(model, audio, options)
+        predicts = model.mel_predictor is not None
+        waveforms = 1 + num_compared(model, audio, options)  # the original too
         generated = int(lengths.sum()) * (1 + predicts)
         compared, pictures = int(lengths.sum()) * waveforms, len(lengths) * waveforms
     else:
@@ -100,13 +100,3 @@ def time_range(seconds: float) -> str:
         return f"{duration(low)} to {duration(high)}"
     first, last = round(low / 60), max(1, round(high / 60))
     return f"{first} to {last} min" if first else f"up to {last} min"
-
-
-def _num_waveforms(model: WaveNet, audio: AudioConfig, options: EvaluationOptions) -> int:
-    """Return how many waveforms there are of a resynthesized clip; see `Synthesizer`."""
-    mel, controls, versions = audio.mel, int(model.mel_predictor is not None), 1
-    if mel is not None and is_invertible(mel):
-        controls += len(MEL_CONTROLS)
-    if mel is not None and options.mel_consistency and can_overlap_add(mel):
-        versions = 2
-    return 2 + versions * (1 + controls)  # the original, after quantization, and the generated
