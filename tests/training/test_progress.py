@@ -34,9 +34,7 @@ def test_the_shorter_run_fits_into_five_minutes(seconds: float, steps: int) -> N
 
 
 def test_the_estimate_says_how_long_the_report_takes_if_there_is_one() -> None:
-    without, with_report = (
-        estimate_line(0.1, 1_000, is_new=True, report_seconds=seconds) for seconds in (None, 107.0)
-    )
+    without, with_report = (estimate_line(0.1, 1_000, RUN, seconds) for seconds in (None, 107.0))
 
     assert with_report == f"{without}, then the report (1 to 4 min)"
     assert "report" not in without
