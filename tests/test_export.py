@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from tests.portable import CASES, HOP, build, gradients, inputs_of
+from wavenet.config import WaveNetConfig
+from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules import ResidualStack
 
 FULL = "WAVENET_FULL" in os.environ
@@ -105,6 +107,31 @@ def test_an_exported_program_runs_at_any_length(name: str, with_gradients: bool)
         for frames in FRAMES:
             other = inputs_of(name, frames)
             torch.testing.assert_close(program.module()(**other), module(**other))
+
+
+class Step(nn.Module):
+    """One step of a model as a function of its queues."""
+
+    def __init__(self, model: WaveNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sample: Tensor, queues: list[Tensor]) -> Tensor:
+        return self.model.step(sample, WaveNetState([*queues], position=3))
+
+
+def test_an_exported_step_runs_for_any_batch_size() -> None:
+    model = WaveNet(WaveNetConfig(dilations=(1, 2), residual_channels=4, skip_channels=4)).eval()
+    inputs = torch.zeros(2), model.new_state(2).queues
+    axes = {0: Dim("batch", min=1, max=100)}
+
+    program = torch.export.export(
+        Step(model), inputs, dynamic_shapes=(axes, [axes] * len(inputs[1])), strict=False
+    )
+
+    sample = torch.rand(5) - 0.5
+    found = program.module()(sample, model.new_state(5).queues)
+    torch.testing.assert_close(found, model.step(sample, model.new_state(5), None))
 
 
 @pytest.mark.slow
