@@ -1,14 +1,17 @@
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.training.small import single_process
+from wavenet.checkpoint import TrainingInfo, save
 from wavenet.config import AudioConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.data.manifest import MANIFEST, Clip, write_manifest
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
+from wavenet.model import WaveNet
 from wavenet.training.data import resolve_config
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.training.run import (
@@ -19,7 +22,7 @@ from wavenet.training.run import (
     resume_run,
 )
 from wavenet.utils.dataclass_io import to_dict
-from wavenet.utils.errors import ConfigError, DataError, MachineError
+from wavenet.utils.errors import CheckpointError, ConfigError, DataError, MachineError
 from wavenet.utils.files import locked
 
 CONFIG = RunConfig(
@@ -122,6 +125,57 @@ def test_fewer_steps_than_a_run_has_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"max_steps=399: .* has 400 steps already"):
         resume_run(config, tmp_path, ONE_PROCESS)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Callable[[int], Path]:
+    """Make a run of 400 steps without checkpoints, whose model is of a step."""
+
+    def make(steps: int) -> Path:
+        clip = Clip("audio/a.wav", 16000, 16000, "", "train", "0" * 64, "a.wav", 0)
+        write_manifest(tmp_path / MANIFEST, [clip])
+        config = dataclasses.replace(
+            CONFIG,
+            data=dataclasses.replace(CONFIG.data, processed_dir=str(tmp_path)),
+            trainer=TrainerOptions(max_steps=400, device="cpu"),
+        )
+        run = tmp_path / "run"
+        run.mkdir()
+        (run / "run.json").write_text(json.dumps(to_dict(config)))
+        shape = WaveNetConfig(dilations=(1,), residual_channels=2, skip_channels=2)
+        save(WaveNet(shape), run / "model", AudioConfig(), TrainingInfo(steps=steps))
+        return run
+
+    return make
+
+
+@pytest.mark.parametrize(("steps", "left"), [(300, ""), (60, "checkpoints"), (60, "report.html")])
+def test_a_run_that_lost_its_checkpoints_keeps_its_model(
+    trained: Callable[[int], Path], steps: int, left: str
+) -> None:
+    run = trained(steps)
+    if left == "checkpoints":
+        (run / left).mkdir()
+    elif left:
+        (run / left).touch()
+
+    with pytest.raises(CheckpointError) as caught:
+        resume_run(read_run(run), run, ONE_PROCESS)
+
+    assert str(caught.value).startswith(f"{run} has no checkpoint to resume from")
+    assert f"overwrite {run / 'model'} of step {steps}: restore {run / 'checkpoints'}" in str(
+        caught.value
+    )
+    assert f"init={run / 'model'} run_dir=OTHER" in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [0, 60, 100])
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts(
+    trained: Callable[[int], Path], steps: int
+) -> None:
+    run = trained(steps)
+
+    assert resume_run(read_run(run), run, ONE_PROCESS) == read_run(run)
 
 
 def test_a_model_directory_is_no_run_and_names_its_run(tmp_path: Path) -> None:

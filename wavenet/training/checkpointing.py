@@ -253,6 +253,11 @@ def is_regular(step: int, options: TrainerOptions) -> bool:
     return step in regular or step % options.save_every_n_steps == 0
 
 
+def first_regular_step(options: TrainerOptions) -> int:
+    """Return the first step at which `is_regular` holds."""
+    return min(FIRST_CHECKPOINT_STEP, options.max_steps, options.save_every_n_steps)
+
+
 def _shapes(tensors: Any) -> dict[str, Any]:
     """Return the shapes of a state dict by name; of what is none, its type."""
     if not isinstance(tensors, dict):

@@ -1,23 +1,55 @@
 """Where a resumed run continues: at its newest intact training checkpoint, the same for all."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from wavenet.checkpoint import read_config
+from wavenet.model_directory import CONFIG as MODEL_CONFIG
 from wavenet.training.checkpointing import (
+    CHECKPOINTS_DIR,
     check_contents,
     checkpoint_step,
+    find_checkpoints,
+    first_regular_step,
     newest_intact,
     read_checkpoint,
 )
 from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.options import TrainerOptions
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
 from wavenet.utils.errors import CheckpointError, DataError, printable
 
 log = logging.getLogger("wavenet")
+
+
+def refuse_without_checkpoints(run: Path, options: TrainerOptions) -> None:
+    """Raise a `CheckpointError` if a run has lost its checkpoints, but not its trained model.
+
+    It would start at step 0 and overwrite the model. A run that was killed before its first
+    checkpoint has lost nothing: it has no model, or one of a step that came before; `options` are those that it was started with.
+    """
+    if find_checkpoints(run) or not (run / "model" / MODEL_CONFIG).is_file():
+        return
+    first, of_step = first_regular_step(options), ""
+    with contextlib.suppress(CheckpointError):  # a damaged model is not overwritten either
+        steps = read_config(run / "model").training.steps
+        folder = run / CHECKPOINTS_DIR
+        emptied = folder.is_dir() and not any(folder.iterdir())
+        finished = (run / "report.html").is_file()
+        if not steps or (steps <= first and not emptied and not finished):
+            return
+        of_step = f" of step {steps:,}"
+    model = printable(run / "model")
+    raise CheckpointError(
+        f"{printable(run)} has no checkpoint to resume from, and training from step 0 would "
+        f"overwrite {model}{of_step}: restore {printable(run / CHECKPOINTS_DIR)}, or continue from "
+        f"the model's weights with init={model} run_dir=OTHER"
+    )
 
 
 def load_last_checkpoint(

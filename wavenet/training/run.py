@@ -29,6 +29,7 @@ from wavenet.training.freeze import freeze
 from wavenet.training.init_weights import copy_weights
 from wavenet.training.optim import hold_schedule, schedule_line
 from wavenet.training.options import RunConfig
+from wavenet.training.resume import refuse_without_checkpoints
 from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
@@ -83,6 +84,7 @@ def start_run(config: RunConfig, run: Path | None, group: ProcessGroup) -> tuple
         group: The processes.
 
     Raises:
+        CheckpointError: The launch's own run has lost its checkpoints.
         ConfigError: The folder is not empty.
     """
     launch = group.launch.name
@@ -92,6 +94,7 @@ def start_run(config: RunConfig, run: Path | None, group: ProcessGroup) -> tuple
         if found is not None:
             log.info("%s was started by this launch (%s)", printable(found), printable(launch))
             if (found / CONFIG_FILE).is_file():
+                refuse_without_checkpoints(found, read_run(found).trainer)
                 return prepare_data(read_run(found), group, found), found
         complete = resolve_config(prepare_data(config, group))
         return complete, found or new_run_dir(config, run, launch)
@@ -113,10 +116,12 @@ def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
         group: The processes.
 
     Raises:
+        CheckpointError: The run has lost its checkpoints.
         ConfigError: The run has more steps already.
     """
 
     def resume() -> RunConfig:
+        refuse_without_checkpoints(run, read_run(run).trainer)
         done = max(map(checkpoint_step, find_checkpoints(run)), default=0)
         if config.trainer.max_steps < done:
             raise ConfigError(
