@@ -31,7 +31,11 @@ def refuse_without_checkpoints(run: Path, options: TrainerOptions) -> None:
     """Raise a `CheckpointError` if a run has lost its checkpoints, but not its trained model.
 
     It would start at step 0 and overwrite the model. A run that was killed before its first
-    checkpoint has lost nothing: it has no model, or one of a step that came before; `options` are those that it was started with.
+    checkpoint has lost nothing: it has no model, or one of a step that came before.
+
+    Args:
+        run: The run's folder.
+        options: Those that it was started with.
     """
     if find_checkpoints(run) or not (run / "model" / MODEL_CONFIG).is_file():
         return

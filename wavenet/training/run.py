@@ -121,8 +121,9 @@ def resume_run(config: RunConfig, run: Path, group: ProcessGroup) -> RunConfig:
     """
 
     def resume() -> RunConfig:
-        refuse_without_checkpoints(run, read_run(run).trainer)
         done = max(map(checkpoint_step, find_checkpoints(run)), default=0)
+        if not done:
+            refuse_without_checkpoints(run, read_run(run).trainer)
         if config.trainer.max_steps < done:
             raise ConfigError(
                 f"trainer.max_steps={config.trainer.max_steps}: {printable(run)} has {done} steps "
