@@ -69,5 +69,67 @@ def test_without_pesq_and_stoi_the_mel_decides() -> None:
     assert "mel distance 1.50 against 1.25 dB" in found.text
 
 
+@pytest.mark.parametrize(
+    ("mel_db", "is_better", "words"),
+    [
+        (2.2, False, "worse than Griffin-Lim with 3 passes, which needs no training (mel"),
+        (1.904, False, "no better than Griffin-Lim with 3 passes"),
+        (1.8, True, "better than Griffin-Lim with 3 passes"),
+    ],
+)
+def test_mel_distances_are_compared_after_the_same_passes(
+    mel_db: float, is_better: bool, words: str
+) -> None:
+    own = dataclasses.replace(METRICS, pesq=None, stoi=None, mel_db=mel_db)
+    means = {
+        "resynthesis": dataclasses.replace(own, mel_db=4.0),
+        "resynthesis, 3 passes": own,
+        "Griffin-Lim": dataclasses.replace(own, mel_db=2.204),
+        "Griffin-Lim, 3 passes": dataclasses.replace(own, mel_db=1.908 if mel_db > 2 else 1.901),
+    }
+
+    found = judge({}, means, model="model", resynthesis="resynthesis, 3 passes")
+
+    assert found is not None
+    assert found.is_better is is_better
+    assert found.text.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("passes", "is_better", "words"),
+    [
+        ({"pesq": 2.6, "stoi": 0.9}, True, "better than Griffin-Lim, which needs no training"),
+        ({"pesq": 2.92, "stoi": 0.92}, True, "better than Griffin-Lim with 3 passes, which"),
+        ({"pesq": 3.4, "stoi": 0.96}, False, "worse than Griffin-Lim with 3 passes, which"),
+        ({"pesq": 3.2, "stoi": 0.95}, False, "no better than Griffin-Lim with 3 passes, which"),
+        ({"pesq": 3.4, "stoi": 0.9}, None, "neither better nor worse than Griffin-Lim with 3 pass"),
+    ],
+)
+def test_what_is_heard_is_compared_with_the_stronger_griffin_lim(
+    passes: dict[str, float], is_better: bool | None, words: str
+) -> None:
+    means = {
+        "resynthesis, 3 passes": METRICS,
+        "Griffin-Lim": dataclasses.replace(METRICS, pesq=2.9, stoi=0.91),
+        "Griffin-Lim, 3 passes": dataclasses.replace(METRICS, **passes),
+    }
+
+    found = judge({}, means, model="model", resynthesis="resynthesis, 3 passes")
+
+    assert found is not None
+    assert found.is_better is is_better
+    assert found.text.startswith(words)
+
+
+def test_equal_bits_are_not_better() -> None:
+    bits = {"model": 5.2438, "adaptive_linear_prediction": 5.2441}
+
+    found = judge(bits, {}, model="model", resynthesis="resynthesis")
+
+    assert found is not None
+    assert found.is_better is False
+    assert found.text.startswith("no better than an adaptive linear predictor (5.244 against 5.244")
+
+
 def test_without_a_baseline_there_is_no_verdict() -> None:
     assert judge({"model": 4.0}, {}, model="model", resynthesis="resynthesis") is None

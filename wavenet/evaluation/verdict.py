@@ -1,8 +1,10 @@
 """What an evaluation says in one sentence: whether a model is better than a baseline.
 
 A vocoder is compared with Griffin-Lim from the same mel, which needs no training, by what is heard:
-PESQ and STOI, or the mel distance where those are not installed. Any other model is compared with
-adaptive linear prediction, by bits per sample.
+PESQ and STOI, or the mel distance where those are not installed. Passes of mel consistency set the
+mel distance, so only as many passes on both sides compare it; PESQ and STOI are compared with the
+stronger of Griffin-Lim and Griffin-Lim with those passes. Any other model is compared with adaptive
+linear prediction, by bits per sample. Figures that are equal as they are shown make nothing better.
 """
 
 from collections.abc import Mapping
@@ -35,33 +37,63 @@ def judge(
         bits_per_sample: By name, of the model and of the baselines.
         means: Mean metrics of resynthesis by name.
         model: The model's name in the first.
-        resynthesis: The name of what it generates in the second.
+        resynthesis: The name of what it generates in the second, such as `resynthesis, 3 passes`.
     """
     if GRIFFIN_LIM in means and resynthesis in means:
-        return _against_griffin_lim(means[resynthesis], means[GRIFFIN_LIM])
+        return _against_griffin_lim(means, resynthesis)
     if model not in bits_per_sample or BASELINE not in bits_per_sample:
         return None
     own, other = bits_per_sample[model], bits_per_sample[BASELINE]
     name = "an adaptive linear predictor"
     values = f"{own:.3f} against {other:.3f} bits per sample"
-    if own < other:
-        return Verdict(True, f"{other - own:.2f} bits better than {name} ({values})")
-    return Verdict(False, f"{own - other:.2f} bits worse than {name} ({values}): noise")
+    gain = round(other - own, 2)
+    if gain > 0:
+        return Verdict(True, f"{gain:.2f} bits better than {name} ({values})")
+    worse = f"{-gain:.2f} bits worse" if gain else "no better"
+    return Verdict(False, f"{worse} than {name} ({values}): noise")
 
 
-def _against_griffin_lim(own: ResynthesisMetrics, other: ResynthesisMetrics) -> Verdict:
+def _against_griffin_lim(means: Mapping[str, ResynthesisMetrics], resynthesis: str) -> Verdict:
+    """Return the verdict against the baseline that a model compares worst with."""
+    own = means[resynthesis]
+    plain, comma, passes = resynthesis.partition(", ")
+    baselines = {GRIFFIN_LIM: means[GRIFFIN_LIM]}
+    same_passes = means.get(f"{GRIFFIN_LIM}{comma}{passes}") if comma else None
+    if same_passes is not None:
+        baselines[f"{GRIFFIN_LIM} with {passes}"] = same_passes
+    if own.pesq is None and own.stoi is None and comma:
+        if same_passes is not None:
+            del baselines[GRIFFIN_LIM]
+        else:
+            own = means.get(plain, own)
+    return min((_compare(own, other, name) for name, other in baselines.items()), key=_rank).verdict
+
+
+class _Comparison(NamedTuple):
+    """The verdict against one baseline, and the gains that it follows from."""
+
+    verdict: Verdict
+    gains: list[float]
+
+
+def _rank(comparison: _Comparison) -> tuple[int, list[float]]:
+    """Return a key that is lowest for the strongest baseline."""
+    return (False, None, True).index(comparison.verdict.is_better), comparison.gains
+
+
+def _compare(own: ResynthesisMetrics, other: ResynthesisMetrics, name: str) -> _Comparison:
     gains: list[float] = []
     values = []
-    for name, field, sign in HEARD:
+    for measure, field, sign in HEARD:
         pair = getattr(own, field), getattr(other, field)
         if None in pair or (field == "mel_db" and gains):
             continue
-        gains.append(sign * (pair[0] - pair[1]))
+        mine, yours = (round(value, 2) for value in pair)  # as shown
+        gains.append(sign * (mine - yours))
         unit = " dB" if field == "mel_db" else ""
-        values.append(f"{name} {pair[0]:.2f} against {pair[1]:.2f}{unit}")
-    against = f"Griffin-Lim, which needs no training ({', '.join(values)})"
-    if min(gains) > 0:
-        return Verdict(True, f"better than {against}")
-    if max(gains) > 0:
-        return Verdict(None, f"neither better nor worse than {against}")
-    return Verdict(False, f"worse than {against}")
+        values.append(f"{measure} {mine:.2f} against {yours:.2f}{unit}")
+    against = f"{name}, which needs no training ({', '.join(values)})"
+    if min(gains) < 0 < max(gains):
+        return _Comparison(Verdict(None, f"neither better nor worse than {against}"), gains)
+    word = "better" if max(gains) > 0 else "worse" if min(gains) < 0 else "no better"
+    return _Comparison(Verdict(word == "better", f"{word} than {against}"), gains)
