@@ -203,16 +203,17 @@ class WaveNet(PretrainedMixin, Conditioned):
         """
         if state.position:
             raise ValueError(f"prefill needs a fresh state, got one at position {state.position}")
-        _, state.position = shape_of_waveform(prompt)
+        _, position = shape_of_waveform(prompt)
         field = self.config.receptive_field  # no queue reaches further back
         rows, conditioning = self.split(conditioning)
         before = shift_right(prompt)
         codes, prediction, rows = self._inputs(before, rows)
         recent_input = codes[..., -field:]
         recent = None if conditioning is None else conditioning[..., -field:]
-        self.input.prefill(state.queues[0], recent_input, state.position)
+        self.input.prefill(state.queues[0], recent_input, position)
         queues = state.queues[1 : 1 + len(self.stack.blocks)]
-        self.stack.prefill(queues, self.input(recent_input), state.position, recent)
+        self.stack.prefill(queues, self.input(recent_input), position, recent)
+        state.position = position
         if self.predictor is not None and prediction is not None and rows is not None:
             samples = self.distribution.quantize(before)
             self.predictor.prefill(state.queues[-1], samples, prediction, rows[..., -1])

@@ -4,30 +4,102 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+NEW_QUEUES = "begin with new_queues, or a block's new_queue, of this batch size"
+
+
+def check_tensor(name: str, found: Any) -> None:
+    """Raise a `TypeError` unless `found` is a tensor, or `None`."""
+    if found is not None and not isinstance(found, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor, got {type(found).__name__}: use torch.from_numpy(x) for a "
+            "NumPy array"
+        )
+
+
+def check_dtype(x: Tensor, conv: nn.Conv1d) -> None:
+    """Raise a `ValueError` unless `x` has the dtype of a convolution's weights, or autocast's.
+
+    A compiler sees dtypes by itself, and a weight with a parametrization is left aside.
+    """
+    if isinstance(x, torch.fx.Proxy):
+        return
+    check_tensor("the input", x)
+    dtypes = [own.dtype for own in conv._parameters.values() if own is not None]
+    if not dtypes or x.dtype in dtypes or torch.compiler.is_compiling():
+        return
+    if not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"the input must be of the weights' dtype, {dtypes[0]}, got {x.dtype}: convert it, or "
+            "the module, with .to()"
+        )
+
+
+def check_position(position: Any) -> None:
+    """Raise a `ValueError` unless `position` is a whole number, 0 or more, or a tensor of one.
+
+    The value of a tensor is not looked at, which would break a graph and wait for a GPU.
+    """
+    if isinstance(position, Tensor):
+        is_number = not (position.dim() or position.is_floating_point() or position.is_complex())
+    else:
+        is_number = isinstance(position, (int, torch.SymInt)) or hasattr(position, "__index__")
+        is_number = is_number and position >= 0
+    if not is_number:
+        raise ValueError(f"position must be a whole number, 0 or more, got {position!r}")
+
+
+def check_prefill(x: Tensor, queue: Tensor, position: Any) -> None:
+    """Raise a `ValueError` unless `x`, `(B, ..., T)`, may end right before `position`."""
+    check_tensor("the input", x)
+    check_tensor("the queue", queue)
+    check_position(position)
+    check_batch(x, queue)
+    if x.shape[:-1] != queue.shape[:-1]:
+        wanted = ", ".join(map(str, (*queue.shape[:-1], "T")))
+        raise ValueError(f"the input must be ({wanted}), as the queue, got {tuple(x.shape)}")
+    if not isinstance(position, Tensor) and x.shape[-1] > position:
+        raise ValueError(
+            f"position must be the number of samples before the next step, {x.shape[-1]} or more "
+            f"after an input of {x.shape[-1]} samples, got {position}"
+        )
+
+
+def check_batch(x: Tensor, queue: Tensor) -> None:
+    """Raise a `ValueError` unless a queue has the batch size of `x`."""
+    if len(queue) != len(x):
+        raise ValueError(
+            f"the queue must be of the input's batch size, {len(x)}, got {len(queue)}: {NEW_QUEUES}"
+        )
 
 
 def check_input(x: Tensor) -> None:
     """Raise a `ValueError` unless `x` is `(B, C, T)`, of one sample or more."""
+    check_tensor("the input", x)
     if x.dim() != 3:
         raise ValueError(f"the input must be (B, C, T), got {tuple(x.shape)}")
     if x.shape[2] == 0:
         raise ValueError(f"the input must have one sample or more, got {tuple(x.shape)}, T = 0")
 
 
-def check_step(x: Tensor, widths: tuple[int, ...], queue: Tensor, memory: int) -> None:
+def check_step(
+    x: Tensor, widths: tuple[int, ...], queue: Tensor, memory: int, position: Any
+) -> None:
     """Raise a `ValueError` unless `x` is one sample, `(B, *widths)`, and the queue fits it."""
+    check_tensor("the input of a step", x)
+    check_tensor("the queue", queue)
+    check_position(position)
     if x.dim() != 1 + len(widths) or x.shape[1:] != widths:
         wanted = ", ".join(map(str, ("B", *widths)))
         raise ValueError(
             f"the input of a step must be ({wanted}{'' if widths else ','}), got {tuple(x.shape)}"
         )
     if queue.shape != (*x.shape, memory):
-        found = f"the queue must be {(*x.shape, memory)}, got {tuple(queue.shape)}"
-        if len(queue) != len(x):
-            found = f"the queue must be of the input's batch size, {len(x)}, got {len(queue)}"
+        check_batch(x, queue)
         raise ValueError(
-            f"{found}: begin with new_queues, or a block's new_queue, of this batch size"
+            f"the queue must be {(*x.shape, memory)}, got {tuple(queue.shape)}: {NEW_QUEUES}"
         )
 
 
@@ -60,6 +132,7 @@ def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tenso
     """
     if found is None and channels is None:
         return
+    check_tensor(name, found)
     if found is None or channels is None:
         given = "none" if found is None else tuple(found.shape)
         wanted = "left out" if channels is None else f"(B, {channels}{', T' * (x.dim() == 3)})"
@@ -72,6 +145,7 @@ def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tenso
 
 def check_vector(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:
     """Raise a `ValueError` unless `found` is `(B, channels)`; `None` where there must be none."""
+    check_tensor(name, found)
     expected = None if channels is None else (x.shape[0], channels)
     shape = None if found is None else tuple(found.shape)
     if shape != expected:
@@ -87,6 +161,7 @@ def check_chunk(name: str, chunk: Tensor, like: Tensor, flushed: bool) -> None:
     """Raise a `ValueError` unless a stream of signals like `like`, `(B, C, T)`, takes a chunk."""
     if flushed:
         raise ValueError("the stream was flushed: start the next signal with new_state")
+    check_tensor(name, chunk)
     if chunk.dim() != 3 or chunk.shape[:2] != like.shape[:2]:
         wanted = f"({like.shape[0]}, {like.shape[1]}, any length)"
         raise ValueError(f"{name} must be {wanted}, got {tuple(chunk.shape)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.checks import check_step
+from wavenet.modules.checks import check_dtype, check_prefill, check_step
 from wavenet.modules.empty import KeepsConstants
 from wavenet.utils.shared_constants import SILENCE_CODE
 
@@ -51,6 +51,7 @@ class CausalConv1d(nn.Conv1d):
         self.sides = (self.memory, 0)  # samples needed before and after
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dtype(x, self)
         return super().forward(F.pad(x, (self.memory, 0)))
 
     def new_queue(self, batch_size: int) -> Tensor:
@@ -62,9 +63,15 @@ class CausalConv1d(nn.Conv1d):
 
         Args:
             queue: From `new_queue`, changed in place.
-            x: Inputs up to and including sample `position - 1`, `(B, in_channels, T)`.
-            position: Number of samples before the next step.
+            x: Inputs up to and including sample `position - 1`, `(B, in_channels, T)`; with fewer
+                than `memory` samples, what the queue held before them stays.
+            position: Number of samples before the next step, `T` or more.
+
+        Raises:
+            ValueError: `x` has another batch size, width or dtype, or more than `position` samples.
         """
+        check_prefill(x, queue, position)
+        check_dtype(x, self)
         _fill_queue(queue, x, position)
 
     def step(self, x: Tensor, queue: Tensor, position: int) -> Tensor:
@@ -76,9 +83,10 @@ class CausalConv1d(nn.Conv1d):
             position: Number of samples before this one, from 0.
 
         Raises:
-            ValueError: `x` or `queue` has another shape.
+            ValueError: `x` or `queue` has another shape, or `position` is negative.
         """
-        check_step(x, (self.in_channels,), queue, self.memory)
+        check_step(x, (self.in_channels,), queue, self.memory, position)
+        check_dtype(x, self)
         if not self.memory:
             return pointwise(self, x)
         offsets = range(self.memory, 0, -self.dilation[0])  # oldest tap first
@@ -165,7 +173,11 @@ class CausalEmbedding(KeepsConstants):
         return queue.squeeze(1) if self.num_signals == 1 else queue
 
     def prefill(self, queue: Tensor, codes: Tensor, position: int) -> None:
-        """Store the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue."""
+        """Store the end of `codes`, `(B, T)` up to sample `position - 1`, in the queue.
+
+        For several signals, `(B, num_signals, T)`; `T` is at most `position`.
+        """
+        check_prefill(codes, queue, position)
         _fill_queue(queue, codes, position)
 
     def step(self, code: Tensor, queue: Tensor, position: int) -> Tensor:
@@ -177,10 +189,10 @@ class CausalEmbedding(KeepsConstants):
             position: Number of samples before this one, from 0.
 
         Raises:
-            ValueError: `code` or `queue` has another shape.
+            ValueError: `code` or `queue` has another shape, or `position` is negative.
         """
         widths = () if self.num_signals == 1 else (self.num_signals,)
-        check_step(code, widths, queue, self.memory)
+        check_step(code, widths, queue, self.memory, position)
         tables = self.weight.unbind()
         y = self._look_up(code.unsqueeze(-1), tables[-1]).squeeze(1)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):
@@ -228,6 +240,7 @@ class SameConv1d(nn.Conv1d):
         self.sides = (before, self.memory - before)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_dtype(x, self)
         return super().forward(F.pad(x, self.sides))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.modules import checks
-from wavenet.modules.checks import check_signal, check_vector, one_of
+from wavenet.modules.checks import check_input, check_signal, check_tensor, check_vector, one_of
 from wavenet.modules.conv import CausalConv1d, SameConv1d, convolve_window, pointwise
 
 Gate = str | Callable[[Tensor], Tensor]
@@ -157,7 +157,7 @@ class ResidualBlock(nn.Module):
             step_embedding: `(B, step_channels)`.
             film: `(B, film_channels)`, or `(B, film_channels, T)`.
         """
-        checks.check_input(x)
+        check_input(x)
         y = self.conv(self._conv_input(x, step_embedding, drop=True))
         z = self._gated(y, self._projected(x, conditioning, projected), film, drop=True)
         output = self._residual_output(x, z)
@@ -219,7 +219,21 @@ class ResidualBlock(nn.Module):
         step_embedding: Tensor | None = None,
         film: Tensor | None = None,
     ) -> Tensor:
-        """Store the end of `x`, which ends at sample `position - 1`; return the residual output."""
+        """Store the end of `x`, which ends at sample `position - 1`; return the residual output.
+
+        Args:
+            queue: From `new_queue`, changed in place.
+            x: The whole past, `(B, in_channels, T)`, or its end, before which is silence.
+            position: Number of samples before the next step, `T` or more.
+            conditioning: As in `forward`.
+            projected: As in `forward`.
+            step_embedding: As in `forward`.
+            film: As in `forward`.
+
+        Raises:
+            ValueError: `x` has another batch size than the queue, or more than `position` samples.
+        """
+        check_input(x)
         seen = self._conv_input(x, step_embedding)
         self._causal_conv().prefill(queue, seen, position)
         z = self._gated(self.conv(seen), self._projected(x, conditioning, projected), film)
@@ -254,6 +268,7 @@ class ResidualBlock(nn.Module):
     def _conv_input(
         self, x: Tensor, step_embedding: Tensor | None, *, drop: bool = False
     ) -> Tensor:
+        check_tensor("the block's input", x)
         if x.dim() not in (2, 3) or x.shape[1] != self.conv.in_channels:
             wanted = f"(B, {self.conv.in_channels}{', T' * (x.dim() != 2)})"
             raise ValueError(f"the block's input must be {wanted}, got {tuple(x.shape)}")
@@ -283,6 +298,7 @@ class ResidualBlock(nn.Module):
         self, y: Tensor, projected: Tensor | None, film: Tensor | None, *, drop: bool = False
     ) -> Tensor:
         conv = self.film_conv
+        check_tensor("film", film)
         if film is not None and film.dim() == 2 and y.dim() == 3:
             film = film.unsqueeze(-1)
         check_signal("film", film, _width(conv), y)

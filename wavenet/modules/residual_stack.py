@@ -13,9 +13,12 @@ from typing import Literal, cast, get_args
 from torch import Tensor, nn
 
 from wavenet.modules.checks import (
+    check_batch,
     check_input,
+    check_position,
     check_signal,
     check_sizes,
+    check_tensor,
     one_of,
     whole_numbers,
 )
@@ -153,6 +156,7 @@ class ResidualStack(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return the output; `mask` multiplies each residual output and the sum of the skips."""
         check_input(x)
+        check_tensor("mask", mask)
         is_fusable = self.fused and film is None and not (mask is not None and mask.requires_grad)
         inputs = x, conditioning, mask, step_embedding
         if is_fusable and (weights := self.fusable_weights(*inputs)) is not None:
@@ -184,12 +188,19 @@ class ResidualStack(nn.Module):
     ) -> None:
         """Store the end of every block's input in its queue, fresh from `new_queues`.
 
-        `x` ends at sample `position - 1`. It starts at sample 0, or later if it holds as many
-        samples as all queues together; what the queues held before is not read.
+        `position` is the number of samples before the next step: `x`, `(B, C, T)`, ends at sample
+        `position - 1`. It starts at sample 0, or later if it holds as many samples as all queues
+        together; what the queues held before is not read.
 
         Raises:
-            ValueError: `x` has fewer samples, such as a later piece of a signal.
+            ValueError: `x` has fewer samples, such as a later piece of a signal, more than
+                `position`, or another batch size than the queues.
         """
+        check_input(x)
+        self._check_queues(queues)
+        check_position(position)
+        for queue in queues:
+            check_batch(x, queue)
         past = sum(queue.shape[-1] for queue in queues)
         if x.shape[-1] < min(position, past):
             raise ValueError(
@@ -211,14 +222,11 @@ class ResidualStack(nn.Module):
         film: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return output sample `position`, `(B, C)`; arguments as `forward`, for one sample."""
+        check_tensor("the input of a step", x)
         if x.dim() != 2:
             wanted = f"(B, {self._blocks()[0].conv.in_channels})"
             raise ValueError(f"the input of a step must be {wanted}, got {tuple(x.shape)}")
-        if len(queues) != len(self.blocks):
-            raise ValueError(
-                f"queues must be those of {len(self.blocks)} blocks, got {len(queues)}: begin with "
-                "new_queues"
-            )
+        self._check_queues(queues)
         skips: Tensor | None = None
         blocks = self._blocks_with_inputs(x, conditioning, step_embedding, film)
         for (block, own, others), queue in zip(blocks, queues, strict=True):
@@ -289,6 +297,13 @@ class ResidualStack(nn.Module):
         parts = projected.chunk(len(self.blocks), dim=1)
         for block, part in zip(self._blocks(), parts, strict=True):
             yield block, None, {"projected": part, **others}
+
+    def _check_queues(self, queues: Sequence[Tensor]) -> None:
+        if len(queues) != len(self.blocks):
+            raise ValueError(
+                f"queues must be those of {len(self.blocks)} blocks, got {len(queues)}: begin with "
+                "new_queues"
+            )
 
     def _output(self, x: Tensor, skips: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
         if skips is None or self.output == "residual":
