@@ -9,7 +9,7 @@ import pytest
 from tests.training.test_run import CONFIG
 from wavenet.evaluation.verdict import Verdict
 from wavenet.training.final_report import next_step
-from wavenet.training.options import TrainerOptions
+from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.training.validation import History
 
 RUN = Path("runs/folder")
@@ -45,6 +45,24 @@ def test_the_next_step_follows_from_verdict_and_curve(
     assert found[0].startswith(advice)
     assert bool(found[0]) is bool(advice)
     assert found[1] == command
+
+
+@pytest.mark.parametrize("is_better", [True, False, None])
+def test_a_run_that_ended_early_in_its_schedule_is_continued_to_its_end(
+    is_better: bool | None,
+) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        optim=OptimOptions(lr_schedule_steps=10000),
+        trainer=TrainerOptions(max_steps=400),
+    )
+
+    found = next_step(RUN, config, History(val=FLAT), Verdict(is_better, "a sentence"))
+
+    assert found == (
+        "Training stopped at step 400 of its schedule of 10,000: train to the end of it.",
+        "wavenet-train resume=runs/folder trainer.max_steps=10000",
+    )
 
 
 def test_a_command_that_is_shown_can_be_copied_into_a_shell() -> None:

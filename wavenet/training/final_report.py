@@ -91,6 +91,10 @@ def next_step(
             "more recordings help, more steps do not."
         )
         return advice, generate
+    length = config.optim.lr_schedule_steps or steps
+    if steps < length:
+        end = f"Training stopped at step {steps:,} of its schedule of {length:,}"
+        return f"{end}: train to the end of it.", longer
     if verdict is not None and verdict.is_better is False:
         without = config.audio.mel is not None and config.model.predictor is None
         start = ", or start anew with recipe=vocoder, which learns faster" * without
@@ -101,7 +105,10 @@ def next_step(
 
 
 def longer_command(run: Path, config: RunConfig) -> str:
-    """Return the command that trains a finished run on, with its schedule stretched."""
+    """Return the command that trains on: to the end of the schedule, or with it stretched."""
+    length = config.optim.lr_schedule_steps
+    if length is not None and config.trainer.max_steps < length:
+        return resume_command(run, length)
     steps = LONGER * config.trainer.max_steps
     return f"{resume_command(run, steps)} optim.lr_schedule_steps={steps}"
 
