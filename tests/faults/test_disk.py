@@ -19,7 +19,10 @@ from tests.faults.runs import Reference, acknowledged, broken, newest, start_or_
 from tests.faults.tally import Tally
 from tests.waiting import wait_until
 from wavenet import checkpoint
+from wavenet.data.options import PrepareOptions
+from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.training.checkpointing import read_checkpoint
+from wavenet.utils.errors import MachineError
 from wavenet.utils.files import remove_leftovers
 
 pytestmark = [
@@ -257,3 +260,21 @@ def test_a_run_on_a_disk_of_any_size_finishes_or_ends_with_exit_5(
     assert (corrupt, lost, stayed) == (0, 0, 0)
     assert ended[0]
     assert ended[5]
+
+
+@pytest.mark.parametrize(("pages", "stays"), [(3, False), (16, True)])
+def test_a_preparation_on_a_full_disk_leaves_finished_recordings_only_and_says_so(
+    tmp_path: Path,
+    recordings: Path,
+    caplog: pytest.LogCaptureFixture,
+    pages: int,
+    stays: bool,
+) -> None:
+    options = PrepareOptions(sample_rate=8000, num_workers=1)
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={4096 * pages}", "none") as disk:
+        plan = make_plan(recordings, disk / "out", options)
+        with caplog.at_level("INFO", "wavenet"), pytest.raises(MachineError, match="No space left"):
+            prepare_clips(plan)
+
+        assert [path.name for path in disk.iterdir()] == [".out.partial"] * stays
+    assert ("the same command continues there, or remove" in caplog.text) is stays

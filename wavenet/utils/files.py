@@ -5,6 +5,7 @@ the folder is flushed too: after that it survives a power cut.
 """
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -14,6 +15,7 @@ import shutil
 import socket
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -286,8 +288,35 @@ def _as_machine_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise MachineError(
-            f"cannot write {printable(path)}: {reason}; nothing was changed. "
-            "Free some space or choose another place."
-        ) from error
+        raise write_error(path, error) from error
+
+
+def write_error(path: Path, error: OSError) -> MachineError:
+    """Return what to raise where `path` cannot be written, with advice that fits the reason."""
+    reason = error.strerror or str(error)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "Free some space or choose another place." if is_full else "Choose another place."
+    return MachineError(
+        f"cannot write {printable(path)}: {reason}; nothing was changed there. {advice}"
+    )
+
+
+def check_writable(path: Path) -> None:
+    """Raise a `MachineError` if no file `path` can be made, or none can replace it.
+
+    A folder that does not exist yet would be made in the nearest one that does.
+    """
+    place = nearest_folder(Path(os.path.realpath(path)).parent)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def nearest_folder(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place

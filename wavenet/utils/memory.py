@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from wavenet.utils.errors import MachineError, printable
+from wavenet.utils.files import nearest_folder
 
 CGROUP = Path("/sys/fs/cgroup")  # version 2, as a container sees it
 
@@ -34,11 +35,8 @@ def check_free_disk(folder: Path, needed: int, what: str) -> None:
 
     A folder that does not exist yet is made on the disk of the nearest one that does.
     """
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
     try:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(nearest_folder(folder)).free
     except OSError:
         return  # reported when it is written
     if needed > free:

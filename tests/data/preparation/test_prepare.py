@@ -201,6 +201,29 @@ def test_interrupted_preparation_continues_to_the_same_result(
     assert sorted(path.name for path in corpus.iterdir()) == ["out", "root", "whole"]
 
 
+@pytest.mark.parametrize(("size", "stays"), [(8_000, False), (40_000, True)])
+def test_a_full_disk_leaves_finished_recordings_only_and_says_so(
+    corpus: Path,
+    record: Record,
+    noise: Samples,
+    caplog: pytest.LogCaptureFixture,
+    size: int,
+    stays: bool,
+) -> None:
+    record("p0/long.flac", np.tile(noise, 4))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with caplog.at_level("INFO", "wavenet"), pytest.raises(MachineError):
+            run(corpus)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    work = corpus / ".out.partial"
+    assert work.exists() is stays
+    assert any(line.startswith(f"{work} stays, with ") for line in caplog.messages) is stays
+
+
 KILLED = """
 import os, signal
 from pathlib import Path

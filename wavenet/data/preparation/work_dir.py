@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections import Counter, deque
@@ -39,6 +40,8 @@ FORMAT = 3  # one higher whenever the same recording and options give another cl
 RECORDS = "records"
 CONVERSIONS = {"data.mono=true", "data.resample=true"}  # repairs that cost nothing of a recording
 WAITING_PER_THREAD = 64  # recordings that wait to be converted, or whose results wait to be read
+
+log = logging.getLogger("wavenet")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,7 +84,7 @@ def plain_options(options: PrepareOptions) -> dict[str, Any]:
 def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
     """Yield the work folder of `output`, locked for one shard or, without one, for all.
 
-    It stays if a recording in it is finished.
+    It stays if a recording in it is finished; the log says so where an exception ends the block.
 
     Raises:
         MachineError: Another process prepares the same output or shard, or the disk refuses.
@@ -104,6 +107,15 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
             ) from error
         try:
             yield folder
+        except BaseException:
+            count = sum(1 for _ in (folder / RECORDS).glob("*.json"))
+            if count:
+                log.info(
+                    "%s stays, with %d finished recordings: the same command continues there, or "
+                    "remove the folder",
+                    *(printable(folder), count),
+                )
+            raise
         finally:
             if shard is None and not any((folder / RECORDS).glob("*.json")):
                 shutil.rmtree(folder, ignore_errors=True)
