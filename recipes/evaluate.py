@@ -9,6 +9,7 @@ import wavenet
 from wavenet.cli.commands import AUTO, EvaluateCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
+from wavenet.config import check_frames
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import default_page, held_out_clips
 from wavenet.evaluation.report import write_report
@@ -37,6 +38,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
 
     # The model, and clips that its training has not used.
     loaded = wavenet.load(model_dir)
+    check_frames(loaded.model.config, loaded.audio)
     folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
     temperature = loaded.training.temperature

@@ -40,7 +40,7 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
     folder = input_folder(options)
     loaded = wavenet.load(options.checkpoint, choose_device(options))
     audio, sample_rate = loaded.audio, loaded.audio.sample_rate
-    check_input(options, audio)
+    check_input(options, loaded.model.config, audio)
     if folder is not None:
         result = generate_folder(options, folder, loaded)
         print(result.text())

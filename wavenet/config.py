@@ -290,6 +290,29 @@ def check_conditioning(model: WaveNetConfig, audio: AudioConfig) -> None:
     check(count == names, "model.num_speakers", f"{names}, as audio.speaker_names has", count)
 
 
+def check_frames(model: WaveNetConfig, audio: AudioConfig) -> None:
+    """Raise a `ConfigError` unless a model's local conditioning is what its audio describes.
+
+    A model directory may hold another model, whose frames only its user can make.
+    """
+    local = model.local
+    needed = None if local is None else (local.in_channels, local.hop_length)
+    described = (audio.channels, audio.hop_length) if audio.features else None
+    if needed == described:
+        return
+    found = [
+        "no frames"
+        if frames is None
+        else f"frames of {frames[0]} channels every {frames[1]} samples"
+        for frames in (needed, described)
+    ]
+    raise ConfigError(
+        f"the model needs {found[0]}, but its audio config describes {found[1]}: only Python can "
+        "give them, with wavenet.make_sampler(model).generate"
+        + ("(local=frames)" if local is not None else "()")
+    )
+
+
 def _check_predictor(predictor: PredictorConfig, audio: AudioConfig) -> None:
     if audio.mel is None:
         found = " and ".join(audio.features)

@@ -76,6 +76,9 @@ def read_inputs(
         prompt_path: Recording to continue.
         audio: Features of the model.
         mel_preset: How a `.npy` mel spectrogram was made.
+
+    Raises:
+        DataError: A file cannot be read, holds something else, or has no frames.
     """
     prompt = None
     if prompt_path is not None:
@@ -86,6 +89,8 @@ def read_inputs(
     path = Path(input_path)
     suffix = path.suffix.lower()
     frames, available = read_frames(path, audio, mel_preset if suffix == ARRAYS[0] else None)
+    if available < 1:
+        raise DataError(f"{printable(path)} has no frames, so there is nothing to generate")
     return prompt, frames, available - (0 if prompt is None else len(prompt.recording))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from wavenet.config import AudioConfig
+from wavenet.config import AudioConfig, WaveNetConfig, check_frames
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.sharding import Shard
@@ -196,12 +196,14 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     return paths
 
 
-def check_input(options: GenerateCommand, audio: AudioConfig) -> None:
+def check_input(options: GenerateCommand, model: WaveNetConfig, audio: AudioConfig) -> None:
     """Check that there is an input if the model needs one.
 
     Raises:
-        ConfigError: The input is missing, or the model has no use for it or for `mel_preset`.
+        ConfigError: The input is missing, the model has no use for it or for `mel_preset`, or the
+            audio config does not describe the model's frames.
     """
+    check_frames(model, audio)
     features = " and ".join(audio.features)
     if features and options.input is None:
         raise ConfigError(f"the model is conditioned on {features}: add input=FILE")
@@ -250,6 +252,11 @@ def resolve_length(seconds: float | None, available: int | None, sample_rate: in
     Raises:
         ConfigError: The input is too short, or the length is less than one sample.
     """
+    if available is not None and available < 1:
+        raise ConfigError(
+            "the prompt covers all of the input, so nothing is left to generate: use a shorter "
+            "prompt or a longer input"
+        )
     if seconds is not None:
         length = round(seconds * sample_rate)
     else:
@@ -261,7 +268,6 @@ def resolve_length(seconds: float | None, available: int | None, sample_rate: in
         )
     if length < 1:
         raise ConfigError(
-            f"{'no input' if seconds is None else f'seconds={seconds:g}'} is less than one sample "
-            f"at {sample_rate} Hz: increase seconds"
+            f"seconds={seconds:g} is less than one sample at {sample_rate} Hz: increase seconds"
         )
     return length
