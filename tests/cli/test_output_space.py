@@ -42,6 +42,19 @@ def test_an_output_larger_than_the_disk_is_refused_before_it_is_begun(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_it_is_begun(
+    run: Run, model: None
+) -> None:
+    Path("file").touch()
+
+    done = run("generate", *GENERATE[:2], "output=file/below/a.wav")
+
+    assert done.returncode == 5
+    assert done.stderr.startswith("MachineError: cannot write file/below/a.wav: Not a directory")
+    assert "generating" not in done.stderr
+    assert "space" not in done.stderr
+
+
 def test_several_outputs_must_fit_together(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     half = round(0.3 * free)  # of the free bytes, in samples of two

@@ -23,7 +23,7 @@ from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
 from wavenet.training.checkpointing import read_checkpoint
 from wavenet.utils.errors import MachineError
-from wavenet.utils.files import remove_leftovers
+from wavenet.utils.files import check_writable, remove_leftovers
 
 pytestmark = [
     pytest.mark.slow,
@@ -278,3 +278,16 @@ def test_a_preparation_on_a_full_disk_leaves_finished_recordings_only_and_says_s
 
         assert [path.name for path in disk.iterdir()] == [".out.partial"] * stays
     assert ("the same command continues there, or remove" in caplog.text) is stays
+
+
+def test_a_read_only_disk_is_reported_before_work_without_advice_to_free_space(
+    forks: Forks, reference: Reference, tmp_path: Path
+) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "ro", "none") as disk:
+        with pytest.raises(MachineError, match="Read-only") as caught:
+            check_writable(disk / "new" / "a.wav")
+        child = start_or_resume(forks, reference, disk / "run")
+
+        assert child.wait() == 5
+        assert f"cannot write {disk / 'run'}: Read-only file system; use run_dir=" in child.output()
+    assert "space" not in str(caught.value)

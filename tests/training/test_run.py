@@ -193,6 +193,17 @@ def test_a_file_is_no_folder_of_a_run() -> None:
         new_run_dir(CONFIG, Path("file"), None)
 
 
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_run_dir() -> None:
+    Path("runs").touch()
+
+    with pytest.raises(
+        MachineError, match=r"cannot write runs/a.b: .*; use run_dir=FOLDER for a pl"
+    ):
+        new_run_dir(CONFIG, None, None)
+    with pytest.raises(MachineError, match=r"cannot write runs/a: .*; use run_dir=FOLDER for a pl"):
+        new_run_dir(CONFIG, Path("runs/a"), None)
+
+
 def test_a_run_that_is_interrupted_at_once_leaves_no_folder() -> None:
     run = new_run_dir(CONFIG, None, None)
 

@@ -229,8 +229,8 @@ def _report(error: Exception, verb: str, words: Sequence[str]) -> None:
         if not error.reported_elsewhere:
             _print_error(text)
     elif isinstance(error, OSError):
-        place = f" {printable(error.filename)}" if error.filename else ""
-        _print_error(f"MachineError:{place} {error.strerror or printable(error)}")
+        place = f"{printable(error.filename)}: " if error.filename else ""
+        _print_error(f"MachineError: {place}{error.strerror or printable(error)}")
     else:
         reason = f": {printable(error)}" if str(error) else ""
         _print_error(f"MachineError: not enough memory, use a smaller batch or model{reason}")

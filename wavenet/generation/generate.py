@@ -39,7 +39,7 @@ from wavenet.sampling import Sampler
 from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.dataclass_io import nearest
 from wavenet.utils.errors import ConfigError, DataError, MachineError, listed, printable
-from wavenet.utils.files import remove_abandoned
+from wavenet.utils.files import check_writable, remove_abandoned
 from wavenet.utils.progress import progress
 from wavenet.utils.sharding import Shard
 
@@ -285,6 +285,8 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
         )
     mine = inputs if options.shard is None else Shard.from_text(options.shard).of(inputs)
     missing = [one for one in mine if options.overwrite or not one.output.exists()]
+    for one in missing[:1]:
+        check_writable(one.output)
     result = FolderResult(audio.sample_rate, skipped=len(mine) - len(missing))
     remove_abandoned(one.output for one in missing)
     sampler = build_sampler(options, loaded.model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from wavenet.config import AudioConfig, WaveNetConfig, check_frames
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, DataError, printable
+from wavenet.utils.files import check_writable
 from wavenet.utils.sharding import Shard
 
 if TYPE_CHECKING:  # imports torch, which errors of typing do not need
@@ -170,6 +171,7 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     Raises:
         ConfigError: A file exists, several recordings are for one pipe, or `output` has another
             suffix than those of `open_audio`.
+        MachineError: A folder cannot be written.
     """
     from wavenet.data.audio_output import OUTPUT_SUFFIXES, is_stream
 
@@ -193,6 +195,7 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     for path in paths:
         if path.exists() and not options.overwrite:
             raise ConfigError(f"{printable(path)} exists: choose another output, or overwrite=true")
+        check_writable(path)
     return paths
 
 

@@ -44,6 +44,8 @@ CONFIG_FILE = "run.json"
 DATASET_KEY = "dataset"  # in it, next to the keys of the config
 LAUNCH_FILE = "launch"
 RUNS_DIR = Path("runs")
+ELSEWHERE = "use run_dir=FOLDER for a place that can be written"
+COPY_IT = "copy the run to a place that can be written, and resume it there"
 log = logging.getLogger("wavenet")
 
 
@@ -268,9 +270,11 @@ def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path
 
     Raises:
         ConfigError: The folder is not empty.
+        MachineError: It cannot be made.
     """
     if run is None:
-        run = new_numbered_folder(RUNS_DIR, config.name)
+        with _as_machine_error(RUNS_DIR / config.name, ELSEWHERE):
+            run = new_numbered_folder(RUNS_DIR, config.name)
         if run.name != config.name:
             log.info("a new run; resume=%s goes on with the first", RUNS_DIR / config.name)
     elif run.exists() and not run.is_dir():
@@ -280,7 +284,8 @@ def new_run_dir(config: RunConfig, run: Path | None, launch: str | None) -> Path
             f"run_dir {printable(run)} is not empty: resume={printable(run)} continues that run, "
             "or choose another run_dir"
         )
-    run.mkdir(parents=True, exist_ok=True)
+    with _as_machine_error(run, ELSEWHERE):
+        run.mkdir(parents=True, exist_ok=True)
     if launch is not None:
         write_text(run / LAUNCH_FILE, _launch_mark(config, launch))
     return run
@@ -294,19 +299,21 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
     nothing when the block ends, such as that of a run interrupted at once, is removed.
 
     Raises:
-        MachineError: Another run holds the lock.
+        MachineError: Another run holds the lock, or the folder cannot be written.
     """
     patience = 0.0 if group.launch.name is None else group.timeout
     with contextlib.ExitStack() as stack:
 
         def lock() -> None:
+            advice = COPY_IT if (run / CONFIG_FILE).exists() else ELSEWHERE
             deadline = time.monotonic() + patience
-            while time.monotonic() < deadline:
-                with contextlib.suppress(MachineError):
-                    stack.enter_context(locked(run))
-                    return
-                time.sleep(0.2)
-            stack.enter_context(locked(run))
+            with _as_machine_error(run, advice):
+                while time.monotonic() < deadline:
+                    with contextlib.suppress(MachineError):
+                        stack.enter_context(locked(run))
+                        return
+                    time.sleep(0.2)
+                stack.enter_context(locked(run))
 
         group.run_on_rank_zero(lock)
         try:
@@ -315,6 +322,15 @@ def locked_run_dir(run: Path, group: ProcessGroup) -> Iterator[None]:
             stack.close()
             if group.rank == 0:
                 _remove_abandoned(run)
+
+
+@contextlib.contextmanager
+def _as_machine_error(run: Path, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = printable(error.filename or run)
+        raise MachineError(f"cannot write {place}: {error.strerror or error}; {advice}") from error
 
 
 def _is_abandoned(run: Path) -> bool:
