@@ -60,7 +60,15 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
     length = resolve_length(options.seconds, available, sample_rate)
     sampler = build_sampler(options, loaded.model)
     jobs = [
-        WavJob(path, options.seed + number, length, frames, prompt, options.include_prompt)
+        WavJob(
+            path,
+            options.seed + number,
+            length,
+            frames,
+            prompt,
+            options.include_prompt,
+            replace=options.overwrite,
+        )
         for number, path in enumerate(paths)
     ]
     log.info(

@@ -231,3 +231,21 @@ def test_a_model_that_does_not_know_vowels_refuses_a_temperature_for_them(
     assert "voiced_temperature requires a model with a linear predictor" in done.stderr
     assert "generating" not in done.stderr
     assert not (tmp_path / "new.wav").exists()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_a_recording_that_appears_meanwhile_is_kept(tmp_path: Path, name: str) -> None:
+    path, samples = tmp_path / name, tone(RATE, 0.1)
+
+    with (
+        pytest.raises(ConfigError, match=f"{name} exists, .*: choose another output, or overwrite"),
+        open_audio(path, RATE, replace=False) as late,
+    ):
+        late.write(samples)
+        with open_audio(path, RATE, replace=False) as early:
+            early.write(tone(RATE, 0.1, level=0.25))
+
+    assert abs(soundfile.read(path)[0] - 0.5 * samples).max() < 1e-4
+    with open_audio(path, RATE) as other:
+        other.write(samples)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import environment
-from wavenet.utils.errors import MachineError
+from wavenet.utils.errors import ConfigError, MachineError
 from wavenet.utils.files import (
     atomic_directory,
     atomic_file,
@@ -276,3 +276,18 @@ def test_a_file_follows_the_umask(tmp_path: Path) -> None:
         os.umask(before)
 
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_appears_meanwhile_is_kept_where_none_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    with (
+        pytest.raises(ConfigError, match="exists, another process wrote it meanwhile"),
+        atomic_file(path, replace=False) as late,
+    ):
+        late.write_text("late")
+        with atomic_file(path, replace=False) as early:
+            early.write_text("early")
+
+    assert path.read_text() == "early"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

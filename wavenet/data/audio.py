@@ -138,7 +138,7 @@ def read_samples(
 
 
 @contextlib.contextmanager
-def open_wav(path: Path, sample_rate: int) -> Iterator["WavWriter"]:
+def open_wav(path: Path, sample_rate: int, *, replace: bool = True) -> Iterator["WavWriter"]:
     """Yield a writer of a mono 16-bit WAV file, which takes samples as they come.
 
     The file gets its name when the block succeeds; after an exception nothing is left.
@@ -146,15 +146,17 @@ def open_wav(path: Path, sample_rate: int) -> Iterator["WavWriter"]:
     Args:
         path: Where the file will be.
         sample_rate: Samples a second, in Hz.
+        replace: Whether an existing file is replaced.
 
     Raises:
+        ConfigError: The file exists, and is not to be replaced.
         DataError: The rate is out of range.
         MachineError: The disk is full, or the folder cannot be written.
     """
     if not 1 <= sample_rate <= MAX_HZ:
         raise DataError(f"sample_rate must be 1 to {MAX_HZ}, got {sample_rate}")
     with (
-        atomic_file(path) as temporary,
+        atomic_file(path, replace=replace) as temporary,
         open(temporary, "wb") as file,
         wave_writer(file, sample_rate) as writer,
     ):

@@ -72,7 +72,9 @@ class AudioWriter(Protocol):
 
 
 @contextlib.contextmanager
-def open_audio(path: Path, sample_rate: int, length: int | None = None) -> Iterator[AudioWriter]:
+def open_audio(
+    path: Path, sample_rate: int, length: int | None = None, *, replace: bool = True
+) -> Iterator[AudioWriter]:
     """Yield a writer of a mono file, whose suffix decides the format, one of `OUTPUT_SUFFIXES`.
 
     WAV and FLAC hold the same 16-bit codes; Ogg Vorbis and MP3 are lossy. The file gets its name
@@ -83,9 +85,11 @@ def open_audio(path: Path, sample_rate: int, length: int | None = None) -> Itera
         path: Where the file will be, or a pipe or device, see `is_stream`.
         sample_rate: Samples a second, in Hz.
         length: Samples that will be written, which the header for a pipe states.
+        replace: Whether an existing file, also one that appeared meanwhile, is replaced.
 
     Raises:
-        ConfigError: The format has no such sample rate, or libsndfile cannot write it.
+        ConfigError: The format has no such sample rate, libsndfile cannot write it, or the file
+            exists and is not to be replaced.
         DataError: A sample is past 1.0 or not finite.
         MachineError: The disk is full, or the folder cannot be written.
     """
@@ -99,7 +103,7 @@ def open_audio(path: Path, sample_rate: int, length: int | None = None) -> Itera
             yield WavWriter(path, wave)
         return
     if encoding is None:
-        with open_wav(path, sample_rate) as wav:
+        with open_wav(path, sample_rate, replace=replace) as wav:
             yield wav
         return
     container, subtype = encoding
@@ -109,7 +113,7 @@ def open_audio(path: Path, sample_rate: int, length: int | None = None) -> Itera
             f"{printable(path)}: this libsndfile, {library.__libsndfile_version__}, does not write "
             f"{container}: use a .wav or .flac file"
         )
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+    with atomic_file(path, replace=replace) as temporary, open(temporary, "wb") as file:
         try:
             sound = library.SoundFile(
                 file, "w", sample_rate, 1, subtype=subtype, format=container, closefd=False

@@ -97,6 +97,7 @@ class WavJob:
         frames: Local conditioning, prompt included, `(1, C, F)`.
         prompt: Recording that is continued.
         include_prompt: Whether the file starts with the prompt.
+        replace: Whether an existing file, also one that appeared meanwhile, is replaced.
     """
 
     output: Path
@@ -105,6 +106,7 @@ class WavJob:
     frames: Tensor | None = None
     prompt: Prompt | None = None
     include_prompt: bool = False
+    replace: bool = True
 
     @property
     def prompt_length(self) -> int:
@@ -178,7 +180,7 @@ class _WavFile:
         self.job = job
         self.stack = stack
         self.writer = stack.enter_context(
-            open_audio(job.output, audio.sample_rate, job.file_length)
+            open_audio(job.output, audio.sample_rate, job.file_length, replace=job.replace)
         )
         self.invert_filter = build_filter(audio).inverse()
         self.consistency = consistency

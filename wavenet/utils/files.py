@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wavenet.utils.errors import MachineError, printable
+from wavenet.utils.errors import ConfigError, MachineError, printable
 
 LEFTOVER_NAME = re.compile(r"\.(.+)\.(?:tmp|old)-[0-9a-f]{8}", re.DOTALL)
 ABANDONED_SECONDS = 3600
@@ -29,13 +29,18 @@ MAX_STEM_BYTES = 200  # longer stems are cut, so two files may have the same one
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path that is renamed to `path` when the block succeeds.
 
     An existing `path` is replaced in one step, and unchanged if the block raises; folders that were
     made for it go again. If `path` is a symbolic link, its target is replaced and the link stays.
 
+    Args:
+        path: The file.
+        replace: Whether an existing file, also one that appeared meanwhile, is replaced.
+
     Raises:
+        ConfigError: `path` exists, and `replace` is false.
         MachineError: The disk is full, the folder cannot be written, or `path` is a device or pipe,
             which no file replaces.
     """
@@ -49,7 +54,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _flush(temporary)
-            os.replace(temporary, path)
+            if replace:
+                os.replace(temporary, path)
+            else:
+                _rename_to_new(temporary, path)
             _flush(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -257,6 +265,27 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Rename a file to a name that nothing has, also if others do the same at this moment.
+
+    Raises:
+        ConfigError: The name is taken.
+    """
+    try:
+        try:
+            os.link(temporary, path)  # a rename would replace
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+            os.replace(temporary, path)
+    except FileExistsError:
+        raise ConfigError(
+            f"{printable(path)} exists, another process wrote it meanwhile: choose another output, "
+            "or overwrite=true"
+        ) from None
 
 
 def _temporary_name(path: Path, kind: str) -> Path:
