@@ -268,3 +268,18 @@ def test_a_reversed_view_is_an_array_like_any_other(model: WaveNet, inputs: dict
     reversed_view = model(waveform[:, ::-1], **inputs)
 
     assert torch.equal(reversed_view, model(waveform[:, ::-1].copy(), **inputs))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_conditioning_that_is_not_finite_is_refused_by_name(
+    sampler: Sampler, inputs: dict[str, Any], value: float
+) -> None:
+    local = inputs["local"].clone()
+    local[1, 2, 5] = value
+    state = sampler.init_state(2, speaker=inputs["speaker"], more=True)
+
+    for call in (sampler.generate, sampler.init_state):
+        with pytest.raises(ValueError, match=r"^local must be finite, got \(2, 3, 10\) with NaN"):
+            call(batch_size=2, local=local)
+    with pytest.raises(ValueError, match="^frames must be finite"):
+        sampler.push_frames(state, local)

@@ -151,6 +151,12 @@ def check_seeds(seed: Any, batch_size: int) -> tuple[int, ...]:
     return tuple(seeds)
 
 
+def check_finite(name: str, values: Tensor) -> None:
+    """Raise a `ValueError` if conditioning holds NaN or infinity."""
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"{name} must be finite, got {tuple(values.shape)} with NaN or infinity")
+
+
 def check_prompt(prompt: Tensor, batch_size: int) -> Tensor:
     """Return one prompt per item, `(B, T)`, from `(B, T)`, `(1, T)` or `(T,)`."""
     prompts = prompt if prompt.dim() == 2 else prompt.unsqueeze(0)

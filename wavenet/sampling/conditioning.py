@@ -16,7 +16,7 @@ from torch import Tensor
 from wavenet.mel_scale import describe_deviation, is_other_scale, largest_deviation
 from wavenet.model import WaveNet
 from wavenet.model_conditioning import join
-from wavenet.sampling.arguments import for_all_items
+from wavenet.sampling.arguments import check_finite, for_all_items
 
 WINDOW_SAMPLES = 512  # approximate length of a window
 
@@ -99,6 +99,7 @@ class ConditioningBuffer:
         if frames.shape[:2] != self.frames.shape[:2]:
             wanted = (*self.frames.shape[:2], "F")
             raise ValueError(f"frames must be {wanted}, got {tuple(frames.shape)}")
+        check_finite("frames", frames)
         self.frames = torch.cat([self.frames, frames.to(self.frames)], dim=-1)
         self.expects_more = more
 
@@ -216,7 +217,7 @@ def build_conditioning(
         guided: Give each item a second, unconditional stream for classifier-free guidance.
 
     Raises:
-        ValueError: Conditioning is missing, or the model does not have it.
+        ValueError: Conditioning is missing or not finite, or the model does not have it.
     """
     like = next(model.parameters())
     if guided and model.global_conditioner is None:
@@ -226,6 +227,7 @@ def build_conditioning(
         numbers = speaker.to(like.device).reshape(-1)
         speakers = for_all_items("speaker", numbers, batch_size, dims=1)
     if vector is not None:
+        check_finite("vector", vector)
         vectors = for_all_items("vector", vector.to(like), batch_size, dims=2)
     rows = []
     for item in range(batch_size):  # one by one: the last bits depend on the number of rows
@@ -255,6 +257,7 @@ def _check_frames(
     if local.dim() not in (2, 3) or local.shape[-2] != channels:
         wanted = f"({batch_size}, {channels}, F)"
         raise ValueError(f"local must be {wanted}, got {tuple(local.shape)}")
+    check_finite("local", local)
     _check_scale(model, local)
     return for_all_items("local", local.to(like), batch_size, dims=3)
 
