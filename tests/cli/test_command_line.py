@@ -223,6 +223,32 @@ def test_help_on_a_group_shows_its_choices_and_keys(run: Run, topic: str) -> Non
     assert found in every_key
 
 
+@pytest.mark.parametrize(
+    ("verb", "topic", "name"),
+    [
+        ("train", "optmi", "optim"),
+        ("train", "optmi.lr", "optim"),
+        ("generate", "secnds", "seconds"),
+    ],
+)
+def test_help_on_an_unknown_group_names_the_nearest(
+    run: Run, verb: str, topic: str, name: str
+) -> None:
+    done = run(verb, "--help", topic)
+
+    assert done.returncode == 2
+    assert not done.stdout
+    assert done.stderr == (
+        f"ConfigError: no help on {topic.partition('.')[0]!r}, which is no group or key; did you "
+        f"mean {name!r}?\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("--help", "-m"), ("--help", "seconds=1"), ("a", "--help")])
+def test_help_with_a_key_or_a_flag_is_the_short_help(run: Run, words: tuple[str, ...]) -> None:
+    assert run("generate", *words) == run("generate", "--help")
+
+
 @pytest.mark.parametrize("verb", [verb for verb in COMMANDS if COMMANDS[verb].most_used])
 def test_the_short_help_shows_keys_of_the_command(run: Run, verb: str) -> None:
     shown = run(verb, "--help").stdout

@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from wavenet.cli.commands import COMMANDS, GROUPS, command_name
+from wavenet.cli.words import known_keys
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
-from wavenet.utils.dataclass_io import describe_range, key_fields, nested_dataclass, plain_default
+from wavenet.utils.dataclass_io import (
+    describe_range,
+    key_fields,
+    nearest,
+    nested_dataclass,
+    plain_default,
+)
+from wavenet.utils.errors import ConfigError, printable
 
 HELP_FLAGS = ("--help", "-h")
 ALL = "all"  # topic of help that lists every key
@@ -24,7 +32,10 @@ def help_text(conf: Path, verb: str, topic: str | None = None) -> str:
     Args:
         conf: Folder of the configs.
         verb: Name of the command.
-        topic: `all` for every key, or a group for its own; any other for a screenful.
+        topic: `all` for every key, or a group for its own; a key or a flag for a screenful.
+
+    Raises:
+        ConfigError: There is no such topic.
     """
     groups: dict[str, list[str]] = {}  # with the choices of audio/mel in audio
     for group, choice in _chosen(conf / f"{verb}.yaml").items():
@@ -34,6 +45,10 @@ def help_text(conf: Path, verb: str, topic: str | None = None) -> str:
             parts.append("\n".join([f"{group}:", *_keys(GROUPS[group], "  ")]))
     if topic in groups:
         return _joined(groups[topic])
+    keys = {key.partition(".")[0] for key in known_keys(verb)}
+    if topic and not topic.startswith("-") and topic not in {ALL, *keys}:
+        near = nearest(topic, {ALL, *groups, *keys})
+        raise ConfigError(f"no help on {printable(topic)!r}, which is no group or key{near}")
     head, most_used = leading_comment(conf / f"{verb}.yaml"), COMMANDS[verb].most_used
     if most_used and topic != ALL:
         command, names = command_name(verb), ", ".join(groups)
