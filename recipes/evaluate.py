@@ -16,7 +16,7 @@ from wavenet.evaluation.report import write_report
 from wavenet.pretrained import find_model
 from wavenet.utils.device import find_device
 from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.files import refuse_special
+from wavenet.utils.files import check_writable, refuse_special
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
@@ -33,8 +33,9 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     page = place if options.writes_page else None
     if page is not None:
         refuse_special(page)
-    if page is not None and page.exists() and not options.overwrite:
-        raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
+        if page.exists() and not options.overwrite:
+            raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
+        check_writable(page)
 
     # The model, and clips that its training has not used.
     loaded = wavenet.load(model_dir)

@@ -55,6 +55,17 @@ def test_an_output_that_cannot_be_written_is_refused_before_it_is_begun(
     assert "space" not in done.stderr
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_evaluation(
+    run: Run, model: None
+) -> None:
+    Path("file").touch()
+
+    done = run("evaluate", "checkpoint=model", "data.root=missing", "output=file/a.html")
+
+    assert done.returncode == 5
+    assert done.stderr.startswith("MachineError: cannot write file/a.html: Not a directory")
+
+
 def test_several_outputs_must_fit_together(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     half = round(0.3 * free)  # of the free bytes, in samples of two
