@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavenet.modules import CausalConv1d, ResidualBlock, ResidualStack
+from wavenet.modules import CausalConv1d, Head, ResidualBlock, ResidualStack
 
 NO_POSITIONS = [-1, 1.0, "1", None, torch.tensor(1.0), torch.tensor([1])]
 
@@ -118,6 +118,8 @@ def test_arrays_are_refused_by_blocks(stack: ResidualStack, inputs: tuple[Tensor
         lambda: stack.step(arrays[0][..., 0], queues, 0, conditioning[..., 0]),
         lambda: stack.step(x[..., 0], queues, 0, arrays[1][..., 0]),
         lambda: conv(arrays[0]),
+        lambda: Head(4, 8, 3)(arrays[0]),
+        lambda: Head(4, 8, 3).step(arrays[0][..., 0]),
         lambda: conv.prefill(queue, arrays[0], 9),
         lambda: conv.step(arrays[0][..., 0], queue, 0),
     ):
@@ -141,3 +143,31 @@ def test_input_of_another_dtype_is_refused_by_name(
     ):
         with pytest.raises(ValueError, match=f"weights' dtype, torch.float32, got {dtype}"):
             call()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_conditioning_of_another_dtype_is_refused_by_name(
+    inputs: tuple[Tensor, Tensor], shared: bool
+) -> None:
+    options: dict[str, Any] = {"conditioning_channels": 3, "shared_conditioning": shared}
+    stack, (x, conditioning) = ResidualStack([1, 2], 4, 8, 4, **options), inputs
+    queues, conditioning = stack.new_queues(2), conditioning.double()
+
+    for call in (
+        lambda: stack(x, conditioning),
+        lambda: stack.prefill(queues, x, 9, conditioning),
+        lambda: stack.step(x[..., 0], queues, 0, conditioning[..., 0]),
+    ):
+        with pytest.raises(ValueError, match="^conditioning must be of the weights' dtype"):
+            call()
+
+
+def test_a_hook_may_convert_the_input_of_a_convolution() -> None:
+    conv, x = CausalConv1d(4, 5, 2), torch.randn(2, 4, 9)
+    conv.register_forward_pre_hook(lambda _, given: (given[0].float(),))
+    block = ResidualBlock(5, 8, 4, conditioning_channels=4)
+    assert block.conditioning_conv is not None
+    block.conditioning_conv.register_forward_pre_hook(lambda _, given: (given[0].float(),))
+
+    torch.testing.assert_close(conv(x.double()), conv(x))
+    torch.testing.assert_close(block(conv(x), x.double())[1], block(conv(x), x)[1])

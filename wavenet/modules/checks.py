@@ -19,20 +19,21 @@ def check_tensor(name: str, found: Any) -> None:
         )
 
 
-def check_dtype(x: Tensor, conv: nn.Conv1d) -> None:
+def check_dtype(x: Tensor, conv: nn.Conv1d, name: str = "the input") -> None:
     """Raise a `ValueError` unless `x` has the dtype of a convolution's weights, or autocast's.
 
-    A compiler sees dtypes by itself, and a weight with a parametrization is left aside.
+    A compiler sees dtypes by itself; a parametrized weight, and a convolution whose hooks may
+    convert its input or weights, are left aside.
     """
     if isinstance(x, torch.fx.Proxy):
         return
-    check_tensor("the input", x)
+    check_tensor(name, x)
     dtypes = [own.dtype for own in conv._parameters.values() if own is not None]
     if not dtypes or x.dtype in dtypes or torch.compiler.is_compiling():
         return
-    if not torch.is_autocast_enabled(x.device.type):
+    if not (conv._forward_pre_hooks or torch.is_autocast_enabled(x.device.type)):
         raise ValueError(
-            f"the input must be of the weights' dtype, {dtypes[0]}, got {x.dtype}: convert it, or "
+            f"{name} must be of the weights' dtype, {dtypes[0]}, got {x.dtype}: convert it, or "
             "the module, with .to()"
         )
 

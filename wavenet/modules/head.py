@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules.checks import check_tensor
 from wavenet.modules.conv import pointwise
 
 
@@ -33,6 +34,7 @@ class Head(nn.Module):
         self.output = nn.Conv1d(channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor("the head's input", x)
         if x.dim() != 3 or x.shape[1] != self.hidden.in_channels:
             wanted = f"(B, {self.hidden.in_channels}, T)"
             raise ValueError(f"the head's input must be {wanted}, got {tuple(x.shape)}")
@@ -40,6 +42,7 @@ class Head(nn.Module):
 
     def step(self, x: Tensor) -> Tensor:
         """Return the parameters of one sample, or of several with channels last, `(..., P)`."""
+        check_tensor("the input of a step", x)
         if x.shape[-1] != self.hidden.in_channels:
             wanted = f"(..., {self.hidden.in_channels})"
             raise ValueError(f"the input of a step must be {wanted}, got {tuple(x.shape)}")

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavenet.modules import checks
-from wavenet.modules.checks import check_input, check_signal, check_tensor, check_vector, one_of
+from wavenet.modules.checks import (
+    check_dtype,
+    check_input,
+    check_signal,
+    check_tensor,
+    check_vector,
+    one_of,
+)
 from wavenet.modules.conv import CausalConv1d, SameConv1d, convolve_window, pointwise
 
 Gate = str | Callable[[Tensor], Tensor]
@@ -291,6 +298,7 @@ class ResidualBlock(nn.Module):
             check_signal("projected", projected, self.conv.out_channels, x)
         if conv is None or conditioning is None:
             return projected
+        check_dtype(conditioning, conv, "conditioning")
         own = conv1x1(conv, conditioning)
         return own if projected is None else own + projected
 
@@ -303,6 +311,7 @@ class ResidualBlock(nn.Module):
             film = film.unsqueeze(-1)
         check_signal("film", film, _width(conv), y)
         if conv is not None and film is not None:
+            check_dtype(film, conv, "film")
             scale, shift = conv1x1(conv, film).chunk(2, dim=1)
             y, projected = (y if projected is None else y + projected) * (1 + scale) + shift, None
         if drop and self.dropout_at == "before_gate":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wavenet.modules.checks import (
     check_batch,
+    check_dtype,
     check_input,
     check_position,
     check_signal,
@@ -293,7 +294,9 @@ class ResidualStack(nn.Module):
                 yield block, conditioning, others
             return
         check_signal("conditioning", conditioning, self.conditioning_conv.in_channels, x)
-        projected = conv1x1(self.conditioning_conv, cast(Tensor, conditioning))
+        assert conditioning is not None  # by check_signal
+        check_dtype(conditioning, self.conditioning_conv, "conditioning")
+        projected = conv1x1(self.conditioning_conv, conditioning)
         parts = projected.chunk(len(self.blocks), dim=1)
         for block, part in zip(self._blocks(), parts, strict=True):
             yield block, None, {"projected": part, **others}
