@@ -65,7 +65,7 @@ def test_every_case_is_measured_in_every_repeat() -> None:
     assert [one.share_of_limit is None for one in found] == [True, False, True, True, True]
 
 
-def test_a_table_has_ratios_to_real_time_and_to_the_reference() -> None:
+def test_a_table_has_real_time_factors_and_ratios_to_the_reference() -> None:
     reference = SamplingCase(backend=REFERENCE, weight_dtype="float32", num_threads=1, batch_size=1)
     cpu = SamplingCase(backend="cpu", weight_dtype="int8", num_threads=2, batch_size=1)
     timings = [Timing(rate, 64000.0) for rate in (32000.0, 30000.0, 34000.0)]
@@ -74,7 +74,7 @@ def test_a_table_has_ratios_to_real_time_and_to_the_reference() -> None:
     table = Result(name="a", num_parameters=1, measurements=measurements, sample_rate=16000).table()
 
     words = table.splitlines()[3].split()
-    expected = "cpu int8 2 1 none 32,000 ±6% x 2.00 x 64.00 0.50"
+    expected = "cpu int8 2 1 none 32,000 ±6% 0.500 x 64.00 0.50"
     assert words == expected.split()
 
 
