@@ -43,6 +43,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, list[s
     resynthesis = Resynthesis(
         number=1,
         source="a.wav",
+        passes=0,
         metrics={"resynthesis": ResynthesisMetrics(3.25, None, 1.0, None, 0.5, None, None)},
         onset_f_measures={},
         original=np.zeros(8, np.float32),

@@ -103,6 +103,7 @@ def resynthesized() -> Resynthesis:
     return Resynthesis(
         number=1,
         source="a.wav",
+        passes=0,
         metrics={"resynthesis": Original(original, 8000).compare(copy)},
         onset_f_measures={"original": onset_f_measure(original, 8000, [Note(0.1, 0.2, 60)])},
         original=original,
@@ -134,6 +135,26 @@ def test_a_package_that_is_missing_is_named_once_with_its_extra(
     for text in (found.text(), Page((tmp_path / "a.html").read_text("utf-8")).text):
         assert sentence in text
         assert text.count("torch-wavenet[evaluate]") == bool(packages)
+
+
+def test_the_verdict_follows_from_the_passes_not_from_the_names() -> None:
+    plain = resynthesized()
+    own = dataclasses.replace(plain.metrics["resynthesis"], pesq=3.0, stoi=0.9)
+    metrics = {
+        "resynthesis": dataclasses.replace(own, pesq=2.0),
+        "resynthesis, 3 passes": own,
+        "resynthesis of another model": dataclasses.replace(own, pesq=1.0),
+        "Griffin-Lim": dataclasses.replace(own, pesq=2.2),
+        "Griffin-Lim, 3 passes": dataclasses.replace(own, pesq=2.5),
+    }
+    one = dataclasses.replace(plain, passes=3, metrics=metrics)
+
+    verdict = dataclasses.replace(evaluation([]), resyntheses=[one]).verdict
+
+    assert verdict is not None
+    assert verdict.is_better
+    assert verdict.text.startswith("better than Griffin-Lim with 3 passes, ")
+    assert "PESQ 3.00 against 2.50" in verdict.text
 
 
 def test_each_clip_is_in_the_page_and_the_means_are_in_the_terminal_too(tmp_path: Path) -> None:

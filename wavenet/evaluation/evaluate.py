@@ -114,14 +114,14 @@ class Evaluator:
             **dict.fromkeys(MEL_CONTROLS, "from the mel of the original, without a model"),
             PREDICTOR_ALONE: "noise through the model's linear predictor, without its network",
         }
-        passes = self.options.mel_consistency
+        passes = self.synthesizer.passes
         notes |= {
             consistent(name, passes): f"{note}, and brought to its mel by mel consistency"
             for name, note in notes.items()
         }
         recordings = []
         for one in resyntheses:
-            clip, labels = f"{one.number}. {printable(one.source, 60)}", _compared(one, passes)
+            clip, labels = f"{one.number}. {printable(one.source, 60)}", _compared(passes)
             name = f"original-{one.number}"
             original = Recording(name, one.original, rate, "held out", clip=clip, label=ORIGINAL)
             recordings.append(original)
@@ -319,15 +319,14 @@ class ShardedEvaluation:
 
     def _own_waveforms(self, scores: ResynthesisScores) -> list[str]:
         """Return the names of the model's waveforms; baselines are computed again."""
-        own = RESYNTHESIS, consistent(RESYNTHESIS, self.evaluator.options.mel_consistency)
+        own = RESYNTHESIS, consistent(RESYNTHESIS, scores.passes)
         return [name for name in own if name in scores.metrics]
 
 
-def _compared(one: Resynthesis, passes: int) -> dict[str, str]:
+def _compared(passes: int) -> dict[str, str]:
     """Return the waveforms that the page shows beside the original, with their headings."""
-    best = consistent(RESYNTHESIS, passes) if passes else RESYNTHESIS
-    label = consistent(THIS_MODEL, passes) if best in one.waveforms and passes else THIS_MODEL
-    return {best if best in one.waveforms else RESYNTHESIS: label, GRIFFIN_LIM: GRIFFIN_LIM}
+    own = consistent(RESYNTHESIS, passes)
+    return {own: consistent(THIS_MODEL, passes), GRIFFIN_LIM: GRIFFIN_LIM}
 
 
 def _wav_path(path: Path, name: str, number: int) -> Path:

@@ -90,9 +90,8 @@ class Evaluation:
     def verdict(self) -> Verdict | None:
         """Whether the model is better than its baseline; of a vocoder, with mel consistency."""
         means = _mean_metrics_by_name(self.resyntheses)
-        own = [name for name in means if name.startswith(RESYNTHESIS)]
-        heard = max(own, key=len, default=RESYNTHESIS)  # with passes, if there are any
-        return judge(self.bits_per_sample, means, model=MODEL, resynthesis=heard)
+        passes = self.resyntheses[0].passes if self.resyntheses else 0
+        return judge(self.bits_per_sample, means, model=MODEL, passes=passes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the results as plain data for JSON."""

@@ -42,9 +42,14 @@ PREDICTOR_ALONE = "predictor alone"
 ALL = Shard(1, 1)
 
 
+def passes_text(passes: int) -> str:
+    """Return how many passes, such as `3 passes`."""
+    return f"{passes} pass{'es' * (passes > 1)}"
+
+
 def consistent(name: str, passes: int) -> str:
-    """Return the name of a waveform after passes of mel consistency."""
-    return f"{name}, {passes} pass{'es' * (passes > 1)}"
+    """Return the name of a waveform after passes of mel consistency, the same for none."""
+    return f"{name}, {passes_text(passes)}" if passes else name
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class ResynthesisScores:
     Attributes:
         number: Rank among the resynthesized clips, longest first, from 1.
         source: The recording that the clip is from.
+        passes: Of mel consistency, after which the waveforms are compared too, under the name of
+            `consistent`; 0 for none.
         metrics: Of each waveform of the `Resynthesis` against the original.
         onset_f_measures: Of the original and the resynthesis against the clip's score; empty
             without a score.
@@ -84,6 +91,7 @@ class ResynthesisScores:
 
     number: int
     source: str
+    passes: int
     metrics: dict[str, ResynthesisMetrics]
     onset_f_measures: dict[str, float | None]
 
@@ -136,13 +144,18 @@ def clip_conditioning(audio: AudioConfig, folder: Path, clip: Clip, length: int)
     return conditioning
 
 
+def applied_passes(audio: AudioConfig, options: EvaluationOptions) -> int:
+    """Return the passes of mel consistency that are applied, 0 where the audio has no such mel."""
+    possible = audio.mel is not None and can_overlap_add(audio.mel)
+    return options.mel_consistency if possible else 0
+
+
 def num_compared(model: WaveNet, audio: AudioConfig, options: EvaluationOptions) -> int:
     """Return how many waveforms of a clip a `Synthesizer` compares with the original."""
-    mel, controls, versions = audio.mel, int(model.mel_predictor is not None), 1
+    mel, controls = audio.mel, int(model.mel_predictor is not None)
     if mel is not None and is_invertible(mel):
         controls += len(MEL_CONTROLS)
-    if mel is not None and options.mel_consistency and can_overlap_add(mel):
-        versions = 2
+    versions = 2 if applied_passes(audio, options) else 1
     return 1 + versions * (1 + controls)  # the original after quantization is one
 
 
@@ -167,6 +180,7 @@ class Synthesizer:
     def __post_init__(self) -> None:
         self.model, self.audio, _ = self.loaded
         self.signal_filter = build_filter(self.audio)
+        self.passes = applied_passes(self.audio, self.options)
         self.sampling = SamplingConfig(
             temperature=self.options.temperature,
             voiced_temperature=self.options.voiced_temperature,
@@ -223,6 +237,7 @@ class Synthesizer:
                 yield Resynthesis(
                     number=number + 1,
                     source=clip.source,
+                    passes=self.passes,
                     metrics=metrics,
                     onset_f_measures=self._onset_f_measures(clip, other, original, resynthesis),
                     original=original,
@@ -245,8 +260,8 @@ class Synthesizer:
 
         The same waveforms for a model without a mel, and where the options turn it off.
         """
-        mel, passes = self.audio.mel, self.options.mel_consistency
-        if mel is None or not passes or not can_overlap_add(mel):
+        mel, passes = self.audio.mel, self.passes
+        if mel is None or not passes:
             return dict(waveforms)
         wanted = LogMel(mel)(torch.from_numpy(read_clip(self.folder, clip))[None])[0]
         consistency, both = MelConsistency(mel, passes), {}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from wavenet.evaluation.baselines import GRIFFIN_LIM
 from wavenet.evaluation.metrics import ResynthesisMetrics
+from wavenet.evaluation.synthesis import RESYNTHESIS, consistent, passes_text
 
 BASELINE = "adaptive_linear_prediction"
 HEARD = (("PESQ", "pesq", 1), ("STOI", "stoi", 1), ("mel distance", "mel_db", -1))  # what is better
@@ -29,18 +30,18 @@ def judge(
     means: Mapping[str, ResynthesisMetrics],
     *,
     model: str,
-    resynthesis: str,
+    passes: int = 0,
 ) -> Verdict | None:
     """Return the verdict on a model; `None` if neither of its baselines was measured.
 
     Args:
         bits_per_sample: By name, of the model and of the baselines.
-        means: Mean metrics of resynthesis by name.
+        means: Mean metrics of resynthesis by name, those after passes by that of `consistent`.
         model: The model's name in the first.
-        resynthesis: The name of what it generates in the second, such as `resynthesis, 3 passes`.
+        passes: Of mel consistency, after which the second has what it generates.
     """
-    if GRIFFIN_LIM in means and resynthesis in means:
-        return _against_griffin_lim(means, resynthesis)
+    if GRIFFIN_LIM in means and consistent(RESYNTHESIS, passes) in means:
+        return _against_griffin_lim(means, passes)
     if model not in bits_per_sample or BASELINE not in bits_per_sample:
         return None
     own, other = bits_per_sample[model], bits_per_sample[BASELINE]
@@ -53,19 +54,18 @@ def judge(
     return Verdict(False, f"{worse} than {name} ({values}): noise")
 
 
-def _against_griffin_lim(means: Mapping[str, ResynthesisMetrics], resynthesis: str) -> Verdict:
+def _against_griffin_lim(means: Mapping[str, ResynthesisMetrics], passes: int) -> Verdict:
     """Return the verdict against the baseline that a model compares worst with."""
-    own = means[resynthesis]
-    plain, comma, passes = resynthesis.partition(", ")
+    own = means[consistent(RESYNTHESIS, passes)]
     baselines = {GRIFFIN_LIM: means[GRIFFIN_LIM]}
-    same_passes = means.get(f"{GRIFFIN_LIM}{comma}{passes}") if comma else None
+    same_passes = means.get(consistent(GRIFFIN_LIM, passes)) if passes else None
     if same_passes is not None:
-        baselines[f"{GRIFFIN_LIM} with {passes}"] = same_passes
-    if own.pesq is None and own.stoi is None and comma:
+        baselines[f"{GRIFFIN_LIM} with {passes_text(passes)}"] = same_passes
+    if own.pesq is None and own.stoi is None and passes:
         if same_passes is not None:
             del baselines[GRIFFIN_LIM]
         else:
-            own = means.get(plain, own)
+            own = means.get(RESYNTHESIS, own)
     return min((_compare(own, other, name) for name, other in baselines.items()), key=_rank).verdict
 
 
