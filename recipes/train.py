@@ -58,6 +58,14 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
     with join_process_group(config.trainer) as group:
         if options.resume is not None:
             run = Path(options.resume)
+            if is_finished(config, run, group):
+                longer = longer_command(run, config)
+                steps = config.trainer.max_steps
+                log.info(
+                    "%s is finished: step %d was the last; longer: %s",
+                    *(printable(run), steps, longer),
+                )
+                return run_result(run)
             config = resume_run(config, run, group)
         else:
             config = without_foreign_license(config, composed)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -204,14 +205,40 @@ def test_a_finished_run_resumes_with_more_steps(run: Run, recordings: Path, tmp_
     assert run("train", *arguments, "run_dir=run", "trainer.max_steps=30").returncode == 0
 
     at_its_end = run("train", "resume=run")
+    longer = "wavenet-train resume=run trainer.max_steps=300 optim.lr_schedule_steps=300"
+    assert at_its_end.returncode == 0, at_its_end.stderr
+    assert f"run is finished: step 30 was the last; longer: {longer}\n" in at_its_end.stderr
     done = run("train", "resume=run", "trainer.max_steps=40")
 
-    longer = "wavenet-train resume=run trainer.max_steps=300 optim.lr_schedule_steps=300"
-    assert f"step 30 was the last; longer: {longer}\n" in at_its_end.stderr
     assert done.returncode == 0, done.stderr
     assert "the learning rate" not in done.stderr, "it is constant"
     assert load(tmp_path / "run" / "model").training.steps in (10, 20, 30, 40)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["trainer"]["max_steps"] == 40
+
+
+def test_a_finished_run_gets_a_report_that_is_missing_old_or_of_other_options(
+    run: Run, recordings: Path
+) -> None:
+    assert run("train", *TRAIN, f"data.root={recordings}", "run_dir=run").returncode == 0
+    report = Path("run/report.html")
+
+    report.unlink()
+    missing = run("train", "resume=run")
+    assert report.is_file(), missing.stderr
+    os.utime(report, (0, 0))
+    old = run("train", "resume=run")
+    assert report.stat().st_mtime > 0, old.stderr
+    other = run("train", "resume=run", "evaluation.sample_seconds=0.2")
+    written = report.stat()
+    at_its_end = run("train", "resume=run")
+    kept = report.stat()
+
+    for done in (missing, old, other):
+        assert done.returncode == 0, done.stderr
+        assert "run is finished" not in done.stderr
+        assert "evaluating the model" in done.stderr
+    assert "run is finished" in at_its_end.stderr
+    assert (kept.st_ino, kept.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
 
 
 def test_a_resumed_runs_learning_rate_holds_its_last_value(

@@ -188,24 +188,37 @@ def check_freeze(config: RunConfig) -> None:
 
 
 def is_finished(config: RunConfig, run: Path, group: ProcessGroup) -> bool:
-    """Return whether a run has made its last update, and its report if it makes one.
+    """Return whether a run has made its last update, its validation, and its report if asked for.
 
-    One whose last checkpoint is damaged has not: it goes on from the one before.
+    One whose last checkpoint is damaged has not: it goes on from the one before. A report that is
+    older than the last checkpoint, or was made with other options, is made again.
+
+    Args:
+        config: The run's, perhaps with overrides.
+        run: The run's folder.
+        group: The processes.
     """
 
     def finished() -> bool:
-        checkpoints = find_checkpoints(run)
-        trained = bool(checkpoints) and checkpoint_step(checkpoints[-1]) >= config.trainer.max_steps
-        reports = bool(config.evaluation.sample_seconds)
-        if not trained or (reports and not (run / "report.html").is_file()):
+        last = next(reversed(find_checkpoints(run)), None)
+        if last is None or checkpoint_step(last) != config.trainer.max_steps:
+            return False
+        if config.evaluation.sample_seconds and not _has_report(run, config, last):
             return False
         try:
-            read_checkpoint(checkpoints[-1])
+            history = read_checkpoint(last).get("history", {})
         except DamagedCheckpoint:
             return False
-        return True
+        return isinstance(history, dict) and history.get("pending_validation") is None
 
     return group.run_on_rank_zero(finished)
+
+
+def _has_report(run: Path, config: RunConfig, last: Path) -> bool:
+    report = run / "report.html"
+    if not report.is_file() or config.evaluation != read_run(run).evaluation:
+        return False
+    return report.stat().st_mtime >= last.stat().st_mtime
 
 
 def start_from_model(
