@@ -163,9 +163,28 @@ def test_an_existing_path_wins_over_the_hub(hub: Hub, folder: Path, tmp_path: Pa
     save(WaveNet(CONFIG), tmp_path / "owner" / "name", AudioConfig(sample_rate=16000))
 
     assert wavenet.load("owner/name").audio.sample_rate == 16000
-    with pytest.raises(CheckpointError, match="there is no model directory owner/other$"):
+    with pytest.raises(
+        CheckpointError, match="there is no model directory owner/other; owner has owner/name$"
+    ):
         wavenet.load(Path("owner/other"))
     assert hub.requests == []
+
+
+def test_a_revision_asks_the_hub_for_a_name_that_looks_like_a_path(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "owner").mkdir()
+    for name in ("owner/name", "someone/model"):
+        hub.add(name, folder)
+        with pytest.raises(
+            CheckpointError,
+            match=f"there is no model directory {name}; .*@main on the",
+        ):
+            wavenet.load(name)
+        assert hub.requests == []
+
+    for name in ("owner/name", "someone/model"):
+        assert wavenet.load(f"{name}@main").training.data == "demo"
 
 
 def test_a_pushed_model_loads_by_its_id(
@@ -288,12 +307,12 @@ def test_a_model_on_the_hub_is_not_pushed_elsewhere(
     hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    hub.add("someone/model", folder)
+    hub.add("someone/voice", folder)
 
-    refused = run_here("push", ("someone/model", "repo=owner/name"), capsys)
+    refused = run_here("push", ("someone/voice", "repo=owner/name"), capsys)
 
     assert refused.returncode == 4
-    assert "there is no model directory someone/model, and a model that is on" in refused.stderr
+    assert "there is no model directory someone/voice, and a model that is on" in refused.stderr
     assert "owner/name" not in hub.repositories
 
 

@@ -89,10 +89,43 @@ def test_the_first_of_several_folders_wins(
 def test_an_unknown_name_suggests_the_nearest(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="no model of that name; did you mean 'allison'?"):
         wavenet.load("alison")
-    with pytest.raises(CheckpointError, match="there is no model directory runs/demo/model$"):
+    with pytest.raises(CheckpointError, match="there is no model directory runs/demo/model; exp"):
         wavenet.load("runs/demo/model")
     with pytest.raises(CheckpointError, match="there is no model directory allison$"):
         wavenet.load(Path("allison"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("runz/x/model", "runz/x/model; did you mean 'runs/x/model'?;"),
+        ("runs/xx", "runs/xx; did you mean 'runs/x/model'?;"),
+        ("runs/typo/model", "runs/typo/model; runs has runs/x/model, runs/y/model;"),
+        ("runs/typo", "runs/typo; runs has runs/x/model, runs/y/model;"),
+        ("elsewhere/model", "elsewhere/model; expected"),
+        ("./z", "z; expected"),
+        ("/nowhere/z/model", "/nowhere/z/model; expected"),
+    ],
+)
+def test_a_mistyped_path_is_answered_with_the_nearest_never_with_the_hub(
+    name: str, words: str, folder: Path
+) -> None:
+    for run in ("x", "y"):
+        save(WaveNet(CONFIG), Path("runs", run, "model"), AUDIO)
+
+    with pytest.raises(CheckpointError) as caught:
+        wavenet.load(name)
+
+    text = str(caught.value)
+    assert text.startswith(f"there is no model directory {words}")
+    assert "name of a model (allison, " in text
+    assert "owner/name@main on the Hugging Face hub" in text
+    assert "huggingface_hub" not in text
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="the name of a model is empty; expected a model dir"):
+        wavenet.load("")
 
 
 def test_an_interrupted_save_is_found_before_the_hub_is_asked(folder: Path) -> None:

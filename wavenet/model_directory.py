@@ -4,9 +4,12 @@
     NAME                    one of the models that ship, or of the folders in WAVENET_MODELS
     owner/name@revision     a repository on the Hugging Face hub, see wavenet.hub
 
-In this order: what exists as a path is never looked for elsewhere.
+In this order: what exists as a path is never looked for elsewhere. A name that is more likely a
+path with a typing error is not looked for on the hub either, unless it has a revision.
 """
 
+import contextlib
+import difflib
 import os
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from wavenet.utils.files import leftovers
 
 CONFIG = "config.json"  # a model directory has it
 SHIPPED = Path(__file__).with_name("shipped")
+MAX_SHOWN = 5  # model directories that an error names
 MORE_MODELS = "WAVENET_MODELS"  # environment variable: more folders like SHIPPED, as in PATH
 
 
@@ -33,13 +37,16 @@ def find_local(name: Path | str) -> Path | None:
     Raises:
         CheckpointError: The name is neither a path nor that of a model.
     """
+    if name == "":
+        raise CheckpointError(f"the name of a model is empty; expected {', '.join(_names())}")
     path = Path(name)
     if isinstance(name, Path) or path.exists() or leftovers(path.parent, path.name):
         return path
     by_name = folders_by_name()
     if name in by_name:
         return by_name[name]
-    if HUB_ID.fullmatch(name) is not None:
+    match = HUB_ID.fullmatch(name)
+    if match is not None and (match["revision"] or not _looks_local(path)):
         return None
     if path.name == name:
         known = nearest(name, by_name) if by_name else "; none ships with this version"
@@ -47,7 +54,18 @@ def find_local(name: Path | str) -> Path | None:
             f"there is no model directory {printable(name)} and no model of that name{known}; one "
             "on the Hugging Face hub is named owner/name"
         )
-    return path
+    raise CheckpointError(f"{why_no_model(path)}; expected {', '.join(_names())}")
+
+
+def _looks_local(path: Path) -> bool:
+    """Return whether a name `a/b` is a path: `a` is a folder here, or it is the model of a run."""
+    return path.name == "model" or path.parent.is_dir()
+
+
+def _names() -> list[str]:
+    """Return what a name may be, in words."""
+    shipped = f"the name of a model ({', '.join(folders_by_name()) or 'none ships'})"
+    return ["a model directory", shipped, "or owner/name@main on the Hugging Face hub"]
 
 
 def folders_by_name() -> dict[str, Path]:
@@ -66,7 +84,7 @@ def why_no_model(folder: Path) -> str:
     if not folder.exists():
         older = sorted(folder.parent.glob(f".{folder.name}.old-*")) if folder.name else []
         hint = f"; an interrupted save kept the previous one as {older[0]}" if older else ""
-        return f"there is no model directory {printable(folder)}{hint}"
+        return f"there is no model directory {printable(folder)}{hint or nearest_model(folder)}"
     if folder.is_file():
         return (
             f"{printable(folder)} is a file, not a model directory: give its folder, or convert "
@@ -75,3 +93,37 @@ def why_no_model(folder: Path) -> str:
     if (folder / "model" / CONFIG).is_file():
         return f"{printable(folder)} is a run: its model directory is {printable(folder / 'model')}"
     return f"{printable(folder)} is no model directory: it has no {CONFIG}"
+
+
+def nearest_model(folder: Path) -> str:
+    """Return `; did you mean 'x'?` for the model directory whose path is most like `folder`.
+
+    Without one, return which model directories the nearest folder that exists has, or nothing.
+    """
+    found = Path(folder.anchor)
+    complete = True
+    for part in folder.relative_to(folder.anchor).parts:
+        close = [part] if (found / part).is_dir() else _similar_folders(found, part)
+        if not close:
+            complete = False
+            break
+        found /= close[0]
+    if complete:
+        for one in (found, found / "model"):
+            if (one / CONFIG).is_file():
+                return f"; did you mean {printable(one)!r}?"
+    with contextlib.suppress(OSError):
+        models = [file.parent for way in ("*", "*/model") for file in found.glob(f"{way}/{CONFIG}")]
+        if models:
+            shown = ", ".join(printable(one) for one in sorted(models)[:MAX_SHOWN])
+            place = "this folder" if found == Path() else printable(found)
+            return f"; {place} has {shown}{', ...' * (len(models) > MAX_SHOWN)}"
+    return ""
+
+
+def _similar_folders(folder: Path, name: str) -> list[str]:
+    """Return the name of the folder in `folder` that is most like `name`, if one is like it."""
+    with contextlib.suppress(OSError):
+        names = [one.name for one in folder.iterdir() if one.is_dir() and one.name[0] != "."]
+        return difflib.get_close_matches(name, sorted(names), n=1)
+    return []

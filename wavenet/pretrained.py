@@ -16,7 +16,7 @@ from wavenet import checkpoint
 from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.hub import download
 from wavenet.model_card import HUB_ID, inputs_of
-from wavenet.model_directory import find_local, folders_by_name
+from wavenet.model_directory import find_local, folders_by_name, nearest_model
 from wavenet.utils.errors import CheckpointError, MachineError
 
 
@@ -106,6 +106,6 @@ def find_model(name: Path | str, *, weights: bool = True) -> Path:
         return download(match["repo"], match["revision"], weights=weights)
     except (CheckpointError, MachineError) as error:
         raise type(error)(
-            f"there is no model directory {name} and no model of that name in this package; "
-            f"on the Hugging Face hub: {error}"
+            f"there is no model directory {name} and no model of that name in this package"
+            f"{nearest_model(Path(name))}; on the Hugging Face hub: {error}"
         ) from error
