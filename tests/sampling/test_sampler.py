@@ -125,7 +125,7 @@ def test_a_temperature_without_its_config_is_refused_with_its_place(
     [
         ("top_k", r": write sampling=.*\(top_k=1\) where samples are generated$"),
         ("num_threads", r": it is one of wavenet\.make_sampler$"),
-        ("seeed", " 'seeed'$"),
+        ("seeed", " 'seeed': it takes batch_size, prompt, seed, "),
     ],
 )
 def test_an_unknown_argument_is_refused_in_the_name_of_the_method(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import numpy as np
@@ -61,13 +61,13 @@ def with_arguments_of(
 
         shown: Any = checked
         shown.__signature__ = signature.replace(parameters=[*own, *start_arguments])
-        names = {*shown.__signature__.parameters}
+        names = tuple(shown.__signature__.parameters)
         return checked
 
     return show
 
 
-def check_names(method: str, known: Container[str], given: Mapping[str, object]) -> None:
+def check_names(method: str, known: Iterable[str], given: Mapping[str, object]) -> None:
     """Raise a `TypeError` for an argument that a method of `Sampler` has not, and say who has."""
     for name, value in given.items():
         if name in known:
@@ -79,6 +79,8 @@ def check_names(method: str, known: Container[str], given: Mapping[str, object])
             text += "" if "sampling" in known else " where samples are generated"
         elif name in HOW_TO_COMPUTE:
             text += ": it is one of wavenet.make_sampler"
+        else:
+            text += f": it takes {', '.join(one for one in known if one != 'self')}"
         raise TypeError(text)
 
 
@@ -87,7 +89,7 @@ def inference_in_float32(method: Callable[Arguments, Result]) -> Callable[Argume
 
     It has no other arguments than its own, see `check_names`.
     """
-    names = {*inspect.signature(method).parameters}
+    names = tuple(inspect.signature(method).parameters)
 
     @functools.wraps(method)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
