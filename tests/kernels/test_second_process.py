@@ -109,6 +109,17 @@ def test_the_process_ends_with_the_command(cache: Path, monkeypatch: pytest.Monk
     assert not second_process._running
 
 
+def test_the_process_ends_with_an_error_of_the_command_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = f"import time; {LEAVE_A_TRACE}; time.sleep(1000)"
+    monkeypatch.setattr(second_process, "CODE", code)
+
+    assert run_here("generate", ("backend=cpu", "seconds=abc"), capsys).returncode == 2
+
+    assert not second_process._running
+
+
 @pytest.mark.parametrize(("backend", "begins"), [("auto", True), ("reference", False)])
 def test_generate_begins_with_it(
     cache: Path,

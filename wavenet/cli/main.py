@@ -16,13 +16,13 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import wavenet
-from wavenet.cli.commands import COMMANDS, command_name
+from wavenet.cli.commands import COMMANDS, command_config, command_name
 from wavenet.cli.compose import (
     Composed,
     explain,
@@ -79,9 +79,11 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
             elif {*words} == {"--version"}:
                 print(f"torch-wavenet {wavenet.__version__}")
             else:
-                code = compose_and_run(
-                    conf_folder(), verb, functools.partial(_run_checked, verb, task)
-                )
+                begins = _samples_on_cpu(verb, as_overrides(verb, words))
+                with compiling_kernel() if begins else contextlib.nullcontext():
+                    code = compose_and_run(
+                        conf_folder(), verb, functools.partial(_run_checked, verb, task)
+                    )
             sys.exit(code)
     except (KeyboardInterrupt, ReceivedSignal, SystemError) as error:
         end = _signal_behind(error)
@@ -169,6 +171,15 @@ def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandRes
     return 0
 
 
+def _samples_on_cpu(verb: str, words: Iterable[str]) -> bool:
+    """Return whether a command may use the CPU sampler, from its words alone: composing takes time.
+
+    Without a backend among its keys it samples nothing, or compiles as it goes along.
+    """
+    given = [word.partition("=")[2] for word in words if word.startswith("backend=")]
+    return [command_config(verb).get("backend"), *given][-1] in ("auto", "cpu")
+
+
 def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandResult:
     """Check a composed config by the command's dataclass, then call the task or the recipe."""
     spec = COMMANDS[verb]
@@ -176,14 +187,12 @@ def _run_checked(verb: str, task: Task | None, composed: Composed) -> CommandRes
     if isinstance(getattr(options, "checkpoint", None), str):
         check_model(options.checkpoint)
     options.check_files()
-    samples_on_cpu = getattr(options, "backend", None) in ("auto", "cpu")
-    with compiling_kernel() if samples_on_cpu else contextlib.nullcontext():
-        if task is None:
-            find_recipes()
-            with without_collector():
-                recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
-            task = getattr(recipe, spec.function or verb)
-        return task(options, composed) or CommandResult()
+    if task is None:
+        find_recipes()
+        with without_collector():
+            recipe = require(f"wavenet.recipes.{spec.recipe}", spec.extra)
+        task = getattr(recipe, spec.function or verb)
+    return task(options, composed) or CommandResult()
 
 
 def conf_folder() -> Path:
