@@ -1,6 +1,7 @@
 """Compiled code of sampling and training.
 
 vectors.py           arithmetic on sixteen numbers, as LLVM instructions
+scalars.py           single numbers
 matmul.py            matrix products for weights in float32, bfloat16 and int8
 elementwise.py       activations and the like
 openmp.py            kernels on PyTorch's own threads

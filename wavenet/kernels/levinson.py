@@ -12,6 +12,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from wavenet.kernels.compiler import ADDRESS, Builder, Value, inlined, llvm_function
+from wavenet.kernels.scalars import clamp, nearest
 from wavenet.kernels.vectors import (
     DOUBLE_VECTOR,
     I64,
@@ -96,6 +97,6 @@ def write_row(
     """Write the rounded coefficients of a column of `solve`, and the scale of its residual."""
     order, limit = len(a), rounding.max_coefficient
     for tap in range(order):
-        bounded = min(max(a[order - 1 - tap, column], -limit), limit)
-        row[tap] = np.rint(bounded / rounding.step) * rounding.step
+        bounded = clamp(a[order - 1 - tap, column], -limit, limit)
+        row[tap] = nearest(bounded / rounding.step) * rounding.step
     row[order] = math.sqrt(error[column])

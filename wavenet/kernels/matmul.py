@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Address, Builder, Value, features, llvm_function
+from wavenet.kernels.scalars import int_min
 from wavenet.kernels.vectors import (
     F32,
     FLOAT_VECTOR,
@@ -305,10 +306,10 @@ def make_product(weight_dtype: str) -> FunctionByAddress:
             left = outputs - done
             width = 64 if left >= 64 else 32 if left >= 32 else 16
             for start in range(0, inputs, MAX_SUMMED_INPUTS):
-                piece = min(MAX_SUMMED_INPUTS, inputs - start)
+                piece = int_min(MAX_SUMMED_INPUTS, inputs - start)
                 row = 0
                 while row < rows:
-                    few = min(rows - row, most)
+                    few = int_min(rows - row, most)
                     if 1 < few < most:
                         few &= ~1
                     block(

@@ -27,6 +27,7 @@ from wavenet.kernels.compiler import (
 from wavenet.kernels.levinson import Array, Rounding, solve, write_row
 from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.references import Reference
+from wavenet.kernels.scalars import int_min
 from wavenet.kernels.vectors import (
     INT_VECTOR,
     LANES,
@@ -117,11 +118,11 @@ def solve_windows(samples: Integers, constants: PastConstants, rows: NDArray[np.
     error, reflection = np.empty(LANES), np.empty(LANES)
     for first in range(0, len(rows), LANES):
         for column in range(LANES):
-            number = min(first + column, len(rows) - 1)  # the last one fills up
+            number = int_min(first + column, len(rows) - 1)  # the last one fills up
             address = samples.ctypes.data + 4 * number * constants.interval
             autocorrelate_past(address, constants, windowed, r, column)
         solve(r, a, error, reflection)
-        for column in range(min(LANES, len(rows) - first)):
+        for column in range(int_min(LANES, len(rows) - first)):
             write_row(a, error, column, constants.rounding, rows[first + column])
 
 

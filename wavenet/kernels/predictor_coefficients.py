@@ -32,6 +32,7 @@ from wavenet.kernels.compiler import (
 )
 from wavenet.kernels.levinson import Array, Rounding, solve, write_row
 from wavenet.kernels.private_files import private_folder
+from wavenet.kernels.scalars import at_least, clamp, int_min
 from wavenet.kernels.vectors import I64, LANES, Vector, for_range, load, load_scalar
 from wavenet.linear_predictor import ROUNDING_VARIANCE
 from wavenet.mel_predictor import ITERATIONS, LOG_RANGE, TINY, MelPredictor, coefficients
@@ -144,7 +145,7 @@ def spread(constants: Constants, scratch: Scratch) -> None:
             offset = 8 * FRAMES * first
             sum_band(weights, spectrum.ctypes.data + offset, count, ratio.ctypes.data)
             for s in range(FRAMES):
-                ratio[s] = mel[band, s] / max(ratio[s], constants.tiny)
+                ratio[s] = mel[band, s] / at_least(ratio[s], constants.tiny)
             add_band(weights, factor.ctypes.data + offset, count, ratio.ctypes.data)
         for index in range(len(total)):
             for s in range(FRAMES):
@@ -157,9 +158,9 @@ def undo_logarithm(frames: Array, first: int, count: int, constants: Constants, 
     limit = constants.log_range
     for s in range(FRAMES):
         for band in range(len(mel)):
-            frame = first + min(s, count - 1)  # the last one fills up
+            frame = first + int_min(s, count - 1)  # the last one fills up
             log = frames[frame, band] * constants.std[band] + constants.mean[band]
-            mel[band, s] = math.exp(min(max(log * constants.log_unit, -limit), limit))
+            mel[band, s] = math.exp(clamp(log * constants.log_unit, -limit, limit))
 
 
 @inlined
@@ -167,7 +168,7 @@ def autocorrelate(frames: Array, constants: Constants, scratch: Scratch) -> None
     """Write the autocorrelation of each frame of `(F + 1, n_mels)`."""
     (bins, lags), r = constants.cosines.shape, scratch.r
     for first in range(0, len(frames), FRAMES):
-        count = min(FRAMES, len(frames) - first)
+        count = int_min(FRAMES, len(frames) - first)
         undo_logarithm(frames, first, count, constants, scratch.mel)
         spread(constants, scratch)
         for frame in range(first, first + count):
@@ -179,7 +180,7 @@ def autocorrelate(frames: Array, constants: Constants, scratch: Scratch) -> None
                 for lag in range(lags):
                     r[first + s, lag] += power * constants.cosines[index, lag]
         for frame in range(first, first + count):
-            scale = 1 / max(r[frame, 0], 1.0)
+            scale = 1 / at_least(r[frame, 0], 1.0)
             for lag in range(lags):
                 r[frame, lag] *= scale
             r[frame, 0] += constants.rounding_variance
@@ -194,13 +195,13 @@ def solve_frames(
     autocorrelate(frames, constants, scratch)
     for first in range(0, len(rows), LANES):
         for column in range(LANES):
-            number = min(first + column, len(rows) - 1)  # the last one fills up
+            number = int_min(first + column, len(rows) - 1)  # the last one fills up
             frame, part = number // subframes, number % subframes
             share = (part + 0.5) / subframes
             for lag in range(lags):
                 between[lag, column] = r[frame, lag] + share * (r[frame + 1, lag] - r[frame, lag])
         solve(between, a, scratch.error, scratch.reflection)
-        for column in range(min(LANES, len(rows) - first)):
+        for column in range(int_min(LANES, len(rows) - first)):
             write_row(a, scratch.error, column, constants.rounding, rows[first + column])
 
 

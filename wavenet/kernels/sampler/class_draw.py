@@ -18,8 +18,8 @@ from wavenet.kernels.compiler import (
     llvm_function,
 )
 from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
+from wavenet.kernels.scalars import float_at, int_at, int_min, store_zero
 from wavenet.kernels.vectors import (
-    I32,
     I64,
     INT_VECTOR,
     LANES,
@@ -30,8 +30,6 @@ from wavenet.kernels.vectors import (
     constant,
     exp,
     load,
-    load_scalar,
-    pointer,
     vector_offsets,
 )
 
@@ -116,24 +114,6 @@ def weight_from(
     return total.get().reduce(Vector.__add__)
 
 
-@llvm_function(types.float32, ADDRESS)
-def float_at(builder: Builder, address: Value) -> Value:
-    """Return the float at an address."""
-    return load_scalar(builder, address)
-
-
-@llvm_function(types.int32, ADDRESS)
-def int_at(builder: Builder, address: Value) -> Value:
-    """Return the 32-bit integer at an address."""
-    return load_scalar(builder, address, I32)
-
-
-@llvm_function(types.void, ADDRESS)
-def store_zero(builder: Builder, address: Value) -> None:
-    """Write a 32-bit 0."""
-    builder.store(I32(0), pointer(builder, address), align=4)
-
-
 @inlined
 def least_key(weights: Address, keys: Address, count: int, number: int, share: float) -> int:
     """Return the largest key that `number` classes reach.
@@ -174,7 +154,7 @@ def truncate(
                 if int_at(keys + 4 * index) == found and above < share:
                     above += np.float64(float_at(weights + 4 * index))
                     num_equal += 1
-            equals = min(equals, num_equal) if found == least else num_equal
+            equals = int_min(equals, num_equal) if found == least else num_equal
             least = found
     for index in range(count):
         key = int_at(keys + 4 * index)

@@ -28,6 +28,7 @@ from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.references import in_memory
 from wavenet.kernels.sampler.arrays import (
     BIASES,
+    KERNEL_ARGUMENTS,
     SAMPLER_SOURCES,
     Functions,
     PackedWeights,
@@ -42,10 +43,10 @@ from wavenet.kernels.sampler.layers import (
     gated_layer,
     head_layer,
     input_layer,
-    look_ahead,
     residual_layer,
     skip_layer,
 )
+from wavenet.kernels.sampler.look_ahead import LOOK_AHEAD
 from wavenet.kernels.sampler.mixture_draw import DRAW_FROM_MIXTURE
 from wavenet.kernels.sampler.prediction import predict_samples, shift_params
 from wavenet.kernels.sampler.sharing import (
@@ -58,9 +59,8 @@ from wavenet.kernels.sampler.sharing import (
 )
 from wavenet.kernels.second_process import KERNEL
 
-ARGUMENTS = (ThreadShare, Request, Sizes, Functions, PackedWeights, StreamBuffers)
 call_class, call_mixture = call_of(DRAW_CLASS), call_of(DRAW_FROM_MIXTURE)
-call_next_sample = call_of(NEXT_SAMPLE)
+call_next_sample, call_look_ahead = call_of(NEXT_SAMPLE), call_of(LOOK_AHEAD)
 
 
 class Activations(NamedTuple):
@@ -107,7 +107,7 @@ def compile_kernel() -> None:
     if not kernel.signatures:
         set_cache(kernel, KernelCache(KERNEL, private_folder(), SAMPLER_SOURCES))
         with compiling():
-            kernel.compile(tuple(map(numba_type, ARGUMENTS)))
+            kernel.compile(tuple(map(numba_type, KERNEL_ARGUMENTS)))
 
 
 @inlined
@@ -123,7 +123,7 @@ def generate_samples(run: Run) -> None:
     if share.rank == 0 and request.refill_lookahead:
         for block in range(run.sizes.num_blocks):
             row, rows = share.lookahead_row[block], buffers.lookahead_rows[block]
-            look_ahead(run, block, request.position, row, rows - row)
+            refill_look_ahead(run, block, request.position, row, rows - row)
     counts = run.sizes.num_blocks + 3  # of a sample: one per block, three for the head
     while t < request.length:
         compute_sample(run, t, t * counts, at)
@@ -207,6 +207,24 @@ def compute_block(run: Run, block: int, progress: int, at: Activations) -> None:
 
 
 @inlined
+def refill_look_ahead(run: Run, block: int, position: int, row: int, rows: int) -> None:
+    """Compute the look-ahead of a block for `rows` samples from `position` on."""
+    call_look_ahead(
+        run.functions.look_ahead,
+        run.share,
+        run.request,
+        run.sizes,
+        run.functions,
+        run.weights,
+        run.buffers,
+        block,
+        position,
+        row,
+        rows,
+    )
+
+
+@inlined
 def advance_rings(run: Run, block: int, position: int) -> None:
     """Advance a block's rings to the sample at `position`; refill its look-ahead if used up.
 
@@ -219,7 +237,7 @@ def advance_rings(run: Run, block: int, position: int) -> None:
     else:
         share.lookahead_row[block] = 0
         if helpers == 0 or block % helpers == share.rank - 1:
-            look_ahead(run, block, position, np.int64(0), rows)
+            refill_look_ahead(run, block, position, np.int64(0), rows)
     share.queue_row[block] += 1
     if share.queue_row[block] == buffers.queue_rows[block]:
         share.queue_row[block] = 0
@@ -283,7 +301,7 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
         unconditional = params + sizes.activation_bytes
         guide(params, unconditional, sizes.params, np.float32(request.guidance_scale))
     if sizes.num_mixtures > 0:
-        code = call_mixture(
+        code: int = call_mixture(
             run.functions.draw,
             params,
             sizes.num_mixtures,
@@ -307,4 +325,4 @@ def draw_code(run: Run, item: int, t: int, params: Address) -> int:
             request.top_p,
             request.probability_floor,
         )
-    return int(code)
+    return code

@@ -12,19 +12,20 @@ from numba import types
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import Address, compiled, inlined
 from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
-from wavenet.kernels.sampler.class_draw import NOT_FINITE, float_at
+from wavenet.kernels.sampler.class_draw import NOT_FINITE
+from wavenet.kernels.scalars import at_least, clamp, float_at, nearest, rational, to_int
 from wavenet.utils.shared_constants import LEVELS, MIN_UNIFORM
 
 # The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and
 # denominators of three rational functions, highest power first.
-CENTRE = (
+centre = rational(
     (2509.0809287301226727, 33430.575583588128105, 67265.770927008700853,
      45921.953931549871457, 13731.693765509461125, 1971.5909503065514427,
      133.14166789178437745, 3.387132872796366608),
     (5226.495278852854561, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867,
      5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1.0),
 )  # fmt: skip
-SIDE = (
+side = rational(
     (7.7454501427834140764e-4, 2.27238449892691845833e-2, 0.24178072517745061177,
      1.27045825245236838258, 3.64784832476320460504, 5.7694972214606914055,
      4.6303378461565452959, 1.42343711074968357734),
@@ -32,7 +33,7 @@ SIDE = (
      0.14810397642748007459, 0.68976733498510000455, 1.6763848301838038494,
      2.05319162663775882187, 1.0),
 )  # fmt: skip
-TAIL = (
+tail = rational(
     (2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
      2.65321895265761230930e-2, 0.29656057182850489123, 1.7848265399172913358,
      5.4637849111641143699, 6.6579046435011037772),
@@ -42,25 +43,15 @@ TAIL = (
 )  # fmt: skip
 
 
-@inlined
-def rational(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: float) -> float:
-    """Return the ratio of two polynomials at `x`."""
-    numerator, denominator = 0.0, 0.0
-    for index in range(8):
-        numerator = numerator * x + polynomials[0][index]
-        denominator = denominator * x + polynomials[1][index]
-    return numerator / denominator
-
-
 @compiled
 def normal_quantile(uniform: float) -> float:
     """Return the quantile of the standard normal distribution."""
     q = uniform - 0.5
     if abs(q) <= 0.425:
-        centre: float = q * rational(CENTRE, 0.180625 - q * q)
-        return centre
-    r = math.sqrt(-math.log(min(uniform, 1 - uniform)))
-    size: float = rational(SIDE, r - 1.6) if r <= 5 else rational(TAIL, r - 5)
+        middle: float = q * centre(0.180625 - q * q)
+        return middle
+    r = math.sqrt(-math.log(uniform if q < 0 else 1 - uniform))
+    size: float = side(r - 1.6) if r <= 5 else tail(r - 5)
     return size if q > 0 else -size
 
 
@@ -108,10 +99,11 @@ def _draw_from_mixture(
             quantile = normal_quantile(uniform)
         else:
             quantile = math.log(uniform) - math.log1p(-uniform)
-        scale = math.exp(max(np.float64(float_at(scales + 4 * chosen)), min_log_scale))
+        scale = math.exp(at_least(np.float64(float_at(scales + 4 * chosen)), min_log_scale))
         value += scale * temperature * quantile
     half = LEVELS // 2
-    return int(min(max(np.rint(value * half), -half), half - 1)) + half
+    code: int = to_int(clamp(nearest(value * half), -half, half - 1))
+    return code + half
 
 
 @inlined

@@ -7,14 +7,12 @@ products is exact, as it is in `wavenet.linear_predictor`.
 import math
 
 import numpy as np
-from numba import types
 
 from wavenet.kernels.by_address import call_of
-from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, inlined, llvm_function
+from wavenet.kernels.compiler import Address, inlined
 from wavenet.kernels.past_coefficients import SOLVE_PAST, integer_dot
 from wavenet.kernels.sampler.arrays import Run
-from wavenet.kernels.sampler.class_draw import float_at
-from wavenet.kernels.vectors import pointer
+from wavenet.kernels.scalars import clamp, float_at, nearest, store_float, to_int
 from wavenet.utils.shared_constants import COEFFICIENT_STEP, LEVELS, RESIDUAL_RANGE
 
 call_solve_past = call_of(SOLVE_PAST)
@@ -22,16 +20,11 @@ HALF_LEVELS = LEVELS // 2
 PRODUCT_STEP = COEFFICIENT_STEP / HALF_LEVELS
 
 
-@llvm_function(types.void, ADDRESS, types.float32)
-def store_float(builder: Builder, address: Value, number: Value) -> None:
-    """Write a float."""
-    builder.store(number, pointer(builder, address), align=4)
-
-
 @inlined
 def code_of(value: float) -> int:
     """Return the 16-bit code of a value in [-1, 1]; values outside get the outermost ones."""
-    return int(min(max(np.rint(value * HALF_LEVELS), -HALF_LEVELS), HALF_LEVELS - 1)) + HALF_LEVELS
+    code: int = to_int(clamp(nearest(value * HALF_LEVELS), -HALF_LEVELS, HALF_LEVELS - 1))
+    return code + HALF_LEVELS
 
 
 @inlined
