@@ -1,7 +1,9 @@
 """Models by name: those of a folder of models, and what a name that is none says."""
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from wavenet.config import AudioConfig, LocalConfig, MelConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.model_directory import SHIPPED
 from wavenet.pretrained import find_model
-from wavenet.utils.errors import CheckpointError
+from wavenet.utils.errors import CheckpointError, ConfigError
 
 CONFIG = WaveNetConfig(
     quantization_channels=8, dilations=(1, 2), residual_channels=4, gate_channels=4
@@ -126,6 +128,24 @@ def test_a_mistyped_path_is_answered_with_the_nearest_never_with_the_hub(
 def test_an_empty_name_is_refused() -> None:
     with pytest.raises(CheckpointError, match="the name of a model is empty; expected a model dir"):
         wavenet.load("")
+
+
+@pytest.mark.parametrize("name", ["cudaa", "", "gpu", "cuda:x", "cuda:-2", 1.5])
+def test_a_device_that_is_none_is_refused_before_the_model_is_looked_for(name: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        wavenet.load("nowhere", device=name)
+
+    assert str(caught.value) == f"device must be cpu, cuda, cuda:N or mps, got {name!r}"
+
+
+@pytest.mark.parametrize("name", ["cuda:99", torch.device("cuda", 99), "mps:7"])
+def test_a_device_that_is_not_here_is_refused_with_what_is(name: Any, folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        wavenet.load("allison", device=name)
+
+    start = f"device={name}: PyTorch {torch.__version__} finds "
+    assert re.fullmatch(re.escape(start) + r"(none|\d+) here; use .*cpu", str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_interrupted_save_is_found_before_the_hub_is_asked(folder: Path) -> None:

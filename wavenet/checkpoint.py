@@ -29,6 +29,7 @@ from wavenet.model_card import model_card
 from wavenet.model_directory import CONFIG as CONFIG
 from wavenet.model_directory import why_no_model
 from wavenet.utils.dataclass_io import from_dict, to_file_dict
+from wavenet.utils.device import parse_device
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
 from wavenet.utils.files import atomic_directory, file_digest
 from wavenet.utils.memory import check_memory
@@ -136,16 +137,17 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
 
     Raises:
         CheckpointError: A file is missing, damaged, of another kind, or of a newer format.
+        ConfigError: There is no such device.
         MachineError: A file cannot be read, or the weights need more memory than there is.
     """
-    folder = Path(path)
+    folder, target = Path(path), parse_device(device)
     config = read_config(folder)
     with _verified_weights(folder, config, to_load=True) as (file, tensors):
         model = meta_model(config.model)
         # One at a time, to where torch aligns them
         weights = {name: read_tensor(file, tensor) for name, tensor in tensors.items()}
     model.load_state_dict(weights, assign=True)
-    return Checkpoint(model.to(device).eval(), config.audio, config.training)
+    return Checkpoint(model.to(target).eval(), config.audio, config.training)
 
 
 def verify(path: Path | str) -> CheckpointConfig:

@@ -17,6 +17,7 @@ from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.hub import download
 from wavenet.model_card import HUB_ID, inputs_of
 from wavenet.model_directory import find_local, folders_by_name, nearest_model
+from wavenet.utils.device import parse_device
 from wavenet.utils.errors import CheckpointError, MachineError
 
 
@@ -54,6 +55,7 @@ def load(name: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     Raises:
         CheckpointError: There is no such model, or a file is missing, damaged, of another kind, or
             of a newer format.
+        ConfigError: There is no such device.
         MachineError: The hub cannot be reached, or the extra `hub` is not installed.
 
     Example:
@@ -62,7 +64,8 @@ def load(name: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
         >>> audio.sample_rate, training.license
         (8000, 'CC-BY-SA-3.0')
     """
-    return checkpoint.load(find_model(name), device)
+    target = parse_device(device)  # before anything is downloaded
+    return checkpoint.load(find_model(name), target)
 
 
 def models() -> list[ModelInfo]:
