@@ -72,6 +72,42 @@ def samples_of(path: Path | str) -> torch.Tensor:
     return torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]
 
 
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+@pytest.mark.parametrize("key", ["input", "prompt"])
+def test_an_output_never_replaces_what_it_is_generated_from(
+    key: str, link: str | None, run: Run, clips: Path, vocoder: Path, free: Path
+) -> None:
+    source, output = Path("clips/a.wav"), Path("clips/a.wav")
+    if link is not None:
+        output = Path("out.wav")
+        getattr(output, link)(source.absolute())
+    before = source.read_bytes()
+    model = {"input": vocoder, "prompt": free}[key].name
+
+    done = run("generate", model, f"{key}={source}", f"output={output}", "overwrite=true")
+
+    assert done.returncode == 2
+    assert f"output {output} is the same file as {key} clips/a.wav, which is never" in done.stderr
+    assert source.read_bytes() == before
+    assert run("generate", model, f"{key}={source}", "output=new.wav").returncode == 0
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_outputs_of_a_folder_never_replace_its_inputs(
+    link: str, run: Run, clips: Path, vocoder: Path
+) -> None:
+    before = written("clips")
+    Path("out/b").mkdir(parents=True)
+    getattr(Path("out/b/a.wav"), link)((clips / "a.wav").absolute())
+
+    done = run("generate", "model", "input=clips", "output=out", "overwrite=true")
+
+    assert done.returncode == 2
+    assert "output out/b/a.wav is the same file as input clips/a.wav" in done.stderr
+    assert written("clips") == before
+    assert written("out") == {"b/a.wav": before["a.wav"]}
+
+
 def test_every_input_of_a_folder_gets_an_output_of_its_name(
     run: Run, vocoder: Path, clips: Path
 ) -> None:

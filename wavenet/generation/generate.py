@@ -32,6 +32,7 @@ from wavenet.generation.inputs import (
 )
 from wavenet.generation.options import (
     GenerateCommand,
+    check_not_source,
     mel_consistency,
     resolve_length,
 )
@@ -289,6 +290,11 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
     missing = [one for one in mine if options.overwrite or not one.output.exists()]
     for one in missing[:1]:
         check_writable(one.output)
+    name = "input" if options.prompt is None else "prompt"
+    sources = {_file_id(one.path): one.path for one in inputs}
+    for one in missing:
+        if one.output.exists() and (source := sources.get(_file_id(one.output))) is not None:
+            check_not_source(one.output, source, name)
     result = FolderResult(audio.sample_rate, skipped=len(mine) - len(missing))
     remove_abandoned(one.output for one in missing)
     sampler = build_sampler(options, loaded.model)
@@ -309,6 +315,12 @@ def generate_folder(options: GenerateCommand, folder: Path, loaded: Checkpoint) 
             rate = result.samples / result.seconds
             advance(len(jobs), f"{rate:,.0f} samples/s, {len(result.failures)} failed")
     return result
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    """Return what is equal for two names of one file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _batches(

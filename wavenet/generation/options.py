@@ -169,8 +169,8 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     """Return the file of each recording: `speech.wav`, or `speech-0.wav` and so on for several.
 
     Raises:
-        ConfigError: A file exists, several recordings are for one pipe, or `output` has another
-            suffix than those of `open_audio`.
+        ConfigError: A file exists, or is the input or prompt, several recordings are for one pipe,
+            or `output` has another suffix than those of `open_audio`.
         MachineError: A folder cannot be written.
     """
     from wavenet.data.audio_output import OUTPUT_SUFFIXES, is_stream
@@ -192,11 +192,30 @@ def output_paths(options: GenerateCommand) -> list[Path]:
     if options.num_samples > 1:
         numbers = range(options.num_samples)
         paths = [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in numbers]
+    given = {"input": options.input, "prompt": options.prompt}
     for path in paths:
+        for key, source in given.items():
+            if source is not None:
+                check_not_source(path, Path(source), key)
         if path.exists() and not options.overwrite:
             raise ConfigError(f"{printable(path)} exists: choose another output, or overwrite=true")
         check_writable(path)
     return paths
+
+
+def check_not_source(output: Path, source: Path, key: str) -> None:
+    """Raise a `ConfigError` if a file to write is one that is read, also by another name.
+
+    Args:
+        output: The file to write.
+        source: The file that is read.
+        key: The config key that names it.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise ConfigError(
+            f"output {printable(output)} is the same file as {key} {printable(source)}, which is "
+            "never replaced: choose another output"
+        )
 
 
 def check_input(options: GenerateCommand, model: WaveNetConfig, audio: AudioConfig) -> None:
