@@ -1,5 +1,6 @@
 """A folder of inputs: names, seeds, batches, shards, skipped outputs and failures."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import torch
 from tests.commands import Run
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, FilterConfig, LocalConfig, ScoreConfig, WaveNetConfig
+from wavenet.distributions import SamplingConfig
 from wavenet.features.mel import LogMel, write_mel
 from wavenet.features.mel_consistency import MelConsistency
-from wavenet.generation.generate import pad_frames
+from wavenet.generation.generate import CHUNK_SECONDS, WavJob, generate_wavs, pad_frames
 from wavenet.generation.inputs import InputFile, read_recording
 from wavenet.model import WaveNet
 from wavenet.presets import MEL_PRESETS
+from wavenet.sampling import make_sampler
+from wavenet.sampling.cpu.cpu_sampler import CpuSampler
 
 INCLUDE = "include_prompt=true"
 RATE = 8000
@@ -106,6 +110,30 @@ def test_outputs_of_a_folder_never_replace_its_inputs(
     assert "output out/b/a.wav is the same file as input clips/a.wav" in done.stderr
     assert written("clips") == before
     assert written("out") == {"b/a.wav": before["a.wav"]}
+
+
+def test_many_recordings_at_once_advance_within_a_chunk_with_the_same_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    audio = AudioConfig(sample_rate=RATE, filter=FilterConfig(pre_emphasis=0.85))
+    sampler, sampling = make_sampler(WaveNet(WaveNetConfig(**SHAPE))), SamplingConfig()
+    jobs = [WavJob(tmp_path / f"{seed}.wav", seed, 2500 - seed) for seed in range(40)]
+    alone = dataclasses.replace(jobs[7], output=tmp_path / "alone.wav")
+    steps: list[int] = []
+
+    generate_wavs(jobs, sampler, audio, sampling, steps.append)
+    generate_wavs([alone], sampler, audio, sampling, lambda _: None)
+
+    chunk = len(jobs) * round(CHUNK_SECONDS * RATE)
+    assert sum(steps) == sum(job.length for job in jobs)
+    assert max(steps) <= CpuSampler.progress_interval < chunk
+    assert jobs[7].output.read_bytes() == alone.output.read_bytes()
+
+
+def test_more_recordings_than_memory_can_name_are_refused_at_once(run: Run, free: Path) -> None:
+    done = run("generate", "checkpoint=free", "num_samples=10000000000000")
+
+    assert done.returncode == 5
+    assert "num_samples=10000000000000: the list of files needs 5,000 TB of memory" in done.stderr
 
 
 def test_every_input_of_a_folder_gets_an_output_of_its_name(

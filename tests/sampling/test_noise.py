@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,19 @@ def test_any_range_is_part_of_the_same_noise(start: int, length: int, per_sample
     part = uniforms([3, 8], start, length, per_sample)
 
     assert torch.equal(part, whole[:, start : start + length])
+
+
+@pytest.mark.parametrize("start", [0, 7, 2**40 + 1])
+def test_noise_is_that_of_a_new_generator_for_each_item(start: int) -> None:
+    seeds = [5, 2**64 - 1, 0]
+
+    noise = uniforms(seeds, start, 9)
+
+    for item, seed in zip(noise[..., 0], seeds, strict=True):
+        words = np.random.Philox(key=seed, counter=start // 4).random_raw(start % 4 + 9)[
+            start % 4 :
+        ]
+        assert (item * 2**24).long().tolist() == (words >> 40).tolist()
 
 
 def test_an_item_depends_on_its_own_seed_alone() -> None:

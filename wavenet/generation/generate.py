@@ -157,7 +157,9 @@ def generate_wavs(
         ]
         while files:
             chunk_end = (state.num_generated // chunk + 1) * chunk
-            stop = min(chunk_end, *(file.job.length for file in files))
+            # also in pieces of a chunk: one of a thousand files takes minutes
+            piece_end = state.num_generated + sampler.chunk_length(len(files))
+            stop = min(chunk_end, piece_end, *(file.job.length for file in files))
             signal = sampler.generate_next(state, stop - state.num_generated, sampling)
             for file, samples in zip(files, signal.cpu().float(), strict=True):
                 file.write(samples, chunk_ends=stop == chunk_end)

@@ -1,6 +1,7 @@
 """Options of `wavenet-generate`, and what of them must fit together, and the model."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,6 +10,7 @@ from wavenet.config import AudioConfig, WaveNetConfig, check_frames
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, DataError, printable
 from wavenet.utils.files import check_writable
+from wavenet.utils.memory import check_memory
 from wavenet.utils.sharding import Shard
 
 if TYPE_CHECKING:  # imports torch, which errors of typing do not need
@@ -19,6 +21,7 @@ WeightDtype = Literal["float32", "bfloat16", "int8"]  # of a sampler; see wavene
 DEFAULT_MODEL = "demo_voice"  # one that ships
 DEFAULT_SECONDS = 3.0  # without an input
 MEL_CONSISTENCY_PASSES = 3  # where the model has a mel
+BYTES_PER_PATH = 500  # of memory
 MIN_GPU_STREAMS = 64  # from which a GPU is faster than the CPU's cores: an estimate
 CHECKPOINT_HELP = "Model: a directory, a shipped model's name, or owner/name[@revision] on the hub"
 
@@ -190,8 +193,16 @@ def output_paths(options: GenerateCommand) -> list[Path]:
         )
     paths = [output]
     if options.num_samples > 1:
+        what = f"num_samples={options.num_samples}: the list of files"
+        check_memory(BYTES_PER_PATH * options.num_samples, what)
         numbers = range(options.num_samples)
         paths = [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in numbers]
+    _check_outputs(paths, options)
+    return paths
+
+
+def _check_outputs(paths: Sequence[Path], options: GenerateCommand) -> None:
+    """Raise if a file of one folder may not or cannot be written."""
     given = {"input": options.input, "prompt": options.prompt}
     for path in paths:
         for key, source in given.items():
@@ -199,8 +210,9 @@ def output_paths(options: GenerateCommand) -> list[Path]:
                 check_not_source(path, Path(source), key)
         if path.exists() and not options.overwrite:
             raise ConfigError(f"{printable(path)} exists: choose another output, or overwrite=true")
-        check_writable(path)
-    return paths
+    for path in paths:
+        if path is paths[0] or path.is_symlink():  # the others are in the same folder
+            check_writable(path)
 
 
 def check_not_source(output: Path, source: Path, key: str) -> None:
