@@ -1,7 +1,7 @@
 """The CPU sampler's kernel, compiled by a second process while a command begins.
 
-The kernel is the same for all models. It takes about as long as everything else before the first
-sample: imports, the model, and the functions that the model needs besides.
+The kernel is the same for all models, the product after it for most. Both take about as long as
+everything else before the first sample: imports, the model, and its other functions.
 """
 
 import contextlib
@@ -13,7 +13,13 @@ from wavenet.kernels.private_files import private_folder
 from wavenet.utils.cores import available_cores
 
 KERNEL = "cpu-sampler"  # first part of the name of its file in the cache
-CODE = "from wavenet.kernels.sampler.kernel import compile_kernel; compile_kernel()"
+CODE = """
+from wavenet.kernels.matmul import make_product
+from wavenet.kernels.sampler.kernel import compile_kernel
+
+compile_kernel()
+make_product("float32").address
+"""
 _running: list["subprocess.Popen[bytes]"] = []  # at most one
 
 
