@@ -8,10 +8,8 @@ import hypothesis
 import numpy as np
 import pytest
 import soundfile
-import torch
 from numpy.typing import NDArray
 
-torch.set_num_threads(1)  # small products are fastest so, on a busy machine too
 hypothesis.settings.register_profile("wavenet", deadline=None)  # speed is for benchmarks
 hypothesis.settings.load_profile("wavenet")
 
@@ -42,9 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell modules of tests of `--full`, before they are read."""
+    """Tell modules of tests of `--full`, before they are read; give PyTorch one thread."""
     if config.getoption("full"):
         os.environ["WAVENET_FULL"] = "1"
+    if not config.getoption("numprocesses", None):  # the process that starts workers needs none
+        import torch
+
+        torch.set_num_threads(1)  # small products are fastest so, on a busy machine too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,8 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported for all tests out of every garbage collection."""
+    """Leave what was imported for all tests out of every garbage collection, and have fewer."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # composing configs creates many objects, and frees them
 
 
 @pytest.fixture(scope="session")

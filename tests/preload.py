@@ -3,6 +3,7 @@
 A server imports this once, for seconds; the processes that it forks then start at once.
 """
 
+import gc
 import importlib
 
 import torch
@@ -22,3 +23,4 @@ with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
     compose("train", overrides=["recipe=folder"])  # reads Hydra's plugins
 for dtype in (torch.float32, torch.bfloat16):
     fast_cross_entropy()(torch.zeros(1, 16, dtype=dtype), torch.zeros(1, dtype=torch.int64))
+gc.freeze()  # a collection in a forked process would read, and so copy, all of this

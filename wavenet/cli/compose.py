@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,8 +55,9 @@ def quoted(text: str) -> str:
     return f"'{escaped}{ending[0] if ending else ''}'"
 
 
+@lru_cache(maxsize=1)
 def register_configs(conf: Path) -> None:
-    """Register the base configs and resolvers with Hydra.
+    """Register the base configs and resolvers with Hydra, once in a process.
 
     `${recipes:PATH}` is next to `conf`; `${cpu_or_gpu:A,B}` is A where `trainer.device` is a CPU.
 
