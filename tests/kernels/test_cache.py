@@ -17,6 +17,7 @@ from tests.forks import FunctionProcess
 from wavenet import WaveNet, WaveNetConfig, make_sampler
 from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import set_cache
+from wavenet.kernels.gated_activation import fast_gated_activation
 from wavenet.kernels.predictor_coefficients import cpu_coefficients
 from wavenet.kernels.private_files import private_folder
 from wavenet.mel_predictor import MelPredictor
@@ -56,6 +57,13 @@ def parameters(weight_dtypes: Sequence[str]) -> list[float]:
         .flatten()
         .tolist()
     ]
+
+
+def gates() -> list[float]:
+    """Return results of a kernel of the training pass."""
+    y = torch.linspace(-3, 3, 40 * 32).view(40, 32)
+    gated_activation = fast_gated_activation(40, 16, y)
+    return gated_activation.forward(y, None, torch.zeros(40, 16)).flatten().tolist()
 
 
 def computed(function: Callable[..., list[float]], *arguments: Any) -> tuple[list[float], bool]:
@@ -213,6 +221,14 @@ def test_kernels_that_different_processes_compiled_do_not_mix() -> None:
 
     assert not compiles
     assert together == apart[0] + apart[1]
+
+
+@pytest.mark.slow
+def test_a_kernel_of_training_is_compiled_by_the_first_process_only(tmp_path: Path) -> None:
+    results = [start(str(tmp_path), computed, gates).result() for _ in range(2)]
+
+    assert [compiles for _, compiles in results] == [True, False]
+    assert results[0][0] == results[1][0]
 
 
 @pytest.mark.slow

@@ -35,6 +35,8 @@ class FunctionByAddress:
         signature: Its Numba types.
         name: Of its files in the cache; a function that is made per weight dtype has one each.
         sources: Python files that it is compiled from, or their folders.
+        counts_references: As `compiled` takes it.
+        is_entry: False for a function that is called by its address only.
     """
 
     def __init__(
@@ -43,9 +45,18 @@ class FunctionByAddress:
         signature: Any,
         name: str,
         sources: Sequence[Path],
+        *,
+        counts_references: bool = False,
+        is_entry: bool = True,
     ) -> None:
         self._signature = signature
-        self._compiled = compiled(function, name, counts_references=False, has_address=True)
+        self._compiled = compiled(
+            function,
+            name,
+            counts_references=counts_references,
+            is_entry=is_entry,
+            has_address=True,
+        )
         self._name, self._sources = name, sources
 
     @cached_property

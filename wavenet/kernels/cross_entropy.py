@@ -19,6 +19,7 @@ from wavenet.distributions.categorical import CrossEntropy, cross_entropy
 from wavenet.kernels.compiler import ADDRESS, Builder, Value, llvm_function
 from wavenet.kernels.openmp import (
     SUPPORTED_DTYPES,
+    dtype_suffix,
     gomp_parallel,
     parallel_kernel,
     read_vector,
@@ -88,10 +89,10 @@ class _CrossEntropy(torch.autograd.Function):
 @lru_cache
 def _kernels(is_bfloat16: bool) -> tuple[Any, Any]:
     """Return the kernels of forward and backward."""
-    size = 2 if is_bfloat16 else 4
+    size, suffix = 2 if is_bfloat16 else 4, dtype_suffix(is_bfloat16)
     forward_row, backward_row = _forward_row(is_bfloat16), _backward_row(is_bfloat16)
 
-    @parallel_kernel
+    @parallel_kernel(f"cross-entropy-forward-{suffix}")
     def forward_kernel(numbers: Any, first: int, last: int) -> None:
         classes, logits, codes = numbers[1], numbers[2], numbers[3]
         peaks, log_sums, nats = numbers[4], numbers[5], numbers[6]
@@ -105,7 +106,7 @@ def _kernels(is_bfloat16: bool) -> tuple[Any, Any]:
                 nats + row * 4,
             )
 
-    @parallel_kernel
+    @parallel_kernel(f"cross-entropy-backward-{suffix}")
     def backward_kernel(numbers: Any, first: int, last: int) -> None:
         classes, logits, codes = numbers[1], numbers[2], numbers[3]
         peaks, log_sums, grads, grad_logits = numbers[4], numbers[5], numbers[6], numbers[7]

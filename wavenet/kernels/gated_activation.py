@@ -20,6 +20,7 @@ from wavenet.kernels.openmp import (
     BFLOAT_BITS,
     BLOCK_ROWS,
     SUPPORTED_DTYPES,
+    dtype_suffix,
     gomp_parallel,
     parallel_kernel,
     read_vector,
@@ -114,7 +115,7 @@ def cpu_gated_activation() -> type[GatedActivation]:
 def _forward_kernel(is_bfloat16: bool) -> Any:
     size, forward_row = 2 if is_bfloat16 else 4, _forward_row(is_bfloat16)
 
-    @parallel_kernel
+    @parallel_kernel(f"gates-forward-{dtype_suffix(is_bfloat16)}")
     def forward_kernel(numbers: Any, first: int, last: int) -> None:
         half, y, bias = numbers[1], numbers[2], numbers[3]
         z, second_z, second_stride = numbers[4], numbers[5], numbers[6]
@@ -129,7 +130,7 @@ def _forward_kernel(is_bfloat16: bool) -> Any:
 def _backward_kernel(is_bfloat16: bool) -> Any:
     size, backward_tile = 2 if is_bfloat16 else 4, _backward_tile(is_bfloat16)
 
-    @parallel_kernel
+    @parallel_kernel(f"gates-backward-{dtype_suffix(is_bfloat16)}")
     def backward_kernel(numbers: Any, first: int, last: int) -> None:
         half, y, bias, grad_y = numbers[1], numbers[2], numbers[3], numbers[4]
         grad_y_transposed, z_transposed, sums = numbers[5], numbers[6], numbers[7]

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from llvmlite import binding, ir
-from numba import carray, cfunc, types
+from numba import carray, types
 from torch import Tensor
 
+from wavenet.kernels.by_address import FunctionByAddress
+from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Builder, Value, features, inlined, llvm_function
 from wavenet.kernels.vectors import (
     BFLOAT_VECTOR,
@@ -60,7 +62,7 @@ def gomp_parallel() -> Callable[..., None]:
     return parallel
 
 
-def run_kernel(kernel: Any, *numbers: int) -> None:
+def run_kernel(kernel: FunctionByAddress, *numbers: int) -> None:
     """Run a kernel on a task of up to fifteen numbers: sizes and addresses."""
     threads = torch.get_num_threads()
     task = (ctypes.c_int64 * (TASK_NUMBERS + threads * COUNTER_SPACING))(*numbers)
@@ -73,20 +75,38 @@ def row_stride_bytes(rows: Tensor) -> int:
     return rows.stride(0) * rows.element_size()
 
 
-def parallel_kernel(compute_rows: Callable[[Any, int, int], None]) -> Any:
-    """Compile `compute_rows(task, first, last)` for `run_kernel`; the first number is the rows."""
+def parallel_kernel(name: str) -> Callable[[Callable[[Any, int, int], None]], FunctionByAddress]:
+    """Return a decorator that makes a kernel for `run_kernel`, compiled at its first run.
+
+    The decorated `compute_rows(task, first, last)` gets a task whose first number is the rows.
+
+    Args:
+        name: Of the kernel's file in the cache, its own for each dtype.
+    """
     gomp_parallel()  # registers the function that returns the number of the thread
-    compute = inlined(compute_rows)
 
-    def kernel(task: Any) -> None:
-        numbers = carray(task, (TASK_NUMBERS,))
-        rows = numbers[0]
-        first = _take_block(task, rows)
-        while first < rows:
-            compute(numbers, first, min(first + BLOCK_ROWS, rows))
+    def make(compute_rows: Callable[[Any, int, int], None]) -> FunctionByAddress:
+        compute = inlined(compute_rows)
+
+        def kernel(task: Any) -> None:
+            numbers = carray(task, (TASK_NUMBERS,))
+            rows = numbers[0]
             first = _take_block(task, rows)
+            while first < rows:
+                compute(numbers, first, min(first + BLOCK_ROWS, rows))
+                first = _take_block(task, rows)
 
-    return cfunc(types.void(TASK_POINTER))(kernel)
+        signature = types.void(TASK_POINTER)
+        return FunctionByAddress(
+            kernel, signature, name, SOURCES, counts_references=True, is_entry=False
+        )  # `carray` makes an array
+
+    return make
+
+
+def dtype_suffix(is_bfloat16: bool) -> str:
+    """Return the end of a kernel's name, for the dtype that its tensors are stored in."""
+    return "bfloat16" if is_bfloat16 else "float32"
 
 
 @inlined

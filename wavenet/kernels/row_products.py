@@ -95,7 +95,7 @@ def cpu_matmul(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
 def _kernel() -> Any:
     block = _make_block()
 
-    @parallel_kernel
+    @parallel_kernel("row-products")
     def multiply(numbers: Any, first: int, last: int) -> None:  # a block of rows is a task
         inner, width, each = numbers[2], numbers[3], numbers[4]
         a, a_row, a_step = numbers[5], numbers[6], numbers[7]
