@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 DEV := $(VENV)/train,dev.stamp# both extras: with dev alone, pip resolves the torch version that torchaudio needs too late
 
 .DEFAULT_GOAL := help
+# Tests start Python many times: without bytecode, each process would compile every module again
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test faults fuzz gpu notebook check docs clean
 
 help: ## list the targets

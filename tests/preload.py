@@ -23,4 +23,5 @@ with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
     compose("train", overrides=["recipe=folder"])  # reads Hydra's plugins
 for dtype in (torch.float32, torch.bfloat16):
     fast_cross_entropy()(torch.zeros(1, 16, dtype=dtype), torch.zeros(1, dtype=torch.int64))
+gc.set_threshold(20_000, 20, 20)  # as in `conftest.py`
 gc.freeze()  # a collection in a forked process would read, and so copy, all of this

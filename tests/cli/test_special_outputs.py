@@ -3,7 +3,6 @@
 import io
 import os
 import stat
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -12,8 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from tests.commands import Run, environment
+from tests.commands import Run
+from tests.forks import FunctionProcess
 from wavenet.checkpoint import save
+from wavenet.cli.main import run_command
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.utils.errors import MachineError
@@ -53,22 +54,33 @@ def test_a_pipe_gets_the_samples_of_the_file(run: Run, model: None, linked: bool
     assert (kind("pipe.wav"), kind("link.wav")) == (stat.S_IFIFO, stat.S_IFLNK)
 
 
+def generated_to_standard_output(folder: str) -> tuple[bytes, bytes]:
+    """Return what a command writes into the pipes that are its standard output and error."""
+    ends = [os.pipe(), os.pipe()]
+    for number, (_, end) in enumerate(ends, 1):
+        os.dup2(end, number)
+        os.close(end)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+    os.chdir(folder)
+    sys.argv = ["wavenet-generate", *GENERATE[1:], "output=/dev/stdout"]
+    with pytest.raises(SystemExit) as ended:
+        run_command("generate")
+    assert ended.value.code == 0
+    for number, stream in enumerate((sys.stdout, sys.stderr), 1):
+        stream.flush()
+        os.close(number)
+    out, err = (os.read(end, 10**5) for end, _ in ends)
+    return out, err
+
+
 def test_standard_output_gets_the_recording_alone(run: Run, model: None, tmp_path: Path) -> None:
     assert run(*GENERATE, "output=file.wav").returncode == 0
-    code = "from wavenet.cli.main import generate; generate()"
 
-    done = subprocess.run(
-        [sys.executable, "-c", code, *GENERATE[1:], "output=/dev/stdout"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
+    out, err = FunctionProcess(generated_to_standard_output, str(tmp_path)).result()
 
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == Path("file.wav").read_bytes()
-    assert soundfile.info(io.BytesIO(done.stdout)).frames == 400
-    assert b"samples/s, real-time factor " in done.stderr
+    assert out == Path("file.wav").read_bytes()
+    assert soundfile.info(io.BytesIO(out)).frames == 400
+    assert b"samples/s, real-time factor " in err
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class ManifestFile(Reader):
         super().__init__(folder)
         clips = [
             Clip(f"{i}/a.wav", 100 + i, 8000, f"é {i % 3}", "train", f"{i:064x}", f"{i}.ogg", i)
-            for i in range(12)
+            for i in range(6)
         ]
         write_manifest(folder / MANIFEST, clips)
         self.manifest, self.index = ((folder / name).read_bytes() for name in (MANIFEST, INDEX))

@@ -113,9 +113,9 @@ def suite(*, tiny: bool) -> dict[str, Any]:
     """Outcome of each test that needs a GPU."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "tests/gpu"]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu"]
         command += ["-p", "no:cacheprovider", f"--junitxml={path}"]
-        command += ["tests/gpu/test_cuda_sampler.py", "--collect-only"] if tiny else []
+        command += ["tests/gpu/test_cuda_sampler.py", "--collect-only"] if tiny else ["tests/gpu"]
         try:
             subprocess.run(command, timeout=SUITE_SECONDS, capture_output=True, check=False)
         except subprocess.TimeoutExpired:
