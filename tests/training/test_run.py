@@ -2,17 +2,19 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.training.small import single_process
-from wavenet.checkpoint import TrainingInfo, save
+from wavenet.checkpoint import TrainingInfo, load, save
 from wavenet.config import AudioConfig, LocalConfig, ScoreConfig, WaveNetConfig
 from wavenet.data.manifest import MANIFEST, Clip, write_manifest
 from wavenet.data.options import DataOptions
 from wavenet.evaluation.options import EvaluationOptions
 from wavenet.model import WaveNet
 from wavenet.training.data import resolve_config
+from wavenet.training.loggers import build_loggers
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.training.run import (
     find_relaunched_run,
@@ -167,6 +169,37 @@ def test_a_run_that_lost_its_checkpoints_keeps_its_model(
         caught.value
     )
     assert f"init={run / 'model'} run_dir=OTHER" in str(caught.value)
+
+
+@pytest.mark.parametrize(("logger", "step"), [("csv", 101), ("tensorboard", 101)])
+def test_curves_past_the_first_checkpoint_tell_that_it_is_lost(
+    trained: Callable[[int], Path], logger: str, step: int
+) -> None:
+    run = trained(60)
+    log_steps(run, logger, 100)
+    assert resume_run(read_run(run), run, ONE_PROCESS) == read_run(run)
+    log_steps(run, logger, step)
+
+    with pytest.raises(CheckpointError, match=r"overwrite .* of step 60: restore"):
+        resume_run(read_run(run), run, ONE_PROCESS)
+
+
+def test_an_evaluated_model_tells_that_its_run_had_checkpoints(
+    trained: Callable[[int], Path],
+) -> None:
+    run = trained(60)
+    model, audio, training = load(run / "model")
+    save(model, run / "model", audio, dataclasses.replace(training, evaluation={"PESQ": 3.0}))
+
+    with pytest.raises(CheckpointError, match=r"overwrite .* of step 60: restore"):
+        resume_run(read_run(run), run, ONE_PROCESS)
+
+
+def log_steps(run: Path, logger: Any, step: int) -> None:
+    config = dataclasses.replace(CONFIG, trainer=TrainerOptions(logger=(logger,)))
+    loggers = build_loggers(config, run, 1000)
+    loggers.add_scalars({"train/bits_per_sample": 5.0}, step)
+    loggers.close()
 
 
 @pytest.mark.parametrize("steps", [0, 60, 100])

@@ -4,6 +4,7 @@
 one that cannot write says so once, and the run continues without it.
 """
 
+import contextlib
 import csv
 import hashlib
 import logging
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.training.options import RunConfig
-from wavenet.training.tensorboard import TensorBoard
+from wavenet.training.tensorboard import TensorBoard, last_event_step
 from wavenet.utils.dataclass_io import to_dict
 from wavenet.utils.errors import printable, require
 from wavenet.utils.files import write_text
@@ -170,6 +171,15 @@ class WeightsAndBiases(_Forgiving):
         """Send what is buffered, and close."""
         if self._run is not None:
             self.attempt(self._run.finish)
+
+
+def last_logged_step(run: Path) -> int:
+    """Return the last step of the curves in a run's folder; 0 without any that can be read."""
+    steps = [0]
+    with contextlib.suppress(OSError, UnicodeDecodeError, csv.Error):
+        rows = csv.reader((run / METRICS_FILE).read_text("utf-8").splitlines())
+        steps += [int(row[0]) for row in rows if row and row[0].isdecimal()]
+    return max(*steps, last_event_step(run))
 
 
 def require_loggers(names: Sequence[str]) -> None:

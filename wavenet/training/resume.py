@@ -19,6 +19,7 @@ from wavenet.training.checkpointing import (
     read_checkpoint,
 )
 from wavenet.training.distributed.process_group import ProcessGroup
+from wavenet.training.loggers import last_logged_step
 from wavenet.training.options import TrainerOptions
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
@@ -41,11 +42,13 @@ def refuse_without_checkpoints(run: Path, options: TrainerOptions) -> None:
         return
     first, of_step = first_regular_step(options), ""
     with contextlib.suppress(CheckpointError):  # a damaged model is not overwritten either
-        steps = read_config(run / "model").training.steps
+        training = read_config(run / "model").training
+        steps = training.steps
         folder = run / CHECKPOINTS_DIR
         emptied = folder.is_dir() and not any(folder.iterdir())
-        finished = (run / "report.html").is_file()
-        if not steps or (steps <= first and not emptied and not finished):
+        finished = (run / "report.html").is_file() or bool(training.evaluation)
+        went_on = steps > first or last_logged_step(run) > first
+        if not steps or not (went_on or emptied or finished):
             return
         of_step = f" of step {steps:,}"
     model = printable(run / "model")

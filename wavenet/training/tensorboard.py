@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.evaluation.plots import spectrogram_image
-from wavenet.utils.errors import printable
+from wavenet.utils.errors import printable, require
 
 METRICS = ("val/bits_per_sample", "train/bits_per_sample")  # of the table of hyperparameters
 log = logging.getLogger("wavenet")
@@ -110,3 +110,16 @@ class TensorBoard:
                     *(printable(self.folder), printable(error)),
                 )
             self.failed = True
+
+
+def last_event_step(run: Path) -> int:
+    """Return the last step in the event files of a run; 0 without any that can be read."""
+    files = sorted((run / "tensorboard").glob("events.out.tfevents.*"))
+    if not files:
+        return 0
+    try:
+        loader: Any = require("tensorboard.backend.event_processing.event_file_loader", "train")
+        events = (event for file in files for event in loader.EventFileLoader(str(file)).Load())
+        return max((event.step for event in events if event.HasField("summary")), default=0)
+    except Exception:  # noqa: BLE001 curves are only a hint
+        return 0
