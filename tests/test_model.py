@@ -395,6 +395,26 @@ def test_a_waveform_of_another_shape_or_type_is_refused(waveform: Tensor, messag
             call(waveform)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("with_array", [False, True])
+def test_a_waveform_that_is_not_finite_is_refused_with_count_and_place(
+    value: float, with_array: bool
+) -> None:
+    model, waveform = WaveNet(SMALL), torch.zeros(2, 20)
+    waveform[1, [7, 9, 19]] = value
+    words = f"got 3 of 40 samples that are NaN or infinity, the first {value} at sample 7 of item 1"
+
+    for call in (model, model.nll):
+        with pytest.raises(ValueError, match=words):
+            call(waveform.numpy() if with_array else waveform)
+
+
+def test_a_waveform_whose_sum_is_infinite_is_finite() -> None:
+    waveform = torch.full((1, 20), 3e38)
+
+    assert WaveNet(SMALL).nll(waveform).isfinite().all()
+
+
 def test_conditioners_refuse_unknown_options_and_other_frames() -> None:
     with pytest.raises(ValueError, match="num_speakers or vector_channels must be positive"):
         GlobalConditioner(4)

@@ -34,11 +34,12 @@ from wavenet.modules import (
 )
 from wavenet.modules.checks import check_signal
 from wavenet.modules.empty import EmptyWeights
+from wavenet.modules.fusable import is_transformed
 from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.past_predictor import PastPredictor
 from wavenet.pretrained_mixin import PretrainedMixin
 from wavenet.utils.arrays import Array, as_tensor
-from wavenet.waveform import shape_of_waveform, shift_right
+from wavenet.waveform import check_samples_finite, shape_of_waveform, shift_right
 
 MU_LAW_CLASSES = 256  # of input_type=mu-law
 
@@ -134,12 +135,16 @@ class WaveNet(PretrainedMixin, Conditioned):
         """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`.
 
         Raises:
-            ValueError: The waveform has another shape or is not floating point, or an input of the
-                conditioning is missing, has another shape, or is not the model's.
+            ValueError: The waveform has another shape, is not floating point or, on the CPU, not
+                finite; or an input of the conditioning is missing, has another shape, or is not the
+                model's.
         """
         waveform = as_tensor("waveform", waveform, self)
+        shape = shape_of_waveform(waveform)
+        if not is_transformed(waveform):
+            check_samples_finite(waveform)
         rows, conditioning = self.conditioning_parts(
-            *shape_of_waveform(waveform), local=local, speaker=speaker, vector=vector
+            *shape, local=local, speaker=speaker, vector=vector
         )
         return self._params(waveform, rows, conditioning)
 

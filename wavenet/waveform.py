@@ -27,6 +27,24 @@ def shape_of_waveform(waveform: Tensor) -> torch.Size:
     return waveform.shape
 
 
+def check_samples_finite(waveform: Tensor) -> None:
+    """Raise a `ValueError` if a waveform, `(B, T)`, on the CPU holds NaN or infinity.
+
+    The values on another device are not looked at, which would wait for it.
+    """
+    if waveform.device.type != "cpu" or bool(waveform.detach().sum().isfinite()):
+        return
+    # the sum of large numbers may be infinite too
+    bad = (~waveform.detach().isfinite()).nonzero()
+    if len(bad):
+        item, sample = bad[0].tolist()
+        value = waveform[item, sample].item()
+        raise ValueError(
+            f"waveform must be finite, got {len(bad):,} of {waveform.numel():,} samples that are "
+            f"NaN or infinity, the first {value} at sample {sample:,} of item {item}"
+        )
+
+
 def shift_right(waveform: Tensor) -> Tensor:
     """Return the waveform delayed by one sample, `(B, T)`: silence first, the last one dropped."""
     return F.pad(waveform, (1, 0))[..., :-1]
