@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from wavenet.modules import Head, ResidualBlock, ResidualStack
+from wavenet.modules import CausalEmbedding, Head, ResidualBlock, ResidualStack
 
 
 def make_stack(**options: Any) -> ResidualStack:
@@ -208,3 +208,42 @@ def test_sizes_may_be_whole_numbers_of_any_type() -> None:
 
     assert stack.dilations == (1, 2)
     assert [block.conv.kernel_size for block in stack._blocks()] == [(3,), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (torch.zeros(1, 4, 9, dtype=torch.float64), ValueError, "x must be of the weights' dtype"),
+        (np.zeros((1, 4, 9), np.float32), TypeError, "x must be a tensor, got ndarray: use torch"),
+    ],
+)
+def test_a_stream_refuses_another_dtype_and_arrays(
+    x: Any, error: type[Exception], message: str
+) -> None:
+    stream = ResidualStack((1, 2), 4, 4, 4).eval().stream()
+
+    with pytest.raises(error, match=message):
+        stream.push(x, stream.new_state(1))
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (torch.zeros(1, 9), ValueError, "must be classes, int64, got torch.float32: encode a"),
+        (torch.zeros(1, 9, dtype=torch.bool), ValueError, "must be classes, int64, got torch.bool"),
+        (np.zeros((1, 9), np.int64), TypeError, "the input must be a tensor, got ndarray: use"),
+    ],
+)
+def test_an_embedding_refuses_values_and_arrays(
+    x: Any, error: type[Exception], message: str
+) -> None:
+    embedding = CausalEmbedding(8, 4, 2)
+
+    with pytest.raises(error, match=message):
+        embedding(x)
+
+
+def test_an_embedding_takes_int32_classes() -> None:
+    embedding, classes = CausalEmbedding(8, 4, 2), torch.randint(8, (2, 9))
+
+    assert torch.equal(embedding(classes.int()), embedding(classes))

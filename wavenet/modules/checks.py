@@ -38,6 +38,18 @@ def check_dtype(x: Tensor, conv: nn.Conv1d, name: str = "the input") -> None:
         )
 
 
+def check_classes(found: Any) -> None:
+    """Raise a `ValueError` unless `found` is a tensor of whole numbers, as a look-up takes it."""
+    if isinstance(found, torch.fx.Proxy):
+        return
+    check_tensor("the input", found)
+    if found.dtype not in (torch.int64, torch.int32):
+        raise ValueError(
+            f"the input must be classes, int64, got {found.dtype}: encode a signal with the "
+            "distribution's encode"
+        )
+
+
 def check_position(position: Any) -> None:
     """Raise a `ValueError` unless `position` is a whole number, 0 or more, or a tensor of one.
 

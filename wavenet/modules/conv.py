@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.checks import check_dtype, check_prefill, check_step
+from wavenet.modules.checks import check_classes, check_dtype, check_prefill, check_step
 from wavenet.modules.empty import KeepsConstants
 from wavenet.utils.shared_constants import SILENCE_CODE
 
@@ -154,6 +154,7 @@ class CausalEmbedding(KeepsConstants):
             table.copy_((ramp * slopes + 0.1 * noise) * (kernel_size * self.num_signals) ** -0.5)
 
     def forward(self, codes: Tensor) -> Tensor:
+        check_classes(codes)
         tables = self.weight.unbind()
         y = self._look_up(codes, tables[-1])  # (B, T, channels)
         for shift, table in enumerate(reversed(tables[:-1]), start=1):

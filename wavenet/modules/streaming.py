@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from wavenet.modules.checks import check_chunk, check_signal, check_vector
+from wavenet.modules.checks import check_chunk, check_dtype, check_signal, check_vector
 from wavenet.modules.conv import CausalConv1d, SameConv1d
 from wavenet.modules.residual_block import ResidualBlock, conv1x1
 from wavenet.modules.standard import kind, overridden_call
@@ -262,6 +262,7 @@ class StackStream:
     def _check_chunk(self, x: Tensor, state: StackState) -> None:
         stop = state.inputs[0].stop
         check_chunk("x", x, state.inputs[0].read(stop, stop), state.flushed)
+        check_dtype(x, self._blocks[0].conv, "x")
         for index, block in enumerate(self._blocks):
             if block.dropout.training and block.dropout.p:
                 raise ValueError(f"blocks.{index} drops values in training: call eval() to stream")
