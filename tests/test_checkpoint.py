@@ -44,6 +44,35 @@ def rewrite(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(plain))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("residual_channels", 5), ("residual_channels", -1), ("dilations", "x"), ("no_such_key", 1)],
+)
+def test_an_edited_config_is_reported_by_its_digest_before_its_values(
+    folder: Path, key: str, value: object
+) -> None:
+    path = folder / "config.json"
+    plain = json.loads(path.read_text())
+    stated = plain["sha256"]["config"][:8]
+    plain["model"][key] = value
+    path.write_text(json.dumps(plain))
+
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(folder)
+
+    start = f"{path} was changed: checksum differs, its digest is "
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith(f", expected {stated}: copy the model directory again")
+
+
+def test_a_config_without_digests_is_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": None}))
+
+    with pytest.raises(CheckpointError, match="config.json holds no checksums, the file was edite"):
+        checkpoint.load(folder)
+
+
 @pytest.mark.parametrize("weight_norm", [False, True])
 def test_load_gives_back_the_saved_model(tmp_path: Path, weight_norm: bool) -> None:
     model = WaveNet(
