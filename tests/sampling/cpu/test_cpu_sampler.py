@@ -13,6 +13,7 @@ import torch
 
 from tests.architectures import SMALL
 from tests.commands import ROOT
+from tests.forks import FunctionProcess
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import SamplingConfig
 from wavenet.kernels.sampler.arrays import ThreadShare
@@ -154,33 +155,22 @@ def test_interruption_leaves_no_waiting_thread() -> None:
     assert not any(helper.is_alive() for helper in helpers)
 
 
-FORK = """
-import os, torch
-from wavenet import WaveNet, WaveNetConfig, make_sampler
-torch.set_num_threads(2)
-sampler = make_sampler(WaveNet(WaveNetConfig(quantization_channels=16, dilations=(1, 2))), "cpu")
-sampler.generate(5_000, batch_size=4)
-child = os.fork()
-if not child:
+def status_of_a_fork_that_generates() -> int:
+    """Generate on two threads, then in a child of this process; return the child's status."""
+    torch.set_num_threads(2)
+    sampler = make_sampler(WaveNet(SMALL), "cpu")
     sampler.generate(5_000, batch_size=4)
-    os._exit(0)
-print(os.waitpid(child, 0)[1])
-"""
+    child = os.fork()
+    if not child:
+        sampler.generate(5_000, batch_size=4)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.slow
 def test_a_forked_child_generates_too() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-
-    assert done.stdout == "0\n"
+    assert FunctionProcess(status_of_a_fork_that_generates).result() == 0
 
 
 def test_another_top_k_compiles_nothing() -> None:
