@@ -3,8 +3,11 @@
 import copy
 import dataclasses
 import inspect
+import io
 import itertools
 import json
+import pickle  # noqa: TID251 the test of a pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +160,28 @@ def test_a_sampler_keeps_the_weights_it_was_made_with(backend: str) -> None:
             parameter.zero_()
 
     assert torch.equal(sampler.generate(20), before)
+
+
+def pickled(sampler: Sampler) -> Sampler:
+    loaded: Sampler = pickle.loads(pickle.dumps(sampler))  # noqa: S301
+    return loaded
+
+
+def saved_by_torch(sampler: Sampler) -> Sampler:
+    file = io.BytesIO()
+    torch.save(sampler, file)
+    file.seek(0)
+    loaded: Sampler = torch.load(file, weights_only=False)  # noqa: TID251 the test of a pickle
+    return loaded
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, saved_by_torch])
+def test_a_copy_of_a_used_sampler_gives_its_signal(
+    sampler: Sampler, copied: Callable[[Sampler], Sampler]
+) -> None:
+    expected = sampler.generate(50, seed=1)
+
+    assert torch.equal(copied(sampler).generate(50, seed=1), expected)
 
 
 def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:

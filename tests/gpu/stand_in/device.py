@@ -67,10 +67,20 @@ class StandIn:
     ) -> None:
         self.sanitizer, self.seed, self.reports = sanitizer, seed, ""
         self.path = build(program, sanitizer, edits or {})
-        if not sanitizer:
+        self._load()
+
+    def _load(self) -> None:
+        if not self.sanitizer:
             self.library = ctypes.CDLL(str(self.path))
             self.library.launch.restype = None
             self.library.task_bytes.restype = ctypes.c_longlong
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "library"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._load()
 
     def launch(self, launch: Launch) -> None:
         task = launch.task()

@@ -1,6 +1,8 @@
 """What the CUDA driver is asked for, recorded by one that does nothing."""
 
+import copy
 import ctypes
+import pickle  # noqa: TID251 the test of a pickle
 from typing import Any
 
 import pytest
@@ -36,6 +38,20 @@ def test_the_kernel_is_loaded_for_its_gpu_and_may_take_all_shared_memory(
     assert library.called("cuDevicePrimaryCtxRetain")[1] == 1
     assert library.called("cuFuncSetAttribute")[1:] == (8, 232448)
     assert CudaKernels(program("float32"), torch.device("cuda", 0), Driver()).device.index == 0
+
+
+def test_a_copy_of_kernels_loads_them_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    record_gpu(monkeypatch)
+    library = Driver()
+    kernel = CudaKernels(program("float32"), torch.device("cuda"), library)
+
+    again = copy.copy(kernel)
+
+    assert again.device == kernel.device
+    loads = [call for call in library.calls if call[0] == "cuModuleLoadData"]
+    assert len(loads) == 2
+    wanted = program("float32")
+    assert pickle.loads(pickle.dumps(wanted)) == wanted  # noqa: S301
 
 
 @needs_compiler

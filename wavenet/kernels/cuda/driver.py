@@ -39,6 +39,7 @@ class CudaKernels:
             self._library = ctypes.CDLL(DRIVER) if library is None else library
         except OSError as error:
             raise MachineError(f"{program.user} needs the CUDA driver: {error}") from error
+        self._program, self._given_library = program, library
         index = torch.cuda.current_device() if device.index is None else device.index
         self.device = torch.device("cuda", index)
         properties: Any = torch.cuda.get_device_properties(self.device)
@@ -57,6 +58,10 @@ class CudaKernels:
                 if program.dynamic_shared and self.max_shared_bytes > DEFAULT_SHARED_BYTES:
                     attribute = (MAX_DYNAMIC_SHARED_BYTES, self.max_shared_bytes)
                     self._call("cuFuncSetAttribute", function, *attribute)
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles are loaded anew: addresses are those of one process."""
+        return type(self), (self._program, self.device, self._given_library)
 
     def launch(self, launch: Launch) -> None:
         """Run a kernel on torch's current stream; nothing waits, so a graph may capture it.

@@ -63,6 +63,10 @@ class CudaSampler(Sampler):
         self.weights = pack_weights(self.model, self.widths, self.dtype)
         self.numbers = self._numbers_of_model()
 
+    def __reduce__(self) -> Any:
+        """Copies and pickles are made anew, with a kernel of their process."""
+        return type(self), (self.model, self.kernel, self.weight_dtype)
+
     def chunk_length(self, batch_size: int) -> int:
         return PIECE
 

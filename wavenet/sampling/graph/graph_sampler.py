@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,10 @@ class GraphSampler(ReferenceSampler):
         assert isinstance(self.model.distribution, Categorical | Mixture)
         self.distribution = self.model.distribution
         self._steps: list[Step] = []  # the last one used at the end
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles are made anew: a pickle would part the views of a step."""
+        return type(self), (self.model,)
 
     @property
     def prefill_streams(self) -> int:
