@@ -175,9 +175,13 @@ def test_licenses_of_the_models_before_are_on_the_card(tmp_path: Path) -> None:
     assert load(tmp_path / "model").training.lineage == lineage
 
 
-def test_figures_of_the_evaluation_are_in_the_table(tmp_path: Path) -> None:
-    card = written(tmp_path / "model", evaluation={"PESQ ↑": 2.8312})
+def test_figures_of_validation_and_evaluation_say_which_they_are(tmp_path: Path) -> None:
+    figures = {"PESQ ↑": 2.8312, "bits per sample ↓": 5.951}
+    card = written(tmp_path / "model", bits_per_sample=6.506, evaluation=figures)
 
+    assert "| Validation bits per sample | 6.506; during training; " in card
+    assert "| Evaluation | after training, on the recordings held out for the test; " in card
+    assert "| Evaluation: bits per sample ↓ | 5.951 |" in card
     assert "| Evaluation: PESQ ↑ | 2.831 |" in card
 
 

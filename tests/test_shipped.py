@@ -16,6 +16,7 @@ from tests.commands import run_here
 from wavenet.checkpoint import Checkpoint, TrainingInfo
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.model import WaveNet
+from wavenet.model_card import model_card
 from wavenet.model_directory import SHIPPED
 
 NAMES = shipped_names()
@@ -35,6 +36,7 @@ def test_a_shipped_model_is_small_and_states_its_licenses(name: str) -> None:
     assert training.attribution
     assert training.attribution in card
     assert "\nwavenet-train recipe=" in card
+    assert card == model_card(*wavenet.load(name)), "written by save() of docs/models/ship.py"
 
 
 @pytest.mark.parametrize("name", NAMES)

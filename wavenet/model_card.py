@@ -74,7 +74,8 @@ class TrainingInfo:
         data: Name of the data set.
         steps: Updates of the weights.
         seconds_of_audio: Length of the training audio.
-        bits_per_sample: On held-out audio; absent if none was held out.
+        bits_per_sample: Of the validation during training that chose the weights; absent if no
+            audio was held out for it.
         dataset: Which clips, and how they are split; absent if that is not known.
         license: License of the weights, by SPDX identifier if it has one, such as `CC-BY-4.0`.
         data_license: License of the training audio.
@@ -82,7 +83,8 @@ class TrainingInfo:
             Face hub, or a description.
         lineage: If the weights were fine-tuned: `base_model` with its licenses, what that one was
             made from, and so on.
-        evaluation: Other figures of an evaluation, by name; absent if there was none.
+        evaluation: Figures of an evaluation after training, by name: of test recordings, where
+            there are some; absent if there was none.
         temperature: That suits the model, as in its own report; absent for 1.
         attribution: Who made the training audio, as its license requires.
         command: Command line that trained the model.
@@ -118,9 +120,16 @@ def model_card(model: "WaveNet", audio: AudioConfig, training: TrainingInfo) -> 
     if audio.frames is not None:
         what = printable(audio.frames.description) or "not described"
         rows["Frames"] = f"{what}; {audio.frames.channels} channels"
-    rows["Held-out bits per sample"] = (
-        "not measured" if bits is None else f"{bits:.3f}; comparable where the codes are the same"
-    )
+    rows["Validation bits per sample"] = "not measured"
+    if bits is not None:
+        rows["Validation bits per sample"] = (
+            f"{bits:.3f}; during training; comparable where the codes are the same"
+        )
+    if training.evaluation:
+        rows["Evaluation"] = (
+            "after training, on the recordings held out for the test; on those of the validation "
+            "where there are none"
+        )
     for name, value in (training.evaluation or {}).items():
         rows[f"Evaluation: {name}"] = f"{value:.3f}"
     bases = training.lineage

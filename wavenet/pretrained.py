@@ -29,7 +29,8 @@ class ModelInfo:
         name: For `wavenet.load` and `checkpoint=`.
         conditioning: What it is conditioned on, such as `("mel", "speaker")`; empty for nothing.
         sample_rate: In Hz.
-        bits_per_sample: On held-out audio; `None` if that was not measured.
+        bits_per_sample: Of the validation during training that chose the weights; an evaluation of
+            test recordings, as in `docs/models.md`, has others. `None` if that was not measured.
         license: License of its weights; `None` if it states none.
     """
 

@@ -38,7 +38,7 @@ def shipped_names() -> list[str]:
 def written() -> str:
     """Return the part of the page that follows from files."""
     names = shipped_names()
-    headings = ["model", "signal", "bits", *(heading for heading, _ in COLUMNS.values())]
+    headings = ["model", "signal", "test bits", *(heading for heading, _ in COLUMNS.values())]
     headings += ["real-time factor", "size", "license"]
     lines = [headings, ["---"] * len(headings), *(row for name in names for row in rows(name))]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
