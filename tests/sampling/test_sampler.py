@@ -8,6 +8,7 @@ import itertools
 import json
 import pickle  # noqa: TID251 the test of a pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,19 @@ def test_a_copy_of_a_used_sampler_gives_its_signal(
     expected = sampler.generate(50, seed=1)
 
     assert torch.equal(copied(sampler).generate(50, seed=1), expected)
+
+
+def test_threads_may_share_a_sampler(sampler: Sampler) -> None:
+    waveform = torch.rand(4, 1, 200) * 2 - 1
+    signals = [sampler.generate(200, seed=seed) for seed in range(4)]
+    params = [sampler.teacher_forced(one) for one in waveform]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda seed: sampler.generate(200, seed=seed), range(4))
+        found_params = pool.map(sampler.teacher_forced, waveform)
+
+        assert all(torch.equal(*pair) for pair in zip(found, signals, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(found_params, params, strict=True))
 
 
 def test_sampling_leaves_the_model_as_it_was(backend: str) -> None:

@@ -55,6 +55,10 @@ class Sampler(abc.ABC):
 
     NumPy arrays are taken wherever tensors are; the results are tensors.
 
+    Threads may share a sampler, but not a `SamplerState`: each generates from its own. Those of
+    `graph` take turns. On a GPU the precision of products is a setting of the process, which a
+    sampler changes while it computes: there one thread computes at a time.
+
     Attributes:
         name: Name of the backend in `make_sampler`.
         draws_by_voicing: Whether it knows `SamplingConfig.voiced_temperature`.

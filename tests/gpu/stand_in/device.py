@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ NO_COMPILER = shutil.which("g++") is None or not sys.platform.startswith("linux"
 needs_compiler = pytest.mark.skipif(
     NO_COMPILER, reason="the stand-in for a GPU needs g++ and Linux"
 )
+STREAM = threading.Lock()  # launches run one after the other, as on a stream of a GPU
 # all backends, the cuda sampler on the stand-in
 BACKENDS_HERE = [pytest.param(name, marks=[needs_compiler] * (name == "cuda")) for name in BACKENDS]
 
@@ -88,7 +90,8 @@ class StandIn:
         if self.sanitizer:
             self._run_program(launch, bytes(task), sizes)
         else:
-            self.library.launch(launch.kernel.encode(), ctypes.byref(task), sizes)
+            with STREAM:
+                self.library.launch(launch.kernel.encode(), ctypes.byref(task), sizes)
 
     def _run_program(self, launch: Launch, task: bytes, sizes: bytes) -> None:
         """Run the program on copies of the tensors, and take over what it has written."""

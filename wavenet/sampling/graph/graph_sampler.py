@@ -1,6 +1,7 @@
 """The sampler that computes all streams at once by the tensor operations of `step.py`."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,7 @@ class GraphSampler(ReferenceSampler):
         assert isinstance(self.model.distribution, Categorical | Mixture)
         self.distribution = self.model.distribution
         self._steps: list[Step] = []  # the last one used at the end
+        self._lock = threading.Lock()  # around a run: a step computes one state at a time
 
     def __reduce__(self) -> Any:
         """Copies and pickles are made anew: a pickle would part the views of a step."""
@@ -79,11 +81,11 @@ class GraphSampler(ReferenceSampler):
         options = StepOptions(sampling, state.streams_per_item, state.guidance_scale)
         items, like = len(state.seeds), self.weights.skip
         codes = torch.zeros(items, length, dtype=torch.int64, device=like.device)
-        step = self._step(len(codes) * options.streams_per_item, options)
-        with one_thread():
+        with self._lock, one_thread():
+            step = self._step(len(codes) * options.streams_per_item, options)
             for piece in self._pieces(step, state, length, noise, local_conditioning):
                 codes[:, piece] = step.codes[: piece.stop - piece.start, :items].T
-        raise_if_nonfinite(step.drawable[:items])
+            raise_if_nonfinite(step.drawable[:items])
         return self.distribution.decode(codes, like.dtype)
 
     def teacher_forced_params(
@@ -93,8 +95,8 @@ class GraphSampler(ReferenceSampler):
         codes = self.distribution.encode(waveform.to(like))
         items, length = codes.shape
         params = like.new_zeros(items, self.distribution.num_params, length)
-        step = self._step(items, StepOptions())
-        with one_thread():
+        with self._lock, one_thread():
+            step = self._step(items, StepOptions())
             for piece in self._pieces(step, state, length, None, local_conditioning, codes):
                 values = step.params[: piece.stop - piece.start, :items]
                 params[..., piece] = values.permute(1, 2, 0)
