@@ -32,7 +32,7 @@ from wavenet.modules import (
     LocalConditioner,
     ResidualStack,
 )
-from wavenet.modules.checks import check_signal
+from wavenet.modules.checks import check_signal, check_step_is_whole
 from wavenet.modules.empty import EmptyWeights
 from wavenet.modules.fusable import is_transformed
 from wavenet.modules.standard import first_difference, replaces_method
@@ -184,7 +184,13 @@ class WaveNet(PretrainedMixin, Conditioned):
         return self.distribution.nll(params, waveform)
 
     def new_state(self, batch_size: int = 1) -> WaveNetState:
-        """Return the state before the first sample: silence."""
+        """Return the state before the first sample: silence.
+
+        Raises:
+            ValueError: A module has hooks, or a `forward`, that `step` would leave out.
+        """
+        for name, module in (("the model", self), ("head", self.head)):
+            check_step_is_whole(module, name)
         queues = [self.input.new_queue(batch_size), *self.stack.new_queues(batch_size)]
         if self.predictor is not None:
             queues.append(self.predictor.new_queue(batch_size))

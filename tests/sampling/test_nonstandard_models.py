@@ -1,8 +1,8 @@
-"""The reference sampler computes the model it was given; the others refuse what they cannot."""
+"""The reference sampler computes what a model steps; all others refuse what is not standard."""
 
 import copy
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -61,8 +61,10 @@ def hook_a_block(model: WaveNet) -> None:
     block_of(model, 1).step = louder  # type: ignore[method-assign, assignment]
 
 
-def register_a_hook(model: WaveNet) -> None:
-    block_of(model, 2).conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+def hook_a_pointwise_convolution(model: WaveNet) -> None:
+    block_of(model, 2).skip_conv.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, inputs, output: 2 * output
+    )
 
 
 def replace_the_head(model: WaveNet) -> None:
@@ -85,7 +87,7 @@ def change_the_distribution(model: WaveNet) -> None:
 CHANGES: list[tuple[Callable[[WaveNet], None], str]] = [
     (subclass_blocks, r"stack\.blocks\.0"),
     (hook_a_block, r"stack\.blocks\.1"),
-    (register_a_hook, r"stack\.blocks\.2\.conv"),
+    (hook_a_pointwise_convolution, r"stack\.blocks\.2\.skip_conv"),
     (replace_the_head, "head"),
     (change_the_scale, r"stack\.blocks\.0.*residual_scale"),
     (remove_a_block, "stack"),
@@ -128,8 +130,7 @@ def test_a_changed_model_is_sampled_by_reference_alone(
     signal = make_sampler(model, "reference").generate(30)
 
     assert torch.equal(signal, stepped(model, 30))
-    if change is not register_a_hook:  # a step does not call the modules, so it runs no hooks
-        assert not torch.equal(signal, standard)
+    assert not torch.equal(signal, standard)
     for backend in ("cpu", "graph"):
         with pytest.raises(ConfigError, match=f"(?s){backend}.*{part}.*use backend=reference"):
             make_sampler(model, backend)
@@ -137,14 +138,90 @@ def test_a_changed_model_is_sampled_by_reference_alone(
     assert "using the slow reference sampler" in caplog.text
 
 
-def test_teacher_forcing_by_reference_runs_the_hooks_of_the_model() -> None:
+class LoudHead(Head):
+    """A head whose signal is louder, but not its step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class LoudBlock(ResidualBlock):
+    """A block with a forward of its own."""
+
+    def forward(self, *arguments: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        x, skip = super().forward(*arguments, **kwargs)
+        return 2 * x, skip
+
+
+PARTS = ("", "input", "stack", "stack.blocks.1", "stack.blocks.1.conv", "head")
+
+
+def doubled(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    return 2 * output
+
+
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS[1:]])
+@pytest.mark.parametrize("part", [*PARTS, "stack.blocks.1.dropout"])
+def test_a_hook_that_a_step_leaves_out_is_refused_by_name(part: str, backend: str) -> None:
     model = WaveNet(SMALL)
-    register_a_hook(model)
-    waveform = torch.rand(1, 20) * 2 - 1
+    model.get_submodule(part).register_forward_hook(doubled)
 
-    params = make_sampler(model, "reference").teacher_forced(waveform)
+    name = part.replace(".", r"\.") or "the model"
+    with pytest.raises(ConfigError, match=f"{name} has forward hooks, which step would leave out"):
+        make_sampler(model, backend)
 
-    assert torch.equal(params, model(waveform))
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_state_is_refused_where_step_leaves_a_hook_out(part: str) -> None:
+    model = WaveNet(SMALL)
+    model.get_submodule(part).register_forward_pre_hook(lambda module, inputs: None)
+
+    with pytest.raises(ValueError, match="has forward pre hooks, which step would leave out"):
+        model.new_state()
+
+
+@pytest.mark.parametrize(("part", "kind"), [("head", LoudHead), ("stack.blocks.1", LoudBlock)])
+def test_a_forward_without_its_step_is_refused_by_name(part: str, kind: type[nn.Module]) -> None:
+    model = WaveNet(SMALL)
+    module = model.get_submodule(part)
+    base, module.__class__ = type(module).__name__, kind
+
+    wanted = f"{part} has the forward of {kind.__name__}, but the step of {base}"
+    with pytest.raises(ConfigError, match=wanted):
+        make_sampler(model)
+
+
+def test_a_forward_set_on_an_instance_is_refused_without_its_step() -> None:
+    model = WaveNet(SMALL)
+    step = model.head.step
+    model.head.forward = lambda x: 2 * x  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="head has a forward of its own, set on the instance"):
+        make_sampler(model)
+
+    model.head.step = lambda x: 2 * step(x)  # type: ignore[method-assign]
+
+    assert make_sampler(model).name == "reference"
+
+
+def test_hooks_of_the_backward_pass_do_not_matter() -> None:
+    model = WaveNet(SMALL)
+    expected = make_sampler(model, "reference").generate(20)
+    for module in model.modules():
+        module.register_full_backward_hook(lambda module, grads, outputs: None)
+
+    assert torch.equal(make_sampler(model, "reference").generate(20), expected)
+
+
+@pytest.mark.parametrize("name", ["hidden", "output"])
+def test_a_hook_in_the_head_runs_forward_and_step_by_step(name: str) -> None:
+    head, x = loud_model().head, torch.randn(2, SMALL.skip_channels, 5)
+    plain = head(x)
+    head.get_submodule(name).register_forward_hook(doubled)
+
+    hooked = head(x)
+
+    assert not torch.allclose(hooked, plain)
+    torch.testing.assert_close(head.step(x[:, :, 0]), hooked[:, :, 0])
 
 
 def test_a_distribution_without_compiled_draw_is_refused(

@@ -7,7 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wavenet.modules.standard import beyond_step, kind
+
 NEW_QUEUES = "begin with new_queues, or a block's new_queue, of this batch size"
+
+
+def check_step_is_whole(module: nn.Module, name: str | None = None) -> None:
+    """Raise a `ValueError` if a call of `module` does what its `step` would leave out."""
+    missing = beyond_step(module)
+    if missing is not None:
+        raise ValueError(
+            f"{name or f'the {kind(module)}'} {missing}, which step would leave out: override step "
+            "as well, or call forward on all samples"
+        )
 
 
 def check_tensor(name: str, found: Any) -> None:

@@ -7,12 +7,21 @@ return the same numbers. `CausalEmbedding` is the convolution of a one-hot signa
 WaveNet, section 2.1 (arXiv:1609.03499); the queues are Fast WaveNet's (arXiv:1611.09482).
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.checks import check_classes, check_dtype, check_prefill, check_step
+from wavenet.modules.checks import (
+    check_classes,
+    check_dtype,
+    check_prefill,
+    check_step,
+    check_step_is_whole,
+)
 from wavenet.modules.empty import KeepsConstants
+from wavenet.modules.standard import overridden_call
 from wavenet.utils.shared_constants import SILENCE_CODE
 
 
@@ -55,7 +64,12 @@ class CausalConv1d(nn.Conv1d):
         return super().forward(F.pad(x, (self.memory, 0)))
 
     def new_queue(self, batch_size: int) -> Tensor:
-        """Return the silence before the first sample, zeros `(B, in_channels, memory)`."""
+        """Return the silence before the first sample, zeros `(B, in_channels, memory)`.
+
+        Raises:
+            ValueError: There are hooks, or a `forward`, that `step` would leave out.
+        """
+        check_step_is_whole(self)
         return self.weight.new_zeros(batch_size, self.in_channels, self.memory)
 
     def prefill(self, queue: Tensor, x: Tensor, position: int) -> None:
@@ -88,7 +102,7 @@ class CausalConv1d(nn.Conv1d):
         check_step(x, (self.in_channels,), queue, self.memory, position)
         check_dtype(x, self)
         if not self.memory:
-            return pointwise(self, x)
+            return F.linear(x, self.weight.squeeze(-1), self.bias)
         offsets = range(self.memory, 0, -self.dilation[0])  # oldest tap first
         past = [queue[..., (position - offset) % self.memory] for offset in offsets]
         taps = torch.stack([*past, x], dim=-1)  # (B, in_channels, kernel_size)
@@ -169,6 +183,7 @@ class CausalEmbedding(KeepsConstants):
 
         For several signals, `(B, num_signals, memory)`.
         """
+        check_step_is_whole(self)
         shape = (batch_size, self.num_signals, self.memory)
         queue = self.weight.new_full(shape, SILENCE_CODE, dtype=torch.int64)
         return queue.squeeze(1) if self.num_signals == 1 else queue
@@ -272,8 +287,15 @@ def check_taps(kernel_size: int, dilation: int) -> None:
 
 
 def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Return the output of a 1x1 convolution, channels last, `(..., C)` in and out."""
-    return F.linear(x, conv.weight.squeeze(-1), conv.bias)
+    """Return the output of a 1x1 convolution, channels last, `(..., C)` in and out.
+
+    One with hooks, or with a `forward` of its own, is called.
+    """
+    if type(conv).forward is nn.Conv1d.forward and overridden_call(conv) is None:
+        return F.linear(x, conv.weight.squeeze(-1), conv.bias)
+    if x.dim() == 2:
+        return cast(Tensor, conv(x.unsqueeze(-1))).squeeze(-1)
+    return cast(Tensor, conv(x.transpose(-1, -2))).transpose(-1, -2)
 
 
 def _fill_queue(queue: Tensor, x: Tensor, position: int) -> None:

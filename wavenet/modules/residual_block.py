@@ -24,6 +24,7 @@ from wavenet.modules.checks import (
     check_dtype,
     check_input,
     check_signal,
+    check_step_is_whole,
     check_tensor,
     check_vector,
     one_of,
@@ -212,7 +213,13 @@ class ResidualBlock(nn.Module):
         return gate(y if projected is None else y + projected)
 
     def new_queue(self, batch_size: int) -> Tensor:
-        """Return the silence before the first sample, `(B, in_channels, memory)`."""
+        """Return the silence before the first sample, `(B, in_channels, memory)`.
+
+        Raises:
+            ValueError: There are hooks, or a `forward`, that `step` would leave out.
+        """
+        check_step_is_whole(self)
+        check_step_is_whole(self.dropout, "the block's dropout")
         return self._causal_conv().new_queue(batch_size)
 
     def prefill(

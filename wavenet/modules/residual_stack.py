@@ -19,6 +19,7 @@ from wavenet.modules.checks import (
     check_position,
     check_signal,
     check_sizes,
+    check_step_is_whole,
     check_tensor,
     one_of,
     whole_numbers,
@@ -174,7 +175,12 @@ class ResidualStack(nn.Module):
         return self._output(x, skips if skips is None or mask is None else skips * mask)
 
     def new_queues(self, batch_size: int) -> list[Tensor]:
-        """Return the silence before the first sample, one queue per block; causal stacks only."""
+        """Return the silence before the first sample, one queue per block; causal stacks only.
+
+        Raises:
+            ValueError: There are hooks, or a `forward`, that `step` would leave out.
+        """
+        check_step_is_whole(self)
         return [block.new_queue(batch_size) for block in self._blocks()]
 
     def prefill(

@@ -4,13 +4,14 @@ Faster implementations (the fused stack, compiled samplers) compute a model from
 sizes alone. That is right only where no module was replaced, subclassed or given hooks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+HOOKS = (*FORWARD_HOOKS, "_backward_hooks", "_backward_pre_hooks")
 OPTION_TYPES = (bool, int, float, str, tuple, type(None))
 # These choose how a module is computed, not what it computes:
 IMPLEMENTATION_ATTRIBUTES = {
@@ -18,14 +19,33 @@ IMPLEMENTATION_ATTRIBUTES = {
 }
 
 
-def overridden_call(module: nn.Module) -> str | None:
-    """Return what a call of `module` does besides its class's `forward`: hooks, for example."""
+def overridden_call(module: nn.Module, kinds: Iterable[str] = HOOKS) -> str | None:
+    """Return what a call of `module` does besides its class's `forward`: hooks of these kinds."""
     attributes = vars(module)
-    for hooks in HOOKS:
+    for hooks in kinds:
         if attributes[hooks]:
             return f"has {hooks.strip('_').replace('_', ' ')}"
     if "forward" in attributes and replaces_method(module, "forward"):
         return "has a forward of its own, set on the instance"
+    return None
+
+
+def beyond_step(module: nn.Module) -> str | None:
+    """Return what a call of `module` does that its `step` leaves out; `None` for nothing.
+
+    Forward hooks, and a `forward` that is overridden, on the instance or in a subclass, where
+    `step` is not.
+    """
+    call = overridden_call(module, FORWARD_HOOKS)
+    if call is not None and not ("hooks" not in call and replaces_method(module, "step")):
+        return call
+    kinds = type_before_parametrizations(module).__mro__
+    forward, step = (
+        next((index for index, one in enumerate(kinds) if name in vars(one)), len(kinds))
+        for name in ("forward", "step")
+    )
+    if forward < step < len(kinds) and not replaces_method(module, "step"):
+        return f"has the forward of {kind(module)}, but the step of {kinds[step].__name__}"
     return None
 
 

@@ -15,7 +15,7 @@ from wavenet.model import WaveNet, unwrap
 from wavenet.sampling.graph import GraphSampler
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler
-from wavenet.sampling.state import SamplerState, unsupported_model
+from wavenet.sampling.state import SamplerState, check_steps, unsupported_model
 from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
@@ -50,8 +50,8 @@ def make_sampler(
             changes of its weights do not affect the sampler.
         backend: A name of `BACKENDS`, or `auto` for the fastest that supports machine and model:
             for a model on a CUDA device `cuda` or `graph`, else `cpu`, or `graph` without Numba.
-            `reference` samples from any subclass or modified model, the others from the standard
-            one.
+            `reference` samples from any model whose modules `step`, also subclassed and modified
+            ones, the others from the standard one.
         num_threads: Cores to use; their number changes no bit of the signal. Several threads on one
             stream wait for each other at every sample: this pays on idle cores. Where a core is
             busy with something else, one thread goes on alone most of the time.
@@ -72,6 +72,7 @@ def make_sampler(
         >>> sampler = wavenet.make_sampler(model)
     """
     wavenet = unwrap(model)
+    check_steps(wavenet)
     if weight_dtype not in WEIGHT_DTYPES:
         known = ", ".join(WEIGHT_DTYPES)
         raise ConfigError(f"unknown weight_dtype {printable(weight_dtype)!r}: use one of {known}")

@@ -1,7 +1,7 @@
 """The backend that defines the others: `WaveNet.step` in a loop.
 
-It computes the model that it is given, including subclassed, replaced or hooked modules, and runs
-wherever PyTorch does.
+It computes the model that it is given, including subclassed and replaced modules, and runs wherever
+PyTorch does. What a step would leave out, such as forward hooks of a block, is refused by name.
 """
 
 import copy

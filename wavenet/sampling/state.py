@@ -18,9 +18,10 @@ import torch
 from numpy.random import Philox  # np.random loads at its first use, and a signal then is lost
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavenet.model import WaveNet, WaveNetState
+from wavenet.modules.checks import check_step_is_whole
 from wavenet.sampling.arguments import check_seeds
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.utils.errors import CheckpointError, ConfigError, printable
@@ -206,6 +207,16 @@ def check_batch(state: SamplerState) -> None:
     ):
         if tensor is not None and len(tensor) != wanted:
             raise ValueError(f"the state has {name} of batch size {len(tensor)}, wanted {wanted}")
+
+
+def check_steps(model: WaveNet) -> None:
+    """Raise a `ConfigError` if `step` would leave out what a call of the model's modules does."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) or hasattr(module, "step"):
+            try:
+                check_step_is_whole(module, name or "the model")
+            except ValueError as error:
+                raise ConfigError(f"no sampler computes this model: {error}") from error
 
 
 def unsupported_model(model: WaveNet) -> str | None:
