@@ -1,5 +1,6 @@
 """What a stack refuses, in a sentence, and where it leaves the fused path to the loop."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from wavenet.modules import CausalEmbedding, Head, ResidualBlock, ResidualStack
+from wavenet.modules import (
+    CausalConv1d,
+    CausalEmbedding,
+    GlobalConditioner,
+    Head,
+    LocalConditioner,
+    ResidualBlock,
+    ResidualStack,
+    SameConv1d,
+)
 
 
 def make_stack(**options: Any) -> ResidualStack:
@@ -189,13 +199,40 @@ def test_step_refuses_queues_of_another_batch_size() -> None:
         ("conditioning_channels", -1),
         ("step_channels", -1),
         ("film_channels", -1),
+        ("dropout", math.nan),
+        ("dropout", 1.5),
+        ("residual_scale", math.nan),
+        ("skip_scale", math.inf),
     ],
 )
-def test_size_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
+def test_option_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
     sizes = {"dilations": [1, 2], "residual_channels": 4, "gate_channels": 8, "skip_channels": 4}
 
     with pytest.raises(ValueError, match=f"^{name} must be "):
         ResidualStack(**{**sizes, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("num_speakers", lambda: GlobalConditioner(8, -3)),
+        ("channels", lambda: GlobalConditioner(0, 3)),
+        ("conditioning_dropout", lambda: GlobalConditioner(8, 3, conditioning_dropout=2.0)),
+        ("conditioning_dropout", lambda: GlobalConditioner(8, 3, conditioning_dropout=math.nan)),
+        ("upsample_scales", lambda: LocalConditioner(8, 8, (2.5,))),  # type: ignore[arg-type]
+        ("in_channels", lambda: LocalConditioner(0, 8, (2,))),
+        ("kernel_size", lambda: LocalConditioner(8, 8, (2,), kernel_size=0)),
+        ("kernel_size", lambda: CausalConv1d(3, 3, 1.5)),  # type: ignore[arg-type]
+        ("in_channels", lambda: CausalConv1d(0, 3, 2)),
+        ("dilation", lambda: SameConv1d(3, 3, 2, 0)),
+        ("num_classes", lambda: CausalEmbedding(0, 8)),
+    ],
+)
+def test_option_of_a_part_out_of_range_is_refused_by_name(
+    name: str, build: Callable[[], nn.Module]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        build()
 
 
 def test_sizes_may_be_whole_numbers_of_any_type() -> None:
@@ -241,6 +278,17 @@ def test_an_embedding_refuses_values_and_arrays(
 
     with pytest.raises(error, match=message):
         embedding(x)
+
+
+@pytest.mark.parametrize("class_of_code", [None, torch.zeros(8, dtype=torch.int64)])
+def test_an_embedding_refuses_a_class_that_it_has_not(class_of_code: Tensor | None) -> None:
+    embedding = CausalEmbedding(8, 4, 2, class_of_code=class_of_code)
+    codes = torch.tensor([[0, 3, 300]])
+
+    with pytest.raises(ValueError, match="^classes must be 0 to 7, got 0 to 300"):
+        embedding(codes)
+    with pytest.raises(ValueError, match="^classes must be 0 to 7, got 300 to 300"):
+        embedding.step(codes[:, 2], embedding.new_queue(1), 0)
 
 
 def test_an_embedding_takes_int32_classes() -> None:

@@ -231,7 +231,7 @@ def test_bands_upsampling_is_that_of_r9y9_v011() -> None:
 
 
 def test_a_kernel_of_an_impossible_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="upsample_frames must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="upsample_frames must be a whole number, 1 or"):
         LocalConditioner(3, 4, (2,), "transposed", upsample_frames=0)
     with pytest.raises(ValueError, match="must be odd and positive, got 2"):
         LocalConditioner(3, 4, (2,), "bands", freq_axis_kernel_size=2)

@@ -1,5 +1,7 @@
 """Checks of what a block is given, and the sentences of their errors."""
 
+import math
+import numbers
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -148,6 +150,23 @@ def check_sizes(least: int, **sizes: Any) -> None:
     for name, size in sizes.items():
         if not hasattr(size, "__index__") or size < least:
             raise ValueError(f"{name} must be a whole number, {least} or more, got {size!r}")
+
+
+def check_finite_numbers(**values: Any) -> None:
+    """Raise a `ValueError` unless each of the named values is a finite number, or a tensor.
+
+    A tensor may be learned; its value is not looked at, which would wait for a GPU.
+    """
+    for name, value in values.items():
+        is_finite = isinstance(value, numbers.Real) and math.isfinite(value)
+        if not (is_finite or isinstance(value, Tensor)):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
+def check_probability(name: str, value: Any) -> None:
+    """Raise a `ValueError` unless `value` is a number from 0 to 1."""
+    if not (isinstance(value, numbers.Real) and 0 <= float(value) <= 1):
+        raise ValueError(f"{name} must be a probability, 0 to 1, got {value!r}")
 
 
 def check_signal(name: str, found: Tensor | None, channels: int | None, x: Tensor) -> None:

@@ -16,7 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavenet.modules.checks import check_chunk, one_of
+from wavenet.modules.checks import (
+    check_chunk,
+    check_probability,
+    check_sizes,
+    one_of,
+    whole_numbers,
+)
 from wavenet.modules.fusable import is_transformed
 from wavenet.modules.residual_stack import ResidualStack
 from wavenet.modules.upsampling import UPSAMPLERS, build_upsample
@@ -42,7 +48,8 @@ class GlobalConditioner(nn.Module):
         - Output: `(B, channels)`
 
     Raises:
-        ValueError: Neither speakers nor vectors; inputs that are unused, misshaped or unknown.
+        ValueError: Neither speakers nor vectors, or a size or probability out of its range; inputs
+            that are unused, misshaped or unknown.
     """
 
     def __init__(
@@ -54,6 +61,9 @@ class GlobalConditioner(nn.Module):
         conditioning_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_sizes(1, channels=channels)
+        check_sizes(0, num_speakers=num_speakers, vector_channels=vector_channels)
+        check_probability("conditioning_dropout", conditioning_dropout)
         if not (num_speakers or vector_channels):
             raise ValueError("num_speakers or vector_channels must be positive, got 0 and 0")
         self.conditioning_dropout = conditioning_dropout
@@ -164,11 +174,9 @@ class LocalConditioner(nn.Module):
         super().__init__()
         if upsample not in UPSAMPLERS:
             raise ValueError(f"upsample must be {one_of(UPSAMPLERS)}, got {upsample!r}")
-        if kernel_size < 1 or lookahead < 0 or min(upsample_scales, default=1) < 1:
-            raise ValueError(
-                "kernel_size and upsample_scales must be 1 or more, lookahead 0 or more, got "
-                f"{kernel_size}, {tuple(upsample_scales)}, {lookahead}"
-            )
+        check_sizes(1, in_channels=in_channels, channels=channels, kernel_size=kernel_size)
+        check_sizes(0, lookahead=lookahead)
+        upsample_scales = whole_numbers("upsample_scales", upsample_scales, least=1)
         self.hop_length = math.prod(upsample_scales)
         self.conv_in = nn.Conv1d(in_channels, channels, kernel_size + lookahead)
         self.context = None

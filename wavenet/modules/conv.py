@@ -17,6 +17,7 @@ from wavenet.modules.checks import (
     check_classes,
     check_dtype,
     check_prefill,
+    check_sizes,
     check_step,
     check_step_is_whole,
 )
@@ -42,7 +43,7 @@ class CausalConv1d(nn.Conv1d):
         - Output: `(B, out_channels, T)`
 
     Raises:
-        ValueError: `kernel_size` or `dilation` is below 1.
+        ValueError: A size is no whole number, or below 1.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class CausalConv1d(nn.Conv1d):
         *,
         bias: bool = True,
     ) -> None:
-        check_taps(kernel_size, dilation)
+        check_sizes(1, in_channels=in_channels, out_channels=out_channels)
+        check_sizes(1, kernel_size=kernel_size, dilation=dilation)
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory: int = (kernel_size - 1) * dilation  # past samples that one output needs
         self.sides = (self.memory, 0)  # samples needed before and after
@@ -145,6 +147,8 @@ class CausalEmbedding(KeepsConstants):
         class_of_code: Tensor | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(1, num_classes=num_classes, channels=channels)
+        check_sizes(1, kernel_size=kernel_size, num_signals=num_signals)
         self.memory = kernel_size - 1
         self.num_signals = num_signals
         self.weight = nn.Parameter(torch.empty(kernel_size, num_signals * num_classes, channels))
@@ -221,7 +225,21 @@ class CausalEmbedding(KeepsConstants):
         return y if self.bias is None else y + self.bias
 
     def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
-        """Return the rows of codes, `(B, T, channels)`, summed over the signals."""
+        """Return the rows of codes, `(B, T, channels)`, summed over the signals.
+
+        A check of their range would cost a pass over them: the look-up itself finds it on the CPU.
+        """
+        try:
+            return self._rows_of(codes, table)
+        except IndexError:
+            count = len(table) // self.num_signals
+            if self.class_of_code is not None:
+                count = len(self.class_of_code)
+            raise ValueError(
+                f"classes must be 0 to {count - 1}, got {int(codes.min())} to {int(codes.max())}"
+            ) from None
+
+    def _rows_of(self, codes: Tensor, table: Tensor) -> Tensor:
         classes = codes if self.class_of_code is None else self.class_of_code[codes]
         if self.num_signals == 1:
             return F.embedding(classes, table)
@@ -249,7 +267,8 @@ class SameConv1d(nn.Conv1d):
         *,
         bias: bool = True,
     ) -> None:
-        check_taps(kernel_size, dilation)
+        check_sizes(1, in_channels=in_channels, out_channels=out_channels)
+        check_sizes(1, kernel_size=kernel_size, dilation=dilation)
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
         self.memory: int = (kernel_size - 1) * dilation
         before = (kernel_size - 1) // 2 * dilation
@@ -276,14 +295,6 @@ def convolve_window(conv: nn.Conv1d, x: Tensor, padding: tuple[int, int]) -> Ten
     starts = range(0, x.shape[-1] - length + 1, dilation)
     taps = torch.stack([x[..., start : start + length] for start in starts], dim=2)
     return F.conv1d(taps.flatten(1, 2), conv.weight.flatten(1).unsqueeze(-1), conv.bias)
-
-
-def check_taps(kernel_size: int, dilation: int) -> None:
-    """Raise a `ValueError` unless both are 1 or more."""
-    if kernel_size < 1 or dilation < 1:
-        raise ValueError(
-            f"kernel_size and dilation must be 1 or more, got {kernel_size} and {dilation}"
-        )
 
 
 def pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:

@@ -122,6 +122,8 @@ class ResidualBlock(nn.Module):
         checks.check_sizes(
             0, conditioning_channels=conditioning_channels, film_channels=film_channels
         )
+        checks.check_probability("dropout", dropout)
+        checks.check_finite_numbers(residual_scale=residual_scale)
         width = gated_channels(gate, gate_channels)
         self.gate = gate
         self.residual_scale = residual_scale

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wavenet.modules.checks import (
     check_batch,
     check_dtype,
+    check_finite_numbers,
     check_input,
     check_position,
     check_signal,
@@ -111,6 +112,7 @@ class ResidualStack(nn.Module):
         self.dilations = dilations = whole_numbers("dilations", dilations, least=1)
         kernel_sizes = _per_block(kernel_size, len(dilations))
         _check_options(output, skip_channels, conditioning_channels, shared_conditioning)
+        check_finite_numbers(skip_scale=skip_scale)
         self.causal = causal
         self.dropout = dropout
         self.residual_scale = residual_scale

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavenet.modules.checks import check_sizes
+
 
 class Upsample(nn.Module):
     """From the rate of frames towards that of samples, by one factor; the base of all stages.
@@ -100,8 +102,7 @@ class TransposedUpsample(Upsample):
 
     def __init__(self, channels: int, scale: int, num_frames: int = 2) -> None:
         super().__init__(channels, scale)
-        if num_frames < 1:
-            raise ValueError(f"upsample_frames must be 1 or more, got {num_frames}")
+        check_sizes(1, upsample_frames=num_frames)
         self.past = num_frames - 1
         self.conv = nn.ConvTranspose1d(channels, channels, num_frames * scale, stride=scale)
 
@@ -172,7 +173,8 @@ class BandsUpsample(Upsample):
 
     def __init__(self, channels: int, scale: int, kernel_size: int = 3) -> None:
         super().__init__(channels, scale)
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        check_sizes(1, freq_axis_kernel_size=kernel_size)
+        if kernel_size % 2 == 0:
             raise ValueError(f"freq_axis_kernel_size must be odd and positive, got {kernel_size}")
         size, padding = (kernel_size, scale), ((kernel_size - 1) // 2, 0)
         self.conv = nn.ConvTranspose2d(1, 1, size, stride=(1, scale), padding=padding)
