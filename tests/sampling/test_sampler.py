@@ -293,6 +293,16 @@ def test_a_state_of_another_model_is_refused(sampler: Sampler) -> None:
         sampler.generate_next(other.init_state(), 1)
 
 
+def test_a_state_with_other_conditioning_is_refused(backend: str) -> None:
+    speakers = dataclasses.replace(SMALL, num_speakers=3, global_channels=4)
+    samplers = [sampler_here(WaveNet(config), backend) for config in (SMALL, speakers)]
+    states = [samplers[0].init_state(), samplers[1].init_state(speaker=torch.tensor([1]))]
+
+    for sampler, state in zip(samplers, reversed(states), strict=True):
+        with pytest.raises(ValueError, match="another model's: global conditioning of [04]"):
+            sampler.generate_next(state, 1)
+
+
 def test_a_state_of_unequal_batches_is_refused(sampler: Sampler) -> None:
     for change in (
         {"seeds": (1, 2, 3)},

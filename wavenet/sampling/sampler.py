@@ -31,6 +31,7 @@ from wavenet.sampling.conditioning import (
     ConditioningBuffer,
     LocalConditioning,
     build_conditioning,
+    check_channels,
 )
 from wavenet.sampling.state import (
     ModelState,
@@ -154,7 +155,8 @@ class Sampler(abc.ABC):
         Raises:
             CheckpointError: The model returns NaN or infinity.
             ConfigError: The model or this sampler does not support `sampling`.
-            ValueError: The state is another model's, or frames are missing.
+            ValueError: The state has other queues, classes or conditioning than this model, or
+                frames are missing. One of another model of the same sizes is taken.
         """
         length, distribution = check_count("length", length, 0), self.model.distribution
         check_sampling(sampling)
@@ -166,6 +168,9 @@ class Sampler(abc.ABC):
                 "requires backend=cpu or backend=reference"
             )
         check_batch(state)
+        config, shared = self.model.config, state.conditioning.global_conditioning
+        wanted = config.global_channels if config.has_global_conditioning else 0
+        check_channels("global", shared, wanted)
         if noise is None:
             noise = self.next_noise(state, length)
         else:
