@@ -20,7 +20,7 @@ from wavenet.training.checkpointing import CheckpointManager, find_checkpoints
 from wavenet.training.data import load_training_data
 from wavenet.training.distributed.gradient_sync import GradientSync
 from wavenet.training.distributed.process_group import ProcessGroup, join_process_group
-from wavenet.training.final_report import longer_command, write_final_report
+from wavenet.training.final_report import longer_command, model_behind, write_final_report
 from wavenet.training.freeze import freeze, log_trainable
 from wavenet.training.init_config import config_from_model
 from wavenet.training.loader import build_loader
@@ -89,6 +89,9 @@ def train(options: TrainCommand, composed: Composed) -> CommandResult:
         stopped = "stopped and saved" if find_checkpoints(run) else "stopped before the first step"
         print(f"{stopped}; resume with: {resume_command(run)}")
         if (run / "model").is_dir():
+            behind = model_behind(run)
+            if behind:
+                print(behind)
             print(f"listen with: {generate_command(run, config)}")
     return run_result(run, 128 + stop.signal)
 

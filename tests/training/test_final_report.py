@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from tests.training.test_run import CONFIG
+from wavenet.checkpoint import TrainingInfo, save
+from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.evaluation.verdict import Verdict
-from wavenet.training.final_report import next_step
+from wavenet.model import WaveNet
+from wavenet.training.final_report import model_behind, next_step
 from wavenet.training.options import OptimOptions, TrainerOptions
 from wavenet.training.validation import History
 
 RUN = Path("runs/folder")
 LONGER = "wavenet-train resume=runs/folder trainer.max_steps=4000 optim.lr_schedule_steps=4000"
 GENERATE = "wavenet-generate runs/folder/model"
+BEST = "the model is of step 800, the best validation so far; the checkpoint of step 860"
 FLAT = [(100, 5.0), (300, 4.0), (400, 4.0)]
 
 
@@ -69,3 +73,23 @@ def test_a_command_that_is_shown_can_be_copied_into_a_shell() -> None:
     _, command = next_step(Path("runs/a b"), CONFIG, History(), None)
 
     assert shlex.split(command) == ["wavenet-generate", "runs/a b/model"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "last", "sentence"),
+    [
+        (4.5, 860, BEST),
+        (None, 860, "the model is of step 800; the checkpoint of step 860"),
+        (4.5, 800, ""),
+    ],
+)
+def test_a_model_that_is_older_than_the_checkpoint_is_said_to_be(
+    tmp_path: Path, bits: float | None, last: int, sentence: str
+) -> None:
+    training = TrainingInfo(steps=800, bits_per_sample=bits)
+    save(WaveNet(WaveNetConfig(dilations=(1,))), tmp_path / "model", AudioConfig(), training)
+    (tmp_path / "checkpoints").mkdir()
+    for step in (700, last):
+        (tmp_path / "checkpoints" / f"step-{step:08}.ckpt").touch()
+
+    assert model_behind(tmp_path) == sentence

@@ -14,6 +14,7 @@ from wavenet.evaluation.held_out import held_out_split, split_name
 from wavenet.evaluation.nll import MODEL
 from wavenet.evaluation.report import write_report
 from wavenet.evaluation.verdict import Verdict
+from wavenet.training.checkpointing import checkpoint_step, find_checkpoints
 from wavenet.training.options import RunConfig
 from wavenet.training.validation import History, generate_command, resume_command
 from wavenet.utils.errors import printable
@@ -102,6 +103,16 @@ def next_step(
     if still_falls(history, steps):
         return "The curve still falls: training longer makes it better.", longer
     return "", generate
+
+
+def model_behind(run: Path) -> str:
+    """Return a sentence if the model of a run has fewer steps than its checkpoint, or nothing."""
+    training = checkpoint.read_config(run / "model").training
+    last = max(map(checkpoint_step, find_checkpoints(run)), default=0)
+    if training.steps >= last:
+        return ""
+    best = "" if training.bits_per_sample is None else ", the best validation so far"
+    return f"the model is of step {training.steps}{best}; the checkpoint of step {last}"
 
 
 def longer_command(run: Path, config: RunConfig) -> str:
