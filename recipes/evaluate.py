@@ -6,17 +6,16 @@ import logging
 from pathlib import Path
 
 import wavenet
-from wavenet.cli.commands import AUTO, EvaluateCommand
+from wavenet.cli.commands import EvaluateCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.config import check_frames
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
-from wavenet.evaluation.held_out import default_page, held_out_clips
+from wavenet.evaluation.held_out import held_out_clips
 from wavenet.evaluation.report import write_report
 from wavenet.pretrained import find_model
 from wavenet.utils.device import find_device
-from wavenet.utils.errors import ConfigError, printable
-from wavenet.utils.files import check_writable, refuse_special
+from wavenet.utils.errors import printable
 from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
@@ -25,20 +24,12 @@ log = logging.getLogger("wavenet")
 def evaluate(options: EvaluateCommand, composed: Composed) -> None:
     """Print bits per sample and resynthesis metrics with baselines; write a listening page."""
     show = log.info if options.json else print  # with json=true, stdout is JSON only
-    model_dir = find_model(options.checkpoint)
-    if options.output in (None, AUTO):
-        place = default_page(model_dir, is_own=Path(options.checkpoint).exists())
-    else:
-        place = Path(options.output)
-    page = place if options.writes_page else None
-    if page is not None:
-        refuse_special(page)
-        if page.exists() and not options.overwrite:
-            raise ConfigError(f"{printable(page)} exists: choose another output, or overwrite=true")
-        check_writable(page)
+    model_dir, page = find_model(options.checkpoint), options.page
 
     # The model, and clips that its training has not used.
     loaded = wavenet.load(model_dir)
+    if loaded.training.steps:  # those of an imported model are not known
+        log.info("%s: step %d", printable(options.checkpoint), loaded.training.steps)
     check_frames(loaded.model.config, loaded.audio)
     folder, clips = held_out_clips(model_dir, loaded, options.data)
     settings = options.evaluation
@@ -50,7 +41,7 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
 
     # Negative log-likelihood of the clips, and their resynthesis with metrics. Several jobs can
     # share these steps: each writes the results of its shard, and the last command merges them.
-    shards = ShardedEvaluation(evaluator, model_dir, place)
+    shards = ShardedEvaluation(evaluator, model_dir, options.place)
     if options.shard is not None:
         path = shards.evaluate(Shard.from_text(options.shard), overwrite=options.overwrite)
         show(f"shard {options.shard}: {path}")

@@ -10,7 +10,8 @@ from wavenet.cli.compose import Composed
 from wavenet.cli.main import run_command
 from wavenet.interop import load
 from wavenet.model_card import generate_arguments, model_facts
-from wavenet.utils.errors import ConfigError, printable
+from wavenet.utils.errors import printable
+from wavenet.utils.files import check_replaceable
 
 UNKNOWN = ("Data", "Training audio")  # which other projects' checkpoints do not tell
 
@@ -18,8 +19,7 @@ UNKNOWN = ("Data", "Training audio")  # which other projects' checkpoints do not
 def import_model(options: ImportCommand, composed: Composed) -> None:
     """Write a model directory; print what was found, notes, and the command to generate."""
     output = Path(options.output)
-    if output.exists() and not options.overwrite:
-        raise ConfigError(f"{printable(output)} exists: choose another output, or overwrite=true")
+    check_replaceable(output, overwrite=options.overwrite)
     imported = load(
         options.source,
         kind=options.kind,

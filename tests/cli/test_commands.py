@@ -79,6 +79,7 @@ def test_train_evaluate_benchmark_and_generate(run: Run, recordings: Path, tmp_p
     assert list((first / "tensorboard").glob("events*"))
 
     evaluated = run("evaluate", "checkpoint=first/model")
+    assert re.match(r"first/model: step \d+\n", evaluated.stderr), evaluated.stderr
     assert evaluated.returncode == 0, evaluated.stderr
     assert "adaptive linear prediction" in evaluated.stdout
 

@@ -162,30 +162,32 @@ def test_another_suffix_is_refused_with_those_that_are_written(run: Run, model: 
 
 REFUSED = """
 import sys
-from wavenet.cli.main import generate
+from wavenet.cli import main
 try:
-    generate()
+    getattr(main, sys.argv.pop(1))()
 finally:
     print("torch" in sys.modules)
 """
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("verb", "words", "code", "message"),
     [
-        ("output=old.wav", 2, "old.wav exists: choose another output, or overwrite=true"),
-        ("output=-", 2, ".mp3, or /dev/stdout, got -"),
-        ("input=none.wav", 3, "none.wav: no such file"),
-        ("prompt=none.wav", 3, "none.wav: no such file"),
+        ("generate", "output=old.wav", 2, "old.wav exists: choose another output, or overwrite=tr"),
+        ("generate", "output=-", 2, ".mp3, or /dev/stdout, got -"),
+        ("generate", "input=none.wav", 3, "none.wav: no such file"),
+        ("generate", "prompt=none.wav", 3, "none.wav: no such file"),
+        ("evaluate", "output=old.html", 2, "old.html exists: choose another output, or overwrite="),
     ],
 )
 def test_what_files_rule_out_is_refused_before_torch_loads(
-    tmp_path: Path, words: str, code: int, message: str
+    tmp_path: Path, verb: str, words: str, code: int, message: str
 ) -> None:
-    (tmp_path / "old.wav").write_bytes(b"mine")
+    for name in ("old.wav", "old.html"):
+        (tmp_path / name).write_bytes(b"mine")
 
     done = subprocess.run(
-        [sys.executable, "-c", REFUSED, "demo_voice", words],
+        [sys.executable, "-c", REFUSED, verb, "demo_voice", words],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -196,7 +198,8 @@ def test_what_files_rule_out_is_refused_before_torch_loads(
     assert done.returncode == code
     assert message in done.stderr
     assert done.stdout == "False\n"
-    assert (tmp_path / "old.wav").read_bytes() == b"mine"
+    for name in ("old.wav", "old.html"):
+        assert (tmp_path / name).read_bytes() == b"mine"
 
 
 def test_a_length_under_one_sample_is_refused_as_it_was_given(run: Run) -> None:

@@ -9,7 +9,8 @@ from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.manifest import read_manifest, write_manifest
 from wavenet.data.options import DataOptions, PrepareOptions
 from wavenet.data.preparation.prepare import make_plan, prepare_clips
-from wavenet.evaluation.held_out import default_page, first_seconds, held_out_clips, held_out_split
+from wavenet.evaluation.held_out import first_seconds, held_out_clips, held_out_split
+from wavenet.evaluation.options import default_page
 from wavenet.model import WaveNet
 from wavenet.utils.errors import ConfigError, DataError
 

@@ -7,11 +7,12 @@ from typing import Any, Literal, NamedTuple
 
 from wavenet.config import MAX_SAMPLE_RATE, AudioConfig, LocalConfig, WaveNetConfig
 from wavenet.data.options import DataOptions
-from wavenet.evaluation.options import MAX_SEED, EvaluationOptions
+from wavenet.evaluation.options import MAX_SEED, EvaluationOptions, default_page
 from wavenet.generation.options import CHECKPOINT_HELP, GenerateCommand, WeightDtype
 from wavenet.training.options import OptimOptions, RunConfig, TrainerOptions
 from wavenet.utils.dataclass_io import Options, check, default_config, narrow, option
 from wavenet.utils.errors import ConfigError
+from wavenet.utils.files import check_replaceable, check_writable, refuse_special
 from wavenet.utils.sharding import Shard
 
 ModelSize = Literal["small", "medium", "large"]
@@ -96,11 +97,32 @@ class EvaluateCommand(Options):
             if self.merge_shards is not None:
                 raise ConfigError("shard evaluates, merge_shards merges: set one of the two")
 
+    def check_files(self) -> None:
+        """Refuse a page that exists or cannot be written.
+
+        Raises:
+            ConfigError: It exists.
+            MachineError: It cannot be written.
+        """
+        page = self.page
+        if page is not None:
+            refuse_special(page)
+            check_replaceable(page, overwrite=self.overwrite)
+            check_writable(page)
+
     @property
-    def writes_page(self) -> bool:
-        """Whether this command writes the listening page."""
+    def place(self) -> Path:
+        """Where the listening page is or would be, and next to it the results of shards."""
+        if self.output in (None, AUTO):
+            folder = Path(self.checkpoint)
+            return default_page(folder, is_own=folder.exists())
+        return Path(self.output)
+
+    @property
+    def page(self) -> Path | None:
+        """The listening page, if this command writes one."""
         listen = self.evaluation.sample_seconds and self.shard is None
-        return self.output is not None and bool(listen)
+        return self.place if self.output is not None and listen else None
 
 
 @dataclass(frozen=True, kw_only=True)

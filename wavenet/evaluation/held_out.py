@@ -7,7 +7,6 @@ runs/demo/model/      the model directory
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,6 @@ from wavenet.data.preparation.prepare import ensure_prepared, ensure_same_data
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError, DataError, printable
 
-PAGE = "evaluation.html"
 log = logging.getLogger("wavenet")
 T = TypeVar("T")
 
@@ -68,21 +66,6 @@ def held_out_clips(
     if foreign and data is not None:
         _check_foreign(model_dir, loaded, data, folder, clips)
     return folder, clips
-
-
-def default_page(model_dir: Path, *, is_own: bool) -> Path:
-    """Return where the listening page of a model belongs: beside the model directory.
-
-    It is in the current folder where the parent cannot be written, or is not the user's: that of a
-    model that ships with the package or is in the hub's cache.
-
-    Args:
-        model_dir: The model directory.
-        is_own: Whether it was given as a folder, not by name.
-    """
-    named = model_dir if model_dir.name not in ("", "..") else model_dir.resolve()
-    own = is_own and os.access(named.parent, os.W_OK)
-    return named.with_name(PAGE) if own else Path(PAGE)
 
 
 def _check_foreign(

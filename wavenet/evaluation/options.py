@@ -1,11 +1,14 @@
 """Options of an evaluation: of `wavenet-evaluate`, and of the report of a finished run."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from wavenet.utils.dataclass_io import Options, option
 
 MAX_SECONDS = 1e9
 MAX_SEED = 2**63 - 1
+PAGE = "evaluation.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +45,18 @@ class EvaluationOptions(Options):
     eval_seconds: float | None = option(
         None, "Held-out audio for bits per sample; null for all", gt=0, le=MAX_SECONDS
     )
+
+
+def default_page(model_dir: Path, *, is_own: bool) -> Path:
+    """Return where the listening page of a model belongs: beside the model directory.
+
+    It is in the current folder where the parent cannot be written, or is not the user's: that of a
+    model that ships with the package or is in the hub's cache.
+
+    Args:
+        model_dir: The model directory.
+        is_own: Whether it was given as a folder, not by name.
+    """
+    named = model_dir if model_dir.name not in ("", "..") else model_dir.resolve()
+    own = is_own and os.access(named.parent, os.W_OK)
+    return named.with_name(PAGE) if own else Path(PAGE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from wavenet.config import AudioConfig, WaveNetConfig, check_frames
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, DataError, printable
-from wavenet.utils.files import check_writable
+from wavenet.utils.files import check_replaceable, check_writable
 from wavenet.utils.memory import check_memory
 from wavenet.utils.sharding import Shard
 
@@ -208,8 +208,7 @@ def _check_outputs(paths: Sequence[Path], options: GenerateCommand) -> None:
         for key, source in given.items():
             if source is not None:
                 check_not_source(path, Path(source), key)
-        if path.exists() and not options.overwrite:
-            raise ConfigError(f"{printable(path)} exists: choose another output, or overwrite=true")
+        check_replaceable(path, overwrite=options.overwrite)
     for path in paths:
         if path is paths[0] or path.is_symlink():  # the others are in the same folder
             check_writable(path)

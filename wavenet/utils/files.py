@@ -330,6 +330,12 @@ def write_error(path: Path, error: OSError) -> MachineError:
     )
 
 
+def check_replaceable(path: Path, *, overwrite: bool) -> None:
+    """Raise a `ConfigError` if an output exists, unless `overwrite` is set."""
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{printable(path)} exists: choose another output, or overwrite=true")
+
+
 def check_writable(path: Path) -> None:
     """Raise a `MachineError` if no file `path` can be made, or none can replace it.
 
