@@ -39,7 +39,7 @@ from wavenet.modules.standard import first_difference, replaces_method
 from wavenet.past_predictor import PastPredictor
 from wavenet.pretrained_mixin import PretrainedMixin
 from wavenet.utils.arrays import Array, as_tensor
-from wavenet.waveform import check_samples_finite, shape_of_waveform, shift_right
+from wavenet.waveform import check_samples_finite, shape_of_input, shift_right
 
 MU_LAW_CLASSES = 256  # of input_type=mu-law
 
@@ -135,12 +135,12 @@ class WaveNet(PretrainedMixin, Conditioned):
         """Return the parameters of every sample, `(B, P, T)`, for a waveform `(B, T)`.
 
         Raises:
-            ValueError: The waveform has another shape, is not floating point or, on the CPU, not
-                finite; or an input of the conditioning is missing, has another shape, or is not the
-                model's.
+            ValueError: The waveform has another shape or no sample, is not floating point or, on
+                the CPU, not finite; or an input of the conditioning is missing, has another
+                shape, or is not the model's.
         """
         waveform = as_tensor("waveform", waveform, self)
-        shape = shape_of_waveform(waveform)
+        shape = shape_of_input(waveform)
         if not is_transformed(waveform):
             check_samples_finite(waveform)
         rows, conditioning = self.conditioning_parts(
@@ -169,6 +169,8 @@ class WaveNet(PretrainedMixin, Conditioned):
         vector: Array | None = None,
     ) -> Tensor:
         """Return the negative log-likelihood of every sample in nats, `(B, T)`; as `forward`.
+
+        Samples outside of [-1, 1] count as the outermost codes.
 
         Example:
             >>> import torch, wavenet
@@ -214,7 +216,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         """
         if state.position:
             raise ValueError(f"prefill needs a fresh state, got one at position {state.position}")
-        _, position = shape_of_waveform(prompt)
+        _, position = shape_of_input(prompt)
         field = self.config.receptive_field  # no queue reaches further back
         rows, conditioning = self.split(conditioning)
         before = shift_right(prompt)

@@ -27,6 +27,18 @@ def shape_of_waveform(waveform: Tensor) -> torch.Size:
     return waveform.shape
 
 
+def shape_of_input(waveform: Tensor) -> torch.Size:
+    """Return `(B, T)`, the shape of a model's waveform, which has one sample or more.
+
+    Raises:
+        ValueError: It has another shape or no sample, or is not floating point.
+    """
+    shape = shape_of_waveform(waveform)
+    if shape[1] == 0:
+        raise ValueError(f"waveform must have one sample or more, got {tuple(shape)}")
+    return shape
+
+
 def check_samples_finite(waveform: Tensor) -> None:
     """Raise a `ValueError` if a waveform, `(B, T)`, on the CPU holds NaN or infinity.
 

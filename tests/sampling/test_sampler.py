@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import pickle  # noqa: TID251 the test of a pickle
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -250,14 +251,32 @@ def test_finished_item_does_not_change_the_others(sampler: Sampler) -> None:
     [
         (torch.zeros(4), "add a batch axis"),
         (torch.zeros(1, 4, dtype=torch.int16), "divide by 32768"),
+        (torch.zeros(1, 0), "one sample or more"),
+        (torch.tensor([[0.5, torch.nan]]), "first nan at sample 1 of item 0"),
+        (torch.tensor([[0.5], [-torch.inf]]), "first -inf at sample 0 of item 1"),
     ],
-    ids=["shape", "int16"],
+    ids=["shape", "int16", "empty", "nan", "inf"],
 )
-def test_teacher_forcing_refuses_what_is_no_waveform(
-    waveform: torch.Tensor, message: str, model: WaveNet
+def test_teacher_forcing_refuses_a_waveform_in_the_words_of_forward(
+    waveform: torch.Tensor, message: str, sampler: Sampler, model: WaveNet
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_sampler(model, "reference").teacher_forced(waveform)
+    with pytest.raises(ValueError, match=message) as refusal:
+        sampler.teacher_forced(waveform)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(refusal.value))}$"):
+        model(waveform)
+
+
+def test_a_batch_of_0_items_has_signals_and_parameters_of_0_items(sampler: Sampler) -> None:
+    assert sampler.generate(5, batch_size=0).shape == (0, 5)
+    assert sampler.teacher_forced(torch.zeros(0, 5)).shape == (0, 16, 5)
+
+
+def test_teacher_forcing_clamps_a_waveform_to_the_outermost_codes(sampler: Sampler) -> None:
+    waveform = torch.tensor([[0.2, 3.0, -1.5, 0.1]])
+
+    params = sampler.teacher_forced(waveform)
+
+    assert torch.equal(params, sampler.teacher_forced(waveform.clamp(-1, 1)))
 
 
 def test_teacher_forced_parameters_equal_forward(sampler: Sampler, model: WaveNet) -> None:

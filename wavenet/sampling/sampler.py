@@ -43,7 +43,7 @@ from wavenet.sampling.state import (
 from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.arrays import Array, as_optional_tensor, as_tensor
 from wavenet.utils.errors import ConfigError
-from wavenet.waveform import shape_of_waveform
+from wavenet.waveform import check_samples_finite, shape_of_input
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of typing from Python 3.11 on
@@ -58,7 +58,7 @@ class Sampler(abc.ABC):
 
     Threads may share a sampler, but not a `SamplerState`: each generates from its own. Those of
     `graph` take turns. On a GPU the precision of products is a setting of the process, which a
-    sampler changes while it computes: there one thread computes at a time.
+    sampler changes while it computes: let one thread compute at a time there.
 
     Attributes:
         name: Name of the backend in `make_sampler`.
@@ -194,13 +194,16 @@ class Sampler(abc.ABC):
         """Return the parameters of every sample given the true samples before it, `(B, P, T)`.
 
         The result of `WaveNet.forward` for `waveform`, `(B, T)` in [-1, 1], with the arithmetic
-        and weight dtype of this sampler.
+        and weight dtype of this sampler. Samples outside of [-1, 1] are clamped to the outermost
+        codes.
 
         Raises:
-            ValueError: `waveform` has another shape, or is not floating point.
+            ValueError: `waveform` has another shape or no sample, is not floating point or not
+                finite.
         """
         waveform = as_tensor("waveform", waveform, self)
-        batch_size, length = shape_of_waveform(waveform)
+        batch_size, length = shape_of_input(waveform)
+        check_samples_finite(waveform.cpu())
         state = self.init_state(batch_size, local=local, speaker=speaker, vector=vector)
         local_conditioning = state.next_local_conditioning(self.model, length)
         return self.teacher_forced_params(state, waveform, local_conditioning)

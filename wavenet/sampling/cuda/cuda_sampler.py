@@ -222,7 +222,8 @@ class CudaSampler(Sampler):
         for name, tensor in tensors.items():  # the kernel sees addresses only
             assert tensor.device == self.kernel.device, name
             assert tensor.is_contiguous(), name
-        self.kernel.launch(sampler_launch(tensors, numbers, self.shared_bytes))
+        if numbers["warps"]:  # the driver refuses a launch of 0 blocks
+            self.kernel.launch(sampler_launch(tensors, numbers, self.shared_bytes))
 
     def _numbers_of_model(self) -> dict[str, Any]:
         config, distribution, widths = self.model.config, self.model.distribution, self.widths

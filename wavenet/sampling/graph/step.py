@@ -121,6 +121,7 @@ class Step:
         if options.sampling is None:
             self.params = like.new_zeros(PIECE, streams, distribution.num_params)
         self.drawable = like.new_ones(items, dtype=torch.bool)
+        self._num_past = layout.config.kernel_size - 1  # past taps of a block
         self._new_activations()
 
     def _new_activations(self) -> None:
@@ -228,9 +229,8 @@ class Step:
         if weights.past is None:
             self._gates.copy_(self._bias)
         else:
-            taps = self.state.queues.index_select(0, reads).view(
-                len(self._gates), -1, *self._x.shape[1:]
-            )
+            taps = self.state.queues.index_select(0, reads)
+            taps = taps.view(len(self._gates), self._num_past, *self._x.shape[1:])
             past = taps.transpose(1, 2).flatten(2)  # (L, n, (K - 1) * R)
             torch.baddbmm(self._bias, past, weights.past, out=self._gates)
         if self._local is not None and weights.local is not None:
