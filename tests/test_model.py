@@ -420,7 +420,7 @@ def test_conditioners_refuse_unknown_options_and_other_frames() -> None:
         GlobalConditioner(4)
     with pytest.raises(ValueError, match=r"must be nearest, centered, .*, repeat, got 'linear'"):
         LocalConditioner(3, 4, (2,), "linear")
-    with pytest.raises(ValueError, match=r"1 or more, lookahead 0 or more, got 1, \(2, 0\), 0"):
+    with pytest.raises(ValueError, match=r"^upsample_scales must be 1 or more, got \(2, 0\)"):
         LocalConditioner(3, 4, (2, 0))
     for frames in (torch.zeros(3, 9), torch.zeros(2, 4, 9)):
         with pytest.raises(ValueError, match=r"frames must be \(B, 3, F\), got"):

@@ -226,6 +226,14 @@ def test_a_count_that_is_no_whole_number_is_refused(sampler: Sampler, value: Any
         sampler.generate_ragged(value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 10**400])
+def test_a_guidance_scale_that_is_not_finite_is_refused(sampler: Sampler, value: float) -> None:
+    shown = "inf" if value > 1 else str(value)
+
+    with pytest.raises(ValueError, match=f"guidance_scale must be a finite number, got {shown}$"):
+        sampler.init_state(1, guidance_scale=value, more=True)
+
+
 @pytest.mark.parametrize("value", ["1", None, np.array([1.0]), True], ids=repr)
 @pytest.mark.parametrize("name", ["temperature", "probability_floor"])
 def test_what_is_no_number_is_refused(sampler: Sampler, name: str, value: Any) -> None:
@@ -244,6 +252,55 @@ def test_conditioning_of_another_batch_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
         sampler.init_state(2, **{**inputs, name: np.zeros(shape, int)})
+
+
+def test_a_vector_of_another_width_is_refused_in_its_own_shape() -> None:
+    config = WaveNetConfig(dilations=(1,), global_channels=4, global_in_channels=5)
+    sampler = make_sampler(WaveNet(config), "reference")
+
+    with pytest.raises(ValueError, match=r"^vector must be \(2, 5\), got \(2, 4\)$"):
+        sampler.init_state(2, vector=np.zeros((2, 4)))
+
+
+def test_frames_and_a_prompt_of_another_shape_are_refused_in_words(sampler: Sampler) -> None:
+    state = sampler.init_state(2, more=True)
+
+    for shape in ((1, 3, 4), (2, 3, 4, 1)):
+        with pytest.raises(ValueError, match=r"^frames must be \(2, 3, F\), got \("):
+            sampler.push_frames(state, np.zeros(shape))
+    with pytest.raises(ValueError, match=r"shape \(T,\) or \(1, T\), got \(2, 8\)$"):
+        sampler.init_state(1, prompt=np.zeros((2, 8)), more=True)
+
+
+@pytest.mark.parametrize("name", ["waveform", "prompt", "local", "speaker"])
+@pytest.mark.parametrize(
+    ("tensor", "sentence"),
+    [
+        (torch.zeros(1, 8, device="meta"), "must have values, got a tensor on the meta device"),
+        (torch.zeros(1, 8).to_sparse(), "must be a dense tensor, got torch.sparse_coo"),
+    ],
+)
+def test_a_tensor_without_values_of_its_own_is_refused(
+    sampler: Sampler, name: str, tensor: Tensor, sentence: str
+) -> None:
+    local: Any = np.zeros((1, 3, LENGTH // HOP))
+    call = sampler.generate
+
+    with pytest.raises(ValueError, match=f"^{name} {sentence}"):
+        sampler.model(tensor) if name == "waveform" else call(**{"local": local, name: tensor})
+
+
+@pytest.mark.parametrize(
+    "speaker", [1, np.int64(1), *(np.array([1, 1], f"u{size}") for size in (1, 2, 4, 8))]
+)
+def test_a_speaker_may_be_one_number_or_unsigned(
+    sampler: Sampler, inputs: dict[str, Any], speaker: Any
+) -> None:
+    start = {"batch_size": 2, "local": inputs["local"]}
+
+    signal = sampler.generate(speaker=speaker, **start)
+
+    assert torch.equal(signal, sampler.generate(speaker=torch.tensor([1, 1]), **start))
 
 
 def test_double_precision_noise_next_to_one_is_not_rounded_to_it(sampler: Sampler) -> None:

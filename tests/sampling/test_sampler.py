@@ -225,9 +225,7 @@ def test_unknown_backends_and_weight_dtypes_list_the_known_ones(model: WaveNet) 
     with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
         make_sampler(model, weight_dtype="float16")
     for backend in ("graph", "reference"):
-        with pytest.raises(
-            ConfigError, match="num_threads=2 and weight_dtype=float32 require backend=cpu"
-        ):
+        with pytest.raises(ConfigError, match="use backend=cpu for num_threads=2 \\(pip"):
             make_sampler(model, backend, num_threads=2)
 
 

@@ -114,6 +114,7 @@ class GlobalConditioner(nn.Module):
             raise ValueError(f"speaker must be ({batch_size},), got {tuple(speaker.shape)}")
         if speaker.is_floating_point():
             raise ValueError(f"speaker must be integers, got {speaker.dtype}")
+        speaker = speaker.long()  # PyTorch compares no unsigned ones
         known = (speaker >= NULL_SPEAKER) & (speaker < null)
         if not (is_transformed(speaker) or bool(known.all())):
             raise ValueError(
@@ -121,7 +122,7 @@ class GlobalConditioner(nn.Module):
             )
         if speaker.device != keep.device:
             speaker = speaker.to(keep.device, non_blocking=keep.device.type == "cuda")
-        return torch.where(keep & (speaker != NULL_SPEAKER), speaker.long(), null)
+        return torch.where(keep & (speaker != NULL_SPEAKER), speaker, null)
 
 
 class LocalConditioner(nn.Module):

@@ -16,6 +16,7 @@ from wavenet.sampling.graph import GraphSampler
 from wavenet.sampling.reference import ReferenceSampler
 from wavenet.sampling.sampler import Sampler
 from wavenet.sampling.state import SamplerState, check_steps, unsupported_model
+from wavenet.utils.arrays import whole_number
 from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError, MachineError, printable, require
 
@@ -65,6 +66,7 @@ def make_sampler(
             support them or the model.
         MachineError: The backend does not run on this machine.
         TypeError: There is no `WaveNet` in `model`.
+        ValueError: `num_threads` is no whole number.
 
     Example:
         >>> import wavenet
@@ -73,6 +75,13 @@ def make_sampler(
     """
     wavenet = unwrap(model)
     check_steps(wavenet)
+    if any(weight.is_meta for weight in wavenet.parameters()):
+        raise ConfigError("the model is on the meta device, its weights have no values: load them")
+    cores = available_cores()
+    if not 1 <= whole_number("num_threads", num_threads) <= cores:
+        raise ConfigError(
+            f"num_threads must be 1 to {cores}, the available cores, got {num_threads}"
+        )
     if weight_dtype not in WEIGHT_DTYPES:
         known = ", ".join(WEIGHT_DTYPES)
         raise ConfigError(f"unknown weight_dtype {printable(weight_dtype)!r}: use one of {known}")
@@ -85,11 +94,12 @@ def make_sampler(
     if backend not in BACKENDS:
         known = ", ".join(["auto", *BACKENDS])
         raise ConfigError(f"unknown sampler backend {printable(backend)!r}: use one of {known}")
-    if (num_threads, weight_dtype) != (1, "float32"):
+    given = [f"num_threads={num_threads}"] * (num_threads != 1)
+    given += [f"weight_dtype={weight_dtype}"] * (weight_dtype != "float32")
+    if given:
         raise ConfigError(
-            f"backend={backend} has one thread and float32; num_threads={num_threads} and "
-            f"weight_dtype={weight_dtype} require backend=cpu (pip install "
-            "'torch-wavenet[generate]')"
+            f"backend={backend} has one thread and float32: use backend=cpu for "
+            f"{' and '.join(given)} (pip install 'torch-wavenet[generate]')"
         )
     return GraphSampler(wavenet) if backend == "graph" else ReferenceSampler(wavenet)
 
@@ -155,9 +165,4 @@ def _cpu_sampler(model: WaveNet, num_threads: int, weight_dtype: str) -> Sampler
     require("numba", "generate")
     from wavenet.sampling.cpu import CpuSampler
 
-    cores = available_cores()
-    if not 1 <= num_threads <= cores:
-        raise ConfigError(
-            f"num_threads must be 1 to {cores}, the available cores, got {num_threads}"
-        )
     return CpuSampler(model, num_threads, weight_dtype)

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from wavenet.distributions import SamplingConfig
-from wavenet.utils.arrays import Array, as_tensor, real_number, shown, whole_number
+from wavenet.utils.arrays import (
+    Array,
+    as_optional_tensor,
+    as_tensor,
+    real_number,
+    shown,
+    whole_number,
+)
 from wavenet.utils.errors import printable
 from wavenet.utils.precision import float32_products
 
@@ -32,7 +39,7 @@ class StartArguments(TypedDict, total=False):
     prompt: Array | None
     seed: int | Sequence[int] | Array
     local: Array | None
-    speaker: Array | None
+    speaker: int | Array | None
     vector: Array | None
     guidance_scale: float
 
@@ -163,11 +170,18 @@ def check_prompt(prompt: Tensor, batch_size: int) -> Tensor:
     """Return one prompt per item, `(B, T)`, from `(B, T)`, `(1, T)` or `(T,)`."""
     prompts = prompt if prompt.dim() == 2 else prompt.unsqueeze(0)
     if prompts.dim() != 2 or prompts.shape[0] not in (1, batch_size):
-        wanted = f"(T,), (1, T) or ({batch_size}, T)"
+        wanted = "(T,) or (1, T)" if batch_size == 1 else f"(T,), (1, T) or ({batch_size}, T)"
         raise ValueError(f"prompt must have shape {wanted}, got {tuple(prompt.shape)}")
     if not bool((prompts.abs() <= 1).all()):
         raise ValueError("prompt must be samples in [-1, 1]")
     return prompts.expand(batch_size, -1)
+
+
+def as_speakers(speaker: int | Array | None, sampler: object) -> Tensor | None:
+    """Return speaker numbers as `as_tensor` does; a whole number is that of all items."""
+    if isinstance(speaker, (int, np.integer)):
+        speaker = np.array([speaker])
+    return as_optional_tensor("speaker", speaker, sampler)
 
 
 def for_all_items(name: str, values: Tensor, batch_size: int, dims: int) -> Tensor:

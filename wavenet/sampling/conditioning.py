@@ -96,8 +96,9 @@ class ConditioningBuffer:
             raise ValueError("the model has no local conditioning, but frames were given")
         if not self.expects_more:
             raise ValueError("the frames are complete: pass more=True to init_state")
-        if frames.shape[:2] != self.frames.shape[:2]:
-            wanted = (*self.frames.shape[:2], "F")
+        if frames.dim() != 3 or frames.shape[:2] != self.frames.shape[:2]:
+            batch_size, channels = self.frames.shape[:2]
+            wanted = f"({batch_size}, {channels}, F)"
             raise ValueError(f"frames must be {wanted}, got {tuple(frames.shape)}")
         check_finite("frames", frames)
         self.frames = torch.cat([self.frames, frames.to(self.frames)], dim=-1)
@@ -227,6 +228,10 @@ def build_conditioning(
         numbers = speaker.to(like.device).reshape(-1)
         speakers = for_all_items("speaker", numbers, batch_size, dims=1)
     if vector is not None:
+        width = model.config.global_in_channels
+        if width and vector.shape[-1:] != (width,):
+            wanted = f"({batch_size}, {width})"
+            raise ValueError(f"vector must be {wanted}, got {tuple(vector.shape)}")
         check_finite("vector", vector)
         vectors = for_all_items("vector", vector.to(like), batch_size, dims=2)
     rows = []

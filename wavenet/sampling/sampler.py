@@ -18,6 +18,7 @@ from wavenet.model import WaveNet
 from wavenet.modules.checks import whole_numbers
 from wavenet.sampling.arguments import (
     StartArguments,
+    as_speakers,
     check_count,
     check_guidance_scale,
     check_noise,
@@ -80,7 +81,7 @@ class Sampler(abc.ABC):
         seed: int | Sequence[int] | Array = 0,
         *,
         local: Array | None = None,
-        speaker: Array | None = None,
+        speaker: int | Array | None = None,
         vector: Array | None = None,
         guidance_scale: float = 1.0,
         more: bool = False,
@@ -93,8 +94,8 @@ class Sampler(abc.ABC):
             seed: Item `i` uses `seed + i`, independent of the batch; or one seed per item.
             local: Frames for local conditioning, prompt included, `(B, C, F)`, or `(C, F)` for all
                 items.
-            speaker: Speaker numbers, `(B,)`, or one for all items; -1 is the null speaker, the
-                default.
+            speaker: Speaker numbers, `(B,)`, or one number for all items; -1 is the null speaker,
+                the default.
             vector: Vectors for global conditioning, `(B, V)`, or `(V,)` for all items.
             guidance_scale: Classifier-free guidance on speaker and vector; 1 turns it off. Any
                 other value doubles the work.
@@ -106,7 +107,7 @@ class Sampler(abc.ABC):
             self.model,
             batch_size,
             local=as_optional_tensor("local", local, self),
-            speaker=as_optional_tensor("speaker", speaker, self),
+            speaker=as_speakers(speaker, self),
             vector=as_optional_tensor("vector", vector, self),
             more=more,
             guided=guidance_scale != 1.0,
@@ -188,7 +189,7 @@ class Sampler(abc.ABC):
         waveform: Array,
         *,
         local: Array | None = None,
-        speaker: Array | None = None,
+        speaker: int | Array | None = None,
         vector: Array | None = None,
     ) -> Tensor:
         """Return the parameters of every sample given the true samples before it, `(B, P, T)`.

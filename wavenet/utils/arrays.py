@@ -30,6 +30,7 @@ def as_tensor(name: str, value: Array, owner: object, *, keep_double: bool = Fal
         ValueError: `value` is something else, or holds something other than real numbers.
     """
     if isinstance(value, Tensor) and not value.is_complex():
+        _check_has_values(name, value, owner)
         return value
     if not isinstance(value, np.ndarray) or value.dtype.kind not in NUMBERS:
         raise ValueError(f"{name} must be a tensor or a NumPy array of numbers, got {_kind(value)}")
@@ -71,12 +72,23 @@ def real_number(name: str, value: Any) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be a number, got {shown(value)}")
-    return float(value) if abs(value) < 1e300 else math.copysign(math.inf, value)
+    if abs(value) >= 1e300:  # too large for a float, perhaps
+        return math.inf if value > 0 else -math.inf
+    return float(value)
 
 
 def shown(value: object) -> str:
     """Return a value and its type for a message."""
     return f"{printable(repr(value), 80)} ({type(value).__name__})"
+
+
+def _check_has_values(name: str, value: Tensor, owner: object) -> None:
+    """Raise a `ValueError` for a sparse tensor, or one on the meta device for a model elsewhere."""
+    if value.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got {value.layout}: use .to_dense()")
+    is_model = isinstance(getattr(owner, "model", owner), torch.nn.Module)
+    if value.is_meta and is_model and _device_of(owner).type != "meta":
+        raise ValueError(f"{name} must have values, got a tensor on the meta device")
 
 
 def _kind(value: object) -> str:

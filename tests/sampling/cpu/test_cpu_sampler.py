@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import pytest
@@ -27,9 +28,22 @@ from wavenet.utils.errors import CheckpointError, ConfigError
 
 
 @pytest.mark.parametrize("num_threads", [0, available_cores() + 1])
-def test_more_threads_than_cores_are_refused_with_their_number(num_threads: int) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_more_threads_than_cores_are_refused_with_their_number(
+    backend: str, num_threads: int
+) -> None:
     with pytest.raises(ConfigError, match=f"1 to {available_cores()}, the available cores"):
-        make_sampler(WaveNet(SMALL), "cpu", num_threads=num_threads)
+        make_sampler(WaveNet(SMALL), backend, num_threads=num_threads)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu", "reference"])
+def test_a_part_of_a_thread_and_weights_without_values_are_refused(backend: str) -> None:
+    threads = cast(int, 1.5)
+
+    with pytest.raises(ValueError, match="num_threads must be a whole number, got 1.5"):
+        make_sampler(WaveNet(SMALL), backend, num_threads=threads)
+    with pytest.raises(ConfigError, match="its weights have no values"):
+        make_sampler(WaveNet(SMALL).to("meta"), backend)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
