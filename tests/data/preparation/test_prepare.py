@@ -275,6 +275,13 @@ def test_foreign_folder_is_left_alone(corpus: Path) -> None:
     assert content(corpus / "out") == {"thesis.txt": b""}
 
 
+def test_an_output_that_cannot_be_written_names_its_key(corpus: Path) -> None:
+    (corpus / "file").touch()
+
+    with pytest.raises(MachineError, match=r"/file/.*: Not a directory: set data\.processed_dir to"):
+        run(corpus, "file/out")
+
+
 @pytest.mark.parametrize("output", ["root", "root/out", "."])
 def test_output_and_root_inside_each_other_are_refused(corpus: Path, output: str) -> None:
     with pytest.raises(ConfigError, match="inside each other"):

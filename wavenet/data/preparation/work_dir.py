@@ -103,7 +103,8 @@ def work_folder(output: Path, shard: Shard | None = None) -> Iterator[Path]:
                 stack.enter_context(locked(folder))
         except OSError as error:
             raise MachineError(
-                f"cannot write {printable(folder)}: {error.strerror}: choose another place"
+                f"cannot write {printable(folder)}: {error.strerror}: set data.processed_dir to a "
+                "folder that can be written"
             ) from error
         try:
             yield folder
