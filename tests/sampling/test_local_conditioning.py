@@ -1,17 +1,19 @@
 """Every way of upsampling, in every backend."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.architectures import SMALL
 from tests.gpu.stand_in.device import BACKENDS_HERE, sampler_here
 from wavenet.config import LocalConfig
 from wavenet.model import WaveNet
 from wavenet.modules.upsampling import UPSAMPLERS
-from wavenet.sampling import make_sampler
+from wavenet.sampling import Sampler, make_sampler
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "transposed": {"upsample_frames": 4},
@@ -64,3 +66,20 @@ def test_teacher_forced_parameters_equal_forward_given_frames(upsample: str, bac
     with torch.no_grad():
         expected = model(waveform, local=frames)
     torch.testing.assert_close(params, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "generate",
+    [
+        lambda sampler, frames: sampler.generate(10**6, local=frames),
+        lambda sampler, frames: sampler.generate_ragged([7, 10**6], local=frames),
+        lambda sampler, frames: next(sampler.stream(10**6, local=frames)),
+    ],
+)
+def test_a_request_beyond_the_frames_is_refused_as_it_was_made(
+    generate: Callable[[Sampler, Tensor], object],
+) -> None:
+    sampler, frames = make_sampler(conditioned_model("nearest"), "reference"), torch.zeros(1, 3, 4)
+
+    with pytest.raises(ValueError, match="frames cover 80 samples, but 1000000 are requested"):
+        generate(sampler, frames)

@@ -142,6 +142,18 @@ def test_an_unknown_argument_is_refused_in_the_name_of_the_method(
         sampler.init_state(**given)
 
 
+@pytest.mark.parametrize("method", ["generate", "generate_ragged", "stream"])
+def test_help_describes_every_argument_and_no_other(method: str) -> None:
+    shown = getattr(Sampler, method)
+
+    listed = re.findall(
+        r"^    (\w[\w, ]*): ", (inspect.getdoc(shown) or "").partition("Args:")[2], re.M
+    )
+
+    names = [name for line in listed for name in line.split(", ")]
+    assert names == [*inspect.signature(shown).parameters][1:]
+
+
 def test_the_arguments_of_make_sampler_are_known_by_name() -> None:
     assert {*inspect.signature(make_sampler).parameters} == {"model", *HOW_TO_COMPUTE}
 

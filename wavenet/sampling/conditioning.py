@@ -115,6 +115,16 @@ class ConditioningBuffer:
         size = window_frames(model)
         return max(0, received - model.frame_lookahead) // size * size * local.hop_length
 
+    def check_covered(self, model: WaveNet, stop: int) -> None:
+        """Raise a `ValueError` if frames for samples before `stop` are missing."""
+        available, local = self.samples_available(model), model.config.local
+        if available is not None and local is not None and stop > available:
+            raise ValueError(
+                f"the frames cover {available} samples, but {stop} are requested (one frame "
+                f"covers {local.hop_length}): pass more frames"
+                + (" to push_frames" if self.expects_more else "")
+            )
+
     def of_samples(self, model: WaveNet, start: int, length: int) -> LocalConditioning | None:
         """Return the local conditioning of samples from `start` on, a stream per item.
 
@@ -129,12 +139,7 @@ class ConditioningBuffer:
         available, local = self.samples_available(model), model.config.local
         if available is None or self.frames is None or local is None:
             return None
-        if start + length > available:
-            raise ValueError(
-                f"the frames cover {available} samples, but {start + length} are requested (one "
-                f"frame covers {local.hop_length}): pass more frames"
-                + (" to push_frames" if self.expects_more else "")
-            )
+        self.check_covered(model, start + length)
         self._move_to(model)
         size = window_frames(model) * local.hop_length
         values = [self.frames.new_zeros(len(self.frames), local.channels, 0)]

@@ -281,7 +281,7 @@ class Sampler(abc.ABC):
             sampling: Temperature and truncation.
             noise: Uniforms of [0, 1), `(B, length, K)`, instead of the seeds'.
             progress: Called regularly with the samples generated since the last call.
-            start: As in `init_state`.
+            prompt, seed, local, speaker, vector, guidance_scale: As in `init_state`.
 
         Example:
             >>> import wavenet
@@ -297,6 +297,7 @@ class Sampler(abc.ABC):
         if length is None:
             raise ValueError("length is required: the model has no frames that determine it")
         length = check_count("length", length, 0)
+        state.check_covered(self.model, length)
         if noise is not None:
             num_noise = self.model.distribution.num_noise
             noise = check_noise(noise, self, (batch_size, length, num_noise))
@@ -322,10 +323,12 @@ class Sampler(abc.ABC):
         Args:
             lengths: Samples to generate, one number per item.
             sampling: Temperature and truncation.
-            start: As in `init_state`; `local` padded for shorter items.
+            prompt, seed, local, speaker, vector, guidance_scale: As in `init_state`;
+                `local` padded for shorter items.
         """
         lengths = whole_numbers("lengths", lengths, 0)
         state = self.init_state(len(lengths), **start)
+        state.check_covered(self.model, max(lengths, default=0))
         active = list(range(len(lengths)))
         pieces: list[list[Tensor]] = [[state.sample.new_zeros(0)] for _ in lengths]
         for stop in sorted(set(lengths)):
@@ -354,7 +357,7 @@ class Sampler(abc.ABC):
             chunk: Samples at a time; the last chunk may be shorter.
             batch_size: Items, `B`.
             sampling: Temperature and truncation.
-            start: As in `init_state`.
+            prompt, seed, local, speaker, vector, guidance_scale: As in `init_state`.
 
         Example:
             >>> import wavenet
@@ -367,7 +370,9 @@ class Sampler(abc.ABC):
         state = self.init_state(batch_size, **start)
         if length is None:
             length = self.samples_available(state)
-        length = None if length is None else check_count("length", length, 0)
+        if length is not None:
+            length = check_count("length", length, 0)
+            state.check_covered(self.model, length)
         while length is None or state.num_generated < length:
             count = chunk if length is None else min(chunk, length - state.num_generated)
             yield self.generate_next(state, count, sampling)

@@ -86,6 +86,10 @@ class SamplerState:
             return local
         return local.repeat_streams(self.streams_per_item)
 
+    def check_covered(self, model: WaveNet, length: int) -> None:
+        """Raise a `ValueError` if frames for the next `length` samples are missing."""
+        self.conditioning.check_covered(model, self.model.position + length)
+
     def clone(self) -> "SamplerState":
         """Return an independent copy."""
         return dataclasses.replace(

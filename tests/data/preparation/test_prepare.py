@@ -278,7 +278,7 @@ def test_foreign_folder_is_left_alone(corpus: Path) -> None:
 def test_an_output_that_cannot_be_written_names_its_key(corpus: Path) -> None:
     (corpus / "file").touch()
 
-    with pytest.raises(MachineError, match=r"/file/.*: Not a directory: set data\.processed_dir to"):
+    with pytest.raises(MachineError, match=r"/file/.*: Not a directory: set data\.processed_dir"):
         run(corpus, "file/out")
 
 
