@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -334,6 +335,19 @@ def test_what_is_no_model_directory_is_named(folder: Path) -> None:
         checkpoint.load(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="has no model.safetensors"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_regular_file_is_not_read(
+    folder: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (folder / name).unlink()
+    make(folder / name)
+
+    with pytest.raises(CheckpointError, match=f"has a {name} that is no regular file"):
         checkpoint.load(folder)
 
 

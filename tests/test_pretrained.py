@@ -130,6 +130,21 @@ def test_an_empty_name_is_refused() -> None:
         wavenet.load("")
 
 
+def test_a_name_that_is_too_long_or_none_is_refused() -> None:
+    nothing: Any = None
+
+    for name in ("x" * 5000, Path("x" * 5000), f"a/{'x' * 5000}"):
+        with pytest.raises(CheckpointError, match="^there is no model directory .*too long$"):
+            wavenet.load(name)
+    with pytest.raises(TypeError, match="must be a string or a Path, got NoneType"):
+        wavenet.load(nothing)
+
+
+def test_a_name_with_the_slash_of_a_shell_is_answered_without_it(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="directory allison/; did you mean 'allison', the"):
+        wavenet.load("allison/")
+
+
 @pytest.mark.parametrize("name", ["cudaa", "", "gpu", "cuda:x", "cuda:-2", 1.5])
 def test_a_device_that_is_none_is_refused_before_the_model_is_looked_for(name: Any) -> None:
     with pytest.raises(ConfigError) as caught:

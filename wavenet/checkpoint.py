@@ -27,7 +27,7 @@ from wavenet.model import WaveNet, meta_model, unwrap
 from wavenet.model_card import TrainingInfo as TrainingInfo
 from wavenet.model_card import model_card
 from wavenet.model_directory import CONFIG as CONFIG
-from wavenet.model_directory import why_no_model
+from wavenet.model_directory import how_it_lacks, why_no_model
 from wavenet.utils.dataclass_io import from_dict, to_file_dict
 from wavenet.utils.device import parse_device
 from wavenet.utils.errors import CheckpointError, ConfigError, MachineError, printable
@@ -236,7 +236,7 @@ def _verified_weights(
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(
-            f"{printable(folder)} has no {WEIGHTS}: copy the model directory again"
+            f"{printable(folder)} {how_it_lacks(folder, WEIGHTS)}: copy the model directory again"
         )
     try:
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ path with a typing error is not looked for on the hub either, unless it has a re
 
 import contextlib
 import difflib
+import errno
 import os
 from pathlib import Path
 
@@ -36,15 +37,33 @@ def find_local(name: Path | str) -> Path | None:
 
     Raises:
         CheckpointError: The name is neither a path nor that of a model.
+        TypeError: It is no name at all.
     """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(
+            f"the name of a model must be a string or a Path, got {type(name).__name__}"
+        )
     if name == "":
         raise CheckpointError(f"the name of a model is empty; expected {', '.join(_names())}")
     path = Path(name)
-    if isinstance(name, Path) or path.exists() or leftovers(path.parent, path.name):
+    try:
+        exists = path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise CheckpointError(
+            f"there is no model directory {printable(name)}: its name is too long"
+        ) from error
+    if isinstance(name, Path) or exists or leftovers(path.parent, path.name):
         return path
     by_name = folders_by_name()
     if name in by_name:
         return by_name[name]
+    if str(path) in by_name:  # a shell completes the name of a folder with a slash
+        raise CheckpointError(
+            f"there is no model directory {printable(name)}; did you mean {str(path)!r}, the name "
+            "of a model?"
+        )
     match = HUB_ID.fullmatch(name)
     if match is not None and (match["revision"] or not _looks_local(path)):
         return None
@@ -92,7 +111,13 @@ def why_no_model(folder: Path) -> str:
         )
     if (folder / "model" / CONFIG).is_file():
         return f"{printable(folder)} is a run: its model directory is {printable(folder / 'model')}"
-    return f"{printable(folder)} is no model directory: it has no {CONFIG}"
+    return f"{printable(folder)} is no model directory: it {how_it_lacks(folder, CONFIG)}"
+
+
+def how_it_lacks(folder: Path, name: str) -> str:
+    """Return the predicate of a folder without a regular file `name`."""
+    is_other = (folder / name).exists()
+    return f"has a {name} that is no regular file" if is_other else f"has no {name}"
 
 
 def nearest_model(folder: Path) -> str:
