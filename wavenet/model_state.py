@@ -25,6 +25,11 @@ class WaveNetState:
         sizes = {len(queue) for queue in self.queues}
         return sizes.pop() if len(sizes) == 1 else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of the queues."""
+        return sum(queue.nbytes for queue in self.queues)
+
     def clone(self) -> "WaveNetState":
         """Return an independent copy."""
         return WaveNetState([queue.clone() for queue in self.queues], self.position)

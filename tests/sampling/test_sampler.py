@@ -8,6 +8,7 @@ import itertools
 import json
 import pickle  # noqa: TID251 the test of a pickle
 import re
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +27,7 @@ from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling import BACKENDS, Sampler, SamplerState, make_sampler
 from wavenet.sampling.arguments import HOW_TO_COMPUTE
 from wavenet.sampling.state import uniforms
-from wavenet.utils.errors import CheckpointError, ConfigError
+from wavenet.utils.errors import CheckpointError, ConfigError, MachineError
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -274,6 +275,23 @@ def test_teacher_forcing_refuses_a_waveform_in_the_words_of_forward(
         sampler.teacher_forced(waveform)
     with pytest.raises(ValueError, match=f"^{re.escape(str(refusal.value))}$"):
         model(waveform)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the free memory")
+def test_a_batch_beyond_the_memory_is_refused_at_once(sampler: Sampler) -> None:
+    message = r"batch_size=1000000000000 needs .*: use a smaller batch_size"
+    with pytest.raises(MachineError, match=message):
+        sampler.generate(5, batch_size=10**12)
+    with pytest.raises(MachineError, match=message):
+        next(sampler.stream(5, batch_size=10**12))
+
+
+def test_a_state_says_the_memory_that_its_streams_take(sampler: Sampler) -> None:
+    sizes = [sampler.init_state(items).model.nbytes for items in (16, 32, 48)]
+
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+    _, *queues = sampler.model.new_state(16).queues
+    assert sizes[1] - sizes[0] >= sum(queue.nbytes for queue in queues)
 
 
 def test_a_batch_of_0_items_has_signals_and_parameters_of_0_items(sampler: Sampler) -> None:

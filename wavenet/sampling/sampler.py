@@ -44,12 +44,14 @@ from wavenet.sampling.state import (
 from wavenet.sampling.voicing import check_voicing
 from wavenet.utils.arrays import Array, as_optional_tensor, as_tensor
 from wavenet.utils.errors import ConfigError
+from wavenet.utils.memory import check_memory
 from wavenet.waveform import check_samples_finite, shape_of_input
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of typing from Python 3.11 on
 
 DEFAULT_SAMPLING = SamplingConfig()
+MEASURED_STREAMS = 16  # of the state that tells the memory of larger ones: a warp's on a GPU
 
 
 class Sampler(abc.ABC):
@@ -65,12 +67,14 @@ class Sampler(abc.ABC):
         name: Name of the backend in `make_sampler`.
         draws_by_voicing: Whether it knows `SamplingConfig.voiced_temperature`.
         progress_interval: Samples, summed over items, between two calls of `progress`.
+        bytes_per_item: Memory of an item beside the state of its streams: its seed and last sample.
         model: A copy of the model, without weight norm.
     """
 
     name: ClassVar[str]
     draws_by_voicing: ClassVar[bool] = False
     progress_interval: ClassVar[int] = 1000
+    bytes_per_item: ClassVar[int] = 100
     model: WaveNet
 
     @inference_in_float32
@@ -100,9 +104,13 @@ class Sampler(abc.ABC):
             guidance_scale: Classifier-free guidance on speaker and vector; 1 turns it off. Any
                 other value doubles the work.
             more: Whether `push_frames` will add frames.
+
+        Raises:
+            MachineError: The batch needs more memory than is free.
         """
         batch_size = check_count("batch_size", batch_size, 0)
         guidance_scale = check_guidance_scale(guidance_scale)
+        self._check_memory(batch_size, streams_per_item(guidance_scale))
         conditioning = build_conditioning(
             self.model,
             batch_size,
@@ -213,6 +221,18 @@ class Sampler(abc.ABC):
         """Return the noise of the next samples, `(B, length, K)`; `K` of 0: `sample` makes it."""
         num_noise = self.model.distribution.num_noise
         return uniforms(state.seeds, state.num_generated, length, num_noise)
+
+    def _check_memory(self, batch_size: int, per_item: int) -> None:
+        """Raise unless the states of a batch fit into the memory that is free."""
+        if batch_size <= MEASURED_STREAMS:
+            return
+        measured = self.init_model_state(MEASURED_STREAMS, ConditioningBuffer()).nbytes
+        needed = self.bytes_per_item + per_item * measured // MEASURED_STREAMS
+        what, instead = f"batch_size={batch_size}", "use a smaller batch_size"
+        device = next(self.model.parameters()).device
+        check_memory(batch_size * needed, what, device, instead)
+        if device.type != "cpu":
+            check_memory(batch_size * self.bytes_per_item, what, instead=instead)
 
     def chunk_length(self, batch_size: int) -> int:
         """Return how many samples `generate` requests at a time."""

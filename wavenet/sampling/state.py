@@ -44,6 +44,10 @@ class ModelState(Protocol):
     def batch_size(self) -> int:
         """Return the number of streams."""
 
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of the state."""
+
     def clone(self) -> "ModelState":
         """Return an independent copy."""
 

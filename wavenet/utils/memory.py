@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from wavenet.utils.errors import MachineError, printable
 from wavenet.utils.files import nearest_folder
@@ -20,13 +21,22 @@ def size_text(count: float) -> str:
     return f"{count:,.3g} TB" if count < 1000 else f"{count:,.0f} TB"
 
 
-def check_memory(needed: int, what: str) -> None:
-    """Raise a `MachineError` if `what` needs more bytes than this process can still take."""
-    free = available_memory()
+def check_memory(
+    needed: int, what: str, device: Any = None, instead: str = "use a machine with more"
+) -> None:
+    """Raise a `MachineError` if `what` needs more bytes than this process can still take.
+
+    Args:
+        needed: Bytes.
+        what: What needs them.
+        device: The `torch.device` that has them; absent for the machine.
+        instead: What to do, for the message.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    free = _free_of_gpu(device) if on_gpu else available_memory()
     if free is not None and needed > free:
         raise MachineError(
-            f"{what} needs {size_text(needed)} of memory, {size_text(free)} are free: use a "
-            "machine with more"
+            f"{what} needs {size_text(needed)} of memory, {size_text(free)} are free: {instead}"
         )
 
 
@@ -52,6 +62,13 @@ def available_memory() -> int | None:
         return None
     found = [_free_of_machine(), _free_of_container(), _free_of_limit()]
     return min((count for count in found if count is not None), default=None)
+
+
+def _free_of_gpu(device: Any) -> int:
+    import torch  # not at the start: commands check disks and memory before they load it
+
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def _free_of_machine() -> int | None:

@@ -146,6 +146,12 @@ class PackedState:
         """Return the number of streams."""
         return len(self.buffers.codes)
 
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of the buffers."""
+        arrays = [*self.buffers, *self.buffers.solver]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
     def rows(self, block: int) -> NDArray[np.uint8]:
         """Return a writable view of a block's queue, `(streams, samples, bytes of a row)`."""
         ring, size = int(self.buffers.queue_rows[block]), self.layout.sizes.residual_row_bytes

@@ -118,6 +118,11 @@ class WarpState:
     position: int = 0
     predictor: PredictorState | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of the state."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what the kernel changes, by its names in `Task`."""
         tensors = {"queues": self.queues, "history": self.history}

@@ -41,6 +41,7 @@ class GraphSampler(ReferenceSampler):
 
     name = "graph"
     draws_by_voicing = False
+    bytes_per_item = 16 * PIECE  # noise and codes of a piece
 
     def __init__(self, model: WaveNet) -> None:
         check_standard_model(model, self.name)

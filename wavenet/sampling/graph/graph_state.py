@@ -113,6 +113,12 @@ class GraphState:
         """Return the number of streams."""
         return self.queues.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of the state."""
+        predicted = 0 if self.predicted is None else self.predicted.nbytes
+        return self.queues.nbytes + self.inputs.nbytes + predicted
+
     def clone(self) -> "GraphState":
         """Return an independent copy."""
         return self.select(range(self.batch_size))
