@@ -44,7 +44,8 @@ def beyond_step(module: nn.Module) -> str | None:
         next((index for index, one in enumerate(kinds) if name in vars(one)), len(kinds))
         for name in ("forward", "step")
     )
-    if forward < step < len(kinds) and not replaces_method(module, "step"):
+    overridden = any("forward" in vars(one) for one in kinds[forward + 1 :] if one is not nn.Module)
+    if overridden and forward < step < len(kinds) and not replaces_method(module, "step"):
         return f"has the forward of {kind(module)}, but the step of {kinds[step].__name__}"
     return None
 
