@@ -136,7 +136,10 @@ def inference_copy(model: WaveNet) -> WaveNet:
 
     Weight norm would compute every weight again at each step; in eval mode its result is constant.
     """
-    copied = copy.deepcopy(model).eval()
+    # torch does not copy what a hook computed, for pruning or weight norm; a call computes it anew
+    computed = [value for module in model.modules() for value in vars(module).values()]
+    computed = [one for one in computed if isinstance(one, Tensor) and not one.is_leaf]
+    copied = copy.deepcopy(model, {id(one): one.detach().clone() for one in computed}).eval()
     if copied.predictor is not None and importlib.util.find_spec("numba"):
         from wavenet.kernels.cpu_predictors import use_compiled_coefficients
 

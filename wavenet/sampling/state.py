@@ -32,6 +32,13 @@ from wavenet.utils.strict_json import parse_json
 
 METADATA_KEY = "wavenet.sampler"
 COMPILED_DRAWS = ("categorical", "logistic_mixture", "gaussian_mixture")
+WITHOUT_HOOK = {  # by the module of the hook
+    "torch.nn.utils.weight_norm": "use torch.nn.utils.parametrizations.weight_norm, or call "
+    "torch.nn.utils.remove_weight_norm(module) first",
+    "torch.nn.utils.spectral_norm": "use torch.nn.utils.parametrizations.spectral_norm, or call "
+    "torch.nn.utils.remove_spectral_norm(module) first",
+    "torch.nn.utils.prune": "call torch.nn.utils.prune.remove(module, name) first",
+}
 NUMBERS_PER_COUNT = 4  # numbers that Philox returns per value of its counter
 
 
@@ -222,9 +229,20 @@ def check_steps(model: WaveNet) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) or hasattr(module, "step"):
             try:
+                _check_weights(module, name)
                 check_step_is_whole(module, name or "the model")
             except ValueError as error:
                 raise ConfigError(f"no sampler computes this model: {error}") from error
+
+
+def _check_weights(module: nn.Module, name: str) -> None:
+    """Raise a `ValueError` if a hook computes a weight of `module`, and say how to do without."""
+    for hook in module._forward_pre_hooks.values():
+        for kind in type(hook).__mro__:
+            if instead := WITHOUT_HOOK.get(kind.__module__):
+                raise ValueError(
+                    f"{name} computes its weight by a hook, which step would leave out: {instead}"
+                )
 
 
 def unsupported_model(model: WaveNet) -> str | None:
