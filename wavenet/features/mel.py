@@ -22,12 +22,7 @@ from torch.nn import functional as F
 
 from wavenet.config import MelConfig
 from wavenet.features.frame_file import read_npy
-from wavenet.mel_scale import (
-    WARN_DEVIATIONS,
-    describe_deviation,
-    is_other_scale,
-    largest_deviation,
-)
+from wavenet.mel_scale import find_scale_problem
 from wavenet.presets import MEL_PRESETS, mel_mismatch, mel_preset, renormalize
 from wavenet.utils.arrays import Array, as_tensor
 from wavenet.utils.dataclass_io import from_dict, to_dict
@@ -172,13 +167,13 @@ def check_scale(mel: Tensor, config: MelConfig, where: str) -> None:
         where: Name of the file.
 
     Raises:
-        DataError: The values are of another scale, see `is_other_scale`.
+        DataError: The values are certainly of another scale, see `find_scale_problem`.
     """
-    worst, refused = largest_deviation(mel, config), is_other_scale(mel, config)
-    if worst <= WARN_DEVIATIONS and not refused:
+    problem = find_scale_problem(mel, config)
+    if problem is None:
         return
-    text = f"{where}: {describe_deviation(worst, config)}, or use the recording as input"
-    if refused:
+    text = f"{where}: {problem.text}, or use the recording as input"
+    if problem.is_certain:
         raise DataError(text)
     log.warning("%s", text)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from wavenet.mel_scale import describe_deviation, is_other_scale, largest_deviation
+from wavenet.mel_scale import find_scale_problem
 from wavenet.model import WaveNet
 from wavenet.model_conditioning import join
 from wavenet.sampling.arguments import check_finite, for_all_items
@@ -277,9 +277,10 @@ def _check_scale(model: WaveNet, local: Tensor) -> None:
     mel = None if model.config.predictor is None else model.config.predictor.mel
     if mel is None:
         return
-    bands = local[..., : mel.n_mels, :]
-    if is_other_scale(bands, mel):
-        raise ValueError(f"local: {describe_deviation(largest_deviation(bands, mel), mel)}")
+    for bands in local[..., : mel.n_mels, :].unsqueeze(0).flatten(0, -3):
+        problem = find_scale_problem(bands, mel)
+        if problem is not None and problem.is_certain:
+            raise ValueError(f"local: {problem.text}")
 
 
 def check_channels(name: str, conditioning: Tensor | None, wanted: int) -> None:
