@@ -29,6 +29,7 @@ from wavenet.utils.dataclass_io import key_fields, nested_dataclass
         ("modle=tiny", "did you mean 'model'"),
         ("model=tinny", "did you mean 'tiny'"),
         ("trainer.max_steps=abc", "must be a whole number, got 'abc'"),
+        ("trainer.max_steps=1e3", "must be a whole number, got 1000.0 (float): write 1000\n"),
         ("trainer.max_steps=1:30", "must be a whole number"),
         ("seed=on", "must be a whole number"),
         ("optim.lr=-1", "lr must be positive"),

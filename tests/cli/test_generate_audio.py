@@ -176,6 +176,8 @@ finally:
         ("generate", "output=old.wav", 2, "old.wav exists: choose another output, or overwrite=tr"),
         ("generate", "output=-", 2, ".mp3, or /dev/stdout, got -"),
         ("generate", "input=none.wav", 3, "none.wav: no such file"),
+        ("generate", "input=-", 3, "-: input and prompt are files, not pipes or devices: write"),
+        ("generate", "prompt=/dev/null", 3, "/dev/null: input and prompt are files, not pipes"),
         ("generate", "prompt=none.wav", 3, "none.wav: no such file"),
         ("evaluate", "output=old.html", 2, "old.html exists: choose another output, or overwrite="),
     ],

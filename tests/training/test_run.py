@@ -219,6 +219,14 @@ def test_a_model_directory_is_no_run_and_names_its_run(tmp_path: Path) -> None:
         read_run(tmp_path / "model")
 
 
+def test_a_run_that_is_not_there_is_said_not_to_be_and_the_like_is_named(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "run.json").touch()
+
+    with pytest.raises(ConfigError, match=f"^there is no folder {tmp_path}/dmo; .* 'demo'"):
+        read_run(tmp_path / "dmo")
+
+
 def test_a_file_is_no_folder_of_a_run() -> None:
     Path("file").touch()
 

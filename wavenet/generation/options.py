@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from wavenet.config import AudioConfig, WaveNetConfig, check_frames
 from wavenet.utils.dataclass_io import Options, option
 from wavenet.utils.errors import ConfigError, DataError, printable
-from wavenet.utils.files import check_replaceable, check_writable
+from wavenet.utils.files import check_replaceable, check_writable, is_special
 from wavenet.utils.memory import check_memory
 from wavenet.utils.sharding import Shard
 
@@ -118,6 +118,11 @@ class GenerateCommand(Options):
             DataError: There is no such input or prompt.
         """
         for path in map(Path, filter(None, (self.input, self.prompt))):
+            if is_special(path) or (str(path) == "-" and not path.exists()):
+                raise DataError(
+                    f"{printable(path)}: input and prompt are files, not pipes or devices: write "
+                    "it into a file first"
+                )
             if not path.exists():
                 missing = "a broken link" if path.is_symlink() else "no such file or folder"
                 raise DataError(f"{printable(path)}: {missing}")

@@ -34,7 +34,7 @@ from wavenet.training.signals import StopFlag
 from wavenet.training.state import TrainingState
 from wavenet.training.validation import History
 from wavenet.utils.data_identity import DataIdentity
-from wavenet.utils.dataclass_io import from_dict, to_dict
+from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.device import check_device
 from wavenet.utils.errors import ConfigError, MachineError, printable
 from wavenet.utils.files import locked, new_numbered_folder, remove_leftovers, write_text
@@ -61,6 +61,10 @@ def read_run(run: Path) -> RunConfig:
 def _read_run(run: Path) -> tuple[RunConfig, DataIdentity | None]:
     """Return the config of a run, and which clips it is trained with."""
     path = run / CONFIG_FILE
+    if not run.exists():
+        runs = [config.parent.name for config in run.parent.glob(f"*/{CONFIG_FILE}")]
+        near = nearest(run.name, runs)
+        raise ConfigError(f"there is no folder {printable(run)}{near}")
     if not path.is_file():
         hint = "If it was stopped before its first step, start it again"
         if (run.parent / CONFIG_FILE).is_file():

@@ -146,7 +146,9 @@ def _convert_plain(value: Any, hint: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 10**300 else math.inf
     if type(value) is not hint:
-        raise ConfigError(f"{where}: must be {_KINDS[hint]}, got {_show(value)}")
+        is_whole = hint is int and type(value) is float and value.is_integer()
+        advice = f": write {int(value)}" if is_whole else ""  # 1e3 in YAML is a float
+        raise ConfigError(f"{where}: must be {_KINDS[hint]}, got {_show(value)}{printable(advice)}")
     if hint is float and not math.isfinite(value):
         raise ConfigError(f"{where}: must be a finite number, got {value}")
     return value
@@ -157,7 +159,8 @@ _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 def _show(value: object) -> str:
     kind = {type(None): "nothing", dict: "a mapping", list: "a list"}.get(type(value))
-    return kind or f"{printable(value)!r} ({type(value).__name__})"
+    shown = printable(value) if isinstance(value, (int, float)) else repr(printable(value))
+    return kind or f"{shown} ({type(value).__name__})"
 
 
 def check(good: bool, name: str, wanted: str, found: object) -> None:
