@@ -36,6 +36,15 @@ def command_lines(page: str) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for line in lines if (match := COMMAND.search(line))]
 
 
+def trained_runs(page: str) -> set[str]:
+    """Names of the runs that the commands of a page train: the only ones that its Python has."""
+    lines = [words for verb, words in command_lines(page) if verb == "train"]
+    options: list[dict[str, str]] = [
+        dict(re.findall(r"\b(recipe|name)=(\w+)", words)) for words in lines
+    ]
+    return {found.get("name") or found["recipe"] for found in options if found}
+
+
 RUN = [page for page in PAGES if blocks(page, "python")]
 COMPOSED = sorted({line for page in PAGES for line in command_lines(page)})
 
@@ -45,7 +54,9 @@ def test_the_python_of_a_page_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save(WaveNet(WaveNetConfig(dilations=(1, 2))), "runs/demo/model", AudioConfig(sample_rate=8000))
+    for run in trained_runs(page):
+        model = WaveNet(WaveNetConfig(dilations=(1, 2)))
+        save(model, f"runs/{run}/model", AudioConfig(sample_rate=8000))
     Path("models").mkdir()
 
     for code in blocks(page, "python"):  # each stands alone

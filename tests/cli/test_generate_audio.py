@@ -1,5 +1,6 @@
 """What `wavenet-generate` takes and writes: converted recordings, prompts, formats by suffix."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_one_line_says_everything_that_was_converted(run: Run, model: None, tmp_
     )
     assert line in done.stderr
     assert soundfile.info("generated.wav").frames == 800 + 400
+
+
+def test_samples_far_past_one_are_refused(run: Run, model: None) -> None:
+    soundfile.write("huge.wav", tone(RATE, 0.1, level=1e30), RATE, subtype="FLOAT")
+
+    done = run(*GENERATE, "prompt=huge.wav")
+
+    assert done.returncode == 3
+    assert re.search(r"huge.wav: \d+ samples past 1.0, peak 1e\+30, perhaps damaged", done.stderr)
+    assert not Path("generated.wav").exists()
 
 
 def test_an_ogg_recording_whose_end_is_not_marked_is_reported(

@@ -113,6 +113,14 @@ def test_a_null_device_stays_a_device(run: Run, model: None) -> None:
     assert kind("/dev/null") == stat.S_IFCHR
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_device_is_named(run: Run, model: None) -> None:
+    done = run(*GENERATE, "output=/dev/full")
+
+    assert done.returncode == 5
+    assert "MachineError: cannot write /dev/full: No space left on device" in done.stderr
+
+
 @pytest.mark.parametrize("linked", [False, True], ids=["pipe", "link"])
 @pytest.mark.parametrize("write", ["file", "directory", "put"])
 def test_no_file_or_folder_replaces_a_pipe(tmp_path: Path, write: str, linked: bool) -> None:

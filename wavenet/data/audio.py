@@ -26,6 +26,7 @@ from wavenet.utils.files import atomic_file
 MAX_CHANNELS = 64
 MAX_HZ = 768000
 MAX_FRAMES = 2**60  # a header that means "unknown" has about 2**63
+MAX_OVERSHOOT = 2.0  # peak of a lossy format; real recordings at full level decode to 1.6
 WAV_HEADER_BYTES = 44
 WAV_MAX_BYTES = 2**32 - 1 - WAV_HEADER_BYTES
 

@@ -99,8 +99,17 @@ def open_audio(
             raise ConfigError(
                 f"{printable(path)}: a pipe or device takes WAV only, not {encoding[0]}"
             )
-        with _open_stream(path) as stream, wave_writer(stream, sample_rate, length or 0) as wave:
-            yield WavWriter(path, wave)
+        try:
+            with (
+                _open_stream(path) as stream,
+                wave_writer(stream, sample_rate, length or 0) as wave,
+            ):
+                yield WavWriter(path, wave)
+        except BrokenPipeError:  # its reader has enough
+            raise
+        except OSError as error:
+            reason = error.strerror or error
+            raise MachineError(f"cannot write {printable(path)}: {reason}") from error
         return
     if encoding is None:
         with open_wav(path, sample_rate, replace=replace) as wav:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wavenet.config import AudioConfig
-from wavenet.data.audio import read_header, read_samples
+from wavenet.data.audio import MAX_OVERSHOOT, read_header, read_samples
 from wavenet.data.container_headers import OPEN_END, has_open_end
 from wavenet.data.preparation.sources import CONTAINERS, Source, list_files
 from wavenet.data.resampling import resampled
@@ -165,11 +165,17 @@ def read_recording(path: Path, sample_rate: int) -> Tensor:
     Another sample rate is resampled, several channels are mixed down, samples past 1.0 are limited.
 
     Raises:
-        DataError: It is damaged, or shorter than one sample at the rate of the model.
+        DataError: It is damaged, has samples past `MAX_OVERSHOOT`, or is shorter than one sample at
+            the rate of the model.
     """
     header, channels = read_header(path), read_samples(path)
     changes = []
-    past_one = int((np.abs(channels) > 1).sum())
+    past_one, peak = int((np.abs(channels) > 1).sum()), float(np.abs(channels).max(initial=0))
+    if peak > MAX_OVERSHOOT:
+        raise DataError(
+            f"{printable(path)}: {past_one} samples past 1.0, peak {peak:.4g}, perhaps damaged: "
+            "scale it to [-1, 1], or use another recording"
+        )
     samples = channels.clip(-1, 1).mean(axis=1)
     if header.sample_rate != sample_rate:
         changes.append(f"resampled from {header.sample_rate} to {sample_rate} Hz")

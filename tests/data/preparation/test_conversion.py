@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soxr
 
-from wavenet.data.audio import read_samples
+from wavenet.data.audio import MAX_OVERSHOOT, read_samples
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.conversion import Converted, clip_name, convert
-from wavenet.data.preparation.inspection import MAX_OVERSHOOT, inspect
+from wavenet.data.preparation.inspection import inspect
 from wavenet.data.preparation.sources import Source
 
 from .conftest import Record, Samples

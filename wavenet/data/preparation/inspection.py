@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.data.audio import AudioHeader, read_blocks, read_header
+from wavenet.data.audio import MAX_OVERSHOOT, AudioHeader, read_blocks, read_header
 from wavenet.data.container_headers import OPEN_END, TruncatedAudio, has_open_end
 from wavenet.data.options import PrepareOptions
 from wavenet.data.preparation.frame_files import frames_problem
@@ -20,7 +20,6 @@ from wavenet.utils.errors import WavenetError, printable
 
 SILENT = 1e-4  # standard deviation
 OFFSET = 0.01  # of the mean from 0
-MAX_OVERSHOOT = 2.0  # peak of a lossy format; real recordings at full level decode to 1.6
 
 
 @dataclass(frozen=True)
