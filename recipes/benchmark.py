@@ -15,7 +15,7 @@ from wavenet.benchmarks.sampling_speed import (
 )
 from wavenet.cli.commands import BenchmarkCommand
 from wavenet.cli.compose import Composed, refuse_beside_checkpoint
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.model import WaveNet
 from wavenet.presets import MODEL_SIZES
 from wavenet.pretrained import find_model
@@ -75,4 +75,4 @@ def models_to_measure(
 
 
 if __name__ == "__main__":
-    run_command("benchmark", benchmark)
+    run_process("benchmark", benchmark)

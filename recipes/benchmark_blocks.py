@@ -8,7 +8,7 @@ from wavenet.benchmarks.block_speed import block_cases, measure_blocks, textbook
 from wavenet.benchmarks.framework import Result, report
 from wavenet.cli.commands import BlockBenchmarkCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.utils.errors import ConfigError
 
 
@@ -37,4 +37,4 @@ def measure(options: BlockBenchmarkCommand) -> Iterator[Result]:
 
 
 if __name__ == "__main__":
-    run_command("benchmark_blocks", benchmark_blocks)
+    run_process("benchmark_blocks", benchmark_blocks)

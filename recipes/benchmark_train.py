@@ -12,7 +12,7 @@ from wavenet.benchmarks.training_speed import (
 )
 from wavenet.cli.commands import TrainBenchmarkCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.model_summary import layer_rows
 from wavenet.presets import MODEL_SIZES
 
@@ -53,4 +53,4 @@ def measure(options: TrainBenchmarkCommand) -> Iterator[Result]:
 
 
 if __name__ == "__main__":
-    run_command("benchmark_train", benchmark_train)
+    run_process("benchmark_train", benchmark_train)

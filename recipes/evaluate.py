@@ -8,7 +8,7 @@ from pathlib import Path
 import wavenet
 from wavenet.cli.commands import EvaluateCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.config import check_frames
 from wavenet.evaluation.evaluate import Evaluator, ShardedEvaluation
 from wavenet.evaluation.held_out import held_out_clips
@@ -66,4 +66,4 @@ def evaluate(options: EvaluateCommand, composed: Composed) -> None:
 
 
 if __name__ == "__main__":
-    run_command("evaluate", evaluate)
+    run_process("evaluate", evaluate)

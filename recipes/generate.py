@@ -6,7 +6,7 @@ import time
 
 import wavenet
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.data.audio_output import is_stream
 from wavenet.generation.backend import build_sampler, choose_device
 from wavenet.generation.generate import (
@@ -88,4 +88,4 @@ def generate(options: GenerateCommand, composed: Composed) -> None:
 
 
 if __name__ == "__main__":
-    run_command("generate", generate)
+    run_process("generate", generate)

@@ -7,7 +7,7 @@ from pathlib import Path
 import wavenet
 from wavenet.cli.commands import ImportCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.interop import load
 from wavenet.model_card import generate_arguments, model_facts
 from wavenet.utils.errors import printable
@@ -43,4 +43,4 @@ def import_model(options: ImportCommand, composed: Composed) -> None:
 
 
 if __name__ == "__main__":
-    run_command("import", import_model)
+    run_process("import", import_model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from wavenet.checkpoint import verify
 from wavenet.cli.commands import InspectCommand
 from wavenet.cli.compose import Composed, refuse_beside_checkpoint
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.evaluation import plots
 from wavenet.model_summary import layer_table
 from wavenet.pretrained import find_model
@@ -32,4 +32,4 @@ def inspect(options: InspectCommand, composed: Composed) -> None:
 
 
 if __name__ == "__main__":
-    run_command("inspect", inspect)
+    run_process("inspect", inspect)

@@ -2,7 +2,7 @@
 
 from wavenet.cli.commands import PrepareCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.data.manifest import read_manifest
 from wavenet.data.preparation.prepare import plan_data, prepare_clips, prepare_shard
 from wavenet.data.statistics import with_mel_statistics
@@ -35,4 +35,4 @@ def prepare(options: PrepareCommand, composed: Composed) -> None:
 
 
 if __name__ == "__main__":
-    run_command("prepare", prepare)
+    run_process("prepare", prepare)

@@ -5,7 +5,7 @@ import logging
 from wavenet.checkpoint import load
 from wavenet.cli.commands import PushCommand
 from wavenet.cli.compose import Composed
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.hub import push as push_to_hub
 from wavenet.model_card import generate_arguments
 from wavenet.model_directory import find_local
@@ -31,4 +31,4 @@ def push(options: PushCommand, composed: Composed) -> None:
 
 
 if __name__ == "__main__":
-    run_command("push", push)
+    run_process("push", push)

@@ -10,7 +10,7 @@ import torch
 
 from wavenet.cli.commands import TrainCommand
 from wavenet.cli.compose import Composed, with_overrides, without_foreign_license
-from wavenet.cli.main import run_command
+from wavenet.cli.main import run_process
 from wavenet.cli.sweep import CommandResult, run_result
 from wavenet.evaluation.workload import evaluation_workload
 from wavenet.model import WaveNet
@@ -155,4 +155,4 @@ def fit(config: RunConfig, run: Path, group: ProcessGroup, stop: StopFlag) -> No
 
 
 if __name__ == "__main__":
-    run_command("train", train)
+    run_process("train", train)

@@ -168,6 +168,33 @@ def test_a_signal_that_c_code_wraps_ends_the_command_as_any_other(
     assert capsys.readouterr().err == f"{how}; no partial files are left\n"
 
 
+ENDS_INTERRUPTED = """
+import atexit, os, signal, sys
+from wavenet.cli.main import inspect
+
+class Late:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGINT):
+        kill(own, number)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.torn_down = Late()
+inspect()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("none=1", 2)])
+def test_ctrl_c_after_the_end_of_a_command_leaves_its_exit_code(word: str, code: int) -> None:
+    """It comes once as Python begins to end, and once as it has taken down its modules."""
+    command = [sys.executable, "-c", ENDS_INTERRUPTED, word]
+
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+    assert done.returncode == code, done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
+
+
 def test_another_error_of_torch_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["wavenet-inspect", "model=tiny"])
 

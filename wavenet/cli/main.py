@@ -106,16 +106,29 @@ def run_command(verb: str, task: Task | None = None) -> NoReturn:
         _exit(error.exit_code if isinstance(error, WavenetError) else MachineError.exit_code)
 
 
-prepare = functools.partial(run_command, "prepare")
-train = functools.partial(run_command, "train")
-generate = functools.partial(run_command, "generate")
-evaluate = functools.partial(run_command, "evaluate")
-benchmark = functools.partial(run_command, "benchmark")
-benchmark_train = functools.partial(run_command, "benchmark_train")
-benchmark_blocks = functools.partial(run_command, "benchmark_blocks")
-inspect = functools.partial(run_command, "inspect")
-import_model = functools.partial(run_command, "import")
-push = functools.partial(run_command, "push")
+def run_process(verb: str, task: Task | None = None) -> NoReturn:
+    """Run a command as `run_command` does, in a process of its own, which ends with it.
+
+    Once the command has ended, its exit code stands: Python takes a while to end, and a SIGINT
+    would kill it there, although the output is complete.
+    """
+    try:
+        run_command(verb, task)
+    finally:
+        with contextlib.suppress(KeyboardInterrupt):  # one that came before the call
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+prepare = functools.partial(run_process, "prepare")
+train = functools.partial(run_process, "train")
+generate = functools.partial(run_process, "generate")
+evaluate = functools.partial(run_process, "evaluate")
+benchmark = functools.partial(run_process, "benchmark")
+benchmark_train = functools.partial(run_process, "benchmark_train")
+benchmark_blocks = functools.partial(run_process, "benchmark_blocks")
+inspect = functools.partial(run_process, "inspect")
+import_model = functools.partial(run_process, "import")
+push = functools.partial(run_process, "push")
 
 
 def compose_and_run(conf: Path, verb: str, task: Callable[[Composed], CommandResult]) -> int:
