@@ -281,7 +281,7 @@ def test_the_page_opens_with_held_out_clips_and_their_scores(tmp_path: Path) -> 
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     players = [player["aria-label"] for player in page.all("audio")]
     assert players == ["original-1", "resynthesis-1", "griffin-lim-1", "quantized-1"]
-    order = ("1. a.flac", "PESQ 3.26, STOI 0.95, mel dB 1.50", "PESQ 2.94, mel dB 1.50", "4.250")
+    order = ("1. a.flac", "PESQ 3.26, STOI 0.951, mel dB 1.50", "PESQ 2.94, mel dB 1.50", "4.250")
     places = [page.text.index(text) for text in order]
     assert places == sorted(places)
 

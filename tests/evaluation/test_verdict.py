@@ -52,7 +52,7 @@ def test_a_vocoder_is_compared_by_what_is_heard(
     assert found is not None
     assert found.is_better is is_better
     assert found.text.startswith(words)
-    assert f"PESQ 3.20 against {other.pesq:.2f}, STOI 0.95 against" in found.text
+    assert f"PESQ 3.20 against {other.pesq:.2f}, STOI 0.950 against" in found.text
     assert "mel" not in found.text
 
 
@@ -71,12 +71,12 @@ def test_without_pesq_and_stoi_the_mel_decides() -> None:
     ("mel_db", "is_better", "words"),
     [
         (2.2, False, "worse than Griffin-Lim with 3 passes, which needs no training (mel"),
-        (1.904, False, "no better than Griffin-Lim with 3 passes"),
+        (1.904, None, "about as good as Griffin-Lim with 3 passes"),
         (1.8, True, "better than Griffin-Lim with 3 passes"),
     ],
 )
 def test_mel_distances_are_compared_after_the_same_passes(
-    mel_db: float, is_better: bool, words: str
+    mel_db: float, is_better: bool | None, words: str
 ) -> None:
     own = dataclasses.replace(METRICS, pesq=None, stoi=None, mel_db=mel_db)
     means = {
@@ -99,7 +99,7 @@ def test_mel_distances_are_compared_after_the_same_passes(
         ({"pesq": 2.6, "stoi": 0.9}, True, "better than Griffin-Lim, which needs no training"),
         ({"pesq": 2.92, "stoi": 0.92}, True, "better than Griffin-Lim with 3 passes, which"),
         ({"pesq": 3.4, "stoi": 0.96}, False, "worse than Griffin-Lim with 3 passes, which"),
-        ({"pesq": 3.2, "stoi": 0.95}, False, "no better than Griffin-Lim with 3 passes, which"),
+        ({"pesq": 3.2, "stoi": 0.95}, None, "about as good as Griffin-Lim with 3 passes, which"),
         ({"pesq": 3.4, "stoi": 0.9}, None, "neither better nor worse than Griffin-Lim with 3 pass"),
     ],
 )
@@ -117,6 +117,39 @@ def test_what_is_heard_is_compared_with_the_stronger_griffin_lim(
     assert found is not None
     assert found.is_better is is_better
     assert found.text.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_better", "words"),
+    [
+        ({"pesq": 3.1501, "stoi": 0.945}, None, "about as good as Griffin-Lim"),
+        ({"pesq": 3.25, "stoi": 0.955}, None, "about as good as Griffin-Lim"),
+        ({"pesq": 3.149, "stoi": 0.955}, True, "better than Griffin-Lim"),
+        ({"pesq": 3.25, "stoi": 0.944}, True, "better than Griffin-Lim"),
+        ({"pesq": 3.251, "stoi": 0.954}, False, "worse than Griffin-Lim"),
+        ({"pesq": 3.149, "stoi": 0.956}, None, "neither better nor worse than Griffin-Lim"),
+    ],
+)
+def test_a_difference_that_is_not_heard_decides_nothing(
+    changes: dict[str, float], is_better: bool | None, words: str
+) -> None:
+    other = dataclasses.replace(METRICS, **changes)
+
+    found = judge({}, {"resynthesis": METRICS, "Griffin-Lim": other}, model="model")
+
+    assert found is not None
+    assert found.is_better is is_better
+    assert found.text.startswith(words)
+
+
+def test_figures_have_as_many_decimals_as_tell_them_apart() -> None:
+    own = dataclasses.replace(METRICS, pesq=3.2012, stoi=0.979)
+    other = dataclasses.replace(METRICS, pesq=3.2034, stoi=0.984)
+
+    found = judge({}, {"resynthesis": own, "Griffin-Lim": other}, model="model")
+
+    assert found is not None
+    assert "(PESQ 3.201 against 3.203, STOI 0.979 against 0.984)" in found.text
 
 
 def test_equal_bits_are_not_better() -> None:

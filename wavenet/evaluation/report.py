@@ -277,8 +277,8 @@ def _scores(recording: Recording) -> str:
     metrics = recording.metrics
     if metrics is None:
         return ""
-    named = (("PESQ", metrics.pesq), ("STOI", metrics.stoi), ("mel dB", metrics.mel_db))
-    return ", ".join(f"{name} {value:.2f}" for name, value in named if value is not None)
+    named = ("PESQ", metrics.pesq, 2), ("STOI", metrics.stoi, 3), ("mel dB", metrics.mel_db, 2)
+    return ", ".join(f"{name} {x:.{decimals}f}" for name, x, decimals in named if x is not None)
 
 
 def _mean_metrics_by_name(resyntheses: Sequence[Resynthesis]) -> dict[str, ResynthesisMetrics]:

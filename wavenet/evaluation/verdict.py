@@ -3,10 +3,11 @@
 A vocoder is compared with Griffin-Lim from the same mel, which needs no training, by what is heard:
 PESQ and STOI, or the mel distance where those are not installed. Passes of mel consistency set the
 mel distance, so only as many passes on both sides compare it; PESQ and STOI are compared with the
-stronger of Griffin-Lim and Griffin-Lim with those passes. Any other model is compared with adaptive
-linear prediction, by bits per sample. Figures that are equal as they are shown make nothing better.
+stronger of Griffin-Lim and Griffin-Lim with those passes. What is within `Measure.tolerance` makes
+nothing better. Any other model is compared with adaptive linear prediction, by bits per sample.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,11 +16,32 @@ from wavenet.evaluation.metrics import ResynthesisMetrics
 from wavenet.evaluation.synthesis import RESYNTHESIS, consistent, passes_text
 
 BASELINE = "adaptive_linear_prediction"
-HEARD = (("PESQ", "pesq", 1), ("STOI", "stoi", 1), ("mel distance", "mel_db", -1))  # what is better
+MAX_DECIMALS = 4
+
+
+class Measure(NamedTuple):
+    """A metric of a verdict: which sign is better, how it is shown, and up to what it is a tie."""
+
+    name: str
+    field: str
+    sign: int
+    decimals: int
+    tolerance: float
+    unit: str = ""
+
+
+HEARD = (
+    Measure("PESQ", "pesq", 1, 2, 0.05),
+    Measure("STOI", "stoi", 1, 3, 0.005),
+    Measure("mel distance", "mel_db", -1, 2, 0.05, " dB"),
+)
 
 
 class Verdict(NamedTuple):
-    """Whether a model is better than its baseline, `None` if measures disagree, and a sentence."""
+    """Whether a model is better than its baseline, and a sentence.
+
+    `is_better` is `None` if measures disagree or all are about the same.
+    """
 
     is_better: bool | None
     text: str
@@ -40,8 +62,9 @@ def judge(
         model: The model's name in the first.
         passes: Of mel consistency, after which the second has what it generates.
     """
-    if GRIFFIN_LIM in means and consistent(RESYNTHESIS, passes) in means:
-        return _against_griffin_lim(means, passes)
+    comparison = _against_griffin_lim(means, passes)
+    if comparison is not None:
+        return comparison.verdict
     if model not in bits_per_sample or BASELINE not in bits_per_sample:
         return None
     own, other = bits_per_sample[model], bits_per_sample[BASELINE]
@@ -54,26 +77,46 @@ def judge(
     return Verdict(False, f"{worse} than {name} ({values}): noise")
 
 
-def _against_griffin_lim(means: Mapping[str, ResynthesisMetrics], passes: int) -> Verdict:
-    """Return the verdict against the baseline that a model compares worst with."""
-    own = means[consistent(RESYNTHESIS, passes)]
-    baselines = {GRIFFIN_LIM: means[GRIFFIN_LIM]}
-    same_passes = means.get(consistent(GRIFFIN_LIM, passes)) if passes else None
-    if same_passes is not None:
-        baselines[f"{GRIFFIN_LIM} with {passes_text(passes)}"] = same_passes
-    if own.pesq is None and own.stoi is None and passes:
-        if same_passes is not None:
-            del baselines[GRIFFIN_LIM]
-        else:
-            own = means.get(RESYNTHESIS, own)
-    return min((_compare(own, other, name) for name, other in baselines.items()), key=_rank).verdict
+def compared_waveforms(means: Mapping[str, ResynthesisMetrics], passes: int = 0) -> tuple[str, str]:
+    """Return the names of the model's waveform and of Griffin-Lim's that a verdict compares.
+
+    Args:
+        means: As in `judge`.
+        passes: As in `judge`.
+    """
+    comparison = _against_griffin_lim(means, passes)
+    if comparison is None:
+        return consistent(RESYNTHESIS, passes), GRIFFIN_LIM
+    return comparison.own, comparison.other
 
 
 class _Comparison(NamedTuple):
-    """The verdict against one baseline, and the gains that it follows from."""
+    """The verdict against one baseline, the names compared, and the gains it follows from."""
 
     verdict: Verdict
+    own: str
+    other: str
     gains: list[float]
+
+
+def _against_griffin_lim(
+    means: Mapping[str, ResynthesisMetrics], passes: int
+) -> _Comparison | None:
+    """Return the comparison with the baseline that a model compares worst with."""
+    own = consistent(RESYNTHESIS, passes)
+    if GRIFFIN_LIM not in means or own not in means:
+        return None
+    others = {GRIFFIN_LIM: GRIFFIN_LIM}
+    same_passes = consistent(GRIFFIN_LIM, passes)
+    if passes and same_passes in means:
+        others[same_passes] = f"{GRIFFIN_LIM} with {passes_text(passes)}"
+    if means[own].pesq is None and means[own].stoi is None and passes:
+        if same_passes in others:
+            del others[GRIFFIN_LIM]
+        elif RESYNTHESIS in means:
+            own = RESYNTHESIS
+    found = (_compare(means, own, other, shown) for other, shown in others.items())
+    return min(found, key=_rank)
 
 
 def _rank(comparison: _Comparison) -> tuple[int, list[float]]:
@@ -81,19 +124,35 @@ def _rank(comparison: _Comparison) -> tuple[int, list[float]]:
     return (False, None, True).index(comparison.verdict.is_better), comparison.gains
 
 
-def _compare(own: ResynthesisMetrics, other: ResynthesisMetrics, name: str) -> _Comparison:
+def _compare(
+    means: Mapping[str, ResynthesisMetrics], own: str, other: str, shown: str
+) -> _Comparison:
     gains: list[float] = []
+    signs = set()
     values = []
-    for measure, field, sign in HEARD:
-        pair = getattr(own, field), getattr(other, field)
-        if None in pair or (field == "mel_db" and gains):
+    for measure in HEARD:
+        mine, yours = (getattr(means[name], measure.field) for name in (own, other))
+        if None in (mine, yours) or (measure.field == "mel_db" and gains):
             continue
-        mine, yours = (round(value, 2) for value in pair)  # as shown
-        gains.append(sign * (mine - yours))
-        unit = " dB" if field == "mel_db" else ""
-        values.append(f"{measure} {mine:.2f} against {yours:.2f}{unit}")
-    against = f"{name}, which needs no training ({', '.join(values)})"
-    if min(gains) < 0 < max(gains):
-        return _Comparison(Verdict(None, f"neither better nor worse than {against}"), gains)
-    word = "better" if max(gains) > 0 else "worse" if min(gains) < 0 else "no better"
-    return _Comparison(Verdict(word == "better", f"{word} than {against}"), gains)
+        gain = measure.sign * round(mine - yours, MAX_DECIMALS)
+        gains.append(gain)
+        signs.add(0 if abs(gain) <= measure.tolerance else math.copysign(1, gain))
+        values.append(f"{measure.name} {_apart(mine, yours, measure.decimals)}{measure.unit}")
+    against = f"{shown}, which needs no training ({', '.join(values)})"
+    if {-1, 1} <= signs:
+        verdict = Verdict(None, f"neither better nor worse than {against}")
+    elif signs == {0}:
+        verdict = Verdict(None, f"about as good as {against}")
+    else:
+        is_better = 1 in signs
+        verdict = Verdict(is_better, f"{'better' if is_better else 'worse'} than {against}")
+    return _Comparison(verdict, own, other, gains)
+
+
+def _apart(mine: float, yours: float, decimals: int) -> str:
+    """Return two values with as many decimals as tell them apart."""
+    while round(mine, decimals) == round(yours, decimals) and decimals < MAX_DECIMALS:
+        if round(mine, MAX_DECIMALS) == round(yours, MAX_DECIMALS):
+            break
+        decimals += 1
+    return f"{mine:.{decimals}f} against {yours:.{decimals}f}"
