@@ -23,11 +23,18 @@ from wavenet.checkpoint import Checkpoint, read_config
 from wavenet.config import FilterConfig
 from wavenet.data.audio import open_wav, read_samples
 from wavenet.data.manifest import Clip, digests_of, frames_of, read_manifest
-from wavenet.evaluation.baselines import GRIFFIN_LIM, MEL_CONTROLS, baselines
+from wavenet.evaluation.baselines import MEL_CONTROLS, baselines
 from wavenet.evaluation.held_out import first_seconds, split_name
 from wavenet.evaluation.nll import TotalNll, make_clip_reader, model_input, model_nll
 from wavenet.evaluation.options import EvaluationOptions
-from wavenet.evaluation.report import HELD_OUT, ORIGINAL, REAL_TIME_FACTOR, THIS_MODEL, Evaluation
+from wavenet.evaluation.report import (
+    HELD_OUT,
+    ORIGINAL,
+    REAL_TIME_FACTOR,
+    THIS_MODEL,
+    Evaluation,
+    mean_metrics_by_name,
+)
 from wavenet.evaluation.synthesis import (
     ALL,
     PREDICTOR_ALONE,
@@ -39,6 +46,7 @@ from wavenet.evaluation.synthesis import (
     Synthesizer,
     consistent,
 )
+from wavenet.evaluation.verdict import compared_waveforms
 from wavenet.model_card import model_facts
 from wavenet.utils.dataclass_io import from_dict, narrow, to_dict
 from wavenet.utils.errors import ConfigError, DataError, listed, printable
@@ -119,9 +127,9 @@ class Evaluator:
             consistent(name, passes): f"{note}, and brought to its mel by mel consistency"
             for name, note in notes.items()
         }
-        recordings = []
+        recordings, labels = [], _compared(resyntheses, passes)
         for one in resyntheses:
-            clip, labels = f"{one.number}. {printable(one.source, 60)}", _compared(passes)
+            clip = f"{one.number}. {printable(one.source, 60)}"
             name = f"original-{one.number}"
             original = Recording(name, one.original, rate, "held out", clip=clip, label=ORIGINAL)
             recordings.append(original)
@@ -323,10 +331,13 @@ class ShardedEvaluation:
         return [name for name in own if name in scores.metrics]
 
 
-def _compared(passes: int) -> dict[str, str]:
-    """Return the waveforms that the page shows beside the original, with their headings."""
-    own = consistent(RESYNTHESIS, passes)
-    return {own: consistent(THIS_MODEL, passes), GRIFFIN_LIM: GRIFFIN_LIM}
+def _compared(resyntheses: Sequence[Resynthesis], passes: int) -> dict[str, str]:
+    """Return the waveforms that the page shows beside the original, with their headings.
+
+    They are those that the verdict compares, so that the scores under them agree with it.
+    """
+    own, other = compared_waveforms(mean_metrics_by_name(resyntheses), passes)
+    return {own: own.replace(RESYNTHESIS, THIS_MODEL, 1), other: other}
 
 
 def _wav_path(path: Path, name: str, number: int) -> Path:

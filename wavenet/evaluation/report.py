@@ -89,13 +89,13 @@ class Evaluation:
     @property
     def verdict(self) -> Verdict | None:
         """Whether the model is better than its baseline; of a vocoder, with mel consistency."""
-        means = _mean_metrics_by_name(self.resyntheses)
+        means = mean_metrics_by_name(self.resyntheses)
         passes = self.resyntheses[0].passes if self.resyntheses else 0
         return judge(self.bits_per_sample, means, model=MODEL, passes=passes)
 
     def to_json(self) -> dict[str, Any]:
         """Return the results as plain data for JSON."""
-        means = _mean_metrics_by_name(self.resyntheses)
+        means = mean_metrics_by_name(self.resyntheses)
         return {
             "clips": self.num_clips,
             "samples": self.num_samples,
@@ -110,7 +110,7 @@ class Evaluation:
     def figures(self) -> dict[str, float]:
         """Return the model's bits per sample and mean metrics by name, for its card."""
         found = {"bits per sample ↓": self.bits_per_sample.get(MODEL)}
-        mean = _mean_metrics_by_name(self.resyntheses).get(RESYNTHESIS)
+        mean = mean_metrics_by_name(self.resyntheses).get(RESYNTHESIS)
         if mean is not None:
             found |= dict(zip(HEADINGS, astuple(mean), strict=True))
         return {name: x for name, x in found.items() if x is not None and math.isfinite(x)}
@@ -155,7 +155,7 @@ def mean_tables(resyntheses: Sequence[Resynthesis]) -> list[Table]:
     """Return the mean metrics, and the onset F-measures if there are any."""
     if not resyntheses:
         return []
-    means = _mean_metrics_by_name(resyntheses)
+    means = mean_metrics_by_name(resyntheses)
     rows = {name: astuple(mean) for name, mean in means.items()}
     lacking = unmeasured_metrics(resyntheses)
     note = f"{METRICS_NOTE} {lacking}" if lacking else METRICS_NOTE
@@ -281,7 +281,8 @@ def _scores(recording: Recording) -> str:
     return ", ".join(f"{name} {x:.{decimals}f}" for name, x, decimals in named if x is not None)
 
 
-def _mean_metrics_by_name(resyntheses: Sequence[Resynthesis]) -> dict[str, ResynthesisMetrics]:
+def mean_metrics_by_name(resyntheses: Sequence[Resynthesis]) -> dict[str, ResynthesisMetrics]:
+    """Return the metrics of each waveform, averaged over the clips."""
     names = resyntheses[0].metrics if resyntheses else ()
     return {name: mean_metrics([one.metrics[name] for one in resyntheses]) for name in names}
 
