@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from wavenet.distributions import SamplingConfig
+from wavenet.distributions.distribution import widen
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.sampling.conditioning import ConditioningBuffer, LocalConditioning
 from wavenet.sampling.sampler import Sampler
-from wavenet.sampling.state import ModelState, SamplerState, to_model
+from wavenet.sampling.state import ModelState, SamplerState, signals_like, to_model
 from wavenet.sampling.voicing import voiced_subframes
 
 
@@ -24,7 +25,8 @@ class ReferenceSampler(Sampler):
     """Plain PyTorch, one sample of one item at a time.
 
     Items are computed one after the other: the last bits of a matrix product depend on its number
-    of rows, and an item must not depend on its batch.
+    of rows, and an item must not depend on its batch. The network computes in the dtype of the
+    model; signals, and draws from its parameters, are float32 at least.
     """
 
     name = "reference"
@@ -62,7 +64,7 @@ class ReferenceSampler(Sampler):
         local_conditioning: LocalConditioning | None,
     ) -> Tensor:
         model_state = to_model(state.model.to_wavenet_state(), self.model)
-        like, per_item = next(self.model.parameters()), state.streams_per_item
+        like, per_item = signals_like(self.model), state.streams_per_item
         state.model, state.sample = model_state, state.sample.to(like)
         noise = noise.to(like.device)
         conditioning = self._conditioning(state, local_conditioning, length)
@@ -73,7 +75,7 @@ class ReferenceSampler(Sampler):
             states = [_some(model_state, slice(stream, stream + 1)) for stream in streams]
             sample = state.sample[item : item + 1]
             for t in range(length):
-                params, *unconditional = [
+                steps = [
                     self.model.step(
                         sample,
                         stream_state,
@@ -81,6 +83,7 @@ class ReferenceSampler(Sampler):
                     )
                     for stream, stream_state in zip(streams, states, strict=True)
                 ]
+                params, *unconditional = map(widen, steps)
                 if unconditional:
                     params = guide(params, unconditional[0], state.guidance_scale)
                 uniforms = noise[item : item + 1, t]
@@ -93,7 +96,7 @@ class ReferenceSampler(Sampler):
     def teacher_forced_params(
         self, state: SamplerState, waveform: Tensor, local_conditioning: LocalConditioning | None
     ) -> Tensor:
-        waveform = waveform.to(next(self.model.parameters()))
+        waveform = waveform.to(next(self.model.parameters()).device)  # `forward` rounds it to codes
         conditioning = self._conditioning(state, local_conditioning, waveform.shape[1])
         params: Tensor = self.model.forward_from_conditioning(waveform, conditioning)
         return params

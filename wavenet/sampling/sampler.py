@@ -38,6 +38,7 @@ from wavenet.sampling.state import (
     ModelState,
     SamplerState,
     check_batch,
+    signals_like,
     streams_per_item,
     uniforms,
 )
@@ -120,7 +121,7 @@ class Sampler(abc.ABC):
             more=more,
             guided=guidance_scale != 1.0,
         )
-        like, per_item = next(self.model.parameters()), streams_per_item(guidance_scale)
+        like, per_item = signals_like(self.model), streams_per_item(guidance_scale)
         state = SamplerState(
             self.init_model_state(per_item * batch_size, conditioning),
             like.new_zeros(batch_size),

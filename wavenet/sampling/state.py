@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from wavenet.distributions.distribution import widen
 from wavenet.model import WaveNet, WaveNetState
 from wavenet.modules.checks import check_step_is_whole
 from wavenet.sampling.arguments import check_seeds
@@ -201,6 +202,11 @@ def uniforms(seeds: Sequence[int], start: int, length: int, num_noise: int = 1) 
         words = generator.random_raw(skipped + count)[skipped:]
         noise[item] = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
     return torch.from_numpy(noise.reshape(len(seeds), length, num_noise))
+
+
+def signals_like(model: WaveNet) -> Tensor:
+    """Return a tensor in the dtype of a model's signals, float32 at least, on its device."""
+    return widen(next(model.parameters()).new_zeros(0))
 
 
 def streams_per_item(guidance_scale: float) -> int:
