@@ -1,5 +1,7 @@
 """Keys of a config that follow from others: sample rates, local conditioning, number of speakers.
 
+Also the temperature of an evaluation, which suits the model.
+
 A config in which both are given and disagree is refused by the dataclasses.
 """
 
@@ -14,19 +16,23 @@ from wavenet.utils.dataclass_io import from_dict, to_dict
 from wavenet.utils.errors import ConfigError
 
 MAX_UPSAMPLE_FACTOR = 16
+VOCODER_TEMPERATURE = 0.85  # between the best of 8 and of 16 kHz, see docs/models/trials.md
 
 
 def derive(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a command's config, plain data, with null keys that follow from others filled in.
 
     Args:
-        config: Mappings `audio`, `model` and `data`, as far as the command has them.
+        config: Mappings `audio`, `model`, `data` and `evaluation`, as far as the command has them.
 
     Raises:
         ConfigError: `audio` is wrong.
     """
     plain = copy.deepcopy(dict(config))
     audio, model, data = (plain.get(name) for name in ("audio", "model", "data"))
+    evaluation = plain.get("evaluation")
+    if isinstance(evaluation, dict) and evaluation.get("temperature") is None:
+        evaluation["temperature"] = VOCODER_TEMPERATURE if _has_mel_predictor(model) else 1.0
     if not isinstance(audio, dict):
         return plain
     _derive_audio(audio)
@@ -68,12 +74,17 @@ def _first(values: list[Any]) -> Any:
     return next((value for value in values if value is not None), None)
 
 
+def _has_mel_predictor(model: Any) -> bool:
+    """Return whether a model, plain data, has a linear predictor from the mel."""
+    predictor = model.get("predictor") if isinstance(model, dict) else None
+    return isinstance(predictor, dict) and predictor.get("source") != "past"
+
+
 def _derive_model(model: dict[str, Any], audio: AudioConfig) -> None:
     if not model.get("num_speakers"):
         model["num_speakers"] = len(audio.speaker_names)
     predictor = model.get("predictor")
-    is_past = isinstance(predictor, dict) and predictor.get("source") == "past"
-    if isinstance(predictor, dict) and predictor.get("mel") is None and not is_past:
+    if isinstance(predictor, dict) and predictor.get("mel") is None and _has_mel_predictor(model):
         if audio.mel is None:
             raise ConfigError(
                 "model.predictor needs audio.mel, the frames that it is made of; "

@@ -82,6 +82,28 @@ def test_every_corpus_has_a_recipe() -> None:
     assert CORPORA.keys() <= {*RECIPES}
 
 
+@pytest.mark.parametrize(
+    ("recipe", "words", "temperature"),
+    [
+        ("vocoder", (), 0.85),
+        ("ljspeech", (), 0.85),
+        ("libritts", (), 0.85),
+        ("cmu_arctic", (), 0.85),
+        ("folder", ("model=vocoder", "audio.mel=8khz"), 0.85),
+        ("vocoder", ("evaluation.temperature=1",), 1.0),
+        ("demo", (), 0.7),
+        ("demo_unconditional", (), 1.0),
+        ("folder", (), 1.0),
+    ],
+)
+def test_the_temperature_suits_the_model(
+    recipe: str, words: tuple[str, ...], temperature: float
+) -> None:
+    composed = plain(f"recipe={recipe}", "data.root=x", *words)
+
+    assert composed["evaluation"]["temperature"] == temperature
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_takes_a_step(recipe: str, run: Run, tmp_path: Path) -> None:
     composed = plain(f"recipe={recipe}", "data.root=x")
@@ -95,6 +117,8 @@ def test_a_recipe_takes_a_step(recipe: str, run: Run, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "run" / "run.json").read_text())
     assert config["name"] == recipe
     assert loaded.training.steps == 1
+    temperature = composed["evaluation"]["temperature"]
+    assert loaded.training.temperature == (None if temperature == 1 else temperature)
     assert bool(loaded.audio.features) == (loaded.model.config.local is not None)
     assert (loaded.model.config.num_speakers > 0) == config["data"]["use_speakers"]
     assert all(bool(torch.isfinite(p).all()) for p in loaded.model.parameters())

@@ -35,7 +35,13 @@ class EvaluationOptions(Options):
         ge=0,
         le=1000,
     )
-    temperature: float = option(1.0, "Sampling temperature", ge=0)
+    temperature: float = option(
+        1.0,
+        "Sampling temperature; that of the model, or 0.85 for models with a linear predictor from "
+        "the mel and 1 for others",
+        ge=0,
+        derived=True,
+    )
     voiced_temperature: float | None = option(
         None,
         "That of voiced sounds, for models with a linear predictor from the mel; null for "
