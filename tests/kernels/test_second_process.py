@@ -10,12 +10,14 @@ import pytest
 from tests.architectures import SMALL
 from tests.commands import run_here
 from wavenet import AudioConfig, WaveNet, make_sampler, save
+from wavenet.cli import main
 from wavenet.kernels import second_process
 from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import get_cache
 from wavenet.kernels.second_process import CODE, KERNEL, compiling_kernel, wait_for_kernel
 from wavenet.sampling.cpu import CpuSampler
 from wavenet.utils.cores import available_cores
+from wavenet.utils.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(available_cores() < 2, reason="one core here")
 LEAVE_A_TRACE = f"open('{KERNEL}-trace', 'w').close()"
@@ -109,14 +111,22 @@ def test_the_process_ends_with_the_command(cache: Path, monkeypatch: pytest.Monk
     assert not second_process._running
 
 
-def test_the_process_ends_with_an_error_of_the_command_line(
+def test_it_begins_before_the_config_is_composed_and_ends_with_an_error(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = f"import time; {LEAVE_A_TRACE}; time.sleep(1000)"
-    monkeypatch.setattr(second_process, "CODE", code)
+    began = []
 
-    assert run_here("generate", ("backend=cpu", "seconds=abc"), capsys).returncode == 2
+    def compose(*_: object) -> int:
+        began.extend(second_process._running)
+        raise ConfigError("a value of another type")
 
+    monkeypatch.setattr(second_process, "CODE", "import time; time.sleep(1000)")
+    monkeypatch.setattr(main, "compose_and_run", compose)
+
+    assert run_here("generate", ("backend=cpu",), capsys).returncode == 2
+
+    (process,) = began
+    assert process.returncode
     assert not second_process._running
 
 
