@@ -150,7 +150,8 @@ class CudaSampler(Sampler):
         warp_state, streams = self._warp_state(state), len(last)
         shared = state.conditioning.global_conditioning
         local = None if local_conditioning is None else local_conditioning.values
-        self._check_conditioning(local, shared)
+        conditioner = self.model.config.local
+        check_channels("local", local, 0 if conditioner is None else conditioner.channels)
         codes = [last.new_zeros(streams, 0)]
         params = [torch.zeros(streams, self.widths.params, 0, device=self.kernel.device)]
         gated = self._slots(len(self.layout.memories), streams, self.widths.gated)
@@ -270,13 +271,6 @@ class CudaSampler(Sampler):
             warp_state = self.layout.pack(to_model(warp_state.to_wavenet_state(), self.model))
             state.model = warp_state
         return warp_state
-
-    def _check_conditioning(self, local: Tensor | None, shared: Tensor | None) -> None:
-        config = self.model.config
-        wanted_local = 0 if config.local is None else config.local.channels
-        wanted_shared = config.conditioning_channels - wanted_local
-        check_channels("local", local, wanted_local)
-        check_channels("global", shared, wanted_shared)
 
 
 def check_supported(model: WaveNet, weight_dtype: str) -> None:

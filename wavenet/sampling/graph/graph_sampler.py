@@ -117,7 +117,8 @@ class GraphSampler(ReferenceSampler):
         last = self.distribution.encode(state.sample.to(self.weights.skip))
         shared = state.conditioning.global_conditioning
         local = None if local_conditioning is None else local_conditioning.joined()
-        self._check_conditioning(local, shared)
+        projected = 0 if self.weights.local is None else self.weights.local.shape[1]
+        check_channels("local", local, projected + self.layout.given_rows)
         step.load(
             model_state,
             last.repeat_interleave(state.streams_per_item),
@@ -144,15 +145,6 @@ class GraphSampler(ReferenceSampler):
             model_state = self.layout.pack(to_model(model_state.to_wavenet_state(), self.model))
             state.model = model_state
         return model_state
-
-    def _check_conditioning(self, local: Tensor | None, shared: Tensor | None) -> None:
-        weights = self.weights
-        wanted_local, wanted_shared = (
-            0 if projections is None else projections.shape[1]
-            for projections in (weights.local, weights.shared)
-        )
-        check_channels("local", local, wanted_local + self.layout.given_rows)
-        check_channels("global", shared, wanted_shared)
 
     def _step(self, streams: int, options: StepOptions) -> Step:
         """Return a step for so many streams, an earlier one if possible."""
