@@ -7,7 +7,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from wavenet.kernels.vectors import (
     LANES,
     Variable,
     Vector,
+    constant,
     for_range,
     load,
 )
@@ -39,22 +39,41 @@ class Rounding(NamedTuple):
     max_coefficient: float = MAX_COEFFICIENT
 
 
-@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
-def explain(builder: Builder, a: Value, r: Value, lag: Value, target: Value) -> None:
-    """Store what `lag` coefficients explain of the next lag, the sum of `a[tap] r[lag - tap]`."""
-    total = Variable(Vector(builder, ir.Constant(DOUBLE_VECTOR, [0.0] * LANES)))
+@llvm_function(types.void, ADDRESS, ADDRESS, ADDRESS, types.int64)
+def solve(builder: Builder, r: Value, a: Value, error: Value, order: Value) -> None:
+    """Compute predictors and errors of autocorrelations, each column by itself.
+
+    Args:
+        builder: Receives the instructions.
+        r: Address of the autocorrelations by lag, `(order + 1, LANES)`.
+        a: Of the coefficients to be filled, from the newest to the oldest sample, `(order, LANES)`.
+        error: Of the powers of the residuals to be filled, `(LANES,)`.
+        order: Number of coefficients.
+    """
+    power = Variable(load(builder, r, DOUBLE_VECTOR))
+    one = constant(builder, 1.0, DOUBLE_VECTOR)
+    with for_range(builder, order) as lag:
+        following = load(builder, row(builder, r, builder.add(lag, I64(1))), DOUBLE_VECTOR)
+        reflection = (following - explained(builder, a, r, lag)) / power.get()
+        power.set(power.get() * (one - reflection * reflection))
+        reflect(builder, a, lag, reflection)
+        reflection.store(row(builder, a, lag))
+    power.get().store(error)
+
+
+def explained(builder: Builder, a: Value, r: Value, lag: Value) -> Vector:
+    """Return what `lag` coefficients explain of the next lag, the sum of `a[tap] r[lag - tap]`."""
+    total = Variable(constant(builder, 0.0, DOUBLE_VECTOR))
     last = row(builder, r, lag)
     with for_range(builder, lag) as tap:
         offset = builder.mul(tap, I64(ROW_BYTES))
         known = load(builder, builder.sub(last, offset), DOUBLE_VECTOR)
         total.set(total.get() + load(builder, builder.add(a, offset), DOUBLE_VECTOR) * known)
-    total.get().store(target)
+    return total.get()
 
 
-@llvm_function(types.void, ADDRESS, types.int64, ADDRESS)
-def reflect(builder: Builder, a: Value, lag: Value, reflection: Value) -> None:
-    """Subtract from `lag` coefficients the reflected ones."""
-    factor = load(builder, reflection, DOUBLE_VECTOR)
+def reflect(builder: Builder, a: Value, lag: Value, factor: Vector) -> None:
+    """Subtract from `lag` coefficients the reflected ones times the factor."""
     half = builder.sdiv(builder.add(lag, I64(1)), I64(2))
     with for_range(builder, half) as tap:
         places = row(builder, a, tap), row(builder, a, builder.sub(builder.sub(lag, I64(1)), tap))
@@ -64,30 +83,8 @@ def reflect(builder: Builder, a: Value, lag: Value, reflection: Value) -> None:
 
 
 def row(builder: Builder, rows: Value, index: Value) -> Value:
-    """Return the address of a row."""
+    """Return the address of a row of doubles."""
     return builder.add(rows, builder.mul(index, I64(ROW_BYTES)))
-
-
-@inlined
-def solve(r: Array, a: Array, error: Array, reflection: Array) -> None:
-    """Compute predictors and errors of autocorrelations, each column by itself.
-
-    Args:
-        r: Autocorrelations by lag, `(order + 1, LANES)`.
-        a: Coefficients to be filled, from the newest to the oldest sample, `(order, LANES)`.
-        error: Powers of the residuals to be filled, `(LANES,)`.
-        reflection: Scratch memory, `(LANES,)`.
-    """
-    for s in range(LANES):
-        error[s] = r[0, s]
-    for lag in range(len(a)):
-        explain(a.ctypes.data, r.ctypes.data, lag, reflection.ctypes.data)
-        for s in range(LANES):
-            reflection[s] = (r[lag + 1, s] - reflection[s]) / error[s]
-            error[s] *= 1 - reflection[s] * reflection[s]
-        reflect(a.ctypes.data, lag, reflection.ctypes.data)
-        for s in range(LANES):
-            a[lag, s] = reflection[s]
 
 
 @inlined

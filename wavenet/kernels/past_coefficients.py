@@ -58,7 +58,7 @@ class PastSolver(NamedTuple):
     windowed: Annotated[Integers, 2]  # (streams, len(weights) + padding that ends with zeros)
     r: Annotated[Array, 3]  # (streams, order + 1, LANES)
     a: Annotated[Array, 3]  # (streams, order, LANES)
-    sums: Annotated[Array, 3]  # (streams, 2, LANES): error and reflection
+    error: Annotated[Array, 2]  # (streams, LANES)
     rows: Annotated[NDArray[np.float32], 2]  # (streams, order + 1): the result
 
 
@@ -114,14 +114,13 @@ def solve_windows(samples: Integers, constants: PastConstants, rows: NDArray[np.
     """
     lags = len(constants.factors)
     windowed = np.zeros(len(constants.weights) + lags, np.int32)
-    r, a = np.empty((lags, LANES)), np.empty((lags - 1, LANES))
-    error, reflection = np.empty(LANES), np.empty(LANES)
+    r, a, error = np.empty((lags, LANES)), np.empty((lags - 1, LANES)), np.empty(LANES)
     for first in range(0, len(rows), LANES):
         for column in range(LANES):
             number = int_min(first + column, len(rows) - 1)  # the last one fills up
             address = samples.ctypes.data + 4 * number * constants.interval
             autocorrelate_past(address, constants, windowed, r, column)
-        solve(r, a, error, reflection)
+        solve(r.ctypes.data, a.ctypes.data, error.ctypes.data, lags - 1)
         for column in range(int_min(LANES, len(rows) - first)):
             write_row(a, error, column, constants.rounding, rows[first + column])
 
@@ -130,13 +129,13 @@ def _solve_past(
     samples: Address, constants: PastConstants, solver: PastSolver, stream: int
 ) -> None:
     """Compute the row of a stream, whose last samples are at an address."""
-    r, a, sums = solver.r[stream], solver.a[stream], solver.sums[stream]
+    r, a, error = solver.r[stream], solver.a[stream], solver.error[stream]
     autocorrelate_past(samples, constants, solver.windowed[stream], r, 0)
     for lag in range(len(r)):
         for column in range(1, LANES):
             r[lag, column] = r[lag, 0]
-    solve(r, a, sums[0], sums[1])
-    write_row(a, sums[0], 0, constants.rounding, solver.rows[stream])
+    solve(r.ctypes.data, a.ctypes.data, error.ctypes.data, len(a))
+    write_row(a, error, 0, constants.rounding, solver.rows[stream])
 
 
 @lru_cache

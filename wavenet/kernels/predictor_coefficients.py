@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,29 +28,35 @@ from wavenet.kernels.compiler import (
     llvm_function,
     set_cache,
 )
-from wavenet.kernels.levinson import Array, Rounding, solve, write_row
+from wavenet.kernels.levinson import ROW_BYTES, Array, Rounding, row, solve, write_row
 from wavenet.kernels.private_files import private_folder
-from wavenet.kernels.scalars import at_least, clamp, int_min
-from wavenet.kernels.vectors import I64, LANES, Vector, for_range, load, load_scalar
+from wavenet.kernels.scalars import F64, at_least, clamp, int_min
+from wavenet.kernels.vectors import (
+    DOUBLE_VECTOR,
+    I64,
+    LANES,
+    Variable,
+    Vector,
+    broadcast,
+    constant,
+    for_range,
+    load,
+    load_scalar,
+)
 from wavenet.linear_predictor import ROUNDING_VARIANCE
 from wavenet.mel_predictor import ITERATIONS, LOG_RANGE, TINY, MelPredictor, coefficients
-
-FRAMES = 8  # computed at once
-FRAME_VECTOR = ir.VectorType(ir.DoubleType(), FRAMES)
 
 
 class Scratch(NamedTuple):
     """Memory of the solver."""
 
-    mel: Array  # (n_mels, FRAMES)
-    spectrum: Array  # (bins, FRAMES)
-    factor: Array  # (bins, FRAMES)
-    ratio: Array  # (FRAMES,)
-    r: Array  # autocorrelations of the frames, (F + 1, order + 1)
+    mel: Array  # (n_mels, LANES): sixteen frames at once
+    spectrum: Array  # (bins, LANES)
+    factor: Array  # (bins, LANES), zeros between uses
+    r: Array  # autocorrelations of the frames, (F + 1, padded order + 1), zeros at first
     between: Array  # of sub-frames, (order + 1, LANES)
     a: Array  # (order, LANES)
     error: Array  # (LANES,)
-    reflection: Array  # (LANES,)
 
 
 class Constants(NamedTuple):
@@ -63,7 +67,7 @@ class Constants(NamedTuple):
     total: Array  # weight of all bands in a bin, at least `tiny`, (bins,)
     density: Array  # (n_mels,)
     nearest: NDArray[np.int64]  # (bins,)
-    cosines: Array  # (bins, order + 1)
+    cosines: Array  # (bins, order + 1), padded to a multiple of LANES lags
     mean: Array  # (n_mels,)
     std: Array  # (n_mels,)
     log_unit: float
@@ -78,85 +82,97 @@ class Constants(NamedTuple):
     rounding: Rounding
 
 
-@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
-def sum_band(builder: Builder, weights: Value, bins: Value, count: Value, target: Value) -> None:
-    """Store the sum of bins times their weights, for each of `FRAMES` frames."""
-    total = cgutils.alloca_once_value(builder, ir.Constant(FRAME_VECTOR, [0.0] * FRAMES))
+@llvm_function(types.void, *[ADDRESS] * 3, types.int64, types.float64)
+def add_band(
+    builder: Builder, bins: Value, weights: Value, mel: Value, count: Value, density: Value
+) -> None:
+    """Add a band's density to its bins by their weights."""
+    band, factor = load(builder, mel, DOUBLE_VECTOR), broadcast(builder, density)
     with for_range(builder, count) as index:
-        weight, place = weighted_bin(builder, weights, bins, index)
-        product = builder.fmul(weight, load(builder, place, FRAME_VECTOR).value)
-        builder.store(builder.fadd(builder.load(total), product), total)
-    Vector(builder, builder.load(total)).store(target)
+        place = row(builder, bins, index)
+        added = weight_of(builder, weights, index) * band * factor
+        (load(builder, place, DOUBLE_VECTOR) + added).store(place)
 
 
-@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, ADDRESS)
-def add_band(builder: Builder, weights: Value, bins: Value, count: Value, ratio: Value) -> None:
-    """Add a ratio times the bins' weights to bins, for each of `FRAMES` frames."""
-    factor = load(builder, ratio, FRAME_VECTOR).value
+@llvm_function(types.void, *[ADDRESS] * 4, types.int64, types.float64)
+def compare_band(
+    builder: Builder,
+    factor: Value,
+    spectrum: Value,
+    weights: Value,
+    mel: Value,
+    count: Value,
+    tiny: Value,
+) -> None:
+    """Add to the factors of a band's bins the ratio of the mel to their sum."""
+    total = Variable(constant(builder, 0.0, DOUBLE_VECTOR))
     with for_range(builder, count) as index:
-        weight, place = weighted_bin(builder, weights, bins, index)
-        product = builder.fmul(weight, factor)
-        total = builder.fadd(load(builder, place, FRAME_VECTOR).value, product)
-        Vector(builder, total).store(place)
+        power = load(builder, row(builder, spectrum, index), DOUBLE_VECTOR)
+        total.set(total.get() + weight_of(builder, weights, index) * power)
+    ratio = load(builder, mel, DOUBLE_VECTOR) / total.get().maximum(broadcast(builder, tiny))
+    with for_range(builder, count) as index:
+        place = row(builder, factor, index)
+        added = weight_of(builder, weights, index) * ratio
+        (load(builder, place, DOUBLE_VECTOR) + added).store(place)
 
 
-def weighted_bin(
-    builder: Builder, weights: Value, bins: Value, index: Value
-) -> tuple[Value, Value]:
-    """Return the weight of a bin for each frame, and the address of the bin."""
+def weight_of(builder: Builder, weights: Value, index: Value) -> Vector:
+    """Return the weight of a bin, for all frames."""
     place = builder.add(weights, builder.mul(index, I64(8)))
-    number = load_scalar(builder, place, ir.DoubleType())
-    weight = ir.Constant(FRAME_VECTOR, ir.Undefined)
-    for lane in range(FRAMES):
-        weight = builder.insert_element(weight, number, I64(lane))
-    return weight, builder.add(bins, builder.mul(index, I64(8 * FRAMES)))
+    return broadcast(builder, load_scalar(builder, place, F64))
 
 
-@inlined
-def start_spectrum(mel: Array, constants: Constants, spectrum: Array) -> None:
-    """Write the mean density of the bands around each bin."""
-    ranges = constants.ranges
-    for index in range(len(spectrum)):
-        for s in range(FRAMES):
-            spectrum[index, s] = 0.0
-    for band in range(len(mel)):
-        for index in range(ranges[band, 0], ranges[band, 1]):
-            weight = constants.bank[band, index]
-            for s in range(FRAMES):
-                spectrum[index, s] += weight * mel[band, s] * constants.density[band]
-    for index in range(len(constants.total)):
-        for s in range(FRAMES):
-            spectrum[index, s] /= constants.total[index]
+@llvm_function(types.void, *[ADDRESS] * 3, types.int64)
+def multiply_bins(
+    builder: Builder, spectrum: Value, factor: Value, total: Value, count: Value
+) -> None:
+    """Multiply bins by their factors over the weights of all bands; the factors become zeros."""
+    with for_range(builder, count) as index:
+        place, factors = row(builder, spectrum, index), row(builder, factor, index)
+        share = load(builder, factors, DOUBLE_VECTOR) / weight_of(builder, total, index)
+        (load(builder, place, DOUBLE_VECTOR) * share).store(place)
+        constant(builder, 0.0, DOUBLE_VECTOR).store(factors)
+
+
+@llvm_function(types.void, ADDRESS, ADDRESS, types.int64, types.float64)
+def add_scaled(builder: Builder, target: Value, source: Value, count: Value, scale: Value) -> None:
+    """Add `count` numbers, a multiple of `LANES`, times a scale to others."""
+    factor = broadcast(builder, scale)
+    with for_range(builder, builder.sdiv(count, I64(LANES))) as index:
+        place = row(builder, target, index)
+        added = factor * load(builder, row(builder, source, index), DOUBLE_VECTOR)
+        (load(builder, place, DOUBLE_VECTOR) + added).store(place)
 
 
 @inlined
 def spread(constants: Constants, scratch: Scratch) -> None:
-    """Write the bins of the spectrum whose bands are those of the mel."""
-    bank, ranges, total = constants.bank, constants.ranges, constants.total
-    mel, spectrum, factor, ratio = scratch.mel, scratch.spectrum, scratch.factor, scratch.ratio
-    start_spectrum(mel, constants, spectrum)
-    for _ in range(constants.iterations):
-        for index in range(len(factor)):
-            for s in range(FRAMES):
-                factor[index, s] = 0.0
-        for band in range(len(mel)):
+    """Write the bins of the spectrum whose bands are those of the mel.
+
+    They start as the mean density of the bands around each bin.
+    """
+    ranges, spectrum = constants.ranges, scratch.spectrum.ctypes.data
+    factor, total = scratch.factor.ctypes.data, constants.total.ctypes.data
+    for index in range(len(scratch.spectrum)):
+        for s in range(LANES):
+            scratch.spectrum[index, s] = 1.0
+    for step in range(constants.iterations + 1):
+        for band in range(len(ranges)):
             first, count = ranges[band, 0], ranges[band, 1] - ranges[band, 0]
-            weights = bank.ctypes.data + 8 * (band * len(total) + first)
-            offset = 8 * FRAMES * first
-            sum_band(weights, spectrum.ctypes.data + offset, count, ratio.ctypes.data)
-            for s in range(FRAMES):
-                ratio[s] = mel[band, s] / at_least(ratio[s], constants.tiny)
-            add_band(weights, factor.ctypes.data + offset, count, ratio.ctypes.data)
-        for index in range(len(total)):
-            for s in range(FRAMES):
-                spectrum[index, s] *= factor[index, s] / total[index]
+            weights = constants.bank.ctypes.data + 8 * (band * len(constants.total) + first)
+            mel, offset = scratch.mel.ctypes.data + ROW_BYTES * band, ROW_BYTES * first
+            if step == 0:
+                add_band(factor + offset, weights, mel, count, constants.density[band])
+            else:
+                bins = spectrum + offset
+                compare_band(factor + offset, bins, weights, mel, count, constants.tiny)
+        multiply_bins(spectrum, factor, total, len(constants.total))
 
 
 @inlined
 def undo_logarithm(frames: Array, first: int, count: int, constants: Constants, mel: Array) -> None:
     """Write the bands of `count` frames, from `first` on."""
     limit = constants.log_range
-    for s in range(FRAMES):
+    for s in range(LANES):
         for band in range(len(mel)):
             frame = first + int_min(s, count - 1)  # the last one fills up
             log = frames[frame, band] * constants.std[band] + constants.mean[band]
@@ -165,34 +181,31 @@ def undo_logarithm(frames: Array, first: int, count: int, constants: Constants, 
 
 @inlined
 def autocorrelate(frames: Array, constants: Constants, scratch: Scratch) -> None:
-    """Write the autocorrelation of each frame of `(F + 1, n_mels)`."""
-    (bins, lags), r = constants.cosines.shape, scratch.r
-    for first in range(0, len(frames), FRAMES):
-        count = int_min(FRAMES, len(frames) - first)
+    """Write the autocorrelation of each frame of `(F + 1, n_mels)`, but for its scale."""
+    lags, r = constants.cosines.shape[1], scratch.r.ctypes.data
+    for first in range(0, len(frames), LANES):
+        count = int_min(LANES, len(frames) - first)
         undo_logarithm(frames, first, count, constants, scratch.mel)
         spread(constants, scratch)
-        for frame in range(first, first + count):
-            for lag in range(lags):
-                r[frame, lag] = 0.0
-        for index in range(bins):  # for all frames: reading the cosines takes longest
+        for index in range(len(constants.cosines)):  # reading the cosines takes longest
+            cosines = constants.cosines.ctypes.data + 8 * lags * index
             for s in range(count):
                 power = scratch.spectrum[constants.nearest[index], s] ** constants.exponent
-                for lag in range(lags):
-                    r[first + s, lag] += power * constants.cosines[index, lag]
-        for frame in range(first, first + count):
-            scale = 1 / at_least(r[frame, 0], 1.0)
-            for lag in range(lags):
-                r[frame, lag] *= scale
-            r[frame, 0] += constants.rounding_variance
+                add_scaled(r + 8 * lags * (first + s), cosines, lags, power)
 
 
 def solve_frames(
     frames: Array, constants: Constants, scratch: Scratch, rows: NDArray[np.float32]
 ) -> None:
     """Compute the rows of all sub-frames, `(F * subframes, order + 1)`, of `(F + 1, n_mels)`."""
-    subframes, lags = constants.subframes, constants.cosines.shape[1]
-    r, between, a = scratch.r, scratch.between, scratch.a
+    subframes, lags = constants.subframes, rows.shape[1]
+    r, between, a, error = scratch.r, scratch.between, scratch.a, scratch.error
     autocorrelate(frames, constants, scratch)
+    for frame in range(len(frames)):
+        scale = 1 / at_least(r[frame, 0], 1.0)
+        for lag in range(lags):
+            r[frame, lag] *= scale
+        r[frame, 0] += constants.rounding_variance
     for first in range(0, len(rows), LANES):
         for column in range(LANES):
             number = int_min(first + column, len(rows) - 1)  # the last one fills up
@@ -200,9 +213,9 @@ def solve_frames(
             share = (part + 0.5) / subframes
             for lag in range(lags):
                 between[lag, column] = r[frame, lag] + share * (r[frame + 1, lag] - r[frame, lag])
-        solve(between, a, scratch.error, scratch.reflection)
+        solve(between.ctypes.data, a.ctypes.data, error.ctypes.data, lags - 1)
         for column in range(int_min(LANES, len(rows) - first)):
-            write_row(a, scratch.error, column, constants.rounding, rows[first + column])
+            write_row(a, error, column, constants.rounding, rows[first + column])
 
 
 @lru_cache
@@ -221,10 +234,9 @@ def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     items, shape = frames.double().contiguous().numpy(), (len(frames), count, predictor.num_rows)
     rows = np.empty(shape, np.float32)
     solver, constants = _solver(), _constants(predictor.config)
-    scratch = _scratch(constants, items.shape[1])
     with nullcontext() if solver.signatures else compiling():
         for item, own_rows in zip(items, rows, strict=True):
-            solver(item, constants, scratch, own_rows)
+            solver(item, constants, _scratch(constants, len(item), predictor.order), own_rows)
     return torch.from_numpy(rows)
 
 
@@ -232,7 +244,7 @@ def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
 def _constants(config: PredictorConfig) -> Constants:
     predictor = MelPredictor(config)
     bank, zeros = predictor.bank.numpy(), np.zeros(predictor.n_mels)
-    used = bank > 0
+    used, cosines = bank > 0, predictor.cosines.numpy()
     ranges = np.stack([used.argmax(axis=1), bank.shape[1] - used[:, ::-1].argmax(axis=1)], axis=1)
     ranges[~used.any(axis=1)] = 0
     return Constants(
@@ -241,7 +253,7 @@ def _constants(config: PredictorConfig) -> Constants:
         total=bank.sum(axis=0).clip(min=TINY),
         density=predictor.density.numpy(),
         nearest=predictor.nearest.numpy(),
-        cosines=predictor.cosines.numpy(),
+        cosines=np.pad(cosines, ((0, 0), (0, -cosines.shape[1] % LANES))),
         mean=predictor.mean.numpy() + zeros,
         std=predictor.std.numpy() + zeros,
         log_unit=float(predictor.log_unit),
@@ -255,16 +267,14 @@ def _constants(config: PredictorConfig) -> Constants:
     )
 
 
-def _scratch(constants: Constants, num_frames: int) -> Scratch:
-    (n_mels, bins), lags = constants.bank.shape, constants.cosines.shape[1]
+def _scratch(constants: Constants, num_frames: int, order: int) -> Scratch:
+    n_mels, bins = constants.bank.shape
     return Scratch(
-        mel=np.empty((n_mels, FRAMES)),
-        spectrum=np.empty((bins, FRAMES)),
-        factor=np.empty((bins, FRAMES)),
-        ratio=np.empty(FRAMES),
-        r=np.empty((num_frames, lags)),
-        between=np.empty((lags, LANES)),
-        a=np.empty((lags - 1, LANES)),
+        mel=np.empty((n_mels, LANES)),
+        spectrum=np.empty((bins, LANES)),
+        factor=np.zeros((bins, LANES)),
+        r=np.zeros((num_frames, constants.cosines.shape[1])),
+        between=np.empty((order + 1, LANES)),
+        a=np.empty((order, LANES)),
         error=np.empty(LANES),
-        reflection=np.empty(LANES),
     )

@@ -31,7 +31,7 @@ class Reference(types.Type):  # type: ignore[misc]
 
     @property
     def key(self) -> Any:
-        return self.target
+        return self.target.instance_class  # cheaper to compare than all of its fields' types
 
     def attribute(self, name: str) -> Any:
         """Return the type of an attribute: that of the field, or a reference to it; else `None`."""

@@ -1,7 +1,7 @@
 """The CPU sampler's kernel, compiled by a second process while a command begins.
 
-The kernel is the same for all models, the product after it for most. Both take about as long as
-everything else before the first sample: imports, the model, and its other functions.
+The kernel is the same for all models, the functions after it for those that ship. They take about
+as long as everything else before the first sample: imports, the model, and its predictor.
 """
 
 import contextlib
@@ -16,9 +16,12 @@ KERNEL = "cpu-sampler"  # first part of the name of its file in the cache
 CODE = """
 from wavenet.kernels.matmul import make_product
 from wavenet.kernels.sampler.kernel import compile_kernel
+from wavenet.kernels.sampler.look_ahead import look_ahead
+from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
 
 compile_kernel()
-make_product("float32").address
+for function in look_ahead, make_product("float32"), draw_from_mixture:
+    assert function.address
 """
 _running: list["subprocess.Popen[bytes]"] = []  # at most one
 

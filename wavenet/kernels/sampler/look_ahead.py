@@ -122,4 +122,6 @@ def _look_ahead(
 LOOK_AHEAD = types.void(
     *(Reference(numba_type(argument)) for argument in KERNEL_ARGUMENTS), *[types.int64] * 4
 )
-look_ahead = FunctionByAddress(_look_ahead, LOOK_AHEAD, "look-ahead", SAMPLER_SOURCES)
+look_ahead = FunctionByAddress(
+    _look_ahead, LOOK_AHEAD, "look-ahead", SAMPLER_SOURCES, is_entry=False
+)

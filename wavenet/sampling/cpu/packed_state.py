@@ -82,7 +82,7 @@ class Layout:
             windowed=np.zeros((streams, sizes.memory + sizes.order), np.int32),
             r=np.zeros((streams, order + 1, LANES)),
             a=np.zeros((streams, order, LANES)),
-            sums=np.zeros((streams, 2, LANES)),
+            error=np.zeros((streams, LANES)),
             rows=np.zeros((streams, order + 1), np.float32),
         )
 
