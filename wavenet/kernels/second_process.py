@@ -16,11 +16,10 @@ KERNEL = "cpu-sampler"  # first part of the name of its file in the cache
 CODE = """
 from wavenet.kernels.matmul import make_product
 from wavenet.kernels.sampler.kernel import compile_kernel
-from wavenet.kernels.sampler.look_ahead import look_ahead
 from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
 
 compile_kernel()
-for function in look_ahead, make_product("float32"), draw_from_mixture:
+for function in make_product("float32"), draw_from_mixture:
     assert function.address
 """
 _running: list["subprocess.Popen[bytes]"] = []  # at most one

@@ -23,7 +23,6 @@ from wavenet.kernels.sampler.arrays import (
 )
 from wavenet.kernels.sampler.class_draw import draw_class
 from wavenet.kernels.sampler.kernel import compile_kernel, make_kernel
-from wavenet.kernels.sampler.look_ahead import look_ahead
 from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
 from wavenet.kernels.sampler.sharing import next_sample
 from wavenet.kernels.second_process import wait_for_kernel
@@ -224,7 +223,6 @@ def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Fun
     wait_for_kernel()  # the process that compiles it does so with the functions below
     return Functions(
         product=make_product(weight_dtype).address,
-        look_ahead=look_ahead.address,
         draw=(draw_from_mixture if sizes.num_mixtures > 0 else draw_class).address,
         **own,
     )
