@@ -17,6 +17,7 @@ from wavenet.utils.sharding import Shard
 
 ModelSize = Literal["small", "medium", "large"]
 AUTO = "auto"
+BASE = "base"  # of each group of configs: the defaults that its choices start from
 
 
 @dataclass(frozen=True, kw_only=True)

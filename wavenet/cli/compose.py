@@ -1,6 +1,7 @@
 """Hydra composes groups, recipes and overrides to one plain mapping, and explains its errors.
 
-The base configs of the groups come from the dataclasses, `conf/` holds what differs from them.
+The base configs of the groups come from the dataclasses (`wavenet/cli/base_configs.py`), `conf/`
+holds what differs from them.
 
 Keys that are paths bypass Hydra's grammar: what follows the first `=` is taken literally, so that
 spaces, `=`, `,`, `#`, brackets and any alphabet work; `null` alone means none.
@@ -15,10 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wavenet.cli.commands import COMMANDS, GROUPS, command_config, group_config
+from wavenet.cli.commands import BASE
 from wavenet.cli.words import FLAGS_WITH_VALUE, known_keys, nearest_keys
 from wavenet.derive import derive
-from wavenet.presets import MEL_PRESETS, MODEL_SIZES, mel_preset
+from wavenet.presets import MEL_PRESETS, mel_preset
 from wavenet.training.options import RunConfig
 from wavenet.utils.dataclass_io import from_dict, nearest, to_dict
 from wavenet.utils.errors import ConfigError, printable
@@ -31,7 +32,6 @@ PATHS = (
 PLUGINS = ("joblib", "optuna", "submitit_local", "submitit_slurm")  # of Hydra, in the extra sweep
 log = logging.getLogger("wavenet")
 FOLDER = "folder"  # data.corpus of any recordings
-BASE = "base"  # of each group: the defaults that its choices start from
 CHANGEABLE = (
     *("trainer.", "evaluation.", "data.root", "data.frames_dir", "data.processed_dir"),
     "data.split_list",
@@ -60,23 +60,12 @@ def register_configs(conf: Path) -> None:
     """Register the base configs and resolvers with Hydra, once in a process.
 
     `${recipes:PATH}` is next to `conf`; `${cpu_or_gpu:A,B}` is A where `trainer.device` is a CPU.
-
-    Groups: `base` of each, `model=small` and the other sizes, `audio/mel=NAME` for each preset.
-    `VERB_keys` are the keys of a command that are in no group.
     """
-    from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    store = ConfigStore.instance()
-    for group in GROUPS:
-        store.store(group=group, name=BASE, node=group_config(group))
-    for name, mel in MEL_PRESETS.items():
-        store.store(group="audio/mel", name=name, node=to_dict(mel))
-    for name, model in MODEL_SIZES.items():
-        node = to_dict(model) | {"local": group_config("model")["local"]}
-        store.store(group="model", name=name, node=node)
-    for verb in COMMANDS:
-        store.store(name=f"{verb}_keys", node=command_config(verb))
+    from wavenet.cli.base_configs import register_base_configs
+
+    register_base_configs()
 
     def recipes(name: str) -> str:
         return str(conf.parent / "recipes" / name)
