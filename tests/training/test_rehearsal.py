@@ -108,7 +108,7 @@ def test_a_rehearsal_leaves_no_gradients_and_the_random_numbers_as_they_were() -
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    assert seconds_per_pass(run_pass, state, StopFlag()) is not None
+    assert seconds_per_pass(run_pass, state, StopFlag(), MAX_PASSES) is not None
 
     assert 2 <= len(calls) <= 1 + MAX_PASSES
     assert all(weight.grad is None for weight in weights)
@@ -119,10 +119,19 @@ def test_a_rehearsal_leaves_no_gradients_and_the_random_numbers_as_they_were() -
 def test_a_slow_pass_is_rehearsed_until_the_time_is_over_and_the_first_is_not_timed() -> None:
     calls: list[None] = []
 
-    seconds = seconds_per_pass(lambda: calls.append(None), dropout_state(), StopFlag())
+    seconds = seconds_per_pass(lambda: calls.append(None), dropout_state(), StopFlag(), 100)
 
     assert seconds == 1.0
     assert len(calls) == 1 + MAX_SECONDS
+
+
+@pytest.mark.parametrize(("num_passes", "timed"), [(0, 1), (1, 1), (3, 3)])
+def test_no_more_passes_are_rehearsed_than_the_training_has(num_passes: int, timed: int) -> None:
+    calls: list[None] = []
+
+    seconds_per_pass(lambda: calls.append(None), dropout_state(), StopFlag(), num_passes)
+
+    assert len(calls) == 1 + timed
 
 
 @pytest.mark.usefixtures("_second_per_pass")

@@ -79,10 +79,13 @@ class TrainingLoop:
 
     def rehearse(self, segments: Iterator[Batch]) -> Iterator[Batch]:
         """Log how long training takes, by the passes of the first batch; return all batches."""
-        first = next(segments)
-        seconds = seconds_per_pass(lambda: self.backward(first), self.state, self.sync.own_stop)
+        first, options = next(segments), self.options
+        num_passes = (options.max_steps - self.state.step) * options.accumulate_grad_batches
+        seconds = seconds_per_pass(
+            lambda: self.backward(first), self.state, self.sync.own_stop, num_passes
+        )
         if seconds is not None:
-            per_step = seconds * self.options.accumulate_grad_batches
+            per_step = seconds * options.accumulate_grad_batches
             per_sample = seconds / first["waveform"].numel()
             self.progress.start(self.state.step, per_step, per_sample)
         return itertools.chain([first], segments)

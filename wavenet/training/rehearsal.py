@@ -21,7 +21,7 @@ MAX_PASSES, MAX_SECONDS = 10, 2.0  # timed: whichever comes first, but one pass 
 
 
 def seconds_per_pass(
-    run_pass: Callable[[], object], state: TrainingState, stop: StopFlag
+    run_pass: Callable[[], object], state: TrainingState, stop: StopFlag, num_passes: int
 ) -> float | None:
     """Return how long the passes of a batch take, or `None` if a signal came before it is known.
 
@@ -29,12 +29,14 @@ def seconds_per_pass(
         run_pass: Adds to the gradients of `state.model`, and changes nothing else.
         state: Has no gradients afterwards.
         stop: Ends the rehearsal after the pass that runs.
+        num_passes: Of the training; no more are timed.
     """
     seconds: list[float] = []
     with _preserve_rng_state(state.device):
         if not stop:
             _time_pass(run_pass, state)  # compiles and allocates
-        while not stop and len(seconds) < MAX_PASSES and sum(seconds) < MAX_SECONDS:
+        most = max(1, min(MAX_PASSES, num_passes))
+        while not stop and len(seconds) < most and sum(seconds) < MAX_SECONDS:
             seconds.append(_time_pass(run_pass, state))
     state.optimizer.zero_grad()
     return statistics.median(seconds) if seconds else None
