@@ -10,6 +10,7 @@ WaveNet, arXiv:1609.03499.
 from __future__ import annotations  # help() shows Array by its name
 
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -281,7 +282,7 @@ class WaveNet(PretrainedMixin, Conditioned):
         The sentence names the first module that was replaced, subclassed, given hooks or built
         with other options. Implementations that know only the standard model refuse with it.
         """
-        standard = meta_model(self.config)
+        standard = _standard_model(self.config)
         distribution, wanted = self.distribution, standard.distribution
         if type(distribution) is not type(wanted):
             return f"distribution is {type(distribution).__name__}, not {type(wanted).__name__}"
@@ -361,3 +362,9 @@ def meta_model(config: WaveNetConfig) -> WaveNet:
     """
     with EmptyWeights():
         return WaveNet(config).to("meta")
+
+
+@lru_cache(maxsize=4)
+def _standard_model(config: WaveNetConfig) -> WaveNet:
+    """Return a model that others are only compared with: each sampler asks, once or twice."""
+    return meta_model(config)
