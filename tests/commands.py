@@ -1,8 +1,10 @@
 """How tests run a recipe command: in this process, or in another where signals are sent."""
 
+import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,45 @@ def run_here(verb: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixtur
     output = capsys.readouterr()
     assert isinstance(code, int)
     return Done(code, output.out, output.err)
+
+
+IN_ONE_PROCESS = """
+import contextlib, io, json, sys
+from wavenet.cli.main import run_command
+
+heavy, *lines = json.loads(sys.argv[1])
+for verb, *words in lines:
+    sys.argv, code, out, err = [f"wavenet-{verb}", *words], 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run_command(verb)
+        except SystemExit as leaving:
+            code = leaving.code
+    loaded = sorted({*heavy} & {*sys.modules})
+    print(json.dumps([code, out.getvalue(), err.getvalue(), loaded]))
+"""
+
+
+def run_in_one_process(
+    folder: Path, heavy: Sequence[str], lines: Sequence[Sequence[str]]
+) -> list[tuple[Done, list[str]]]:
+    """Run commands one after the other in a new process, in a folder.
+
+    Args:
+        folder: Its current folder.
+        heavy: Names of modules.
+        lines: Verb and arguments of each command.
+
+    Returns:
+        For each command what it did, and those of the modules that are loaded after it.
+    """
+    words = [sys.executable, "-c", IN_ONE_PROCESS, json.dumps([heavy, *lines])]
+    done = subprocess.run(
+        words, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = map(json.loads, done.stdout.splitlines())
+    return [(Done(code, out, err), loaded) for code, out, err, loaded in found]
 
 
 def command_line(verb: str, *arguments: str) -> list[str]:

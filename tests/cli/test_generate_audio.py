@@ -1,8 +1,6 @@
 """What `wavenet-generate` takes and writes: converted recordings, prompts, formats by suffix."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.commands import Run, environment, run_here
+from tests.commands import Done, Run, run_here, run_in_one_process
 from wavenet.checkpoint import save
 from wavenet.config import AudioConfig, WaveNetConfig
 from wavenet.data.audio_output import open_audio
@@ -20,7 +18,7 @@ from wavenet.model import WaveNet
 from wavenet.utils.errors import ConfigError, DataError
 
 RATE = 8000
-GENERATE = ("generate", "checkpoint=model", "seconds=0.05", "backend=reference")
+GENERATE = ("generate", "checkpoint=model", "seconds=0.01", "backend=reference")
 
 
 @pytest.fixture
@@ -64,7 +62,7 @@ def test_one_line_says_everything_that_was_converted(run: Run, model: None, tmp_
         f"{count} samples past 1.0 limited"
     )
     assert line in done.stderr
-    assert soundfile.info("generated.wav").frames == 800 + 400
+    assert soundfile.info("generated.wav").frames == 800 + 80
 
 
 def test_samples_far_past_one_are_refused(run: Run, model: None) -> None:
@@ -106,7 +104,7 @@ def test_the_prompt_is_in_the_file_only_where_it_is_asked_for(run: Run, model: N
 
     (alone, _), (both, _) = soundfile.read("generated.wav"), soundfile.read("both.wav")
 
-    assert len(alone) == 400
+    assert len(alone) == 80
     np.testing.assert_array_equal(both, np.append(soundfile.read("prompt.wav")[0], alone))
 
 
@@ -171,48 +169,40 @@ def test_another_suffix_is_refused_with_those_that_are_written(run: Run, model: 
     assert f"output must be a file {suffixes}, or /dev/stdout, got speech.m4a" in done.stderr
 
 
-REFUSED = """
-import sys
-from wavenet.cli import main
-try:
-    getattr(main, sys.argv.pop(1))()
-finally:
-    print("torch" in sys.modules)
-"""
+REFUSED = [
+    ("generate", "output=old.wav", 2, "old.wav exists: choose another output, or overwrite=tr"),
+    ("generate", "output=-", 2, ".mp3, or /dev/stdout, got -"),
+    ("generate", "input=none.wav", 3, "none.wav: no such file"),
+    ("generate", "input=-", 3, "-: input and prompt are files, not pipes or devices: write"),
+    ("generate", "prompt=/dev/null", 3, "/dev/null: input and prompt are files, not pipes"),
+    ("generate", "prompt=none.wav", 3, "none.wav: no such file"),
+    ("evaluate", "output=old.html", 2, "old.html exists: choose another output, or overwrite="),
+]
 
 
-@pytest.mark.parametrize(
-    ("verb", "words", "code", "message"),
-    [
-        ("generate", "output=old.wav", 2, "old.wav exists: choose another output, or overwrite=tr"),
-        ("generate", "output=-", 2, ".mp3, or /dev/stdout, got -"),
-        ("generate", "input=none.wav", 3, "none.wav: no such file"),
-        ("generate", "input=-", 3, "-: input and prompt are files, not pipes or devices: write"),
-        ("generate", "prompt=/dev/null", 3, "/dev/null: input and prompt are files, not pipes"),
-        ("generate", "prompt=none.wav", 3, "none.wav: no such file"),
-        ("evaluate", "output=old.html", 2, "old.html exists: choose another output, or overwrite="),
-    ],
-)
-def test_what_files_rule_out_is_refused_before_torch_loads(
-    tmp_path: Path, verb: str, words: str, code: int, message: str
-) -> None:
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Done, list[str]]]]:
+    """A folder, what the commands of `REFUSED` do there, and whether they load PyTorch."""
+    folder = tmp_path_factory.mktemp("refused")
     for name in ("old.wav", "old.html"):
-        (tmp_path / name).write_bytes(b"mine")
+        (folder / name).write_bytes(b"mine")
+    lines = [(verb, "demo_voice", words) for verb, words, *_ in REFUSED]
+    return folder, run_in_one_process(folder, ("torch",), lines)
 
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSED, verb, "demo_voice", words],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[" ".join(one[:2]) for one in REFUSED])
+def test_what_files_rule_out_is_refused_before_torch_loads(
+    refused: tuple[Path, list[tuple[Done, list[str]]]], number: int
+) -> None:
+    _, _, code, message = REFUSED[number]
+    folder, results = refused
+    done, loaded = results[number]
 
     assert done.returncode == code
     assert message in done.stderr
-    assert done.stdout == "False\n"
+    assert (done.stdout, loaded) == ("", [])
     for name in ("old.wav", "old.html"):
-        assert (tmp_path / name).read_bytes() == b"mine"
+        assert (folder / name).read_bytes() == b"mine"
 
 
 def test_a_length_under_one_sample_is_refused_as_it_was_given(run: Run) -> None:

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.test_compose import plain
 from tests.commands import Run
-from wavenet import WaveNet
 from wavenet.cli.commands import TrainCommand
 from wavenet.cli.compose import Composed
 from wavenet.cli.main import compose_and_run
 from wavenet.cli.sweep import CommandResult
 from wavenet.config import AudioConfig, WaveNetConfig, check_conditioning
 from wavenet.derive import derive, upsample_factors
+from wavenet.model import meta_model
 from wavenet.presets import MEL_PRESETS, MODEL_SIZES
 from wavenet.utils.dataclass_io import from_dict
 from wavenet.utils.errors import ConfigError
@@ -50,12 +49,6 @@ def chosen(model: str) -> tuple[WaveNetConfig, AudioConfig]:
     return from_dict(WaveNetConfig, found["model"]), from_dict(AudioConfig, found["audio"])
 
 
-def on_no_device(config: WaveNetConfig) -> WaveNet:
-    """Return a model without storage."""
-    with torch.device("meta"):
-        return WaveNet(config)
-
-
 def composed(monkeypatch: pytest.MonkeyPatch, *arguments: str, conf: Path = CONF) -> dict[str, Any]:
     """Return what a command line of `wavenet-train` composes."""
     found: list[Composed] = []
@@ -75,7 +68,7 @@ def test_every_model_can_be_built_and_fits_its_audio(model: str) -> None:
 
     check_conditioning(config, audio)
 
-    assert on_no_device(config).config == config
+    assert meta_model(config).config == config
 
 
 @pytest.mark.parametrize(
@@ -123,7 +116,7 @@ def test_published_model_has_the_published_number_of_weights(
 ) -> None:
     config, _ = chosen(model)
 
-    counts = [weight.numel() for weight in on_no_device(config).parameters()]
+    counts = [weight.numel() for weight in meta_model(config).parameters()]
 
     assert sum(counts) == published + ours_more
 
