@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -286,7 +287,8 @@ def _raise_if_other_tensors(
         )
 
 
-def tensor_shapes(config: WaveNetConfig) -> dict[str, tuple[int, ...]]:
+@lru_cache(maxsize=4)
+def tensor_shapes(config: WaveNetConfig) -> Mapping[str, tuple[int, ...]]:
     """Return the names and shapes of a model's tensors.
 
     At most two blocks of a stack are built, since a thousand take seconds: all but the last have

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import random
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -271,8 +270,7 @@ class ModelDirectory(Reader):
                 keys["sha256"] = {"weights": weights, "config": config}
             files[CONFIG] = json.dumps(keys).encode()
         path = self.folder / "model"
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         for name, data in files.items():
             (path / name).write_bytes(data)
         found = checkpoint.load(path).model.state_dict()
