@@ -106,7 +106,8 @@ from wavenet.kernels.gated_activation import CpuGatedActivation
 torch.set_num_threads(3)
 y, z = torch.randn(1000, 64), torch.full((1000, 32), torch.nan)
 CpuGatedActivation(1000, 32, y).forward(y, None, z)
-torch.testing.assert_close(z, y[:, :32].tanh() * y[:, 32:].sigmoid())
+expected = y[:, :32].tanh() * y[:, 32:].sigmoid()
+assert torch.allclose(z, expected, rtol=1.3e-6, atol=1e-5)  # torch.testing would load for a second
 """
 
 
