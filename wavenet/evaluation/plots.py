@@ -43,8 +43,7 @@ def png(figure: "Figure") -> bytes:
     canvas, file = agg.FigureCanvasAgg(figure), io.BytesIO()
     canvas.draw()  # once, where `savefig` draws twice
     pixels = image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    few = pixels.quantize(_COLORS, method=image.Quantize.FASTOCTREE)
-    few.save(file, format="png", optimize=True)
+    pixels.quantize(_COLORS).save(file, format="png", optimize=True)
     return file.getvalue()
 
 
@@ -57,7 +56,7 @@ def spectrogram(waveform: Array, sample_rate: int, title: str) -> "Figure":
         title: Plain text; empty for none.
     """
     figure = _figure(9.0, 4.0, layout=None)  # to find the margins takes as long as the drawing
-    left, width, bottom, top = 0.06, 0.845, 0.12, 0.91 if title else 0.98
+    left, width, bottom, top = 0.065, 0.845, 0.12, 0.91 if title else 0.98
     place = {"left": left, "right": left + width, "bottom": bottom, "top": top, "hspace": 0.05}
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 4], gridspec_kw=place)
     seconds = max(len(waveform), 1) / sample_rate
