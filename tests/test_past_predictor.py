@@ -269,3 +269,14 @@ def test_a_model_without_mel_may_have_it_and_filters() -> None:
     assert plain["model"]["predictor"] == {"source": "past", "order": 16}
     with pytest.raises(ConfigError, match="source=past"):
         derive({"audio": {}, "model": {"predictor": {"order": 16}}})
+
+
+def test_the_queue_is_float32_whatever_the_default() -> None:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        queue = PastPredictor(SMALL).new_queue(1)
+    finally:
+        torch.set_default_dtype(default)
+
+    assert queue.dtype == torch.float32

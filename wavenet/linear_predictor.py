@@ -4,12 +4,14 @@
 samples that came before.
 
 The prediction has no rounding error: samples are multiples of 2^-15, coefficients of 2^-20, and
-float64 holds the sum of their products exactly. So every pass, backend, batch and order of
-summation gives the same bits.
+float64 holds the sum of their products exactly (up to order 256, beyond if coefficients stay below
+2^8). So with equal coefficients every pass, backend, batch and order of summation gives the same
+bits.
 
 Levinson 1947 and Durbin 1960 for the equations.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -32,23 +34,25 @@ class LinearPredictor(KeepsConstants):
     Args:
         order: Past samples that a prediction sees.
         memory: Past samples that `step` needs.
+        coefficients: Computes rows, as the function of that name beside the subclass.
         kept: Numbers of the last sample that `step` needs besides its prediction and scale.
 
     Attributes:
         num_rows: Rows of coefficients, `order + 1`.
         receptive_field: Past samples that a prediction depends on.
         operations: Multiplications and additions per sample.
-        coefficients: Computes rows, as the function of that name beside the subclass; a faster
-            implementation may take its place.
+        coefficients: Computes rows. A faster function may take its place, one that
+            `functools.wraps` the argument; samplers refuse any other, save `reference`.
     """
 
-    coefficients: Callable[..., Tensor]
-
-    def __init__(self, order: int, memory: int, kept: int = 0) -> None:
+    def __init__(
+        self, order: int, memory: int, coefficients: Callable[..., Tensor], kept: int = 0
+    ) -> None:
         super().__init__()
         self.order = order
         self.memory = memory
         self.kept = kept
+        self.coefficients = self._defined = coefficients
         self.num_rows = order + 1
         self.receptive_field = memory
         self.operations = 2 * order
@@ -72,9 +76,15 @@ class LinearPredictor(KeepsConstants):
 
         It holds the last `memory` samples, what is kept, the last prediction and the last scale.
         """
-        queue = torch.zeros(batch_size, self.memory + self.kept + 2, device=self.device)
+        size = self.memory + self.kept + 2
+        queue = torch.zeros(batch_size, size, dtype=torch.float32, device=self.device)
         queue[:, -1] = 1
         return queue
+
+    @property
+    def has_other_coefficients(self) -> bool:
+        """Whether `coefficients` was replaced by something else than a faster function."""
+        return inspect.unwrap(self.coefficients) is not self._defined
 
     @property
     def device(self) -> torch.device:

@@ -52,7 +52,7 @@ class MelPredictor(LinearPredictor):
     std: Tensor
 
     def __init__(self, config: PredictorConfig) -> None:
-        super().__init__(config.order, memory=config.order)
+        super().__init__(config.order, config.order, coefficients)
         assert config.mel is not None  # source=mel
         mel = config.mel
         self.config = config
@@ -66,7 +66,6 @@ class MelPredictor(LinearPredictor):
             "log10": math.log(10),
             "decibel": math.log(10) * mel.power / 20,
         }[mel.log_base]
-        self.coefficients = coefficients
         bank = mel_filterbank(mel)
         size, total = bank.sum(dim=1), bank.sum(dim=0)
         bins = torch.arange(len(total), dtype=torch.float64)

@@ -292,6 +292,8 @@ class WaveNet(PretrainedMixin, Conditioned):
                 return f"distribution has {name}={value}, not {expected}"
             if replaces_method(distribution, name):
                 return f"distribution has a {name} of its own, set on the instance"
+        if self.predictor is not None and self.predictor.has_other_coefficients:
+            return "predictor has coefficients of its own, set on the instance"
         return first_difference(self, standard)
 
     def _inputs(

@@ -41,12 +41,11 @@ class PastPredictor(LinearPredictor):
     factors: Tensor
 
     def __init__(self, config: PredictorConfig) -> None:
-        super().__init__(config.order, memory=config.window_length, kept=config.order)
+        super().__init__(config.order, config.window_length, past_coefficients, config.order)
         self.interval = config.interval
         self.receptive_field = config.receptive_field
         a_window = 2 * config.window_length * (config.order + 1) + 2 * config.order**2
         self.operations += a_window // config.interval
-        self.coefficients = past_coefficients
         weights = _window(config.window_length)
         lags = torch.arange(config.order + 1).double()
         widening = torch.exp(-0.5 * (math.pi * lags / config.window_length) ** 2)

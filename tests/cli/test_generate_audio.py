@@ -255,3 +255,17 @@ def test_a_recording_that_appears_meanwhile_is_kept(tmp_path: Path, name: str) -
     with open_audio(path, RATE) as other:
         other.write(samples)
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_recording_at_full_scale_is_warned_of(run: Run, tmp_path: Path) -> None:
+    whistle = 0.5 * np.sin(2 * np.pi * 440 / RATE * np.arange(RATE // 2))
+    soundfile.write("tone.wav", whistle, RATE)
+    options = "checkpoint=demo_voice", "input=tone.wav", "seed=0", "mel_consistency=0"
+
+    loud = run("generate", *options, "output=loud.wav")
+
+    assert re.search(r"loud.wav: the model drew \d+% of the samples at full scale", loud.stderr)
+
+
+def test_a_recording_of_a_voice_is_not_warned_of(run: Run) -> None:
+    assert "full scale" not in run("generate", "seconds=0.5").stderr

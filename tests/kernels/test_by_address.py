@@ -11,10 +11,9 @@ from numba import typeof, types
 import wavenet
 from tests.commands import ROOT
 from wavenet.kernels.by_address import FunctionByAddress, call_of
-from wavenet.kernels.cache import SOURCES, sources_digest
 from wavenet.kernels.compiler import Address, compiled
 from wavenet.kernels.references import Reference, in_memory
-from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
+from wavenet.kernels.sources import SAMPLER_SOURCES, SOURCES, sources_digest
 from wavenet.sampling.cpu.cpu_sampler import CpuSampler
 
 

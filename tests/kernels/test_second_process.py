@@ -15,12 +15,17 @@ from wavenet.kernels import second_process
 from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import get_cache
 from wavenet.kernels.second_process import CODE, KERNEL, compiling_kernel, wait_for_kernel
+from wavenet.kernels.sources import SAMPLER_SOURCES, sources_digest
 from wavenet.sampling.cpu import CpuSampler
 from wavenet.utils.cores import available_cores
 from wavenet.utils.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(available_cores() < 2, reason="one core here")
-LEAVE_A_TRACE = f"open('{KERNEL}-trace', 'w').close()"
+TRACE = f"{KERNEL}-{sources_digest(SAMPLER_SOURCES)}-trace"
+LEAVE_A_TRACE = f"""
+from wavenet.kernels.private_files import private_folder
+(private_folder() / "{TRACE}").touch()
+"""
 
 
 @pytest.fixture
@@ -81,7 +86,31 @@ def test_nothing_is_compiled_twice(cache: Path, monkeypatch: pytest.MonkeyPatch)
 
     assert not first
     assert not wait_for_kernel()
-    assert [path.name for path in cache.iterdir()] == [f"{KERNEL}-trace"]
+    assert [path.name for path in cache.iterdir()] == [TRACE]
+
+
+def test_the_kernel_of_another_version_is_none(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second_process, "CODE", LEAVE_A_TRACE)
+    cache.mkdir(mode=0o700)
+    (cache / f"{KERNEL}-{16 * '0'}-kernel").touch()
+
+    with compiling_kernel():
+        assert wait_for_kernel()
+
+
+def test_the_folder_may_be_relative(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(second_process, "CODE", LEAVE_A_TRACE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAVENET_CACHE", cache.name)
+
+    with compiling_kernel():
+        assert wait_for_kernel()
+
+    assert (cache / TRACE).exists()
 
 
 @pytest.mark.parametrize("place", ["", "/dev/null"])
@@ -147,4 +176,4 @@ def test_generate_begins_with_it(
 
     assert run_here("generate", words, capsys).returncode == 0
 
-    assert (cache / f"{KERNEL}-trace").exists() == begins
+    assert (cache / TRACE).exists() == begins

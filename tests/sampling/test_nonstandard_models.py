@@ -12,14 +12,33 @@ from torch.nn.utils import prune
 
 from tests.architectures import SMALL
 from tests.sampling.parity import noisy
-from wavenet.config import LocalConfig, WaveNetConfig
+from wavenet.config import LocalConfig, MelConfig, PredictorConfig, WaveNetConfig
 from wavenet.distributions import Categorical, SamplingConfig
+from wavenet.mel_predictor import MelPredictor
 from wavenet.model import WaveNet
 from wavenet.modules import Head, ResidualBlock
 from wavenet.modules.conv import pointwise
-from wavenet.sampling import BACKENDS, make_sampler
+from wavenet.sampling import BACKENDS, Sampler, make_sampler
 from wavenet.sampling.state import uniforms
 from wavenet.utils.errors import ConfigError
+
+PREDICTED = dataclasses.replace(
+    SMALL,
+    output_distribution="gaussian_mixture",
+    quantization_channels=65536,
+    input_type="mu-law",
+)
+MEL = MelConfig(sample_rate=8000, n_fft=16, hop_length=4, win_length=16, n_mels=3, f_max=4000.0)
+PREDICTORS = {
+    "mel": dataclasses.replace(
+        PREDICTED,
+        local=LocalConfig(in_channels=3, channels=4, upsample_scales=(4,)),
+        predictor=PredictorConfig(order=5, mel=MEL),
+    ),
+    "past": dataclasses.replace(
+        PREDICTED, predictor=PredictorConfig(source="past", order=5, window_length=16, interval=4)
+    ),
+}
 
 
 class ReluBlock(ResidualBlock):
@@ -315,3 +334,36 @@ def test_legacy_weight_norm_is_refused_with_its_successor(backend: str) -> None:
     wanted = r"conv computes its weight by a hook.* torch\.nn\.utils\.parametrizations\.weight_norm"
     with pytest.raises(ConfigError, match=wanted):
         make_sampler(model, backend)
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_other_coefficients_of_a_predictor_are_refused_or_used(name: str) -> None:
+    model = WaveNet(PREDICTORS[name])
+    assert model.predictor is not None
+    defined = model.predictor.coefficients
+    model.predictor.coefficients = lambda *arguments: 0.5 * defined(*arguments)
+    with pytest.raises(ConfigError, match="predictor has coefficients of its own"):
+        make_sampler(model, "cpu")
+
+    sampler = make_sampler(model)
+
+    assert sampler.name == "reference"
+    raise_if_parameters_differ(sampler, model)
+
+
+def test_other_constants_of_a_predictor_are_used() -> None:
+    model = WaveNet(PREDICTORS["mel"])
+    assert isinstance(model.predictor, MelPredictor)
+    model.predictor.mean += 2
+
+    for backend in ("cpu", "reference", "graph"):
+        raise_if_parameters_differ(make_sampler(model, backend), model)
+
+
+def raise_if_parameters_differ(sampler: Sampler, model: WaveNet) -> None:
+    """Raise unless a sampler's parameters of a signal are those of `forward`."""
+    waveform = (torch.rand(1, 40) - 0.5).mul(32768).round() / 32768
+    local = None if model.config.local is None else torch.randn(1, 3, 10)
+    expected = model(waveform, local=local).detach()
+    found = sampler.teacher_forced(waveform, local=local)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -387,6 +387,18 @@ def test_a_saved_state_of_impossible_numbers_is_refused(
         SamplerState.load(tmp_path / "state")
 
 
+@pytest.mark.parametrize("sample", [torch.nan, 1.5])
+def test_a_saved_state_of_an_impossible_sample_is_refused(
+    model: WaveNet, tmp_path: Path, sample: float
+) -> None:
+    state = make_sampler(model, "reference").init_state(2)
+    state.sample = torch.tensor([0, sample])
+    state.save(tmp_path / "state")
+
+    with pytest.raises(CheckpointError, match="its last samples are not in -1 to 1"):
+        SamplerState.load(tmp_path / "state")
+
+
 def test_state_of_another_dtype_is_converted(model: WaveNet) -> None:
     state = make_sampler(copy.deepcopy(model).double(), "reference").init_state(
         prompt=torch.zeros(9)

@@ -52,7 +52,9 @@ def build_sampler(options: GenerateCommand, model: WaveNet) -> Sampler:
     """
     config, streams = model.config, max(options.num_samples, options.batch_size)
     past = (config.kernel_size - 1) * sum(config.dilations) * config.residual_channels
-    check_memory(4 * past * streams, "the past of the dilated convolutions")
+    name = "num_samples" if streams == options.num_samples else "batch_size"
+    fewer = {"instead": f"lower {name}={streams}"} if streams > 1 else {}
+    check_memory(4 * past * streams, "the past of the dilated convolutions", **fewer)
     num_threads = options.num_threads
     if num_threads is None:
         on_cpu = next(model.parameters()).device.type == "cpu"

@@ -46,6 +46,7 @@ from wavenet.utils.sharding import Shard
 
 log = logging.getLogger("wavenet")
 CHUNK_SECONDS = 0.25
+FULL_SCALE, MAX_LOUDEST = 0.99, 0.05  # a share of samples that recordings do not have
 
 
 def sampling_config(options: GenerateCommand, loaded: Checkpoint) -> SamplingConfig:
@@ -198,7 +199,7 @@ class _WavFile:
             mel = job.frames[:, : consistency.config.n_mels]
             self.mel_state = consistency.new_state(mel, prompt=prompt)
         self.chunk: list[Tensor] = []
-        self.num_generated = 0
+        self.num_generated = self.num_loudest = 0
 
     def write(self, samples: Tensor, *, chunk_ends: bool) -> None:
         """Append samples.
@@ -208,6 +209,7 @@ class _WavFile:
         """
         self.chunk.append(samples)
         self.num_generated += len(samples)
+        self.num_loudest += int((samples.abs() > FULL_SCALE).sum())
         complete = self.num_generated == self.job.length
         if chunk_ends or complete:
             signal = self.invert_filter(torch.cat(self.chunk)[None])
@@ -219,6 +221,17 @@ class _WavFile:
             if self.consistency is not None:
                 self.writer.write(self.consistency.flush(self.mel_state)[0].float().numpy())
             self.stack.close()
+            self._warn_of_full_scale()
+
+    def _warn_of_full_scale(self) -> None:
+        share = self.num_loudest / max(self.num_generated, 1)
+        if share > MAX_LOUDEST:
+            log.warning(
+                "%s: the model drew %.0f%% of the samples at full scale, as for sounds that it was "
+                "not trained on, such as pure tones: try a quieter input, or another model",
+                printable(self.job.output),
+                100 * share,
+            )
 
 
 def pad_frames(frames: Sequence[Tensor]) -> Tensor | None:

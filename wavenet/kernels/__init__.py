@@ -16,6 +16,7 @@ annotations.py       the types of arguments
 compiler.py          how all of it is compiled; the one file that uses what Numba does not document
 cache.py             compiled code on disk
 cuda/                CUDA C++, compiled by NVRTC
+sources.py           the files that it is made from
 private_files.py     its folder and files, which nobody else can write
 second_process.py    the sampler's kernel compiled while a command begins
 """

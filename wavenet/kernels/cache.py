@@ -1,12 +1,11 @@
 """What Numba compiled, kept on disk.
 
 Like Numba's own cache, but a damaged, missing, unwritable or contested cache only means compiling
-again. The name of a file is a digest of all that it depends on: the sources, Numba, the processor,
-the types.
+again. The name of a file has digests of all that it depends on: the sources; Numba, the processor
+and the types.
 """
 
 import hashlib
-import itertools
 import logging
 import sys
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ import numpy as np
 
 from wavenet.kernels.compiler import compiled_from_bytes, compiled_to_bytes, target_key
 from wavenet.kernels.private_files import read_private, write_private
+from wavenet.kernels.sources import SAMPLER_SOURCES, SOURCES, compiled_files, sources_digest
 from wavenet.utils.errors import printable
 
 log = logging.getLogger("wavenet")
-SOURCES = (Path(__file__).parent,)  # folder of the compiled functions of `wavenet.kernels`
 
 
 class KernelCache:
@@ -84,28 +83,15 @@ class KernelCache:
         if self.folder is None:
             return None
         versions = (sys.implementation.cache_tag, np.__version__, numba.__version__)
-        sources = sources_digest(self.sources)
-        facts = (sources, *versions, llvmlite.__version__, target_key(codegen), str(signature))
+        facts = (*versions, llvmlite.__version__, target_key(codegen), str(signature))
         key = hashlib.sha256(repr(facts).encode()).hexdigest()
-        return self.folder / f"{self.name}-{key[:32]}.bin"
+        return self.folder / f"{self.name}-{sources_digest(self.sources)}-{key[:32]}.bin"
 
 
 @lru_cache
 def _announce(folder: Path | None) -> None:
     """Say why there is a wait, once for all functions that a process compiles."""
-    is_first = folder is None or not any(folder.glob("*.bin"))
+    both = SOURCES, SAMPLER_SOURCES
+    is_first = folder is None or not any(any(compiled_files(folder, "*", made)) for made in both)
     what = "for this machine, once" if is_first else "what this model needs besides, once"
     log.info("compiling %s: some seconds, longer on a busy machine", what)
-
-
-@lru_cache
-def sources_digest(sources: tuple[Path, ...]) -> str:
-    """Return the digest of Python files and of those in folders."""
-    digest = hashlib.sha256()
-    files = [
-        path.parent.glob(path.name) if path.suffix == ".py" else path.glob("*.py")
-        for path in sources  # where a package has no files of sources, there are none to find
-    ]
-    for path in sorted(itertools.chain(*files)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -1,12 +1,14 @@
 """Linear predictors whose coefficients compiled code computes where they are on a CPU."""
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from wavenet.kernels.levinson import Rounding
 from wavenet.kernels.past_coefficients import PastConstants, windows_solver
-from wavenet.kernels.predictor_coefficients import cpu_coefficients
+from wavenet.kernels.predictor_coefficients import cpu_coefficients, has_other_constants
 from wavenet.kernels.vectors import LANES
 from wavenet.linear_predictor import LinearPredictor
 from wavenet.mel_predictor import MelPredictor
@@ -19,13 +21,21 @@ from wavenet.past_predictor import (
 
 
 def use_compiled_coefficients(predictor: LinearPredictor) -> None:
-    """Let a predictor's coefficients be computed by compiled code where it is on a CPU."""
+    """Let a predictor's coefficients be computed by compiled code where it is on a CPU.
+
+    Those that are not what the config says stay as they are.
+    """
+    if predictor.has_other_coefficients:
+        return
     if isinstance(predictor, MelPredictor):
+        if has_other_constants(predictor):
+            return
         predictor.coefficients = cpu_coefficients
     elif isinstance(predictor, PastPredictor):
         predictor.coefficients = cpu_past_coefficients
 
 
+@functools.wraps(past_coefficients)
 def cpu_past_coefficients(predictor: PastPredictor, waveform: Tensor, count: int) -> Tensor:
     """Return `past_coefficients` of the arguments; on other devices PyTorch computes it."""
     if type(waveform) is not Tensor or waveform.device.type != "cpu":

@@ -9,9 +9,9 @@ from llvmlite import ir
 from numba import types
 
 from wavenet.kernels.by_address import FunctionByAddress
-from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import ADDRESS, Address, Builder, Value, llvm_function
 from wavenet.kernels.matmul import ACTIVATION_BITS, ACTIVATION_LIMIT
+from wavenet.kernels.sources import SOURCES
 from wavenet.kernels.vectors import (
     I1,
     I16,

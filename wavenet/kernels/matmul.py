@@ -25,9 +25,9 @@ from numba import types
 from numpy.typing import NDArray
 
 from wavenet.kernels.by_address import FunctionByAddress
-from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Address, Builder, Value, features, llvm_function
 from wavenet.kernels.scalars import int_min
+from wavenet.kernels.sources import SOURCES
 from wavenet.kernels.vectors import (
     F32,
     FLOAT_VECTOR,

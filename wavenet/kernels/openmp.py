@@ -20,8 +20,8 @@ from numba import carray, types
 from torch import Tensor
 
 from wavenet.kernels.by_address import FunctionByAddress
-from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Builder, Value, features, inlined, llvm_function
+from wavenet.kernels.sources import SOURCES
 from wavenet.kernels.vectors import (
     BFLOAT_VECTOR,
     I16,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wavenet.kernels.annotations import numba_type
 from wavenet.kernels.by_address import FunctionByAddress
-from wavenet.kernels.cache import SOURCES, KernelCache
+from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import (
     ADDRESS,
     Address,
@@ -28,6 +28,7 @@ from wavenet.kernels.levinson import Array, Rounding, solve, write_row
 from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.references import Reference
 from wavenet.kernels.scalars import int_min
+from wavenet.kernels.sources import SOURCES
 from wavenet.kernels.vectors import (
     INT_VECTOR,
     LANES,

@@ -1,13 +1,13 @@
 """The coefficients of a linear predictor from mel frames for CPUs, compiled by Numba.
 
 The counterpart of `wavenet.mel_predictor.coefficients`, whose hundreds of small tensor
-operations cost more than a small model. Each frame and each sub-frame is computed by itself in a
-fixed order, so bits do not depend on how many there are.
+operations cost more than a small model; the last bits differ. Each frame and each sub-frame is
+computed by itself in a fixed order, so bits do not depend on how many there are.
 """
 
 import math
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.feature_configs import PredictorConfig
-from wavenet.kernels.cache import SOURCES, KernelCache
+from wavenet.kernels.cache import KernelCache
 from wavenet.kernels.compiler import (
     ADDRESS,
     Builder,
@@ -31,6 +31,7 @@ from wavenet.kernels.compiler import (
 from wavenet.kernels.levinson import ROW_BYTES, Array, Rounding, row, solve, write_row
 from wavenet.kernels.private_files import private_folder
 from wavenet.kernels.scalars import F64, at_least, clamp, int_min
+from wavenet.kernels.sources import SOURCES
 from wavenet.kernels.vectors import (
     DOUBLE_VECTOR,
     I64,
@@ -73,7 +74,7 @@ class Constants(NamedTuple):
     log_unit: float
     exponent: float  # from a bin of the mel spectrum's power to its square
     subframes: int
-    # those of `wavenet.linear_predictor`; arguments, for the cache of compiled code knows the
+    # those of the definition in PyTorch; arguments, for the cache of compiled code knows the
     # sources of this folder alone
     iterations: int
     log_range: float
@@ -226,6 +227,7 @@ def _solver() -> Any:
     return kernel
 
 
+@wraps(coefficients)
 def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     """Return `coefficients(predictor, frames)`; on other devices PyTorch computes it."""
     if type(frames) is not Tensor or frames.device.type != "cpu":
@@ -240,9 +242,20 @@ def cpu_coefficients(predictor: MelPredictor, frames: Tensor) -> Tensor:
     return torch.from_numpy(rows)
 
 
+def has_other_constants(predictor: MelPredictor) -> bool:
+    """Return whether buffers of a predictor are not those of its config."""
+    wanted = dict(_standard(predictor.config).named_buffers())
+    return any(not torch.equal(wanted[name], own.cpu()) for name, own in predictor.named_buffers())
+
+
+@lru_cache
+def _standard(config: PredictorConfig) -> MelPredictor:
+    return MelPredictor(config)
+
+
 @lru_cache
 def _constants(config: PredictorConfig) -> Constants:
-    predictor = MelPredictor(config)
+    predictor = _standard(config)
     bank, zeros = predictor.bank.numpy(), np.zeros(predictor.n_mels)
     used, cosines = bank > 0, predictor.cosines.numpy()
     ranges = np.stack([used.argmax(axis=1), bank.shape[1] - used[:, ::-1].argmax(axis=1)], axis=1)

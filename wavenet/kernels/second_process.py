@@ -5,11 +5,13 @@ as long as everything else before the first sample: imports, the model, and its 
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 from wavenet.kernels.private_files import private_folder
+from wavenet.kernels.sources import SAMPLER_SOURCES, compiled_files
 from wavenet.utils.cores import available_cores
 
 KERNEL = "cpu-sampler"  # first part of the name of its file in the cache
@@ -19,8 +21,7 @@ from wavenet.kernels.sampler.kernel import compile_kernel
 from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
 
 compile_kernel()
-for function in make_product("float32"), draw_from_mixture:
-    assert function.address
+addresses = [function.address for function in (make_product("float32"), draw_from_mixture)]
 """
 _running: list["subprocess.Popen[bytes]"] = []  # at most one
 
@@ -32,12 +33,14 @@ def compiling_kernel() -> Iterator[None]:
     A process that nothing has waited for is ended with the context.
     """
     folder = private_folder()
-    if folder is None or any(folder.glob(f"{KERNEL}-*")) or available_cores() < 2:
+    is_ready = folder is None or any(compiled_files(folder, KERNEL, SAMPLER_SOURCES))
+    if is_ready or available_cores() < 2:
         yield
         return
     with subprocess.Popen(
         [sys.executable, "-c", CODE],
         cwd=folder,  # Python imports from there first, and it holds no modules
+        env={**os.environ, "WAVENET_CACHE": str(folder)},  # where it was relative
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

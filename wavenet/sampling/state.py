@@ -171,6 +171,8 @@ class SamplerState:
                 float(numbers["guidance_scale"]),
             )
             check_batch(state)
+            if not bool((state.sample.abs() <= 1).all()):
+                raise ValueError("its last samples are not in -1 to 1")
             return state
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(

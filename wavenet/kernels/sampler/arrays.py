@@ -4,16 +4,13 @@ Numba compiles functions of named tuples. Widths are padded to multiples of 16, 
 the kernel computes addresses from the offsets that stand here.
 """
 
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavenet.kernels.cache import SOURCES
 from wavenet.kernels.compiler import Address
 from wavenet.kernels.past_coefficients import PastConstants, PastSolver
-from wavenet.utils import shared_constants
 
 Flags = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
@@ -26,9 +23,6 @@ CURRENT_TAP, PAST_TAPS, RESIDUAL, SKIP, CONDITIONING = 0, 2, 4, 6, 8  # of a blo
 HIDDEN, OUTPUT = 0, 2  # of the head
 BIASES = 10  # of a block: gate, residual; of the head: skip, hidden, output
 NUM_OFFSETS = 11
-
-# Files that compiled functions are made from, and the one whose constants become a part of them.
-SAMPLER_SOURCES = (*SOURCES, Path(__file__).parent, Path(shared_constants.__file__))
 
 MAX_LOOKAHEAD_ROWS = 24  # samples of look-ahead: enough to read past taps' weights rarely
 MAX_CONDITIONED_ROWS = 32  # samples whose conditioning is multiplied at once

@@ -17,8 +17,8 @@ from wavenet.kernels.compiler import (
     inlined,
     llvm_function,
 )
-from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
 from wavenet.kernels.scalars import float_at, int_at, int_min, store_zero
+from wavenet.kernels.sources import SAMPLER_SOURCES
 from wavenet.kernels.vectors import (
     I64,
     INT_VECTOR,

@@ -29,7 +29,6 @@ from wavenet.kernels.references import in_memory
 from wavenet.kernels.sampler.arrays import (
     BIASES,
     KERNEL_ARGUMENTS,
-    SAMPLER_SOURCES,
     Functions,
     PackedWeights,
     Request,
@@ -58,6 +57,7 @@ from wavenet.kernels.sampler.sharing import (
     wait_for_all,
 )
 from wavenet.kernels.second_process import KERNEL
+from wavenet.kernels.sources import SAMPLER_SOURCES
 
 call_class, call_mixture = call_of(DRAW_CLASS), call_of(DRAW_FROM_MIXTURE)
 call_next_sample = call_of(NEXT_SAMPLE)

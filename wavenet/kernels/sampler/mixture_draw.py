@@ -11,9 +11,9 @@ from numba import types
 
 from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import Address, compiled, inlined
-from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES
 from wavenet.kernels.sampler.class_draw import NOT_FINITE
 from wavenet.kernels.scalars import at_least, clamp, float_at, nearest, rational, to_int
+from wavenet.kernels.sources import SAMPLER_SOURCES
 from wavenet.utils.shared_constants import LEVELS, MIN_UNIFORM
 
 # The normal quantile to 1 part in 10^16: Wichura 1988, algorithm AS 241 (PPND16). Numerators and

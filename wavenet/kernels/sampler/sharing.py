@@ -32,7 +32,8 @@ from wavenet.kernels.compiler import (
     llvm_function,
 )
 from wavenet.kernels.references import Reference
-from wavenet.kernels.sampler.arrays import SAMPLER_SOURCES, ThreadShare
+from wavenet.kernels.sampler.arrays import ThreadShare
+from wavenet.kernels.sources import SAMPLER_SOURCES
 from wavenet.kernels.vectors import I32, I64, call_llvm, pointer
 
 COUNTER_SPACING = 16  # 64-bit numbers from one thread's counter to the next: two cache lines
