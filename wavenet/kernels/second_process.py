@@ -1,7 +1,7 @@
 """The CPU sampler's kernel, compiled by a second process while a command begins.
 
-The kernel is the same for all models, the functions after it for those that ship. They take about
-as long as everything else before the first sample: imports, the model, and its predictor.
+The kernel is the same for all models, and takes as long as everything else before the first sample:
+imports, the model, and the functions that it needs besides.
 """
 
 import contextlib
@@ -16,12 +16,9 @@ from wavenet.utils.cores import available_cores
 
 KERNEL = "cpu-sampler"  # first part of the name of its file in the cache
 CODE = """
-from wavenet.kernels.matmul import make_product
 from wavenet.kernels.sampler.kernel import compile_kernel
-from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
 
 compile_kernel()
-addresses = [function.address for function in (make_product("float32"), draw_from_mixture)]
 """
 _running: list["subprocess.Popen[bytes]"] = []  # at most one
 

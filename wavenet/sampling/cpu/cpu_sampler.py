@@ -215,16 +215,12 @@ class CpuSampler(Sampler):
 
 def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Functions:
     """Return the functions that the kernel needs for a model, loaded from disk or compiled."""
-    own = {
-        "encode": make_encode(weight_dtype).address,
-        "solve_past": solve_past.address if sizes.interval > 0 else 0,
-        "next_sample": next_sample.address if num_threads > 1 else 0,
-    }
-    wait_for_kernel()  # the process that compiles it does so with the functions below
     return Functions(
         product=make_product(weight_dtype).address,
+        encode=make_encode(weight_dtype).address,
         draw=(draw_from_mixture if sizes.num_mixtures > 0 else draw_class).address,
-        **own,
+        solve_past=solve_past.address if sizes.interval > 0 else 0,
+        next_sample=next_sample.address if num_threads > 1 else 0,
     )
 
 
