@@ -60,6 +60,7 @@ class Functions(NamedTuple):
 
     product: Address  # of the weight dtype
     encode: Address
+    look_ahead: Address
     draw: Address  # of the distribution
     solve_past: Address  # 0 for a model whose coefficients do not come from the past
     next_sample: Address  # of threads that share samples; 0 for one that is always alone

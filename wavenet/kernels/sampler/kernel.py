@@ -45,7 +45,7 @@ from wavenet.kernels.sampler.layers import (
     residual_layer,
     skip_layer,
 )
-from wavenet.kernels.sampler.look_ahead import look_ahead
+from wavenet.kernels.sampler.look_ahead import LOOK_AHEAD
 from wavenet.kernels.sampler.mixture_draw import DRAW_FROM_MIXTURE
 from wavenet.kernels.sampler.prediction import predict_samples, shift_params
 from wavenet.kernels.sampler.sharing import (
@@ -60,7 +60,7 @@ from wavenet.kernels.second_process import KERNEL
 from wavenet.kernels.sources import SAMPLER_SOURCES
 
 call_class, call_mixture = call_of(DRAW_CLASS), call_of(DRAW_FROM_MIXTURE)
-call_next_sample = call_of(NEXT_SAMPLE)
+call_next_sample, call_look_ahead = call_of(NEXT_SAMPLE), call_of(LOOK_AHEAD)
 
 
 class Activations(NamedTuple):
@@ -123,7 +123,7 @@ def generate_samples(run: Run) -> None:
     if share.rank == 0 and request.refill_lookahead:
         for block in range(run.sizes.num_blocks):
             row, rows = share.lookahead_row[block], buffers.lookahead_rows[block]
-            look_ahead(run, block, request.position, row, rows - row)
+            refill_look_ahead(run, block, request.position, row, rows - row)
     counts = run.sizes.num_blocks + 3  # of a sample: one per block, three for the head
     while t < request.length:
         compute_sample(run, t, t * counts, at)
@@ -207,6 +207,24 @@ def compute_block(run: Run, block: int, progress: int, at: Activations) -> None:
 
 
 @inlined
+def refill_look_ahead(run: Run, block: int, position: int, row: int, rows: int) -> None:
+    """Compute the look-ahead of a block for `rows` samples from `position` on."""
+    call_look_ahead(
+        run.functions.look_ahead,
+        run.share,
+        run.request,
+        run.sizes,
+        run.functions,
+        run.weights,
+        run.buffers,
+        block,
+        position,
+        row,
+        rows,
+    )
+
+
+@inlined
 def advance_rings(run: Run, block: int, position: int) -> None:
     """Advance a block's rings to the sample at `position`; refill its look-ahead if used up.
 
@@ -219,7 +237,7 @@ def advance_rings(run: Run, block: int, position: int) -> None:
     else:
         share.lookahead_row[block] = 0
         if helpers == 0 or block % helpers == share.rank - 1:
-            look_ahead(run, block, position, np.int64(0), rows)
+            refill_look_ahead(run, block, position, np.int64(0), rows)
     share.queue_row[block] += 1
     if share.queue_row[block] == buffers.queue_rows[block]:
         share.queue_row[block] = 0

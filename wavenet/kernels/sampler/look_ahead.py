@@ -1,10 +1,30 @@
-"""What can be computed ahead, each block's part for as many samples as its dilation."""
+"""What of future samples can be computed ahead, each block's for as many samples as its dilation.
 
+Compiled by itself, so that one process compiles it while another compiles the loop over samples.
+"""
+
+from numba import types
+
+from wavenet.kernels.annotations import numba_type
+from wavenet.kernels.by_address import FunctionByAddress
 from wavenet.kernels.compiler import Address, called
 from wavenet.kernels.elementwise import copy
-from wavenet.kernels.sampler.arrays import CONDITIONING, PAST_TAPS, Run
+from wavenet.kernels.references import Reference
+from wavenet.kernels.sampler.arrays import (
+    CONDITIONING,
+    KERNEL_ARGUMENTS,
+    PAST_TAPS,
+    Functions,
+    PackedWeights,
+    Request,
+    Run,
+    Sizes,
+    StreamBuffers,
+    ThreadShare,
+)
 from wavenet.kernels.sampler.layers import multiply
 from wavenet.kernels.scalars import int_min
+from wavenet.kernels.sources import SAMPLER_SOURCES
 
 
 @called
@@ -61,14 +81,24 @@ def past_taps(run: Run, block: int, position: int, rows: int, sums: Address) -> 
             done, ring_row = done + now, 0
 
 
-@called
-def look_ahead(run: Run, block: int, position: int, row: int, rows: int) -> None:
+def _look_ahead(
+    share: ThreadShare,
+    request: Request,
+    sizes: Sizes,
+    functions: Functions,
+    weights: PackedWeights,
+    buffers: StreamBuffers,
+    block: int,
+    position: int,
+    row: int,
+    rows: int,
+) -> None:
     """Compute a block's gate inputs of future samples, except for the current tap's product.
 
     That is bias, conditioning and the products with past inputs, for `rows` samples (at most the
     dilation) from `position` on; `row` is the first one's row in `StreamBuffers.lookahead`.
     """
-    share, request, sizes, buffers = run.share, run.request, run.sizes, run.buffers
+    run = Run(share, request, sizes, functions, weights, buffers)
     num_streams, width = len(buffers.codes), 2 * sizes.gated
     sums = buffers.lookahead.ctypes.data + 4 * buffers.lookahead_offsets[block]
     sums += 4 * (row * num_streams + share.first_stream) * width
@@ -87,3 +117,11 @@ def look_ahead(run: Run, block: int, position: int, row: int, rows: int) -> None
             target = sums + 4 * (index * num_streams + s) * width
             copy(target, start + index * stride + 4 * s * width, 4 * width)
     past_taps(run, block, position, rows, sums)
+
+
+LOOK_AHEAD = types.void(
+    *(Reference(numba_type(argument)) for argument in KERNEL_ARGUMENTS), *[types.int64] * 4
+)
+look_ahead = FunctionByAddress(
+    _look_ahead, LOOK_AHEAD, "look-ahead", SAMPLER_SOURCES, is_entry=False
+)

@@ -23,6 +23,7 @@ from wavenet.kernels.sampler.arrays import (
 )
 from wavenet.kernels.sampler.class_draw import draw_class
 from wavenet.kernels.sampler.kernel import compile_kernel, make_kernel
+from wavenet.kernels.sampler.look_ahead import look_ahead
 from wavenet.kernels.sampler.mixture_draw import draw_from_mixture
 from wavenet.kernels.sampler.sharing import next_sample
 from wavenet.kernels.second_process import wait_for_kernel
@@ -218,6 +219,7 @@ def sampling_functions(sizes: Sizes, weight_dtype: str, num_threads: int) -> Fun
     return Functions(
         product=make_product(weight_dtype).address,
         encode=make_encode(weight_dtype).address,
+        look_ahead=look_ahead.address,
         draw=(draw_from_mixture if sizes.num_mixtures > 0 else draw_class).address,
         solve_past=solve_past.address if sizes.interval > 0 else 0,
         next_sample=next_sample.address if num_threads > 1 else 0,
