@@ -268,4 +268,7 @@ def test_a_recording_at_full_scale_is_warned_of(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_recording_of_a_voice_is_not_warned_of(run: Run) -> None:
-    assert "full scale" not in run("generate", "seconds=0.5").stderr
+    done = run("generate", "seconds=0.5")
+
+    assert done.returncode == 0
+    assert "full scale" not in done.stderr
